@@ -1,0 +1,1 @@
+"""lemumo's core: frames, geometry, the model and its runtimes. Knows nothing of ROS."""

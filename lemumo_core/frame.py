@@ -1,0 +1,135 @@
+"""What flows through lemumo: a Frame in, a Perception out.
+
+Units are SI. Camera frames are optical (REP-103): x right, y down, z forward. ``T_a_b`` maps
+points in b to a. A missing part is None, never zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lemumo_core.geometry.camera import Camera
+
+
+@dataclass(frozen=True, eq=False)
+class LidarScan:
+    """One LiDAR sweep as the companion of a camera image.
+
+    Attributes:
+        points: float32 (N, >=3), metres in the LiDAR frame: x, y, z, then any further channels.
+            Rows with non-finite coordinates are allowed; projection drops them.
+        T_camera_lidar: float64 (4, 4).
+        stamp_ns: the sensor's own stamp.
+    """
+
+    points: np.ndarray
+    T_camera_lidar: np.ndarray
+    stamp_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class ThermalImage:
+    """One thermal image as the companion of a camera image.
+
+    Attributes:
+        image: uint8 or uint16 (H, W).
+        camera: the thermal camera's own model.
+        T_camera_thermal: float64 (4, 4); only its rotation is used (parallax is not modelled).
+        stamp_ns: the sensor's own stamp.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    T_camera_thermal: np.ndarray
+    stamp_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Ground truth of one camera image; any part may be None.
+
+    Attributes:
+        boxes_3d: float32 (K, 7) x, y, z, length, width, height, yaw in the camera optical frame
+            (``lemumo_core.geometry.boxes`` holds the convention).
+        boxes_2d: float32 (K, 4) x_min, y_min, x_max, y_max in pixels of the full image.
+        class_names: K names, one per box.
+        label_map: uint8 (H, W) class ids, 255 = unlabelled.
+        depth_m: float32 (H, W) dense depth, NaN = unknown.
+    """
+
+    boxes_3d: np.ndarray | None = None
+    boxes_2d: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    label_map: np.ndarray | None = None
+    depth_m: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One synchronised instant of one camera.
+
+    Attributes:
+        stamp_ns: the image's own stamp (the companion's where there is no image).
+        camera_name: e.g. ``front``.
+        camera: model of the full image.
+        image: uint8 (H, W, 3) RGB, or None.
+        companion: LiDAR or thermal, or None.
+        labels: ground truth, or None.
+    """
+
+    stamp_ns: int
+    camera_name: str
+    camera: Camera
+    image: np.ndarray | None = None
+    companion: LidarScan | ThermalImage | None = None
+    labels: Labels | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """K detected objects, best score first.
+
+    Attributes:
+        boxes_3d: float32 (K, 7) x, y, z, length, width, height, yaw in the camera optical frame.
+        boxes_2d: float32 (K, 4) x_min, y_min, x_max, y_max in pixels of the source image: the
+            bounds of the projected 3D box, clipped to the image.
+        scores: float32 (K,) in [0, 1].
+        class_ids: int64 (K,) into the model package's ``detection_classes``.
+    """
+
+    boxes_3d: np.ndarray
+    boxes_2d: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Perception:
+    """What the model says of one Frame.
+
+    Attributes:
+        stamp_ns, camera_name: the Frame's.
+        detections: the objects above the score threshold.
+        depth_m: float32 (h, w), metres along the optical axis, NaN outside the source image.
+        depth_confidence: float32 (h, w) in [0, 1].
+        labels: uint8 (h, w) ids into ``segmentation_classes``, 255 outside the source image.
+        output_camera: model of the (h, w) view that depth and labels live in.
+        modalities: what the model really used, e.g. ``("camera", "lidar")``.
+        timings_ms: wall time by stage.
+    """
+
+    stamp_ns: int
+    camera_name: str
+    detections: Detections
+    depth_m: np.ndarray
+    depth_confidence: np.ndarray
+    labels: np.ndarray
+    output_camera: Camera
+    modalities: tuple[str, ...]
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+UNLABELLED = 255
+"""Label id of a pixel that carries no class."""
