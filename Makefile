@@ -1,0 +1,26 @@
+# setup is a no-op when nothing changed; every other verb runs it first.
+#   make setup [PYTHON=python3.12] [TORCH=cpu|cuda]
+#   make demo  [BAG=path]
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+CHECKED := $(wildcard lemumo_core lemumo_ros export interfaces)
+
+.PHONY: setup demo test bench lint
+
+setup:
+	@TORCH="$(TORCH)" $(PYTHON) tools/setup.py
+
+demo: setup
+	$(RUN) -m lemumo_ros.demo $(if $(BAG),--bag "$(BAG)")
+
+test: setup
+	$(RUN) -m pytest
+
+bench: setup
+	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(RUN) $$program; done
+
+lint: setup
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy $(CHECKED)

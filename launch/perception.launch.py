@@ -1,0 +1,89 @@
+"""Start the perception node on live topics.
+
+    ros2 launch lemumo_ros perception.launch.py model:=/path/to/package image:=/cam/image_raw
+
+`--show-args` lists the arguments. An argument left empty leaves the parameter file's value alone.
+"""
+
+import os
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+SHARE = Path(__file__).resolve().parent.parent  # share/lemumo_ros, or the source tree
+
+ARGUMENTS = {
+    "model": ("", "folder of the model package; empty: as in params_file"),
+    "image": ("/camera/image_raw", "topic of the camera's images"),
+    "camera_info": ("/camera/camera_info", "topic of the camera's calibration"),
+    "points": ("/lidar/points", "topic of the LiDAR's point clouds"),
+    "thermal": ("/thermal/image_raw", "topic of the thermal camera's images"),
+    "compressed": ("false", "true: read images from the compressed topic beside `image`"),
+    "params_file": (str(SHARE / "config" / "lemumo.yaml"), "parameters of the node"),
+    "output_frame": ("", "frame of the published boxes; empty: as in params_file"),
+    "use_sim_time": ("false", "true: take the time from /clock, as with a played bag"),
+    "autostart": ("", "false: leave activation to a lifecycle manager; empty: as in params_file"),
+    "name": ("perception", "name of the node, and first part of its output topics"),
+    "namespace": ("", "namespace of the node"),
+    "log_level": ("info", "debug, info, warn, error or fatal"),
+}
+
+
+def is_true(name, value):
+    """Read a yes-or-no argument; anything but true or false is an error."""
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{name}:={value} is neither true nor false")
+    return value.lower() == "true"
+
+
+def node_options(value):
+    """Parameters, remappings and log level of a node, from the launch arguments `value(name)`."""
+    parameters = {"use_sim_time": is_true("use_sim_time", value("use_sim_time"))}
+    parameters.update({key: value(key) for key in ("model", "output_frame") if value(key)})
+    if value("autostart"):
+        parameters["autostart"] = is_true("autostart", value("autostart"))
+    if is_true("compressed", value("compressed")):
+        parameters["image_transport"] = "compressed"
+    inputs = ("image", "camera_info", "points", "thermal")
+    remappings = [(f"~/input/{topic}", value(topic)) for topic in inputs]
+    remappings.append(("~/input/image/compressed", value("image") + "/compressed"))
+    return {
+        "name": value("name"),
+        "namespace": value("namespace"),
+        "parameters": [value("params_file"), parameters],
+        "remappings": remappings,
+        "ros_arguments": ["--log-level", value("log_level")],
+        "output": "screen",
+    }
+
+
+def environment():
+    """Select our Fast DDS transports, which let megabyte messages through, unless set already."""
+    names = ["FASTDDS_DEFAULT_PROFILES_FILE"]
+    if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy"):
+        names.append("FASTRTPS_DEFAULT_PROFILES_FILE")  # the older name; newer ROS warns of it
+    if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ or names[0] in os.environ:
+        return []
+    return [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds.xml")) for name in names]
+
+
+def declared(arguments):
+    """The launch arguments of a table of name: (default, description); None: no default."""
+    return [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in arguments.items()
+    ]
+
+
+def start(context):
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    return [Node(package="lemumo_ros", executable="perception", **node_options(value))]
+
+
+def generate_launch_description():
+    return LaunchDescription([*declared(ARGUMENTS), *environment(), OpaqueFunction(function=start)])

@@ -1,0 +1,75 @@
+"""Rigid transforms as float64 (4, 4) matrices. ``T_a_b`` maps points in frame b to frame a."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+
+
+def make_T(R: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) and translation (3,) to a float64 (4, 4) transform."""
+    T = np.eye(4)
+    T[:3, :3] = R
+    T[:3, 3] = t
+    return T
+
+
+def inverse(T: np.ndarray) -> np.ndarray:
+    """Inverse of a rigid (4, 4) transform."""
+    R = T[:3, :3].T
+    return make_T(R, -R @ T[:3, 3])
+
+
+def transform(T: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply T to points (N, 3); the result keeps the points' dtype."""
+    return points @ T[:3, :3].T.astype(points.dtype) + T[:3, 3].astype(points.dtype)
+
+
+def rotation_from_quaternion(w: float, x: float, y: float, z: float) -> np.ndarray:
+    """Unit quaternion to a float64 (3, 3) rotation matrix."""
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def quaternion_from_rotation(R: np.ndarray) -> tuple[float, float, float, float]:
+    """Rotation matrix (3, 3) to a unit quaternion (w, x, y, z) with w >= 0.
+
+    Takes the best conditioned of Shepperd's four branches.
+    """
+    trace = R[0, 0] + R[1, 1] + R[2, 2]
+    largest = int(np.argmax([trace, R[0, 0], R[1, 1], R[2, 2]]))
+    if largest == 0:
+        q = np.array([1 + trace, R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
+    else:
+        i = largest - 1
+        j, k = (i + 1) % 3, (i + 2) % 3
+        q = np.empty(4)
+        q[0] = R[k, j] - R[j, k]
+        q[1 + i] = 1 + R[i, i] - R[j, j] - R[k, k]
+        q[1 + j] = R[j, i] + R[i, j]
+        q[1 + k] = R[k, i] + R[i, k]
+    q = q / np.linalg.norm(q)
+    w, x, y, z = (q if q[0] >= 0 else -q).tolist()
+    return w, x, y, z
+
+
+def check_rigid(T: np.ndarray, name: str) -> np.ndarray:
+    """Return T as float64 (4, 4).
+
+    Raises:
+        Fault: ``bad_transform`` unless it is a proper rigid transform (rotation to 1e-3).
+    """
+    T = np.asarray(T, np.float64)
+    if T.shape != (4, 4) or not np.isfinite(T).all():
+        raise Fault("bad_transform", f"{name} must be a finite 4x4 matrix, got shape {T.shape}")
+    R = T[:3, :3]
+    proper = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
+    if not proper or not np.allclose(T[3], [0, 0, 0, 1]):
+        raise Fault("bad_transform", f"{name} is not a rotation and a translation:\n{T}")
+    return T

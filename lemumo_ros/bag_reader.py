@@ -1,0 +1,432 @@
+"""Read ROS 2 bags without ROS, and find in them what lemumo needs.
+
+Bags of any distribution, mcap or sqlite3, a recorded folder or one bare file, are read through the
+``rosbags`` library. Messages are its plain dataclasses, with the field names of the ROS types.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from lemumo_core.faults import Fault
+
+try:
+    from rosbags.interfaces import Connection, MessageDefinitionFormat, QosDurability
+    from rosbags.rosbag2 import Reader
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import (
+        Stores,
+        get_types_from_idl,
+        get_types_from_msg,
+        get_typestore,
+    )
+    from rosbags.typesys.store import Typestore
+except ModuleNotFoundError as error:
+    MISSING: ModuleNotFoundError | None = error
+else:
+    MISSING = None
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+IDL_SEPARATOR = "=" * 80 + "\n"
+NOT_A_SENSOR = re.compile(
+    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo"
+    r"|infra[12]/",  # RealSense's near infrared stereo pair, neither colour nor thermal
+    re.I,
+)
+THERMAL_NAME = re.compile(r"thermal|lwir|infrared|boson|lepton", re.I)
+NOT_COLOUR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
+"""Encodings of depth maps, label maps and raw thermal images."""
+
+
+def require_rosbags() -> None:
+    """Raise ImportError with the line that installs rosbags, where it is missing."""
+    if MISSING is not None:
+        raise ImportError(
+            f'bags need the rosbags library ({MISSING}); install it: pip install "lemumo_ros[bags]"'
+        )
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a bag; ``frame_id`` is that of the first message, '' where there is none."""
+
+    name: str
+    type: str
+    count: int
+    frame_id: str
+
+
+class Message(NamedTuple):
+    """A deserialised message; ``stamp_ns`` is the log time, arrays are read-only views."""
+
+    stamp_ns: int
+    topic: str
+    msg: Any
+
+
+class RawMessage(NamedTuple):
+    """A message as recorded: ``data`` is CDR with its 4-byte header, as rclpy publishes it."""
+
+    stamp_ns: int
+    topic: str
+    type: str
+    data: bytes
+
+
+class BagReader:
+    """One or more bags, read as one in the order of their log times. A context manager.
+
+    Args:
+        path: a folder with ``metadata.yaml``, a ``.mcap`` or ``.db3`` file, a folder of such files
+            without metadata, or a list of these.
+
+    Types come from the definitions inside the bag where it has them, else from ROS 2 Kilted.
+    Topics of other types stay listed and can be read raw.
+
+    Raises:
+        ImportError: rosbags is not installed; the message says how.
+        FileNotFoundError: nothing is there, or a folder holds no bag.
+        Fault: ``not_a_bag`` for another kind of file, ``damaged_bag`` for one that cannot be read
+            (also later, while messages are read).
+    """
+
+    def __init__(self, path: str | Path | Sequence[str | Path]):
+        require_rosbags()
+        paths = [path] if isinstance(path, str | Path) else list(path)
+        if not paths:
+            raise FileNotFoundError("no bag given")
+        self._readers: list[Reader] = []
+        self.typestore: Typestore = get_typestore(Stores.ROS2_KILTED)
+        try:
+            for file in (file for given in paths for file in _bag_files(Path(given))):
+                self._readers.append(_open(file))
+        except BaseException:
+            self.close()
+            raise
+        self._adopt_types()
+        self._topics: list[Topic] | None = None
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file; the reader is of no use afterwards."""
+        while self._readers:
+            self._readers.pop().close()
+
+    @property
+    def start_ns(self) -> int:
+        """Log time of the first message; 0 for an empty bag."""
+        return min((r.start_time for r in self._readers if r.message_count), default=0)
+
+    @property
+    def end_ns(self) -> int:
+        """Log time of the last message; 0 for an empty bag."""
+        return max((r.end_time - 1 for r in self._readers if r.message_count), default=0)
+
+    @property
+    def topics(self) -> list[Topic]:
+        """Every topic, by name."""
+        if self._topics is None:
+            counts: dict[tuple[str, str], int] = {}
+            for c in self._connections():
+                counts[c.topic, c.msgtype] = counts.get((c.topic, c.msgtype), 0) + c.msgcount
+            self._topics = [
+                Topic(name, kind, count, self._frame_id(name))
+                for (name, kind), count in sorted(counts.items())
+            ]
+        return self._topics
+
+    def latched(self, topic: str) -> bool:
+        """Whether the topic was offered transient local, as /tf_static is."""
+        return any(
+            qos.durability == QosDurability.TRANSIENT_LOCAL
+            for c in self._connections([topic])
+            for qos in getattr(c.ext, "offered_qos_profiles", ())
+        )
+
+    def raw_messages(self, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
+        """Messages as recorded, in order of log time; ``topics`` None means all.
+
+        Raises:
+            Fault: ``unknown_topic``, ``damaged_bag``.
+        """
+        wanted = self._connections(topics)
+        streams = [
+            _stream(reader, mine)
+            for reader in self._readers
+            if (mine := [c for c in reader.connections if c in wanted])
+        ]
+        return heapq.merge(*streams, key=lambda raw: raw.stamp_ns)
+
+    def messages(self, topics: Iterable[str] | None = None) -> Iterator[Message]:
+        """Deserialised messages in order of log time; ``topics`` None means all.
+
+        Raises:
+            Fault: ``unknown_topic``, ``damaged_bag``, or as ``deserialize``. To survive single
+                broken messages iterate ``raw_messages`` and deserialise each.
+        """
+        for raw in self.raw_messages(topics):
+            yield Message(raw.stamp_ns, raw.topic, self.deserialize(raw.data, raw.type))
+
+    def deserialize(self, data: bytes, msgtype: str) -> Any:
+        """CDR to a message whose arrays are views of ``data``.
+
+        Raises:
+            Fault: ``unknown_type`` or ``bad_message``.
+        """
+        if msgtype not in self.typestore.types:
+            raise Fault("unknown_type", f"the bag carries no definition of {msgtype}")
+        try:
+            # A memoryview, because the library slices its input, which copies bytes.
+            return self.typestore.deserialize_cdr(memoryview(data), msgtype)
+        except (SerdeError, KeyError, IndexError) as error:
+            raise Fault("bad_message", f"cannot deserialise a {msgtype}: {error}") from None
+
+    def first(self, topic: str) -> Any:
+        """First message of a topic; None where there is none or it cannot be deserialised.
+
+        Raises:
+            Fault: ``unknown_topic``, ``damaged_bag``.
+        """
+        try:
+            return next((message.msg for message in self.messages([topic])), None)
+        except Fault as fault:
+            if fault.reason in ("unknown_type", "bad_message"):
+                return None
+            raise
+
+    def _frame_id(self, topic: str) -> str:
+        return str(getattr(getattr(self.first(topic), "header", None), "frame_id", ""))
+
+    def _connections(self, topics: Iterable[str] | None = None) -> list[Connection]:
+        connections = [c for reader in self._readers for c in reader.connections]
+        if topics is None:
+            return connections
+        names = set(topics)
+        if unknown := names - {c.topic for c in connections}:
+            raise Fault(
+                "unknown_topic",
+                f"the bag has no topic {', '.join(sorted(unknown))}; it has "
+                f"{', '.join(sorted({c.topic for c in connections})) or 'none'}",
+            )
+        return [c for c in connections if c.topic in names]
+
+    def _adopt_types(self) -> None:
+        """Let definitions inside the bags win over the built-in ones of the same name."""
+        for connection in self._connections():
+            text = connection.msgdef.data
+            try:
+                if connection.msgdef.format == MessageDefinitionFormat.MSG:
+                    types = get_types_from_msg(text, connection.msgtype)
+                elif connection.msgdef.format == MessageDefinitionFormat.IDL:
+                    types = {}
+                    for part in text.split(IDL_SEPARATOR):
+                        types |= get_types_from_idl(
+                            part.partition("\n")[2] if part[:4] == "IDL:" else part
+                        )
+                else:
+                    continue
+                for name in types:
+                    if self.typestore.fielddefs.get(name, types[name])[1] != types[name][1]:
+                        del self.typestore.fielddefs[name]
+                self.typestore.register(types)
+            except Exception:  # one odd definition must not hide the other topics
+                continue
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """The topics of one camera and its companions; None where the bag has none.
+
+    Attributes:
+        image: Image or CompressedImage, colour.
+        camera_info: of that camera.
+        points: PointCloud2.
+        thermal, thermal_info: thermal image and its camera_info.
+    """
+
+    image: str
+    camera_info: str | None
+    points: str | None
+    thermal: str | None
+    thermal_info: str | None
+
+
+def find_topics(
+    reader: BagReader,
+    image: str | None = None,
+    camera_info: str | None = None,
+    points: str | None = None,
+    thermal: str | None = None,
+    thermal_info: str | None = None,
+) -> BagTopics:
+    """Pick the topics of one camera, its calibration and its companions.
+
+    Topics are judged by type, then by what their names and encodings say: depth, label and debug
+    images, ground truth and lemumo's own outputs are no sensors. A camera_info belongs to an image
+    by its namespace, else by its frame_id.
+
+    Args:
+        reader: the bag.
+        image, camera_info, points, thermal, thermal_info: a name to use instead; '' means do
+            without (not for the image).
+
+    Raises:
+        Fault: ``no_camera``; ``no_camera_info`` for the image's; ``ambiguous_topics`` with the
+            candidates and the option that chooses; ``unknown_topic`` or ``wrong_type`` for a given
+            name that does not fit.
+    """
+    topics = [topic for topic in reader.topics if topic.count]
+    sensors = [topic for topic in topics if not NOT_A_SENSOR.search(topic.name)]
+    pictures = [topic for topic in sensors if topic.type in (IMAGE, COMPRESSED_IMAGE)]
+    infos = [topic for topic in sensors if topic.type == CAMERA_INFO]
+    heat = [topic for topic in pictures if _is_thermal(topic, reader)]
+    colour = [topic for topic in pictures if topic not in heat and _is_colour(topic, reader)]
+    clouds = [topic for topic in sensors if topic.type == POINT_CLOUD]
+
+    def choose(
+        option: str, given: str | None, kinds: tuple[str, ...], candidates: list[Topic]
+    ) -> Topic | None:
+        if given is not None:
+            return _given(reader, option, given, kinds) if given else None
+        if len(candidates) > 1:
+            raise Fault(
+                "ambiguous_topics",
+                f"the bag has more than one topic for {option}: "
+                f"{', '.join(topic.name for topic in candidates)}; choose one with {option}",
+            )
+        return candidates[0] if candidates else None
+
+    picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(colour))
+    if picked is None:
+        listing = "; ".join(f"{t.name} [{t.type}] x {t.count}" for t in reader.topics) or "nothing"
+        raise Fault(
+            "no_camera",
+            f"the bag has no colour camera image ({IMAGE} or {COMPRESSED_IMAGE}); it has "
+            f"{listing}. If one of these is a camera name it with --image",
+        )
+    info = choose("--camera-info", camera_info, (CAMERA_INFO,), _infos_of(picked, infos))
+    if info is None and camera_info is None:
+        names = ", ".join(topic.name for topic in infos) or "none"
+        raise Fault(
+            "no_camera_info",
+            f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
+            f"frame_id; the bag has {names}. Name one with --camera-info",
+        )
+    cloud = choose("--points", points, (POINT_CLOUD,), clouds)
+    warm = choose("--thermal", thermal, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(heat))
+    candidates = _infos_of(warm, infos) if warm else []
+    warm_info = choose("--thermal-info", thermal_info, (CAMERA_INFO,), candidates)
+    return BagTopics(
+        picked.name, *(topic.name if topic else None for topic in (info, cloud, warm, warm_info))
+    )
+
+
+def _given(reader: BagReader, option: str, name: str, kinds: tuple[str, ...]) -> Topic:
+    found = [topic for topic in reader.topics if topic.name == name]
+    if not found:
+        listing = "; ".join(f"{topic.name} [{topic.type}]" for topic in reader.topics) or "nothing"
+        raise Fault("unknown_topic", f"{option} {name}: the bag has {listing}")
+    if found[0].type not in kinds:
+        raise Fault(
+            "wrong_type", f"{option} {name} is a {found[0].type}, expected {' or '.join(kinds)}"
+        )
+    return found[0]
+
+
+def _encoding(topic: Topic, reader: BagReader) -> str:
+    message = reader.first(topic.name)
+    return str(getattr(message, "encoding", getattr(message, "format", "")))
+
+
+def _is_thermal(topic: Topic, reader: BagReader) -> bool:
+    return bool(THERMAL_NAME.search(topic.name) or THERMAL_NAME.search(topic.frame_id))
+
+
+def _is_colour(topic: Topic, reader: BagReader) -> bool:
+    return not NOT_COLOUR.search(_encoding(topic, reader).split(";")[0])
+
+
+def _one_per_camera(topics: list[Topic]) -> list[Topic]:
+    """Leave out X/compressed where X itself was recorded too."""
+    names = {topic.name for topic in topics}
+    return [t for t in topics if not (t.type == COMPRESSED_IMAGE and _base(t.name) in names)]
+
+
+def _base(name: str) -> str:
+    """Name of the image that a transport's topic belongs to: X of X/compressed."""
+    return name.removesuffix("/compressed")
+
+
+def _infos_of(image: Topic, infos: list[Topic]) -> list[Topic]:
+    namespace = _base(image.name).rpartition("/")[0]
+    beside = [info for info in infos if info.name.rpartition("/")[0] == namespace]
+    return beside or [info for info in infos if image.frame_id and info.frame_id == image.frame_id]
+
+
+def _bag_files(path: Path) -> list[Path]:
+    """What to open for a path: itself, or the files of a folder that lost its metadata."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no bag at {path}")
+    if path.is_dir() and not (path / "metadata.yaml").exists():
+        files = sorted(file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES)
+        if not files:
+            raise FileNotFoundError(
+                f"{path} is not a bag: it holds no metadata.yaml and no .mcap or .db3 file"
+            )
+        return files
+    if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
+        hint = "; convert a ROS 1 bag with rosbags-convert" if path.suffix == ".bag" else ""
+        raise Fault("not_a_bag", f"{path} is neither a bag folder, a .mcap nor a .db3 file{hint}")
+    return [path]
+
+
+def _open(path: Path) -> Reader:
+    try:
+        reader = Reader(path)
+        reader.open()
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # damaged files fail in many ways inside the library
+        raise _damaged(path, error) from error
+    return reader
+
+
+def _stream(reader: Reader, connections: list[Connection]) -> Iterator[RawMessage]:
+    source = reader.messages(connections)
+    while True:
+        try:
+            connection, stamp_ns, data = next(source)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _damaged(Path(str(reader.path)), error) from error
+        yield RawMessage(stamp_ns, connection.topic, connection.msgtype, data)
+
+
+def _damaged(path: Path, error: Exception) -> Fault:
+    hint = ""
+    if path.suffix == ".mcap" or (path.is_dir() and any(path.glob("*.mcap"))):
+        hint = "; what is left can be saved with: mcap recover"
+    cause = str(error) or type(error).__name__
+    return Fault("damaged_bag", f"{path} is damaged or was not closed: {cause}{hint}")

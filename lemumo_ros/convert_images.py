@@ -1,0 +1,324 @@
+"""sensor_msgs Image and CompressedImage to NumPy images. ``convert_in`` exports what is here.
+
+Functions look only at message fields, so rclpy messages (``data`` is an array.array) and rosbags'
+dataclasses (a read-only NumPy array) give equal results, and no ROS is needed. Whatever a message
+claims is checked before memory is allocated for it.
+
+Encodings are those of sensor_msgs/image_encodings.hpp.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lemumo_core.faults import Fault
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused: no camera makes them, corrupt headers and decompression bombs do."""
+
+GREY_TOLERANCE = 4
+"""Largest difference between channels of a grey image stored as colour (KAIST's differ by 2)."""
+
+_LAYOUTS = {
+    "mono8": ("u1", 1),
+    "8UC1": ("u1", 1),
+    "mono16": ("u2", 1),
+    "16UC1": ("u2", 1),
+    "rgb8": ("u1", 3),
+    "bgr8": ("u1", 3),
+    "8UC3": ("u1", 3),
+    "rgba8": ("u1", 4),
+    "bgra8": ("u1", 4),
+    "bayer_rggb8": ("u1", 1),
+    "bayer_bggr8": ("u1", 1),
+    "bayer_gbrg8": ("u1", 1),
+    "bayer_grbg8": ("u1", 1),
+    "yuv422": ("u1", 2),
+    "uyvy": ("u1", 2),
+    "yuv422_yuy2": ("u1", 2),
+    "yuyv": ("u1", 2),
+}
+"""Encoding to the NumPy type and number of its values per pixel."""
+
+_TO_RGB = {
+    "mono8": cv2.COLOR_GRAY2RGB,
+    "8UC1": cv2.COLOR_GRAY2RGB,
+    "bgr8": cv2.COLOR_BGR2RGB,
+    # An OpenCV type says nothing of the order. Messages carry it when OpenCV's own arrays, which
+    # are BGR, were published without naming an encoding (the default of cv_bridge).
+    "8UC3": cv2.COLOR_BGR2RGB,
+    "rgba8": cv2.COLOR_RGBA2RGB,
+    "bgra8": cv2.COLOR_BGRA2RGB,
+    # OpenCV names a Bayer pattern after the second and third pixel of the second row.
+    "bayer_rggb8": cv2.COLOR_BayerBG2RGB,
+    "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
+    "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
+    "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
+    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
+    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
+    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
+    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+}
+
+_CODECS = {
+    "compresseddepth": "compressed depth",
+    "jpeg": "jpeg",
+    "jpg": "jpeg",
+    "png": "png",
+    "tif": "tiff",
+    "webp": "webp",
+}
+"""Words of CompressedImage's ``format`` that name a codec. Many drivers write none of them, or only
+the codec, instead of the documented 'pixels; codec compressed pixels'."""
+
+_READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV >= 4.11
+
+
+def image_to_rgb(msg: Any) -> np.ndarray:
+    """A colour camera's message to RGB.
+
+    8 bit rgb, bgr, rgba, bgra, mono, Bayer, packed YUV 4:2:2, ``8UC1`` (grey) and ``8UC3`` (BGR).
+    Grey images of more than 8 bits and floating-point images are refused: how many of the bits
+    are used, and so what is white, is written nowhere. Any other encoding goes through cv_bridge,
+    where a ROS installation has it.
+
+    Args:
+        msg: sensor_msgs/Image, or CompressedImage (see ``compressed_to_rgb``).
+
+    Returns:
+        uint8 (H, W, 3) RGB. For ``rgb8`` a view of the message, with its row padding: not to be
+        written to.
+
+    Raises:
+        Fault: ``bad_image`` for sizes that contradict the data, ``unsupported_encoding``.
+    """
+    if hasattr(msg, "format"):
+        return compressed_to_rgb(msg)
+    _check_size(msg.width, msg.height)
+    if msg.encoding in ("mono16", "16UC1", "32FC1"):
+        raise Fault(
+            "unsupported_encoding",
+            f"a colour camera cannot be {msg.encoding}, which has no white level: publish 8 bits, "
+            "or connect a thermal camera to the thermal input",
+        )
+    if msg.encoding not in _LAYOUTS:
+        return _through_cv_bridge(msg)
+    pixels = _pixels(msg)
+    if msg.encoding == "rgb8":
+        return pixels
+    if msg.encoding.startswith("bayer") and min(pixels.shape) < 3:
+        raise Fault("bad_image", f"a {msg.width}x{msg.height} Bayer image has no colour")
+    if pixels.shape[-1] == 2 and msg.width % 2:
+        raise Fault("bad_image", f"{msg.encoding} needs an even width, got {msg.width}")
+    return cv2.cvtColor(pixels, _TO_RGB[msg.encoding])
+
+
+def thermal_to_array(msg: Any) -> np.ndarray:
+    """A thermal camera's message to its raw counts.
+
+    Args:
+        msg: sensor_msgs/Image with ``mono8``, ``8UC1``, ``mono16``, ``16UC1`` of either byte
+            order, or a colour encoding that holds a grey image; or CompressedImage.
+
+    Returns:
+        uint8 or uint16 (H, W) in native byte order; a view of the message where nothing had to
+        change: not to be written to.
+
+    Raises:
+        Fault: ``bad_image``, ``unsupported_encoding``; false colours are the latter.
+    """
+    if hasattr(msg, "format"):
+        return compressed_to_thermal(msg)
+    _check_size(msg.width, msg.height)
+    if msg.encoding not in ("mono8", "8UC1", "mono16", "16UC1", "rgb8", "bgr8", "8UC3"):
+        raise Fault(
+            "unsupported_encoding",
+            f"thermal images are mono8, mono16, 8UC1, 16UC1, or grey rgb8 and bgr8, "
+            f"got '{msg.encoding}'",
+        )
+    pixels = _pixels(msg)
+    if pixels.ndim == 3:
+        return _grey(pixels)
+    return np.require(pixels, pixels.dtype.newbyteorder("="), ["ALIGNED"])
+
+
+def compressed_to_rgb(msg: Any) -> np.ndarray:
+    """A colour camera's JPEG or PNG to RGB.
+
+    Colours are those that the file itself defines; what ``format`` says of the pixels before
+    compression changes nothing. Orientation tags are ignored: calibration knows nothing of them.
+
+    Args:
+        msg: sensor_msgs/CompressedImage.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+
+    Raises:
+        Fault: ``bad_image`` for a broken, truncated or absurdly large file or one that ``format``
+            contradicts; ``unsupported_encoding`` for other codecs and 16 bit files.
+    """
+    data, size, bits = _inspect(msg)
+    if bits > 8:
+        raise Fault(
+            "unsupported_encoding",
+            f"a colour camera cannot have {bits} bits, which have no white level ('{msg.format}'):"
+            " publish 8 bits",
+        )
+    image = _decode(data, size, cv2.IMREAD_COLOR if _READ_RGB is None else _READ_RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _READ_RGB is None else image
+
+
+def compressed_to_thermal(msg: Any) -> np.ndarray:
+    """A thermal camera's JPEG or PNG to its raw counts; see ``thermal_to_array``.
+
+    Args:
+        msg: sensor_msgs/CompressedImage.
+
+    Returns:
+        uint8 or uint16 (H, W).
+
+    Raises:
+        Fault: as ``compressed_to_rgb``, and ``unsupported_encoding`` for false colours.
+    """
+    data, size, _ = _inspect(msg)
+    image = _decode(data, size, cv2.IMREAD_UNCHANGED)
+    return image if image.ndim == 2 else _grey(image[..., :3])
+
+
+def _pixels(msg: Any) -> np.ndarray:
+    """View of a raw image: (H, W) or (H, W, C), strided where rows are padded."""
+    kind, channels = _LAYOUTS[msg.encoding]
+    dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
+    row = msg.width * channels * dtype.itemsize
+    if msg.step < row:
+        raise Fault(
+            "bad_image",
+            f"step {msg.step} is too short for {msg.width} pixels of {msg.encoding} ({row} bytes)",
+        )
+    _check_length(msg)
+    shape = (msg.height, msg.width, channels)[: 2 if channels == 1 else 3]
+    strides = (msg.step, channels * dtype.itemsize, dtype.itemsize)[: len(shape)]
+    return np.ndarray(shape, dtype, buffer=msg.data, strides=strides)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """One channel of a grey (H, W, 3) image."""
+    spread = max(int(cv2.absdiff(image[..., i], image[..., 1]).max(initial=0)) for i in (0, 2))
+    if spread > GREY_TOLERANCE:
+        raise Fault(
+            "unsupported_encoding",
+            f"this thermal image is in false colours (channels differ by {spread}): publish the "
+            "camera's mono8 or mono16 image",
+        )
+    return np.ascontiguousarray(image[..., 1])
+
+
+def _check_size(width: int, height: int) -> None:
+    if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
+        raise Fault(
+            "bad_image",
+            f"image size {width}x{height} must be positive and at most {MAX_PIXELS} pixels",
+        )
+
+
+def _check_length(msg: Any) -> None:
+    if len(msg.data) < msg.step * msg.height:
+        raise Fault(
+            "bad_image",
+            f"{len(msg.data)} bytes of data are too few for {msg.height} rows of {msg.step} bytes",
+        )
+
+
+def _through_cv_bridge(msg: Any) -> np.ndarray:
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError as error:
+        package = f"ros-{os.environ.get('ROS_DISTRO', '$ROS_DISTRO')}-cv-bridge"
+        raise Fault(
+            "unsupported_encoding",
+            f"encoding '{msg.encoding}' needs cv_bridge ({error}): apt install {package}; without "
+            f"it: {', '.join(_TO_RGB)}, rgb8",
+        ) from error
+    if msg.step <= 0:
+        raise Fault("bad_image", f"step {msg.step} must be positive")
+    _check_length(msg)
+    try:
+        return CvBridge().imgmsg_to_cv2(msg, "rgb8")
+    except (CvBridgeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise Fault(
+            "unsupported_encoding", f"cv_bridge cannot read '{msg.encoding}': {error}"
+        ) from error
+
+
+def _inspect(msg: Any) -> tuple[bytes, tuple[int, int], int]:
+    """Bytes of a complete JPEG or PNG, its (width, height) and bits per value, undecoded."""
+    data = bytes(msg.data)
+    if data.startswith(b"\xff\xd8"):
+        codec, (width, height, bits) = "jpeg", _inspect_jpeg(data)
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        codec, (width, height, bits) = "png", _inspect_png(data)
+    else:
+        raise Fault(
+            "unsupported_encoding",
+            f"compressed image '{msg.format}' is neither JPEG nor PNG, it begins with "
+            f"{data[:8].hex() or 'nothing'}",
+        )
+    named = [name for name in _CODECS if name in msg.format.lower()]
+    if named and _CODECS[named[0]] != codec:
+        raise Fault("bad_image", f"format '{msg.format}' contradicts the data, which is {codec}")
+    _check_size(width, height)
+    return data, (width, height), bits
+
+
+def _inspect_jpeg(data: bytes) -> tuple[int, int, int]:
+    """Width, height and bits from the frame header (ITU-T T.81, B.2.2)."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # alone, without a length
+            at += 2
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            # Inside the scans an 0xff byte is always escaped, so this is the end marker itself.
+            if data.rfind(b"\xff\xd9") < at:
+                raise Fault("bad_image", "truncated JPEG: its end-of-image marker is missing")
+            height = int.from_bytes(data[at + 5 : at + 7], "big")
+            return int.from_bytes(data[at + 7 : at + 9], "big"), height, data[at + 4]
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise Fault("bad_image", "broken or truncated JPEG: it has no frame header")
+
+
+def _inspect_png(data: bytes) -> tuple[int, int, int]:
+    """Width, height and bits from IHDR; every chunk must be whole (PNG, third edition, 5.3)."""
+    if data[12:16] != b"IHDR":
+        raise Fault("bad_image", "broken PNG: it does not begin with IHDR")
+    at, kind = 8, b""
+    while kind != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            raise Fault("bad_image", "truncated PNG")
+        kind = data[at + 4 : at + 8]
+        checksum = zlib.crc32(memoryview(data)[at + 4 : end - 4])
+        if checksum.to_bytes(4, "big") != data[end - 4 : end]:
+            raise Fault("bad_image", f"broken PNG: wrong checksum of its {kind!r} chunk")
+        at = end
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    return width, height, data[24]
+
+
+def _decode(data: bytes, size: tuple[int, int], flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise Fault("bad_image", f"the image does not decode: {error}") from error
+    if image is None or image.shape[1::-1] != size:
+        raise Fault("bad_image", f"the {size[0]}x{size[1]} image does not decode")
+    return image

@@ -1,0 +1,82 @@
+"""Packaging, for pip and for colcon.
+
+Name, version and description come from package.xml. Everything is said here and nothing in a
+[project] table, because Humble's setuptools (59.6) does not read one.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from glob import glob
+
+from setuptools import find_packages, setup
+
+package = ElementTree.parse("package.xml").getroot()
+name, version, description, license_name = (
+    package.findtext(tag) for tag in ("name", "version", "description", "license")
+)
+maintainer = package.find("maintainer")
+
+extras = {
+    "gpu": ["onnxruntime-gpu", "tensorrt"],
+    "train": ["torch>=2.5", "safetensors", "onnx", "onnxscript"],
+    "bags": ["rosbags>=0.10"],
+    # ROS 2 Kilted from wheels, for machines without an apt ROS. Never a hard dependency: beside an
+    # apt ROS these would be a second one.
+    "ros": [
+        "ros-rclpy[fastrtps]~=9.1.2",
+        "ros-diagnostic-msgs~=5.5.1",
+        "ros-geometry-msgs~=5.5.1",
+        "ros-lifecycle-msgs~=2.3.0",
+        "ros-rosgraph-msgs~=2.3.0",
+        "ros-sensor-msgs~=5.5.1",
+        "ros-std-msgs~=5.5.1",
+        "ros-std-srvs~=5.5.1",
+        "ros-visualization-msgs~=5.5.1",
+        "catkin_pkg",  # interfaces/build.py
+    ],
+    "dev": [
+        "hypothesis",
+        "mypy",
+        "pytest",
+        "pytest-timeout",
+        "ruff~=0.17.5",
+        "scipy",
+        "setuptools",
+    ],
+}
+
+
+def files(target: str, pattern: str) -> list:
+    """Install the files that match, below the package's own folder named by target."""
+    found = sorted(path for path in glob(pattern) if "__pycache__" not in path)
+    return [(target, found)] if found else []
+
+
+share = f"share/{name}"
+data_files = [
+    ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
+    (share, ["package.xml"]),
+    *files(f"{share}/launch", "launch/*.launch.py"),
+    *files(f"{share}/config", "config/*"),
+    *files(f"{share}/rviz", "rviz/*"),
+    *files(f"{share}/foxglove", "foxglove/*"),
+    # `ros2 run` and launch look for executables here; pip would put console scripts elsewhere.
+    *files(f"lib/{name}", "scripts/*"),
+]
+for model in sorted(glob("models/*/")):
+    data_files += files(f"{share}/{model}".rstrip("/"), f"{model}*.*")
+
+setup(
+    name=name,
+    version=version,
+    description=description,
+    license=license_name,
+    maintainer=maintainer.text,
+    maintainer_email=maintainer.get("email"),
+    python_requires=">=3.10",
+    packages=find_packages(include=["lemumo_core*", "lemumo_ros*"]),
+    data_files=data_files,
+    install_requires=["numpy>=1.21", "onnxruntime", "opencv-python-headless>=4.5", "pyyaml>=5.4"],
+    extras_require=extras,
+    entry_points={"console_scripts": ["lemumo = lemumo_ros.cli:main"]},
+    zip_safe=False,
+)

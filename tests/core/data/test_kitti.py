@@ -1,0 +1,155 @@
+"""KITTI against the files themselves, and its own 2D boxes."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
+from lemumo_core.faults import Fault
+from lemumo_core.geometry.boxes import points_in_box
+from lemumo_core.geometry.se3 import transform
+
+TOLERANCE_PX = 4.0
+
+
+def calibration(path: Path) -> dict[str, np.ndarray]:
+    rows = [line.split() for line in path.read_text().splitlines() if line]
+    return {row[0].rstrip(":"): np.array(row[1:], float) for row in rows}
+
+
+def lidar_in_camera(frame) -> np.ndarray:
+    points = frame.companion.points[:, :3].astype(np.float64)
+    return transform(frame.companion.T_camera_lidar, points)
+
+
+def test_projection_is_P2_R0_Tr(shared_data):
+    source = KittiObject(shared_data / "kitti_object")
+    for name, frame in zip(source.names, source, strict=True):
+        calib = calibration(source.folder / "calib" / f"{name}.txt")
+        R0 = np.eye(4)
+        R0[:3, :3] = calib["R0_rect"].reshape(3, 3)
+        Tr = np.vstack([calib["Tr_velo_to_cam"].reshape(3, 4), [0, 0, 0, 1]])
+        X = np.c_[frame.companion.points[:, :3], np.ones(len(frame.companion.points))]
+        u, v, w = calib["P2"].reshape(3, 4) @ R0 @ Tr @ X.T
+        uv, valid = frame.camera.project(lidar_in_camera(frame))
+        front = w > 1.0
+        assert valid[front].all()
+        np.testing.assert_allclose(uv[front], np.stack([u / w, v / w], 1)[front], atol=1e-6)
+        np.testing.assert_allclose(lidar_in_camera(frame)[:, 2], w, atol=1e-9)
+
+
+def test_points_of_each_3d_box_fall_into_its_2d_box(shared_data):
+    checked = 0
+    for frame in KittiObject(shared_data / "kitti_object"):
+        labels = frame.labels
+        points = lidar_in_camera(frame)
+        for box, (x1, y1, x2, y2) in zip(labels.boxes_3d, labels.boxes_2d, strict=True):
+            uv, _ = frame.camera.project(points[points_in_box(points, box)])
+            assert (uv > [x1 - TOLERANCE_PX, y1 - TOLERANCE_PX]).all()
+            assert (uv < [x2 + TOLERANCE_PX, y2 + TOLERANCE_PX]).all()
+            checked += len(uv) > 0
+    assert checked == 12  # of 13: one car is wholly hidden
+
+
+def test_labels_are_the_file_without_dont_care(shared_data):
+    source = KittiObject(shared_data / "kitti_object")
+    frame = source[source.names.index("000000")]
+    assert frame.labels.class_names == ("pedestrian",)
+    np.testing.assert_allclose(
+        frame.labels.boxes_2d[0], [712.40, 143.00, 810.73, 307.92], atol=1e-4
+    )
+    P2 = calibration(source.folder / "calib" / "000000.txt")["P2"].reshape(3, 4)
+    shift = np.linalg.inv(P2[:, :3]) @ P2[:, 3]
+    centre = np.array([1.84, 1.47 - 1.89 / 2, 8.41]) + shift
+    np.testing.assert_allclose(
+        frame.labels.boxes_3d[0], [*centre, 1.20, 0.48, 1.89, 0.01], atol=1e-5
+    )
+
+
+def test_raw_equals_object_style_calibration(shared_data):
+    folder = shared_data / "kitti_raw_seq" / "2011_09_26"
+    source = KittiRaw(folder)
+    assert len(source) == 16
+    calib = calibration(folder / "calib_object_style.txt")
+    frame = source[3]
+    P2 = calib["P2"].reshape(3, 4)
+    expected = np.eye(4)
+    expected[:3] = calib["R0_rect"].reshape(3, 3) @ calib["Tr_velo_to_cam"].reshape(3, 4)
+    expected[:3, 3] += np.linalg.inv(P2[:, :3]) @ P2[:, 3]
+    np.testing.assert_allclose(frame.companion.T_camera_lidar, expected, atol=1e-12)
+    np.testing.assert_allclose(frame.camera.K, P2[:, :3])
+    bgr = cv2.imread(str(folder / "image_02" / "data" / "0000000003.png"))
+    assert np.array_equal(frame.image, bgr[:, :, ::-1])
+    raw = np.fromfile(folder / "velodyne_points" / "data" / "0000000003.bin", np.float32)
+    assert np.array_equal(frame.companion.points.ravel(), raw)
+    assert frame.stamp_ns == frame.companion.stamp_ns == source[0].stamp_ns + 300_000_000
+    assert source[-1].stamp_ns == source[15].stamp_ns
+
+
+def test_raw_uses_timestamps_where_present(shared_data, tmp_path):
+    folder = shared_data / "kitti_raw_seq" / "2011_09_26"
+    drive = tmp_path / "drive"
+    for sensor in ("image_02", "velodyne_points"):
+        (drive / sensor).mkdir(parents=True)
+        (drive / sensor / "data").symlink_to(folder / sensor / "data")
+        lines = [f"2011-09-26 13:02:{25 + i:02d}.964389445" for i in range(16)]
+        (drive / sensor / "timestamps.txt").write_text("\n".join(lines) + "\n")
+    for name in ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt"):
+        (tmp_path / name).symlink_to(folder / name)  # in the parent, as KITTI ships it
+    assert KittiRaw(drive)[2].stamp_ns == 1317042147_964389445
+    (drive / "image_02" / "timestamps.txt").write_text("2011-09-26 13:02:25.0\n")
+    with pytest.raises(Fault, match="timestamps"):
+        KittiRaw(drive)
+
+
+def test_source_survives_pickling(shared_data):
+    source = pickle.loads(pickle.dumps(KittiObject(shared_data / "kitti_object")))
+    assert len(source) == 2
+    with pytest.raises(IndexError):
+        source[2]
+
+
+def test_missing_parts_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"image_2.*expected"):
+        KittiObject(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"image_02.*expected"):
+        KittiRaw(tmp_path)
+    for folder in ("image_2", "velodyne", "calib"):
+        (tmp_path / "training" / folder).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no \*\.png"):
+        KittiObject(tmp_path)
+
+
+def test_damaged_parts_are_faults(tmp_path):
+    training = tmp_path / "training"
+    for folder in ("image_2", "velodyne", "calib", "label_2"):
+        (training / folder).mkdir(parents=True)
+    cv2.imwrite(str(training / "image_2" / "000000.png"), np.zeros((4, 6, 3), np.uint8))
+    (training / "velodyne" / "000000.bin").write_bytes(bytes(15))
+    source = KittiObject(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"calib.000000\.txt"):
+        source[0]
+    calib = training / "calib" / "000000.txt"
+    calib.write_text("P2: 1 2 3\n")
+    with pytest.raises(Fault, match="P2 must hold 12"):
+        source[0]
+    calib.write_text(
+        "P2: 7 0 3 0 0 7 2 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\n"
+        "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n"
+    )
+    (training / "label_2" / "000000.txt").write_text("Car 0 0 0 1 2\n")
+    with pytest.raises(Fault, match=r"000000\.txt:1"):
+        source[0]
+    (training / "label_2" / "000000.txt").write_text("")
+    with pytest.raises(Fault, match="15 bytes"):
+        source[0]
+    (training / "velodyne" / "000000.bin").write_bytes(bytes(16))
+    assert source[0].labels.boxes_3d.shape == (0, 7)
+    (training / "image_2" / "000000.png").write_bytes(b"not a png")
+    with pytest.raises(Fault, match=r"000000\.png"):
+        source[0]

@@ -1,0 +1,258 @@
+"""The launch files, configuration and layouts agree with each other and with what is installed.
+
+The launch libraries are absent where ROS comes from wheels, so small stand-ins of them record what
+a launch file asks for. Where the real ones are installed, they load the files too.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ("image", "camera_info", "points", "thermal")
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+@pytest.fixture(scope="module")
+def installed() -> dict:
+    """What setup.py hands to setuptools, with data_files as {source: target folder}."""
+    setuptools = pytest.importorskip("setuptools")
+    asked: dict = {}
+    patch = pytest.MonkeyPatch()
+    with patch.context() as context:
+        context.chdir(ROOT)
+        context.setattr(setuptools, "setup", lambda **options: asked.update(options))
+        runpy.run_path("setup.py")
+    asked["files"] = {path: target for target, paths in asked["data_files"] for path in paths}
+    return asked
+
+
+def recorder(kind: str):
+    """A stand-in for a launch action: keeps what it was made from."""
+    return lambda *args, **options: SimpleNamespace(kind=kind, args=args, **options)
+
+
+def stand_ins() -> dict[str, ModuleType]:
+    """The modules a launch file imports, by name."""
+    names = ("launch", "launch.actions", "launch.substitutions", "launch_ros", "launch_ros.actions")
+    modules: dict = {name: ModuleType(name) for name in names}
+    modules["launch"].LaunchDescription = list
+    for kind in ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable"):
+        setattr(modules["launch.actions"], kind, recorder(kind))
+    modules["launch.substitutions"].LaunchConfiguration = lambda name: SimpleNamespace(
+        perform=lambda context: context[name]
+    )
+    modules["launch_ros.actions"].Node = recorder("Node")
+    return modules
+
+
+class Launched:
+    """One launch file, run with stand-ins for the launch libraries."""
+
+    def __init__(self, name: str, patch: pytest.MonkeyPatch):
+        with patch.context() as context:
+            for module_name, module in stand_ins().items():
+                context.setitem(sys.modules, module_name, module)
+            launch_file = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
+        self.actions = launch_file["generate_launch_description"]()
+        declared = [a for a in self.actions if a.kind == "DeclareLaunchArgument"]
+        self.arguments = {action.args[0]: action.default_value for action in declared}
+        self.descriptions = [action.description for action in declared]
+        changes = [a.args for a in self.actions if a.kind == "SetEnvironmentVariable"]
+        self.environment = dict(changes)
+
+    def node(self, **given: str) -> SimpleNamespace:
+        """The node that is started with the given arguments."""
+        assert given.keys() <= self.arguments.keys()
+        context = {**self.arguments, **given}
+        (function,) = (a.function for a in self.actions if a.kind == "OpaqueFunction")
+        (node,) = function(context)
+        assert node.kind == "Node"
+        return node
+
+
+@pytest.fixture(params=["perception", "replay"])
+def launched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Launched:
+    for variable in (*PROFILE_VARIABLES, "ROS_DISTRO"):
+        monkeypatch.delenv(variable, raising=False)
+    return Launched(request.param, monkeypatch)
+
+
+@pytest.fixture
+def perception(monkeypatch: pytest.MonkeyPatch) -> Launched:
+    return Launched("perception", monkeypatch)
+
+
+def test_every_argument_says_what_it_is(launched: Launched) -> None:
+    assert {*INPUTS, "model", "params_file", "use_sim_time", "log_level"} <= set(launched.arguments)
+    assert all(len(text) > 10 for text in launched.descriptions)
+
+
+def test_the_executable_is_installed_and_runs(launched: Launched, installed: dict) -> None:
+    node = launched.node(bag="b") if "bag" in launched.arguments else launched.node()
+    script = ROOT / "scripts" / node.executable
+    assert node.package == installed["name"]
+    assert installed["files"][f"scripts/{node.executable}"] == f"lib/{installed['name']}"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().startswith("#!/usr/bin/env python3\n")
+    (entry,) = (n for n in ast.parse(script.read_text()).body if isinstance(n, ast.ImportFrom))
+    assert entry.module.partition(".")[0] in installed["packages"]
+
+
+def test_the_files_it_names_are_installed(launched: Launched, installed: dict) -> None:
+    named = [launched.arguments["params_file"], *launched.environment.values()]
+    for path in named:
+        source = Path(path).relative_to(ROOT)
+        assert (ROOT / source).is_file()
+        # The launch file looks for them in the folder above its own, here and once installed.
+        share = installed["files"]["package.xml"]
+        assert installed["files"][str(source)] == f"{share}/{source.parent}"
+
+
+def test_inputs_are_remapped(perception: Launched) -> None:
+    node = perception.node(image="/front/image", points="/top/points")
+    remapped = dict(node.remappings)
+    assert {f"~/input/{name}" for name in INPUTS} <= remapped.keys()
+    assert remapped["~/input/image"] == "/front/image"
+    assert remapped["~/input/image/compressed"] == "/front/image/compressed"
+    assert remapped["~/input/points"] == "/top/points"
+
+
+def test_arguments_override_the_file_only_when_given(perception: Launched) -> None:
+    file, values = perception.node().parameters
+    assert (file, values) == (str(ROOT / "config" / "lemumo.yaml"), {"use_sim_time": False})
+    given = {"model": "/m", "output_frame": "map", "compressed": "true", "autostart": "False"}
+    file, values = perception.node(params_file="/p.yaml", use_sim_time="true", **given).parameters
+    assert file == "/p.yaml"
+    assert values == {
+        "model": "/m",
+        "output_frame": "map",
+        "image_transport": "compressed",
+        "autostart": False,
+        "use_sim_time": True,
+    }
+
+
+def test_a_wrong_flag_is_an_error(perception: Launched) -> None:
+    with pytest.raises(ValueError, match="compressed:=yes"):
+        perception.node(compressed="yes")
+
+
+def test_replay_wants_a_bag(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = Launched("replay", monkeypatch)
+    assert replay.arguments["bag"] is None  # launch itself asks for an argument without default
+    assert replay.node(bag="/b").arguments == ["--bag", "/b"]
+    assert replay.node(bag="/b", output="/o").arguments == ["--bag", "/b", "--output", "/o"]
+
+
+@pytest.mark.parametrize("distro, variables", [("jazzy", 2), ("kilted", 1), (None, 1)])
+def test_transports_are_selected(monkeypatch, distro: str | None, variables: int) -> None:
+    for name in (*PROFILE_VARIABLES, "ROS_DISTRO"):
+        monkeypatch.delenv(name, raising=False)
+    if distro:
+        monkeypatch.setenv("ROS_DISTRO", distro)
+    chosen = Launched("perception", monkeypatch).environment
+    assert list(chosen) == list(PROFILE_VARIABLES[:variables])
+
+
+@pytest.mark.parametrize("variable", PROFILE_VARIABLES)
+def test_the_users_transports_win(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "/mine.xml")
+    assert Launched("perception", monkeypatch).environment == {}
+
+
+def test_the_dds_profile_takes_megabytes() -> None:
+    tree = ElementTree.parse(ROOT / "config" / "fastdds.xml").getroot()
+    name = "{http://www.eprosima.com}"
+    (segment,) = tree.iter(f"{name}segment_size")
+    assert int(segment.text) >= 16 << 20  # the largest point cloud and image, and then some
+    described = {item.text for item in tree.iter(f"{name}transport_id")}
+    (participant,) = tree.iter(f"{name}participant")
+    used = {item.text for item in participant.iter(f"{name}transport_id")}
+    assert used == described and len(used) == 2
+    assert participant.get("is_default_profile") == "true"
+
+
+def test_the_parameter_file_names_what_the_node_declares() -> None:
+    parameters = yaml.safe_load((ROOT / "config" / "lemumo.yaml").read_text())
+    (values,) = (part["ros__parameters"] for part in parameters.values())
+    declaration = ROOT / "lemumo_ros" / "parameters.py"
+    if not declaration.exists():
+        pytest.skip("lemumo_ros/parameters.py is not written yet")
+    tree = ast.parse(declaration.read_text())
+    words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    words |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    assert set(values) <= words
+
+
+def test_layouts_show_topics_of_the_node() -> None:
+    shown = set()
+    foxglove = json.loads((ROOT / "foxglove" / "lemumo.json").read_text())
+    for panel in foxglove["configById"].values():
+        shown |= set(panel.get("topics", {})) | {panel.get("imageMode", {}).get("imageTopic")}
+    rviz = yaml.safe_load((ROOT / "rviz" / "lemumo.rviz").read_text())
+    displays = rviz["Visualization Manager"]["Displays"]
+    rviz_topics = {display["Topic"]["Value"] for display in displays if "Topic" in display}
+    outputs = {f"/perception/output/{name}" for name in ("overlay", "depth", "labels", "markers")}
+    assert outputs <= rviz_topics and outputs <= shown
+    panels = set(foxglove["configById"])
+    assert all(name in panels for name in leaves(foxglove["layout"]))
+
+
+def leaves(layout: dict | str) -> list[str]:
+    """Panel names of a Foxglove layout tree."""
+    if isinstance(layout, str):
+        return [layout]
+    return leaves(layout["first"]) + leaves(layout["second"])
+
+
+def test_the_package_is_one_that_colcon_takes(installed: dict) -> None:
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    assert package.get("format") == "3"
+    assert package.findtext("export/build_type") == "ament_python"
+    assert (package.findtext("name"), package.findtext("version")) == (
+        installed["name"],
+        installed["version"],
+    )
+    depends = {item.text for item in package.iter("exec_depend")}
+    assert {"rclpy", "vision_msgs", "tf2_msgs", "launch_ros", "python3-numpy"} <= depends
+    assert f"resource/{installed['name']}" in installed["files"]
+    catkin = importlib.util.find_spec("catkin_pkg")
+    if catkin:  # a mistake here makes colcon treat the package as plain Python, without a word
+        from catkin_pkg.package import parse_package
+
+        parse_package(str(ROOT / "package.xml")).validate()
+
+
+def test_only_our_packages_are_installed_and_all_of_them(installed: dict) -> None:
+    folders = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for name in ("lemumo_core", "lemumo_ros")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert set(installed["packages"]) == folders  # a folder without __init__.py would be left out
+
+
+@pytest.mark.parametrize("name", ["perception", "replay"])
+def test_the_real_launch_libraries_load_it(name: str) -> None:
+    for library in ("launch", "launch_ros"):
+        spec = importlib.util.find_spec(library)
+        if spec is None or spec.origin is None:  # our own folder launch/ is no library
+            pytest.skip(f"{library} is not installed")
+    from launch.launch_description_sources import get_launch_description_from_python_launch_file
+
+    path = str(ROOT / "launch" / f"{name}.launch.py")
+    description = get_launch_description_from_python_launch_file(path)
+    arguments = {argument.name for argument in description.get_launch_arguments()}
+    assert {*INPUTS, "model", "params_file"} <= arguments

@@ -1,0 +1,163 @@
+"""The transform buffer: chains, replaced parents, cycles, missing frames."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lemumo_core.faults import Fault
+from lemumo_core.geometry.se3 import make_T
+from lemumo_ros.transforms import TransformBuffer
+
+
+def translation(x: float, y: float = 0.0, z: float = 0.0) -> np.ndarray:
+    return make_T(np.eye(3), np.array([x, y, z]))
+
+
+def random_transform(rng: np.random.Generator) -> np.ndarray:
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return make_T(q if np.linalg.det(q) > 0 else -q, rng.normal(size=3))
+
+
+def stamped(parent: str, child: str, x: float = 0.0, w: float = 1.0) -> SimpleNamespace:
+    return SimpleNamespace(
+        header=SimpleNamespace(frame_id=parent),
+        child_frame_id=child,
+        transform=SimpleNamespace(
+            translation=SimpleNamespace(x=x, y=0.0, z=0.0),
+            rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=w),
+        ),
+    )
+
+
+def test_chain_up_and_down_equals_products() -> None:
+    rng = np.random.default_rng(0)
+    T_base_roof, T_roof_camera, T_base_lidar = (random_transform(rng) for _ in range(3))
+    buffer = TransformBuffer()
+    buffer.set("base", "roof", T_base_roof)
+    buffer.set("/roof", "/camera", T_roof_camera)
+    buffer.set("base", "lidar", T_base_lidar)
+
+    T_camera_lidar = buffer.lookup("camera", "/lidar")
+
+    expected = np.linalg.inv(T_base_roof @ T_roof_camera) @ T_base_lidar
+    np.testing.assert_allclose(T_camera_lidar, expected, atol=1e-12)
+    np.testing.assert_allclose(
+        buffer.lookup("lidar", "camera"), np.linalg.inv(expected), atol=1e-12
+    )
+    np.testing.assert_allclose(buffer.lookup("base", "camera"), T_base_roof @ T_roof_camera)
+    np.testing.assert_array_equal(buffer.lookup("camera", "camera"), np.eye(4))
+
+
+def test_new_parent_replaces_the_old() -> None:
+    buffer = TransformBuffer()
+    buffer.set("base", "lidar", translation(1))
+    buffer.set("roof", "lidar", translation(2))
+    assert buffer.lookup("roof", "lidar")[0, 3] == 2
+    with pytest.raises(Fault):
+        buffer.lookup("base", "lidar")
+
+
+def test_missing_transform_names_frames_and_the_way_out() -> None:
+    buffer = TransformBuffer()
+    buffer.set("base", "lidar", translation(1))
+    with pytest.raises(Fault) as caught:
+        buffer.lookup("camera", "lidar")
+    assert caught.value.reason == "missing_transform"
+    for word in ("'camera'", "'lidar'", "base, lidar", "static_transform_publisher", "parameter"):
+        assert word in str(caught.value)
+
+
+def test_cycles_do_not_hang() -> None:
+    buffer = TransformBuffer()
+    for parent, child in [("a", "b"), ("b", "c"), ("c", "a"), ("c", "leaf"), ("x", "y")]:
+        buffer.set(parent, child, translation(1))
+    assert np.isfinite(buffer.lookup("leaf", "a")).all()
+    with pytest.raises(Fault):
+        buffer.lookup("leaf", "y")
+
+
+def test_version_grows_only_with_content() -> None:
+    buffer = TransformBuffer()
+    assert buffer.version == 0
+    buffer.add(SimpleNamespace(transforms=[stamped("base", "lidar", 1.0)]))
+    assert buffer.version == 1
+    buffer.add(SimpleNamespace(transforms=[stamped("/base", "lidar", 1.0)]))
+    assert buffer.version == 1
+    buffer.add(SimpleNamespace(transforms=[stamped("base", "lidar", 1.5)]))
+    buffer.add(SimpleNamespace(transforms=[stamped("roof", "lidar", 1.5)]))
+    assert buffer.version == 3
+
+
+def test_bad_transform_is_named_and_the_others_count() -> None:
+    buffer = TransformBuffer()
+    message = SimpleNamespace(
+        transforms=[
+            stamped("base", "broken", w=float("nan")),
+            stamped("base", "half", w=0.5),
+            stamped("base", "lidar", 3.0),
+        ]
+    )
+    with pytest.raises(Fault, match="'broken' to 'base'") as caught:
+        buffer.add(message)
+    assert caught.value.reason == "bad_transform"
+    assert buffer.lookup("base", "lidar")[0, 3] == 3
+    with pytest.raises(Fault):
+        buffer.lookup("base", "half")
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "T"),
+    [
+        ("a", "a", np.eye(4)),
+        ("", "a", np.eye(4)),
+        ("a", "/", np.eye(4)),
+        ("a", "b", np.diag([1, 1, -1, 1])),
+        ("a", "b", 2 * np.eye(4)),
+        ("a", "b", np.eye(3)),
+    ],
+)
+def test_set_refuses_what_is_no_transform(parent: str, child: str, T: np.ndarray) -> None:
+    buffer = TransformBuffer()
+    with pytest.raises(Fault) as caught:
+        buffer.set(parent, child, T)
+    assert caught.value.reason == "bad_transform"
+    assert buffer.version == 0
+
+
+def test_caller_cannot_change_what_was_set() -> None:
+    buffer = TransformBuffer()
+    T = translation(1)
+    buffer.set("a", "b", T)
+    T[0, 3] = 9
+    buffer.lookup("a", "b")[0, 3] = 7
+    assert buffer.lookup("a", "b")[0, 3] == 1
+
+
+def test_lookup_while_another_thread_fills() -> None:
+    buffer = TransformBuffer()
+    buffer.set("base", "lidar", translation(1))
+    errors: list[Exception] = []
+
+    def fill() -> None:
+        for i in range(2000):
+            buffer.set("base", f"frame{i % 50}", translation(i))
+
+    def ask() -> None:
+        try:
+            for _ in range(2000):
+                assert buffer.lookup("base", "lidar")[0, 3] == 1
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=target) for target in (fill, ask)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert buffer.version == 2001
