@@ -40,9 +40,10 @@ LIBRARIES = (
     "rosidl_typesupport_c",
     "rosidl_generator_py",
 )
-RUNTIME_LIBRARIES = ("fastcdr", "rcutils", "rmw", "rosidl_dynamic_typesupport", "rosidl_runtime_c")
-RUNTIME_LIBRARIES += ("rosidl_typesupport_c", "rosidl_typesupport_introspection_c")
-RUNTIME_LIBRARIES += ("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_fastrtps_cpp")
+RUNTIME_LIBRARIES = (
+    *("fastcdr", "rcutils", "rosidl_runtime_c", "rosidl_typesupport_c"),
+    *("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"),
+)
 
 
 class BuildError(Exception):
@@ -130,7 +131,6 @@ def generate(package: str, work: Path) -> dict[str, Path]:
     )
     hashes = [str(hash_folder / "msg" / f"{name}.json") for name in names]
     folders = {name: work / name for name in LIBRARIES}
-
     generators = (
         GenerateC("c"),
         GenerateFastRTPSCTypesupport("fastrtps"),
@@ -278,13 +278,13 @@ def build(package: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the ROS message packages of interfaces/.")
     parser.add_argument("--force", action="store_true", help="build again even when up to date")
-    options = parser.parse_args(arguments)
+    force = parser.parse_args(arguments).force
     try:
         for package in message_packages():
             found = state(package)
             if found == "provided":
-                print(f"{package}: provided by {importlib.util.find_spec(package).origin}")
-            elif found == "current" and not options.force:
+                print(f"{package}: provided by another installation")
+            elif found == "current" and not force:
                 print(f"{package}: up to date")
             else:
                 check_tools()

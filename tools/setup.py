@@ -9,6 +9,7 @@ TORCH=cpu or TORCH=cuda in the environment overrides the choice of the PyTorch b
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -173,8 +174,10 @@ def install_packages(distro: str | None) -> None:
 
 def system_numpy_is_old() -> bool:
     """Whether the system's numpy, which apt's ROS was compiled against, is older than 2."""
-    words = run(sys.executable, "-c", "import numpy; print(numpy.__version__)", capture=True)
-    return int(words.split(".")[0]) < 2
+    try:
+        return int(importlib.metadata.version("numpy").split(".")[0]) < 2
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def main() -> int:

@@ -152,15 +152,28 @@ class Camera:
         """
         z = points[:, 2]
         with np.errstate(all="ignore"):
-            valid = np.isfinite(points).all(axis=1) & (z > z_min)
-            x = points[:, 0] / z
-            y = points[:, 1] / z
-            if self.model != "pinhole":
-                valid &= np.hypot(x, y) < self.max_radius
-                x, y = self._distort(x, y)
-            uv = np.stack([x * self.fx + self.cx, y * self.fy + self.cy], axis=1)
+            uv = np.stack(self.project_ahead(points[:, 0], points[:, 1], z), axis=1)
+            valid = np.isfinite(points).all(axis=1) & (z > z_min) & np.isfinite(uv).all(axis=1)
         uv[~valid] = np.nan
         return uv, valid
+
+    def project_ahead(
+        self, x: np.ndarray, y: np.ndarray, z: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``project`` by components, for points already known to have z > 0.
+
+        Args:
+            x, y, z: (N,) metres, optical frame.
+
+        Returns:
+            u, v (N,) pixels, NaN outside the invertible field of view.
+        """
+        x, y = x / z, y / z
+        if self.model != "pinhole":
+            outside = ~(np.hypot(x, y) < self.max_radius)
+            x, y = self._distort(x, y)
+            x[outside] = np.nan
+        return x * self.fx + self.cx, y * self.fy + self.cy
 
     def unproject(self, uv: np.ndarray) -> np.ndarray:
         """Rays through pixels.

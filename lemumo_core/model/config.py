@@ -1,0 +1,91 @@
+"""What a model is made of; stored in its package's manifest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from lemumo_core.preprocess import InputSpec
+from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
+
+PATCH = 16
+SIZES = {"tiny": (192, 3), "small": (384, 6)}
+"""Size to (width D, attention heads); every size has 12 blocks."""
+DEPTH = 12
+COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of encoder and heads.
+
+    Attributes:
+        preset: ``paper`` reproduces arXiv 2603.24327 (one companion channel, zeros for an absent
+            modality, probe heads). ``lemumo`` adds a validity channel, learned absent tokens and
+            the deploy heads.
+        size: a key of ``SIZES``.
+        height, width: of the input, pixels, multiples of 16.
+        companion: ``lidar`` or ``thermal``.
+        detection_classes, segmentation_classes: names by id.
+
+    Raises:
+        ValueError: for an unknown preset or size, or an input that ``InputSpec`` refuses.
+    """
+
+    preset: str = "lemumo"
+    size: str = "tiny"
+    height: int = 256
+    width: int = 704
+    companion: str = "lidar"
+    detection_classes: tuple[str, ...] = DETECTION_CLASSES
+    segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("preset", self.preset, COMPANION_CHANNELS),
+            ("size", self.size, SIZES),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} '{value}'; known: {', '.join(known)}")
+        if not self.detection_classes or not 0 < len(self.segmentation_classes) < 255:
+            raise ValueError("a model needs detection classes and 1 to 254 segmentation classes")
+        _ = self.input_spec  # checks the rest
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What preprocessing must deliver."""
+        channels = COMPANION_CHANNELS[self.preset]
+        return InputSpec(self.height, self.width, self.companion, channels)
+
+    @property
+    def dim(self) -> int:
+        """Token width D."""
+        return SIZES[self.size][0]
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return SIZES[self.size][1]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid."""
+        return self.height // PATCH, self.width // PATCH
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Rebuild from ``dataclasses.asdict`` or parsed JSON.
+
+        Raises:
+            ValueError: for an unknown key, with the nearest known one.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise ValueError(f"unknown model option '{key}'{hint}")
+        lists = ("detection_classes", "segmentation_classes")
+        return cls(**{k: tuple(v) if k in lists else v for k, v in values.items()})

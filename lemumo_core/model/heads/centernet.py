@@ -1,0 +1,127 @@
+"""CenterNet 3D detection (arXiv 1904.07850; heads and decoding as in arXiv 2603.24327)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lemumo_core.model.heads.layers import DECODER_WIDTH, Upsampler, conv
+
+PRIOR_LOGIT = -2.19
+"""Heatmap bias: every cell starts at a score of 0.1."""
+TOP_K = 100
+MAX_LOG_DEPTH = 6.0
+MAX_LOG_SIZE = 4.0
+WIDTH = 256
+
+
+class RawDetections(NamedTuple):
+    """What the head predicts in every cell, each (B, channels, h, w).
+
+    heatmap: class logits (C). offset: of the centre in the cell, in cells (x, y). log_size: of
+    (length, width, height) in metres. log_depth: log(1 + Z). rotation: sin, cos of the yaw.
+    """
+
+    heatmap: Tensor
+    offset: Tensor
+    log_size: Tensor
+    log_depth: Tensor
+    rotation: Tensor
+
+
+class CenterNetHead(nn.Module):
+    """``probe``: the paper's, at 1/8 of the input. ``deploy``: ours, at 1/4."""
+
+    CHANNELS = (2, 3, 1, 2)
+
+    def __init__(self, dim: int, classes: int, preset: str):
+        super().__init__()
+        if preset == "probe":
+            self.stride, width = 8, WIDTH
+            self.trunk: nn.Module = nn.Sequential(
+                *(nn.Conv2d(dim, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()),
+                *(nn.ConvTranspose2d(width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
+            )
+        else:
+            self.stride, width = 4, DECODER_WIDTH
+            self.trunk = nn.Sequential(Upsampler(dim), conv(width, width))
+        self.heatmap = nn.Conv2d(width, classes, 1)
+        self.regress = nn.ModuleList(nn.Conv2d(width, c, 1) for c in self.CHANNELS)
+        nn.init.constant_(self.heatmap.bias, PRIOR_LOGIT)
+
+    def forward(self, grid: Tensor) -> RawDetections:
+        """Token grid (B, D, H/16, W/16) to raw predictions."""
+        x = self.trunk(grid)
+        return RawDetections(self.heatmap(x), *(head(x) for head in self.regress))
+
+
+class CenterNetDecoder(nn.Module):
+    """Raw predictions to metric boxes; part of the exported graph.
+
+    Class and cell of a flat index come from constant tables: integer division and modulo export
+    badly to ONNX and TensorRT.
+    """
+
+    class_of: Tensor
+    u_of: Tensor
+    v_of: Tensor
+    cell_of: Tensor
+
+    def __init__(self, classes: int, height: int, width: int, stride: int):
+        super().__init__()
+        rows, columns = height // stride, width // stride
+        self.stride = stride
+        self.k = min(TOP_K, classes * rows * columns)
+        index = torch.arange(classes * rows * columns)
+        cell = index % (rows * columns)
+        self.register_buffer("class_of", index // (rows * columns), False)
+        self.register_buffer("cell_of", cell, False)
+        self.register_buffer("u_of", (cell % columns).float(), False)
+        self.register_buffer("v_of", (cell // columns).float(), False)
+
+    def forward(self, raw: RawDetections, intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the best K peaks and place them in space.
+
+        Args:
+            raw: the head's output.
+            intrinsics: float32 (B, 3, 3) of the network's view.
+
+        Returns:
+            boxes float32 (B, K, 7) x, y, z, length, width, height, yaw in the camera optical
+            frame (``lemumo_core.geometry.boxes``), scores float32 (B, K), class ids int64
+            (B, K). Best score first.
+        """
+        heat = raw.heatmap.float().sigmoid()
+        peak = functional.max_pool2d(heat, 3, 1, 1) == heat
+        scores, index = (heat * peak.float()).flatten(1).topk(self.k, dim=1)
+        regressed = torch.cat(
+            [raw.offset, raw.log_size, raw.log_depth, raw.rotation], dim=1
+        ).float()
+        cell = self.cell_of[index]
+        picked = regressed.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, 8, -1))
+        offset_u, offset_v, *rest = picked.unbind(1)
+        size = torch.stack(rest[:3], dim=-1).clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
+        z = rest[3].clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0
+        # Cell i covers [stride * i - 0.5, stride * (i + 1) - 0.5): pixel centres are integers.
+        u = (self.u_of[index] + offset_u) * self.stride - 0.5
+        v = (self.v_of[index] + offset_v) * self.stride - 0.5
+        fx, fy = intrinsics[:, 0, 0, None], intrinsics[:, 1, 1, None]
+        cx, cy = intrinsics[:, 0, 2, None], intrinsics[:, 1, 2, None]
+        centre = torch.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], dim=-1)
+        yaw = angle(rest[4], rest[5]).unsqueeze(-1)
+        return torch.cat([centre, size, yaw], dim=-1), scores, self.class_of[index]
+
+
+def angle(sin: Tensor, cos: Tensor) -> Tensor:
+    """atan2 from operators of ONNX opset 18, by the half-angle formula.
+
+    tan(a / 2) = sin / (r + cos), or (r - cos) / sin where cos is negative, which loses no digits.
+    """
+    r = (sin * sin + cos * cos).sqrt().clamp(min=1e-12)
+    sign = torch.where(sin < 0.0, -1.0, 1.0)
+    ahead = sin / (r + cos).clamp(min=1e-12)
+    behind = sign * (r - cos) / sin.abs().clamp(min=1e-12)
+    return 2.0 * torch.where(cos >= 0.0, ahead, behind).atan()

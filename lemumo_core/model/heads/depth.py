@@ -1,0 +1,40 @@
+"""Dense depth in metres with a confidence, at 1/4 of the input resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lemumo_core.model.heads.layers import DECODER_WIDTH, Upsampler
+
+START_DEPTH_LOG = 2.5
+"""Bias of the deploy head: an untrained one says about 12 m everywhere."""
+
+
+class DepthHead(nn.Module):
+    """``probe``: the paper's (section 5.4 of our spec); it has no confidence and reports 1.
+    ``deploy``: softplus of log depth, and a sigmoid confidence."""
+
+    def __init__(self, dim: int, preset: str):
+        super().__init__()
+        self.probe = preset == "probe"
+        if self.probe:
+            self.layers: nn.Module = nn.Sequential(
+                *(nn.Conv2d(dim, 256, 1), nn.PixelShuffle(4)),
+                *(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()),
+                *(nn.Conv2d(16, 1, 1), nn.ReLU()),
+            )
+        else:
+            last = nn.Conv2d(DECODER_WIDTH, 2, 1)
+            with torch.no_grad():
+                last.bias.copy_(torch.tensor([START_DEPTH_LOG, 0.0]))
+            self.layers = nn.Sequential(Upsampler(dim), last)
+
+    def forward(self, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Token grid (B, D, H/16, W/16) to depth, metres, and confidence in [0, 1], both float32
+        (B, H/4, W/4)."""
+        x = self.layers(grid).float()
+        if self.probe:
+            return x[:, 0], torch.ones_like(x[:, 0])
+        return functional.softplus(x[:, 0]).clamp(max=6.0).exp() - 1.0, x[:, 1].sigmoid()

@@ -1,0 +1,116 @@
+"""Encoder, three heads and decoding: the whole network that is trained and exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.fusion import FusionEncoder
+from lemumo_core.model.heads.centernet import CenterNetDecoder, CenterNetHead, RawDetections
+from lemumo_core.model.heads.depth import DepthHead
+from lemumo_core.model.heads.segmentation import SegmentationHead
+
+
+class RawPerception(NamedTuple):
+    """What the heads say before decoding; the losses act on it."""
+
+    detections: RawDetections
+    depth_m: Tensor
+    depth_confidence: Tensor
+    segmentation: Tensor
+
+
+class Outputs(NamedTuple):
+    """The network's outputs, in the order and with the names of the exported graph.
+
+    boxes float32 (B, K, 7), scores float32 (B, K), class_ids int64 (B, K), depth and
+    depth_confidence float32 (B, H/4, W/4), labels uint8 (B, H/4, W/4).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    class_ids: Tensor
+    depth: Tensor
+    depth_confidence: Tensor
+    labels: Tensor
+
+
+class PerceptionModel(nn.Module):
+    """The perception network of a ``ModelConfig``."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        preset = "probe" if config.preset == "paper" else "deploy"
+        classes = len(config.detection_classes)
+        self.encoder = FusionEncoder(config)
+        self.centernet = CenterNetHead(config.dim, classes, preset)
+        self.depth = DepthHead(config.dim, preset)
+        self.segmentation = SegmentationHead(config.dim, len(config.segmentation_classes), preset)
+        self.decoder = CenterNetDecoder(
+            classes, config.height, config.width, self.centernet.stride
+        )
+
+    def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:
+        """Predictions before decoding. Arguments as in ``forward``."""
+        tokens = self.encoder(image, companion, present).tokens
+        grid = tokens.transpose(1, 2).unflatten(2, self.config.grid)
+        return RawPerception(self.centernet(grid), *self.depth(grid), self.segmentation(grid))
+
+    def forward(
+        self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor
+    ) -> Outputs:
+        """Perceive.
+
+        Args:
+            image: uint8 (B, H, W, 3) RGB.
+            companion: float32 (B, H, W, C).
+            intrinsics: float32 (B, 3, 3) of the (H, W) view.
+            present: float32 (B, 2), 1 where image, companion exist.
+        """
+        raw = self.raw(image, companion, present)
+        boxes, scores, class_ids = self.decoder(raw.detections, intrinsics)
+        labels = raw.segmentation.argmax(1).to(torch.uint8)
+        return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
+
+
+def seeded_model(config: ModelConfig, seed: int) -> PerceptionModel:
+    """A model with reproducible random weights, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PerceptionModel(config).eval()
+
+
+def save_weights(model: PerceptionModel, path: Path) -> None:
+    """Write all weights as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+
+
+def load_model(config: ModelConfig, path: Path) -> PerceptionModel:
+    """Build a model and load its weights, in evaluation mode.
+
+    Raises:
+        ValueError: naming tensors that are missing, unexpected or of another shape.
+    """
+    from safetensors.torch import load_file
+
+    model, weights = PerceptionModel(config), load_file(path)
+    own = model.state_dict()
+    problems = [f"missing {name}" for name in own if name not in weights]
+    problems += [f"unexpected {name}" for name in weights if name not in own]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:5])
+        raise ValueError(f"{path} does not fit the model ({len(problems)} problems): {shown}")
+    model.load_state_dict(weights)
+    return model.eval()

@@ -1,0 +1,198 @@
+"""Frame to network input; the only place where that happens."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lemumo_core.depth_projection import project_depth
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.geometry.camera import Camera
+
+log = logging.getLogger(__name__)
+
+COMPANIONS = ("lidar", "thermal")
+THERMAL_PERCENTILES = (1.0, 99.0)
+"""A 16-bit thermal image has no fixed scale: this range of its own values becomes [0, 1]."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the network takes. Stored in the model's manifest.
+
+    Attributes:
+        height, width: of the view, pixels, multiples of 16.
+        companion: ``lidar`` or ``thermal``.
+        companion_channels: 1 (value) or 2 (value, validity).
+        depth_min_m: LiDAR returns at this depth or nearer are dropped.
+        depth_max_m: depth that maps to 1; farther returns stay, as 1.
+
+    Raises:
+        ValueError: for anything else.
+    """
+
+    height: int
+    width: int
+    companion: str
+    companion_channels: int
+    depth_min_m: float = 1.0
+    depth_max_m: float = 80.0
+
+    def __post_init__(self) -> None:
+        if self.height <= 0 or self.width <= 0 or self.height % 16 or self.width % 16:
+            raise ValueError(f"input {self.height}x{self.width}: both must be multiples of 16")
+        if self.companion not in COMPANIONS:
+            raise ValueError(f"companion '{self.companion}' is none of {COMPANIONS}")
+        if self.companion_channels not in (1, 2):
+            raise ValueError(f"companion_channels is {self.companion_channels}, must be 1 or 2")
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkInput:
+    """One sample for the network.
+
+    Attributes:
+        image: uint8 (1, H, W, 3) RGB.
+        companion: float32 (1, H, W, C): value in [0, 1] and, for C = 2, its validity.
+        intrinsics: float32 (1, 3, 3) of the view.
+        present: float32 (1, 2), which of image and companion exists.
+        view: camera model of the (H, W) view.
+    """
+
+    image: np.ndarray
+    companion: np.ndarray
+    intrinsics: np.ndarray
+    present: np.ndarray
+    view: Camera
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The network's inputs by name."""
+        names = ("image", "companion", "intrinsics", "present")
+        return {name: getattr(self, name) for name in names}
+
+
+def preprocess(frame: Frame, spec: InputSpec) -> NetworkInput:
+    """Bring a frame to the network's resolution.
+
+    The image is scaled to the view's width, its aspect kept; the view holds the *bottom* rows
+    (a driving camera's top rows are sky) or is padded at the top. The companion is rendered
+    into that view, so nothing ever resamples a sparse map.
+
+    Raises:
+        Fault: ``no_input`` if the frame has neither image nor companion, ``bad_image`` if the
+            image is not the size of its camera or not uint8 RGB, ``wrong_companion`` if the
+            companion is not of the model's kind.
+    """
+    if frame.image is None and frame.companion is None:
+        raise Fault("no_input", f"frame of {frame.camera_name} has neither image nor companion")
+    view = network_view(frame.camera, spec)
+    image = np.zeros((spec.height, spec.width, 3), np.uint8)
+    if frame.image is not None:
+        _check_image(frame.image, frame.camera)
+        scaled = _resize(frame.image, *_scaled_size(frame.camera, spec))
+        rows = min(spec.height, len(scaled))
+        image[spec.height - rows :] = scaled[len(scaled) - rows :]
+    companion = np.zeros((spec.height, spec.width, spec.companion_channels), np.float32)
+    if frame.companion is not None:
+        value, valid = _render(frame.companion, view, spec)
+        companion[..., 0] = np.where(valid, value, 0.0)
+        if spec.companion_channels == 2:
+            companion[..., 1] = valid
+    present = np.array([[frame.image is not None, frame.companion is not None]], np.float32)
+    intrinsics = view.K.astype(np.float32)[None]
+    return NetworkInput(image[None], companion[None], intrinsics, present, view)
+
+
+@functools.lru_cache(maxsize=64)
+def network_view(camera: Camera, spec: InputSpec) -> Camera:
+    """The camera model of the network's (H, W) view of a camera's full image."""
+    width, height = _scaled_size(camera, spec)
+    lost = max(0, height - spec.height) / height
+    if lost > 0.4:
+        log.warning(
+            "the network's %dx%d view leaves out the top %.0f %% of the %dx%d image; export the "
+            "model with --height %d to keep it",
+            *(spec.width, spec.height, 100 * lost, camera.width, camera.height),
+            -(-height // 16) * 16,
+        )
+    return camera.scaled(width, height).cropped(
+        0, height - spec.height, spec.width, spec.height
+    )
+
+
+def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
+    return spec.width, max(1, round(camera.height * spec.width / camera.width))
+
+
+def _check_image(image: np.ndarray, camera: Camera) -> None:
+    expected = (camera.height, camera.width, 3)
+    if image.shape != expected or image.dtype != np.uint8:
+        raise Fault(
+            "bad_image",
+            f"the image is {image.dtype} {image.shape}, its camera model says uint8 {expected}: "
+            "the camera_info belongs to another resolution",
+        )
+
+
+def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Antialiased resize: exact halvings, then one bilinear step of less than two.
+
+    A tenth of the time of one INTER_AREA step with a fractional factor (12 ms at 1080p).
+    """
+    while image.shape[1] >= 2 * width and image.shape[0] >= 2 * height:
+        half = (-(-image.shape[1] // 2), -(-image.shape[0] // 2))
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _render(
+    companion: LidarScan | ThermalImage, view: Camera, spec: InputSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """Companion to value in [0, 1] (NaN allowed where invalid) and validity, both (H, W)."""
+    kind = "lidar" if isinstance(companion, LidarScan) else "thermal"
+    if kind != spec.companion:
+        raise Fault("wrong_companion", f"the model takes {spec.companion}, the frame has {kind}")
+    if isinstance(companion, LidarScan):
+        T = companion.T_camera_lidar
+        depth_m = project_depth(companion.points, T, view, spec.depth_min_m)
+        return np.minimum(depth_m / spec.depth_max_m, 1.0), ~np.isnan(depth_m)
+    image, camera = companion.image, companion.camera
+    if image.shape != (camera.height, camera.width) or image.dtype not in (np.uint8, np.uint16):
+        raise Fault(
+            "bad_image",
+            f"the thermal image is {image.dtype} {image.shape}, its camera model says "
+            f"{(camera.height, camera.width)}",
+        )
+    u, v = _thermal_map(view, camera, companion.T_camera_thermal[:3, :3].tobytes())
+    value = cv2.remap(_normalise_thermal(image), u, v, cv2.INTER_LINEAR)
+    valid = (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
+    return value, valid
+
+
+def _normalise_thermal(image: np.ndarray) -> np.ndarray:
+    """Thermal counts to float32 in [0, 1]: 8 bit by 255, 16 bit by the image's own range."""
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / 255.0
+    low, high = np.percentile(image, THERMAL_PERCENTILES)
+    scaled = (image.astype(np.float32) - low) / max(high - low, 1.0)
+    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def _thermal_map(view: Camera, thermal: Camera, rotation: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the view looks in the thermal image, float32 (H, W) each.
+
+    Only the rotation between the cameras is used, as for objects at infinity.
+    """
+    R_camera_thermal = np.frombuffer(rotation).reshape(3, 3)
+    v, u = np.mgrid[: view.height, : view.width]
+    rays = view.unproject(np.stack([u.ravel(), v.ravel()], axis=1))
+    uv, valid = thermal.project(rays @ R_camera_thermal)
+    uv[~valid] = -1e6
+    shape = (view.height, view.width)
+    return uv[:, 0].reshape(shape).astype(np.float32), uv[:, 1].reshape(shape).astype(np.float32)
