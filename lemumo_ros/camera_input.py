@@ -1,0 +1,141 @@
+"""Messages of one camera and its companion in, Frames out.
+
+The node subscribes these callbacks; the offline replay calls the very same ones from a bag. They
+only store; conversion happens in ``to_frame``, for the frames that are really used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.geometry.camera import Camera
+from lemumo_ros.convert_in import (
+    camera_from_info,
+    image_to_rgb,
+    points_to_array,
+    stamp_to_ns,
+    thermal_to_array,
+)
+from lemumo_ros.diagnostics import Health
+from lemumo_ros.sync import Matcher, Pair, Stamped
+from lemumo_ros.transforms import TransformBuffer
+
+
+class CameraInput:
+    """Collects the inputs of one camera.
+
+    Args:
+        camera_name: for the Frames.
+        companion: ``lidar`` or ``thermal``, from the model's manifest.
+        tolerance_ns, deadline_ns: as in ``Matcher``.
+        health: drops are counted there.
+        clock: now, ns, on any steady clock (the bag's own time in a replay).
+        extrinsics: (4, 4) T_camera_companion, or None to take it from ``/tf_static``.
+    """
+
+    def __init__(
+        self,
+        camera_name: str,
+        companion: str,
+        tolerance_ns: int,
+        deadline_ns: int,
+        health: Health,
+        clock: Callable[[], int],
+        extrinsics: np.ndarray | None = None,
+    ):
+        self.camera_name = camera_name
+        self.companion = companion
+        self.health = health
+        self.clock = clock
+        self.extrinsics = extrinsics
+        self.transforms = TransformBuffer()
+        self._matcher = Matcher(tolerance_ns, deadline_ns)
+        self._camera_info: Any = None
+        self._thermal_info: Any = None
+        self._cameras: dict[str, tuple[Any, Camera]] = {}
+        self._lock = threading.Lock()
+
+    def on_image(self, message: Any) -> None:
+        """Image or CompressedImage of the colour camera."""
+        self.health.count_in("image")
+        stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
+        with self._lock:
+            dropped = self._matcher.add_image(stamped)
+        self.health.count_drop("queue_full", dropped)
+
+    def on_companion(self, message: Any) -> None:
+        """PointCloud2, or thermal Image or CompressedImage."""
+        self.health.count_in(self.companion)
+        stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
+        with self._lock:
+            self._matcher.add_companion(stamped)
+
+    def on_camera_info(self, message: Any) -> None:
+        """CameraInfo of the colour camera."""
+        self._camera_info = message
+
+    def on_thermal_info(self, message: Any) -> None:
+        """CameraInfo of the thermal camera."""
+        self._thermal_info = message
+
+    def on_transforms(self, message: Any) -> None:
+        """TFMessage of ``/tf_static``."""
+        try:
+            self.transforms.add(message)
+        except Fault as fault:
+            self.health.count_drop(fault.reason, message=str(fault))
+
+    def take(self, flush: bool = False) -> list[Pair]:
+        """Pairs that are ready, oldest first."""
+        with self._lock:
+            return self._matcher.take(self.clock(), flush)
+
+    def to_frame(self, pair: Pair) -> Frame:
+        """Convert a pair.
+
+        Raises:
+            Fault: naming what is wrong with the messages, or which input is still missing.
+        """
+        message = pair.image.message
+        camera = self._camera("camera", "camera_info", self._camera_info)
+        companion: LidarScan | ThermalImage | None = None
+        if pair.companion is not None:
+            companion = self._convert_companion(message.header.frame_id, pair.companion)
+        image = image_to_rgb(message)
+        if image.shape[:2] != (camera.height, camera.width):
+            raise Fault(
+                "camera_info_mismatch",
+                f"the image is {image.shape[1]}x{image.shape[0]}, its camera_info says "
+                f"{camera.width}x{camera.height}: publish the calibration of this resolution",
+            )
+        return Frame(pair.image.stamp_ns, self.camera_name, camera, image, companion)
+
+    def _convert_companion(self, camera_frame: str, stamped: Stamped) -> LidarScan | ThermalImage:
+        message = stamped.message
+        T_camera_companion = self.extrinsics
+        if T_camera_companion is None:
+            T_camera_companion = self.transforms.lookup(camera_frame, message.header.frame_id)
+        if self.companion == "lidar":
+            return LidarScan(points_to_array(message), T_camera_companion, stamped.stamp_ns)
+        camera = self._camera("thermal", "thermal_info", self._thermal_info)
+        image = thermal_to_array(message)
+        return ThermalImage(image, camera, T_camera_companion, stamped.stamp_ns)
+
+    def _camera(self, key: str, topic: str, info: Any) -> Camera:
+        """The camera model of the newest info, rebuilt when its message changes."""
+        if info is None:
+            raise Fault(
+                "no_camera_info",
+                f"no message yet on ~/input/{topic}: publish the calibration or remap the topic",
+            )
+        cached = self._cameras.get(key)
+        if cached is None or cached[0] is not info:
+            cached = (info, camera_from_info(info))
+            self._cameras[key] = cached
+        return cached[1]

@@ -1,0 +1,53 @@
+"""The command ``lemumo``: replay, make-bag, inspect."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lemumo_core.faults import Fault
+from lemumo_core.inference.package import MANIFEST_NAME, load_package
+from lemumo_ros import bag_writer, replay
+from lemumo_ros.bag_reader import BagReader
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Print what a model package or a bag holds."""
+    path = Path(args.path)
+    try:
+        if (path / MANIFEST_NAME).exists():
+            manifest = load_package(path).manifest
+            for key, value in vars(manifest).items():
+                print(f"{key:22} {value}")
+            return 0
+        with BagReader(path) as reader:
+            seconds = (reader.end_ns - reader.start_ns) / 1e9
+            print(f"{path}: {seconds:.1f} s")
+            for topic in reader.topics:
+                print(f"  {topic.name:40} {topic.type:40} {topic.count:6}  {topic.frame_id}")
+    except (Fault, OSError, ImportError) as error:
+        print(f"lemumo inspect: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="lemumo", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("replay", help="run a model over bags, or publish them")
+    replay.add_arguments(command)
+    command.set_defaults(run=replay.run)
+    command = commands.add_parser("make-bag", help="write a bag from a data set folder")
+    bag_writer.add_arguments(command)
+    command.set_defaults(run=bag_writer.main)
+    command = commands.add_parser("inspect", help="what a model package or a bag holds")
+    command.add_argument("path", help="package or bag")
+    command.set_defaults(run=inspect)
+    args = parser.parse_args(arguments)
+    return args.run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
