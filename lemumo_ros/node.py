@@ -15,6 +15,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -49,7 +50,9 @@ class PerceptionNode(LifecycleNode):
         parameters.declare(self)
         self.health = Health()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = self.create_timer(1.0, self.publish_diagnostics)
+        # Steady: health must be told even while a played bag's /clock stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=steady)
         self._pipeline: Pipeline | None = None
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
@@ -260,8 +263,6 @@ def main() -> None:
         pass
     finally:
         node._join_worker()
-        if rclpy.ok():
-            node.publish_diagnostics()
         node._release()
         executor.shutdown()
         node.destroy_node()

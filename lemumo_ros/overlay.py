@@ -126,5 +126,7 @@ def _write(
     color: tuple[int, int, int],
     scale: float = 0.7,
 ) -> None:
-    cv2.putText(picture, text, origin, FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    (width, height), below = cv2.getTextSize(text, FONT, scale, 1)
+    x, y = origin
+    cv2.rectangle(picture, (x - 2, y - height - 2), (x + width + 2, y + below), (0, 0, 0), -1)
     cv2.putText(picture, text, origin, FONT, scale, color, 1, cv2.LINE_AA)

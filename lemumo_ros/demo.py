@@ -1,0 +1,275 @@
+"""The demo: a bag, a player, the node and a watcher, as separate processes over real DDS.
+
+Writes ``summary.json``, overlay pictures and an ``index.html`` that shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.inference.package import load_package
+from lemumo_ros.bag_reader import BagReader, BagTopics, find_topics
+from lemumo_ros.bag_writer import make_bag
+from lemumo_ros.demo_report import Summary, write_report
+from lemumo_ros.progress import Progress
+
+ROOT = Path(__file__).resolve().parent.parent
+NODE_NAME = "lemumo"
+FRAMES = 40
+DRAIN_S = 3.0
+STOP_S = 10.0
+
+
+def default_model() -> Path:
+    """The demo's model package; exported with seeded random weights where it is missing."""
+    path = Path("out/models/lemumo-tiny-untrained")
+    if not (path / "manifest.json").exists():
+        print("demo: exporting a model with untrained weights (about 30 s)", flush=True)
+        export = [sys.executable, "-W", "ignore", str(ROOT / "export" / "to_onnx.py")]
+        subprocess.run([*export, "--out", str(path)], check=True, stderr=subprocess.DEVNULL)
+    return path
+
+
+def default_bag() -> Path:
+    """The demo's own bag of a rendered street; made where it is missing."""
+    path = Path("out/bags/street")
+    if not path.exists():
+        print(f"demo: rendering {FRAMES} frames of a street", flush=True)
+        make_bag("synthetic", None, path, frames=FRAMES)
+    return path
+
+
+def dds_environment() -> dict[str, str]:
+    """This machine only, a domain of our own, and transports that pass megabyte messages."""
+    env = dict(os.environ)
+    env.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 50))
+    env.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    profile = str(ROOT / "config" / "fastdds.xml")
+    if "FASTRTPS_DEFAULT_PROFILES_FILE" not in env:
+        env.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", profile)
+        if env.get("ROS_DISTRO") in ("humble", "jazzy"):
+            env["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
+    return env
+
+
+def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
+    """Command line of the node, its inputs remapped to the bag's topics."""
+    remaps = {"camera_info": topics.camera_info, "points": topics.points}
+    remaps |= {"thermal": topics.thermal, "thermal_info": topics.thermal_info}
+    remaps["image/compressed" if compressed else "image"] = topics.image
+    transport = "compressed" if compressed else "raw"
+    command = [sys.executable, "-m", "lemumo_ros.node", "--ros-args", "-r", f"__node:={NODE_NAME}"]
+    for name, topic in remaps.items():
+        if topic:
+            command += ["-r", f"~/input/{name}:={topic}"]
+    values = {"model": model, "use_sim_time": "true", "overlay_rate_hz": 1000.0}
+    for key, value in (values | {"image_transport": transport}).items():
+        command += ["-p", f"{key}:={value}"]
+    return command
+
+
+class Watcher:
+    """Subscribes to all of the node's outputs and keeps what the report needs."""
+
+    def __init__(self, overlays: Path):
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import CompressedImage
+        from vision_msgs.msg import LabelInfo
+
+        from lemumo_ros.outputs import LATCHED_QOS, TOPICS
+
+        self.counts: Counter[str] = Counter()
+        self.values: dict[str, str] = {}
+        self.overlays = overlays
+        self.last_output_s = time.monotonic()
+        rclpy.init()
+        self.node = rclpy.create_node("lemumo_demo")
+        kinds = TOPICS | {"overlay": CompressedImage}
+        for name, kind in kinds.items():
+            topic = f"/{NODE_NAME}/output/{name}"
+            self.node.create_subscription(kind, topic, self._counter(name), QoSProfile(depth=50))
+        topic = f"/{NODE_NAME}/output/label_info"
+        self.node.create_subscription(LabelInfo, topic, self._counter("label_info"), LATCHED_QOS)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+
+    def spin(self, seconds: float) -> None:
+        """Take what arrives for about this long."""
+        import rclpy
+
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            rclpy.spin_once(self.node, timeout_sec=left)
+
+    def close(self) -> None:
+        """Leave DDS."""
+        import rclpy
+
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+    def _counter(self, name: str) -> Any:
+        def count(message: Any) -> None:
+            self.counts[name] += 1
+            self.last_output_s = time.monotonic()
+            if name == "overlay":
+                self._save(message)
+
+        return count
+
+    def _save(self, message: Any) -> None:
+        picture = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        stamp = message.header.stamp
+        cv2.imwrite(str(self.overlays / f"{stamp.sec}_{stamp.nanosec:09d}.png"), picture)
+
+    def _diagnose(self, message: Any) -> None:
+        for status in message.status:
+            if status.name.startswith("lemumo:"):
+                self.values = {pair.key: pair.value for pair in status.values}
+
+
+def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
+    """Play a bag through the node and watch.
+
+    Raises:
+        Fault: ``node_died`` or ``player_failed`` with the end of its log; faults of bag or model.
+    """
+    manifest = load_package(model).manifest
+    with BagReader(bag) as reader:
+        topics = find_topics(reader)
+        by_name = {topic.name: topic for topic in reader.topics}
+        frames = by_name[topics.image].count
+        compressed = by_name[topics.image].type.endswith("CompressedImage")
+    if not manifest.trained:
+        print(
+            f"demo: the weights of {manifest.name} are UNTRAINED: what it detects means nothing, "
+            "the way from bag to result is real",
+            flush=True,
+        )
+    overlays = out / "overlays"
+    overlays.mkdir(parents=True, exist_ok=True)
+    for old in overlays.glob("*.png"):
+        old.unlink()
+    env = dds_environment()
+    os.environ.update(env)  # the watcher is in this process
+    started = time.monotonic()
+    watcher = Watcher(overlays)
+    player_command = [sys.executable, "-m", "lemumo_ros.replay", str(bag), "--live"]
+    node = _start(node_command(model, topics, compressed), out / "node.log", env)
+    try:
+        _wait_until_active(node, watcher, out / "node.log")
+        player = _start([*player_command, "--rate", str(rate)], out / "player.log", env)
+        progress = Progress("demo", frames)
+        try:
+            while player.poll() is None or time.monotonic() - watcher.last_output_s < DRAIN_S:
+                watcher.spin(0.2)
+                progress.update(watcher.counts["overlay"])
+                if node.poll() is not None:
+                    raise _died("node_died", "the node", out / "node.log")
+        finally:
+            _stop(player)
+        progress.finish()
+        if player.returncode:
+            raise _died("player_failed", "the player", out / "player.log")
+        watcher.spin(1.5)  # one more round of diagnostics, which come every second
+    finally:
+        _stop(node)
+        watcher.close()
+    values = watcher.values
+    drops = {k.split("/", 1)[1]: int(v) for k, v in values.items() if k.startswith("drops/")}
+    latency: dict[str, dict[str, float]] = {}
+    for key, value in values.items():
+        if key.startswith("latency_ms/"):
+            _, stage, percentile = key.split("/")
+            latency.setdefault(stage, {})[percentile] = float(value)
+    return Summary(
+        frames_in=int(values.get("frames_in", 0)),
+        frames_in_bag=frames,
+        messages_out=dict(watcher.counts),
+        drops=drops,
+        latency_ms=latency,
+        model=manifest.name,
+        trained=manifest.trained,
+        backend=values.get("backend", ""),
+        bag=str(bag),
+        seconds=round(time.monotonic() - started, 1),
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    )
+
+
+def _start(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen:
+    with log.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
+
+
+def _wait_until_active(node: subprocess.Popen, watcher: Watcher, log: Path) -> None:
+    """Label names are the first thing an active node publishes."""
+    deadline = time.monotonic() + 60.0
+    while not watcher.counts["label_info"]:
+        watcher.spin(0.2)
+        if node.poll() is not None or time.monotonic() > deadline:
+            raise _died("node_died", "the node", log)
+        if "cannot configure" in log.read_text():
+            raise _died("node_died", "the node", log)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            print(f"demo: process {process.pid} ignored SIGINT, killing it", file=sys.stderr)
+            process.kill()
+            process.wait()
+
+
+def _died(reason: str, what: str, log: Path) -> Fault:
+    tail = "\n".join(log.read_text().splitlines()[-15:])
+    return Fault(reason, f"{what} did not run; the end of {log}:\n{tail}")
+
+
+def main() -> int:
+    """``python -m lemumo_ros.demo``."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bag", type=Path, help="bag to play; default: one it renders itself")
+    parser.add_argument("--model", type=Path, help="model package; default: one it exports")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"))
+    parser.add_argument("--rate", type=float, default=0.4, help="speed of the bag it renders")
+    args = parser.parse_args()
+    rate = args.rate if args.bag is None else 1.0
+    try:
+        summary = run(
+            args.bag or default_bag(), args.model or default_model(), args.out, rate
+        )
+    except (Fault, OSError, ImportError, subprocess.CalledProcessError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    (args.out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    write_report(summary, args.out)
+    print(json.dumps(asdict(summary), indent=2))
+    print(f"demo: open {args.out / 'index.html'}")
+    if not summary.messages_out.get("detections_3d"):
+        print(f"demo: nothing came out; see {args.out / 'node.log'}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
