@@ -76,6 +76,7 @@ def export_onnx(model: PerceptionModel, path: Path, metadata: dict[str, str]) ->
         output_names=list(OUTPUTS),
         verbose=False,
     )
+    assert program is not None
     graph = program.model_proto
     for key, value in metadata.items():
         graph.metadata_props.add(key=key, value=value)

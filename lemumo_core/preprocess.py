@@ -120,9 +120,7 @@ def network_view(camera: Camera, spec: InputSpec) -> Camera:
             *(spec.width, spec.height, 100 * lost, camera.width, camera.height),
             -(-height // 16) * 16,
         )
-    return camera.scaled(width, height).cropped(
-        0, height - spec.height, spec.width, spec.height
-    )
+    return camera.scaled(width, height).cropped(0, height - spec.height, spec.width, spec.height)
 
 
 def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:

@@ -135,6 +135,7 @@ class Watcher:
 
     def _save(self, message: Any) -> None:
         picture = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
         stamp = message.header.stamp
         cv2.imwrite(str(self.overlays / f"{stamp.sec}_{stamp.nanosec:09d}.png"), picture)
 
@@ -255,9 +256,7 @@ def main() -> int:
     args = parser.parse_args()
     rate = args.rate if args.bag is None else 1.0
     try:
-        summary = run(
-            args.bag or default_bag(), args.model or default_model(), args.out, rate
-        )
+        summary = run(args.bag or default_bag(), args.model or default_model(), args.out, rate)
     except (Fault, OSError, ImportError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

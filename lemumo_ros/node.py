@@ -128,7 +128,9 @@ class PerceptionNode(LifecycleNode):
     def _subscribe(self, companion: str) -> None:
         compressed = self.settings.image_transport == "compressed"
         image = (
-            (CompressedImage, "~/input/image/compressed") if compressed else (Image, "~/input/image")
+            (CompressedImage, "~/input/image/compressed")
+            if compressed
+            else (Image, "~/input/image")
         )
         topics: list[tuple[Any, str, Any, QoSProfile]] = [
             (*image, self.input.on_image, SENSOR_QOS),
@@ -188,7 +190,8 @@ class PerceptionNode(LifecycleNode):
         self.health.count_out(
             perception,
             {
-                "wait": (time.monotonic_ns() - pair.image.arrival_ns) / 1e6 - 1e3 * (done - started),
+                "wait": (time.monotonic_ns() - pair.image.arrival_ns) / 1e6
+                - 1e3 * (done - started),
                 "convert": 1e3 * (converted - started),
                 **perception.timings_ms,
                 "publish": 1e3 * (done - inferred),

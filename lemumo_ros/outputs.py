@@ -112,4 +112,3 @@ class Outputs:
         message = CompressedImage(header=header, format="jpeg")
         convert_out.fill(message, data)
         self._overlay.publish(message)
-

@@ -110,7 +110,7 @@ def _draw_boxes(
         uv, valid = frame.camera.project(segments.reshape(-1, 3))
         # Far outside, pixel coordinates would overflow OpenCV's fixed-point lines.
         uv = np.clip(uv, -1e4, 1e4).reshape(-1, 2, 2)
-        for ends, visible in zip(uv, valid.reshape(-1, 2).all(axis=1), strict=True):
+        for ends, visible in zip(uv, np.all(valid.reshape(-1, 2), axis=1).tolist(), strict=True):
             if visible:
                 a, b = ((round(u), round(v)) for u, v in ends.tolist())
                 cv2.line(picture, a, b, color, 2, cv2.LINE_AA)

@@ -33,5 +33,9 @@ class Progress:
         rate = done / max(now - self._started, 1e-9)
         eta = f"{(self.total - done) / rate:.0f} s" if rate > 0 else "?"
         line = f"{self.label}  {done}/{self.total}  {rate:.1f}/s  ETA {eta}"
-        print(f"\r{line}\033[K" if self._terminal else line, end="" if self._terminal else "\n",
-              file=sys.stderr, flush=True)
+        print(
+            f"\r{line}\033[K" if self._terminal else line,
+            end="" if self._terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )

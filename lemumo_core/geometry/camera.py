@@ -218,7 +218,7 @@ class Camera:
         return xd, yd
 
     def _undistort(self, xd: np.ndarray, yd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Invert ``_distort``: bisection on the radius, then Newton steps for the tangential part."""
+        """Invert ``_distort``: bisection on the radius, then Newton for the tangential part."""
         rd = np.hypot(xd, yd)
         limit = min(self.max_radius, 1e3)
         low, high = np.zeros_like(rd), np.full_like(rd, limit)

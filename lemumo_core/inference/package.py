@@ -65,7 +65,9 @@ class Package:
             Fault: ``bad_package`` if the manifest does not list it.
         """
         if name not in self.manifest.files:
-            raise Fault("bad_package", f"{self.path} holds no {name}; it has {list(self.manifest.files)}")
+            raise Fault(
+                "bad_package", f"{self.path} holds no {name}; it has {list(self.manifest.files)}"
+            )
         return self.path / name
 
 

@@ -52,7 +52,9 @@ class Pipeline:
         times.append(time.perf_counter())
         perception = self._finish(frame, network_input)
         times.append(time.perf_counter())
-        for stage, begin, end in zip(("preprocess", "infer", "finish"), times, times[1:]):
+        for stage, begin, end in zip(
+            ("preprocess", "infer", "finish"), times[:-1], times[1:], strict=True
+        ):
             perception.timings_ms[stage] = 1e3 * (end - begin)
         return perception
 

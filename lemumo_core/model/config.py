@@ -88,4 +88,5 @@ class ModelConfig:
                 hint = f"; did you mean '{close[0]}'?" if close else ""
                 raise ValueError(f"unknown model option '{key}'{hint}")
         lists = ("detection_classes", "segmentation_classes")
-        return cls(**{k: tuple(v) if k in lists else v for k, v in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in values.items()}
+        return cls(**arguments)

@@ -43,7 +43,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (self.split(part) for part in self.qkv(x).chunk(3, dim=-1))
-        return self.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(
+            functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        )
 
 
 class Block(nn.Module):
@@ -148,8 +150,10 @@ class FusionEncoder(nn.Module):
         batch = image.shape[0]
         cls = (self.cls_token + cls_position).expand(batch, -1, -1)
         fusion = (fusion + grids[0]).expand(batch, -1, -1)
-        x = self.blocks[0].fuse(cls, fusion, (patches[0] + grids[1], patches[1] + grids[2]))
-        for block in self.blocks[1:]:
+        first, *rest = self.blocks
+        assert isinstance(first, Block)
+        x = first.fuse(cls, fusion, (patches[0] + grids[1], patches[1] + grids[2]))
+        for block in rest:
             x = block(x)
         x = self.norm(x)
         return Encoding(x[:, 0], x[:, 1:])

@@ -51,15 +51,14 @@ class PerceptionModel(nn.Module):
         self.centernet = CenterNetHead(config.dim, classes, preset)
         self.depth = DepthHead(config.dim, preset)
         self.segmentation = SegmentationHead(config.dim, len(config.segmentation_classes), preset)
-        self.decoder = CenterNetDecoder(
-            classes, config.height, config.width, self.centernet.stride
-        )
+        self.decoder = CenterNetDecoder(classes, config.height, config.width, self.centernet.stride)
 
     def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:
         """Predictions before decoding. Arguments as in ``forward``."""
         tokens = self.encoder(image, companion, present).tokens
         grid = tokens.transpose(1, 2).unflatten(2, self.config.grid)
-        return RawPerception(self.centernet(grid), *self.depth(grid), self.segmentation(grid))
+        depth_m, confidence = self.depth(grid)
+        return RawPerception(self.centernet(grid), depth_m, confidence, self.segmentation(grid))
 
     def forward(
         self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor

@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise ImportError("ONNX Runtime is missing: pip install onnxruntime") from error
 
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(int64)": np.dtype(np.int64),
     "tensor(uint8)": np.dtype(np.uint8),

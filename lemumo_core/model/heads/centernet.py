@@ -50,7 +50,7 @@ class CenterNetHead(nn.Module):
             self.trunk = nn.Sequential(Upsampler(dim), conv(width, width))
         self.heatmap = nn.Conv2d(width, classes, 1)
         self.regress = nn.ModuleList(nn.Conv2d(width, c, 1) for c in self.CHANNELS)
-        nn.init.constant_(self.heatmap.bias, PRIOR_LOGIT)
+        self.heatmap.bias = nn.Parameter(torch.full((classes,), PRIOR_LOGIT))
 
     def forward(self, grid: Tensor) -> RawDetections:
         """Token grid (B, D, H/16, W/16) to raw predictions."""

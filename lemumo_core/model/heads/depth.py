@@ -27,8 +27,7 @@ class DepthHead(nn.Module):
             )
         else:
             last = nn.Conv2d(DECODER_WIDTH, 2, 1)
-            with torch.no_grad():
-                last.bias.copy_(torch.tensor([START_DEPTH_LOG, 0.0]))
+            last.bias = nn.Parameter(torch.tensor([START_DEPTH_LOG, 0.0]))
             self.layers = nn.Sequential(Upsampler(dim), last)
 
     def forward(self, grid: Tensor) -> tuple[Tensor, Tensor]:
