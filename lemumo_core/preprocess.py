@@ -44,6 +44,8 @@ class InputSpec:
     depth_max_m: float = 80.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.height, int) or not isinstance(self.width, int):
+            raise ValueError(f"height {self.height!r} and width {self.width!r} must be integers")
         if self.height <= 0 or self.width <= 0 or self.height % 16 or self.width % 16:
             raise ValueError(f"input {self.height}x{self.width}: both must be multiples of 16")
         if self.companion not in COMPANIONS:

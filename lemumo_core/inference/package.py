@@ -147,11 +147,20 @@ def _parse(document: Any, where: Path) -> Manifest:
         )
     _check_keys(document, Manifest, where)
     _check_keys(document["input"], InputSpec, where)
+    for key, kind in (("files", dict), ("detection_classes", list), ("palette", list)):
+        if not isinstance(document[key], kind):
+            raise Fault("bad_package", f"{where}: {key} must be a JSON {kind.__name__}")
     values = dict(document)
-    values["input"] = InputSpec(**document["input"])
-    for key in ("detection_classes", "segmentation_classes"):
-        values[key] = tuple(document[key])
-    values["palette"] = tuple((int(r), int(g), int(b)) for r, g, b in document["palette"])
+    try:
+        values["input"] = InputSpec(**document["input"])
+        for key in ("detection_classes", "segmentation_classes"):
+            values[key] = tuple(str(name) for name in document[key])
+    except (TypeError, ValueError) as error:
+        raise Fault("bad_package", f"{where}: input or class names: {error}") from error
+    try:
+        values["palette"] = tuple((int(r), int(g), int(b)) for r, g, b in document["palette"])
+    except (TypeError, ValueError) as error:
+        raise Fault("bad_package", f"{where}: palette must hold RGB triples: {error}") from error
     manifest = Manifest(**values)
     if len(manifest.palette) != len(manifest.segmentation_classes):
         raise Fault(

@@ -1,0 +1,142 @@
+"""Heads and decoding against loops written from the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
+from lemumo_core.model.perception import PerceptionModel, seeded_model
+
+K = np.array([[90.0, 0, 47], [0, 80.0, 30], [0, 0, 1]], np.float32)
+
+
+def raw_detections(rows: int, columns: int, classes: int, seed: int) -> RawDetections:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(channels: int):
+        return torch.randn(1, channels, rows, columns, generator=generator)
+
+    offset = torch.rand(1, 2, rows, columns, generator=generator)
+    return RawDetections(normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2))
+
+
+def decode_by_loop(raw: RawDetections, stride: int, k: int):
+    """Peaks of 3x3 neighbourhoods, best k, placed by the pinhole equations."""
+    heat = 1 / (1 + np.exp(-raw.heatmap[0].double().numpy()))
+    found = []
+    classes, rows, columns = heat.shape
+    for c in range(classes):
+        for y in range(rows):
+            for x in range(columns):
+                around = heat[c, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+                if heat[c, y, x] < around.max():
+                    continue
+                z = np.expm1(np.clip(raw.log_depth[0, 0, y, x].item(), 0, 6))
+                u = (x + raw.offset[0, 0, y, x].item()) * stride - 0.5
+                v = (y + raw.offset[0, 1, y, x].item()) * stride - 0.5
+                sin, cos = raw.rotation[0, :, y, x].tolist()
+                size = np.exp(np.clip(raw.log_size[0, :, y, x].numpy(), -4, 4))
+                centre = [(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z]
+                found.append((heat[c, y, x], c, [*centre, *size, np.arctan2(sin, cos)]))
+    return sorted(found, key=lambda item: -item[0])[:k]
+
+
+def test_decoding_equals_a_loop() -> None:
+    rows, columns, classes, stride = 16, 24, 3, 4
+    raw = raw_detections(rows, columns, classes, 0)
+    decoder = CenterNetDecoder(classes, rows * stride, columns * stride, stride)
+    boxes, scores, class_ids = decoder(raw, torch.from_numpy(K)[None])
+    expected = decode_by_loop(raw, stride, 100)
+    assert len(expected) == 100 == decoder.k
+    np.testing.assert_allclose(scores[0], [e[0] for e in expected], atol=1e-6)
+    assert class_ids[0].tolist() == [e[1] for e in expected]
+    np.testing.assert_allclose(boxes[0], [e[2] for e in expected], rtol=1e-4, atol=1e-4)
+
+
+def test_a_planted_box_is_recovered() -> None:
+    box = np.array([3.0, 1.2, 14.0, 4.2, 1.8, 1.5, -2.3])
+    raw = RawDetections(
+        torch.full((1, 2, 16, 24), -9.0), *(torch.zeros(1, c, 16, 24) for c in (2, 3, 1, 2))
+    )
+    u, v = (K @ (box[:3] / box[2]))[:2]
+    cell = np.array([u + 0.5, v + 0.5]) / 4
+    x, y = np.floor(cell).astype(int)
+    raw.heatmap[0, 1, y, x] = 5.0
+    raw.offset[0, :, y, x] = torch.from_numpy(cell - [x, y])
+    raw.log_size[0, :, y, x] = torch.from_numpy(np.log(box[3:6]))
+    raw.log_depth[0, 0, y, x] = np.log1p(box[2])
+    raw.rotation[0, :, y, x] = torch.tensor([np.sin(box[6]), np.cos(box[6])])
+    boxes, scores, class_ids = CenterNetDecoder(2, 64, 96, 4)(raw, torch.from_numpy(K)[None])
+    assert class_ids[0, 0] == 1 and scores[0, 0] > 0.99
+    np.testing.assert_allclose(boxes[0, 0], box, atol=1e-4)
+
+
+def test_angle_is_atan2() -> None:
+    yaw = np.linspace(-np.pi + 1e-6, np.pi, 721)
+    scale = np.geomspace(1e-3, 1e3, 721)
+    sin, cos = scale * np.sin(yaw), scale * np.cos(yaw)
+    ours = angle(torch.tensor(sin, dtype=torch.float32), torch.tensor(cos, dtype=torch.float32))
+    gap = np.angle(np.exp(1j * (ours.double().numpy() - yaw)))
+    np.testing.assert_allclose(gap, 0, atol=2e-6)
+    axes = angle(torch.tensor([0.0, 1.0, 0.0, -1.0]), torch.tensor([1.0, 0.0, -1.0, 0.0]))
+    expected = [0, np.pi / 2, np.pi, -np.pi / 2]
+    np.testing.assert_allclose(axes.numpy(), expected, atol=1e-6)
+
+
+def test_probe_heads_have_the_papers_parameters() -> None:
+    model = PerceptionModel(ModelConfig("paper", "small", 64, 96))
+
+    def count(module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    trunk = (384 * 9 * 256 + 256 + 512) + (256 * 16 * 256 + 256 + 512)
+    heads = (256 + 1) * (len(model.config.detection_classes) + 2 + 3 + 1 + 2)
+    assert count(model.centernet) == trunk + heads
+    assert count(model.depth) == (384 * 256 + 256) + (16 * 9 * 16 + 16) + 17
+    classes = len(model.config.segmentation_classes)
+    assert count(model.segmentation) == 385 * 16 * classes
+
+
+@pytest.mark.parametrize("preset", ["paper", "lemumo"])
+@torch.no_grad()
+def test_outputs_have_the_documented_shapes(preset) -> None:
+    config = ModelConfig(preset, "tiny", 64, 96)
+    out = seeded_model(config, 0)(*example(config))
+    shapes = {name: (tuple(t.shape[1:]), t.dtype) for name, t in out._asdict().items()}
+    assert shapes == {
+        "boxes": ((100, 7), torch.float32),
+        "scores": ((100,), torch.float32),
+        "class_ids": ((100,), torch.int64),
+        "depth": ((16, 24), torch.float32),
+        "depth_confidence": ((16, 24), torch.float32),
+        "labels": ((16, 24), torch.uint8),
+    }
+    assert (out.depth >= 0).all() and (out.labels < len(config.segmentation_classes)).all()
+
+
+def example(config: ModelConfig):
+    generator = torch.Generator().manual_seed(5)
+    size = (3, config.height, config.width)
+    image = torch.randint(0, 256, (*size, 3), generator=generator).byte()
+    companion = torch.rand(*size, config.input_spec.companion_channels, generator=generator)
+    present = torch.tensor([[1.0, 1], [1, 0], [0, 1]])
+    return image, companion, torch.from_numpy(K).expand(3, 3, 3), present
+
+
+@pytest.mark.parametrize("preset", ["paper", "lemumo"])
+def test_every_parameter_receives_a_gradient(preset) -> None:
+    config = ModelConfig(preset, "tiny", 64, 96)
+    model = seeded_model(config, 0).train()
+    image, companion, _, present = example(config)
+    raw = model.raw(image, companion, present)
+    _, projection = model.encoder.project(model.encoder(image, companion, present).cls)
+    outputs = [*raw.detections, raw.depth_m, raw.depth_confidence, raw.segmentation, projection]
+    weights = torch.Generator().manual_seed(6)
+    sum((o * torch.randn(o.shape, generator=weights)).sum() for o in outputs).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
