@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import signal
 import sys
 import threading
 import time
@@ -16,10 +17,11 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -114,10 +116,14 @@ class PerceptionNode(LifecycleNode):
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """As deactivate and cleanup, from any state."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Stop the worker, tell the last counts, free everything. Safe in any state."""
         self._join_worker()
         self.publish_diagnostics()
         self._release()
-        return TransitionCallbackReturn.SUCCESS
 
     def publish_diagnostics(self) -> None:
         """Publish the counters now."""
@@ -250,26 +256,26 @@ def main() -> None:
     """Entry point of the ``perception`` executable."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     keep_large_blocks()
-    rclpy.init()
+    # Our own handlers: a KeyboardInterrupt inside the events executor's C++ aborts the process.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     node = PerceptionNode()
     executor = make_executor()
     executor.add_node(node)
-    try:
-        if node.get_parameter("autostart").value:
-            configured = node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-            if configured:
-                node.trigger_activate()
-        # Not spin(): the events executor's burns a whole core without a timeout.
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node._join_worker()
-        node._release()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    if (
+        node.get_parameter("autostart").value
+        and node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    ):
+        node.trigger_activate()
+    # Not spin(): the events executor's burns a whole core without a timeout.
+    while not stop.is_set():
+        executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+    node.close()
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""Runs the real node and the real player in processes of their own, for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile
+
+from lemumo_ros.outputs import TOPICS
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info"}
+INPUTS |= {"points": "/lidar/points"}
+
+
+class NodeUnderTest:
+    """A node process, and an rclpy node here that collects all it publishes."""
+
+    def __init__(self, log: Path, **parameters: Any):
+        command = [sys.executable, "-m", "lemumo_ros.node", "--ros-args", "-r", "__node:=lemumo"]
+        for name, topic in INPUTS.items():
+            command += ["-r", f"~/input/{name}:={topic}"]
+        for key, value in parameters.items():
+            command += ["-p", f"{key}:={value}"]
+        self.log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        rclpy.init()
+        self.node = rclpy.create_node("lemumo_test")
+        self.messages: dict[str, list[Any]] = defaultdict(list)
+        self.values: dict[str, str] = {}
+        for name, kind in TOPICS.items():
+            callback = self.messages[name].append
+            topic = f"/lemumo/output/{name}"
+            self.node.create_subscription(kind, topic, callback, QoSProfile(depth=50))
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+
+    def _diagnose(self, message: DiagnosticArray) -> None:
+        (status,) = message.status
+        self.values = {pair.key: pair.value for pair in status.values}
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            rclpy.spin_once(self.node, timeout_sec=left)
+
+    def spin_until(self, condition: Any, timeout_s: float = 30.0) -> None:
+        """Spin until the condition holds; fail with the node's log if it never does."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.poll() is None, f"the node died:\n{self.log.read_text()}"
+            assert time.monotonic() < end, f"timed out:\n{self.values}\n{self.log.read_text()}"
+            self.spin(0.05)
+
+    def play(self, bag: Path, rate: float) -> None:
+        """Play a bag to its end from another process."""
+        command = [sys.executable, "-m", "lemumo_ros.replay", str(bag), "--live"]
+        with subprocess.Popen([*command, "--rate", str(rate)]) as player:
+            while player.poll() is None:
+                self.spin(0.1)
+        assert player.returncode == 0
+
+    def close(self) -> int:
+        """SIGINT the node; returns its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            code = self.process.wait(10.0)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.node.destroy_node()
+            rclpy.try_shutdown()
+        return code
+
+
+def isolate_dds(monkeypatch: Any) -> None:
+    """This machine only, a domain of this test process, our transports."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 90))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
