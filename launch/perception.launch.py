@@ -21,6 +21,7 @@ ARGUMENTS = {
     "camera_info": ("/camera/camera_info", "topic of the camera's calibration"),
     "points": ("/lidar/points", "topic of the LiDAR's point clouds"),
     "thermal": ("/thermal/image_raw", "topic of the thermal camera's images"),
+    "thermal_info": ("/thermal/camera_info", "topic of the thermal camera's calibration"),
     "compressed": ("false", "true: read images from the compressed topic beside `image`"),
     "params_file": (str(SHARE / "config" / "lemumo.yaml"), "parameters of the node"),
     "output_frame": ("", "frame of the published boxes; empty: as in params_file"),
@@ -47,7 +48,7 @@ def node_options(value):
         parameters["autostart"] = is_true("autostart", value("autostart"))
     if is_true("compressed", value("compressed")):
         parameters["image_transport"] = "compressed"
-    inputs = ("image", "camera_info", "points", "thermal")
+    inputs = ("image", "camera_info", "points", "thermal", "thermal_info")
     remappings = [(f"~/input/{topic}", value(topic)) for topic in inputs]
     remappings.append(("~/input/image/compressed", value("image") + "/compressed"))
     return {

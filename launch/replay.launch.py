@@ -1,8 +1,9 @@
-"""Run the perception node over a recorded bag: every frame, in order, as fast as it can.
+"""Run a model over a recorded bag: every frame, in order, as fast as the machine can.
 
-    ros2 launch lemumo_ros replay.launch.py bag:=/path/to/bag output:=/path/for/results
+    ros2 launch lemumo_ros replay.launch.py bag:=/path/to/bag model:=/path/to/package out:=results
 
-It is the node of perception.launch.py with the same arguments, fed from the bag instead of DDS.
+The bag feeds the same callbacks as the perception node, without DDS. `live:=true` publishes the
+bag over DDS with /clock instead, for a node that runs elsewhere with use_sim_time.
 """
 
 import runpy
@@ -16,9 +17,11 @@ from launch_ros.actions import Node
 perception = runpy.run_path(str(Path(__file__).with_name("perception.launch.py")))
 
 ARGUMENTS = {
-    "bag": (None, "folder or file of the bag to replay"),
-    "output": ("", "folder for the results; empty: only report"),
-    **perception["ARGUMENTS"],
+    "bag": (None, "folder or file of the bag"),
+    "model": ("", "folder of the model package; not needed with live:=true"),
+    "out": ("", "folder for the results; empty: only report"),
+    "live": ("false", "true: publish the bag instead of running a model"),
+    "rate": ("1.0", "speed of live:=true"),
 }
 
 
@@ -26,11 +29,12 @@ def start(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    arguments = ["--bag", value("bag")]
-    if value("output"):
-        arguments += ["--output", value("output")]
-    options = perception["node_options"](value)
-    return [Node(package="lemumo_ros", executable="replay", arguments=arguments, **options)]
+    arguments = [value("bag")]
+    for name in ("model", "out"):
+        arguments += [f"--{name}", value(name)] if value(name) else []
+    if perception["is_true"]("live", value("live")):
+        arguments += ["--live", "--rate", value("rate")]
+    return [Node(package="lemumo_ros", executable="replay", arguments=arguments, output="screen")]
 
 
 def generate_launch_description():

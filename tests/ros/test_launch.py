@@ -6,7 +6,9 @@ a launch file asks for. Where the real ones are installed, they load the files t
 
 from __future__ import annotations
 
+import argparse
 import ast
+import dataclasses
 import importlib.util
 import json
 import os
@@ -18,6 +20,9 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+
+from lemumo_ros.parameters import Parameters
+from lemumo_ros.replay import add_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("image", "camera_info", "points", "thermal")
@@ -95,7 +100,12 @@ def perception(monkeypatch: pytest.MonkeyPatch) -> Launched:
 
 
 def test_every_argument_says_what_it_is(launched: Launched) -> None:
-    assert {*INPUTS, "model", "params_file", "use_sim_time", "log_level"} <= set(launched.arguments)
+    expected = {"model"} | (
+        {"bag", "out"}
+        if "bag" in launched.arguments
+        else {*INPUTS, "params_file", "use_sim_time", "log_level"}
+    )
+    assert expected <= set(launched.arguments)
     assert all(len(text) > 10 for text in launched.descriptions)
 
 
@@ -111,7 +121,8 @@ def test_the_executable_is_installed_and_runs(launched: Launched, installed: dic
 
 
 def test_the_files_it_names_are_installed(launched: Launched, installed: dict) -> None:
-    named = [launched.arguments["params_file"], *launched.environment.values()]
+    parameters = [launched.arguments["params_file"]] if "bag" not in launched.arguments else []
+    named = [*parameters, *launched.environment.values()]
     for path in named:
         source = Path(path).relative_to(ROOT)
         assert (ROOT / source).is_file()
@@ -152,8 +163,13 @@ def test_a_wrong_flag_is_an_error(perception: Launched) -> None:
 def test_replay_wants_a_bag(monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Launched("replay", monkeypatch)
     assert replay.arguments["bag"] is None  # launch itself asks for an argument without default
-    assert replay.node(bag="/b").arguments == ["--bag", "/b"]
-    assert replay.node(bag="/b", output="/o").arguments == ["--bag", "/b", "--output", "/o"]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    offline = parser.parse_args(replay.node(bag="/b", model="/m", out="/o").arguments)
+    assert (offline.bags, offline.model, offline.out) == (["/b"], "/m", Path("/o"))
+    assert not offline.live
+    live = parser.parse_args(replay.node(bag="/b", live="true", rate="0.5").arguments)
+    assert (live.bags, live.live, live.rate) == (["/b"], True, 0.5)
 
 
 @pytest.mark.parametrize("distro, variables", [("jazzy", 2), ("kilted", 1), (None, 1)])
@@ -187,13 +203,8 @@ def test_the_dds_profile_takes_megabytes() -> None:
 def test_the_parameter_file_names_what_the_node_declares() -> None:
     parameters = yaml.safe_load((ROOT / "config" / "lemumo.yaml").read_text())
     (values,) = (part["ros__parameters"] for part in parameters.values())
-    declaration = ROOT / "lemumo_ros" / "parameters.py"
-    if not declaration.exists():
-        pytest.skip("lemumo_ros/parameters.py is not written yet")
-    tree = ast.parse(declaration.read_text())
-    words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
-    words |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    assert set(values) <= words
+    defaults = {field.name: field.default for field in dataclasses.fields(Parameters)}
+    assert values == {name: value for name, value in defaults.items() if name != "extrinsics"}
 
 
 def test_layouts_show_topics_of_the_node() -> None:
