@@ -1,0 +1,137 @@
+"""Frame to network input: where pixels land, what the channels hold, what is refused."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.preprocess import InputSpec, network_view, preprocess
+
+SPEC = InputSpec(64, 176, "lidar", 2)
+
+
+def camera_of(width: int, height: int) -> Camera:
+    return Camera(width, height, 0.8 * width, 0.8 * width, width / 2 + 3, height / 2 - 2)
+
+
+@pytest.mark.parametrize("size", [(1242, 375), (1600, 900), (704, 256), (500, 333), (96, 50)])
+def test_image_content_is_where_the_view_camera_says(size) -> None:
+    """Blobs drawn at projected points are found where the view projects those points."""
+    camera = camera_of(*size)
+    view = network_view(camera, SPEC)
+    for x, y in [(-0.3, 0.05), (0.0, 0.0), (0.35, 0.08)]:
+        point = np.array([[x, y, 1.0]])
+        uv = camera.project(point)[0][0]
+        v, u = np.mgrid[: size[1], : size[0]]
+        radius = size[0] / 100
+        blob = np.exp(-((u - uv[0]) ** 2 + (v - uv[1]) ** 2) / (2 * radius**2))
+        image = np.repeat((255 * blob).astype(np.uint8)[..., None], 3, axis=2)
+        out = preprocess(Frame(1, "c", camera, image), SPEC).image[0, ..., 0].astype(float)
+        v, u = np.mgrid[:64, :176]
+        found = [(out * u).sum() / out.sum(), (out * v).sum() / out.sum()]
+        np.testing.assert_allclose(found, view.project(point)[0][0], atol=0.15)
+
+
+def test_rows_are_padded_or_cropped_at_the_top() -> None:
+    wide, tall = camera_of(1242, 375), camera_of(640, 480)
+    padded = preprocess(Frame(1, "c", wide, np.full((375, 1242, 3), 9, np.uint8)), SPEC).image[0]
+    assert (padded[:11] == 0).all() and (padded[11:] == 9).all()  # 53 of 64 rows
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[:200] = 255
+    cropped = preprocess(Frame(1, "c", tall, image), SPEC).image[0]
+    assert (cropped == 0).all()
+
+
+def test_lidar_channels() -> None:
+    camera = Camera(176, 64, 100, 100, 88, 32)
+    points = np.array([[0, 0, 40], [10, 0, 20], [-40, 0, 160], [0, 0.2, 0.9]], np.float32)
+    frame = Frame(1, "c", camera, None, LidarScan(points, np.eye(4), 1))
+    result = preprocess(frame, SPEC)
+    value, valid = result.companion[0, ..., 0], result.companion[0, ..., 1]
+    assert valid.sum() == 3  # the last one is too near
+    assert value[32, 88] == 0.5 and value[32, 138] == 0.25 and value[32, 63] == 1.0
+    assert (value[valid == 0] == 0).all()
+    assert result.present.tolist() == [[0.0, 1.0]]
+    assert (result.image == 0).all()
+    one = preprocess(frame, InputSpec(64, 176, "lidar", 1))
+    assert one.companion.shape == (1, 64, 176, 1)
+    np.testing.assert_array_equal(one.companion[..., 0], result.companion[..., 0])
+
+
+def test_arrays_fit_the_contract() -> None:
+    camera = camera_of(640, 480)
+    result = preprocess(Frame(1, "c", camera, np.zeros((480, 640, 3), np.uint8)), SPEC)
+    kinds = {name: (a.shape, a.dtype.name) for name, a in result.arrays().items()}
+    assert kinds == {
+        "image": ((1, 64, 176, 3), "uint8"),
+        "companion": ((1, 64, 176, 2), "float32"),
+        "intrinsics": ((1, 3, 3), "float32"),
+        "present": ((1, 2), "float32"),
+    }
+    assert result.present.tolist() == [[1.0, 0.0]]
+    np.testing.assert_allclose(result.intrinsics[0], result.view.K, rtol=1e-6)
+
+
+THERMAL = InputSpec(64, 176, "thermal", 2)
+
+
+def thermal_frame(image, R=None, camera=None) -> Frame:
+    view = Camera(176, 64, 150, 150, 88, 32)
+    T = np.eye(4)
+    T[:3, :3] = np.eye(3) if R is None else R
+    return Frame(1, "c", view, None, ThermalImage(image, camera or view, T, 1))
+
+
+def test_thermal_of_the_same_camera_is_the_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 176), np.uint8)
+    companion = preprocess(thermal_frame(image), THERMAL).companion[0]
+    np.testing.assert_allclose(companion[..., 0], image / 255, atol=1e-6)
+    assert (companion[..., 1] == 1).all()
+
+
+def test_thermal_of_a_turned_camera_is_a_homography() -> None:
+    image = cv2.GaussianBlur(
+        np.random.default_rng(0).random((64, 176)).astype(np.float32), (0, 0), 3
+    )
+    image = (255 * image / image.max()).astype(np.uint8)
+    R, _ = cv2.Rodrigues(np.array([0.02, 0.05, 0.03]))
+    frame = thermal_frame(image, R)
+    companion = preprocess(frame, THERMAL).companion[0]
+    H = frame.camera.K @ R @ np.linalg.inv(frame.camera.K)
+    expected = cv2.warpPerspective(image.astype(np.float32) / 255, H, (176, 64))
+    valid = companion[..., 1] == 1
+    assert 0.5 < valid.mean() < 1
+    np.testing.assert_allclose(companion[..., 0][valid], expected[valid], atol=0.01)
+
+
+def test_16_bit_thermal_uses_its_own_range() -> None:
+    image = np.linspace(29_000, 31_000, 64 * 176).reshape(64, 176).astype(np.uint16)
+    value = preprocess(thermal_frame(image), THERMAL).companion[0, ..., 0]
+    assert value.min() == 0 and value.max() == 1
+    assert value[32, 88] == pytest.approx(0.5, abs=0.02)
+
+
+def test_faults_are_named() -> None:
+    camera = camera_of(640, 480)
+    image = np.zeros((480, 640, 3), np.uint8)
+    scan = LidarScan(np.zeros((1, 3), np.float32), np.eye(4), 1)
+    for reason, frame, spec in (
+        ("no_input", Frame(1, "c", camera), SPEC),
+        ("bad_image", Frame(1, "c", camera, image[:-1]), SPEC),
+        ("bad_image", Frame(1, "c", camera, image.astype(np.float32)), SPEC),
+        ("wrong_companion", Frame(1, "c", camera, image, scan), THERMAL),
+        ("bad_image", thermal_frame(np.zeros((3, 3), np.uint8)), THERMAL),
+    ):
+        with pytest.raises(Fault) as error:
+            preprocess(frame, spec)
+        assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("values", [(100, 176, "lidar", 2), (64, 0, "lidar", 2), (64, 64, "x", 2)])
+def test_bad_specs_are_refused(values) -> None:
+    with pytest.raises(ValueError):
+        InputSpec(*values)

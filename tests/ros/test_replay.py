@@ -1,0 +1,117 @@
+"""Offline replay: lossless, deterministic, equal to the source, and clear about bad bags."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from export.to_onnx import export_package
+from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.inference.package import load_package
+from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import seeded_model
+from lemumo_core.preprocess import preprocess
+from lemumo_ros import cli
+from lemumo_ros.bag_reader import BagReader, find_topics
+from lemumo_ros.bag_writer import make_bag
+from lemumo_ros.camera_input import CameraInput
+from lemumo_ros.diagnostics import Health
+from lemumo_ros.replay import BagClock, replay
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    export_package(seeded_model(ModelConfig("lemumo", "tiny", 64, 176), 0), path, "t", False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    bag = tmp_path_factory.mktemp("bags") / "street"
+    make_bag("synthetic", None, bag, frames=3)
+    return bag
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_two_replays_write_the_same_bytes(model, street, tmp_path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        arguments = ["replay", str(street), "--model", str(model), "--out", str(out), "--overlays"]
+        assert cli.main([*arguments, "--score-threshold", "0.05"]) == 0
+        runs.append(contents(out))
+    assert runs[0] == runs[1]
+    assert {"summary.json", "detections.jsonl"} < runs[0].keys()
+    assert sum(name.startswith("depth/") for name in runs[0]) == 3
+    summary = json.loads(runs[0]["summary.json"])
+    assert (summary["frames_in"], summary["frames_out"], summary["drops"]) == (3, 3, {})
+    assert summary["modalities"] == {"camera+lidar": 3}
+    first = json.loads(runs[0]["detections.jsonl"].splitlines()[0])
+    assert first["detections"] and first["detections"][0]["score"] >= 0.05
+
+
+def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data, tmp_path) -> None:
+    """Training reads the folder, the node reads messages: the network must see no difference."""
+    folder = shared_data / "kitti_raw_seq" / "2011_09_26"
+    make_bag("kitti-raw", folder, tmp_path / "bag", frames=2)
+    source = KittiRaw(folder)
+    pipeline = Pipeline(load_package(model))
+    health = Health()
+    camera_input = CameraInput("camera", "lidar", 60_000_000, 100_000_000, health, BagClock())
+    with BagReader(tmp_path / "bag") as reader:
+        results = list(replay(reader, find_topics(reader), pipeline, camera_input))
+    assert len(results) == 2 and not health.drops
+    spec = pipeline.package.manifest.input
+    for i, (frame, perception) in enumerate(results):
+        assert perception.stamp_ns == source[i].stamp_ns
+        ours, expected = preprocess(frame, spec).arrays(), preprocess(source[i], spec).arrays()
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
+
+
+def test_torch_and_onnxruntime_agree_on_a_frame(model, shared_data) -> None:
+    frame = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")[0]
+    results = [Pipeline(load_package(model), name, 0.0)(frame) for name in ("onnxruntime", "torch")]
+    np.testing.assert_allclose(results[0].depth_m, results[1].depth_m, rtol=1e-4)
+    np.testing.assert_allclose(
+        results[0].detections.scores, results[1].detections.scores, atol=1e-5
+    )
+    # 375 rows scaled to 53 of the view's 64: the padding above holds nothing.
+    assert np.isnan(results[0].depth_m[:2]).all() and np.isfinite(results[0].depth_m[3:]).all()
+    assert (results[0].labels[:2] == 255).all() and (results[0].labels[3:] != 255).all()
+
+
+def test_bad_requests_exit_with_words(model, street, shared_data, tmp_path, capsys) -> None:
+    nebula = next((shared_data / "nebula_rosbag2" / "vlp16").glob("*/"))
+    for arguments, words in (
+        ([str(tmp_path / "none"), "--model", str(model)], "none"),
+        ([str(street)], "--model"),
+        ([str(street), "--model", str(tmp_path)], "is not a model package"),
+        ([str(nebula), "--model", str(model)], "camera"),
+        ([str(street), "--model", str(model), "--image", "/nope"], "/nope"),
+    ):
+        assert cli.main(["replay", *arguments]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_missing_transforms_drop_every_frame_by_name(model, street, capsys) -> None:
+    arguments = ["replay", str(street), "--model", str(model)]
+    wrong = [*arguments, "--extrinsics", *["0"] * 16]
+    assert cli.main(wrong) == 1
+    assert "not a rotation" in capsys.readouterr().err
+    identity = [str(float(i % 5 == 0)) for i in range(16)]
+    assert cli.main([*arguments, "--extrinsics", *identity]) == 0
+
+
+def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:
+    assert cli.main(["inspect", str(street)]) == 0
+    assert "/camera/image_raw" in capsys.readouterr().out
+    assert cli.main(["inspect", str(model)]) == 0
+    assert "detection_classes" in capsys.readouterr().out
