@@ -12,16 +12,12 @@ so that a busy machine slows all of them alike.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
 import struct
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _timing import machine, measure
 from rosbags.typesys import Stores, get_typestore
 
 from lemumo_ros.convert_in import points_to_array
@@ -85,32 +81,12 @@ def structured(msg: Any) -> np.ndarray:
     return np.stack([records[name] for name in dtype.names or ()], axis=1)
 
 
-def measure(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each way, run in turns."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--points", type=int, default=120_000)
     parser.add_argument("--repeats", type=int, default=30)
     args = parser.parse_args()
-    print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(f"NumPy {np.__version__}; {args.points} points, median of {args.repeats}")
+    print(f"{machine()}; {args.points} points, median of {args.repeats}")
     for layout, (offsets, step) in LAYOUTS.items():
         msg = cloud(args.points, offsets, step)
         raw = memoryview(STORE.serialize_cdr(msg, NAME))

@@ -1,0 +1,112 @@
+"""What the node adds to the network's own time, at 1080p and 120k points.
+
+    python benchmarks/node_overhead.py [--repeats 40]
+
+Takes the messages through the node's own path (callbacks, convert, preprocess, infer, finish,
+building every output message) and measures the network alone beside it, in turns. DDS itself is
+not in it: see ``make demo`` for latencies over the wire.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+from _timing import machine, measure
+
+from lemumo_core.frame import Frame, LidarScan
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.inference.package import load_package
+from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.preprocess import preprocess
+from lemumo_ros import convert_out
+from lemumo_ros.camera_input import CameraInput
+from lemumo_ros.demo import default_model
+from lemumo_ros.diagnostics import Health
+from lemumo_ros.overlay import class_colors
+
+CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
+T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [0, 0, 0, 1]])
+
+
+def messages() -> tuple[Any, Any, Any]:
+    """Image, CameraInfo and PointCloud2 as rclpy gives them."""
+    from sensor_msgs.msg import PointCloud2, PointField
+
+    rng = np.random.default_rng(0)
+    header = convert_out.header(1_000_000_000, "camera")
+    pixels = rng.integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
+    points = rng.uniform([-60, -60, -2, 0], [60, 60, 4, 1], (120_000, 4)).astype(np.float32)
+    cloud = PointCloud2(header=header, height=1, width=len(points), point_step=16)
+    cloud.row_step = 16 * len(points)
+    cloud.fields = [
+        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, name in enumerate(("x", "y", "z", "intensity"))
+    ]
+    convert_out.fill(cloud, points)
+    info = convert_out.camera_info(CAMERA, header)
+    return convert_out.image(pixels, "rgb8", header), info, cloud
+
+
+def build_outputs(perception: Any, manifest: Any) -> None:
+    """Every message of ``Outputs`` but the overlay, which only a viewer asks for."""
+    header = convert_out.header(perception.stamp_ns, "camera")
+    found, names, T = perception.detections, manifest.detection_classes, np.eye(4)
+    convert_out.detections_3d(found, names, T, header)
+    convert_out.detections_2d(found, names, header)
+    convert_out.depth_image(perception.depth_m, "32FC1", header)
+    convert_out.camera_info(perception.output_camera, header)
+    convert_out.label_image(perception.labels, header)
+    convert_out.markers(found, names, class_colors(len(names)), T, header)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=40)
+    args = parser.parse_args()
+    pipeline = Pipeline(load_package(default_model()))
+    manifest = pipeline.package.manifest
+    image, info, cloud = messages()
+    camera_input = CameraInput(
+        "c", "lidar", 60_000_000, 0, Health(), time.monotonic_ns, T_CAMERA_LIDAR
+    )
+    camera_input.on_camera_info(info)
+    perceived = []
+
+    def node_path() -> None:
+        camera_input.on_companion(cloud)
+        camera_input.on_image(image)
+        (pair,) = camera_input.take()
+        perception = pipeline(camera_input.to_frame(pair))
+        build_outputs(perception, manifest)
+        perceived.append(perception)
+
+    scan = LidarScan(np.zeros((1, 3), np.float32), T_CAMERA_LIDAR, 1)
+    pixels = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
+    feed = preprocess(Frame(1, "c", CAMERA, pixels, scan), manifest.input).arrays()
+    buffers = {n: np.empty(s.shape, s.dtype) for n, s in pipeline.backend.outputs.items()}
+    node_path()
+    medians = measure(
+        {
+            "node path": node_path,
+            "network alone": lambda: pipeline.backend.infer(feed, buffers),
+        },
+        args.repeats,
+    )
+    overheads = []
+    for _ in range(args.repeats):
+        started = time.perf_counter()
+        node_path()
+        overheads.append(1e3 * (time.perf_counter() - started) - perceived[-1].timings_ms["infer"])
+    print(f"{machine()}; 1920x1080 rgb8, 120000 points, median of {args.repeats}")
+    for name, value in medians.items():
+        print(f"{name:30}{value:10.2f} ms")
+    print(f"ratio node path / network alone {medians['node path'] / medians['network alone']:.3f}")
+    p50, p99 = np.percentile(overheads, [50, 99])
+    print(f"added to infer: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+
+
+if __name__ == "__main__":
+    main()
