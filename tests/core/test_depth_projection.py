@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from lemumo_core.data.sources.kitti import KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
@@ -78,6 +79,30 @@ def test_nuscenes_projection_is_the_devkits(shared_data) -> None:
     assert valid.all() and ahead.sum() > 5000
     near = np.abs(expected[:2].T).max(axis=1) < 5000
     np.testing.assert_allclose(uv[near], expected[:2].T[near], atol=0.05)
+
+
+def test_a_real_fisheye_scan_lands_where_opencv_puts_it(shared_data) -> None:
+    """ACFR: the file gives the camera in the LiDAR frame, so the pose is inverted."""
+    cv2 = pytest.importorskip("cv2")
+    folder = shared_data / "acfr_vlp" / "data" / "vlp"
+    poses = np.loadtxt(folder / "calibration_quickstart.csv", delimiter=",", skiprows=1)
+    roll, pitch, yaw, *t = np.median(poses, axis=0)
+    R = Rotation.from_euler("ZYX", [yaw, pitch, roll]).as_matrix()
+    T = se3.inverse(se3.make_T(R, np.array(t)))
+    points = np.loadtxt(folder / "pcd" / "pose1_full.pcd", skiprows=11)[:, :3]
+    K = [1176.93, 0, 962.275, 0, 1177.72, 612.725, 0, 0, 1]
+    D = [-0.0540096, -0.0784275, 0.0959641, -0.0515253]
+    camera = Camera.from_calibration(1920, 1208, K, "fisheye", D)
+    in_camera = se3.transform(T, points)
+    uv, valid = camera.project(in_camera, z_min=1.0)
+    seen = valid & (uv >= 0).all(1) & (uv < [camera.width, camera.height]).all(1)
+    assert seen.sum() > 5000
+    ahead = np.ascontiguousarray(in_camera[seen].reshape(-1, 1, 3))
+    zero = np.zeros(3)
+    expected, _ = cv2.fisheye.projectPoints(ahead, zero, zero, camera.K, np.array(D))
+    np.testing.assert_allclose(uv[seen], expected[:, 0], atol=1e-6)
+    depth = project_depth(points.astype(np.float32), T, camera, 1.0)
+    assert abs(np.isfinite(depth).sum() - seen.sum()) < 0.01 * seen.sum()
 
 
 def test_kitti_edges_line_up_only_with_the_true_extrinsics(shared_data) -> None:

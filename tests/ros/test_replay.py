@@ -120,3 +120,16 @@ def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:
     assert "/camera/image_raw" in capsys.readouterr().out
     assert cli.main(["inspect", str(model)]) == 0
     assert "detection_classes" in capsys.readouterr().out
+
+
+def test_a_thermal_pair_goes_the_same_way(shared_data, tmp_path) -> None:
+    config = ModelConfig("lemumo", "tiny", 64, 96, "thermal")
+    export_package(seeded_model(config, 0), tmp_path / "model", "t", False)
+    make_bag("rgb-thermal", shared_data / "kaist_rgbt", tmp_path / "bag")
+    pipeline = Pipeline(load_package(tmp_path / "model"))
+    health = Health()
+    camera_input = CameraInput("camera", "thermal", 60_000_000, 100_000_000, health, BagClock())
+    with BagReader(tmp_path / "bag") as reader:
+        results = list(replay(reader, find_topics(reader), pipeline, camera_input))
+    assert len(results) == 5 and not health.drops, health.last_fault
+    assert {perception.modalities for _, perception in results} == {("camera", "thermal")}
