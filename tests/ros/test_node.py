@@ -172,6 +172,14 @@ def test_bad_input_is_counted_by_name_and_never_published(start) -> None:
     node.spin_until(lambda: node.values.get("modalities/camera") == "1")
 
 
+def test_extrinsics_can_be_a_parameter(start) -> None:
+    identity = [float(i % 5 == 0) for i in range(16)]
+    node = start(extrinsics=identity)
+    Sensors(node).send()
+    node.spin_until(lambda: node.values.get("modalities/camera+lidar") == "1")
+    assert not [key for key in node.values if key.startswith("drops/")]
+
+
 def test_the_lifecycle_can_be_driven_from_outside(start) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState

@@ -122,6 +122,13 @@ def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:
     assert "detection_classes" in capsys.readouterr().out
 
 
+def test_jpeg_bags_and_sqlite_are_replayed_too(model, tmp_path, capsys) -> None:
+    bag = tmp_path / "bag"
+    make_bag("synthetic", None, bag, frames=2, jpeg=True, storage="sqlite3")
+    assert cli.main(["replay", str(bag), "--model", str(model)]) == 0
+    assert "'camera+lidar': 2" in capsys.readouterr().out
+
+
 def test_a_thermal_pair_goes_the_same_way(shared_data, tmp_path) -> None:
     config = ModelConfig("lemumo", "tiny", 64, 96, "thermal")
     export_package(seeded_model(config, 0), tmp_path / "model", "t", False)
