@@ -27,6 +27,7 @@ from lemumo_ros.bag_reader import BagReader, BagTopics, find_topics
 from lemumo_ros.bag_writer import make_bag
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.progress import Progress
+from lemumo_ros.transport import select_transport
 
 ROOT = Path(__file__).resolve().parent.parent
 NODE_NAME = "lemumo"
@@ -54,17 +55,11 @@ def default_bag() -> Path:
     return path
 
 
-def dds_environment() -> dict[str, str]:
-    """This machine only, a domain of our own, and transports that pass megabyte messages."""
-    env = dict(os.environ)
-    env.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 50))
-    env.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    profile = str(ROOT / "config" / "fastdds.xml")
-    if "FASTRTPS_DEFAULT_PROFILES_FILE" not in env:
-        env.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", profile)
-        if env.get("ROS_DISTRO") in ("humble", "jazzy"):
-            env["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
-    return env
+def isolate_dds() -> None:
+    """This machine only, a domain of our own, our transports; children inherit it."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 50))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    select_transport()
 
 
 def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
@@ -167,15 +162,14 @@ def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
     overlays.mkdir(parents=True, exist_ok=True)
     for old in overlays.glob("*.png"):
         old.unlink()
-    env = dds_environment()
-    os.environ.update(env)  # the watcher is in this process
+    isolate_dds()
     started = time.monotonic()
     watcher = Watcher(overlays)
     player_command = [sys.executable, "-m", "lemumo_ros.replay", str(bag), "--live"]
-    node = _start(node_command(model, topics, compressed), out / "node.log", env)
+    node = _start(node_command(model, topics, compressed), out / "node.log")
     try:
         _wait_until_active(node, watcher, out / "node.log")
-        player = _start([*player_command, "--rate", str(rate)], out / "player.log", env)
+        player = _start([*player_command, "--rate", str(rate)], out / "player.log")
         progress = Progress("demo", frames)
         try:
             while player.poll() is None or time.monotonic() - watcher.last_output_s < DRAIN_S:
@@ -214,9 +208,9 @@ def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
     )
 
 
-def _start(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen:
+def _start(command: list[str], log: Path) -> subprocess.Popen:
     with log.open("w") as file:
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
 def _wait_until_active(node: subprocess.Popen, watcher: Watcher, log: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem }
-table { border-collapse: collapse; margin: 0 2rem 1rem 0 } .row { display: flex; flex-wrap: wrap; align-items: flex-start }
+table { border-collapse: collapse; margin: 0 2rem 1rem 0 }
+.row { display: flex; flex-wrap: wrap; align-items: flex-start }
 td, th { padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }

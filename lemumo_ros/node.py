@@ -33,6 +33,7 @@ from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.diagnostics import Health, diagnostic_array
 from lemumo_ros.outputs import Outputs
 from lemumo_ros.sync import Pair
+from lemumo_ros.transport import select_transport
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(
@@ -256,6 +257,7 @@ def main() -> None:
     """Entry point of the ``perception`` executable."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     keep_large_blocks()
+    select_transport()
     # Our own handlers: a KeyboardInterrupt inside the events executor's C++ aborts the process.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()

@@ -9,6 +9,7 @@ import time
 from lemumo_core.faults import Fault
 from lemumo_ros.bag_reader import BagReader
 from lemumo_ros.progress import Progress
+from lemumo_ros.transport import select_transport
 
 CLOCK_PERIOD_S = 0.01
 SUBSCRIBER_WAIT_S = 30.0
@@ -38,6 +39,7 @@ def play(reader: BagReader, rate: float) -> int:
         ) from error
     from rosgraph_msgs.msg import Clock
 
+    select_transport()
     rclpy.init()
     node = rclpy.create_node("lemumo_player")
     try:
