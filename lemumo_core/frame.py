@@ -54,16 +54,25 @@ class Labels:
         boxes_3d: float32 (K, 7) x, y, z, length, width, height, yaw in the camera optical frame
             (``lemumo_core.geometry.boxes`` holds the convention).
         boxes_2d: float32 (K, 4) x_min, y_min, x_max, y_max in pixels of the full image.
-        class_names: K names, one per box.
-        label_map: uint8 (H, W) class ids, 255 = unlabelled.
+        class_names: K names, one per box, as the data set writes them
+            (``taxonomy.detection_class`` maps them to ours).
+        visibility: float32 (K,), the share of each object that is seen, 0 to 1.
+        num_points: int32 (K,), LiDAR returns inside each box.
+        label_map: uint8 (H, W) ids into ``taxonomy.SEGMENTATION_CLASSES``, 255 = unlabelled.
+        instance_map: uint16 (H, W), one number per object, 0 = none.
         depth_m: float32 (H, W) dense depth, NaN = unknown.
+        point_labels: uint8 (N,), ids as in ``label_map``, one per row of the companion's points.
     """
 
     boxes_3d: np.ndarray | None = None
     boxes_2d: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
+    visibility: np.ndarray | None = None
+    num_points: np.ndarray | None = None
     label_map: np.ndarray | None = None
+    instance_map: np.ndarray | None = None
     depth_m: np.ndarray | None = None
+    point_labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

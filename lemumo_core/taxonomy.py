@@ -19,3 +19,35 @@ SEGMENTATION_CLASSES: dict[str, tuple[int, int, int]] = {
     "large_vehicle": (0, 60, 100),
 }
 """Name to RGB colour, in the order of the label ids."""
+
+SEGMENTATION_IDS = {name: index for index, name in enumerate(SEGMENTATION_CLASSES)}
+
+_DETECTION_ALIASES = {
+    # KITTI
+    "van": "car",
+    "cyclist": "bicycle",
+    "person_sitting": "pedestrian",
+    # Waymo Open Dataset
+    "vehicle": "car",
+    # FLIR ADAS, COCO
+    "person": "pedestrian",
+    "bike": "bicycle",
+    "motor": "motorcycle",
+    # nuScenes
+    "vehicle.car": "car",
+    "vehicle.truck": "truck",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.bicycle": "bicycle",
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.police_officer": "pedestrian",
+}
+
+
+def detection_class(name: str) -> str | None:
+    """One of ``DETECTION_CLASSES`` for the class name of any source; None where none fits."""
+    name = name.lower()
+    return name if name in DETECTION_CLASSES else _DETECTION_ALIASES.get(name)
