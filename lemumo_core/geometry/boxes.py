@@ -69,27 +69,32 @@ def image_bounds(boxes: np.ndarray, camera: Camera) -> np.ndarray:
     Returns:
         float32 (K, 4) x_min, y_min, x_max, y_max, pixels; zeros for a box that is not visible.
     """
-    bounds = np.zeros((len(boxes), 4), np.float32)
     limits = np.array([camera.width - 1, camera.height - 1], np.float64)
-    for i, corners in enumerate(box_corners(np.asarray(boxes, np.float64))):
-        segments = clip_edges(corners)
-        uv, valid = camera.project(segments.reshape(-1, 3))
-        if valid.any():
-            low, high = uv[valid].min(axis=0), uv[valid].max(axis=0)
-            if (high >= 0).all() and (low <= limits).all():
-                bounds[i] = [*np.clip(low, 0, limits), *np.clip(high, 0, limits)]
-    return bounds
+    segments, ahead = _clip(box_corners(np.asarray(boxes, np.float64)))
+    uv, valid = camera.project(segments.reshape(-1, 3))
+    uv = uv.reshape(-1, 2 * len(EDGES), 2)
+    seen = (valid & ahead.ravel().repeat(2)).reshape(-1, 2 * len(EDGES), 1)
+    low = np.where(seen, uv, np.inf).min(axis=1)
+    high = np.where(seen, uv, -np.inf).max(axis=1)
+    shown = (high >= 0).all(axis=1) & (low <= limits).all(axis=1)
+    bounds = np.clip(np.hstack([low, high]), 0, np.tile(limits, 2))
+    return np.where(shown[:, None], bounds, 0).astype(np.float32)
 
 
 def clip_edges(corners: np.ndarray) -> np.ndarray:
     """Visible parts of a box's edges: corners (8, 3) to segments (E, 2, 3), z >= ``NEAR_M``."""
-    segments = []
-    for a, b in EDGES:
-        p, q = corners[a], corners[b]
-        if p[2] < NEAR_M and q[2] < NEAR_M:
-            continue
-        if p[2] < NEAR_M or q[2] < NEAR_M:
-            cut = p + (q - p) * (NEAR_M - p[2]) / (q[2] - p[2])
-            p, q = (cut, q) if p[2] < NEAR_M else (p, cut)
-        segments.append((p, q))
-    return np.array(segments).reshape(-1, 2, 3)
+    segments, ahead = _clip(corners[None])
+    return segments[ahead]
+
+
+def _clip(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (K, 8, 3) to the parts of all edges with z >= ``NEAR_M``, (K, 12, 2, 3), and which
+    edges have one, (K, 12); the others' segments mean nothing."""
+    segments = corners[:, np.array(EDGES)]
+    p, q = segments[..., 0, :], segments[..., 1, :]
+    near = segments[..., 2] < NEAR_M
+    with np.errstate(all="ignore"):  # edges that do not cross the plane divide by zero
+        cut = p + (q - p) * (NEAR_M - p[..., 2:]) / (q[..., 2:] - p[..., 2:])
+    crossing = near[..., 0] != near[..., 1]
+    segments = np.where((near & crossing[..., None])[..., None], cut[..., None, :], segments)
+    return segments, ~(near[..., 0] & near[..., 1])

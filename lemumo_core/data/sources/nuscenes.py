@@ -4,97 +4,178 @@ One Frame is a keyframe of one camera and LIDAR_TOP. Sensors fire at different t
 moves, so points travel LiDAR -> ego(t_lidar) -> world -> ego(t_camera) -> camera; that chain is
 the Frame's ``T_camera_lidar`` and differs from frame to frame.
 
-Format: https://www.nuscenes.org/nuscenes#data-format (Caesar et al., CVPR 2020).
+Format: https://www.nuscenes.org/nuscenes#data-format (Caesar et al., CVPR 2020) and, for
+lidarseg, Fong et al., RA-L 2022.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lemumo_core.data.sources.files import existing, read_image, read_points
+from lemumo_core.data.sources.nuscenes_splits import split_scenes
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, Labels, LidarScan
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import box_corners, image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T, rotation_from_quaternion
+from lemumo_core.taxonomy import SEGMENTATION_IDS
 
 LAYOUT = "{v1.0-*/*.json, samples/{LIDAR_TOP,CAM_*}/*}"
 LIDAR = "LIDAR_TOP"
+CAMERAS = tuple(
+    f"CAM_{where}"
+    for where in ("FRONT", "FRONT_RIGHT", "BACK_RIGHT", "BACK", "BACK_LEFT", "FRONT_LEFT")
+)
+"""All six, clockwise."""
 POINT_COLUMNS = 5
 """x, y, z, intensity, ring."""
+VISIBILITY = {"1": 0.2, "2": 0.5, "3": 0.7, "4": 0.9}
+"""Token to the middle of its bin: 0-40, 40-60, 60-80, 80-100 % seen, over all six cameras."""
+POINT_CLASSES = {
+    "road": ("flat.driveable_surface",),
+    "sidewalk": ("flat.sidewalk",),
+    "terrain": ("flat.terrain",),
+    "building": ("static.manmade",),
+    "vegetation": ("static.vegetation",),
+    "pedestrian": ("human.",),
+    "two_wheeler": ("vehicle.bicycle", "vehicle.motorcycle"),
+    "car": ("vehicle.car", "vehicle.emergency.police"),
+    "large_vehicle": (
+        *("vehicle.bus.", "vehicle.construction", "vehicle.emergency.ambulance"),
+        *("vehicle.trailer", "vehicle.truck"),
+    ),
+}
+"""Our classes to how the names of their lidarseg classes start; the others (noise, animals,
+movable objects, bicycle racks, the ego vehicle, ``*.other``) are unlabelled."""
 
 Row = dict[str, Any]
 
 
+class Shot(NamedTuple):
+    """One recording of one sensor, as its row in ``sample_data`` and what that points at."""
+
+    token: str
+    file: str
+    stamp_ns: int
+    mount: Row
+    pose: Row
+
+
+class Annotations(NamedTuple):
+    """Boxes of one keyframe in the world.
+
+    ``values`` is float64 (K, 12): translation, size (width, length, height), rotation (w, x, y,
+    z), visibility and LiDAR point count; ``names`` are the K categories.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+
+
 class NuScenes:
-    """Keyframes of one camera with LIDAR_TOP, ordered by the camera's time.
+    """Keyframes with LIDAR_TOP, one Frame per camera, ordered by the keyframe's time and then as
+    ``cameras`` is.
 
     Args:
         root: folder that holds ``v1.0-*`` and ``samples``.
-        camera: channel, e.g. ``CAM_FRONT``.
+        cameras: channels, or the name of one.
         version: folder of the tables; may be left out where there is only one.
+        split: official split, e.g. ``train``, ``val``, ``mini_train``; None for all scenes. There
+            is deliberately no random split: neighbouring frames would leak into it.
 
     Each Frame has a LidarScan (x, y, z, intensity 0..255) and Labels. A box is kept when its
     centre lies in front of the camera (z > 0) and at least one of its corners projects into the
     image; occlusion is not considered. The true box may pitch and roll with the road; the label's
     yaw is that of its length axis as seen by the camera. Class names are nuScenes categories.
+    Visibility is the middle of the annotated bin, NaN where none is given. Where the lidarseg
+    expansion is installed, ``point_labels`` holds its classes. Tables without annotations (the
+    test set) have no boxes, and without lidarseg either, labels are None.
 
     Raises:
         FileNotFoundError: a missing folder, table or sensor file, with the expected layout.
-        Fault: ``unknown_camera``, ``bad_table``, ``bad_points`` or ``bad_image``.
+        Fault: ``ambiguous_version``, ``unknown_camera``, ``bad_split``, ``bad_table``,
+            ``bad_points``, ``bad_point_labels`` or ``bad_image``.
     """
 
-    def __init__(self, root: str | Path, camera: str = "CAM_FRONT", version: str | None = None):
+    def __init__(
+        self,
+        root: str | Path,
+        cameras: str | Sequence[str] = CAMERAS,
+        version: str | None = None,
+        split: str | None = None,
+    ):
         self.root = Path(root)
-        self.camera_name = camera
-        tables = self._tables_folder(version)
-
-        def load(name: str) -> list[Row]:
-            file = existing(tables / f"{name}.json", LAYOUT)
-            try:
-                rows: list[Row] = json.loads(file.read_bytes())
-            except ValueError as error:
-                raise Fault("bad_table", f"{file} is not JSON: {error}") from None
-            return rows
-
+        self.cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        self.split = split
+        self.tables = self._tables_folder(version)
         try:
-            channels = {row["token"]: row["channel"] for row in load("sensor")}
-            self.mounts = {row["token"]: row for row in load("calibrated_sensor")}
-            shots: dict[str, dict[str, Row]] = defaultdict(dict)
-            for row in load("sample_data"):
-                if row["is_key_frame"]:
-                    mount = self.mounts[row["calibrated_sensor_token"]]
-                    shots[row["sample_token"]][channels[mount["sensor_token"]]] = row
-            pairs = [
-                (shot[camera], shot[LIDAR]) for shot in shots.values() if {camera, LIDAR} <= {*shot}
-            ]
-            self.keyframes = sorted(pairs, key=lambda pair: pair[0]["timestamp"])
-            if not self.keyframes:
-                known = sorted({channel for shot in shots.values() for channel in shot})
-                raise Fault(
-                    "unknown_camera",
-                    f"{tables} has no keyframe with both {camera} and {LIDAR}; it has "
-                    f"{', '.join(known) or 'none'}",
-                )
-            used = {row["ego_pose_token"] for pair in self.keyframes for row in pair}
-            self.poses = {row["token"]: row for row in load("ego_pose") if row["token"] in used}
-            categories = {row["token"]: row["name"] for row in load("category")}
-            instances = {
-                row["token"]: categories[row["category_token"]] for row in load("instance")
-            }
-            self.annotations: dict[str, list[Row]] = {token: [] for token in shots}
-            for row in load("sample_annotation"):
-                category = instances[row["instance_token"]]
-                self.annotations[row["sample_token"]].append({**row, "category": category})
+            samples = self._samples()
+            self.keyframes = self._keyframes(samples)
+            categories = self._load("category")
+            self.annotations = self._annotations(categories, samples)
+            self.lidarseg: dict[str, str] = {}
+            self.point_ids = np.full(256, UNLABELLED, np.uint8)
+            if (self.tables / "lidarseg.json").exists():
+                rows = self._load("lidarseg")
+                self.lidarseg = {row["sample_data_token"]: row["filename"] for row in rows}
+                for row in categories:
+                    self.point_ids[row["index"]] = point_id(row["name"])
         except KeyError as error:
             raise Fault(
-                "bad_table", f"{tables}: missing field or token {error}; is the download complete?"
+                "bad_table",
+                f"{self.tables}: missing field or token {error}; is the download complete?",
             ) from None
+        for channel in (*self.cameras, LIDAR):
+            existing(self.root / "samples" / channel, LAYOUT)
+
+    def __len__(self) -> int:
+        return len(self.keyframes)
+
+    def __getitem__(self, index: int) -> Frame:
+        sample, channel, shot, sweep = self.keyframes[index]
+        T_camera_world = inverse(_T_world_sensor(shot))
+        image = read_image(existing(self.root / shot.file, LAYOUT))
+        height, width = image.shape[:2]
+        K = shot.mount["camera_intrinsic"]
+        camera = Camera.from_calibration(width, height, K, "pinhole", [])
+        points = read_points(existing(self.root / sweep.file, LAYOUT), POINT_COLUMNS)
+        point_labels = self._point_labels(sweep, len(points))
+        labels = None
+        if self.annotations is not None:
+            found = self.annotations.get(sample, Annotations(np.empty((0, 12)), ()))
+            labels = visible_labels(found, T_camera_world, camera, point_labels)
+        elif point_labels is not None:
+            labels = Labels(point_labels=point_labels)
+        return Frame(
+            stamp_ns=shot.stamp_ns,
+            camera_name=channel,
+            camera=camera,
+            image=image,
+            companion=LidarScan(
+                points=np.ascontiguousarray(points[:, :4]),
+                T_camera_lidar=T_camera_world @ _T_world_sensor(sweep),
+                stamp_ns=sweep.stamp_ns,
+            ),
+            labels=labels,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "source": "nuscenes",
+            "root": str(self.root),
+            "version": self.tables.name,
+            "split": self.split,
+            "cameras": list(self.cameras),
+            "frames": len(self),
+        }
 
     def _tables_folder(self, version: str | None) -> Path:
         if version is not None:
@@ -107,59 +188,135 @@ class NuScenes:
             raise Fault("ambiguous_version", f"{self.root} holds {names}; say which version")
         return found[0]
 
-    def __len__(self) -> int:
-        return len(self.keyframes)
+    def _load(self, name: str) -> list[Row]:
+        file = existing(self.tables / f"{name}.json", LAYOUT)
+        try:
+            rows: list[Row] = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise Fault("bad_table", f"{file} is not JSON: {error}") from None
+        return rows
 
-    def __getitem__(self, index: int) -> Frame:
-        camera_row, lidar_row = self.keyframes[index]
-        T_camera_world = inverse(self._T_world_sensor(camera_row))
-        image = read_image(existing(self.root / camera_row["filename"], LAYOUT))
-        K = self.mounts[camera_row["calibrated_sensor_token"]]["camera_intrinsic"]
-        height, width = image.shape[:2]
-        camera = Camera.from_calibration(width, height, K, "pinhole", [])
-        points = read_points(existing(self.root / lidar_row["filename"], LAYOUT), POINT_COLUMNS)
-        return Frame(
-            stamp_ns=camera_row["timestamp"] * 1000,
-            camera_name=self.camera_name,
-            camera=camera,
-            image=image,
-            companion=LidarScan(
-                points=np.ascontiguousarray(points[:, :4]),
-                T_camera_lidar=T_camera_world @ self._T_world_sensor(lidar_row),
-                stamp_ns=lidar_row["timestamp"] * 1000,
-            ),
-            labels=visible_labels(
-                self.annotations[camera_row["sample_token"]], T_camera_world, camera
-            ),
-        )
+    def _samples(self) -> list[str]:
+        """Tokens of the split's keyframes by time."""
+        rows = self._load("sample")
+        if self.split is not None:
+            wanted = split_scenes(self.split, self.tables)
+            scenes = {row["token"] for row in self._load("scene") if row["name"] in wanted}
+            rows = [row for row in rows if row["scene_token"] in scenes]
+            if not rows:
+                raise Fault("bad_split", f"{self.tables} holds no keyframe of split {self.split}")
+        return [row["token"] for row in sorted(rows, key=lambda row: row["timestamp"])]
 
-    def _T_world_sensor(self, row: Row) -> np.ndarray:
-        """Pose of a sensor in the world at the moment of one of its recordings."""
-        pose = self.poses[row["ego_pose_token"]]
-        return _T(pose) @ _T(self.mounts[row["calibrated_sensor_token"]])
+    def _keyframes(self, samples: list[str]) -> list[tuple[str, str, Shot, Shot]]:
+        """Sample token, channel, image and sweep of every Frame, in order."""
+        channels = {row["token"]: row["channel"] for row in self._load("sensor")}
+        mounts = {row["token"]: row for row in self._load("calibrated_sensor")}
+        wanted = set(samples)
+        rows: dict[str, dict[str, Row]] = defaultdict(dict)
+        for row in self._load("sample_data"):
+            if row["is_key_frame"] and row["sample_token"] in wanted:
+                mount = mounts[row["calibrated_sensor_token"]]
+                rows[row["sample_token"]][channels[mount["sensor_token"]]] = row
+        pairs = [
+            (sample, camera, rows[sample][camera], rows[sample][LIDAR])
+            for sample in samples
+            for camera in self.cameras
+            if {camera, LIDAR} <= rows[sample].keys()
+        ]
+        seen = {camera for _, camera, _, _ in pairs}
+        if missing := [camera for camera in self.cameras if camera not in seen]:
+            known = sorted({channel for shots in rows.values() for channel in shots})
+            raise Fault(
+                "unknown_camera",
+                f"{self.tables} has no keyframe with both {missing[0]} and {LIDAR}; it has "
+                f"{', '.join(known) or 'none'}",
+            )
+        used = {row["ego_pose_token"] for pair in pairs for row in pair[2:]}
+        poses = {row["token"]: row for row in self._load("ego_pose") if row["token"] in used}
+
+        def shot(row: Row) -> Shot:
+            mount, pose = mounts[row["calibrated_sensor_token"]], poses[row["ego_pose_token"]]
+            return Shot(row["token"], row["filename"], row["timestamp"] * 1000, mount, pose)
+
+        return [
+            (sample, camera, shot(image), shot(sweep)) for sample, camera, image, sweep in pairs
+        ]
+
+    def _annotations(
+        self, categories: list[Row], samples: list[str]
+    ) -> dict[str, Annotations] | None:
+        """By sample token; None where nothing is annotated."""
+        names = {row["token"]: row["name"] for row in categories}
+        instances = {row["token"]: names[row["category_token"]] for row in self._load("instance")}
+        rows = self._load("sample_annotation")
+        if not rows:
+            return None
+        found: dict[str, tuple[list[list[float]], list[str]]] = {}
+        wanted = set(samples)
+        for row in rows:
+            if row["sample_token"] not in wanted:
+                continue
+            values, labels = found.setdefault(row["sample_token"], ([], []))
+            visibility = VISIBILITY.get(row.get("visibility_token", ""), np.nan)
+            pose = *row["translation"], *row["size"], *row["rotation"]
+            values.append([*pose, visibility, row["num_lidar_pts"]])
+            labels.append(instances[row["instance_token"]])
+        return {
+            token: Annotations(np.array(values, np.float64), tuple(labels))
+            for token, (values, labels) in found.items()
+        }
+
+    def _point_labels(self, sweep: Shot, points: int) -> np.ndarray | None:
+        if sweep.token not in self.lidarseg:
+            return None
+        file = existing(self.root / self.lidarseg[sweep.token], "lidarseg/v1.0-*/*_lidarseg.bin")
+        classes = np.fromfile(file, np.uint8)
+        if len(classes) != points:
+            raise Fault(
+                "bad_point_labels",
+                f"{file} labels {len(classes)} points, {self.root / sweep.file} has {points}",
+            )
+        ids: np.ndarray = self.point_ids[classes]
+        return ids
 
 
-def visible_labels(annotations: list[Row], T_camera_world: np.ndarray, camera: Camera) -> Labels:
-    """Annotations (world frame) as Labels of one camera image; which are kept: see ``NuScenes``."""
-    boxes, names = [], []
-    for row in annotations:
-        T_camera_box = T_camera_world @ _T(row)
-        width, length, height = row["size"]
-        yaw = np.arctan2(-T_camera_box[2, 0], T_camera_box[0, 0])
-        boxes.append([*T_camera_box[:3, 3], length, width, height, yaw])
-        names.append(row["category"])
+def point_id(name: str) -> int:
+    """Our label id of a lidarseg class name, e.g. ``flat.sidewalk``; 255 where none fits."""
+    fits = (
+        SEGMENTATION_IDS[ours] for ours, starts in POINT_CLASSES.items() if name.startswith(starts)
+    )
+    return next(fits, UNLABELLED)
+
+
+def visible_labels(
+    annotations: Annotations,
+    T_camera_world: np.ndarray,
+    camera: Camera,
+    point_labels: np.ndarray | None = None,
+) -> Labels:
+    """Annotations as Labels of one camera image; which are kept: see ``NuScenes``."""
+    boxes = []
+    for x, y, z, width, length, height, *quaternion in annotations.values[:, :10].tolist():
+        T = T_camera_world @ make_T(rotation_from_quaternion(*quaternion), np.array([x, y, z]))
+        boxes.append([*T[:3, 3], length, width, height, np.arctan2(-T[2, 0], T[0, 0])])
     boxes_3d = np.array(boxes, np.float64).reshape(-1, 7)
-    kept = boxes_3d[:, 2] > 0
-    for i in np.flatnonzero(kept):
-        uv, valid = camera.project(box_corners(boxes_3d[i : i + 1])[0])
-        inside = (uv > -0.5) & (uv < [camera.width - 0.5, camera.height - 0.5])
-        kept[i] = (inside.all(axis=1) & valid).any()
+    uv, valid = camera.project(box_corners(boxes_3d).reshape(-1, 3))
+    inside = valid & ((uv > -0.5) & (uv < [camera.width - 0.5, camera.height - 0.5])).all(axis=1)
+    kept = (boxes_3d[:, 2] > 0) & inside.reshape(-1, 8).any(axis=1)
     boxes_3d = boxes_3d[kept].astype(np.float32)
     return Labels(
         boxes_3d=boxes_3d,
         boxes_2d=image_bounds(boxes_3d, camera),
-        class_names=tuple(name for name, keep in zip(names, kept, strict=True) if keep),
+        class_names=tuple(compress(annotations.names, kept.tolist())),
+        visibility=annotations.values[kept, 10].astype(np.float32),
+        num_points=annotations.values[kept, 11].astype(np.int32),
+        point_labels=point_labels,
     )
+
+
+def _T_world_sensor(shot: Shot) -> np.ndarray:
+    """Pose of a sensor in the world at the moment of one of its recordings."""
+    return _T(shot.pose) @ _T(shot.mount)
 
 
 def _T(row: Row) -> np.ndarray:

@@ -8,7 +8,15 @@ from scipy.spatial.transform import Rotation
 
 from lemumo_core.faults import Fault
 from lemumo_core.geometry import se3
-from lemumo_core.geometry.boxes import box_corners, box_rotation, image_bounds, points_in_box
+from lemumo_core.geometry.boxes import (
+    EDGES,
+    NEAR_M,
+    box_corners,
+    box_rotation,
+    clip_edges,
+    image_bounds,
+    points_in_box,
+)
 from lemumo_core.geometry.camera import Camera
 
 RNG = np.random.default_rng(1)
@@ -78,3 +86,56 @@ def test_image_bounds_of_boxes_beside_and_behind() -> None:
     bounds = image_bounds(np.stack([behind, around]), camera)
     assert (bounds[0] == 0).all()
     assert bounds[1, 2] == 639 and bounds[1, 0] >= 0
+
+
+def clip_edges_by_loop(corners: np.ndarray) -> np.ndarray:
+    segments = []
+    for a, b in EDGES:
+        p, q = corners[a], corners[b]
+        if p[2] < NEAR_M and q[2] < NEAR_M:
+            continue
+        if p[2] < NEAR_M or q[2] < NEAR_M:
+            cut = p + (q - p) * (NEAR_M - p[2]) / (q[2] - p[2])
+            p, q = (cut, q) if p[2] < NEAR_M else (p, cut)
+        segments.append((p, q))
+    return np.array(segments).reshape(-1, 2, 3)
+
+
+def image_bounds_by_loop(boxes: np.ndarray, camera: Camera) -> np.ndarray:
+    bounds = np.zeros((len(boxes), 4), np.float32)
+    limits = np.array([camera.width - 1, camera.height - 1], np.float64)
+    for i, corners in enumerate(box_corners(np.asarray(boxes, np.float64))):
+        uv, valid = camera.project(clip_edges_by_loop(corners).reshape(-1, 3))
+        if valid.any():
+            low, high = uv[valid].min(axis=0), uv[valid].max(axis=0)
+            if (high >= 0).all() and (low <= limits).all():
+                bounds[i] = [*np.clip(low, 0, limits), *np.clip(high, 0, limits)]
+    return bounds
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [
+        ("pinhole", ()),
+        ("plumb_bob", (-0.3, 0.1, 1e-3, -1e-3)),
+        ("equidistant", (0.05, -0.01, 0.0, 0.0)),
+    ],
+)
+def test_boxes_together_are_boxes_one_by_one(model, distortion) -> None:
+    camera = Camera(640, 480, 500, 500, 320, 240, model, distortion)
+    low = [-20, -3, -8, 0.3, 0.3, 0.3, -np.pi]
+    boxes = np.random.default_rng(4).uniform(low, [20, 3, 40, 12, 3, 4, np.pi], (500, 7))
+    boxes[0] = np.nan
+    boxes[1, 2] = np.inf
+    bounds = image_bounds(boxes, camera)
+    assert bounds.dtype == np.float32
+    assert np.array_equal(bounds, image_bounds_by_loop(boxes, camera))
+    assert 50 < bounds.any(axis=1).sum() < 450
+    assert image_bounds(boxes[:0], camera).shape == (0, 4)
+    across = 0
+    for corners in box_corners(boxes[2:]):
+        expected = clip_edges_by_loop(corners)
+        assert np.array_equal(clip_edges(corners), expected)
+        across += 0 < len(expected) < len(EDGES)
+    assert across > 10

@@ -1,0 +1,132 @@
+"""Folders of aligned RGB and thermal images as Frames: KAIST, LLVIP and whatever is named alike.
+
+Layouts: Hwang et al., CVPR 2015 (KAIST) and Jia et al., ICCVW 2021 (LLVIP), plus flat samples.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lemumo_core.data.sources.files import existing, read_image
+from lemumo_core.data.sources.kitti import FIRST_STAMP_NS
+from lemumo_core.frame import Frame, ThermalImage
+from lemumo_core.geometry.camera import Camera
+
+LAYOUT = (
+    "X_visible.* with X_lwir.* (samples of KAIST), **/visible/I*.* with **/lwir/I*.* (KAIST), "
+    "*_vi/X.* with *_ir/X.* (samples of LLVIP) or visible/{train,test}/X.* with "
+    "infrared/{train,test}/X.* (LLVIP)"
+)
+NAMES = (
+    (r"(.+)_visible", r"(.+)_lwir"),
+    (r"(.+/)?visible/(I[^/]*)", r"(.+/)?lwir/(I[^/]*)"),
+    (r"(.+)_vi/([^/]+)", r"(.+)_ir/([^/]+)"),
+    (r"visible/((?:train|test)/[^/]+)", r"infrared/((?:train|test)/[^/]+)"),
+)
+"""Each layout's visible and thermal path below the root, without extension; two files are partners
+where the groups agree."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class RgbThermalPairs:
+    """Aligned RGB and thermal images, paired by their names; no labels.
+
+    Such sets carry neither calibration nor times. The RGB camera is a pinhole of a nominal focal
+    length; the thermal camera shares its field of view, so that the two images align edge to edge
+    whatever their sizes. Stamps are made up.
+
+    Args:
+        root: the folder, in one of the layouts of ``LAYOUT``.
+        focal_px: nominal focal length, pixels of the RGB image.
+        rate_hz: of the stamps.
+
+    Raises:
+        FileNotFoundError: no such folder, no pairs in it, or an image without its partner.
+        Fault: ``bad_image``.
+    """
+
+    def __init__(self, root: str | Path, focal_px: float = 700.0, rate_hz: float = 2.0):
+        self.root = existing(Path(root), LAYOUT)
+        self.focal_px, self.rate_hz = focal_px, rate_hz
+        images = _images_below(self.root)
+        self.pairs: list[tuple[Path, Path]] = []
+        for patterns in NAMES:
+            visible, thermal = (_by_key(images, pattern) for pattern in patterns)
+            alone = sorted((visible | thermal)[key] for key in visible.keys() ^ thermal.keys())
+            if alone:
+                raise FileNotFoundError(
+                    f"{self.root / alone[0]} has no partner, nor have {len(alone) - 1} other "
+                    f"images below {self.root}; expected {LAYOUT}"
+                )
+            self.pairs += [(visible[key], thermal[key]) for key in visible]
+        if not self.pairs:
+            raise FileNotFoundError(f"{self.root} holds no pairs; expected {LAYOUT}")
+        self.pairs.sort()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Frame:
+        visible, infrared = (self.root / path for path in self.pairs[index])
+        stamp_ns = FIRST_STAMP_NS + round(range(len(self))[index] * 1e9 / self.rate_hz)
+        image, thermal = read_image(visible), read_thermal(infrared)
+        height, width = image.shape[:2]
+        camera = nominal_camera(width, height, self.focal_px)
+        return Frame(
+            stamp_ns=stamp_ns,
+            camera_name="visible",
+            camera=camera,
+            image=image,
+            companion=ThermalImage(
+                thermal, camera.scaled(*thermal.shape[::-1]), np.eye(4), stamp_ns
+            ),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "source": "rgb-thermal",
+            "root": str(self.root),
+            "frames": len(self),
+            "focal_px": self.focal_px,
+            "rate_hz": self.rate_hz,
+        }
+
+
+def nominal_camera(width: int, height: int, focal_px: float) -> Camera:
+    """A pinhole with square pixels whose axis goes through the middle of the image."""
+    return Camera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+
+
+def read_thermal(path: Path) -> np.ndarray:
+    """Decode a thermal image: (H, W), uint8 or uint16 as stored; of colour files, the grey value.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Fault: ``bad_image``.
+    """
+    return read_image(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+
+
+def _images_below(root: Path) -> list[Path]:
+    """Image files at any depth, relative to root; links to folders are followed."""
+    return sorted(
+        Path(folder, name).relative_to(root)
+        for folder, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+    )
+
+
+def _by_key(images: list[Path], pattern: str) -> dict[tuple[str | None, ...], Path]:
+    found = {}
+    for path in images:
+        match = re.fullmatch(pattern, path.with_suffix("").as_posix())
+        if match:
+            found[match.groups()] = path
+    return found
