@@ -17,7 +17,7 @@ maintainer = package.find("maintainer")
 
 extras = {
     "gpu": ["onnxruntime-gpu", "tensorrt"],
-    "train": ["torch>=2.5", "safetensors", "onnx", "onnxscript"],
+    "train": ["torch>=2.5", "safetensors", "onnx", "onnxscript", "pyarrow"],
     "bags": ["rosbags>=0.10"],
     # ROS 2 Kilted from wheels, for machines without an apt ROS. Never a hard dependency: beside an
     # apt ROS these would be a second one.

@@ -20,7 +20,7 @@ import numpy as np
 from _timing import machine, measure
 from rosbags.typesys import Stores, get_typestore
 
-from lemumo_ros.convert_in import points_to_array
+from lemumo_core.messages.points import points_to_array
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 NAME = "sensor_msgs/msg/PointCloud2"

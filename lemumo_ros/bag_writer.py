@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
+from lemumo_core.data.sources.bag_reader import require_rosbags
 from lemumo_core.data.sources.files import existing, read_image
 from lemumo_core.data.sources.kitti import FIRST_STAMP_NS, KittiObject, KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
@@ -30,7 +31,6 @@ from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.boxes import box_rotation
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T, quaternion_from_rotation, transform
-from lemumo_ros.bag_reader import require_rosbags
 
 try:
     from rosbags.interfaces import (

@@ -15,16 +15,14 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_ros.convert_in import (
-    camera_from_info,
-    image_to_rgb,
-    points_to_array,
-    stamp_to_ns,
-    thermal_to_array,
-)
+from lemumo_core.messages.camera_info import camera_from_info
+from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.points import points_to_array
+from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Health
 from lemumo_ros.sync import Matcher, Pair, Stamped
-from lemumo_ros.transforms import TransformBuffer
 
 
 class CameraInput:
@@ -107,7 +105,7 @@ class CameraInput:
         companion: LidarScan | ThermalImage | None = None
         if pair.companion is not None:
             companion = self._convert_companion(message.header.frame_id, pair.companion)
-        image = image_to_rgb(message)
+        image = image_to_rgb(message, through_cv_bridge)
         if image.shape[:2] != (camera.height, camera.width):
             raise Fault(
                 "camera_info_mismatch",

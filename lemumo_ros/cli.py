@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import MANIFEST_NAME, load_package
 from lemumo_ros import bag_writer, replay
-from lemumo_ros.bag_reader import BagReader
 
 
 def inspect(args: argparse.Namespace) -> int:

@@ -21,9 +21,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lemumo_core.data.sources.bag_reader import BagReader
+from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
-from lemumo_ros.bag_reader import BagReader, BagTopics, find_topics
 from lemumo_ros.bag_writer import make_bag
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.progress import Progress

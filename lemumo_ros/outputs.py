@@ -14,10 +14,10 @@ from visualization_msgs.msg import MarkerArray
 
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.package import Manifest
+from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_ros import convert_out
 from lemumo_ros.overlay import class_colors, draw_overlay
 from lemumo_ros.parameters import Parameters
-from lemumo_ros.transforms import TransformBuffer
 
 OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(

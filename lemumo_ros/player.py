@@ -6,8 +6,8 @@ import importlib
 import sys
 import time
 
+from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
-from lemumo_ros.bag_reader import BagReader
 from lemumo_ros.progress import Progress
 from lemumo_ros.transport import select_transport
 

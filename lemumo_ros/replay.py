@@ -17,12 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lemumo_core.data.sources.bag_reader import BagReader
+from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.inference.package import Manifest, load_package
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_ros.bag_reader import BagReader, BagTopics, find_topics
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.diagnostics import Health
 from lemumo_ros.overlay import draw_overlay

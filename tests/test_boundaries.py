@@ -20,6 +20,7 @@ ON_THE_VEHICLE = (
     "lemumo_core.faults",
     "lemumo_core.taxonomy",
     "lemumo_core.geometry",
+    "lemumo_core.messages",
     "lemumo_core.depth_projection",
     "lemumo_core.preprocess",
     "lemumo_core.inference",
@@ -181,7 +182,7 @@ def fake(tmp_path: Path):
         "def f():\n    import cv_bridge",
         "from builtin_interfaces.msg import Time",
         "import rosbags.rosbag2",
-        "from lemumo_ros import convert_in",
+        "from lemumo_ros import convert_out",
     ],
 )
 def test_ros_in_core_is_found(fake, line: str) -> None:

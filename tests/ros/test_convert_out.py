@@ -1,4 +1,4 @@
-"""Messages out: read back through ``convert_in`` or checked number by number."""
+"""Messages out: read back through ``lemumo_core.messages`` or checked number by number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from lemumo_core.frame import Detections
 from lemumo_core.geometry.boxes import box_corners
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion, transform
-from lemumo_ros.convert_in import camera_from_info, image_to_rgb, stamp_to_ns, thermal_to_array
+from lemumo_core.messages.camera_info import camera_from_info
+from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.stamps import stamp_to_ns
 
 pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")
 pytest.importorskip("vision_msgs", reason="needs vision_msgs: python interfaces/build.py")

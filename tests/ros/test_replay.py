@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from export.to_onnx import export_package
+from lemumo_core.data.sources.bag_reader import BagReader
+from lemumo_core.data.sources.bag_topics import find_topics
 from lemumo_core.data.sources.kitti import KittiRaw
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
@@ -15,7 +17,6 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.preprocess import preprocess
 from lemumo_ros import cli
-from lemumo_ros.bag_reader import BagReader, find_topics
 from lemumo_ros.bag_writer import make_bag
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.diagnostics import Health

@@ -1,4 +1,4 @@
-"""Read ROS 2 bags without ROS, and find in them what lemumo needs.
+"""Read ROS 2 bags without ROS.
 
 Bags of any distribution, mcap or sqlite3, a recorded folder or one bare file, are read through the
 ``rosbags`` library. Messages are its plain dataclasses, with the field names of the ROS types.
@@ -7,7 +7,6 @@ Bags of any distribution, mcap or sqlite3, a recorded folder or one bare file, a
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,21 +31,8 @@ except ModuleNotFoundError as error:
 else:
     MISSING = None
 
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
-
 STORAGE_SUFFIXES = (".mcap", ".db3")
 IDL_SEPARATOR = "=" * 80 + "\n"
-NOT_A_SENSOR = re.compile(
-    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo"
-    r"|infra[12]/",  # RealSense's near infrared stereo pair, neither colour nor thermal
-    re.I,
-)
-THERMAL_NAME = re.compile(r"thermal|lwir|infrared|boson|lepton", re.I)
-NOT_COLOUR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
-"""Encodings of depth maps, label maps and raw thermal images."""
 
 
 def require_rosbags() -> None:
@@ -164,15 +150,25 @@ class BagReader:
             for qos in getattr(c.ext, "offered_qos_profiles", ())
         )
 
-    def raw_messages(self, topics: Iterable[str] | None = None) -> Iterator[RawMessage]:
-        """Messages as recorded, in order of log time; ``topics`` None means all.
+    def raw_messages(
+        self,
+        topics: Iterable[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+    ) -> Iterator[RawMessage]:
+        """Messages as recorded, in order of log time.
+
+        Args:
+            topics: None means all.
+            start_ns, stop_ns: only log times in [start_ns, stop_ns); found through the bag's
+                index, without reading what lies before.
 
         Raises:
             Fault: ``unknown_topic``, ``damaged_bag``.
         """
         wanted = self._connections(topics)
         streams = [
-            _stream(reader, mine)
+            _stream(reader, mine, start_ns, stop_ns)
             for reader in self._readers
             if (mine := [c for c in reader.connections if c in wanted])
         ]
@@ -254,136 +250,6 @@ class BagReader:
                 continue
 
 
-@dataclass(frozen=True)
-class BagTopics:
-    """The topics of one camera and its companions; None where the bag has none.
-
-    Attributes:
-        image: Image or CompressedImage, colour.
-        camera_info: of that camera.
-        points: PointCloud2.
-        thermal, thermal_info: thermal image and its camera_info.
-    """
-
-    image: str
-    camera_info: str | None
-    points: str | None
-    thermal: str | None
-    thermal_info: str | None
-
-
-def find_topics(
-    reader: BagReader,
-    image: str | None = None,
-    camera_info: str | None = None,
-    points: str | None = None,
-    thermal: str | None = None,
-    thermal_info: str | None = None,
-) -> BagTopics:
-    """Pick the topics of one camera, its calibration and its companions.
-
-    Topics are judged by type, then by what their names and encodings say: depth, label and debug
-    images, ground truth and lemumo's own outputs are no sensors. A camera_info belongs to an image
-    by its namespace, else by its frame_id.
-
-    Args:
-        reader: the bag.
-        image, camera_info, points, thermal, thermal_info: a name to use instead; '' means do
-            without (not for the image).
-
-    Raises:
-        Fault: ``no_camera``; ``no_camera_info`` for the image's; ``ambiguous_topics`` with the
-            candidates and the option that chooses; ``unknown_topic`` or ``wrong_type`` for a given
-            name that does not fit.
-    """
-    topics = [topic for topic in reader.topics if topic.count]
-    sensors = [topic for topic in topics if not NOT_A_SENSOR.search(topic.name)]
-    pictures = [topic for topic in sensors if topic.type in (IMAGE, COMPRESSED_IMAGE)]
-    infos = [topic for topic in sensors if topic.type == CAMERA_INFO]
-    heat = [topic for topic in pictures if _is_thermal(topic, reader)]
-    colour = [topic for topic in pictures if topic not in heat and _is_colour(topic, reader)]
-    clouds = [topic for topic in sensors if topic.type == POINT_CLOUD]
-
-    def choose(
-        option: str, given: str | None, kinds: tuple[str, ...], candidates: list[Topic]
-    ) -> Topic | None:
-        if given is not None:
-            return _given(reader, option, given, kinds) if given else None
-        if len(candidates) > 1:
-            raise Fault(
-                "ambiguous_topics",
-                f"the bag has more than one topic for {option}: "
-                f"{', '.join(topic.name for topic in candidates)}; choose one with {option}",
-            )
-        return candidates[0] if candidates else None
-
-    picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(colour))
-    if picked is None:
-        listing = "; ".join(f"{t.name} [{t.type}] x {t.count}" for t in reader.topics) or "nothing"
-        raise Fault(
-            "no_camera",
-            f"the bag has no colour camera image ({IMAGE} or {COMPRESSED_IMAGE}); it has "
-            f"{listing}. If one of these is a camera name it with --image",
-        )
-    info = choose("--camera-info", camera_info, (CAMERA_INFO,), _infos_of(picked, infos))
-    if info is None and camera_info is None:
-        names = ", ".join(topic.name for topic in infos) or "none"
-        raise Fault(
-            "no_camera_info",
-            f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
-            f"frame_id; the bag has {names}. Name one with --camera-info",
-        )
-    cloud = choose("--points", points, (POINT_CLOUD,), clouds)
-    warm = choose("--thermal", thermal, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(heat))
-    candidates = _infos_of(warm, infos) if warm else []
-    warm_info = choose("--thermal-info", thermal_info, (CAMERA_INFO,), candidates)
-    return BagTopics(
-        picked.name, *(topic.name if topic else None for topic in (info, cloud, warm, warm_info))
-    )
-
-
-def _given(reader: BagReader, option: str, name: str, kinds: tuple[str, ...]) -> Topic:
-    found = [topic for topic in reader.topics if topic.name == name]
-    if not found:
-        listing = "; ".join(f"{topic.name} [{topic.type}]" for topic in reader.topics) or "nothing"
-        raise Fault("unknown_topic", f"{option} {name}: the bag has {listing}")
-    if found[0].type not in kinds:
-        raise Fault(
-            "wrong_type", f"{option} {name} is a {found[0].type}, expected {' or '.join(kinds)}"
-        )
-    return found[0]
-
-
-def _encoding(topic: Topic, reader: BagReader) -> str:
-    message = reader.first(topic.name)
-    return str(getattr(message, "encoding", getattr(message, "format", "")))
-
-
-def _is_thermal(topic: Topic, reader: BagReader) -> bool:
-    return bool(THERMAL_NAME.search(topic.name) or THERMAL_NAME.search(topic.frame_id))
-
-
-def _is_colour(topic: Topic, reader: BagReader) -> bool:
-    return not NOT_COLOUR.search(_encoding(topic, reader).split(";")[0])
-
-
-def _one_per_camera(topics: list[Topic]) -> list[Topic]:
-    """Leave out X/compressed where X itself was recorded too."""
-    names = {topic.name for topic in topics}
-    return [t for t in topics if not (t.type == COMPRESSED_IMAGE and _base(t.name) in names)]
-
-
-def _base(name: str) -> str:
-    """Name of the image that a transport's topic belongs to: X of X/compressed."""
-    return name.removesuffix("/compressed")
-
-
-def _infos_of(image: Topic, infos: list[Topic]) -> list[Topic]:
-    namespace = _base(image.name).rpartition("/")[0]
-    beside = [info for info in infos if info.name.rpartition("/")[0] == namespace]
-    return beside or [info for info in infos if image.frame_id and info.frame_id == image.frame_id]
-
-
 def _bag_files(path: Path) -> list[Path]:
     """What to open for a path: itself, or the files of a folder that lost its metadata."""
     if not path.exists():
@@ -412,8 +278,10 @@ def _open(path: Path) -> Reader:
     return reader
 
 
-def _stream(reader: Reader, connections: list[Connection]) -> Iterator[RawMessage]:
-    source = reader.messages(connections)
+def _stream(
+    reader: Reader, connections: list[Connection], start_ns: int | None, stop_ns: int | None
+) -> Iterator[RawMessage]:
+    source = reader.messages(connections, start_ns, stop_ns)
     while True:
         try:
             connection, stamp_ns, data = next(source)

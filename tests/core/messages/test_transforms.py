@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from message_builders import FUZZ, NUMBER, fault_of, survives, transform_message
 
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import make_T
-from lemumo_ros.transforms import TransformBuffer
+from lemumo_core.messages.transforms import TransformBuffer, transform_to_matrix
 
 
 def translation(x: float, y: float = 0.0, z: float = 0.0) -> np.ndarray:
@@ -161,3 +164,33 @@ def test_lookup_while_another_thread_fills() -> None:
         thread.join()
     assert not errors
     assert buffer.version == 2001
+
+
+def test_known_transforms() -> None:
+    # The quaternion from a camera's optical axes to REP-103 body axes.
+    T = transform_to_matrix(transform_message([1, 2, 3], [-0.5, 0.5, -0.5, 0.5]))
+    np.testing.assert_allclose(T[:3, :3] @ [0, 0, 1], [1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(T[:3, :3] @ [1, 0, 0], [0, -1, 0], atol=1e-12)
+    np.testing.assert_array_equal(T[:, 3], [1, 2, 3, 1])
+    T = transform_to_matrix(transform_message([0, 0, 0], [0, 0, 0, 1.0005]))
+    np.testing.assert_array_equal(T, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("t", "q"),
+    [
+        ([0, 0, 0], [0, 0, 0, 0]),
+        ([0, 0, 0], [0, 0, 0, 1.002]),
+        ([0, 0, 0], [0, 0, np.nan, 1]),
+        ([0, 0, 0], [0, 0, np.inf, 1]),
+        ([np.nan, 0, 0], [0, 0, 0, 1]),
+    ],
+)
+def test_bad_transforms(t: list[float], q: list[float]) -> None:
+    assert fault_of(transform_to_matrix, transform_message(t, q)).reason == "bad_transform"
+
+
+@FUZZ
+@given(st.lists(NUMBER, min_size=3, max_size=3), st.lists(NUMBER, min_size=4, max_size=4))
+def test_corrupt_transforms(t: list[float], q: list[float]) -> None:
+    survives(transform_to_matrix, transform_message(t, q))

@@ -1,16 +1,12 @@
-"""sensor_msgs Image and CompressedImage to NumPy images. ``convert_in`` exports what is here.
-
-Functions look only at message fields, so rclpy messages (``data`` is an array.array) and rosbags'
-dataclasses (a read-only NumPy array) give equal results, and no ROS is needed. Whatever a message
-claims is checked before memory is allocated for it.
+"""sensor_msgs Image and CompressedImage to NumPy images.
 
 Encodings are those of sensor_msgs/image_encodings.hpp.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -29,6 +25,7 @@ _LAYOUTS = {
     "8UC1": ("u1", 1),
     "mono16": ("u2", 1),
     "16UC1": ("u2", 1),
+    "32FC1": ("f4", 1),
     "rgb8": ("u1", 3),
     "bgr8": ("u1", 3),
     "8UC3": ("u1", 3),
@@ -65,6 +62,9 @@ _TO_RGB = {
     "yuyv": cv2.COLOR_YUV2RGB_YUY2,
 }
 
+ENCODINGS = ("rgb8", *_TO_RGB)
+"""What ``image_to_rgb`` reads by itself."""
+
 _CODECS = {
     "compresseddepth": "compressed depth",
     "jpeg": "jpeg",
@@ -79,16 +79,16 @@ the codec, instead of the documented 'pixels; codec compressed pixels'."""
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV >= 4.11
 
 
-def image_to_rgb(msg: Any) -> np.ndarray:
+def image_to_rgb(msg: Any, fallback: Callable[[Any], np.ndarray] | None = None) -> np.ndarray:
     """A colour camera's message to RGB.
 
     8 bit rgb, bgr, rgba, bgra, mono, Bayer, packed YUV 4:2:2, ``8UC1`` (grey) and ``8UC3`` (BGR).
     Grey images of more than 8 bits and floating-point images are refused: how many of the bits
-    are used, and so what is white, is written nowhere. Any other encoding goes through cv_bridge,
-    where a ROS installation has it.
+    are used, and so what is white, is written nowhere.
 
     Args:
         msg: sensor_msgs/Image, or CompressedImage (see ``compressed_to_rgb``).
+        fallback: converts the images whose encoding is not in ``ENCODINGS``, e.g. cv_bridge.
 
     Returns:
         uint8 (H, W, 3) RGB. For ``rgb8`` a view of the message, with its row padding: not to be
@@ -99,7 +99,7 @@ def image_to_rgb(msg: Any) -> np.ndarray:
     """
     if hasattr(msg, "format"):
         return compressed_to_rgb(msg)
-    _check_size(msg.width, msg.height)
+    check_size(msg.width, msg.height)
     if msg.encoding in ("mono16", "16UC1", "32FC1"):
         raise Fault(
             "unsupported_encoding",
@@ -107,8 +107,16 @@ def image_to_rgb(msg: Any) -> np.ndarray:
             "or connect a thermal camera to the thermal input",
         )
     if msg.encoding not in _LAYOUTS:
-        return _through_cv_bridge(msg)
-    pixels = _pixels(msg)
+        if fallback is None:
+            raise Fault(
+                "unsupported_encoding",
+                f"encoding '{msg.encoding}' is none of {', '.join(ENCODINGS)}",
+            )
+        if msg.step <= 0:
+            raise Fault("bad_image", f"step {msg.step} must be positive")
+        _check_length(msg)
+        return fallback(msg)
+    pixels = pixels_of(msg)
     if msg.encoding == "rgb8":
         return pixels
     if msg.encoding.startswith("bayer") and min(pixels.shape) < 3:
@@ -134,14 +142,14 @@ def thermal_to_array(msg: Any) -> np.ndarray:
     """
     if hasattr(msg, "format"):
         return compressed_to_thermal(msg)
-    _check_size(msg.width, msg.height)
+    check_size(msg.width, msg.height)
     if msg.encoding not in ("mono8", "8UC1", "mono16", "16UC1", "rgb8", "bgr8", "8UC3"):
         raise Fault(
             "unsupported_encoding",
             f"thermal images are mono8, mono16, 8UC1, 16UC1, or grey rgb8 and bgr8, "
             f"got '{msg.encoding}'",
         )
-    pixels = _pixels(msg)
+    pixels = pixels_of(msg)
     if pixels.ndim == 3:
         return _grey(pixels)
     return np.require(pixels, pixels.dtype.newbyteorder("="), ["ALIGNED"])
@@ -191,8 +199,13 @@ def compressed_to_thermal(msg: Any) -> np.ndarray:
     return image if image.ndim == 2 else _grey(image[..., :3])
 
 
-def _pixels(msg: Any) -> np.ndarray:
-    """View of a raw image: (H, W) or (H, W, C), strided where rows are padded."""
+def pixels_of(msg: Any) -> np.ndarray:
+    """View of a raw image of a known encoding and a checked size: (H, W) or (H, W, C), in the
+    message's byte order, strided where rows are padded.
+
+    Raises:
+        Fault: ``bad_image``.
+    """
     kind, channels = _LAYOUTS[msg.encoding]
     dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
     row = msg.width * channels * dtype.itemsize
@@ -219,7 +232,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., 1])
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Raise a ``bad_image`` Fault for an image that is empty or larger than ``MAX_PIXELS``."""
     if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
         raise Fault(
             "bad_image",
@@ -233,27 +247,6 @@ def _check_length(msg: Any) -> None:
             "bad_image",
             f"{len(msg.data)} bytes of data are too few for {msg.height} rows of {msg.step} bytes",
         )
-
-
-def _through_cv_bridge(msg: Any) -> np.ndarray:
-    try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError as error:
-        package = f"ros-{os.environ.get('ROS_DISTRO', '$ROS_DISTRO')}-cv-bridge"
-        raise Fault(
-            "unsupported_encoding",
-            f"encoding '{msg.encoding}' needs cv_bridge ({error}): apt install {package}; without "
-            f"it: {', '.join(_TO_RGB)}, rgb8",
-        ) from error
-    if msg.step <= 0:
-        raise Fault("bad_image", f"step {msg.step} must be positive")
-    _check_length(msg)
-    try:
-        return CvBridge().imgmsg_to_cv2(msg, "rgb8")
-    except (CvBridgeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise Fault(
-            "unsupported_encoding", f"cv_bridge cannot read '{msg.encoding}': {error}"
-        ) from error
 
 
 def _inspect(msg: Any) -> tuple[bytes, tuple[int, int], int]:
@@ -272,7 +265,7 @@ def _inspect(msg: Any) -> tuple[bytes, tuple[int, int], int]:
     named = [name for name in _CODECS if name in msg.format.lower()]
     if named and _CODECS[named[0]] != codec:
         raise Fault("bad_image", f"format '{msg.format}' contradicts the data, which is {codec}")
-    _check_size(width, height)
+    check_size(width, height)
     return data, (width, height), bits
 
 

@@ -1,18 +1,38 @@
-"""Where frames are: the newest transforms of /tf and /tf_static, composed along any chain.
-
-No ROS needed: messages are looked at by their fields only.
-"""
+"""Where frames are: the newest transforms of /tf and /tf_static, composed along any chain."""
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.geometry.se3 import check_rigid, inverse
-from lemumo_ros.convert_in import transform_to_matrix
+from lemumo_core.geometry.se3 import check_rigid, inverse, make_T, rotation_from_quaternion
+
+NORM_TOLERANCE = 1e-3
+"""How far the norm of a quaternion may be off."""
+
+
+def transform_to_matrix(msg: Any) -> np.ndarray:
+    """A geometry_msgs/Transform to float64 (4, 4); the quaternion is normalised.
+
+    Raises:
+        Fault: ``bad_transform`` for a number that is not finite or a quaternion whose norm is off
+            by more than ``NORM_TOLERANCE``.
+    """
+    t = np.array([msg.translation.x, msg.translation.y, msg.translation.z], np.float64)
+    q = np.array([msg.rotation.w, msg.rotation.x, msg.rotation.y, msg.rotation.z], np.float64)
+    norm = math.hypot(*q)
+    if not np.isfinite(t).all() or not abs(norm - 1) <= NORM_TOLERANCE:
+        raise Fault(
+            "bad_transform",
+            f"translation {t.tolist()}, quaternion (w, x, y, z) {q.tolist()} of norm {norm:.6g}: "
+            "needs finite numbers and a norm of 1",
+        )
+    w, x, y, z = (q / norm).tolist()
+    return make_T(rotation_from_quaternion(w, x, y, z), t)
 
 
 class TransformBuffer:
@@ -69,6 +89,10 @@ class TransformBuffer:
                 fault = fault or Fault(error.reason, f"transform '{child}' to '{parent}': {error}")
         if fault:
             raise fault
+
+    def edges(self) -> list[tuple[str, str, np.ndarray]]:
+        """Every transform as (parent, child, T_parent_child), as ``set`` takes them."""
+        return [(parent, child, T) for child, (parent, T) in self._edges.items()]
 
     def lookup(self, target: str, source: str) -> np.ndarray:
         """The transform that maps points in source to target: float64 (4, 4) T_target_source.

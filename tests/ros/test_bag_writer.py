@@ -1,4 +1,4 @@
-"""Bags written and read back, found topics, and bags that are not what they should be."""
+"""Bags written, and read back with what was put in."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import pytest
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
 from rosbags.interfaces import QosDurability
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 
+from lemumo_core.data.sources.bag_reader import BagReader
+from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.boxes import box_corners
 from lemumo_core.geometry.se3 import inverse, make_T, rotation_from_quaternion, transform
-from lemumo_ros.bag_reader import BagReader, BagTopics, find_topics
 from lemumo_ros.bag_writer import RgbThermalPairs, add_arguments, main, make_bag, write_bag
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
@@ -86,59 +87,6 @@ def test_kitti_round_trip_is_exact(kitti_bag):
         assert info.msg.header.frame_id == image.msg.header.frame_id == "camera_optical"
         T_camera_lidar = inverse(T["camera_optical"]) @ T[scan.msg.header.frame_id]
         np.testing.assert_allclose(T_camera_lidar, frame.companion.T_camera_lidar, atol=1e-6)
-
-
-def test_topics_and_latching(kitti_bag):
-    with BagReader(kitti_bag.path) as reader:
-        assert [(t.name, t.type, t.count, t.frame_id) for t in reader.topics] == [
-            ("/camera/camera_info", "sensor_msgs/msg/CameraInfo", 4, "camera_optical"),
-            ("/camera/image_raw", "sensor_msgs/msg/Image", 4, "camera_optical"),
-            ("/lidar/points", "sensor_msgs/msg/PointCloud2", 4, "lidar"),
-            ("/tf_static", "tf2_msgs/msg/TFMessage", 1, ""),
-        ]
-        assert reader.latched("/tf_static") and not reader.latched("/lidar/points")
-        assert find_topics(reader) == BagTopics(
-            "/camera/image_raw", "/camera/camera_info", "/lidar/points", None, None
-        )
-        assert (reader.start_ns, reader.end_ns) == (1_000_000_000, 1_300_000_000)
-
-
-def test_a_bare_file_reads_as_its_folder(kitti_bag):
-    file = next(f for f in kitti_bag.path.iterdir() if f.suffix in (".mcap", ".db3"))
-    with BagReader(kitti_bag.path) as folder, BagReader(file) as bare:
-        assert bare.topics == folder.topics
-        assert bare.latched("/tf_static")
-        assert list(bare.raw_messages()) == list(folder.raw_messages())
-
-
-def test_a_folder_without_metadata_still_reads(kitti_bag, tmp_path):
-    for file in kitti_bag.path.iterdir():
-        if file.name != "metadata.yaml":
-            (tmp_path / file.name).symlink_to(file)
-    with BagReader(tmp_path) as reader:
-        assert sum(1 for _ in reader.raw_messages()) == 13
-
-
-def test_arrays_are_views_of_what_was_read(kitti_bag):
-    with BagReader(kitti_bag.path) as reader:
-        raw = next(reader.raw_messages(["/camera/image_raw"]))
-        assert type(raw.data) is bytes  # what rclpy publishes
-        msg = reader.deserialize(raw.data, raw.type)
-    assert np.shares_memory(msg.data, np.frombuffer(raw.data, np.uint8))
-
-
-def test_several_bags_merge_by_time(small_bag, tmp_path):
-    late = tmp_path / "late"
-    with Writer(late, version=8) as writer:
-        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=TYPES)
-        message = TYPES.types["std_msgs/msg/String"](data="between")
-        with BagReader(small_bag) as reader:
-            middle = (reader.start_ns + reader.end_ns) // 2
-        writer.write(text, middle, TYPES.serialize_cdr(message, "std_msgs/msg/String"))
-    with BagReader([late, small_bag]) as reader:
-        stamps = [message.stamp_ns for message in reader.messages()]
-        assert stamps == sorted(stamps) and middle in stamps
-        assert len(stamps) == sum(topic.count for topic in reader.topics)
 
 
 def test_jpeg_is_close_to_the_image(shared_data, tmp_path):
@@ -219,61 +167,6 @@ def test_thermal_pairs(shared_data, tmp_path, folder, pairs):
     assert source[0].companion.image.shape == source[0].image.shape[:2]
 
 
-def test_nebula_bag_of_custom_types_opens_and_has_no_camera(shared_data):
-    path = shared_data / "nebula_rosbag2" / "vlp16" / "1673400471837873222"
-    with BagReader(path) as reader:
-        (topic,) = reader.topics
-        assert (topic.name, topic.count, topic.frame_id) == ("/velodyne_packets", 4, "")
-        assert sum(1 for _ in reader.raw_messages()) == 4
-        with pytest.raises(Fault) as caught:
-            find_topics(reader)
-        assert caught.value.reason == "no_camera" and "/velodyne_packets" in str(caught.value)
-        with pytest.raises(Fault, match="VelodyneScan") as caught:
-            next(reader.messages())
-        assert caught.value.reason == "unknown_type"
-
-
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_truncated_file_is_a_fault(tmp_path, storage):
-    write_bag(SyntheticStreet(0, 3, 160, 96), tmp_path / "bag", storage)
-    file = next(f for f in (tmp_path / "bag").iterdir() if f.suffix in (".mcap", ".db3"))
-    whole = file.read_bytes()
-    for share in (0.0, 0.001, 0.3, 0.7, 0.99):
-        file.write_bytes(whole[: int(len(whole) * share)])
-        for path in (file, tmp_path / "bag"):
-            with pytest.raises(Fault, match="bag") as caught, BagReader(path) as reader:
-                list(reader.messages())
-            assert caught.value.reason == "damaged_bag" and str(path) in str(caught.value)
-
-
-def test_damaged_message_is_a_fault_and_the_bag_goes_on(tmp_path):
-    kind = "sensor_msgs/msg/Image"
-    with Writer(tmp_path / "bag", version=8) as writer:
-        connection = writer.add_connection("/camera/image_raw", kind, typestore=TYPES)
-        for i in range(3):
-            writer.write(connection, 10 + i, b"\x00\x01\x00\x00" + bytes(7))
-    with BagReader(tmp_path / "bag") as reader:
-        assert reader.topics[0].frame_id == ""
-        for raw in reader.raw_messages():
-            with pytest.raises(Fault) as caught:
-                reader.deserialize(raw.data, raw.type)
-            assert caught.value.reason == "bad_message"
-
-
-def test_paths_that_are_no_bags(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no bag at"):
-        BagReader(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError, match=r"no metadata\.yaml"):
-        BagReader(tmp_path)
-    ros1 = tmp_path / "old.bag"
-    ros1.write_bytes(b"#ROSBAG V2.0\n")
-    with pytest.raises(Fault, match="rosbags-convert"):
-        BagReader(ros1)
-    (tmp_path / "metadata.yaml").write_text("nonsense: [")
-    with pytest.raises(Fault, match="damaged"):
-        BagReader(tmp_path)
-
-
 def test_existing_bag_is_left_alone(small_bag):
     before = {file.name: file.stat().st_mtime_ns for file in small_bag.iterdir()}
     with pytest.raises(FileExistsError, match="exists already"):
@@ -318,113 +211,10 @@ def test_command_line(tmp_path):
         assert reader.first("/camera/image_raw/compressed") is not None
 
 
-# --- finding topics ---------------------------------------------------------------------------
-
-
-class FakeBag:
-    """Topics given as (name, type, frame_id[, encoding])."""
-
-    def __init__(self, *rows):
-        self.rows = {row[0]: row for row in rows}
-        self.topics = [
-            SimpleNamespace(name=r[0], type=f"sensor_msgs/msg/{r[1]}", count=5, frame_id=r[2])
-            for r in rows
-        ]
-
-    def first(self, name):
-        return SimpleNamespace(encoding=[*self.rows[name], "rgb8"][3])
-
-
-CLUTTER = (
-    ("/camera/aligned_depth_to_color/image_raw", "Image", "cam", "16UC1"),
-    ("/camera/range", "Image", "cam", "32FC1"),
-    ("/camera/infra1/image_rect_raw", "Image", "infra", "mono8"),
-    ("/camera/label_map", "Image", "cam", "mono8"),
-    ("/ground_truth/image", "Image", "cam"),
-    ("/lemumo/output/overlay", "Image", "cam"),
-    ("/camera/depth/image_raw/compressedDepth", "CompressedImage", "cam", "16UC1; compressedDepth"),
-    ("/lemumo/points", "PointCloud2", "lidar"),
-)
-
-
-def test_clutter_is_no_sensor():
-    bag = FakeBag(
-        *CLUTTER,
-        ("/cam/image", "Image", "cam"),
-        ("/cam/camera_info", "CameraInfo", "cam"),
-        ("/points", "PointCloud2", "lidar"),
-    )
-    assert find_topics(bag) == BagTopics("/cam/image", "/cam/camera_info", "/points", None, None)
-    with pytest.raises(Fault) as caught:
-        find_topics(FakeBag(*CLUTTER))
-    assert caught.value.reason == "no_camera"
-
-
-def test_camera_info_by_namespace_then_by_frame():
-    image = ("/a/image_rect/compressed", "CompressedImage", "front", "rgb8; jpeg compressed bgr8")
-    beside = ("/a/camera_info", "CameraInfo", "elsewhere")
-    same_frame = ("/b/info", "CameraInfo", "front")
-    other = ("/c/info", "CameraInfo", "rear")
-    assert find_topics(FakeBag(image, beside, same_frame, other)).camera_info == "/a/camera_info"
-    assert find_topics(FakeBag(image, same_frame, other)).camera_info == "/b/info"
-    with pytest.raises(Fault, match="--camera-info") as caught:
-        find_topics(FakeBag(image, other))
-    assert caught.value.reason == "no_camera_info"
-    assert find_topics(FakeBag(image, other), camera_info="").camera_info is None
-    assert find_topics(FakeBag(image, other), camera_info="/c/info").camera_info == "/c/info"
-
-
-def test_thermal_is_not_the_colour_camera():
-    rows = (
-        ("/rgb/image", "Image", "rgb"),
-        ("/rgb/camera_info", "CameraInfo", "rgb"),
-        ("/boson/image", "Image", "boson", "mono16"),
-    )
-    assert find_topics(FakeBag(*rows)) == BagTopics(
-        "/rgb/image", "/rgb/camera_info", None, "/boson/image", None
-    )
-
-
-def test_ambiguity_lists_candidates_and_the_option():
-    rows = [
-        row
-        for side in ("left", "right")
-        for row in (
-            (f"/{side}/image", "Image", side),
-            (f"/{side}/image/compressed", "CompressedImage", side),
-            (f"/{side}/camera_info", "CameraInfo", side),
-        )
-    ]
-    with pytest.raises(Fault, match="/left/image, /right/image; choose one with --image") as caught:
-        find_topics(FakeBag(*rows))
-    assert caught.value.reason == "ambiguous_topics"
-    assert find_topics(FakeBag(*rows), image="/right/image").camera_info == "/right/camera_info"
-
-    rows = [*rows[:3], ("/a/points", "PointCloud2", "a"), ("/b/points", "PointCloud2", "b")]
-    with pytest.raises(Fault, match="--points"):
-        find_topics(FakeBag(*rows))
-    assert find_topics(FakeBag(*rows), points="/b/points").points == "/b/points"
-    assert find_topics(FakeBag(*rows), points="").points is None
-
-
-def test_given_names_are_checked(small_bag):
-    with BagReader(small_bag) as reader:
-        with pytest.raises(
-            Fault, match=r"--image /nope: the bag has .*/camera/image_raw"
-        ) as caught:
-            find_topics(reader, image="/nope")
-        assert caught.value.reason == "unknown_topic"
-        with pytest.raises(Fault, match="expected sensor_msgs/msg/PointCloud2") as caught:
-            find_topics(reader, points="/camera/image_raw")
-        assert caught.value.reason == "wrong_type"
-        with pytest.raises(Fault, match="/nope"):
-            list(reader.messages(["/nope"]))
-
-
 def test_without_rosbags_the_line_that_installs_it_is_said():
     code = (
         "import sys; sys.modules['rosbags'] = None\n"
-        "import lemumo_ros.bag_reader as r, lemumo_ros.bag_writer as w\n"
+        "import lemumo_core.data.sources.bag_reader as r, lemumo_ros.bag_writer as w\n"
         "for use in (lambda: r.BagReader('x'), lambda: w.make_bag('synthetic', None, 'x')):\n"
         "    try: use()\n"
         "    except ImportError as error: assert 'pip install \"lemumo_ros[bags]\"' in str(error)\n"

@@ -1,0 +1,292 @@
+"""ROS 2 bags as Frames: recordings of one camera and its LiDAR or thermal companion.
+
+The bytes are read by the very functions that the node uses, so training sees what the vehicle
+sees. Nothing is ever held of a bag but its index (``bag_index``) and the frame at hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lemumo_core.data.sources.bag_index import (
+    LOG,
+    STAMP,
+    BagIndex,
+    Session,
+    find_bags,
+    load_index,
+    message_stamp,
+)
+from lemumo_core.data.sources.bag_reader import BagReader, require_rosbags
+from lemumo_core.data.sources.bag_topics import GROUND_TRUTH, Wanted
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.geometry.boxes import image_bounds
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
+from lemumo_core.messages.ground_truth import (
+    boxes_from_detections,
+    depth_from_image,
+    label_map_from_image,
+)
+from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.points import points_to_array
+from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_core.messages.transforms import TransformBuffer
+
+MAX_OPEN = 4
+"""Bags that are held open at once; the one unused for longest is closed first."""
+
+
+class Bags:
+    """Frames of the bags at a path, each bag a session with topics and calibration of its own.
+
+    Args:
+        path: a bag, a list of bags, or a folder of any depth with mcap and sqlite3 bags.
+        image, camera_info, points, thermal, thermal_info: topics; None finds them, see
+            ``find_topics``; '' does without.
+        companion: ``lidar`` or ``thermal``; None takes whichever a bag has, or none.
+        tolerance_ms: the companion is the one nearest by header stamps, at most this far off;
+            images without one have the companion None.
+        T_camera_companion: (4, 4) to use instead of /tf_static, into the optical frame of the
+            image's header.
+        detections: Detection3DArray of 3D boxes, ``labels``: mono8 ids as in
+            ``Labels.label_map``, ``depth``: 32FC1 metres. None takes the topics of
+            ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the image
+            nearest to it, at most ``tolerance_ms`` away.
+        rectified: the images are rectified ones, as in ``camera_from_info``; the Frame's camera is
+            then the rectified one, and companion and boxes are turned into its frame.
+
+    A Frame's camera is the CameraInfo last recorded before the image, else the first. Indexing
+    reads each bag once, and caches what it found. An mcap file without chunks has no index of its
+    own, so that every frame of it is a search from the start.
+
+    Raises:
+        ImportError: rosbags is not installed; the message says how.
+        FileNotFoundError: no bag at the path.
+        Fault: naming the bag: as ``BagReader`` and ``find_topics``; ``missing_transform`` where
+            /tf_static does not connect camera and companion; ``ambiguous_companion``,
+            ``no_companion``, ``no_camera_info``. On a frame: naming bag and stamp, where a message
+            is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | Sequence[str | Path],
+        image: str | None = None,
+        camera_info: str | None = None,
+        points: str | None = None,
+        thermal: str | None = None,
+        thermal_info: str | None = None,
+        companion: Literal["lidar", "thermal"] | None = None,
+        tolerance_ms: float = 50.0,
+        T_camera_companion: np.ndarray | None = None,
+        detections: str | None = None,
+        labels: str | None = None,
+        depth: str | None = None,
+        rectified: bool = False,
+    ):
+        require_rosbags()
+        self.path = path
+        self.tolerance_ns = round(tolerance_ms * 1e6)
+        self.rectified = rectified
+        self.T_camera_companion = None
+        if T_camera_companion is not None:
+            self.T_camera_companion = check_rigid(T_camera_companion, "T_camera_companion")
+        wanted = Wanted(
+            *(image, camera_info, points, thermal, thermal_info, companion),
+            *(detections, labels, depth),
+        )
+        self.bags = [self._session(load_index(files, wanted)) for files in find_bags(path)]
+        self._ends = np.cumsum([len(bag) for bag in self.bags])
+        self._open: OrderedDict[int, _OpenBag] = OrderedDict()
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Frame:
+        index = range(len(self))[index]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        session = self.bags[number]
+        at = index - int(self._ends[number]) + len(session)
+        try:
+            return self._frame(session, self._opened(number), at)
+        except Fault as fault:
+            stamp_ns = session.index.messages["image"][at, STAMP]
+            raise Fault(
+                fault.reason, f"{session.index.name}, image of {stamp_ns} ns: {fault}"
+            ) from fault
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def describe(self) -> dict[str, Any]:
+        """As ``FrameSource``; by bag its path, topics, and how many of its frames found a companion
+        and each kind of ground truth."""
+        root = {"root": str(self.path)} if isinstance(self.path, str | Path) else {}
+        return {
+            "source": "bags",
+            **root,
+            "frames": len(self),
+            "tolerance_ms": self.tolerance_ns / 1e6,
+            "rectified": self.rectified,
+            "unmatched_companions": sum(bag.unmatched for bag in self.bags),
+            "bags": [bag.describe() for bag in self.bags],
+        }
+
+    def _session(self, index: BagIndex) -> Session:
+        """With a check of the one thing that would fail on every frame."""
+        if index.companion and self.T_camera_companion is None:
+            try:
+                _transforms(index).lookup(index.frame_ids["image"], index.frame_ids["companion"])
+            except Fault as fault:
+                raise Fault(
+                    fault.reason, f"{index.name}: {fault}, or give T_camera_companion"
+                ) from None
+        return Session(index, self.tolerance_ns)
+
+    def _opened(self, number: int) -> _OpenBag:
+        if self._process != os.getpid():  # a fork shares the files' positions with its parent
+            self._open, self._process = OrderedDict(), os.getpid()
+        if number not in self._open:
+            while len(self._open) >= MAX_OPEN:
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = _OpenBag(self.bags[number].index, self.rectified)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+    def _frame(self, session: Session, bag: _OpenBag, at: int) -> Frame:
+        index = session.index
+        message = bag.message("image", at)
+        camera, T_view_camera = bag.camera("camera_info", int(index.messages["image"][at, LOG]))
+        image = image_to_rgb(message)
+        if image.shape[:2] != (camera.height, camera.width):
+            raise Fault(
+                "camera_info_mismatch",
+                f"the image is {image.shape[1]}x{image.shape[0]}, its camera_info says "
+                f"{camera.width}x{camera.height}",
+            )
+        frame_id = message.header.frame_id
+        return Frame(
+            stamp_ns=stamp_to_ns(message.header.stamp),
+            camera_name=_camera_name(index.topics["image"]),
+            camera=camera,
+            image=_own(image),
+            companion=self._companion(session, bag, at, frame_id, T_view_camera),
+            labels=self._labels(session, bag, at, frame_id, camera, T_view_camera),
+        )
+
+    def _companion(
+        self, session: Session, bag: _OpenBag, at: int, frame_id: str, T_view_camera: np.ndarray
+    ) -> LidarScan | ThermalImage | None:
+        match = session.of_image("companion", at)
+        if match is None:
+            return None
+        message = bag.message("companion", match)
+        T = self.T_camera_companion
+        if T is None:
+            T = bag.transforms.lookup(frame_id, message.header.frame_id)
+        T = T_view_camera @ T
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if session.index.companion == "lidar":
+            return LidarScan(points_to_array(message), T, stamp_ns)
+        log_ns = int(session.index.messages["companion"][match, LOG])
+        camera, _ = bag.camera("companion_info", log_ns)
+        return ThermalImage(_own(thermal_to_array(message)), camera, T, stamp_ns)
+
+    def _labels(
+        self,
+        session: Session,
+        bag: _OpenBag,
+        at: int,
+        frame_id: str,
+        camera: Camera,
+        T_view_camera: np.ndarray,
+    ) -> Labels | None:
+        matches = {role: session.of_image(role, at) for role in GROUND_TRUTH}
+        messages = {r: bag.message(r, match) for r, match in matches.items() if match is not None}
+        if not messages:
+            return None
+        parts: dict[str, Any] = {}
+        if "detections" in messages:
+            detections = messages["detections"]
+            T = T_view_camera
+            if detections.header.frame_id != frame_id:
+                T = T @ bag.transforms.lookup(frame_id, detections.header.frame_id)
+            boxes, names = boxes_from_detections(detections, T)
+            parts = {
+                "boxes_3d": boxes,
+                "boxes_2d": image_bounds(boxes, camera),
+                "class_names": names,
+            }
+        if "labels" in messages:
+            parts["label_map"] = label_map_from_image(messages["labels"])
+        if "depth" in messages:
+            parts["depth_m"] = depth_from_image(messages["depth"])
+        for name in ("label_map", "depth_m"):
+            if name in parts and parts[name].shape != (camera.height, camera.width):
+                raise Fault("bad_labels", f"{name} is {parts[name].shape}, unlike its image")
+        return Labels(**parts)
+
+
+class _OpenBag:
+    """A bag held open, with what was parsed of its calibration."""
+
+    def __init__(self, index: BagIndex, rectified: bool):
+        self.index, self.rectified = index, rectified
+        self.reader = BagReader(index.files)
+        self.transforms = _transforms(index)
+        self._cameras: dict[tuple[str, int], tuple[Camera, np.ndarray]] = {}
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def message(self, role: str, number: int) -> Any:
+        """One message, read alone."""
+        topic = self.index.topics[role]
+        stamp_ns, log_ns, ordinal = self.index.messages[role][number].tolist()
+        found = self.reader.raw_messages([topic], log_ns, log_ns + 1)
+        raw = next(itertools.islice(found, ordinal, None), None)
+        if raw is None or message_stamp(raw) != stamp_ns:
+            raise Fault("bag_changed", f"{topic} has no such message any more: open the bag anew")
+        return self.reader.deserialize(raw.data, raw.type)
+
+    def camera(self, role: str, log_ns: int) -> tuple[Camera, np.ndarray]:
+        """The camera at a log time, and T_view_camera: the identity but for rectified images."""
+        logs = self.index.messages[role][:, LOG]
+        if not len(logs):
+            raise Fault("no_camera_info", f"{self.index.topics[role]} is empty")
+        number = max(0, int(np.searchsorted(logs, log_ns, side="right")) - 1)
+        if (role, number) not in self._cameras:
+            info = self.message(role, number)
+            rectified = self.rectified and role == "camera_info"
+            T_view_camera = rectifying_transform(info) if rectified else np.eye(4)
+            self._cameras[role, number] = camera_from_info(info, rectified), T_view_camera
+        return self._cameras[role, number]
+
+
+def _transforms(index: BagIndex) -> TransformBuffer:
+    buffer = TransformBuffer()
+    for parent, child, T in index.transforms:
+        buffer.set(parent, child, T)
+    return buffer
+
+
+def _camera_name(topic: str) -> str:
+    """The namespace nearest to the image: front of /sensors/front/image_raw/compressed."""
+    parts = topic.removesuffix("/compressed").strip("/").split("/")
+    return parts[-2] if len(parts) > 1 else "camera"
+
+
+def _own(image: np.ndarray) -> np.ndarray:
+    """A contiguous array to write to, where it is a view of the message a copy."""
+    return np.require(image, requirements=["C", "W"])

@@ -1,0 +1,99 @@
+"""sensor_msgs/CameraInfo to camera models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T
+from lemumo_core.messages.images import MAX_PIXELS
+
+ROTATION_TOLERANCE = 1e-3
+"""How far R may be off a rotation."""
+
+
+def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
+    """The model of the images that come with a CameraInfo.
+
+    Calibration is of the full sensor; the region of interest is cut out of it, then binned. A
+    binned pixel lies at the mean of its pixels, so the principal point moves as in
+    ``Camera.scaled`` (image_geometry divides it, which is up to half a binned pixel off).
+
+    Args:
+        msg: sensor_msgs/CameraInfo.
+        rectified: the images are rectified ones (``image_rect``): take P's left 3x3 and no
+            distortion. They live in the rectified frame: see ``rectifying_transform``.
+
+    Raises:
+        Fault: ``bad_camera`` for a camera that is not calibrated, an unknown distortion model, a
+            wrong number of coefficients, or a region or binning that does not fit the sensor.
+    """
+    width, height = int(msg.width), int(msg.height)
+    if width * height > MAX_PIXELS:
+        raise Fault("bad_camera", f"camera size {width}x{height} is above {MAX_PIXELS} pixels")
+    if rectified:
+        K = _projection(msg)[:, :3]
+        camera = Camera.from_calibration(width, height, K, "pinhole", ())
+    else:
+        camera = Camera.from_calibration(width, height, msg.k, msg.distortion_model, msg.d)
+    roi = msg.roi
+    x, y, w, h = (int(v) for v in (roi.x_offset, roi.y_offset, roi.width, roi.height))
+    if not (x or y or w or h):
+        w, h = width, height
+    binning_x, binning_y = int(msg.binning_x) or 1, int(msg.binning_y) or 1
+    inside = 0 <= x <= width - w and 0 <= y <= height - h
+    if not inside or not 0 < binning_x <= w or not 0 < binning_y <= h:
+        raise Fault(
+            "bad_camera",
+            f"region of interest {w}x{h} at ({x}, {y}), binned {binning_x}x{binning_y}, "
+            f"does not fit the {width}x{height} sensor",
+        )
+    w, h = w // binning_x, h // binning_y
+    return camera.cropped(x, y, w * binning_x, h * binning_y).scaled(w, h)
+
+
+def rectifying_transform(msg: Any) -> np.ndarray:
+    """Transform from the camera's optical frame to the frame of its rectified images.
+
+    CameraInfo's R turns the camera; the fourth column of P shifts the second camera of a stereo
+    pair, whose messages carry the first one's frame. For one camera it is the identity.
+
+    Args:
+        msg: sensor_msgs/CameraInfo.
+
+    Returns:
+        float64 (4, 4) T_rectified_camera, such that projecting with ``camera_from_info(msg,
+        rectified=True)`` after it equals K_rectified^-1 P [R X; 1]. An R of zeros was never set
+        and counts as the identity.
+
+    Raises:
+        Fault: ``bad_camera`` for a P or R that is no projection or no rotation.
+    """
+    P = _projection(msg)
+    R = _matrix(msg.r, 3, "R")
+    if not R.any():
+        R = np.eye(3)
+    # The bound comes first: products of the numbers in a corrupt message overflow.
+    if not np.abs(R).max() < 1.1 or not np.allclose(R @ R.T, np.eye(3), atol=ROTATION_TOLERANCE):
+        raise Fault("bad_camera", f"R of the CameraInfo is not a rotation:\n{R}")
+    K = Camera.from_calibration(msg.width, msg.height, P[:, :3], "pinhole", ()).K
+    t = np.linalg.solve(K, P[:, 3])
+    if not np.array_equal(K, P[:, :3]) or not np.isfinite(t).all():
+        raise Fault("bad_camera", f"P of the CameraInfo is not [K | t]:\n{P}")
+    return make_T(R, t)
+
+
+def _projection(msg: Any) -> np.ndarray:
+    P = _matrix(msg.p, 4, "P")
+    if not P.any():
+        raise Fault("bad_camera", "P of the CameraInfo is zero: the camera is not calibrated")
+    return P
+
+
+def _matrix(numbers: Any, columns: int, name: str) -> np.ndarray:
+    if len(numbers) != 3 * columns:
+        raise Fault("bad_camera", f"{name} must hold {3 * columns} numbers, got {len(numbers)}")
+    return np.asarray(numbers, np.float64).reshape(3, columns)

@@ -1,0 +1,77 @@
+"""Ground truth in messages: boxes, label maps and depth of one camera image."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.messages.images import check_size, pixels_of
+from lemumo_core.messages.transforms import transform_to_matrix
+
+MM_PER_M = 1000.0
+
+
+def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Boxes with the class that each is most probably of.
+
+    Args:
+        msg: vision_msgs/Detection3DArray; sizes are length, width, height, and orientations turn
+            body axes (x forward, z up) into the box's. Of these only the heading is kept.
+        T_camera_box: float64 (4, 4), from the frame of the message to the camera optical frame.
+
+    Returns:
+        float32 (K, 7) as in ``lemumo_core.geometry.boxes``, and K class names.
+
+    Raises:
+        Fault: ``bad_labels`` for a box without a class or of no finite size, ``bad_transform`` for
+            its pose.
+    """
+    boxes, names = [], []
+    for detection in msg.detections:
+        centre, size = detection.bbox.center, detection.bbox.size
+        pose = SimpleNamespace(translation=centre.position, rotation=centre.orientation)
+        T = T_camera_box @ transform_to_matrix(pose)
+        sizes = [size.x, size.y, size.z]
+        if not detection.results or not np.isfinite(sizes).all():
+            raise Fault("bad_labels", f"a box of size {sizes} has {len(detection.results)} classes")
+        best = max(detection.results, key=lambda result: result.hypothesis.score)
+        names.append(str(best.hypothesis.class_id))
+        boxes.append([*T[:3, 3], *sizes, math.atan2(-T[2, 0], T[0, 0])])
+    return np.array(boxes, np.float32).reshape(-1, 7), tuple(names)
+
+
+def label_map_from_image(msg: Any) -> np.ndarray:
+    """Label ids of a mono8 or 8UC1 sensor_msgs/Image: uint8 (H, W).
+
+    Raises:
+        Fault: ``bad_labels`` for another encoding, ``bad_image``.
+    """
+    return np.array(_single_channel(msg, ("mono8", "8UC1")))
+
+
+def depth_from_image(msg: Any) -> np.ndarray:
+    """A depth image as in REP-118 to metres: float32 (H, W), NaN = unknown.
+
+    Args:
+        msg: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres; what is not finite and
+            positive is unknown.
+
+    Raises:
+        Fault: ``bad_labels`` for another encoding, ``bad_image``.
+    """
+    depth_m = _single_channel(msg, ("32FC1", "16UC1")).astype(np.float32)
+    if msg.encoding == "16UC1":
+        depth_m /= MM_PER_M
+    depth_m[~(np.isfinite(depth_m) & (depth_m > 0))] = np.nan
+    return depth_m
+
+
+def _single_channel(msg: Any, encodings: tuple[str, ...]) -> np.ndarray:
+    if msg.encoding not in encodings:
+        raise Fault("bad_labels", f"encoding '{msg.encoding}' is none of {', '.join(encodings)}")
+    check_size(msg.width, msg.height)
+    return pixels_of(msg)

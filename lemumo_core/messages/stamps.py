@@ -1,0 +1,27 @@
+"""Times in messages."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from lemumo_core.faults import Fault
+
+
+def stamp_to_ns(stamp: Any) -> int:
+    """A builtin_interfaces/Time to nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def stamp_of_cdr(data: bytes) -> int:
+    """Header stamp (ns) of a serialised message that begins with a std_msgs/Header, without
+    deserialising the rest.
+
+    Raises:
+        Fault: ``bad_message`` where the bytes end before it.
+    """
+    try:
+        sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    except (IndexError, struct.error):
+        raise Fault("bad_message", f"{len(data)} bytes are too few for a header") from None
+    return sec * 1_000_000_000 + nanosec
