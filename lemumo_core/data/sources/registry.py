@@ -1,0 +1,69 @@
+"""The sources by name, as commands and recipes write them. Importing this imports none of them, so
+that each needs its own optional dependencies only."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.faults import Fault
+
+SOURCES: dict[str, str] = {
+    "bags": "lemumo_core.data.sources.bags:Bags",
+    "flir": "lemumo_core.data.sources.flir:Flir",
+    "kitti": "lemumo_core.data.sources.kitti:KittiObject",
+    "kitti-raw": "lemumo_core.data.sources.kitti:KittiRaw",
+    "nuscenes": "lemumo_core.data.sources.nuscenes:NuScenes",
+    "rgb-thermal": "lemumo_core.data.sources.pairs:RgbThermalPairs",
+    "synthetic": "lemumo_core.data.sources.synthetic:SyntheticStreet",
+    "waymo": "lemumo_core.data.sources.waymo:Waymo",
+}
+"""Name to ``module:Class``."""
+
+
+def source_class(name: str) -> type[FrameSource]:
+    """The class of a source; the signature of its constructor is the source's options.
+
+    Raises:
+        Fault: ``unknown_source``.
+        ImportError: its module needs a library that is not installed.
+    """
+    if name not in SOURCES:
+        raise Fault("unknown_source", f"unknown source {name!r}{_known(name, SOURCES)}")
+    module, _, attribute = SOURCES[name].partition(":")
+    found: type[FrameSource] = getattr(import_module(module), attribute)
+    return found
+
+
+def open_source(name: str, **options: Any) -> FrameSource:
+    """Open a source.
+
+    Args:
+        name: a key of ``SOURCES``.
+        options: what its constructor takes, e.g. ``root``.
+
+    Raises:
+        Fault: ``unknown_source``; ``unknown_option`` or ``missing_option``, naming it; or as the
+            source.
+        FileNotFoundError, ImportError: as the source.
+    """
+    opened = source_class(name)
+    parameters = inspect.signature(opened).parameters
+    for option in options.keys() - parameters.keys():
+        raise Fault(
+            "unknown_option", f"{name} has no option {option!r}{_known(option, parameters)}"
+        )
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise Fault("missing_option", f"{name} needs {option}")
+    return opened(**options)
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{guess} (known: {', '.join(names)})"
