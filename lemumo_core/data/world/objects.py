@@ -19,10 +19,10 @@ from lemumo_core.data.world.solids import (
     LAMP,
     PAINT,
     RETRO,
-    SOLID,
     TAPERED,
     solid,
 )
+from lemumo_core.taxonomy import SEGMENTATION_IDS
 
 SPLITS = ("train", "val", "test")
 MODELS_PER_CLASS = 8
@@ -73,9 +73,7 @@ def _wheels(xs: tuple[float, ...], half_width: float, radius: float) -> list[np.
             y = side * (half_width - 0.1)
             size, hub = (2 * radius, 2 * radius, 0.22), (radius, radius, 0.235)
             place = (x, y, radius)
-            parts.append(
-                solid("car", place, size, TYRE, CYLINDER, axis="y", warmth=WHEEL_K)
-            )
+            parts.append(solid("car", place, size, TYRE, CYLINDER, axis="y", warmth=WHEEL_K))
             parts.append(solid("car", place, hub, STEEL, CYLINDER, PAINT, axis="y"))
     return parts
 
@@ -87,9 +85,7 @@ def _lamps(front: float, rear: float, half_width: float, z: float) -> list[np.nd
         parts.append(solid("car", (front, y, z), (0.1, 0.34, 0.13), WHITE_LAMP, BOX, LAMP))
         parts.append(solid("car", (rear, y, z + 0.1), (0.08, 0.3, 0.15), RED_LAMP, BOX, LAMP))
     for x in (front, rear):
-        parts.append(
-            solid("car", (x, 0, 0.42), (0.06, 0.5, 0.12), (0.8, 0.8, 0.78), BOX, RETRO)
-        )
+        parts.append(solid("car", (x, 0, 0.42), (0.06, 0.5, 0.12), (0.8, 0.8, 0.78), BOX, RETRO))
     return parts
 
 
@@ -99,7 +95,9 @@ def _car(shape: Rng, rng: Rng) -> np.ndarray:
     width = shape.uniform(1.7, 1.92)
     height = shape.uniform(*((1.42, 1.55), (1.38, 1.48), (1.5, 1.8), (1.85, 2.1))[family])
     floor, belt = shape.uniform(0.16, 0.24), height * shape.uniform(0.55, 0.62)
-    bonnet = length * shape.uniform(*((0.17, 0.22), (0.24, 0.28), (0.2, 0.26), (0.08, 0.14))[family])
+    bonnet = length * shape.uniform(
+        *((0.17, 0.22), (0.24, 0.28), (0.2, 0.26), (0.08, 0.14))[family]
+    )
     boot = length * shape.uniform(*((0.0, 0.02), (0.16, 0.2), (0.0, 0.03), (0.0, 0.01))[family])
     radius = shape.uniform(0.3, 0.36)
     paint = _pick(rng, PAINTS)
@@ -108,28 +106,75 @@ def _car(shape: Rng, rng: Rng) -> np.ndarray:
     middle = (boot - bonnet) / 2
     rake, back = 1.25 * (height - belt) / (cabin / 2), shape.uniform(0.3, 0.8)
     lean = (min(rake, 0.9), min(back * (height - belt) / (cabin / 2) * 1.2, 0.8), 0.2)
-    inset = tuple(0.93 * value for value in lean)
-    cool = {"warmth": CABIN_K}
     parts = [
-        solid("car", (0, 0, (floor + belt) / 2), (length - 0.1, width, belt - floor), paint,
-              TAPERED, PAINT, taper=(0.03, 0.03, 0.05), warmth=2.0),
+        solid(
+            "car",
+            (0, 0, (floor + belt) / 2),
+            (length - 0.1, width, belt - floor),
+            paint,
+            TAPERED,
+            PAINT,
+            taper=(0.03, 0.03, 0.05),
+            warmth=2.0,
+        ),
         solid("car", (0, 0, floor + 0.12), (length, width - 0.08, 0.22), DARK, BOX, PAINT),
-        solid("car", (middle, 0, (belt + height) / 2), (cabin, width - 0.06, height - belt),
-              WINDOW, TAPERED, GLASS, taper=lean, **cool),
+        solid(
+            "car",
+            (middle, 0, (belt + height) / 2),
+            (cabin, width - 0.06, height - belt),
+            WINDOW,
+            TAPERED,
+            GLASS,
+            taper=lean,
+            warmth=CABIN_K,
+        ),
         # Roof and pillars: a slightly smaller cabin that shows above and at the corners.
-        solid("car", (middle, 0, height - 0.03), (cabin * (1 - (lean[0] + lean[1]) / 2) * 0.98,
-              (width - 0.06) * (1 - lean[2]) * 0.99, 0.07), paint, BOX, PAINT),
-        solid("car", (half_l - bonnet / 2 - 0.1, 0, belt - 0.2), (bonnet, width - 0.3, 0.42), paint,
-              TAPERED, PAINT, taper=(0.12, 0.0, 0.12), warmth=ENGINE_K * rng.uniform(0, 1)),
+        solid(
+            "car",
+            (middle, 0, height - 0.03),
+            (
+                cabin * (1 - (lean[0] + lean[1]) / 2) * 0.98,
+                (width - 0.06) * (1 - lean[2]) * 0.99,
+                0.07,
+            ),
+            paint,
+            BOX,
+            PAINT,
+        ),
+        solid(
+            "car",
+            (half_l - bonnet / 2 - 0.1, 0, belt - 0.2),
+            (bonnet, width - 0.3, 0.42),
+            paint,
+            TAPERED,
+            PAINT,
+            taper=(0.12, 0.0, 0.12),
+            warmth=ENGINE_K * rng.uniform(0, 1),
+        ),
         solid("car", (half_l - 0.02, 0, 0.5), (0.06, width * 0.5, 0.18), DARK),
     ]
-    del inset
     for side in (-1, 1):
         x = middle + cabin * (0.5 - lean[0] * 0.5)
-        parts.append(solid("car", (x, side * (half_w + 0.05), belt + 0.08), (0.12, 0.2, 0.14), paint,
-                           ELLIPSOID, PAINT))
-        parts.append(solid("car", (middle - 0.05, side * (half_w - 0.12), (belt + height) / 2 - 0.05),
-                           (0.09, 0.06, height - belt - 0.1), paint, BOX, PAINT))
+        parts.append(
+            solid(
+                "car",
+                (x, side * (half_w + 0.05), belt + 0.08),
+                (0.12, 0.2, 0.14),
+                paint,
+                ELLIPSOID,
+                PAINT,
+            )
+        )
+        parts.append(
+            solid(
+                "car",
+                (middle - 0.05, side * (half_w - 0.12), (belt + height) / 2 - 0.05),
+                (0.09, 0.06, height - belt - 0.1),
+                paint,
+                BOX,
+                PAINT,
+            )
+        )
     axles = (half_l - length * 0.18, -half_l + length * 0.19)
     parts += _wheels(axles, half_w, radius)
     parts += _lamps(half_l - 0.06, -half_l + 0.05, half_w, belt - 0.22)
@@ -147,30 +192,71 @@ def _truck(shape: Rng, rng: Rng) -> np.ndarray:
     at = -half_l + load / 2
     L = "large_vehicle"
     parts = [
-        solid(L, (half_l - cab / 2, 0, 0.5 + (cab_h - 0.5) / 2), (cab, width, cab_h - 0.5), paint,
-              TAPERED, PAINT, taper=(0.14, 0, 0.04), warmth=CABIN_K),
-        solid(L, (half_l - 0.09, 0, cab_h * 0.72), (0.08, width * 0.86, cab_h * 0.3), WINDOW,
-              TAPERED, GLASS, taper=(0, 0, 0.05)),
+        solid(
+            L,
+            (half_l - cab / 2, 0, 0.5 + (cab_h - 0.5) / 2),
+            (cab, width, cab_h - 0.5),
+            paint,
+            TAPERED,
+            PAINT,
+            taper=(0.14, 0, 0.04),
+            warmth=CABIN_K,
+        ),
+        solid(
+            L,
+            (half_l - 0.09, 0, cab_h * 0.72),
+            (0.08, width * 0.86, cab_h * 0.3),
+            WINDOW,
+            TAPERED,
+            GLASS,
+            taper=(0, 0, 0.05),
+        ),
         solid(L, (0, 0, 0.75), (length - 0.3, width * 0.5, 0.3), DARK),
         solid(L, (half_l - 0.05, 0, 0.55), (0.12, width, 0.3), DARK, warmth=ENGINE_K),
     ]
     for side in (-1, 1):
-        parts.append(solid(L, (half_l - cab * 0.45, side * (half_w - 0.01), cab_h * 0.72),
-                           (cab * 0.5, 0.06, cab_h * 0.27), WINDOW, BOX, GLASS))
-        parts.append(solid(L, (half_l - 0.1, side * (half_w + 0.14), cab_h * 0.7),
-                           (0.1, 0.22, 0.45), DARK))
+        parts.append(
+            solid(
+                L,
+                (half_l - cab * 0.45, side * (half_w - 0.01), cab_h * 0.72),
+                (cab * 0.5, 0.06, cab_h * 0.27),
+                WINDOW,
+                BOX,
+                GLASS,
+            )
+        )
+        parts.append(
+            solid(L, (half_l - 0.1, side * (half_w + 0.14), cab_h * 0.7), (0.1, 0.22, 0.45), DARK)
+        )
     if kind == 0:
-        parts.append(solid(L, (at, 0, 1 + (box_h - 1) / 2), (load, width, box_h - 1), body, BOX, PAINT))
-        parts.append(solid(L, (-half_l - 0.01, 0, 1 + (box_h - 1) / 2), (0.04, 0.05, box_h - 1.2), DARK))
+        parts.append(
+            solid(L, (at, 0, 1 + (box_h - 1) / 2), (load, width, box_h - 1), body, BOX, PAINT)
+        )
+        parts.append(
+            solid(L, (-half_l - 0.01, 0, 1 + (box_h - 1) / 2), (0.04, 0.05, box_h - 1.2), DARK)
+        )
     elif kind == 1:
         parts.append(solid(L, (at, 0, 1.05), (load, width, 0.2), DARK))
         for side in (-1, 1):
-            parts.append(solid(L, (at, side * (half_w - 0.04), 1.5), (load, 0.08, 0.8), body, BOX, PAINT))
+            parts.append(
+                solid(L, (at, side * (half_w - 0.04), 1.5), (load, 0.08, 0.8), body, BOX, PAINT)
+            )
         parts.append(solid(L, (-half_l + 0.04, 0, 1.5), (0.08, width, 0.8), body, BOX, PAINT))
-        parts.append(solid(L, (at, 0, 1.6), (load * 0.8, width * 0.75, 0.9), (0.3, 0.24, 0.16), ELLIPSOID))
+        parts.append(
+            solid(L, (at, 0, 1.6), (load * 0.8, width * 0.75, 0.9), (0.3, 0.24, 0.16), ELLIPSOID)
+        )
     else:
-        parts.append(solid(L, (at, 0, 1 + (box_h - 1.2) / 2), (box_h - 1.2, width, load), STEEL,
-                           CYLINDER, PAINT, axis="x"))
+        parts.append(
+            solid(
+                L,
+                (at, 0, 1 + (box_h - 1.2) / 2),
+                (box_h - 1.2, width, load),
+                STEEL,
+                CYLINDER,
+                PAINT,
+                axis="x",
+            )
+        )
     axles = (half_l - cab * 0.55, -half_l + load * 0.16, -half_l + load * 0.16 + 1.15)
     parts += _wheels(axles, half_w, 0.48)
     parts += _lamps(half_l, -half_l, half_w, 0.85)
@@ -178,26 +264,69 @@ def _truck(shape: Rng, rng: Rng) -> np.ndarray:
 
 
 def _bus(shape: Rng, rng: Rng) -> np.ndarray:
-    length, width, height = shape.uniform(9.5, 12.5), shape.uniform(2.4, 2.55), shape.uniform(2.9, 3.2)
+    length, width, height = (
+        shape.uniform(9.5, 12.5),
+        shape.uniform(2.4, 2.55),
+        shape.uniform(2.9, 3.2),
+    )
     half_l, half_w = length / 2, width / 2
     paint, band = _pick(rng, PAINTS), _pick(rng, PAINTS)
     L = "large_vehicle"
     parts = [
-        solid(L, (0, 0, 0.35 + (height - 0.35) / 2), (length, width, height - 0.35), paint,
-              TAPERED, PAINT, taper=(0.02, 0.01, 0.04), warmth=CABIN_K),
-        solid(L, (0, 0, 0.8), (length + 0.02, width + 0.02, shape.uniform(0.2, 0.4)), band, BOX, PAINT),
-        solid(L, (half_l - 0.02, 0, height * 0.6), (0.08, width * 0.9, height * 0.45), WINDOW, BOX, GLASS),
-        solid(L, (-half_l + 0.02, 0, height * 0.68), (0.08, width * 0.7, height * 0.25), WINDOW, BOX, GLASS),
+        solid(
+            L,
+            (0, 0, 0.35 + (height - 0.35) / 2),
+            (length, width, height - 0.35),
+            paint,
+            TAPERED,
+            PAINT,
+            taper=(0.02, 0.01, 0.04),
+            warmth=CABIN_K,
+        ),
+        solid(
+            L, (0, 0, 0.8), (length + 0.02, width + 0.02, shape.uniform(0.2, 0.4)), band, BOX, PAINT
+        ),
+        solid(
+            L,
+            (half_l - 0.02, 0, height * 0.6),
+            (0.08, width * 0.9, height * 0.45),
+            WINDOW,
+            BOX,
+            GLASS,
+        ),
+        solid(
+            L,
+            (-half_l + 0.02, 0, height * 0.68),
+            (0.08, width * 0.7, height * 0.25),
+            WINDOW,
+            BOX,
+            GLASS,
+        ),
         solid(L, (-half_l + 0.6, 0, 0.7), (1.0, width + 0.01, 0.5), DARK, warmth=ENGINE_K),
-        solid(L, (half_l - 0.03, 0, height - 0.25), (0.1, width * 0.6, 0.24), (0.8, 0.45, 0.02), BOX, LAMP),
+        solid(
+            L,
+            (half_l - 0.03, 0, height - 0.25),
+            (0.1, width * 0.6, 0.24),
+            (0.8, 0.45, 0.02),
+            BOX,
+            LAMP,
+        ),
     ]
     count = int(length / 1.55)
     pitch = (length - 1.0) / count
     for side in (-1, 1):
         for k in range(count):
             x = -half_l + 0.5 + (k + 0.5) * pitch
-            parts.append(solid(L, (x, side * (half_w - 0.02), height * 0.66),
-                               (pitch - 0.14, 0.07, height * 0.32), WINDOW, BOX, GLASS))
+            parts.append(
+                solid(
+                    L,
+                    (x, side * (half_w - 0.02), height * 0.66),
+                    (pitch - 0.14, 0.07, height * 0.32),
+                    WINDOW,
+                    BOX,
+                    GLASS,
+                )
+            )
     parts += _wheels((half_l - length * 0.22, -half_l + length * 0.25), half_w, 0.48)
     parts += _lamps(half_l, -half_l, half_w, 0.75)
     return _as(parts, L)
@@ -212,42 +341,118 @@ def _person(
     hair = _pick(rng, ((0.02, 0.015, 0.01), (0.1, 0.06, 0.03), (0.3, 0.2, 0.08), (0.4, 0.4, 0.4)))
     hip = tall * 0.48 if seat is None else seat
     torso, reach = tall * 0.3, tall * 0.35
-    warm = {"warmth": BODY_K}
     shift = np.sin(lean) * torso
     parts = [
-        solid(label, (shift / 2, 0, hip + torso / 2 * np.cos(lean)), (0.24 * stout, 0.4 * stout, torso * 1.15),
-              top, ELLIPSOID, pitch=lean, **warm),
-        solid(label, (shift * 0.9, 0, hip + torso * 0.82), (0.22 * stout, 0.44 * stout, 0.2), top, ELLIPSOID, **warm),
-        solid(label, (0, 0, hip), (0.24 * stout, 0.34 * stout, 0.26), legs, ELLIPSOID, **warm),
-        solid(label, (shift * 1.15 + 0.01, 0, hip + torso + tall * 0.115), (0.2, 0.16, 0.24), skin, ELLIPSOID,
-              warmth=BODY_K + 4),
-        solid(label, (shift * 1.15 - 0.02, 0, hip + torso + tall * 0.135), (0.21, 0.18, 0.22), hair, ELLIPSOID, **warm),
+        solid(
+            label,
+            (shift / 2, 0, hip + torso / 2 * np.cos(lean)),
+            (0.24 * stout, 0.4 * stout, torso * 1.15),
+            top,
+            ELLIPSOID,
+            pitch=lean,
+            warmth=BODY_K,
+        ),
+        solid(
+            label,
+            (shift * 0.9, 0, hip + torso * 0.82),
+            (0.22 * stout, 0.44 * stout, 0.2),
+            top,
+            ELLIPSOID,
+            warmth=BODY_K,
+        ),
+        solid(
+            label, (0, 0, hip), (0.24 * stout, 0.34 * stout, 0.26), legs, ELLIPSOID, warmth=BODY_K
+        ),
+        solid(
+            label,
+            (shift * 1.15 + 0.01, 0, hip + torso + tall * 0.115),
+            (0.2, 0.16, 0.24),
+            skin,
+            ELLIPSOID,
+            warmth=BODY_K + 4,
+        ),
+        solid(
+            label,
+            (shift * 1.15 - 0.02, 0, hip + torso + tall * 0.135),
+            (0.21, 0.18, 0.22),
+            hair,
+            ELLIPSOID,
+            warmth=BODY_K,
+        ),
     ]
     stride = rng.uniform(-0.45, 0.45)
     for side in (-1, 1):
         if seat is None:
             swing = side * stride
             foot = np.sin(swing) * hip
-            parts.append(solid(label, (-foot / 2, side * 0.09 * stout, hip / 2), (0.15, 0.15, hip), legs,
-                               CYLINDER, pitch=swing, **warm))
-            parts.append(solid(label, (-foot + 0.06, side * 0.09 * stout, 0.05), (0.27, 0.1, 0.1), DARK, ELLIPSOID))
+            parts.append(
+                solid(
+                    label,
+                    (-foot / 2, side * 0.09 * stout, hip / 2),
+                    (0.15, 0.15, hip),
+                    legs,
+                    CYLINDER,
+                    pitch=swing,
+                    warmth=BODY_K,
+                )
+            )
+            parts.append(
+                solid(
+                    label,
+                    (-foot + 0.06, side * 0.09 * stout, 0.05),
+                    (0.27, 0.1, 0.1),
+                    DARK,
+                    ELLIPSOID,
+                )
+            )
         else:
             knee = 0.42 + 0.1 * side * np.sign(stride)
-            parts.append(solid(label, (0.2, side * 0.11, (hip + knee) / 2 + 0.04), (0.14, 0.14, 0.46), legs,
-                               CYLINDER, pitch=1.0, **warm))
-            parts.append(solid(label, (0.33, side * 0.12, (knee + 0.3) / 2), (0.12, 0.12, 0.42), legs, CYLINDER,
-                               pitch=-0.2, **warm))
+            parts.append(
+                solid(
+                    label,
+                    (0.2, side * 0.11, (hip + knee) / 2 + 0.04),
+                    (0.14, 0.14, 0.46),
+                    legs,
+                    CYLINDER,
+                    pitch=1.0,
+                    warmth=BODY_K,
+                )
+            )
+            parts.append(
+                solid(
+                    label,
+                    (0.33, side * 0.12, (knee + 0.3) / 2),
+                    (0.12, 0.12, 0.42),
+                    legs,
+                    CYLINDER,
+                    pitch=-0.2,
+                    warmth=BODY_K,
+                )
+            )
         swing = -side * stride * 0.9 if seat is None else -0.9
         x = shift * 0.8 - np.sin(swing) * reach / 2
-        parts.append(solid(label, (x, side * 0.25 * stout, hip + torso * 0.92 - np.cos(swing) * reach / 2),
-                           (0.1, 0.1, reach), top, CYLINDER, pitch=swing, **warm))
+        parts.append(
+            solid(
+                label,
+                (x, side * 0.25 * stout, hip + torso * 0.92 - np.cos(swing) * reach / 2),
+                (0.1, 0.1, reach),
+                top,
+                CYLINDER,
+                pitch=swing,
+                warmth=BODY_K,
+            )
+        )
     return parts
 
 
 def _pedestrian(shape: Rng, rng: Rng) -> np.ndarray:
     parts = _person("pedestrian", shape, rng)
     if shape.random() < 0.35:  # a rucksack
-        parts.append(solid("pedestrian", (-0.2, 0, 1.2), (0.2, 0.3, 0.42), rng.uniform(0.02, 0.5, 3), ELLIPSOID))
+        parts.append(
+            solid(
+                "pedestrian", (-0.2, 0, 1.2), (0.2, 0.3, 0.42), rng.uniform(0.02, 0.5, 3), ELLIPSOID
+            )
+        )
     return np.concatenate(parts)
 
 
@@ -255,11 +460,15 @@ def _bicycle(shape: Rng, rng: Rng) -> np.ndarray:
     L, radius = "two_wheeler", shape.uniform(0.31, 0.36)
     base, paint = shape.uniform(0.98, 1.12), _pick(rng, PAINTS)
     parts = [
-        *(solid(L, (x, 0, radius), (2 * radius, 2 * radius, 0.05), TYRE, CYLINDER, axis="y")
-          for x in (-base / 2, base / 2)),
+        *(
+            solid(L, (x, 0, radius), (2 * radius, 2 * radius, 0.05), TYRE, CYLINDER, axis="y")
+            for x in (-base / 2, base / 2)
+        ),
         solid(L, (0, 0, 0.58), (0.05, 0.05, base * 0.7), paint, CYLINDER, PAINT, axis="x"),
         solid(L, (-0.2, 0, 0.55), (0.05, 0.05, 0.7), paint, CYLINDER, PAINT, pitch=-0.3),
-        solid(L, (base / 2 - 0.07, 0, 0.66), (0.05, 0.05, 0.75), paint, CYLINDER, PAINT, pitch=-0.3),
+        solid(
+            L, (base / 2 - 0.07, 0, 0.66), (0.05, 0.05, 0.75), paint, CYLINDER, PAINT, pitch=-0.3
+        ),
         solid(L, (base / 2 - 0.17, 0, 1.02), (0.05, 0.05, 0.55), DARK, CYLINDER, axis="y"),
         solid(L, (-0.28, 0, 0.92), (0.26, 0.16, 0.08), DARK, ELLIPSOID),
     ]
@@ -273,8 +482,18 @@ def _motorcycle(shape: Rng, rng: Rng) -> np.ndarray:
     L, radius = "two_wheeler", shape.uniform(0.28, 0.33)
     base, paint = shape.uniform(1.3, 1.5), _pick(rng, PAINTS)
     parts = [
-        *(solid(L, (x, 0, radius), (2 * radius, 2 * radius, 0.15), TYRE, CYLINDER, axis="y", warmth=WHEEL_K)
-          for x in (-base / 2, base / 2)),
+        *(
+            solid(
+                L,
+                (x, 0, radius),
+                (2 * radius, 2 * radius, 0.15),
+                TYRE,
+                CYLINDER,
+                axis="y",
+                warmth=WHEEL_K,
+            )
+            for x in (-base / 2, base / 2)
+        ),
         solid(L, (-0.02, 0, 0.5), (0.6, 0.28, 0.42), STEEL, TAPERED, PAINT, warmth=ENGINE_K),
         solid(L, (0.16, 0, 0.83), (0.55, 0.32, 0.3), paint, ELLIPSOID, PAINT),
         solid(L, (-0.4, 0, 0.8), (0.7, 0.28, 0.14), DARK, ELLIPSOID),
@@ -295,10 +514,7 @@ def _motorcycle(shape: Rng, rng: Rng) -> np.ndarray:
 
 def _as(parts: list[np.ndarray], label: str) -> np.ndarray:
     """All parts with the label of one class."""
-    from lemumo_core.taxonomy import SEGMENTATION_IDS
-
     model = np.concatenate(parts)
-    assert model.dtype == SOLID
     model["label"] = SEGMENTATION_IDS[label]
     return model
 

@@ -36,35 +36,80 @@ SIGN_COLOURS = ((0.6, 0.02, 0.03), (0.02, 0.12, 0.5), (0.75, 0.6, 0.02), (0.75, 
 
 def building(rng: Rng, length: float) -> np.ndarray:
     """A house front of some length, its wall in the plane y = 0 and its body behind it."""
-    depth, height = rng.uniform(9, 14), float(rng.choice([6.5, 9.5, 12.5, 16, 21]) * rng.uniform(0.9, 1.1))
+    depth, height = (
+        rng.uniform(9, 14),
+        float(rng.choice([6.5, 9.5, 12.5, 16, 21]) * rng.uniform(0.9, 1.1)),
+    )
     wall = WALLS[rng.integers(len(WALLS))]
     material = FACADE if rng.random() < 0.85 else BRICK
     B = "building"
-    parts = [solid(B, (0, depth / 2, height / 2), (length, depth, height), wall, BOX, material, warmth=2.0)]
+    parts = [
+        solid(
+            B, (0, depth / 2, height / 2), (length, depth, height), wall, BOX, material, warmth=2.0
+        )
+    ]
     if rng.random() < 0.6 and height < 17:
         rise = rng.uniform(2, 4)
-        parts.append(solid(B, (0, depth / 2, height + rise / 2), (length, depth + 0.8, rise),
-                           ROOFS[rng.integers(len(ROOFS))], TAPERED, PLAIN, taper=(0, 0, 0.96)))
+        parts.append(
+            solid(
+                B,
+                (0, depth / 2, height + rise / 2),
+                (length, depth + 0.8, rise),
+                ROOFS[rng.integers(len(ROOFS))],
+                TAPERED,
+                PLAIN,
+                taper=(0, 0, 0.96),
+            )
+        )
         if rng.random() < 0.7:
             at = rng.uniform(-0.35, 0.35) * length
-            parts.append(solid(B, (at, depth * 0.4, height + rise), (0.7, 0.7, 1.6), (0.25, 0.12, 0.09), BOX, BRICK))
+            parts.append(
+                solid(
+                    B,
+                    (at, depth * 0.4, height + rise),
+                    (0.7, 0.7, 1.6),
+                    (0.25, 0.12, 0.09),
+                    BOX,
+                    BRICK,
+                )
+            )
     else:
-        parts.append(solid(B, (0, depth / 2, height + 0.15), (length + 0.3, depth + 0.3, 0.3), CONCRETE))
+        parts.append(
+            solid(B, (0, depth / 2, height + 0.15), (length + 0.3, depth + 0.3, 0.3), CONCRETE)
+        )
     base = rng.uniform(0.5, 3.4)
-    parts.append(solid(B, (0, -0.04, base / 2), (length, 0.12, base), np.multiply(wall, rng.uniform(0.4, 0.8)),
-                       BOX, GLASS if base > 2.6 and rng.random() < 0.4 else PLAIN))
+    parts.append(
+        solid(
+            B,
+            (0, -0.04, base / 2),
+            (length, 0.12, base),
+            np.multiply(wall, rng.uniform(0.4, 0.8)),
+            BOX,
+            GLASS if base > 2.6 and rng.random() < 0.4 else PLAIN,
+        )
+    )
     for _ in range(rng.integers(1, 3)):
         at = rng.uniform(-0.4, 0.4) * length
         parts.append(solid(B, (at, -0.1, 1.1), (1.1, 0.1, 2.2), rng.uniform(0.03, 0.25, 3)))
     if rng.random() < 0.35:
         at = rng.uniform(-0.25, 0.25) * length
-        parts.append(solid(B, (at, -0.7, 3.0), (rng.uniform(2, 5), 1.4, 0.16), rng.uniform(0.05, 0.6, 3), TAPERED,
-                           taper=(0, 0, 0.2)))
+        parts.append(
+            solid(
+                B,
+                (at, -0.7, 3.0),
+                (rng.uniform(2, 5), 1.4, 0.16),
+                rng.uniform(0.05, 0.6, 3),
+                TAPERED,
+                taper=(0, 0, 0.2),
+            )
+        )
     if rng.random() < 0.4:
         for level in np.arange(3.6, height - 2, 3.1):
             at = rng.uniform(-0.2, 0.2) * length
             parts.append(solid(B, (at, -0.5, level), (2.4, 1.0, 0.14), CONCRETE))
-            parts.append(solid(B, (at, -0.97, level + 0.5), (2.4, 0.05, 0.95), np.multiply(wall, 0.7)))
+            parts.append(
+                solid(B, (at, -0.97, level + 0.5), (2.4, 0.05, 0.95), np.multiply(wall, 0.7))
+            )
     return np.concatenate(parts)
 
 
@@ -76,40 +121,81 @@ def tree(rng: Rng) -> np.ndarray:
         green = np.array([0.3, 0.15, 0.03])  # autumn
     V, round_crown = "vegetation", rng.random() < 0.75
     width = rng.uniform(0.22, 0.42)
-    parts = [solid(V, (0, 0, trunk / 2 + 0.3), (width, width, trunk + 0.6), BARK, CYLINDER, warmth=1.0)]
+    parts = [
+        solid(V, (0, 0, trunk / 2 + 0.3), (width, width, trunk + 0.6), BARK, CYLINDER, warmth=1.0)
+    ]
     if round_crown:
         for _ in range(7):
             x, y, z = rng.normal(0, 0.75, 3) * size
             extent = rng.uniform(1.5, 2.7, 3) * size
             shade = green * rng.uniform(0.75, 1.25)
-            parts.append(solid(V, (x, y, trunk + 1.2 * size + abs(z)), extent, shade, ELLIPSOID, FOLIAGE,
-                               yaw=rng.uniform(0, 3), warmth=-1.0))
+            parts.append(
+                solid(
+                    V,
+                    (x, y, trunk + 1.2 * size + abs(z)),
+                    extent,
+                    shade,
+                    ELLIPSOID,
+                    FOLIAGE,
+                    yaw=rng.uniform(0, 3),
+                    warmth=-1.0,
+                )
+            )
     else:
         for k in range(4):  # a slender conifer
             r = (1 - k / 4.6) * 1.3 * size
-            parts.append(solid(V, (0, 0, trunk * 0.5 + k * 1.25 * size), (2 * r, 2 * r, 2.2 * size), green, TAPERED,
-                               FOLIAGE, taper=(0.85, 0.85, 0.85), yaw=k * 0.8, warmth=-1.0))
+            parts.append(
+                solid(
+                    V,
+                    (0, 0, trunk * 0.5 + k * 1.25 * size),
+                    (2 * r, 2 * r, 2.2 * size),
+                    green,
+                    TAPERED,
+                    FOLIAGE,
+                    taper=(0.85, 0.85, 0.85),
+                    yaw=k * 0.8,
+                    warmth=-1.0,
+                )
+            )
     return np.concatenate(parts)
 
 
 def hedge(rng: Rng) -> np.ndarray:
     """A row of bushes along x."""
     green = np.array([0.06, 0.1, 0.03]) * rng.uniform(0.7, 1.4)
-    return np.concatenate([
-        solid("vegetation", (x, 0, 0.4), rng.uniform((1.5, 0.8, 0.9), (2.1, 1.1, 1.5)), green * rng.uniform(0.8, 1.2),
-              ELLIPSOID, FOLIAGE)
-        for x in np.arange(-3, 3.1, 1.2)
-    ])
+    return np.concatenate(
+        [
+            solid(
+                "vegetation",
+                (x, 0, 0.4),
+                rng.uniform((1.5, 0.8, 0.9), (2.1, 1.1, 1.5)),
+                green * rng.uniform(0.8, 1.2),
+                ELLIPSOID,
+                FOLIAGE,
+            )
+            for x in np.arange(-3, 3.1, 1.2)
+        ]
+    )
 
 
 def lamp_post(rng: Rng) -> np.ndarray:
     """A street lamp that reaches over the road."""
     height = rng.uniform(5.5, 8)
-    return np.concatenate([
-        solid("pole", (0, 0, height / 2), (0.15, 0.15, height), GALVANISED, CYLINDER),
-        solid("pole", (0, -0.75, height), (0.08, 0.08, 1.6), GALVANISED, CYLINDER, axis="y"),
-        solid("pole", (0, -1.5, height - 0.06), (0.3, 0.7, 0.1), (0.9, 0.8, 0.55), BOX, LAMP, warmth=8.0),
-    ])
+    return np.concatenate(
+        [
+            solid("pole", (0, 0, height / 2), (0.15, 0.15, height), GALVANISED, CYLINDER),
+            solid("pole", (0, -0.75, height), (0.08, 0.08, 1.6), GALVANISED, CYLINDER, axis="y"),
+            solid(
+                "pole",
+                (0, -1.5, height - 0.06),
+                (0.3, 0.7, 0.1),
+                (0.9, 0.8, 0.55),
+                BOX,
+                LAMP,
+                warmth=8.0,
+            ),
+        ]
+    )
 
 
 def traffic_light(rng: Rng) -> np.ndarray:
@@ -123,8 +209,16 @@ def traffic_light(rng: Rng) -> np.ndarray:
     for k in range(3):
         on = k == lit
         colour = colours[k] if on else tuple(0.08 * c for c in colours[k])
-        parts.append(solid("sign", (-0.13, 0, 3.68 - 0.28 * k), (0.05, 0.2, 0.2), colour, ELLIPSOID,
-                           LAMP if on else PLAIN))
+        parts.append(
+            solid(
+                "sign",
+                (-0.13, 0, 3.68 - 0.28 * k),
+                (0.05, 0.2, 0.2),
+                colour,
+                ELLIPSOID,
+                LAMP if on else PLAIN,
+            )
+        )
     return np.concatenate(parts)
 
 
@@ -135,13 +229,36 @@ def road_sign(rng: Rng) -> np.ndarray:
     colour, size = SIGN_COLOURS[rng.integers(len(SIGN_COLOURS))], rng.uniform(0.55, 0.8)
     kind = rng.integers(3)
     if kind == 0:
-        parts.append(solid("sign", (-0.06, 0, height), (size, size, 0.03), colour, CYLINDER, RETRO, axis="x"))
-        parts.append(solid("sign", (-0.075, 0, height), (size * 0.7, size * 0.7, 0.03), (0.8, 0.8, 0.8), CYLINDER, RETRO,
-                           axis="x"))
+        parts.append(
+            solid("sign", (-0.06, 0, height), (size, size, 0.03), colour, CYLINDER, RETRO, axis="x")
+        )
+        parts.append(
+            solid(
+                "sign",
+                (-0.075, 0, height),
+                (size * 0.7, size * 0.7, 0.03),
+                (0.8, 0.8, 0.8),
+                CYLINDER,
+                RETRO,
+                axis="x",
+            )
+        )
     elif kind == 1:
-        parts.append(solid("sign", (-0.06, 0, height), (0.03, size, size), colour, TAPERED, RETRO, taper=(0, 0, 0.95)))
+        parts.append(
+            solid(
+                "sign",
+                (-0.06, 0, height),
+                (0.03, size, size),
+                colour,
+                TAPERED,
+                RETRO,
+                taper=(0, 0, 0.95),
+            )
+        )
     else:
-        parts.append(solid("sign", (-0.06, 0, height), (0.03, size * 1.3, size * 0.8), colour, BOX, RETRO))
+        parts.append(
+            solid("sign", (-0.06, 0, height), (0.03, size * 1.3, size * 0.8), colour, BOX, RETRO)
+        )
     return np.concatenate(parts)
 
 

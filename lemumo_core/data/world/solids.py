@@ -28,7 +28,7 @@ SOLID = np.dtype(
     ]
 )
 
-Triple = Sequence[float]
+Triple = Sequence[float] | np.ndarray
 Axis = {
     "x": np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32),
     "y": np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32),

@@ -101,7 +101,9 @@ class Drive:
         self.lanes_each_way = int(rng.choice([1, 1, 2]))
         self.half_m = LANE_M * self.lanes_each_way + PARKING_M
         self.walk_m = rng.uniform(2.6, 4.0)
-        self.waves = rng.uniform((0.5, 0.004, 0), (2.5, 0.012, 6.28), (2, 3)) * rng.choice([0, 1], (2, 1))
+        self.waves = rng.uniform((0.5, 0.004, 0), (2.5, 0.012, 6.28), (2, 3)) * rng.choice(
+            [0, 1], (2, 1)
+        )
         self.speed = rng.uniform(6, 13)
         self.start_m = rng.uniform(0, 5000)
         self.green, self.density = rng.random(), rng.uniform(0.4, 1.0)
@@ -121,15 +123,25 @@ class Drive:
             offset = LANE_M * (k + 0.5)
             ahead = self.speed if k == 0 else self.speed - rng.uniform(1, 3)
             lanes.append(Lane(f"ahead{k}", -offset, ahead, 26, 0.55 * busy, ROAD_USERS))
-            lanes.append(Lane(f"oncoming{k}", offset, -rng.uniform(6, 13), 28, 0.6 * busy, ROAD_USERS))
+            lanes.append(
+                Lane(f"oncoming{k}", offset, -rng.uniform(6, 13), 28, 0.6 * busy, ROAD_USERS)
+            )
         parked = edge - PARKING_M / 2 + 0.1
         for side in (-1, 1):
-            lanes.append(Lane(f"parked{side}", side * parked, 0, 7.5, 0.65 * busy, PARKED, 0.15, -side))
+            lanes.append(
+                Lane(f"parked{side}", side * parked, 0, 7.5, 0.65 * busy, PARKED, 0.15, -side)
+            )
             cycle = side * (edge - PARKING_M - 0.35)
-            lanes.append(Lane(f"cycle{side}", cycle, -side * rng.uniform(3.5, 6), 38, 0.5 * busy, ("bicycle",)))
+            lanes.append(
+                Lane(
+                    f"cycle{side}", cycle, -side * rng.uniform(3.5, 6), 38, 0.5 * busy, ("bicycle",)
+                )
+            )
             for k, speed in enumerate((1.3, -1.2, 0.0)):
                 walk = side * (edge + 0.7 + (self.walk_m - 1.2) * (k + 0.3) / 3)
-                lanes.append(Lane(f"walk{side}{k}", walk, speed, 11, 0.45 * busy, ("pedestrian",), 0.8))
+                lanes.append(
+                    Lane(f"walk{side}{k}", walk, speed, 11, 0.45 * busy, ("pedestrian",), 0.8)
+                )
         return tuple(lanes)
 
     # The shape of the street.
@@ -185,7 +197,9 @@ class Drive:
         lamps = np.concatenate([lamp for _, lamp in still])
         return Scene(np.concatenate([*(s for s, _ in still), moving]), tuple(labels), boxes, lamps)
 
-    def _traffic(self, lane: Lane, seconds: float, ego: float, low: float, high: float) -> list[tuple]:
+    def _traffic(
+        self, lane: Lane, seconds: float, ego: float, low: float, high: float
+    ) -> list[tuple]:
         moved = lane.speed * seconds
         if lane.name == "ahead0":
             moved += self.start_m  # the ego vehicle itself is slot 0
@@ -199,7 +213,9 @@ class Drive:
                 continue
             model, label, size, rise, along, across, yaw = user
             x = k * lane.spacing + along + moved
-            blocked = lane.speed == 0 and np.abs(crossings - x).min(initial=99) < CROSSING_HALF_M + 7
+            blocked = (
+                lane.speed == 0 and np.abs(crossings - x).min(initial=99) < CROSSING_HALF_M + 7
+            )
             if blocked or not low < x < high or (lane.name == "ahead0" and abs(x - ego) < 9):
                 continue
             slope = np.arctan(self.slope(x))
@@ -234,7 +250,15 @@ class Drive:
             heading = rng.uniform(-np.pi, np.pi)
         elif lane.speed == 0 and rng.random() < 0.1:
             heading += np.pi  # parked the other way
-        return model, label, high - low, (low + high) / 2, along, across, heading + rng.normal(0, 0.03)
+        return (
+            model,
+            label,
+            high - low,
+            (low + high) / 2,
+            along,
+            across,
+            heading + rng.normal(0, 0.03),
+        )
 
     @functools.lru_cache(maxsize=64)  # noqa: B019  one drive lives in one worker's source
     def _chunk(self, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +289,11 @@ class Drive:
                     put(scenery.building(rng, length), x + length / 2, side * (wall + setback))
                 else:
                     for _ in range(3):
-                        put(scenery.tree(rng), x + rng.uniform(0, length), side * (wall + rng.uniform(2, 12)))
+                        put(
+                            scenery.tree(rng),
+                            x + rng.uniform(0, length),
+                            side * (wall + rng.uniform(2, 12)),
+                        )
                 if setback > 2 and rng.random() < 0.6:
                     put(scenery.hedge(rng), x + length / 2, side * (wall + 0.8))
                 x += length
@@ -275,7 +303,7 @@ class Drive:
                 if kind < 0.25 + 0.5 * self.green:
                     put(scenery.tree(rng), x, edge)
                 elif kind < 0.72 + 0.2 * self.green:
-                    put(scenery.road_sign(rng), x, edge, np.pi if side < 0 else np.pi)
+                    put(scenery.road_sign(rng), x, edge, np.pi)
                 else:
                     put(scenery.bin_or_box(rng), x, edge)
             x = start + 15 + 4 * side
@@ -285,7 +313,11 @@ class Drive:
                 lamps.append((x, self.middle(x) + side * (self.half_m - 1.2), 6.5))
         for x in crossings[(crossings >= start) & (crossings < start + 30)]:
             for side in (-1, 1):
-                at = (x - side * (CROSSING_HALF_M + 2.2), self.middle(x) - side * (self.half_m + 0.5) * 1.0, 0.0)
+                at = (
+                    x - side * (CROSSING_HALF_M + 2.2),
+                    self.middle(x) - side * (self.half_m + 0.5) * 1.0,
+                    0.0,
+                )
                 models.append(scenery.traffic_light(rng))
                 places.append((at[0], at[1], 0.0))
                 yaws.append(0.0 if side > 0 else np.pi)
@@ -294,7 +326,9 @@ class Drive:
                 models.append(scenery.building(rng, 26))
                 places.append((x, self.middle(x) + far, 0.0))
                 yaws.append(0.0 if side > 0 else np.pi)
-        solids = placed(models, np.array(places).reshape(-1, 3), np.array(yaws), np.full(len(models), -1))
+        solids = placed(
+            models, np.array(places).reshape(-1, 3), np.array(yaws), np.full(len(models), -1)
+        )
         waiting = self._waiting(crossings[(crossings >= start) & (crossings < start + 30)], rng)
         return np.concatenate([solids, waiting]), np.array(lamps, np.float32).reshape(-1, 3)
 
@@ -321,7 +355,9 @@ def _weather(rng: np.random.Generator) -> Weather:
         sun, sky, light, visibility, ambient = 0.012, 0.02, (0.6, 0.7, 1.0), 260.0, -6.0
         zenith, haze = (0.004, 0.006, 0.014), (0.012, 0.013, 0.018)
     night = kind in ("night", "dusk")
-    direction = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
+    direction = np.array(
+        [np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]
+    )
     exposure = rng.uniform(0.75, 1.25) * {"night": 3.2, "dusk": 1.35}.get(str(kind), 1.0)
     return Weather(
         direction.astype(np.float32),
