@@ -1,0 +1,90 @@
+"""The LeJEPA objective (arXiv 2511.08544), as Le MuMo JEPA uses it (arXiv 2603.24327)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lemumo_core.objectives.loss import Loss, checked, invariance
+from lemumo_core.objectives.sigreg import sigreg
+from lemumo_core.train.distributed import mean_over_ranks
+
+MODALITIES = ("image", "companion")
+
+
+@dataclass(frozen=True)
+class LeJepa:
+    """weight * SIGReg + (1 - weight) * invariance to the mean of the global views.
+
+    Nothing is detached: the gradient flows through that mean as well.
+
+    Attributes:
+        weight: lambda of the papers.
+        aux_unimodal: add weight / 3 * (SIGReg of the joint projections + those of the two
+            unimodal passes), as the reference code does by default and its paper does not say.
+        tie_unimodal: add (1 - weight) * invariance of the two unimodal passes to the joint mean.
+            Ours.
+        global_views: how many of the views, the first ones, are global.
+
+    Raises:
+        ValueError: for a weight outside [0, 1] or no global view.
+    """
+
+    weight: float = 0.1
+    aux_unimodal: bool = False
+    tie_unimodal: bool = False
+    global_views: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise ValueError(f"weight of SIGReg is {self.weight}, must be within [0, 1]")
+        if self.global_views < 1:
+            raise ValueError(f"global_views is {self.global_views}, must be at least 1")
+
+    @property
+    def needs_unimodal(self) -> bool:
+        """Whether calls need projections of the camera-only and companion-only passes."""
+        return self.aux_unimodal or self.tie_unimodal
+
+    def __call__(self, projections: Tensor, step: int, unimodal: Sequence[Tensor] = ()) -> Loss:
+        """Loss of one step, the same on every rank.
+
+        Args:
+            projections: (V, B, d) of this rank, global views first.
+            step: seeds the slices of SIGReg.
+            unimodal: projections (V, B, d) of the same views, once with only the image present
+                and once with only the companion; empty unless ``needs_unimodal``.
+
+        Returns:
+            Terms ``sigreg`` and ``invariance``; ``sigreg_image`` and ``sigreg_companion``
+            with ``aux_unimodal``; ``tie`` with ``tie_unimodal``.
+
+        Raises:
+            ValueError: for projections of the wrong shape, or unimodal ones that are missing or
+                not asked for.
+        """
+        if len(unimodal) != (2 if self.needs_unimodal else 0):
+            raise ValueError(
+                f"{len(unimodal)} unimodal passes given; {self} needs "
+                + ("two, image and companion" if self.needs_unimodal else "none")
+            )
+        projections, *unimodal = (checked(p, self.global_views) for p in (projections, *unimodal))
+        centre = projections[: self.global_views].mean(0)
+        terms = {
+            "sigreg": sigreg(projections, step),
+            "invariance": mean_over_ranks(invariance(projections, centre)),
+        }
+        total = self.weight * terms["sigreg"] + (1.0 - self.weight) * terms["invariance"]
+        if self.aux_unimodal:
+            for name, p in zip(MODALITIES, unimodal, strict=True):
+                terms[f"sigreg_{name}"] = sigreg(p, step)
+            parts = [value for name, value in terms.items() if name.startswith("sigreg")]
+            total = total + self.weight * torch.stack(parts).mean()
+        if self.tie_unimodal:
+            ties = [invariance(p, centre) for p in unimodal]
+            terms["tie"] = mean_over_ranks((ties[0] + ties[1]) / 2.0)
+            total = total + (1.0 - self.weight) * terms["tie"]
+        return Loss(total, {name: value.detach() for name, value in terms.items()})

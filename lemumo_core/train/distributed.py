@@ -1,0 +1,67 @@
+"""Batch statistics over all ranks, with gradients.
+
+Every rank holds an equal share of the batch and computes the same loss from the statistics of the
+whole batch. DDP then averages the ranks' gradients; with ``mean_over_ranks`` the result is the
+gradient of that one loss, so that W ranks of B samples are one rank of W B samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a process group. Asked at every call, since a module may be
+    built before the group."""
+    return distributed.get_world_size() if _initialised() else 1
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Mean of a tensor of one shape over all ranks; its gradient is averaged likewise."""
+    return x if world_size() == 1 else _MeanOverRanks.apply(x)
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation of (B, D) by the statistics of all ranks.
+
+    As ``nn.SyncBatchNorm``, which does not run on CPUs, and with the weights of ``nn.BatchNorm1d``.
+    Like that, on every rank, it needs more than one sample in all while training.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        world = world_size()
+        if not self.training or world == 1:
+            return super().forward(input)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        mean = mean_over_ranks(x.mean(0))
+        variance = mean_over_ranks((x - mean).square().mean(0))
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None and self.momentum is not None
+            count = world * len(x)
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        normed = (x - mean) * (variance + self.eps).rsqrt()
+        return (normed * self.weight + self.bias).to(input.dtype)
+
+
+class _MeanOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total / world_size()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _MeanOverRanks.forward(ctx, gradient)
+
+
+def _initialised() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
