@@ -1,0 +1,186 @@
+"""Frames as rows of Arrow tables: everything a Frame holds, exactly, and nothing else.
+
+Arrays are stored raw, in a row with their dtype and shape, and zstd-compressed by the file. Against
+PNG that is up to 1.7 times the bytes on photographs, none more on rendered images, and decodes
+seven times faster; camera logs, which come as JPEG anyway, are better kept as JPEG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lemumo_core.data.reduction import (
+    reduced_camera,
+    reduced_image,
+    reduced_labels,
+    reduction_factor,
+)
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.geometry.camera import Camera
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError('shards need pyarrow: pip install "lemumo_ros[train]"') from error
+
+ARRAY = pa.struct(
+    [("dtype", pa.string()), ("shape", pa.list_(pa.int64())), ("data", pa.large_binary())]
+)
+"""An ndarray in C order; dtype as numpy's ``dtype.str``."""
+CAMERA = pa.struct(
+    [
+        *((name, pa.int64()) for name in ("width", "height")),
+        *((name, pa.float64()) for name in ("fx", "fy", "cx", "cy")),
+        ("model", pa.string()),
+        ("distortion", pa.list_(pa.float64())),
+    ]
+)
+LIDAR = pa.struct([("points", ARRAY), ("T_camera_lidar", ARRAY), ("stamp_ns", pa.int64())])
+THERMAL = pa.struct(
+    [
+        ("image", ARRAY),
+        ("camera", CAMERA),
+        ("T_camera_thermal", ARRAY),
+        ("stamp_ns", pa.int64()),
+    ]
+)
+LABELS = pa.struct(
+    [
+        ("boxes_3d", ARRAY),
+        ("boxes_2d", ARRAY),
+        ("class_names", pa.list_(pa.string())),
+        ("visibility", ARRAY),
+        ("num_points", ARRAY),
+        ("label_map", ARRAY),
+        ("instance_map", ARRAY),
+        ("depth_m", ARRAY),
+        ("point_labels", ARRAY),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("stamp_ns", pa.int64()),
+        ("camera_name", pa.string()),
+        ("camera", CAMERA),
+        ("image", ARRAY),
+        ("jpeg", pa.large_binary()),
+        ("lidar", LIDAR),
+        ("thermal", THERMAL),
+        ("labels", LABELS),
+    ]
+)
+"""One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
+``thermal``; what is missing is null."""
+
+
+def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
+    """A Frame as one row of ``SCHEMA``.
+
+    Args:
+        frame: any.
+        jpeg: quality, 1 to 100, of a lossy image; None keeps it exact.
+    """
+    scan = frame.companion if isinstance(frame.companion, LidarScan) else None
+    thermal = frame.companion if isinstance(frame.companion, ThermalImage) else None
+    lossy = frame.image is not None and jpeg is not None
+    row = {
+        "stamp_ns": frame.stamp_ns,
+        "camera_name": frame.camera_name,
+        "camera": _plain(frame.camera),
+        "image": None if lossy else _plain(frame.image),
+        "jpeg": _encode_jpeg(frame.image, jpeg) if lossy else None,
+        "lidar": _plain(scan),
+        "thermal": _plain(thermal),
+        "labels": _plain(frame.labels),
+    }
+    return pa.RecordBatch.from_pylist([row], schema=SCHEMA)
+
+
+def frame_from_record(record: pa.RecordBatch, at_least: tuple[int, int] | None = None) -> Frame:
+    """The Frame of a row; its arrays are its own and writable.
+
+    Args:
+        record: one row of ``SCHEMA``.
+        at_least: height, width, pixels; the image and everything on its pixel grid are halved
+            (``reduction``), up to three times, as long as they stay at least this large.
+    """
+    row = {name: record.column(name)[0] for name in record.schema.names}
+    camera = _camera(row["camera"])
+    factor = 1 if at_least is None else reduction_factor(camera, at_least)
+    image = _array(row["image"])
+    if row["jpeg"].is_valid:
+        image = _decode_jpeg(row["jpeg"].as_buffer(), factor)
+    elif image is not None:
+        image = reduced_image(image, factor)
+    companion: LidarScan | ThermalImage | None = None
+    if row["lidar"].is_valid:
+        companion = LidarScan(**_values(row["lidar"]))
+    elif row["thermal"].is_valid:
+        companion = ThermalImage(**_values(row["thermal"]))
+    labels = Labels(**_values(row["labels"])) if row["labels"].is_valid else None
+    return Frame(
+        stamp_ns=row["stamp_ns"].as_py(),
+        camera_name=row["camera_name"].as_py(),
+        camera=reduced_camera(camera, factor),
+        image=image,
+        companion=companion,
+        labels=None if labels is None else reduced_labels(labels, factor),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """What pyarrow takes for a part of a Frame."""
+    if isinstance(value, np.ndarray):
+        return {"dtype": value.dtype.str, "shape": value.shape, "data": value.tobytes()}
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def _values(struct: pa.StructScalar) -> dict[str, Any]:
+    """The inverse of ``_plain`` for a companion or labels, by attribute."""
+    return {field.name: _value(struct[field.name], field.type) for field in struct.type}
+
+
+def _value(scalar: pa.Scalar, kind: pa.DataType) -> Any:
+    if kind == ARRAY:
+        return _array(scalar)
+    if kind == CAMERA:
+        return _camera(scalar)
+    return tuple(scalar.as_py()) if pa.types.is_list(kind) else scalar.as_py()
+
+
+def _array(scalar: pa.StructScalar) -> np.ndarray | None:
+    if not scalar.is_valid:
+        return None
+    shape, dtype = scalar["shape"].as_py(), scalar["dtype"].as_py()
+    stored: np.ndarray = np.ndarray(shape, dtype, scalar["data"].as_buffer())
+    return stored.copy()
+
+
+def _camera(scalar: pa.StructScalar) -> Camera:
+    values = scalar.as_py()
+    return Camera(**{**values, "distortion": tuple(values["distortion"])})
+
+
+def _encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return encoded.tobytes()
+
+
+def _decode_jpeg(data: pa.Buffer, factor: int) -> np.ndarray:
+    flags = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags[factor])
+    if image is None:
+        raise Fault("bad_image", "a JPEG image in a shard is damaged")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

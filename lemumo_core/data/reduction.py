@@ -1,0 +1,63 @@
+"""Frames at a half, a quarter or an eighth of their size, on the grid of libjpeg's scaled decoding.
+
+A pixel of the reduced image covers a block of factor x factor full pixels, starting at the top
+left corner; blocks that reach past the right or bottom edge count, filled with the last pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from lemumo_core.frame import Labels
+from lemumo_core.geometry.camera import Camera
+
+FACTORS = (8, 4, 2)
+
+
+def reduction_factor(camera: Camera, at_least: tuple[int, int]) -> int:
+    """Largest factor, 1 to 8, that leaves at least (height, width) whole pixels; 1 where even the
+    full image is smaller."""
+    height, width = at_least
+    fits = (f for f in FACTORS if camera.height // f >= height and camera.width // f >= width)
+    return next(fits, 1)
+
+
+def reduced_camera(camera: Camera, factor: int) -> Camera:
+    """The camera of the reduced image."""
+    width, height = -(-camera.width // factor), -(-camera.height // factor)
+    return camera.cropped(0, 0, width * factor, height * factor).scaled(width, height)
+
+
+def reduced_image(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of the blocks of an image uint8 (H, W, 3)."""
+    if factor == 1:
+        return image
+    bottom, right = (-length % factor for length in image.shape[:2])
+    filled = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    size = filled.shape[1] // factor, filled.shape[0] // factor
+    return cv2.resize(filled, size, interpolation=cv2.INTER_AREA)
+
+
+def reduced_labels(labels: Labels, factor: int) -> Labels:
+    """Labels of the reduced image; of every block of a map the pixel beside its middle, so that no
+    class, instance or depth is made up."""
+    if factor == 1:
+        return labels
+    boxes = labels.boxes_2d
+    maps = {name: getattr(labels, name) for name in ("label_map", "instance_map", "depth_m")}
+    return replace(
+        labels,
+        boxes_2d=None if boxes is None else ((boxes + 0.5) / factor - 0.5).astype(boxes.dtype),
+        **{name: None if m is None else _middles(m, factor) for name, m in maps.items()},
+    )
+
+
+def _middles(values: np.ndarray, factor: int) -> np.ndarray:
+    rows, columns = (
+        np.minimum(np.arange(factor // 2, length + factor // 2, factor), length - 1)
+        for length in values.shape
+    )
+    return values[np.ix_(rows, columns)]

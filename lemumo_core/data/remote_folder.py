@@ -1,0 +1,91 @@
+"""Files of a folder in a bucket, copied whole to a cache on this machine when first needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pyarrow.fs import FileSystem
+
+
+def read_remote(uri: str) -> bytes:
+    """Contents of one file.
+
+    Raises:
+        FileNotFoundError, OSError: as pyarrow's file system.
+    """
+    files, path = FileSystem.from_uri(uri)
+    with files.open_input_stream(path) as stream:
+        data: bytes = stream.read()
+    return data
+
+
+class RemoteFolder:
+    """A folder of files at a URI that pyarrow knows (s3, gs, hdfs, file).
+
+    Several processes may share a cache: a file appears in it at once and whole.
+
+    Args:
+        uri: of the folder.
+        version: what changes when its files do; copies of other versions are not used.
+        cache: local folder; None for ``$XDG_CACHE_HOME`` (else ``~/.cache``) ``/lemumo/shards``.
+        cache_bytes: the copies of this URI that were not used for longest go when they would
+            exceed it.
+    """
+
+    def __init__(self, uri: str, version: str, cache: str | Path | None, cache_bytes: int):
+        self.uri, self.cache_bytes = uri.rstrip("/"), cache_bytes
+        if cache is None:
+            root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            cache = root / "lemumo" / "shards"
+        self.of_uri = Path(cache) / _digest(self.uri)
+        self.folder = self.of_uri / _digest(version)
+
+    def fetch(self, name: str, size: int) -> Path:
+        """The local copy of a file; one of another size is replaced.
+
+        Raises:
+            OSError: the file is not there, is not ``size`` bytes, or does not fit on the disk.
+        """
+        copy = self.folder / name
+        if copy.exists() and copy.stat().st_size == size:
+            os.utime(copy)
+            return copy
+        self._make_room(size)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files, path = FileSystem.from_uri(f"{self.uri}/{name}")
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
+            try:
+                with files.open_input_stream(path) as stream:
+                    shutil.copyfileobj(stream, part, 1 << 22)
+                part.flush()
+                found = os.fstat(part.fileno()).st_size
+                if found != size:
+                    raise OSError(f"{self.uri}/{name} has {found} bytes; its index says {size}")
+                os.replace(part.name, copy)
+            except BaseException:
+                os.unlink(part.name)
+                raise
+        return copy
+
+    def _make_room(self, size: int) -> None:
+        """Delete copies, oldest first; who has one mapped keeps it."""
+        copies = []
+        for copy in self.of_uri.glob("*/*"):
+            try:
+                copies.append((copy.stat(), copy))
+            except FileNotFoundError:  # another process made room
+                continue
+        used = sum(stat.st_size for stat, _ in copies)
+        for stat, copy in sorted(copies, key=lambda pair: pair[0].st_mtime_ns):
+            if used + size <= self.cache_bytes:
+                return
+            copy.unlink(missing_ok=True)
+            used -= stat.st_size
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,308 @@
+"""Writing a source as shards (``lemumo_core.data.shards``), in processes, resumable.
+
+A shard is a pure function of the source, the configuration and its number, and appears under its
+name at once and whole. Whatever stops the work, starting again gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import pyarrow as pa
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from lemumo_core.data.frame_records import SCHEMA, record_from_frame
+from lemumo_core.data.shards import INDEX, VERSION, named, open_shard
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.faults import Fault
+
+log = logging.getLogger(__name__)
+
+METADATA_KEY = b"lemumo"
+OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
+UNFINISHED = ".part"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a folder of shards holds after ``write_shards``, and what the call wrote of it.
+
+    Attributes:
+        frames, shards, size_bytes: all of them.
+        dropped: frames of the source that were left out because they raised a Fault.
+        new_frames: written by this call, in ``seconds``.
+    """
+
+    frames: int
+    shards: int
+    size_bytes: int
+    dropped: int
+    new_frames: int
+    seconds: float
+
+
+def write_shards(
+    source: FrameSource,
+    out: str | Path,
+    frames: int | None = None,
+    frames_per_shard: int = 128,
+    jpeg: int | None = None,
+    workers: int | None = None,
+) -> Summary:
+    """Write a source as shards.
+
+    Worker processes are spawned, so that a program that calls this needs the guard
+    ``if __name__ == "__main__"``.
+
+    Args:
+        source: what to write.
+        out: folder of the shards; one that was begun with the same options is finished.
+        frames: take only the first so many; by default all.
+        frames_per_shard: the fewer, the less is lost when the work is stopped.
+        jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
+        workers: processes; by default one a CPU. Does not change what is written.
+
+    Frames that raise a Fault are left out, logged and counted.
+
+    Raises:
+        Fault: ``other_shards`` where ``out`` was begun with other options, naming them;
+            ``bad_option``; ``no_frames`` where no frame is left.
+        RuntimeError: a worker failed; what is finished stays.
+    """
+    out = Path(out)
+    plan = Plan.make(source, frames, frames_per_shard, jpeg)
+    if workers is not None and workers < 1:
+        raise Fault("bad_option", f"workers = {workers} must be at least 1")
+    out.mkdir(parents=True, exist_ok=True)
+    done = _finished(out, plan)
+    todo = [k for k in range(plan.shards) if k not in done]
+    with (
+        logging_redirect_tqdm(),
+        tqdm(
+            total=plan.frames,
+            initial=sum(len(plan.rows(k)) for k in done),
+            unit="frame",
+            desc=out.name,
+            dynamic_ncols=True,
+        ) as progress,
+    ):
+        if todo:
+            _write_in_processes(source, plan, out, todo, workers or os.cpu_count() or 1, progress)
+        new, seconds = progress.n - progress.initial, progress.format_dict["elapsed"]
+    index = _write_index(out, plan)
+    for part in out.glob(f"*{UNFINISHED}"):  # of work that was killed
+        part.unlink(missing_ok=True)
+    return Summary(
+        frames=index["frames"],
+        shards=plan.shards,
+        size_bytes=sum(shard["bytes"] for shard in index["shards"]),
+        dropped=index["dropped"],
+        new_frames=new,
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which frames go into which shard, and how.
+
+    Attributes:
+        configuration: all that decides the bytes of the shards, as JSON values.
+    """
+
+    configuration: dict[str, Any]
+
+    @staticmethod
+    def make(
+        source: FrameSource, frames: int | None, frames_per_shard: int, jpeg: int | None
+    ) -> Plan:
+        """Fault ``bad_option``, or ``no_frames`` where there are none."""
+        if frames is not None and frames < 1:
+            raise Fault("bad_option", f"frames = {frames} must be at least 1")
+        if frames_per_shard < 1:
+            raise Fault("bad_option", f"frames_per_shard = {frames_per_shard} must be at least 1")
+        if jpeg is not None and not 1 <= jpeg <= 100:
+            raise Fault("bad_option", f"jpeg = {jpeg} must be a quality from 1 to 100")
+        total = len(source) if frames is None else min(frames, len(source))
+        if not total:
+            raise Fault("no_frames", f"the source has no frames: {source.describe()}")
+        configuration = {
+            "version": VERSION,
+            "source": source.describe(),
+            "frames": total,
+            "frames_per_shard": frames_per_shard,
+            "jpeg": jpeg,
+        }
+        return Plan(json.loads(json.dumps(configuration)))
+
+    @property
+    def frames(self) -> int:
+        frames: int = self.configuration["frames"]
+        return frames
+
+    @property
+    def shards(self) -> int:
+        return -(-self.frames // self.configuration["frames_per_shard"])
+
+    def rows(self, shard: int) -> range:
+        """Indices into the source."""
+        size = self.configuration["frames_per_shard"]
+        return range(self.frames)[shard * size : (shard + 1) * size]
+
+    def name(self, shard: int) -> str:
+        return f"shard-{shard:06d}.arrow"
+
+
+def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Iterator[str | None]:
+    """Write one shard; yields after every frame: None, or why it was left out."""
+    about = json.dumps({"configuration": plan.configuration, "shard": shard}, sort_keys=True)
+    schema = SCHEMA.with_metadata({METADATA_KEY: about})
+    with (
+        _appearing_whole(out / plan.name(shard)) as file,
+        pa.ipc.new_file(file, schema, options=OPTIONS) as writer,
+    ):
+        for row in plan.rows(shard):
+            try:
+                record = record_from_frame(source[row], plan.configuration["jpeg"])
+            except Fault as fault:
+                yield f"frame {row} is left out ({fault.reason}): {fault}"
+                continue
+            writer.write_batch(record)
+            yield None
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name only when it is complete and on the disk."""
+    part = path.with_name(f"{path.stem}-{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _finished(out: Path, plan: Plan) -> set[int]:
+    """Numbers of the shards that are there; damaged ones are deleted."""
+    done = set()
+    for path in sorted(out.glob("shard-*.arrow")):
+        try:
+            about = json.loads((open_shard(path).schema.metadata or {})[METADATA_KEY])
+        except (pa.ArrowException, ValueError, KeyError) as error:
+            log.warning("%s is damaged and will be written again: %s", path, error)
+            path.unlink()
+            continue
+        there, here = about["configuration"], plan.configuration
+        if there != here:
+            raise Fault(
+                "other_shards",
+                f"{out} was begun with other options ({'; '.join(_differences(there, here))}); "
+                "take another folder, or the same options",
+            )
+        done.add(about["shard"])
+    return done
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted(there.keys() | here.keys())
+        return [
+            line
+            for key in keys
+            for line in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]
+
+
+def _write_index(out: Path, plan: Plan) -> dict[str, Any]:
+    shards = []
+    for shard in range(plan.shards):
+        path = out / plan.name(shard)
+        with named(path.name, out):
+            frames = open_shard(path).num_record_batches
+        shards.append({"name": path.name, "frames": frames, "bytes": path.stat().st_size})
+    frames = sum(shard["frames"] for shard in shards)
+    if not frames:
+        raise Fault("no_frames", f"all {plan.frames} frames were left out; see the log")
+    index = {
+        "version": VERSION,
+        "configuration": plan.configuration,
+        "frames": frames,
+        "dropped": plan.frames - frames,
+        "shards": shards,
+    }
+    with _appearing_whole(out / INDEX) as file:
+        file.write((json.dumps(index, indent=1, sort_keys=True) + "\n").encode())
+    return index
+
+
+def _write_in_processes(
+    source: FrameSource, plan: Plan, out: Path, todo: list[int], workers: int, progress: tqdm
+) -> None:
+    """Worker w takes every workers-th shard. It reports each frame through a pipe, whose closing
+    tells either side that the other is gone, however it ended."""
+    context = multiprocessing.get_context("spawn")  # sources may have used torch, which hates fork
+    running: dict[Connection, BaseProcess] = {}
+    try:
+        for w in range(min(workers, len(todo))):
+            ours, theirs = context.Pipe(duplex=False)
+            arguments = (theirs, source, plan, out, todo[w::workers])
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            running[ours] = process
+        while running:
+            ready = wait(running)
+            for pipe in [pipe for pipe in running if pipe in ready]:
+                try:
+                    note = pipe.recv()
+                except EOFError:
+                    process = running.pop(pipe)
+                    process.join()
+                    if process.exitcode:
+                        raise RuntimeError(
+                            f"a worker failed (exit {process.exitcode}; see above); what is "
+                            f"finished stays in {out}, run again to go on"
+                        ) from None
+                    continue
+                if note is not None:
+                    log.warning(note)
+                progress.update()
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _work(pipe: Connection, source: FrameSource, plan: Plan, out: Path, todo: list[int]) -> None:
+    """Body of a worker; an error ends it with a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
+    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    try:
+        for shard in todo:
+            for note in write_shard(source, plan, shard, out):
+                pipe.send(note)
+    except BrokenPipeError:  # the parent was killed
+        return

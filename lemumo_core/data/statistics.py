@@ -1,0 +1,131 @@
+"""What a source holds, in numbers, to be looked at before anything is trained on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.depth_projection import project_depth
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+
+VISIBILITY_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+POINT_EDGES = (0, 1, 5, 10, 50, 100, 1000)
+"""The last bin of points is open."""
+Z_MIN_M = 1.0
+
+
+def statistics(source: FrameSource) -> dict[str, Any]:
+    """Read a whole source once.
+
+    Returns:
+        JSON values: ``source`` (as it describes itself); frames by ``cameras``, ``image_sizes``,
+        ``companions`` and ``labels`` (which kinds they carry); ``boxes`` by class name;
+        ``pixels`` and ``points``: shares of the labelled ones by segmentation class;
+        ``visibility`` and ``num_points``: histograms of boxes; min, median and max per frame of
+        ``boxes_per_frame`` and ``depth_returns`` (pixels of the full image that a LiDAR return
+        falls into, farther than 1 m); ``first_stamp_ns``, ``last_stamp_ns``;
+        ``duplicate_stamps`` (of one camera) and ``duplicate_images``.
+    """
+    counts: dict[str, Counter[str]] = {
+        name: Counter() for name in ("cameras", "image_sizes", "companions", "labels", "boxes")
+    }
+    ids = {"pixels": np.zeros(256, np.int64), "points": np.zeros(256, np.int64)}
+    visibility: list[np.ndarray] = []
+    num_points: list[np.ndarray] = []
+    boxes_per_frame: list[int] = []
+    depth_returns: list[int] = []
+    stamps: Counter[tuple[str, int]] = Counter()
+    images: Counter[bytes] = Counter()
+    for index in tqdm(range(len(source)), unit="frame", desc="statistics"):
+        frame = source[index]
+        labels = frame.labels or Labels()
+        counts["cameras"][frame.camera_name] += 1
+        counts["image_sizes"][f"{frame.camera.width}x{frame.camera.height}"] += 1
+        counts["companions"][_companion(frame)] += 1
+        counts["labels"].update(k for k, v in vars(labels).items() if v is not None and len(v))
+        counts["boxes"].update(labels.class_names)
+        stamps[frame.camera_name, frame.stamp_ns] += 1
+        if frame.image is not None:
+            images[hashlib.blake2b(frame.image, digest_size=16).digest()] += 1
+        if frame.labels is not None:
+            boxes_per_frame.append(len(labels.class_names))
+        visibility += [] if labels.visibility is None else [labels.visibility]
+        num_points += [] if labels.num_points is None else [labels.num_points]
+        for name, values in (("pixels", labels.label_map), ("points", labels.point_labels)):
+            if values is not None:
+                ids[name] += np.bincount(values.ravel(), minlength=256)
+        if isinstance(frame.companion, LidarScan):
+            scan = frame.companion
+            depth_m = project_depth(scan.points, scan.T_camera_lidar, frame.camera, Z_MIN_M)
+            depth_returns.append(int(np.isfinite(depth_m).sum()))
+    times = [stamp_ns for _, stamp_ns in stamps]
+    return {
+        "source": source.describe(),
+        **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
+        **{name: _shares(count) for name, count in ids.items()},
+        "visibility": _histogram(visibility, VISIBILITY_EDGES),
+        "num_points": _histogram(num_points, (*POINT_EDGES, np.inf)),
+        "boxes_per_frame": _spread(boxes_per_frame),
+        "depth_returns": _spread(depth_returns),
+        "first_stamp_ns": min(times),
+        "last_stamp_ns": max(times),
+        "duplicate_stamps": stamps.total() - len(stamps),
+        "duplicate_images": images.total() - len(images),
+    }
+
+
+def report(found: dict[str, Any]) -> str:
+    """Statistics for people."""
+    seconds = (found["last_stamp_ns"] - found["first_stamp_ns"]) / 1e9
+    lines = [
+        f"frames            {found['source']['frames']}, {seconds:.1f} s from first to last stamp"
+    ]
+    for name, values in found.items():
+        if isinstance(values, dict) and values and name != "source":
+            text = "  ".join(
+                f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in values.items()
+            )
+            lines.append(f"{name:17s} {text}")
+    lines += [f"{name:17s} {found[name]}" for name in ("duplicate_stamps", "duplicate_images")]
+    return "\n".join(lines)
+
+
+def _companion(frame: Frame) -> str:
+    kinds = {LidarScan: "lidar", ThermalImage: "thermal", type(None): "none"}
+    return kinds[type(frame.companion)]
+
+
+def _shares(count: np.ndarray) -> dict[str, float]:
+    """Share of each class among what carries one, and of what carries none among all."""
+    if not count.sum():
+        return {}
+    labelled = max(count[:UNLABELLED].sum(), 1)
+    shares = {name: count[i] / labelled for i, name in enumerate(SEGMENTATION_CLASSES) if count[i]}
+    return {
+        **{k: float(v) for k, v in shares.items()},
+        "unlabelled": float(count[UNLABELLED] / count.sum()),
+    }
+
+
+def _histogram(values: list[np.ndarray], edges: tuple[float, ...]) -> dict[str, int]:
+    """Lower edge to how many; NaN (unknown) on its own."""
+    if not values:
+        return {}
+    joined = np.concatenate(values).astype(np.float64)
+    count, _ = np.histogram(joined[~np.isnan(joined)], edges)
+    bins = {f">={edge:g}": int(n) for edge, n in zip(edges, count, strict=False)}
+    unknown = int(np.isnan(joined).sum())
+    return {**bins, "unknown": unknown} if unknown else bins
+
+
+def _spread(values: list[int]) -> dict[str, float]:
+    if not values:
+        return {}
+    return {"min": min(values), "median": float(np.median(values)), "max": max(values)}
