@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lemumo_core.faults import Fault
+from lemumo_core.inference.onnx_file import external_data
 from lemumo_core.preprocess import InputSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+PRECISIONS = ("fp32", "fp16", "int8", "fp8", "int8-cpu")
+"""Of the graphs that a package may hold. int8-cpu is ONNX Runtime's dynamic quantisation, which
+TensorRT cannot read; int8 and fp8 are symmetric Q/DQ."""
+
+
+def model_file(precision: str = "fp32", dynamic: bool = False) -> str:
+    """Name of a graph in its package; ``dynamic`` is the one with a free batch size."""
+    middle = ["model", *([] if precision == "fp32" else [precision]), *["dynamic"] * dynamic]
+    return ".".join([*middle, "onnx"])
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class Manifest:
         detection_classes: names by class id.
         segmentation_classes: names by label id.
         palette: RGB colour of each label id.
+        losses: what each precision below float32 loses against it, measure to number
+            (``export/verify.py``): none ships without.
         files: file name to sha256 (hex).
         training: provenance (recipe, seed, data, git revision, machine); free-form.
         metrics: measured quality; free-form.
@@ -45,10 +60,16 @@ class Manifest:
     detection_classes: tuple[str, ...]
     segmentation_classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    losses: dict[str, dict[str, float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that the package holds a graph of."""
+        return ("fp32", *self.losses)
 
 
 @dataclass(frozen=True)
@@ -95,8 +116,9 @@ def load_package(path: str | Path) -> Package:
 
     Raises:
         Fault: ``bad_package`` for a missing folder or file, a manifest that cannot be read or
-            has an unsupported schema, a missing or unknown key, a file name that leaves the
-            folder, or a file whose sha256 differs.
+            has an unsupported schema, a missing or unknown key, a value of the wrong type or
+            range, a file name that leaves the folder, a file whose sha256 differs, or a graph
+            that keeps data outside its file.
     """
     path = Path(path)
     manifest_path = path / MANIFEST_NAME
@@ -113,8 +135,6 @@ def load_package(path: str | Path) -> Package:
     manifest = _parse(document, manifest_path)
     for name, expected in manifest.files.items():
         file = path / name
-        if Path(name).name != name:
-            raise Fault("bad_package", f"{manifest_path}: file name '{name}' leaves the package")
         if not file.is_file():
             raise Fault("bad_package", f"{path}: the manifest lists {name}, which is missing")
         if sha256(file) != expected:
@@ -123,6 +143,8 @@ def load_package(path: str | Path) -> Package:
                 f"{file} does not have the sha256 of its manifest: it is damaged or was changed. "
                 "Copy the package again or export it anew",
             )
+        if name.endswith(".onnx"):
+            _check_whole(file)
     return Package(path, manifest)
 
 
@@ -133,6 +155,19 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _check_whole(graph: Path) -> None:
+    try:
+        outside = external_data(graph)
+    except ValueError as error:
+        raise Fault("bad_package", str(error)) from error
+    if outside:
+        raise Fault(
+            "bad_package",
+            f"{graph} keeps data outside its file, in {outside}; a package's graph is one file. "
+            "Export it with python export/to_onnx.py",
+        )
 
 
 def _parse(document: Any, where: Path) -> Manifest:
@@ -147,20 +182,20 @@ def _parse(document: Any, where: Path) -> Manifest:
         )
     _check_keys(document, Manifest, where)
     _check_keys(document["input"], InputSpec, where)
-    for key, kind in (("files", dict), ("detection_classes", list), ("palette", list)):
-        if not isinstance(document[key], kind):
-            raise Fault("bad_package", f"{where}: {key} must be a JSON {kind.__name__}")
     values = dict(document)
     try:
         values["input"] = InputSpec(**document["input"])
-        for key in ("detection_classes", "segmentation_classes"):
-            values[key] = tuple(str(name) for name in document[key])
+        near, far = values["input"].depth_min_m, values["input"].depth_max_m
+        if not 0.0 < near < far < math.inf:
+            raise ValueError(f"depth range {near} to {far} m")
     except (TypeError, ValueError) as error:
-        raise Fault("bad_package", f"{where}: input or class names: {error}") from error
-    try:
-        values["palette"] = tuple((int(r), int(g), int(b)) for r, g, b in document["palette"])
-    except (TypeError, ValueError) as error:
-        raise Fault("bad_package", f"{where}: palette must hold RGB triples: {error}") from error
+        raise Fault("bad_package", f"{where}: input: {error}") from error
+    for name, (holds, words) in _RULES.items():
+        if not holds(document[name]):
+            raise Fault("bad_package", f"{where}: {name} must be {words}: {document[name]!r:.80}")
+    for name in ("detection_classes", "segmentation_classes"):
+        values[name] = tuple(document[name])
+    values["palette"] = tuple(tuple(colour) for colour in document["palette"])
     manifest = Manifest(**values)
     if len(manifest.palette) != len(manifest.segmentation_classes):
         raise Fault(
@@ -168,7 +203,55 @@ def _parse(document: Any, where: Path) -> Manifest:
             f"{where}: {len(manifest.palette)} colours for "
             f"{len(manifest.segmentation_classes)} segmentation classes",
         )
+    for precision in manifest.losses:
+        if model_file(precision) not in manifest.files:
+            raise Fault("bad_package", f"{where}: no {model_file(precision)} for its {precision}")
     return manifest
+
+
+def _is_names(value: Any) -> bool:
+    named = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+    return bool(named and value and len(set(value)) == len(value))
+
+
+def _is_palette(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(colour, list)
+        and len(colour) == 3
+        and all(type(part) is int and 0 <= part <= 255 for part in colour)
+        for colour in value
+    )
+
+
+def _is_files(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        Path(name).name == name and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
+        for name, digest in value.items()
+    )
+
+
+def _is_losses(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        precision in PRECISIONS[1:]
+        and isinstance(loss, dict)
+        and all(type(number) in (int, float) and math.isfinite(number) for number in loss.values())
+        for precision, loss in value.items()
+    )
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: isinstance(value, str) and value != "", "a name"),
+    "version": (lambda value: isinstance(value, str) and value != "", "a version"),
+    "trained": (lambda value: isinstance(value, bool), "true or false"),
+    "model": (lambda value: isinstance(value, dict), "an object"),
+    "training": (lambda value: isinstance(value, dict), "an object"),
+    "metrics": (lambda value: isinstance(value, dict), "an object"),
+    "detection_classes": (_is_names, "a list of distinct names"),
+    "segmentation_classes": (_is_names, "a list of distinct names"),
+    "palette": (_is_palette, "a list of RGB triples, 0 to 255"),
+    "files": (_is_files, "an object of file names, none that leaves the package, to sha256"),
+    "losses": (_is_losses, f"an object of {PRECISIONS[1:]} to numbers"),
+}
 
 
 def _check_keys(document: Any, kind: type, where: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -11,9 +12,13 @@ from lemumo_core.inference.package import Manifest, load_package, write_package
 from lemumo_core.preprocess import InputSpec
 
 
+GRAPH = b"\x08\x08"  # a ModelProto that holds its IR version alone
+HASH = 64 * "0"
+
+
 @pytest.fixture
 def package(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"not really a graph")
+    (tmp_path / "model.onnx").write_bytes(GRAPH)
     spec = InputSpec(64, 96, "lidar", 2)
     manifest = Manifest("m", "1.0", True, {"a": 1}, spec, ("car",), ("road",), ((1, 2, 3),))
     return write_package(tmp_path, manifest)
@@ -21,7 +26,7 @@ def package(tmp_path):
 
 def test_round_trip(package) -> None:
     assert load_package(package.path).manifest == package.manifest
-    assert package.file("model.onnx").read_bytes() == b"not really a graph"
+    assert package.file("model.onnx").read_bytes() == GRAPH
     with pytest.raises(Fault, match=r"holds no weights.safetensors"):
         package.file("weights.safetensors")
 
@@ -36,7 +41,7 @@ def edit(package, change) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d.update(schema_version=2), "schema version 2"),
+        (lambda d: d.update(schema_version=99), "schema version 99"),
         (lambda d: d.pop("palette"), r"missing \['palette'\]"),
         (lambda d: d.update(colour=1), r"unknown \['colour'\]"),
         (lambda d: d["input"].update(height=100), "multiples of 16"),
@@ -47,8 +52,19 @@ def edit(package, change) -> None:
         (lambda d: d.update(palette=[]), "0 colours for 1"),
         (lambda d: d.update(files=[]), "files"),
         (lambda d: d.update(detection_classes=7), "detection_classes"),
-        (lambda d: d["files"].update({"../evil": "0"}), "leaves the package"),
-        (lambda d: d["files"].update({"gone.bin": "0"}), r"lists gone.bin, which is missing"),
+        (lambda d: d["files"].update({"../evil": HASH}), "leaves the package"),
+        (lambda d: d["files"].update({"model.onnx": "0"}), "sha256"),
+        (lambda d: d.update(name=""), "name must be"),
+        (lambda d: d.update(trained="no"), "true or false"),
+        (lambda d: d.update(model=[]), "model must be an object"),
+        (lambda d: d.update(detection_classes=["car", "car"]), "distinct"),
+        (lambda d: d.update(segmentation_classes=[]), "distinct"),
+        (lambda d: d.update(palette=[[1, 2, 300]]), "0 to 255"),
+        (lambda d: d["input"].update(depth_min_m=90.0), "depth range"),
+        (lambda d: d.update(losses={"int4": {}}), "losses"),
+        (lambda d: d.update(losses={"int8": {"depth": float("nan")}}), "losses"),
+        (lambda d: d.update(losses={"int8": {}}), r"no model.int8.onnx for its int8"),
+        (lambda d: d["files"].update({"gone.bin": HASH}), r"lists gone.bin, which is missing"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_named(package, change, words) -> None:
@@ -61,7 +77,7 @@ def test_a_manifest_that_is_wrong_is_named(package, change, words) -> None:
 def test_one_flipped_bit_is_noticed(package) -> None:
     path = package.path / "model.onnx"
     data = bytearray(path.read_bytes())
-    data[3] ^= 1
+    data[1] ^= 1
     path.write_bytes(data)
     with pytest.raises(Fault, match="sha256"):
         load_package(package.path)
@@ -73,3 +89,35 @@ def test_no_package_and_no_json(tmp_path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(Fault, match="not valid JSON"):
         load_package(tmp_path)
+
+
+def rewrite(package, data: bytes) -> None:
+    (package.path / "model.onnx").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    edit(package, lambda d: d["files"].update({"model.onnx": digest}))
+
+
+def test_a_graph_with_data_elsewhere_is_refused(package) -> None:
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])
+    constant = onnx.helper.make_node("Constant", [], ["y"], value=tensor)
+    branch = onnx.helper.make_graph([constant], "branch", [], [])
+    node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    inside = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], [tensor]))
+    rewrite(package, inside.SerializeToString())
+    load_package(package.path)
+    outside = node.attribute[0].g.node[0].attribute[0].t
+    outside.data_location = onnx.TensorProto.EXTERNAL
+    outside.external_data.add(key="offset", value="0")
+    outside.external_data.add(key="location", value="../../etc/passwd")
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], [tensor]))
+    rewrite(package, model.SerializeToString())
+    with pytest.raises(Fault, match=r"outside its file, in \['../../etc/passwd'\]"):
+        load_package(package.path)
+
+
+@pytest.mark.parametrize("data", [b"", b"not really a graph", b"\x3a\xff\xff\xff\x7f"])
+def test_what_is_no_onnx_is_refused(package, data) -> None:
+    rewrite(package, data)
+    with pytest.raises(Fault, match=r"model.onnx is (empty|not an ONNX file)"):
+        load_package(package.path)
