@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,12 +30,7 @@ SOLID = np.dtype(
 )
 
 Triple = Sequence[float] | np.ndarray
-Axis = {
-    "x": np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32),
-    "y": np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32),
-    "z": np.eye(3, dtype=np.float32),
-}
-"""Rotations that turn a solid's own z axis into a body axis."""
+_BYTES = np.dtype((np.void, SOLID.itemsize))
 
 
 def solid(
@@ -69,25 +65,52 @@ def solid(
     Returns:
         ``SOLID`` (1,).
     """
-    made = np.zeros(1, SOLID)
-    made["centre"] = centre
-    made["axes"] = (turn(yaw) @ _pitched(pitch) @ Axis[axis]).astype(np.float32)
-    made["half"] = np.asarray(size, np.float32) / 2
-    made["taper"] = taper
-    made["shape"], made["material"], made["label"] = shape, material, SEGMENTATION_IDS[label]
-    made["colour"], made["warmth"], made["owner"] = colour, warmth, -1
-    return made
+    cp, sp, cy, sy = math.cos(pitch), math.sin(pitch), math.cos(yaw), math.sin(yaw)
+    x, y, z = (cy * cp, sy * cp, -sp), (-sy, cy, 0.0), (cy * sp, sy * sp, cp)
+    own = {"z": (x, y, z), "x": (y, z, x), "y": (z, x, y)}[axis]
+    half = (size[0] / 2, size[1] / 2, size[2] / 2)
+    row = (centre, tuple(zip(*own, strict=True)), half, taper, shape, material)
+    return np.array([(*row, SEGMENTATION_IDS[label], colour, warmth, -1)], SOLID)
 
 
-def turn(yaw: float) -> np.ndarray:
-    """Rotation (3, 3) about z."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+def bar(
+    label: str,
+    start: Triple,
+    end: Triple,
+    width: float,
+    colour: Triple,
+    material: int = PLAIN,
+    *,
+    warmth: float = 0.0,
+) -> np.ndarray:
+    """A thin cylinder between two points of the body frame: a limb, a tube, a post.
+
+    Returns:
+        ``SOLID`` (1,).
+    """
+    dx, dy, dz = (float(b) - float(a) for a, b in zip(start, end, strict=True))
+    return solid(
+        label,
+        tuple((float(a) + float(b)) / 2 for a, b in zip(start, end, strict=True)),
+        (width, width, math.hypot(dx, dy, dz)),
+        colour,
+        CYLINDER,
+        material,
+        pitch=math.atan2(math.hypot(dx, dy), dz),
+        yaw=math.atan2(dy, dx),
+        warmth=warmth,
+    )
 
 
-def _pitched(pitch: float) -> np.ndarray:
-    c, s = np.cos(pitch), np.sin(pitch)
-    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of ``SOLID`` as one.
+
+    ``np.concatenate`` of structured arrays compares their fields pair by pair, which is twenty
+    times slower than joining the bytes.
+    """
+    if not parts:
+        return np.zeros(0, SOLID)
+    return np.concatenate([part.view(_BYTES) for part in parts]).view(SOLID)
 
 
 def placed(
@@ -104,15 +127,15 @@ def placed(
     Returns:
         All their solids in the world, ``SOLID`` (P,).
     """
-    if not models:
-        return np.zeros(0, SOLID)
-    world = np.concatenate(models)
+    world = joined(models)
     counts = [len(model) for model in models]
-    c, s = np.cos(yaws), np.sin(yaws)
-    zero, one = np.zeros_like(c), np.ones_like(c)
-    R = np.stack([c, -s, zero, s, c, zero, zero, zero, one], axis=1).reshape(-1, 3, 3)
-    R = np.repeat(R.astype(np.float32), counts, axis=0)
-    world["centre"] = np.einsum("pij,pj->pi", R, world["centre"])
+    R = np.zeros((len(models), 3, 3), np.float32)
+    R[:, 0, 0] = R[:, 1, 1] = np.cos(yaws)
+    R[:, 1, 0] = np.sin(yaws)
+    R[:, 0, 1] = -R[:, 1, 0]
+    R[:, 2, 2] = 1
+    R = np.repeat(R, counts, axis=0)
+    world["centre"] = (R @ world["centre"][:, :, None])[..., 0]
     world["centre"] += np.repeat(np.asarray(positions, np.float32), counts, axis=0)
     world["axes"] = R @ world["axes"]
     world["owner"] = np.repeat(owners, counts)
@@ -120,9 +143,15 @@ def placed(
 
 
 def extent(model: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corner (3,) of the bounds of a model in its body frame, metres."""
-    reach = np.abs(model["axes"]) @ model["half"][:, :, None]
-    return (
-        (model["centre"] - reach[..., 0]).min(axis=0),
-        (model["centre"] + reach[..., 0]).max(axis=0),
+    """Lower and upper corner (3,) of the bounds of a model in its body frame, metres.
+
+    Exact, but for a tilted ``TAPERED`` box, which counts as an untapered one.
+    """
+    arms = np.abs(model["axes"]) * model["half"][:, None]  # (P, body axis, own axis)
+    shape = model["shape"][:, None]
+    # A disc or an ellipsoid reaches as far as the length of its projected arms, not their sum.
+    across = np.where(
+        shape < CYLINDER, arms[..., 0] + arms[..., 1], np.hypot(arms[..., 0], arms[..., 1])
     )
+    reach = np.where(shape == ELLIPSOID, np.hypot(across, arms[..., 2]), across + arms[..., 2])
+    return (model["centre"] - reach).min(axis=0), (model["centre"] + reach).max(axis=0)
