@@ -9,7 +9,7 @@ from pathlib import Path
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import MANIFEST_NAME, load_package
-from lemumo_ros import bag_writer, replay
+from lemumo_ros import make_bag, replay
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("replay", help="run a model over bags, or publish them")
     replay.add_arguments(command)
     command.set_defaults(run=replay.run)
-    command = commands.add_parser("make-bag", help="write a bag from a data set folder")
-    bag_writer.add_arguments(command)
-    command.set_defaults(run=bag_writer.main)
+    command = commands.add_parser("make-bag", help="write a bag from a data set")
+    make_bag.add_arguments(command)
+    command.set_defaults(run=make_bag.run)
     command = commands.add_parser("inspect", help="what a model package or a bag holds")
     command.add_argument("path", help="package or bag")
     command.set_defaults(run=inspect)

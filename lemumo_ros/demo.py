@@ -23,9 +23,10 @@ import numpy as np
 
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
+from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
-from lemumo_ros.bag_writer import make_bag
+from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.progress import Progress
 from lemumo_ros.transport import select_transport
@@ -52,7 +53,7 @@ def default_bag() -> Path:
     path = Path("out/bags/street")
     if not path.exists():
         print(f"demo: rendering {FRAMES} frames of a street", flush=True)
-        make_bag("synthetic", None, path, frames=FRAMES)
+        write_bag(open_source("synthetic", seed=0, frames=FRAMES), path)
     return path
 
 

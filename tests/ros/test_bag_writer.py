@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from small_frames import small_frames
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
@@ -21,11 +22,14 @@ from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
-from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.faults import Fault
+from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.boxes import box_corners
 from lemumo_core.geometry.se3 import inverse, make_T, rotation_from_quaternion, transform
-from lemumo_ros.bag_writer import RgbThermalPairs, add_arguments, main, make_bag, write_bag
+from lemumo_ros import cli
+from lemumo_ros.bag_writer import write_bag
+from lemumo_ros.make_bag import source_options
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
 
@@ -55,7 +59,7 @@ def static_transforms(reader: BagReader) -> dict[str, np.ndarray]:
 def kitti_bag(request, shared_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("kitti") / "bag"
     drive = shared_data / "kitti_raw_seq" / "2011_09_26"
-    make_bag("kitti-raw", drive, out, storage=request.param, frames=4)
+    write_bag(KittiRaw(drive), out, request.param, frames=4)
     return SimpleNamespace(path=out, source=KittiRaw(drive))
 
 
@@ -63,7 +67,7 @@ def kitti_bag(request, shared_data, tmp_path_factory):
 def small_bag(tmp_path_factory):
     """Six small synthetic frames, mcap."""
     out = tmp_path_factory.mktemp("small") / "bag"
-    write_bag(SyntheticStreet(0, 6, 160, 96), out)
+    write_bag(small_frames(6), out)
     return out
 
 
@@ -90,7 +94,7 @@ def test_kitti_round_trip_is_exact(kitti_bag):
 
 
 def test_jpeg_is_close_to_the_image(shared_data, tmp_path):
-    make_bag("kitti", shared_data / "kitti_object", tmp_path / "bag", jpeg=True)
+    write_bag(KittiObject(shared_data / "kitti_object"), tmp_path / "bag", jpeg=True)
     with BagReader(tmp_path / "bag") as reader:
         assert find_topics(reader).image == "/camera/image_raw/compressed"
         message = reader.first("/camera/image_raw/compressed")
@@ -103,10 +107,8 @@ def test_jpeg_is_close_to_the_image(shared_data, tmp_path):
 
 
 def test_ground_truth_boxes_survive_as_poses(small_bag):
-    frame = SyntheticStreet(0, 6, 160, 96)[0]
+    frame = small_frames(1)[0]
     with BagReader(small_bag) as reader:
-        if "/ground_truth/detections_3d" not in [topic.name for topic in reader.topics]:
-            pytest.skip("vision_msgs definitions are not in interfaces/")
         detections = reader.first("/ground_truth/detections_3d").detections
     assert len(detections) == len(frame.labels.boxes_3d) > 0
     names = tuple(d.results[0].hypothesis.class_id for d in detections)
@@ -140,8 +142,9 @@ def test_moving_extrinsics_are_folded_into_the_points(shared_data, tmp_path):
 
 def test_nuscenes_bag_keeps_both_stamps(shared_data, tmp_path):
     root = shared_data / "nuscenes_mini_tables"
-    make_bag("nuscenes", root, tmp_path / "bag", camera="CAM_BACK")
-    frame = NuScenes(root, "CAM_BACK")[0]
+    source = NuScenes(root, "CAM_BACK")
+    write_bag(source, tmp_path / "bag")
+    frame = source[0]
     with BagReader(tmp_path / "bag") as reader:
         assert stamp_ns(reader.first("/camera/image_raw")) == frame.stamp_ns
         assert stamp_ns(reader.first("/lidar/points")) == frame.companion.stamp_ns
@@ -152,7 +155,7 @@ def test_nuscenes_bag_keeps_both_stamps(shared_data, tmp_path):
 def test_thermal_pairs(shared_data, tmp_path, folder, pairs):
     source = RgbThermalPairs(shared_data / folder)
     assert len(source) == pairs
-    make_bag("rgb-thermal", shared_data / folder, tmp_path / "bag", frames=2)
+    write_bag(source, tmp_path / "bag", frames=2)
     with BagReader(tmp_path / "bag") as reader:
         assert find_topics(reader) == BagTopics(
             "/camera/image_raw",
@@ -170,52 +173,130 @@ def test_thermal_pairs(shared_data, tmp_path, folder, pairs):
 def test_existing_bag_is_left_alone(small_bag):
     before = {file.name: file.stat().st_mtime_ns for file in small_bag.iterdir()}
     with pytest.raises(FileExistsError, match="exists already"):
-        make_bag("synthetic", None, small_bag)
+        write_bag(small_frames(1), small_bag)
     assert before == {file.name: file.stat().st_mtime_ns for file in small_bag.iterdir()}
 
 
 def test_failed_writing_leaves_nothing(tmp_path):
-    class Broken(SyntheticStreet):
+    class Broken(list):
         def __getitem__(self, index):
             if index == 1:
                 raise Fault("bad_image", "frame 1")
             return super().__getitem__(index)
 
     with pytest.raises(Fault, match="frame 1"):
-        write_bag(Broken(0, 3, 160, 96), tmp_path / "bag")
+        write_bag(Broken(small_frames(3)), tmp_path / "bag")
     assert not (tmp_path / "bag").exists()
 
 
-def test_make_bag_checks_its_arguments(tmp_path):
-    out = tmp_path / "bag"
-    for arguments, options, word in [
-        (("kitti", None, out), {}, "folder"),
-        (("waymo", "x", out), {}, "known: kitti"),
-        (("kitti", "x", out), {"rate_hz": 0.0}, "positive"),
-        (("nuscenes", "x", out), {"rate_hz": 2.0}, "times of their own"),
-        (("synthetic", None, out), {"frames": 0}, "no frames"),
-    ]:
-        with pytest.raises(Fault, match=word):
-            make_bag(*arguments, **options)
-    assert not out.exists()
+def test_a_sweep_of_several_frames_is_written_once(tmp_path):
+    """A camera at 30 Hz, a LiDAR at 10 Hz; the source turns each sweep to each image's time, so
+    the bag keeps the turn of the frame nearest to the sweep."""
+    frames = small_frames(8, step_ns=33_000_000)
+    sweeps = [0, 0, 0, 1, 1, 1, None, 2]  # one image without
+    ahead_m = [0.3, 0.0, 0.1, -0.2, 0.0, 0.4, 0.0, 0.5]
+    stamps_ns = [frames[i].stamp_ns + 1_000_000 for i in (1, 4, 7)]
+    source = []
+    for frame, sweep, ahead in zip(frames, sweeps, ahead_m, strict=True):
+        companion = None
+        if sweep is not None:
+            T = make_T(np.eye(3), np.array([0, 0, ahead])) @ frame.companion.T_camera_lidar
+            points = frames[sweep].companion.points
+            companion = LidarScan(points, T, stamps_ns[sweep])
+        source.append(dataclasses.replace(frame, companion=companion))
+    write_bag(source, tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as reader:
+        scans = [message.msg for message in reader.messages(["/lidar/points"])]
+        T = static_transforms(reader)
+        assert [t.count for t in reader.topics if t.name == "/tf_static"] == [1]
+        assert sum(t.count for t in reader.topics if t.name == "/camera/image_raw") == 8
+    assert [stamp_ns(scan) for scan in scans] == stamps_ns
+    T_camera_lidar = inverse(T["camera_optical"]) @ T["lidar"]
+    np.testing.assert_allclose(T_camera_lidar, source[1].companion.T_camera_lidar, atol=1e-9)
+    for at, scan in zip((1, 4, 7), scans, strict=True):
+        nearest = source[at].companion
+        np.testing.assert_allclose(
+            transform(T_camera_lidar, cloud(scan)[:, :3]),
+            transform(nearest.T_camera_lidar, nearest.points[:, :3]),
+            atol=1e-5,
+        )
+    for at in (0, 1):  # the same transform: the very points
+        assert np.array_equal(cloud(scans[at]), frames[at].companion.points)
 
 
-def test_command_line(tmp_path):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+def test_a_companion_that_comes_late_has_its_transform(tmp_path):
+    frames = small_frames(3)
+    frames[0] = dataclasses.replace(frames[0], companion=None)
+    write_bag(frames, tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as reader:
+        sent = [
+            [t.child_frame_id for t in m.msg.transforms] for m in reader.messages(["/tf_static"])
+        ]
+    assert sent == [["camera_optical"], ["lidar"]]
+
+
+def test_label_map_and_depth_are_images_of_the_camera(small_bag):
+    labels = small_frames(1)[0].labels
+    with BagReader(small_bag) as reader:
+        ids, depth = (reader.first(f"/ground_truth/{name}") for name in ("labels", "depth"))
+    assert (ids.encoding, depth.encoding) == ("mono8", "32FC1")
+    assert ids.header.frame_id == depth.header.frame_id == "camera_optical"
+    assert np.array_equal(pixels(ids)[..., 0], labels.label_map)
+    assert depth.data.tobytes() == labels.depth_m.tobytes()
+
+
+def test_frames_of_two_cameras_are_refused(tmp_path):
+    front, rear = small_frames(2)
+    with pytest.raises(Fault, match="front and of rear") as caught:
+        write_bag([front, dataclasses.replace(rear, camera_name="rear")], tmp_path / "bag")
+    assert caught.value.reason == "several_cameras" and not (tmp_path / "bag").exists()
+
+
+def test_source_options():
+    assert source_options("nuscenes", "/d", ["cameras=[CAM_BACK, CAM_FRONT]", "split=val"]) == {
+        "root": "/d",
+        "cameras": ["CAM_BACK", "CAM_FRONT"],
+        "split": "val",
+    }
+    assert source_options("bags", "/d", ["tolerance_ms=20"]) == {"path": "/d", "tolerance_ms": 20}
+
+
+def test_command_line(shared_data, tmp_path, capsys):
     out = tmp_path / "bag"
-    args = ["synthetic", "--out", str(out), "--storage", "sqlite3", "--frames", "1", "--jpeg"]
-    assert main(parser.parse_args(args)) == 0
+    args = ["make-bag", "rgb-thermal", str(shared_data / "kaist_rgbt"), "--out", str(out)]
+    args += ["--storage", "sqlite3", "--frames", "2", "--jpeg"]
+    assert cli.main([*args, "--set", "rate_hz=4", "focal_px=500"]) == 0
     with BagReader(out) as reader:
-        assert find_topics(reader).points == "/lidar/points"
+        assert find_topics(reader).thermal == "/thermal/image_raw"
         assert reader.first("/camera/image_raw/compressed") is not None
+        assert reader.first("/camera/camera_info").k[0] == 500
+        assert reader.end_ns - reader.start_ns == 250_000_000
+    assert cli.main(args) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["kitti"], "kitti needs root"),
+        (["kity", "x"], "did you mean 'kitti'"),
+        (["kitti", "x", "--set", "rate=2"], "did you mean 'rate_hz'"),
+        (["kitti", "x", "--set", "rate_hz"], "OPTION=VALUE"),
+        (["kitti", "x", "--set", "rate_hz=["], "rate_hz="),
+        (["kitti", "no_such_folder"], "no_such_folder"),
+    ],
+)
+def test_bad_requests_exit_with_words(arguments, word, tmp_path, capsys):
+    assert cli.main(["make-bag", *arguments, "--out", str(tmp_path / "bag")]) == 1
+    assert word in capsys.readouterr().err
+    assert not (tmp_path / "bag").exists()
 
 
 def test_without_rosbags_the_line_that_installs_it_is_said():
     code = (
         "import sys; sys.modules['rosbags'] = None\n"
         "import lemumo_core.data.sources.bag_reader as r, lemumo_ros.bag_writer as w\n"
-        "for use in (lambda: r.BagReader('x'), lambda: w.make_bag('synthetic', None, 'x')):\n"
+        "for use in (lambda: r.BagReader('x'), lambda: w.write_bag([], 'x')):\n"
         "    try: use()\n"
         "    except ImportError as error: assert 'pip install \"lemumo_ros[bags]\"' in str(error)\n"
         "    else: raise SystemExit('no error')\n"

@@ -17,12 +17,13 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
 from export.to_onnx import export_package
+from lemumo_core.data.sources.registry import open_source
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.taxonomy import DETECTION_CLASSES
 from lemumo_ros import convert_out
-from lemumo_ros.bag_writer import make_bag
+from lemumo_ros.bag_writer import write_bag
 
 WIDTH, HEIGHT = 192, 96
 
@@ -52,7 +53,7 @@ def start(tmp_path, monkeypatch, model):
 
 def test_a_bag_played_over_dds_gives_every_output_for_every_frame(start, tmp_path) -> None:
     bag = tmp_path / "bag"
-    make_bag("synthetic", None, bag, frames=8)
+    write_bag(open_source("synthetic", seed=0, frames=8), bag)
     node = start(use_sim_time="true")
     node.spin_until(lambda: "model" in node.values)
     node.play(bag, rate=0.4)

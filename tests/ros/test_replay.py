@@ -6,18 +6,20 @@ import json
 
 import numpy as np
 import pytest
+from small_frames import small_frames
 
 from export.to_onnx import export_package
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import find_topics
 from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.preprocess import preprocess
 from lemumo_ros import cli
-from lemumo_ros.bag_writer import make_bag
+from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.diagnostics import Health
 from lemumo_ros.replay import BagClock, replay
@@ -33,7 +35,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def street(tmp_path_factory):
     bag = tmp_path_factory.mktemp("bags") / "street"
-    make_bag("synthetic", None, bag, frames=3)
+    write_bag(small_frames(3), bag)
     return bag
 
 
@@ -61,7 +63,7 @@ def test_two_replays_write_the_same_bytes(model, street, tmp_path) -> None:
 def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data, tmp_path) -> None:
     """Training reads the folder, the node reads messages: the network must see no difference."""
     folder = shared_data / "kitti_raw_seq" / "2011_09_26"
-    make_bag("kitti-raw", folder, tmp_path / "bag", frames=2)
+    write_bag(KittiRaw(folder), tmp_path / "bag", frames=2)
     source = KittiRaw(folder)
     pipeline = Pipeline(load_package(model))
     health = Health()
@@ -125,7 +127,7 @@ def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:
 
 def test_jpeg_bags_and_sqlite_are_replayed_too(model, tmp_path, capsys) -> None:
     bag = tmp_path / "bag"
-    make_bag("synthetic", None, bag, frames=2, jpeg=True, storage="sqlite3")
+    write_bag(small_frames(2), bag, "sqlite3", jpeg=True)
     assert cli.main(["replay", str(bag), "--model", str(model)]) == 0
     assert "'camera+lidar': 2" in capsys.readouterr().out
 
@@ -133,7 +135,7 @@ def test_jpeg_bags_and_sqlite_are_replayed_too(model, tmp_path, capsys) -> None:
 def test_a_thermal_pair_goes_the_same_way(shared_data, tmp_path) -> None:
     config = ModelConfig("lemumo", "tiny", 64, 96, "thermal")
     export_package(seeded_model(config, 0), tmp_path / "model", "t", False)
-    make_bag("rgb-thermal", shared_data / "kaist_rgbt", tmp_path / "bag")
+    write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), tmp_path / "bag")
     pipeline = Pipeline(load_package(tmp_path / "model"))
     health = Health()
     camera_input = CameraInput("camera", "thermal", 60_000_000, 100_000_000, health, BagClock())

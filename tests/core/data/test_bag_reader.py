@@ -15,9 +15,8 @@ from rosbags.typesys import Stores, get_typestore
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.data.sources.kitti import KittiRaw
-from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
-from lemumo_ros.bag_writer import make_bag, write_bag
+from lemumo_ros.bag_writer import write_bag
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
 
@@ -26,16 +25,8 @@ TYPES = get_typestore(Stores.ROS2_KILTED)
 def kitti_bag(request, shared_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("kitti") / "bag"
     drive = shared_data / "kitti_raw_seq" / "2011_09_26"
-    make_bag("kitti-raw", drive, out, storage=request.param, frames=4)
+    write_bag(KittiRaw(drive), out, request.param, frames=4)
     return SimpleNamespace(path=out, source=KittiRaw(drive))
-
-
-@pytest.fixture(scope="module")
-def small_bag(tmp_path_factory):
-    """Six small synthetic frames, mcap."""
-    out = tmp_path_factory.mktemp("small") / "bag"
-    write_bag(SyntheticStreet(0, 6, 160, 96), out)
-    return out
 
 
 def test_topics_and_latching(kitti_bag):
@@ -106,8 +97,8 @@ def test_nebula_bag_of_custom_types_opens_and_has_no_camera(shared_data):
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_truncated_file_is_a_fault(tmp_path, storage):
-    write_bag(SyntheticStreet(0, 3, 160, 96), tmp_path / "bag", storage)
+def test_truncated_file_is_a_fault(frames, tmp_path, storage):
+    write_bag(frames[:3], tmp_path / "bag", storage)
     file = next(f for f in (tmp_path / "bag").iterdir() if f.suffix in (".mcap", ".db3"))
     whole = file.read_bytes()
     for share in (0.0, 0.001, 0.3, 0.7, 0.99):

@@ -11,9 +11,7 @@ pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"
 
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
-from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
-from lemumo_ros.bag_writer import write_bag
 
 
 class FakeBag:
@@ -100,14 +98,6 @@ def test_ambiguity_lists_candidates_and_the_option():
         find_topics(FakeBag(*rows))
     assert find_topics(FakeBag(*rows), points="/b/points").points == "/b/points"
     assert find_topics(FakeBag(*rows), points="").points is None
-
-
-@pytest.fixture(scope="module")
-def small_bag(tmp_path_factory):
-    """Six small synthetic frames, mcap."""
-    out = tmp_path_factory.mktemp("small") / "bag"
-    write_bag(SyntheticStreet(0, 6, 160, 96), out)
-    return out
 
 
 def test_given_names_are_checked(small_bag):

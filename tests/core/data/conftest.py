@@ -1,0 +1,35 @@
+"""What tests of bags share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_frames import small_frames
+
+from lemumo_core.frame import Frame
+
+FRAMES = 6
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where indices of bags go: a folder of each test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "lemumo" / "bags"
+
+
+@pytest.fixture(scope="session")
+def frames() -> list[Frame]:
+    return small_frames(FRAMES)
+
+
+@pytest.fixture(scope="session")
+def small_bag(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The six small frames, mcap; not to be changed."""
+    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    from lemumo_ros.bag_writer import write_bag
+
+    out = tmp_path_factory.mktemp("small") / "bag"
+    write_bag(frames, out)
+    return out
