@@ -47,10 +47,10 @@ def _tile(frame: Frame, index: int) -> np.ndarray:
     view = frame.camera.scaled(*size)
     above = np.zeros((height, TILE_WIDTH, 3), np.uint8)
     if frame.image is not None:
-        above = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        above[:] = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
     if isinstance(frame.companion, LidarScan):
-        returns = cv2.resize(_returns(frame.companion, view), size, interpolation=cv2.INTER_NEAREST)
-        above = np.where((returns == UNKNOWN).all(axis=-1, keepdims=True), above, returns)
+        returns = _returns(frame.companion, view)
+        np.copyto(above, returns, where=(returns != UNKNOWN).any(axis=-1, keepdims=True))
     _draw_boxes(above, frame, view)
     above[:CAPTION_PX] //= 3
     caption = f"{index} {frame.camera_name} {frame.stamp_ns / 1e9:.3f}"
@@ -60,9 +60,7 @@ def _tile(frame: Frame, index: int) -> np.ndarray:
 
 
 def _returns(scan: LidarScan, view: Camera) -> np.ndarray:
-    """LiDAR returns at half the size of a view, so that each is seen."""
-    half = view.scaled((view.width + 1) // 2, (view.height + 1) // 2)
-    return _depth_colors(project_depth(scan.points, scan.T_camera_lidar, half, Z_MIN_M))
+    return _depth_colors(project_depth(scan.points, scan.T_camera_lidar, view, Z_MIN_M))
 
 
 def _second(frame: Frame, view: Camera) -> np.ndarray:
@@ -70,7 +68,7 @@ def _second(frame: Frame, view: Camera) -> np.ndarray:
     labels = frame.labels
     if isinstance(frame.companion, ThermalImage):
         counts = frame.companion.image.astype(np.float32)
-        grey = (counts - counts.min()) * (255 / max(np.ptp(counts), 1))
+        grey = (counts - counts.min()) * (255 / max(float(np.ptp(counts)), 1.0))
         return np.dstack([grey.astype(np.uint8)] * 3)
     if labels is not None and labels.label_map is not None:
         palette = np.full((256, 3), UNKNOWN, np.uint8)
@@ -79,7 +77,8 @@ def _second(frame: Frame, view: Camera) -> np.ndarray:
     if labels is not None and labels.depth_m is not None:
         return _depth_colors(labels.depth_m)
     if isinstance(frame.companion, LidarScan):
-        return _returns(frame.companion, view)
+        half = view.scaled((view.width + 1) // 2, (view.height + 1) // 2)  # for larger dots
+        return _returns(frame.companion, half)
     return np.full((1, 1, 3), UNKNOWN, np.uint8)
 
 

@@ -87,13 +87,12 @@ def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
     """
     scan = frame.companion if isinstance(frame.companion, LidarScan) else None
     thermal = frame.companion if isinstance(frame.companion, ThermalImage) else None
-    lossy = frame.image is not None and jpeg is not None
     row = {
         "stamp_ns": frame.stamp_ns,
         "camera_name": frame.camera_name,
         "camera": _plain(frame.camera),
-        "image": None if lossy else _plain(frame.image),
-        "jpeg": _encode_jpeg(frame.image, jpeg) if lossy else None,
+        "image": _plain(frame.image) if jpeg is None else None,
+        "jpeg": None if jpeg is None or frame.image is None else _encode_jpeg(frame.image, jpeg),
         "lidar": _plain(scan),
         "thermal": _plain(thermal),
         "labels": _plain(frame.labels),

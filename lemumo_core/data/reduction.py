@@ -47,15 +47,18 @@ def reduced_labels(labels: Labels, factor: int) -> Labels:
     if factor == 1:
         return labels
     boxes = labels.boxes_2d
-    maps = {name: getattr(labels, name) for name in ("label_map", "instance_map", "depth_m")}
     return replace(
         labels,
         boxes_2d=None if boxes is None else ((boxes + 0.5) / factor - 0.5).astype(boxes.dtype),
-        **{name: None if m is None else _middles(m, factor) for name, m in maps.items()},
+        label_map=_middles(labels.label_map, factor),
+        instance_map=_middles(labels.instance_map, factor),
+        depth_m=_middles(labels.depth_m, factor),
     )
 
 
-def _middles(values: np.ndarray, factor: int) -> np.ndarray:
+def _middles(values: np.ndarray | None, factor: int) -> np.ndarray | None:
+    if values is None:
+        return None
     rows, columns = (
         np.minimum(np.arange(factor // 2, length + factor // 2, factor), length - 1)
         for length in values.shape

@@ -266,13 +266,12 @@ def _write_in_processes(
         for w in range(min(workers, len(todo))):
             ours, theirs = context.Pipe(duplex=False)
             arguments = (theirs, source, plan, out, todo[w::workers])
-            process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
+            running[ours] = context.Process(target=_work, args=arguments, daemon=True)
+            running[ours].start()
             theirs.close()
-            running[ours] = process
         while running:
-            ready = wait(running)
-            for pipe in [pipe for pipe in running if pipe in ready]:
+            ready: list[Any] = wait(running)
+            for pipe in ready:
                 try:
                     note = pipe.recv()
                 except EOFError:

@@ -52,7 +52,7 @@ def statistics(source: FrameSource) -> dict[str, Any]:
         counts["boxes"].update(labels.class_names)
         stamps[frame.camera_name, frame.stamp_ns] += 1
         if frame.image is not None:
-            images[hashlib.blake2b(frame.image, digest_size=16).digest()] += 1
+            images[hashlib.blake2b(frame.image.data, digest_size=16).digest()] += 1
         if frame.labels is not None:
             boxes_per_frame.append(len(labels.class_names))
         visibility += [] if labels.visibility is None else [labels.visibility]
