@@ -13,17 +13,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lemumo_core.data.sources.annotations import Annotations, visible_labels
 from lemumo_core.data.sources.files import existing, read_image, read_points
 from lemumo_core.data.sources.nuscenes_splits import split_scenes
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
-from lemumo_core.geometry.boxes import box_corners, image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T, rotation_from_quaternion
 from lemumo_core.taxonomy import SEGMENTATION_IDS
@@ -69,17 +68,6 @@ class Shot(NamedTuple):
     pose: Row
 
 
-class Annotations(NamedTuple):
-    """Boxes of one keyframe in the world.
-
-    ``values`` is float64 (K, 12): translation, size (width, length, height), rotation (w, x, y,
-    z), visibility and LiDAR point count; ``names`` are the K categories.
-    """
-
-    values: np.ndarray
-    names: tuple[str, ...]
-
-
 class NuScenes:
     """Keyframes with LIDAR_TOP, one Frame per camera, ordered by the keyframe's time and then as
     ``cameras`` is.
@@ -91,13 +79,11 @@ class NuScenes:
         split: official split, e.g. ``train``, ``val``, ``mini_train``; None for all scenes. There
             is deliberately no random split: neighbouring frames would leak into it.
 
-    Each Frame has a LidarScan (x, y, z, intensity 0..255) and Labels. A box is kept when its
-    centre lies in front of the camera (z > 0) and at least one of its corners projects into the
-    image; occlusion is not considered. The true box may pitch and roll with the road; the label's
-    yaw is that of its length axis as seen by the camera. Class names are nuScenes categories.
-    Visibility is the middle of the annotated bin, NaN where none is given. Where the lidarseg
-    expansion is installed, ``point_labels`` holds its classes. Tables without annotations (the
-    test set) have no boxes, and without lidarseg either, labels are None.
+    Each Frame has a LidarScan (x, y, z, intensity 0..255) and Labels. Which boxes are kept:
+    see ``visible_labels``. Class names are nuScenes categories. Visibility is the middle of the
+    annotated bin, NaN where none is given. Where the lidarseg expansion is installed,
+    ``point_labels`` holds its classes. Tables without annotations (the test set) have no boxes,
+    and without lidarseg either, labels are None.
 
     Raises:
         FileNotFoundError: a missing folder, table or sensor file, with the expected layout.
@@ -150,7 +136,7 @@ class NuScenes:
         point_labels = self._point_labels(sweep, len(points))
         labels = None
         if self.annotations is not None:
-            found = self.annotations.get(sample, Annotations(np.empty((0, 12)), ()))
+            found = self.annotations[sample]
             labels = visible_labels(found, T_camera_world, camera, point_labels)
         elif point_labels is not None:
             labels = Labels(point_labels=point_labels)
@@ -251,20 +237,11 @@ class NuScenes:
         rows = self._load("sample_annotation")
         if not rows:
             return None
-        found: dict[str, tuple[list[list[float]], list[str]]] = {}
-        wanted = set(samples)
+        found: dict[str, list[Row]] = {token: [] for token in samples}
         for row in rows:
-            if row["sample_token"] not in wanted:
-                continue
-            values, labels = found.setdefault(row["sample_token"], ([], []))
-            visibility = VISIBILITY.get(row.get("visibility_token", ""), np.nan)
-            pose = *row["translation"], *row["size"], *row["rotation"]
-            values.append([*pose, visibility, row["num_lidar_pts"]])
-            labels.append(instances[row["instance_token"]])
-        return {
-            token: Annotations(np.array(values, np.float64), tuple(labels))
-            for token, (values, labels) in found.items()
-        }
+            if row["sample_token"] in found:
+                found[row["sample_token"]].append(row)
+        return {token: _boxes(rows, instances) for token, rows in found.items()}
 
     def _point_labels(self, sweep: Shot, points: int) -> np.ndarray | None:
         if sweep.token not in self.lidarseg:
@@ -288,29 +265,17 @@ def point_id(name: str) -> int:
     return next(fits, UNLABELLED)
 
 
-def visible_labels(
-    annotations: Annotations,
-    T_camera_world: np.ndarray,
-    camera: Camera,
-    point_labels: np.ndarray | None = None,
-) -> Labels:
-    """Annotations as Labels of one camera image; which are kept: see ``NuScenes``."""
-    boxes = []
-    for x, y, z, width, length, height, *quaternion in annotations.values[:, :10].tolist():
-        T = T_camera_world @ make_T(rotation_from_quaternion(*quaternion), np.array([x, y, z]))
-        boxes.append([*T[:3, 3], length, width, height, np.arctan2(-T[2, 0], T[0, 0])])
-    boxes_3d = np.array(boxes, np.float64).reshape(-1, 7)
-    uv, valid = camera.project(box_corners(boxes_3d).reshape(-1, 3))
-    inside = valid & ((uv > -0.5) & (uv < [camera.width - 0.5, camera.height - 0.5])).all(axis=1)
-    kept = (boxes_3d[:, 2] > 0) & inside.reshape(-1, 8).any(axis=1)
-    boxes_3d = boxes_3d[kept].astype(np.float32)
-    return Labels(
-        boxes_3d=boxes_3d,
-        boxes_2d=image_bounds(boxes_3d, camera),
-        class_names=tuple(compress(annotations.names, kept.tolist())),
-        visibility=annotations.values[kept, 10].astype(np.float32),
-        num_points=annotations.values[kept, 11].astype(np.int32),
-        point_labels=point_labels,
+def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:
+    """Rows of ``sample_annotation`` in the world; ``names`` are the categories of instances."""
+    poses = np.array([(*row["translation"], *row["rotation"]) for row in rows], np.float64)
+    sizes = np.array([row["size"] for row in rows], np.float64).reshape(-1, 3)
+    seen = [VISIBILITY.get(row.get("visibility_token", ""), np.nan) for row in rows]
+    return Annotations(
+        poses=poses.reshape(-1, 7),
+        sizes=sizes[:, [1, 0, 2]],  # theirs: width, length, height
+        names=tuple(names[row["instance_token"]] for row in rows),
+        num_points=np.array([row["num_lidar_pts"] for row in rows], np.int32),
+        visibility=np.array(seen, np.float32),
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lemumo_core.data.sources.waymo import CAMERAS, LABEL_IDS, Waymo
+from lemumo_core.data.sources.waymo import CAMERAS, Waymo
+from lemumo_core.data.sources.waymo_labels import LABEL_IDS
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.boxes import box_corners
 from lemumo_core.taxonomy import SEGMENTATION_IDS
@@ -363,6 +364,7 @@ def test_middle_column_looks_ahead_and_first_row_up(own):
     write(own, "lidar", [frame_key(TIMES[0], laser_name=5) | flat("range_image_return1", image)])
     write(own, "lidar_calibration", [
         {"segment_context_name": SEGMENT, "laser_name": 5, "extrinsic.transform": np.eye(4).ravel(),
+         "beam_inclination.min": -0.25, "beam_inclination.max": 0.35,
          "beam_inclination.values": [-0.1, 0.2]},
     ])  # fmt: skip
     points = Waymo(own)[0].companion.points[:, :3]
@@ -380,6 +382,7 @@ def test_points_are_those_of_waymo_s_own_unit_test(own):
     write(own, "lidar_pose", [scan | flat("range_image_return1", then)])
     write(own, "lidar_calibration", [
         {"segment_context_name": SEGMENT, "laser_name": TOP, "extrinsic.transform": still,
+         "beam_inclination.min": -2, "beam_inclination.max": 2,
          "beam_inclination.values": [-np.pi / 2, 0, np.pi / 2]},
     ])  # fmt: skip
     write(own, "vehicle_pose", [frame_key(TIMES[0]) | {"world_from_vehicle.transform": still}])
@@ -478,21 +481,45 @@ def test_frames_are_the_same_in_any_order_and_process(source):
         source[4]
 
 
-def test_only_the_row_group_of_a_row_is_decoded(source, monkeypatch):
-    asked = []
+@pytest.fixture
+def starts(monkeypatch):
+    """Component and first row group of every place where a table is entered."""
+    entered = []
     plain = pq.ParquetFile.iter_batches
 
     def spy(self, *args, row_groups, **kwargs):
-        asked.append((len(row_groups), self.metadata.num_row_groups))
+        entered.append((self.schema_arrow.names[-1].partition("]")[0][1:], row_groups[0]))
         return plain(self, *args, row_groups=row_groups, **kwargs)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
-    source[3]
-    assert max(asked)[1] == 3 and {groups for groups, _ in asked} == {1}
+    return entered
+
+
+def test_a_jump_enters_the_row_group_of_its_rows(root, starts):
+    source = Waymo(root, "training")
+    source[0]  # the images of the first frame come last in their table
+    assert ("CameraImageComponent", 1) in starts and ("CameraImageComponent", 0) not in starts
+    starts.clear()
+    source[1]  # the same frame, another camera
+    assert starts == []
+
+
+def test_reading_in_order_decodes_each_table_once(own, starts, monkeypatch):
+    monkeypatch.setattr("lemumo_core.data.sources.waymo_table.BATCH_BYTES", 1)  # row by row
+    for component in SCHEMAS:
+        file = own / component / f"{SEGMENT}.parquet"
+        table = pq.read_table(file)
+        if "key.frame_timestamp_micros" in table.column_names:
+            table = table.sort_by("key.frame_timestamp_micros")
+        pq.write_table(table, file, row_group_size=3)  # frames across row groups
+    source = Waymo(own, cameras=("SIDE_LEFT", "FRONT"))  # not as in the file
+    assert len([*source]) == 4
+    entered = [name for name, _ in starts if "Calibration" not in name]
+    assert sorted(entered) == sorted({*entered}) and len(entered) == 6
 
 
 def test_rows_are_found_inside_a_large_row_group(own, monkeypatch):
-    monkeypatch.setattr("lemumo_core.data.sources.waymo_range_image.BATCH_BYTES", 1)
+    monkeypatch.setattr("lemumo_core.data.sources.waymo_table.BATCH_BYTES", 1)
     for component in SCHEMAS:
         file = own / component / f"{SEGMENT}.parquet"
         pq.write_table(pq.read_table(file), file)  # one row group; read a row at a time
@@ -572,7 +599,7 @@ def test_missing_columns_are_named(own, component):
 def test_missing_rows_are_named(own, component):
     file = own / component / f"{SEGMENT}.parquet"
     pq.write_table(pq.read_table(file)[:0], file)
-    with pytest.raises(Fault, match=rf"{component}/.*(0 rows|no range image)"):
+    with pytest.raises(Fault, match=rf"{component}/.*(0 rows|no range image|not one pose)"):
         Waymo(own)[0]
 
 
@@ -590,7 +617,9 @@ def spoil(folder, component, column, value):
     ("component", "column", "value", "reason"),
     [
         ("camera_image", "image", b"not a JPEG", "bad_image"),
-        ("camera_image", "image", None, "bad_image"),
+        ("camera_image", "image", None, "bad_table"),
+        ("camera_image", "pose_timestamp", None, "bad_table"),
+        ("camera_segmentation", "panoptic_label_divisor", 0, "bad_image"),
         ("camera_calibration", "width", 95, "bad_image"),
         ("camera_calibration", "intrinsic.f_u", 0.0, "bad_camera"),
         (

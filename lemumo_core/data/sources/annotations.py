@@ -1,0 +1,70 @@
+"""Annotated boxes of a data set's own frame, as Labels of one camera image."""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import NamedTuple
+
+import numpy as np
+
+from lemumo_core.frame import Labels
+from lemumo_core.geometry.boxes import box_corners, image_bounds
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion
+
+
+class Annotations(NamedTuple):
+    """Boxes of one instant in one frame, e.g. the world.
+
+    Attributes:
+        poses: float64 (K, 7) centre x, y, z, metres, and rotation w, x, y, z; a box's own axes
+            are x forward (length), y left (width), z up (height).
+        sizes: float64 (K, 3) length, width, height, metres.
+        names: K class names.
+        num_points: int (K,) LiDAR returns in each box.
+        visibility: (K,) share that is seen, 0 to 1; None where the data set does not say.
+    """
+
+    poses: np.ndarray
+    sizes: np.ndarray
+    names: tuple[str, ...]
+    num_points: np.ndarray
+    visibility: np.ndarray | None = None
+
+
+def visible_labels(
+    annotations: Annotations,
+    T_camera_world: np.ndarray,
+    camera: Camera,
+    point_labels: np.ndarray | None = None,
+) -> Labels:
+    """Annotations as Labels of one camera image.
+
+    A box is kept when its centre lies in front of the camera (z > 0) and at least one of its
+    corners projects into the image; occlusion is not considered. The true box may pitch and roll
+    with the road; the label's yaw is that of its length axis as seen by the camera.
+
+    Args:
+        annotations: the boxes.
+        T_camera_world: (4, 4), from the boxes' frame to the optical frame.
+        camera: model of the image.
+        point_labels: passed on.
+    """
+    boxes = []
+    for pose, size in zip(annotations.poses, annotations.sizes, strict=True):
+        T = T_camera_world @ make_T(rotation_from_quaternion(*pose[3:]), pose[:3])
+        boxes.append([*T[:3, 3], *size, np.arctan2(-T[2, 0], T[0, 0])])
+    boxes_3d = np.array(boxes, np.float64).reshape(-1, 7)
+    uv, valid = camera.project(box_corners(boxes_3d).reshape(-1, 3))
+    inside = valid & ((uv > -0.5) & (uv < [camera.width - 0.5, camera.height - 0.5])).all(axis=1)
+    kept = (boxes_3d[:, 2] > 0) & inside.reshape(-1, 8).any(axis=1)
+    boxes_3d = boxes_3d[kept].astype(np.float32)
+    visibility = annotations.visibility
+    return Labels(
+        boxes_3d=boxes_3d,
+        boxes_2d=image_bounds(boxes_3d, camera),
+        class_names=tuple(compress(annotations.names, kept.tolist())),
+        visibility=None if visibility is None else visibility[kept].astype(np.float32),
+        num_points=annotations.num_points[kept].astype(np.int32),
+        point_labels=point_labels,
+    )
