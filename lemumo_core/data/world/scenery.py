@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lemumo_core.data.world.palette import Rng
 from lemumo_core.data.world.solids import (
     BOX,
     BRICK,
@@ -20,10 +21,9 @@ from lemumo_core.data.world.solids import (
     PLAIN,
     RETRO,
     TAPERED,
+    joined,
     solid,
 )
-
-Rng = np.random.Generator
 
 WALLS = (
     *((0.45, 0.36, 0.28), (0.5, 0.48, 0.44), (0.36, 0.16, 0.11), (0.28, 0.28, 0.3)),
@@ -110,7 +110,7 @@ def building(rng: Rng, length: float) -> np.ndarray:
             parts.append(
                 solid(B, (at, -0.97, level + 0.5), (2.4, 0.05, 0.95), np.multiply(wall, 0.7))
             )
-    return np.concatenate(parts)
+    return joined(parts)
 
 
 def tree(rng: Rng) -> np.ndarray:
@@ -157,13 +157,13 @@ def tree(rng: Rng) -> np.ndarray:
                     warmth=-1.0,
                 )
             )
-    return np.concatenate(parts)
+    return joined(parts)
 
 
 def hedge(rng: Rng) -> np.ndarray:
     """A row of bushes along x."""
     green = np.array([0.06, 0.1, 0.03]) * rng.uniform(0.7, 1.4)
-    return np.concatenate(
+    return joined(
         [
             solid(
                 "vegetation",
@@ -180,86 +180,51 @@ def hedge(rng: Rng) -> np.ndarray:
 
 def lamp_post(rng: Rng) -> np.ndarray:
     """A street lamp that reaches over the road."""
-    height = rng.uniform(5.5, 8)
-    return np.concatenate(
+    height, glow = rng.uniform(5.5, 8), (0.9, 0.8, 0.55)
+    return joined(
         [
             solid("pole", (0, 0, height / 2), (0.15, 0.15, height), GALVANISED, CYLINDER),
             solid("pole", (0, -0.75, height), (0.08, 0.08, 1.6), GALVANISED, CYLINDER, axis="y"),
-            solid(
-                "pole",
-                (0, -1.5, height - 0.06),
-                (0.3, 0.7, 0.1),
-                (0.9, 0.8, 0.55),
-                BOX,
-                LAMP,
-                warmth=8.0,
-            ),
+            solid("pole", (0, -1.5, height - 0.06), (0.3, 0.7, 0.1), glow, BOX, LAMP, warmth=8.0),
         ]
     )
 
 
 def traffic_light(rng: Rng) -> np.ndarray:
-    """A signal post for traffic that comes along +x (it faces -x)."""
+    """A signal post that faces the traffic of its side of the road (+x)."""
     lit = rng.integers(3)
     colours = ((0.8, 0.02, 0.02), (0.85, 0.5, 0.02), (0.02, 0.7, 0.2))
     parts = [
         solid("pole", (0, 0, 1.5), (0.13, 0.13, 3.0), GALVANISED, CYLINDER),
         solid("sign", (0, 0, 3.4), (0.24, 0.3, 0.9), (0.02, 0.02, 0.02)),
     ]
-    for k in range(3):
-        on = k == lit
-        colour = colours[k] if on else tuple(0.08 * c for c in colours[k])
-        parts.append(
-            solid(
-                "sign",
-                (-0.13, 0, 3.68 - 0.28 * k),
-                (0.05, 0.2, 0.2),
-                colour,
-                ELLIPSOID,
-                LAMP if on else PLAIN,
-            )
-        )
-    return np.concatenate(parts)
+    for k, (red, green, blue) in enumerate(colours):
+        at, size = (0.13, 0, 3.68 - 0.28 * k), (0.05, 0.2, 0.2)
+        if k == lit:
+            parts.append(solid("sign", at, size, (red, green, blue), ELLIPSOID, LAMP))
+        else:
+            dark = (0.08 * red, 0.08 * green, 0.08 * blue)
+            parts.append(solid("sign", at, size, dark, ELLIPSOID))
+    return joined(parts)
 
 
 def road_sign(rng: Rng) -> np.ndarray:
-    """A post with one or two plates that face -x."""
+    """A post with a plate that faces the traffic of its side of the road (+x)."""
     height = rng.uniform(2.3, 2.9)
     parts = [solid("pole", (0, 0, height / 2), (0.07, 0.07, height), GALVANISED, CYLINDER)]
     colour, size = SIGN_COLOURS[rng.integers(len(SIGN_COLOURS))], rng.uniform(0.55, 0.8)
     kind = rng.integers(3)
+    at, white = (0.06, 0, height), (0.8, 0.8, 0.8)
     if kind == 0:
-        parts.append(
-            solid("sign", (-0.06, 0, height), (size, size, 0.03), colour, CYLINDER, RETRO, axis="x")
-        )
-        parts.append(
-            solid(
-                "sign",
-                (-0.075, 0, height),
-                (size * 0.7, size * 0.7, 0.03),
-                (0.8, 0.8, 0.8),
-                CYLINDER,
-                RETRO,
-                axis="x",
-            )
-        )
+        disc, inner = (size, size, 0.03), (0.7 * size, 0.7 * size, 0.04)
+        parts.append(solid("sign", at, disc, colour, CYLINDER, RETRO, axis="x"))
+        parts.append(solid("sign", (0.075, 0, height), inner, white, CYLINDER, RETRO, axis="x"))
     elif kind == 1:
-        parts.append(
-            solid(
-                "sign",
-                (-0.06, 0, height),
-                (0.03, size, size),
-                colour,
-                TAPERED,
-                RETRO,
-                taper=(0, 0, 0.95),
-            )
-        )
+        triangle = (0.03, size, size)
+        parts.append(solid("sign", at, triangle, colour, TAPERED, RETRO, taper=(0, 0, 0.95)))
     else:
-        parts.append(
-            solid("sign", (-0.06, 0, height), (0.03, size * 1.3, size * 0.8), colour, BOX, RETRO)
-        )
-    return np.concatenate(parts)
+        parts.append(solid("sign", at, (0.03, size * 1.3, size * 0.8), colour, BOX, RETRO))
+    return joined(parts)
 
 
 def kerb(length: float) -> np.ndarray:
