@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 RUN := .venv/bin/python
-CHECKED := $(wildcard lemumo_core lemumo_ros export interfaces)
+CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
 
 .PHONY: setup demo test bench lint
 

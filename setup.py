@@ -17,7 +17,15 @@ maintainer = package.find("maintainer")
 
 extras = {
     "gpu": ["onnxruntime-gpu", "tensorrt"],
-    "train": ["torch>=2.5", "safetensors", "onnx", "onnxscript", "pyarrow"],
+    "train": [
+        "jsonargparse[signatures]>=4.53",
+        "onnx",
+        "onnxscript",
+        "pyarrow>=14",
+        "safetensors",
+        "torch>=2.5",
+        "tqdm",
+    ],
     "bags": ["rosbags>=0.10"],
     # ROS 2 Kilted from wheels, for machines without an apt ROS. Never a hard dependency: beside an
     # apt ROS these would be a second one.

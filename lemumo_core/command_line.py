@@ -16,7 +16,7 @@ except ImportError as error:
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
 
-UNKNOWN = r"unrecognized arguments: --([\w.]+)|[Kk]ey '([\w.]+)' is not expected"
+UNKNOWN = r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted"
 
 
 class CommandLine(jsonargparse.ArgumentParser):
