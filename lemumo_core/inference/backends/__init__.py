@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Mapping
+from importlib import import_module
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lemumo_core.inference.package import Package
-
-log = logging.getLogger(__name__)
-
-BACKENDS = ("onnxruntime", "torch")
+from lemumo_core.faults import Fault
+from lemumo_core.inference.cuda_driver import why_no_gpu
+from lemumo_core.inference.package import PRECISIONS, Package
 
 
 class TensorSpec(NamedTuple):
@@ -24,7 +22,12 @@ class TensorSpec(NamedTuple):
 
 
 class Backend(Protocol):
-    """A loaded network. One caller at a time."""
+    """A loaded network. One caller at a time.
+
+    Attributes:
+        name: ``RUNTIME:PRECISION``, as it was chosen.
+        outputs: what ``infer`` fills.
+    """
 
     name: str
     outputs: dict[str, TensorSpec]
@@ -41,26 +44,95 @@ class Backend(Protocol):
         """Free everything; the backend cannot be used afterwards."""
 
 
-def load_backend(package: Package, name: str = "auto") -> Backend:
+class Runtime(NamedTuple):
+    """A way to run a package.
+
+    Attributes:
+        backend: ``module:Class`` below this package, made with (runtime's name, package,
+            precision, batch).
+        needs: module that must be installed.
+        install: what installs it.
+        gpu: whether it needs an NVIDIA GPU.
+        precisions: those worth running on it.
+    """
+
+    backend: str
+    needs: str
+    install: str
+    gpu: bool
+    precisions: tuple[str, ...]
+
+
+_ORT = "onnxruntime:OnnxRuntimeBackend"
+_ORT_GPU = "pip uninstall onnxruntime; pip install onnxruntime-gpu"
+_TORCH = 'pip install "lemumo_ros[train]"'
+_QDQ = ("fp32", "fp16", "int8", "fp8")
+RUNTIMES = {
+    "tensorrt": Runtime("tensorrt:TensorRtBackend", "tensorrt", "pip install tensorrt", True, _QDQ),
+    "tensorrt-rtx": Runtime(
+        "tensorrt:TensorRtBackend", "tensorrt_rtx", "pip install tensorrt-rtx", True, _QDQ
+    ),
+    "onnxruntime-tensorrt": Runtime(_ORT, "onnxruntime", _ORT_GPU, True, _QDQ[:3]),
+    "onnxruntime-cuda": Runtime(_ORT, "onnxruntime", _ORT_GPU, True, _QDQ[:2]),
+    "onnxruntime": Runtime(
+        _ORT, "onnxruntime", "pip install onnxruntime", False, ("fp32", "int8-cpu")
+    ),
+    "openvino": Runtime(
+        "openvino:OpenVinoBackend", "openvino", "pip install openvino", False, ("fp32",)
+    ),
+    "torch-compile": Runtime("torch:TorchBackend", "torch", _TORCH, False, ("fp32",)),
+    "torch": Runtime("torch:TorchBackend", "torch", _TORCH, False, ("fp32",)),
+}
+"""By name. The torch ones are the reference that the others are held against."""
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """``RUNTIME[:PRECISION]`` to its parts; RUNTIME may be ``auto``.
+
+    Raises:
+        Fault: ``unknown_backend``.
+    """
+    runtime, _, precision = name.partition(":")
+    if runtime not in ("auto", *RUNTIMES):
+        known = ", ".join(("auto", *RUNTIMES))
+        raise Fault("unknown_backend", f"unknown backend '{runtime}'; known: {known}")
+    if precision and precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise Fault("unknown_backend", f"unknown precision '{precision}'; known: {known}")
+    return runtime, precision or None
+
+
+def why_not(runtime: str) -> str | None:
+    """Why a runtime cannot be used on this machine; None where it can."""
+    kind = RUNTIMES[runtime]
+    if importlib.util.find_spec(kind.needs) is None:
+        return f"not installed: {kind.install}"
+    return why_no_gpu() if kind.gpu else None
+
+
+def load_backend(package: Package, name: str = "auto", batch: int = 1) -> Backend:
     """Load a package's network.
 
     Args:
         package: verified by ``load_package``.
-        name: one of ``BACKENDS`` or ``auto``, which takes ONNX Runtime where it is installed.
+        name: ``RUNTIME[:PRECISION]``, of ``RUNTIMES`` and ``PRECISIONS``; float32 where no
+            precision is given. ``auto`` takes the fastest of what the machine runs and the
+            package holds, ``auto:fp32`` the fastest of that precision.
+        batch: samples in one call; above 1 the package must hold the dynamic graph.
 
     Raises:
-        ValueError: for an unknown name.
-        ImportError: if the runtime is not installed, with the line that installs it.
+        Fault: ``unknown_backend``; ``no_backend`` if it cannot run here, with what to install;
+            ``bad_package`` if the package lacks the graph; ``backend_failed``, ``no_engine`` or
+            ``wrong_engine`` from the runtime.
     """
-    if name == "auto":
-        name = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "torch"
-        log.info("backend auto: %s", name)
-    if name == "onnxruntime":
-        from lemumo_core.inference.backends.onnxruntime import OnnxRuntimeBackend
+    runtime, precision = split_name(name)
+    if runtime == "auto":
+        from lemumo_core.inference.selection import choose_backend
 
-        return OnnxRuntimeBackend(package)
-    if name == "torch":
-        from lemumo_core.inference.backends.torch import TorchBackend
-
-        return TorchBackend(package)
-    raise ValueError(f"unknown backend '{name}'; known: auto, {', '.join(BACKENDS)}")
+        runtime, precision = split_name(choose_backend(package, precision))
+    if reason := why_not(runtime):
+        raise Fault("no_backend", f"backend {runtime} cannot run here: {reason}")
+    module, _, kind = RUNTIMES[runtime].backend.partition(":")
+    make = getattr(import_module(f"{__name__}.{module}"), kind)
+    backend: Backend = make(runtime, package, precision or "fp32", batch)
+    return backend

@@ -1,19 +1,22 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, or on an NVIDIA GPU through its CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import onnxruntime
 
+from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.package import Package
+from lemumo_core.inference.cache import cache_folder
+from lemumo_core.inference.package import Package, model_file
 
-try:
-    import onnxruntime
-except ImportError as error:
-    raise ImportError("ONNX Runtime is missing: pip install onnxruntime") from error
-
+PROVIDERS = {
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
 DTYPES: dict[str, np.dtype] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(int64)": np.dtype(np.int64),
@@ -22,19 +25,36 @@ DTYPES: dict[str, np.dtype] = {
 
 
 class OnnxRuntimeBackend:
-    """Runs ``model.onnx``; outputs are bound to the caller's buffers and never copied."""
+    """Runs a graph of the package; outputs are bound to the caller's buffers, never copied here.
 
-    name = "onnxruntime"
+    Raises:
+        Fault: ``no_backend`` where this build lacks the provider, ``backend_failed`` if the
+            session does not load or falls back to another provider.
+    """
 
-    def __init__(self, package: Package):
-        options = onnxruntime.SessionOptions()
-        # Threads that spin between frames would burn a core each for nothing.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            str(package.file("model.onnx")), options, providers=["CPUExecutionProvider"]
-        )
+    def __init__(self, runtime: str, package: Package, precision: str, batch: int):
+        self.name = f"{runtime}:{precision}"
+        provider = PROVIDERS[runtime]
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            raise Fault(
+                "no_backend",
+                f"this ONNX Runtime has no {provider}, only {', '.join(available)}: "
+                "pip uninstall onnxruntime; pip install onnxruntime-gpu",
+            )
+        path = package.file(model_file(precision, dynamic=batch > 1))
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), _options(precision), providers=[(provider, _provider_options(runtime))]
+            )
+        except Exception as error:  # its own exceptions share no other base
+            raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
+        # Unlike the CPU provider, others give way to it silently when they fail to start.
+        if (first := self._session.get_providers()[0]) != provider:
+            raise Fault("backend_failed", f"{runtime} fell back to {first}; see the log above")
         self.outputs = {
-            o.name: TensorSpec(tuple(o.shape), DTYPES[o.type]) for o in self._session.get_outputs()
+            o.name: TensorSpec((batch, *o.shape[1:]), DTYPES[o.type])
+            for o in self._session.get_outputs()
         }
 
     def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
@@ -47,3 +67,25 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         del self._session
+
+
+def _options(precision: str) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    # Threads that spin between frames would burn a core each for nothing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if precision == "fp8":
+        # Its fusions of Q/DQ know 8-bit integers only, and make an invalid graph of the rest.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
+def _provider_options(runtime: str) -> dict[str, str]:
+    if runtime != "onnxruntime-tensorrt":
+        return {}
+    folder = cache_folder() / "onnxruntime-tensorrt"
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_fp16_enable": "0",
+    }

@@ -1,0 +1,202 @@
+"""How fast a package runs on this machine: every backend in a process of its own, taking turns.
+
+A process each, because a runtime may crash, and since memory and load time can only be told apart
+so. Turns, because a machine that is busy for a while would otherwise favour whoever ran before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.inference.backends import load_backend
+from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.inference.package import load_package
+
+WARM_UPS = 3
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One backend at one batch size.
+
+    Attributes:
+        backend: ``RUNTIME:PRECISION``.
+        batch: samples in a call.
+        load_s: from the package to the end of the first inference.
+        memory_mb: resident memory that it added.
+        latencies_ms: of each call, wall time.
+        foreign_cpu: share of all cores that other processes took meanwhile, NaN if unknown.
+        error: why there are no numbers; empty where there are.
+    """
+
+    backend: str
+    batch: int
+    load_s: float = np.nan
+    memory_mb: float = np.nan
+    latencies_ms: Sequence[float] = ()
+    foreign_cpu: float = np.nan
+    error: str = ""
+
+    def latency_ms(self, percentile: float) -> float:
+        """Percentile of the latency; NaN where nothing was measured."""
+        return float(np.percentile(self.latencies_ms, percentile)) if self.latencies_ms else np.nan
+
+    @property
+    def throughput(self) -> float:
+        """Samples per second, of all calls."""
+        return 1e3 * self.batch * len(self.latencies_ms) / (sum(self.latencies_ms) or np.nan)
+
+
+def measure(
+    package: Path, names: Sequence[str], batch: int = 1, rounds: int = 8, slice_s: float = 0.25
+) -> list[Measurement]:
+    """Measure backends in turns.
+
+    Args:
+        package: folder.
+        names: ``RUNTIME:PRECISION``.
+        batch: samples in a call.
+        rounds: turns of each.
+        slice_s: length of a turn; one call at least.
+
+    Returns:
+        In the order of ``names``; a backend that fails has its ``error``.
+    """
+    workers = [_Worker(package, name, batch) for name in names]
+    try:
+        for worker in workers:  # one after the other, else they slow each other's loading
+            worker.load()
+        for _ in range(rounds):
+            for worker in workers:
+                worker.turn(slice_s)
+    finally:
+        for worker in workers:
+            worker.close()
+    return [worker.measurement() for worker in workers]
+
+
+def processor() -> str:
+    """Name of the processor and how many of its cores this process may use."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else os.uname().machine}, {len(os.sched_getaffinity(0))} cores"
+
+
+@dataclass
+class _Worker:
+    """A child process that loads one backend and runs it for as long as it is told."""
+
+    package: Path
+    name: str
+    batch: int
+    error: str = ""
+    facts: dict[str, float] = field(default_factory=dict)
+    latencies_ms: list[float] = field(default_factory=list)
+    foreign: list[float] = field(default_factory=list)
+    process: Any = None
+
+    def load(self) -> None:
+        command = [sys.executable, "-m", __name__, str(self.package), self.name, str(self.batch)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.facts = self._answer()
+
+    def turn(self, seconds: float) -> None:
+        if self.error:
+            return
+        idle, started = _idle_s(), time.monotonic()
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        if not answer:
+            return
+        self.latencies_ms += answer["latencies_ms"]
+        cores_s = (os.cpu_count() or 1) * (time.monotonic() - started)
+        busy = cores_s - (_idle_s() - idle) - answer["cpu_s"]
+        self.foreign.append(max(0.0, busy / cores_s))
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
+            self.process.stdout.close()
+
+    def measurement(self) -> Measurement:
+        foreign = float(np.mean(self.foreign)) if self.foreign else np.nan
+        latencies = () if self.error else tuple(self.latencies_ms)
+        return Measurement(
+            self.name,
+            self.batch,
+            self.facts.get("load_s", np.nan),
+            self.facts.get("memory_mb", np.nan),
+            latencies,
+            foreign,
+            self.error,
+        )
+
+    def _answer(self) -> dict[str, Any]:
+        line = self.process.stdout.readline()
+        answer = json.loads(line) if line else {"error": f"died, exit code {self.process.wait()}"}
+        self.error = answer.pop("error", "")
+        return {} if self.error else answer
+
+
+def _idle_s() -> float:
+    """Idle time of all cores since boot."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except OSError:
+        return np.nan
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _work(path: str, name: str, batch: int) -> None:
+    """The child: answers a line to each line; what libraries print goes to stderr."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    package = load_package(path)
+    inputs = random_inputs(package.manifest.input, batch, 0)
+    before_mb, started = _resident_mb(), time.monotonic()
+    try:
+        backend = load_backend(package, name, batch)
+        buffers = {n: np.empty(s.shape, s.dtype) for n, s in backend.outputs.items()}
+        backend.infer(inputs, buffers)
+    except (ValueError, ImportError, RuntimeError) as error:
+        channel.write(json.dumps({"error": str(error)}) + "\n")
+        return
+    load_s = time.monotonic() - started
+    for _ in range(WARM_UPS):
+        backend.infer(inputs, buffers)
+    facts = {"load_s": load_s, "memory_mb": _resident_mb() - before_mb}
+    channel.write(json.dumps(facts) + "\n")
+    for line in sys.stdin:
+        times: list[float] = []
+        end, cpu = time.monotonic() + float(line), time.process_time()
+        while not times or time.monotonic() < end:
+            begin = time.perf_counter()
+            backend.infer(inputs, buffers)
+            times.append(1e3 * (time.perf_counter() - begin))
+        answer = {"latencies_ms": times, "cpu_s": time.process_time() - cpu}
+        channel.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    _work(sys.argv[1], sys.argv[2], int(sys.argv[3]))
