@@ -5,7 +5,6 @@ Encodings are those of sensor_msgs/image_encodings.hpp.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.messages.image_files import decode, inspect
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused: no camera makes them, corrupt headers and decompression bombs do."""
@@ -64,17 +64,6 @@ _TO_RGB = {
 
 ENCODINGS = ("rgb8", *_TO_RGB)
 """What ``image_to_rgb`` reads by itself."""
-
-_CODECS = {
-    "compresseddepth": "compressed depth",
-    "jpeg": "jpeg",
-    "jpg": "jpeg",
-    "png": "png",
-    "tif": "tiff",
-    "webp": "webp",
-}
-"""Words of CompressedImage's ``format`` that name a codec. Many drivers write none of them, or only
-the codec, instead of the documented 'pixels; codec compressed pixels'."""
 
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV >= 4.11
 
@@ -171,14 +160,14 @@ def compressed_to_rgb(msg: Any) -> np.ndarray:
         Fault: ``bad_image`` for a broken, truncated or absurdly large file or one that ``format``
             contradicts; ``unsupported_encoding`` for other codecs and 16 bit files.
     """
-    data, size, bits = _inspect(msg)
+    data, size, bits = _inspected(msg)
     if bits > 8:
         raise Fault(
             "unsupported_encoding",
             f"a colour camera cannot have {bits} bits, which have no white level ('{msg.format}'):"
             " publish 8 bits",
         )
-    image = _decode(data, size, cv2.IMREAD_COLOR if _READ_RGB is None else _READ_RGB)
+    image = decode(data, size, cv2.IMREAD_COLOR if _READ_RGB is None else _READ_RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _READ_RGB is None else image
 
 
@@ -194,8 +183,8 @@ def compressed_to_thermal(msg: Any) -> np.ndarray:
     Raises:
         Fault: as ``compressed_to_rgb``, and ``unsupported_encoding`` for false colours.
     """
-    data, size, _ = _inspect(msg)
-    image = _decode(data, size, cv2.IMREAD_UNCHANGED)
+    data, size, _ = _inspected(msg)
+    image = decode(data, size, cv2.IMREAD_UNCHANGED)
     return image if image.ndim == 2 else _grey(image[..., :3])
 
 
@@ -249,69 +238,9 @@ def _check_length(msg: Any) -> None:
         )
 
 
-def _inspect(msg: Any) -> tuple[bytes, tuple[int, int], int]:
-    """Bytes of a complete JPEG or PNG, its (width, height) and bits per value, undecoded."""
+def _inspected(msg: Any) -> tuple[bytes, tuple[int, int], int]:
+    """Bytes of a CompressedImage, its (width, height) and bits per value, undecoded."""
     data = bytes(msg.data)
-    if data.startswith(b"\xff\xd8"):
-        codec, (width, height, bits) = "jpeg", _inspect_jpeg(data)
-    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
-        codec, (width, height, bits) = "png", _inspect_png(data)
-    else:
-        raise Fault(
-            "unsupported_encoding",
-            f"compressed image '{msg.format}' is neither JPEG nor PNG, it begins with "
-            f"{data[:8].hex() or 'nothing'}",
-        )
-    named = [name for name in _CODECS if name in msg.format.lower()]
-    if named and _CODECS[named[0]] != codec:
-        raise Fault("bad_image", f"format '{msg.format}' contradicts the data, which is {codec}")
-    check_size(width, height)
-    return data, (width, height), bits
-
-
-def _inspect_jpeg(data: bytes) -> tuple[int, int, int]:
-    """Width, height and bits from the frame header (ITU-T T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # alone, without a length
-            at += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            # Inside the scans an 0xff byte is always escaped, so this is the end marker itself.
-            if data.rfind(b"\xff\xd9") < at:
-                raise Fault("bad_image", "truncated JPEG: its end-of-image marker is missing")
-            height = int.from_bytes(data[at + 5 : at + 7], "big")
-            return int.from_bytes(data[at + 7 : at + 9], "big"), height, data[at + 4]
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise Fault("bad_image", "broken or truncated JPEG: it has no frame header")
-
-
-def _inspect_png(data: bytes) -> tuple[int, int, int]:
-    """Width, height and bits from IHDR; every chunk must be whole (PNG, third edition, 5.3)."""
-    if data[12:16] != b"IHDR":
-        raise Fault("bad_image", "broken PNG: it does not begin with IHDR")
-    at, kind = 8, b""
-    while kind != b"IEND":
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            raise Fault("bad_image", "truncated PNG")
-        kind = data[at + 4 : at + 8]
-        checksum = zlib.crc32(memoryview(data)[at + 4 : end - 4])
-        if checksum.to_bytes(4, "big") != data[end - 4 : end]:
-            raise Fault("bad_image", f"broken PNG: wrong checksum of its {kind!r} chunk")
-        at = end
-    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
-    return width, height, data[24]
-
-
-def _decode(data: bytes, size: tuple[int, int], flags: int) -> np.ndarray:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise Fault("bad_image", f"the image does not decode: {error}") from error
-    if image is None or image.shape[1::-1] != size:
-        raise Fault("bad_image", f"the {size[0]}x{size[1]} image does not decode")
-    return image
+    size, bits = inspect(data, msg.format)
+    check_size(*size)
+    return data, size, bits

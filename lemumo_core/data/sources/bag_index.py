@@ -152,6 +152,8 @@ def load_index(files: tuple[Path, ...], wanted: Wanted) -> BagIndex:
         try:
             index = _build(files, wanted)
         except Fault as fault:
+            if str(files[0]) in str(fault):
+                raise
             raise Fault(fault.reason, f"{files[0]}: {fault}") from fault
         _write_cache(cache, index)
     return index
@@ -270,7 +272,7 @@ def _read_cache(path: Path, files: tuple[Path, ...]) -> BagIndex | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         log.warning("the cached index of %s at %s is not readable: %s", files[0], path, error)
         return None
 
@@ -285,8 +287,9 @@ def _write_cache(path: Path, index: BagIndex) -> None:
     T = np.array([T for _, _, T in index.transforms], np.float64).reshape(-1, 4, 4)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.savez(file, about=np.array(json.dumps(about)), T=T, **index.messages)  # type: ignore[arg-type]
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder, path.name)
+            np.savez(part, about=np.array(json.dumps(about)), T=T, **index.messages)  # type: ignore[arg-type]
+            os.replace(part, path)
     except OSError as error:
         log.warning("the index of %s cannot be cached: %s", index.name, error)

@@ -16,23 +16,17 @@ from typing import Any, NamedTuple
 from lemumo_core.faults import Fault
 
 try:
-    from rosbags.interfaces import Connection, MessageDefinitionFormat, QosDurability
+    from rosbags.interfaces import Connection, QosDurability
     from rosbags.rosbag2 import Reader
     from rosbags.serde import SerdeError
-    from rosbags.typesys import (
-        Stores,
-        get_types_from_idl,
-        get_types_from_msg,
-        get_typestore,
-    )
-    from rosbags.typesys.store import Typestore
+
+    from lemumo_core.data.sources.bag_types import typestore_of
 except ModuleNotFoundError as error:
     MISSING: ModuleNotFoundError | None = error
 else:
     MISSING = None
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
-IDL_SEPARATOR = "=" * 80 + "\n"
 
 
 def require_rosbags() -> None:
@@ -93,14 +87,15 @@ class BagReader:
         if not paths:
             raise FileNotFoundError("no bag given")
         self._readers: list[Reader] = []
-        self.typestore: Typestore = get_typestore(Stores.ROS2_KILTED)
         try:
             for file in (file for given in paths for file in _bag_files(Path(given))):
                 self._readers.append(_open(file))
         except BaseException:
             self.close()
             raise
-        self._adopt_types()
+        self.typestore = typestore_of(
+            frozenset((c.msgtype, c.msgdef.format.name, c.msgdef.data) for c in self._connections())
+        )
         self._topics: list[Topic] | None = None
 
     def __enter__(self) -> BagReader:
@@ -227,28 +222,6 @@ class BagReader:
             )
         return [c for c in connections if c.topic in names]
 
-    def _adopt_types(self) -> None:
-        """Let definitions inside the bags win over the built-in ones of the same name."""
-        for connection in self._connections():
-            text = connection.msgdef.data
-            try:
-                if connection.msgdef.format == MessageDefinitionFormat.MSG:
-                    types = get_types_from_msg(text, connection.msgtype)
-                elif connection.msgdef.format == MessageDefinitionFormat.IDL:
-                    types = {}
-                    for part in text.split(IDL_SEPARATOR):
-                        types |= get_types_from_idl(
-                            part.partition("\n")[2] if part[:4] == "IDL:" else part
-                        )
-                else:
-                    continue
-                for name in types:
-                    if self.typestore.fielddefs.get(name, types[name])[1] != types[name][1]:
-                        del self.typestore.fielddefs[name]
-                self.typestore.register(types)
-            except Exception:  # one odd definition must not hide the other topics
-                continue
-
 
 def _bag_files(path: Path) -> list[Path]:
     """What to open for a path: itself, or the files of a folder that lost its metadata."""
@@ -293,8 +266,13 @@ def _stream(
 
 
 def _damaged(path: Path, error: Exception) -> Fault:
-    hint = ""
-    if path.suffix == ".mcap" or (path.is_dir() and any(path.glob("*.mcap"))):
-        hint = "; what is left can be saved with: mcap recover"
+    suffixes = {file.suffix for file in (path.iterdir() if path.is_dir() else [path])}
+    advice = [
+        *["save what is left with: mcap recover FILE -o NEW"] * (".mcap" in suffixes),
+        *["save what is left with: sqlite3 FILE .recover | sqlite3 NEW"] * (".db3" in suffixes),
+        *["delete metadata.yaml to read the files that are there"] * path.is_dir(),
+    ]
     cause = str(error) or type(error).__name__
-    return Fault("damaged_bag", f"{path} is damaged or was not closed: {cause}{hint}")
+    return Fault(
+        "damaged_bag", f"{path} is damaged or was not closed: {cause}; {', or '.join(advice)}"
+    )

@@ -42,8 +42,9 @@ from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
 
-MAX_OPEN = 4
-"""Bags that are held open at once; the one unused for longest is closed first."""
+MAX_OPEN = 32
+"""Bags that are held open at once; the one unused for longest is closed first. Opening one again
+takes as long as reading ten frames or more."""
 
 
 class Bags:

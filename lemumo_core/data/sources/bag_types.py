@@ -1,0 +1,43 @@
+"""The message types of bags; needs rosbags."""
+
+from __future__ import annotations
+
+import functools
+
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+IDL_SEPARATOR = "=" * 80 + "\n"
+
+
+@functools.lru_cache(maxsize=8)
+def typestore_of(definitions: frozenset[tuple[str, str, str]]) -> Typestore:
+    """ROS 2 Kilted's types, and over them those that a bag defines itself.
+
+    Kept, because parsing and compiling them takes most of the time that opening a bag does, and
+    the bags of one vehicle define the same.
+
+    Args:
+        definitions: type, format (``MSG`` or ``IDL``) and text of each. One that cannot be parsed
+            is passed over, so that it does not hide the other topics.
+    """
+    store = get_typestore(Stores.ROS2_KILTED)
+    for msgtype, kind, text in sorted(definitions):
+        try:
+            if kind == "MSG":
+                types = get_types_from_msg(text, msgtype)
+            elif kind == "IDL":
+                types = {}
+                for part in text.split(IDL_SEPARATOR):
+                    types |= get_types_from_idl(
+                        part.partition("\n")[2] if part[:4] == "IDL:" else part
+                    )
+            else:
+                continue
+            for name in types:
+                if store.fielddefs.get(name, types[name])[1] != types[name][1]:
+                    del store.fielddefs[name]
+            store.register(types)
+        except Exception:  # the library fails in many ways on odd definitions
+            continue
+    return store
