@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,9 +11,15 @@ from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
 PATCH = 16
-SIZES = {"tiny": (192, 3), "small": (384, 6)}
-"""Size to (width D, attention heads); every size has 12 blocks."""
-DEPTH = 12
+SIZES = {
+    "tiny": (192, 3, 12),
+    "small": (384, 6, 12),
+    "base": (768, 12, 12),
+    "large": (1024, 16, 24),
+}
+"""Size to (width D, attention heads, blocks), as in ViT."""
+MODALITIES = ("image", "companion")
+VARIANTS = ("pruned", "persistent", "full", "early", "late", "camera_only", "companion_only")
 COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}
 
 
@@ -28,10 +34,11 @@ class ModelConfig:
         size: a key of ``SIZES``.
         height, width: of the input, pixels, multiples of 16.
         companion: ``lidar`` or ``thermal``.
+        variant: of the encoder, one of ``VARIANTS`` (``variants.py``).
         detection_classes, segmentation_classes: names by id.
 
     Raises:
-        ValueError: for an unknown preset or size, or an input that ``InputSpec`` refuses.
+        ValueError: for an unknown preset, size or variant, or an input that ``InputSpec`` refuses.
     """
 
     preset: str = "lemumo"
@@ -39,6 +46,7 @@ class ModelConfig:
     height: int = 256
     width: int = 704
     companion: str = "lidar"
+    variant: str = "pruned"
     detection_classes: tuple[str, ...] = DETECTION_CLASSES
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
 
@@ -46,9 +54,10 @@ class ModelConfig:
         for name, value, known in (
             ("preset", self.preset, COMPANION_CHANNELS),
             ("size", self.size, SIZES),
+            ("variant", self.variant, VARIANTS),
         ):
             if value not in known:
-                raise ValueError(f"unknown {name} '{value}'; known: {', '.join(known)}")
+                raise ValueError(f"unknown {name} '{value}'{_known(value, known)}")
         if not self.detection_classes or not 0 < len(self.segmentation_classes) < 255:
             raise ValueError("a model needs detection classes and 1 to 254 segmentation classes")
         _ = self.input_spec  # checks the rest
@@ -70,6 +79,16 @@ class ModelConfig:
         return SIZES[self.size][1]
 
     @property
+    def depth(self) -> int:
+        """Transformer blocks."""
+        return SIZES[self.size][2]
+
+    @property
+    def token_dim(self) -> int:
+        """Width D' of the encoder's outputs: ``late`` concatenates both modalities' tokens."""
+        return 2 * self.dim if self.variant == "late" else self.dim
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the patch grid."""
         return self.height // PATCH, self.width // PATCH
@@ -84,9 +103,13 @@ class ModelConfig:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ValueError(f"unknown model option '{key}'{hint}")
+                raise ValueError(f"unknown model option '{key}'{_known(key, known)}")
         lists = ("detection_classes", "segmentation_classes")
         arguments: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in values.items()}
         return cls(**arguments)
+
+
+def _known(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else ""
+    return f"{guess} (known: {', '.join(names)})"

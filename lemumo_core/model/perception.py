@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.fusion import FusionEncoder
 from lemumo_core.model.heads.centernet import CenterNetDecoder, CenterNetHead, RawDetections
 from lemumo_core.model.heads.depth import DepthHead
 from lemumo_core.model.heads.segmentation import SegmentationHead
+from lemumo_core.model.variants import build_encoder
 
 
 class RawPerception(NamedTuple):
@@ -46,11 +46,11 @@ class PerceptionModel(nn.Module):
         super().__init__()
         self.config = config
         preset = "probe" if config.preset == "paper" else "deploy"
-        classes = len(config.detection_classes)
-        self.encoder = FusionEncoder(config)
-        self.centernet = CenterNetHead(config.dim, classes, preset)
-        self.depth = DepthHead(config.dim, preset)
-        self.segmentation = SegmentationHead(config.dim, len(config.segmentation_classes), preset)
+        classes, dim = len(config.detection_classes), config.token_dim
+        self.encoder = build_encoder(config)
+        self.centernet = CenterNetHead(dim, classes, preset)
+        self.depth = DepthHead(dim, preset)
+        self.segmentation = SegmentationHead(dim, len(config.segmentation_classes), preset)
         self.decoder = CenterNetDecoder(classes, config.height, config.width, self.centernet.stride)
 
     def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.config import PATCH, ModelConfig
+from lemumo_core.model.config import MODALITIES, PATCH, ModelConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,21 +21,21 @@ class PatchStems(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, modalities: tuple[str, ...] = MODALITIES):
         super().__init__()
-        channels = config.input_spec.companion_channels
-        self.image = nn.Conv2d(3, config.dim, PATCH, PATCH)
-        self.companion = nn.Conv2d(channels, config.dim, PATCH, PATCH)
-        # Rows: image, companion.
-        self.modality = nn.Parameter(torch.randn(2, config.dim) * 0.02)
-        self.absent = (
-            nn.Parameter(torch.randn(2, config.dim) * 0.02) if config.preset == "lemumo" else None
-        )
+        self.modalities = modalities
+        channels = {"image": 3, "companion": config.input_spec.companion_channels}
+        for name in modalities:
+            self.add_module(name, nn.Conv2d(channels[name], config.dim, PATCH, PATCH))
+        # Rows: the modalities.
+        shape = len(modalities), config.dim
+        self.modality = nn.Parameter(torch.randn(shape) * 0.02)
+        self.absent = nn.Parameter(torch.randn(shape) * 0.02) if config.preset == "lemumo" else None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, False)
 
-    def forward(self, image: Tensor, companion: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed both modalities.
+    def forward(self, image: Tensor, companion: Tensor, present: Tensor) -> list[Tensor]:
+        """Embed the modalities.
 
         Args:
             image: uint8 or float (B, H, W, 3) RGB, 0 to 255.
@@ -43,19 +43,45 @@ class PatchStems(nn.Module):
             present: float32 (B, 2), 1 where image, companion exist.
 
         Returns:
-            Image and companion tokens, each (B, N, D), with modality embeddings.
+            Tokens of each modality, (B, N, D), with modality embeddings.
         """
-        # Cast first: TensorRT lets a uint8 tensor feed nothing but a Cast.
-        pixels = (image.float().permute(0, 3, 1, 2) - self.mean) / self.std
-        return (
-            self._tokens(self.image, pixels, present[:, 0], 0),
-            self._tokens(self.companion, companion.permute(0, 3, 1, 2), present[:, 1], 1),
-        )
+        tokens = []
+        for row, name in enumerate(self.modalities):
+            if name == "image":
+                # Cast first: TensorRT lets a uint8 tensor feed nothing but a Cast.
+                x = (image.float().permute(0, 3, 1, 2) - self.mean) / self.std
+            else:
+                x = companion.permute(0, 3, 1, 2)
+            # torch.where, not a product: content of an absent input may be NaN.
+            exists = present[:, MODALITIES.index(name)].view(-1, 1, 1, 1) > 0.5
+            patches = self.get_submodule(name)(torch.where(exists, x, 0.0))
+            patches = patches.flatten(2).transpose(1, 2)
+            if self.absent is not None:
+                patches = torch.where(exists[:, 0], patches, self.absent[row])
+            tokens.append(patches + self.modality[row])
+        return tokens
 
-    def _tokens(self, stem: nn.Conv2d, x: Tensor, present: Tensor, row: int) -> Tensor:
-        # torch.where, not a product: content of an absent input may be NaN.
-        exists = present.view(-1, 1, 1, 1) > 0.5
-        tokens = stem(torch.where(exists, x, 0.0)).flatten(2).transpose(1, 2)
-        if self.absent is not None:
-            tokens = torch.where(exists[:, 0], tokens, self.absent[row])
-        return tokens + self.modality[row]
+
+def modality_dropout(present: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Withhold one of the two modalities, each as often, from some samples that have both.
+
+    One encoder so learns to serve fused, camera-only and companion-only input.
+
+    Args:
+        present: float32 (B, 2), 1 where image, companion exist.
+        rate: probability that a sample loses one.
+        generator: of the B uniform numbers drawn.
+
+    Returns:
+        A new ``present``.
+
+    Raises:
+        ValueError: for a rate outside [0, 1].
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"modality dropout rate is {rate}, must be within [0, 1]")
+    draw = torch.rand(len(present), generator=generator, device=generator.device)
+    draw = draw.to(present.device)
+    no_image, no_companion = draw < rate / 2, (draw >= rate / 2) & (draw < rate)
+    lost = torch.stack([no_image, no_companion], dim=1) & (present > 0.5).all(1, keepdim=True)
+    return present.masked_fill(lost, 0.0)

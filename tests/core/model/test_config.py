@@ -23,8 +23,9 @@ def test_round_trip_through_json() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"preset": "papers"}, "unknown preset 'papers'"),
-        ({"size": "huge"}, "unknown size"),
+        ({"preset": "papers"}, "unknown preset 'papers'; did you mean 'paper'"),
+        ({"size": "huge"}, "unknown size 'huge'.*known: tiny, small, base, large"),
+        ({"variant": "prunned"}, "unknown variant 'prunned'; did you mean 'pruned'"),
         ({"height": 100}, "multiples of 16"),
         ({"companion": "radar"}, "radar"),
         ({"detection_classes": ()}, "classes"),
@@ -33,6 +34,12 @@ def test_round_trip_through_json() -> None:
 def test_bad_values_are_named(change, words) -> None:
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_a_manifest_without_a_variant_is_pruned() -> None:
+    values = dataclasses.asdict(CONFIG)
+    del values["variant"]
+    assert ModelConfig.from_dict(values).variant == "pruned"
 
 
 def test_unknown_key_gets_a_suggestion() -> None:

@@ -100,10 +100,12 @@ def test_probe_heads_have_the_papers_parameters() -> None:
     assert count(model.segmentation) == 385 * 16 * classes
 
 
-@pytest.mark.parametrize("preset", ["paper", "lemumo"])
+@pytest.mark.parametrize(
+    ("preset", "variant"), [("paper", "pruned"), ("lemumo", "pruned"), ("lemumo", "late")]
+)
 @torch.no_grad()
-def test_outputs_have_the_documented_shapes(preset) -> None:
-    config = ModelConfig(preset, "tiny", 64, 96)
+def test_outputs_have_the_documented_shapes(preset, variant) -> None:
+    config = ModelConfig(preset, "tiny", 64, 96, variant=variant)
     out = seeded_model(config, 0)(*example(config))
     shapes = {name: (tuple(t.shape[1:]), t.dtype) for name, t in out._asdict().items()}
     assert shapes == {

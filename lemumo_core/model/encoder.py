@@ -1,0 +1,70 @@
+"""What all encoder variants are to their users."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from lemumo_core.model.config import PATCH, ModelConfig
+from lemumo_core.model.stems import PatchStems
+from lemumo_core.train.distributed import BatchNorm1d
+
+EMBEDDING = 512
+PROJECTION = 128
+HIDDEN = 2048
+
+
+class Encoding(NamedTuple):
+    """cls (B, D') and tokens (B, N, D'), row by row over the grid, after the final norm.
+
+    D' is ``ModelConfig.token_dim``.
+    """
+
+    cls: Tensor
+    tokens: Tensor
+
+
+class Encoder(nn.Module):
+    """Stems, and embedding and projector for pretraining; variants add what lies between.
+
+    The projector's batch norms take the statistics of one call over all ranks. Global and local
+    views go through separate calls, as in the reference.
+    """
+
+    def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
+        super().__init__()
+        self.grid = config.grid
+        self.stems = PatchStems(config, modalities)
+        self.embedding = nn.Linear(config.token_dim, EMBEDDING)
+        self.projector = nn.Sequential(
+            *(nn.Linear(EMBEDDING, HIDDEN), BatchNorm1d(HIDDEN), nn.ReLU()),
+            *(nn.Linear(HIDDEN, HIDDEN), BatchNorm1d(HIDDEN), nn.ReLU()),
+            nn.Linear(HIDDEN, PROJECTION),
+        )
+
+    def forward(
+        self, image: Tensor, companion: Tensor, present: Tensor, dense: bool = True
+    ) -> Encoding:
+        """Encode views of any size that is a multiple of 16 pixels.
+
+        Args:
+            image: uint8 or float (B, H, W, 3) RGB, 0 to 255.
+            companion: float32 (B, H, W, C).
+            present: float32 (B, 2), 1 where image, companion exist.
+            dense: False leaves the tokens out, with zero rows, and with them most of the last
+                block. cls is the same.
+        """
+        size = image.shape[1] // PATCH, image.shape[2] // PATCH
+        x = self.transform(self.stems(image, companion, present), size, dense)
+        return Encoding(x[:, -1], x[:, :-1])
+
+    def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:
+        """Patch tokens of the stems, (B, N, D) each, to (B, N + 1, D'), CLS last; CLS alone
+        unless dense. ``size`` is the patch grid, rows and columns."""
+        raise NotImplementedError
+
+    def project(self, cls: Tensor) -> tuple[Tensor, Tensor]:
+        """cls (B, D') to the embedding (B, 512) and its projection (B, 128)."""
+        embedding = self.embedding(cls)
+        return embedding, self.projector(embedding)

@@ -1,0 +1,26 @@
+"""Encoders by the name of their variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.encoder import Encoder
+from lemumo_core.model.fusion import FullEncoder, PersistentEncoder, PrunedEncoder
+from lemumo_core.model.towers import LateEncoder, SingleEncoder
+
+ENCODERS: dict[str, Callable[[ModelConfig], Encoder]] = {
+    "pruned": PrunedEncoder,
+    "persistent": PersistentEncoder,
+    "full": FullEncoder,
+    "early": SingleEncoder,
+    "late": LateEncoder,
+    "camera_only": SingleEncoder,
+    "companion_only": SingleEncoder,
+}
+"""The keys are ``config.VARIANTS``; a test holds them equal."""
+
+
+def build_encoder(config: ModelConfig) -> Encoder:
+    """The encoder of a configuration, with random weights."""
+    return ENCODERS[config.variant](config)
