@@ -70,9 +70,10 @@ class Road:
         """``make(*key)``, remembered while it is among the newest ``CACHED``."""
         known = (make.__name__, *key)
         if known not in self._cache:
+            made = make(*key)  # may remember things itself
             if len(self._cache) >= CACHED:
                 del self._cache[next(iter(self._cache))]
-            self._cache[known] = make(*key)
+            self._cache[known] = made
         return self._cache[known]
 
     def middle(self, x: np.ndarray | float) -> np.ndarray:
