@@ -102,7 +102,8 @@ class Waymo:
     some images only. ``instance_map`` is unique within its image.
 
     Reading in order is fast. A jump decodes the row group up to the frame: seconds with the public
-    files, whose row groups are 50 frames long.
+    files, whose row groups are 50 frames long; rewrite them with row groups of one frame (pyarrow's
+    ``row_group_size=5``) to shuffle them directly.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -219,9 +220,15 @@ class Waymo:
             column = "world_from_vehicle.transform"
             pose = tables["vehicle_pose"].row(TIMESTAMP, time, column)
             T_world_vehicle = rigid(pose[column], tables["vehicle_pose"])
-            scans = (tables[name] for name in ("lidar", "lidar_calibration", "lidar_pose"))
             moment = Moment(
-                points=lidar_points(*scans, time, self.returns, T_world_vehicle),
+                points=lidar_points(
+                    tables["lidar"],
+                    tables["lidar_calibration"],
+                    tables["lidar_pose"],
+                    time,
+                    self.returns,
+                    T_world_vehicle,
+                ),
                 T_world_vehicle=T_world_vehicle,
                 shots=_by_camera(tables["camera_image"], time, *IMAGE),
                 boxes=vehicle_boxes(tables["lidar_box"], time) if "lidar_box" in tables else None,
