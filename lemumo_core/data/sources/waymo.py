@@ -184,8 +184,8 @@ class Waymo:
             labels = visible_labels(moment.boxes, T_camera_vehicle, camera)
         if CAMERAS[name] in moment.panoptic:
             table = tables["camera_segmentation"]
-            maps = segmentation(moment.panoptic[CAMERAS[name]], camera, table)
-            labels = replace(labels or Labels(), **maps)
+            classes, objects = segmentation(moment.panoptic[CAMERAS[name]], camera, table)
+            labels = replace(labels or Labels(), label_map=classes, instance_map=objects)
         return Frame(
             stamp_ns=round(shot["pose_timestamp"] * 1e6) * 1000,
             camera_name=name,

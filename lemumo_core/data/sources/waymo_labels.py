@@ -68,13 +68,11 @@ def vehicle_boxes(table: Table, time: int) -> Annotations:
     )
 
 
-def segmentation(row: Row, camera: Camera, table: Table) -> dict[str, np.ndarray]:
-    """Label and instance maps, as in Labels, of class * divisor + instance."""
+def segmentation(row: Row, camera: Camera, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Label map and instance map, as in Labels, of class * divisor + instance."""
     panoptic = decode_image(row["panoptic_label"], cv2.IMREAD_UNCHANGED, camera, table)
     if row["panoptic_label_divisor"] <= 0:
         raise Fault("bad_image", f"{table.path}: the panoptic label divisor must be positive")
     classes, instances = np.divmod(panoptic, row["panoptic_label_divisor"])
-    return {
-        "label_map": LABEL_IDS[np.minimum(classes, len(LABEL_IDS) - 1)],
-        "instance_map": np.where(instances > 0, panoptic, 0).astype(np.uint16),
-    }
+    label_map = LABEL_IDS[np.minimum(classes, len(LABEL_IDS) - 1)]
+    return label_map, np.where(instances > 0, panoptic, 0).astype(np.uint16)
