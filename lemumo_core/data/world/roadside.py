@@ -22,9 +22,10 @@ def stretch(road: Road, k: int) -> np.ndarray:
     crossings = road.crossings(start, start + STRETCH_M)
     models, places, yaws = [], [], []
     for model, x, offset in _along(road, rng, start):
-        reach = CROSSING_HALF_M + 1 + np.abs(extent(model)[0][0])
-        if np.abs(crossings - x).min(initial=np.inf) < reach:
-            continue
+        if len(crossings):  # the usual stretch has none, and bounds take time
+            reach = CROSSING_HALF_M + 1 + np.abs(extent(model)[0][0])
+            if np.abs(crossings - x).min() < reach:
+                continue
         y, yaw = road.beside(x, offset)
         models.append(model)
         places.append((x, y, 0.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from lemumo_core.data.world.palette import (
@@ -37,19 +39,32 @@ from lemumo_core.data.world.solids import (
 )
 
 HEAVY = "large_vehicle"
+Range = tuple[float, float]
+
+
+class _Family(NamedTuple):
+    length: Range  # metres
+    height: Range
+    bonnet: Range  # shares of the length
+    boot: Range
+
+
+_FAMILIES = (
+    _Family((3.7, 4.2), (1.42, 1.55), (0.17, 0.22), (0.0, 0.02)),  # hatchback
+    _Family((4.4, 4.9), (1.38, 1.48), (0.24, 0.28), (0.16, 0.2)),  # saloon
+    _Family((4.4, 4.9), (1.5, 1.8), (0.2, 0.26), (0.0, 0.03)),  # estate or off-roader
+    _Family((4.7, 5.3), (1.85, 2.1), (0.08, 0.14), (0.0, 0.01)),  # van
+)
 
 
 def car(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
     """A hatchback, saloon, estate or van, ``SOLID`` (P,)."""
-    family = shape.integers(4)
-    length = shape.uniform(*((3.7, 4.2), (4.4, 4.9), (4.4, 4.9), (4.7, 5.3))[family])
-    width = shape.uniform(1.7, 1.92)
-    height = shape.uniform(*((1.42, 1.55), (1.38, 1.48), (1.5, 1.8), (1.85, 2.1))[family])
-    floor, belt = shape.uniform(0.16, 0.24), height * shape.uniform(0.55, 0.62)
-    bonnet = length * shape.uniform(
-        *((0.17, 0.22), (0.24, 0.28), (0.2, 0.26), (0.08, 0.14))[family]
-    )
-    boot = length * shape.uniform(*((0.0, 0.02), (0.16, 0.2), (0.0, 0.03), (0.0, 0.01))[family])
+    family = _FAMILIES[shape.integers(len(_FAMILIES))]
+    length, height = shape.uniform(*family.length), shape.uniform(*family.height)
+    width, floor = shape.uniform(1.7, 1.92), shape.uniform(0.16, 0.24)
+    belt = height * shape.uniform(0.55, 0.62)
+    bonnet = length * shape.uniform(*family.bonnet)
+    boot = length * shape.uniform(*family.boot)
     rake, back = shape.uniform(1.1, 1.4), shape.uniform(0.3, 0.8)
     paint = pick(rng, PAINTS)
     engine_k = ENGINE_K * rng.uniform(0.5, 1) * moving
@@ -88,8 +103,7 @@ def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Colour) 
     """
     x, z = at
     length, width, height = size
-    roof = 0.14
-    """Share of the height that is roof."""
+    roof = 0.14  # share of the height
 
     def edge(s: float, end: int) -> float:
         """x of the front (end 1) or rear (end -1) face at a share of the height."""

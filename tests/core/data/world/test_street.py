@@ -44,10 +44,10 @@ def _ego_box(drive: Drive, seconds: float) -> np.ndarray:
     return _corners(T[0, 3], T[1, 3], *EGO_SIZE_M, float(np.arctan2(T[1, 0], T[0, 0])))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_nobody_overlaps_anybody_or_the_ego_vehicle(seed):
     drive = Drive(seed, "train")
-    for seconds in np.arange(0, 20, 2.5):
+    for seconds in np.arange(0, 20, 4):
         boxes = drive.scene(seconds).boxes
         flat = [_corners(x, y, length, width, yaw) for x, y, _, length, width, _, yaw in boxes]
         flat.append(_ego_box(drive, seconds))
@@ -110,12 +110,12 @@ def test_everybody_moves_at_the_speed_of_their_row(seed):
 
 
 def test_traffic_keeps_to_the_right_and_faces_where_it_goes():
-    for seed in range(6):
+    for seed in range(3):
         drive = Drive(seed, "train")
         for row in drive.rows:
             if row.kinds != ("pedestrian",):
                 assert np.sign(row.offset) == -row.way
-            for slot in range(40):
+            for slot in range(15):
                 user = row.user(drive.rng(row.name, slot), "train")
                 if user is not None and row.speed > 0:
                     assert np.cos(user.yaw) == pytest.approx(row.way)
@@ -142,7 +142,7 @@ def test_the_ego_vehicle_stays_in_its_lane():
 
 def test_queues_wait_at_crossings_on_their_right_hand_side_off_the_main_road():
     seen = 0
-    for seed in range(10):
+    for seed in range(5):
         drive = Drive(seed, "train")
         for seconds in (0.0, 10.0):
             scene, ego = drive.scene(seconds), _ego_box(drive, seconds)
@@ -157,7 +157,7 @@ def test_queues_wait_at_crossings_on_their_right_hand_side_off_the_main_road():
                 assert np.sign(gap) == -side and abs(gap) + width / 2 < CROSSING_HALF_M
                 nearest = np.abs(_corners(x, y, length, width, yaw)[:, 1] - drive.middle(x)).min()
                 assert nearest > drive.half_m + drive.walk_m
-    assert seen > 20
+    assert seen > 10
 
 
 def test_a_moment_is_a_function_of_seed_split_and_time_alone():
