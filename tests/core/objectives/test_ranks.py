@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, nn
+from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lemumo_core.objectives.lejepa import LeJepa
@@ -86,7 +86,9 @@ def run_rank(rank: int, folder: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """Where all ranks have left their outcomes."""
     path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (str(path),), nprocs=4)
+    # All ranks fork from one process that has imported what DDP takes seconds to import.
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "pytest"])
+    multiprocessing.start_processes(run_rank, (str(path),), nprocs=4, start_method="forkserver")
     return path
 
 
