@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from lemumo_core.geometry.camera import Camera
 
 
-def project_depth(
-    points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
-) -> np.ndarray:
-    """Render LiDAR returns into a camera: one pixel per return, the nearest wins.
+class Returns(NamedTuple):
+    """The M LiDAR returns that a camera sees, hidden ones included.
 
-    Nothing is averaged, splatted or filled. A return falls into the pixel whose centre is
-    nearest to its projection through the full distortion model.
+    u, v: float32 (M,) pixels. depth_m: float32 (M,) along the optical axis. row: intp (M,), which
+    row of the scan each one is.
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    depth_m: np.ndarray
+    row: np.ndarray
+
+
+def project_returns(
+    points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
+) -> Returns:
+    """Project LiDAR returns through the full distortion model and keep those inside the image.
 
     Args:
         points: float32 (N, >=3) x, y, z in the LiDAR frame, metres; rows with a coordinate that
             is not finite are dropped.
         T_camera_lidar: (4, 4).
-        camera: model of the view; it sets the map's size.
+        camera: model of the view.
         z_min_m: returns at this depth or nearer are dropped.
-
-    Returns:
-        float32 (H, W) depth along the optical axis, metres, NaN where there is no return.
     """
     T = T_camera_lidar.astype(np.float32)
     x, y, z = (np.ascontiguousarray(points[:, i], np.float32) for i in range(3))
@@ -39,9 +48,23 @@ def project_depth(
         )
         # Written so that NaN fails: those points lie outside the distortion's field of view.
         inside = (u >= -0.5) & (u < camera.width - 0.5) & (v >= -0.5) & (v < camera.height - 0.5)
-    column = (u[inside] + 0.5).astype(np.intp)
-    row = (v[inside] + 0.5).astype(np.intp)
+    return Returns(u[inside], v[inside], depth[inside], ahead[inside])
+
+
+def project_depth(
+    points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
+) -> np.ndarray:
+    """Render LiDAR returns into a camera: one pixel per return, the nearest wins.
+
+    Nothing is averaged, splatted or filled. A return falls into the pixel whose centre is
+    nearest to its projection. Arguments as in ``project_returns``; the camera sets the map's size.
+
+    Returns:
+        float32 (H, W) depth along the optical axis, metres, NaN where there is no return.
+    """
+    u, v, depth, _ = project_returns(points, T_camera_lidar, camera, z_min_m)
+    column, row = (u + 0.5).astype(np.intp), (v + 0.5).astype(np.intp)
     nearest = np.full(camera.height * camera.width, np.inf, np.float32)
-    np.minimum.at(nearest, row * camera.width + column, depth[inside])
+    np.minimum.at(nearest, row * camera.width + column, depth)
     nearest[nearest == np.inf] = np.nan
     return nearest.reshape(camera.height, camera.width)

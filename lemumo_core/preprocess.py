@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 COMPANIONS = ("lidar", "thermal")
 THERMAL_PERCENTILES = (1.0, 99.0)
 """A 16-bit thermal image has no fixed scale: this range of its own values becomes [0, 1]."""
+THERMAL_TOLERANCE_PX = 1e-3
+"""Between equal cameras the border's pixels map onto themselves only up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,37 @@ def preprocess(frame: Frame, spec: InputSpec) -> NetworkInput:
             image is not the size of its camera or not uint8 RGB, ``wrong_companion`` if the
             companion is not of the model's kind.
     """
+    check_input(frame, spec)
+    view = network_view(frame.camera, spec)
+    if isinstance(frame.companion, LidarScan):
+        companion = _lidar_in_view(frame.companion, view, spec)
+    elif isinstance(frame.companion, ThermalImage):
+        companion = thermal_in_view(frame.companion, view)
+    else:
+        companion = np.zeros((spec.height, spec.width, 2), np.float32)
+    return NetworkInput(
+        image_in_view(frame, spec)[None],
+        np.ascontiguousarray(companion[None, ..., : spec.companion_channels]),
+        view.K.astype(np.float32)[None],
+        modalities_present(frame)[None],
+        view,
+    )
+
+
+def check_input(frame: Frame, spec: InputSpec) -> None:
+    """Raise the Faults ``no_input`` and ``wrong_companion`` of ``preprocess``."""
     if frame.image is None and frame.companion is None:
         raise Fault("no_input", f"frame of {frame.camera_name} has neither image nor companion")
-    view = network_view(frame.camera, spec)
-    image = np.zeros((spec.height, spec.width, 3), np.uint8)
-    if frame.image is not None:
-        _check_image(frame.image, frame.camera)
-        scaled = _resize(frame.image, *_scaled_size(frame.camera, spec))
-        rows = min(spec.height, len(scaled))
-        image[spec.height - rows :] = scaled[len(scaled) - rows :]
-    companion = np.zeros((spec.height, spec.width, spec.companion_channels), np.float32)
     if frame.companion is not None:
-        value, valid = _render(frame.companion, view, spec)
-        companion[..., 0] = np.where(valid, value, 0.0)
-        if spec.companion_channels == 2:
-            companion[..., 1] = valid
-    present = np.array([[frame.image is not None, frame.companion is not None]], np.float32)
-    intrinsics = view.K.astype(np.float32)[None]
-    return NetworkInput(image[None], companion[None], intrinsics, present, view)
+        kind = "lidar" if isinstance(frame.companion, LidarScan) else "thermal"
+        if kind != spec.companion:
+            message = f"the model takes {spec.companion}, the frame has {kind}"
+            raise Fault("wrong_companion", message)
+
+
+def modalities_present(frame: Frame) -> np.ndarray:
+    """Which of image and companion the frame has, float32 (2,)."""
+    return np.array([frame.image is not None, frame.companion is not None], np.float32)
 
 
 @functools.lru_cache(maxsize=64)
@@ -129,14 +144,54 @@ def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
     return spec.width, max(1, round(camera.height * spec.width / camera.width))
 
 
-def _check_image(image: np.ndarray, camera: Camera) -> None:
-    expected = (camera.height, camera.width, 3)
-    if image.shape != expected or image.dtype != np.uint8:
+def image_in_view(frame: Frame, spec: InputSpec) -> np.ndarray:
+    """The frame's image in its ``network_view``: uint8 (H, W, 3), zeros where there is none.
+
+    Raises:
+        Fault: ``bad_image``.
+    """
+    if frame.image is None:
+        return np.zeros((spec.height, spec.width, 3), np.uint8)
+    expected = (frame.camera.height, frame.camera.width, 3)
+    if frame.image.shape != expected or frame.image.dtype != np.uint8:
         raise Fault(
             "bad_image",
-            f"the image is {image.dtype} {image.shape}, its camera model says uint8 {expected}: "
-            "the camera_info belongs to another resolution",
+            f"the image is {frame.image.dtype} {frame.image.shape}, its camera model says uint8 "
+            f"{expected}: the camera_info belongs to another resolution",
         )
+    return _bottom_rows(_resize(frame.image, *_scaled_size(frame.camera, spec)), spec, 0)
+
+
+def labels_in_view(
+    label_map: np.ndarray, camera: Camera, spec: InputSpec, unknown: float
+) -> np.ndarray:
+    """A map of labels or depths in the ``network_view``: every pixel takes the nearest value.
+
+    Args:
+        label_map: (camera.height, camera.width), any dtype.
+        camera: model of the full image.
+        unknown: value of the rows above the image.
+
+    Raises:
+        Fault: ``bad_labels`` if the map is not the size of the image.
+    """
+    if label_map.shape != (camera.height, camera.width):
+        raise Fault(
+            "bad_labels",
+            f"the label map is {label_map.shape}, the image {(camera.height, camera.width)}",
+        )
+    width, height = _scaled_size(camera, spec)
+    rows = (2 * np.arange(height) + 1) * camera.height // (2 * height)
+    columns = (2 * np.arange(width) + 1) * camera.width // (2 * width)
+    return _bottom_rows(label_map[rows[:, None], columns], spec, unknown)
+
+
+def _bottom_rows(scaled: np.ndarray, spec: InputSpec, padding: float) -> np.ndarray:
+    """The view's rows of the scaled image: cut off or padded at the top."""
+    view = np.full((spec.height, *scaled.shape[1:]), padding, scaled.dtype)
+    rows = min(spec.height, len(scaled))
+    view[spec.height - rows :] = scaled[len(scaled) - rows :]
+    return view
 
 
 def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -150,28 +205,39 @@ def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _render(
-    companion: LidarScan | ThermalImage, view: Camera, spec: InputSpec
-) -> tuple[np.ndarray, np.ndarray]:
-    """Companion to value in [0, 1] (NaN allowed where invalid) and validity, both (H, W)."""
-    kind = "lidar" if isinstance(companion, LidarScan) else "thermal"
-    if kind != spec.companion:
-        raise Fault("wrong_companion", f"the model takes {spec.companion}, the frame has {kind}")
-    if isinstance(companion, LidarScan):
-        T = companion.T_camera_lidar
-        depth_m = project_depth(companion.points, T, view, spec.depth_min_m)
-        return np.minimum(depth_m / spec.depth_max_m, 1.0), ~np.isnan(depth_m)
-    image, camera = companion.image, companion.camera
+def _lidar_in_view(scan: LidarScan, view: Camera, spec: InputSpec) -> np.ndarray:
+    """LiDAR companion, float32 (H, W, 2): depth in [0, 1] and validity."""
+    depth_m = project_depth(scan.points, scan.T_camera_lidar, view, spec.depth_min_m)
+    valid = ~np.isnan(depth_m)
+    return _with_validity(np.minimum(depth_m / spec.depth_max_m, 1.0), valid)
+
+
+def thermal_in_view(thermal: ThermalImage, view: Camera) -> np.ndarray:
+    """Thermal companion, float32 (H, W, 2): intensity in [0, 1], 0 where unseen, and validity.
+
+    Raises:
+        Fault: ``bad_image``.
+    """
+    image, camera = thermal.image, thermal.camera
     if image.shape != (camera.height, camera.width) or image.dtype not in (np.uint8, np.uint16):
         raise Fault(
             "bad_image",
             f"the thermal image is {image.dtype} {image.shape}, its camera model says "
             f"{(camera.height, camera.width)}",
         )
-    u, v = _thermal_map(view, camera, companion.T_camera_thermal[:3, :3].tobytes())
+    u, v = _thermal_map(view, camera, thermal.T_camera_thermal[:3, :3].tobytes())
     value = cv2.remap(_normalise_thermal(image), u, v, cv2.INTER_LINEAR)
-    valid = (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
-    return value, valid
+    e = THERMAL_TOLERANCE_PX
+    valid = (u >= -e) & (u <= camera.width - 1 + e) & (v >= -e) & (v <= camera.height - 1 + e)
+    return _with_validity(value, valid)
+
+
+def _with_validity(value: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Two channels (H, W, 2): the value, 0 where it is not valid, and the validity."""
+    companion = np.zeros((*value.shape, 2), np.float32)
+    np.copyto(companion[..., 0], value, where=valid)
+    companion[..., 1] = valid
+    return companion
 
 
 def _normalise_thermal(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,132 @@
+"""Random crops and flips: one geometric transform per view, for everything that a view shows.
+
+A crop is a rectangle of whole canvas pixels, scaled to the view's size and perhaps mirrored. Both
+axes are alike, so all arithmetic is that of one ``Axis``. Pixel (0, 0) is the centre of the top
+left pixel, as in ``geometry.camera``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """Canvas pixels start to start + length - 1 of R crops, shown as ``size`` pixels.
+
+    start, length: int64 (R,). flipped: bool (R,), last pixel first. size: of the view.
+    longest: at least ``length.max()``, known without waiting for the device.
+    """
+
+    start: Tensor
+    length: Tensor
+    flipped: Tensor
+    size: int
+    longest: int
+
+    @property
+    def scale(self) -> Tensor:
+        """View pixels per canvas pixel, float32 (R,)."""
+        return self.size / self.length.to(torch.float32)
+
+    @property
+    def order(self) -> Tensor:
+        """Which pixel of the view before its flip each pixel shows, int64 (R, size)."""
+        pixel = torch.arange(self.size, device=self.start.device)
+        return torch.where(self.flipped[:, None], self.size - 1 - pixel, pixel)
+
+    def nearest(self) -> Tensor:
+        """Canvas pixel whose area holds the centre of each view pixel, int64 (R, size)."""
+        # The centre (order + 1/2) length / size in whole numbers: no rounding.
+        inside = (2 * self.order + 1) * self.length[:, None] // (2 * self.size)
+        return self.start[:, None] + inside
+
+    def pixel(self, position: Tensor) -> Tensor:
+        """View pixel whose centre is nearest to canvas positions (R, N): whole float32 numbers,
+        below 0 or at least ``size`` outside the view."""
+        # (u + 1/2) first, as depth_projection rounds; one multiplication and addition each.
+        sign = torch.where(self.flipped, -1.0, 1.0)
+        scale, edge = sign * self.scale, self.start + torch.where(self.flipped, self.length, 0)
+        return ((position + 0.5 - edge[:, None]) * scale[:, None]).floor_()
+
+    def centre(self, principal_point: Tensor) -> Tensor:
+        """Principal point (R,) in the view: ``Camera.cropped``, ``scaled``, ``flipped``."""
+        shown = (principal_point - self.start) * self.scale + (self.scale - 1) / 2
+        return torch.where(self.flipped, self.size - 1 - shown, shown)
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """R crops of the samples of a batch of B: crop r is one of sample r % B.
+
+    Attributes:
+        table: int64 (R, 5) left, top, width, height (canvas pixels), flipped (0 or 1).
+        canvas: (H, W).
+        size: (h, w) of the views.
+    """
+
+    table: Tensor
+    canvas: tuple[int, int]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def to(self, device: torch.device) -> Crops:
+        """The crops on a device."""
+        return Crops(self.table.to(device, non_blocking=True), self.canvas, self.size)
+
+    @property
+    def flipped(self) -> Tensor:
+        """bool (R,)."""
+        return self.table[:, 4] > 0
+
+    @property
+    def rows(self) -> Axis:
+        """The vertical axis; it is never flipped."""
+        _, top, _, height, _ = self.table.unbind(1)
+        return Axis(top, height, torch.zeros_like(self.flipped), self.size[0], self.canvas[0])
+
+    @property
+    def columns(self) -> Axis:
+        """The horizontal axis."""
+        left, _, width, _, _ = self.table.unbind(1)
+        return Axis(left, width, self.flipped, self.size[1], self.canvas[1])
+
+
+def whole_canvas(canvas: tuple[int, int], count: int) -> Crops:
+    """Crops that show all of the canvas as it is: the identity."""
+    height, width = canvas
+    return Crops(torch.tensor([[0, 0, width, height, 0]]).expand(count, 5), canvas, canvas)
+
+
+def draw_crops(
+    count: int,
+    canvas: tuple[int, int],
+    size: tuple[int, int],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    flip: float,
+    generator: torch.Generator,
+) -> Crops:
+    """Draw random crops, always with the same number of random numbers.
+
+    The share of the canvas is uniform in ``area``; the aspect (relative to the canvas's own) is
+    log-uniform in the part of ``aspect`` with which that share fits; the place is uniform.
+    RandomResizedCrop rejects what does not fit instead, which favours small crops.
+    """
+    height, width = canvas
+    u = torch.rand(count, 5, generator=generator, dtype=torch.float64).unbind(1)
+    share = area[0] + (area[1] - area[0]) * u[0]
+    narrowest = share.clamp(min=aspect[0]).log()
+    widest = (1 / share).clamp(max=aspect[1]).log()
+    ratio = (narrowest + (widest - narrowest) * u[1]).exp()
+    crop_width = (width * (share * ratio).sqrt()).round().clamp(1, width)
+    crop_height = (height * (share / ratio).sqrt()).round().clamp(1, height)
+    left = (u[2] * (width - crop_width + 1)).floor()
+    top = (u[3] * (height - crop_height + 1)).floor()
+    table = torch.stack([left, top, crop_width, crop_height, u[4] < flip], dim=1)
+    return Crops(table.to(torch.int64), canvas, size)

@@ -1,0 +1,281 @@
+"""Aligned multi-crop: views of a batch, in which image, companion, camera and labels agree.
+
+The device's half of the input pipeline. Each view has one crop and flip (``crops.py``). The image
+and thermal are resampled by it, labels take the nearest pixel, boxes are mirrored, the intrinsics
+follow, and LiDAR returns are moved and then rendered: a depth map is never resampled. Everything
+is batched; all random numbers come from a generator on the CPU, so that a seed gives the same
+views on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lemumo_core.data.crops import Crops, draw_crops, whole_canvas
+from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
+from lemumo_core.data.resampling import antialiased_taps, by_column, resample
+from lemumo_core.data.samples import Batch, Boxes
+from lemumo_core.frame import UNLABELLED
+
+
+@dataclass(frozen=True)
+class MultiCropConfig:
+    """Which views are cut from a sample. The defaults are those of arXiv 2603.24327.
+
+    Attributes:
+        global_views, local_views: how many of each; local_views may be 0.
+        global_size, local_size: (height, width) of the views, multiples of 16.
+        global_scale, local_scale: range of a crop's share of the canvas.
+        aspect: range of a crop's aspect relative to the canvas's own.
+        flip: probability of a horizontal flip.
+        photometric: how strongly appearance changes.
+
+    Fine-tuning with labels takes one global view, no local ones and e.g. a scale of (0.8, 1).
+
+    Raises:
+        ValueError: for anything outside its range.
+    """
+
+    global_views: int = 2
+    local_views: int = 4
+    global_size: tuple[int, int] = (224, 224)
+    local_size: tuple[int, int] = (96, 96)
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    photometric: Photometric = PHOTOMETRIC["waymo"]
+
+    def __post_init__(self) -> None:
+        if self.global_views < 1 or self.local_views < 0:
+            raise ValueError(
+                f"{self.global_views} global and {self.local_views} local views: at least one "
+                "global view is needed"
+            )
+        for name in ("global_size", "local_size"):
+            size = getattr(self, name)
+            if min(size) <= 0 or any(side % 16 for side in size):
+                raise ValueError(f"{name} is {size}: height and width must be multiples of 16")
+        for name in ("global_scale", "local_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name} is {(low, high)}, must be 0 < low <= high <= 1")
+        if not 0 < self.aspect[0] <= 1 <= self.aspect[1]:
+            raise ValueError(f"aspect is {self.aspect}, must be 0 < low <= 1 <= high")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip is {self.flip}, a probability lies in [0, 1]")
+
+
+@dataclass(frozen=True, eq=False)
+class ViewLabels:
+    """Ground truth of R views.
+
+    Attributes:
+        label_map: uint8 (R, h, w), 255 = unlabelled. Where the source's label map says nothing, a
+            pixel carries the label of the LiDAR return that it shows.
+        depth_m: float32 (R, h, w), metres, NaN = unknown. Where the source has no dense depth, a
+            pixel carries the depth of the nearest return in it.
+        boxes: mirrored where the view is; boxes outside the view are kept.
+    """
+
+    label_map: Tensor
+    depth_m: Tensor
+    boxes: Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """R = views x B network inputs of one size (``preprocess.NetworkInput``, as tensors).
+
+    Row v * B + b is view v of sample b.
+
+    Attributes:
+        image: uint8 (R, h, w, 3) RGB, as on the vehicle; a quarter of float's memory.
+        companion: float32 (R, h, w, C): value in [0, 1] and, for C = 2, its validity.
+        intrinsics: float32 (R, 3, 3) of the view.
+        present: float32 (R, 2), which of image and companion exists.
+        labels: where the batch has labels.
+    """
+
+    image: Tensor
+    companion: Tensor
+    intrinsics: Tensor
+    present: Tensor
+    labels: ViewLabels | None
+
+
+class MultiCrop:
+    """Random views of a batch.
+
+    Args:
+        config: which views.
+    """
+
+    def __init__(self, config: MultiCropConfig):
+        self.config = config
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> tuple[View, ...]:
+        """Cut views on the device that holds the batch.
+
+        Args:
+            batch: B samples.
+            generator: on the CPU; the only source of randomness.
+
+        Returns:
+            The global views and, unless there are none, the local views.
+
+        Raises:
+            ValueError: the generator is not on the CPU.
+        """
+        if generator.device.type != "cpu":
+            raise ValueError(
+                f"the generator is on {generator.device}: use one on the CPU, so that a seed "
+                "gives the same views on every device"
+            )
+        config = self.config
+        shots = []
+        for views, size, scale in (
+            (config.global_views, config.global_size, config.global_scale),
+            (config.local_views, config.local_size, config.local_scale),
+        ):
+            count = views * len(batch)
+            crops = draw_crops(
+                count, _canvas_size(batch), size, scale, config.aspect, config.flip, generator
+            )
+            changes = draw_changes(config.photometric, count, generator)
+            if views:
+                shots.append((crops, changes))
+        return render(batch, shots)
+
+
+def clean_view(batch: Batch) -> View:
+    """The whole canvas as it is: what ``preprocess`` gives for the same frames, bit for bit."""
+    (view,) = render(batch, [(whole_canvas(_canvas_size(batch), len(batch)), None)])
+    return view
+
+
+def _canvas_size(batch: Batch) -> tuple[int, int]:
+    return batch.canvas.height, batch.canvas.width
+
+
+@torch.no_grad()
+def render(batch: Batch, shots: Sequence[tuple[Crops, Changes | None]]) -> tuple[View, ...]:
+    """One View a shot. A shot is R crops (a multiple of B) and what changes in their looks."""
+    device = batch.image.device
+    # Autocast would compute colours in bfloat16.
+    with torch.autocast(device.type, enabled=False):
+        image = by_column(batch.image)
+        thermal = None if batch.thermal is None else by_column(batch.thermal)
+        return tuple(
+            _view(batch, image, thermal, crops.to(device), changes.to(device) if changes else None)
+            for crops, changes in shots
+        )
+
+
+def _view(
+    batch: Batch, image: Tensor, thermal: Tensor | None, crops: Crops, changes: Changes | None
+) -> View:
+    taps = antialiased_taps(crops.rows), antialiased_taps(crops.columns)
+    image = resample(image, *taps)
+    if changes:
+        image = changes.of_image(image)
+    depth_m, point_labels = _render_returns(batch, crops)
+    if thermal is None:
+        valid = depth_m < math.inf
+        value = (depth_m / batch.canvas.depth_max_m).clamp(max=1.0)
+    else:
+        value, weight = resample(thermal, *taps).unbind(-1)
+        valid = weight > 0.5
+        value = value / weight  # the mean over what is valid alone
+        value = changes.of_thermal(value, valid) if changes else value
+    companion = torch.zeros(*value.shape, batch.canvas.companion_channels, device=value.device)
+    companion[..., 0] = torch.where(valid, value, 0.0)
+    if batch.canvas.companion_channels == 2:
+        companion[..., 1] = valid
+    views = len(crops) // len(batch)
+    return View(
+        image=image.round_().clamp_(0, 255).to(torch.uint8),
+        companion=companion,
+        intrinsics=_intrinsics(batch.intrinsics.repeat(views, 1, 1), crops),
+        present=batch.present.repeat(views, 1),
+        labels=_labels(batch, crops, depth_m, point_labels),
+    )
+
+
+def _render_returns(batch: Batch, crops: Crops) -> tuple[Tensor, Tensor | None]:
+    """Nearest return of every pixel: depth (R, h, w), metres, inf where there is none, and, where
+    the batch has labels, its label (R, h, w).
+
+    Of returns of equal depth in a pixel the smallest label wins, so that nothing depends on the
+    order of a device's threads.
+    """
+    (height, width), pixels = crops.size, math.prod(crops.size)
+    views = len(crops) // len(batch)
+    u, v, z = batch.returns.repeat(views, 1, 1).unbind(-1)
+    column, row = crops.columns.pixel(u), crops.rows.pixel(v)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    # Returns outside share one more cell, dropped at the end: no shape depends on the content.
+    cell = torch.where(inside, row * width + column, pixels).to(torch.int64)
+    nearest = z.new_full((len(crops), pixels + 1), math.inf).scatter_reduce_(1, cell, z, "amin")
+    depth_m = nearest[:, :pixels].view(-1, height, width)
+    if batch.labels is None:
+        return depth_m, None
+    shown = torch.where(
+        z == nearest.gather(1, cell), batch.labels.point_labels.repeat(views, 1), UNLABELLED
+    )
+    labels = shown.new_full((len(crops), pixels + 1), UNLABELLED)
+    labels = labels.scatter_reduce_(1, cell, shown, "amin")
+    return depth_m, labels[:, :pixels].view(-1, height, width)
+
+
+def _intrinsics(intrinsics: Tensor, crops: Crops) -> Tensor:
+    """Intrinsics (R, 3, 3) of the canvas to those of the views."""
+    view = intrinsics.clone()
+    for i, axis in enumerate((crops.columns, crops.rows)):
+        view[:, i, i] = intrinsics[:, i, i] * axis.scale
+        view[:, i, 2] = axis.centre(intrinsics[:, i, 2])
+    return view
+
+
+def _labels(
+    batch: Batch, crops: Crops, depth_m: Tensor, point_labels: Tensor | None
+) -> ViewLabels | None:
+    labels = batch.labels
+    if labels is None or point_labels is None:
+        return None
+    sample = torch.arange(len(crops), device=depth_m.device)[:, None, None] % len(batch)
+    at = sample, crops.rows.nearest()[:, :, None], crops.columns.nearest()[:, None]
+    label_map, dense_m = labels.label_map[at], labels.depth_m[at]
+    sparse_m = torch.where(depth_m < math.inf, depth_m, math.nan)
+    views = len(crops) // len(batch)
+    return ViewLabels(
+        label_map=torch.where(label_map == UNLABELLED, point_labels, label_map),
+        depth_m=torch.where(dense_m.isnan(), sparse_m, dense_m),
+        boxes=_boxes(labels.boxes, views, crops.flipped),
+    )
+
+
+def _boxes(boxes: Boxes, views: int, flipped: Tensor) -> Boxes:
+    """Boxes of B samples for R views, mirrored in x where flipped.
+
+    A box's length points along (cos yaw, 0, -sin yaw); its mirror image along (-cos yaw, 0,
+    -sin yaw), which is yaw' = pi - yaw.
+    """
+    boxes_3d = boxes.boxes_3d.repeat(views, 1, 1)
+    x, y, z, *size, yaw = boxes_3d.unbind(-1)
+    turned = torch.remainder(2 * math.pi - yaw, 2 * math.pi) - math.pi  # pi - yaw, in [-pi, pi)
+    mirrored = torch.stack([-x, y, z, *size, turned], dim=-1)
+    real = (boxes.class_ids >= 0).repeat(views, 1)
+    return replace(
+        boxes,
+        boxes_3d=torch.where((flipped[:, None] & real)[..., None], mirrored, boxes_3d),
+        class_ids=boxes.class_ids.repeat(views, 1),
+        visibility=boxes.visibility.repeat(views, 1),
+        num_points=boxes.num_points.repeat(views, 1),
+        known=boxes.known.repeat(views),
+    )
