@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
             stats(rest)
         else:
             prepare(command, rest)
-    except (Fault, FileNotFoundError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -102,6 +102,6 @@ def _draw_boxes(picture: np.ndarray, frame: Frame, view: Camera) -> None:
 
 def _depth_colors(depth_m: np.ndarray) -> np.ndarray:
     """Depth (H, W) to uint8 (H, W, 3) RGB: red near, blue far, NaN dark."""
-    nearness = 1 - np.clip(np.nan_to_num(depth_m, nan=0.0) / MAX_DEPTH_M, 0, 1)
+    nearness = 1 - np.clip(np.nan_to_num(depth_m, nan=0.0) / MAX_DEPTH_M, 0, 0.9)
     colors = cv2.applyColorMap((255 * nearness**2).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     return np.where(np.isnan(depth_m)[..., None], np.array(UNKNOWN, np.uint8), colors)

@@ -8,17 +8,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pyarrow.fs import FileSystem
+from lemumo_core.data.arrow import fs
 
 
-def read_remote(uri: str) -> bytes:
-    """Contents of one file.
+def read_remote(uri: str, name: str) -> bytes:
+    """Contents of one file of a folder at a URI.
 
     Raises:
         FileNotFoundError, OSError: as pyarrow's file system.
     """
-    files, path = FileSystem.from_uri(uri)
-    with files.open_input_stream(path) as stream:
+    files, folder = fs.FileSystem.from_uri(uri)
+    with files.open_input_stream(f"{folder}/{name}") as stream:
         data: bytes = stream.read()
     return data
 
@@ -56,10 +56,10 @@ class RemoteFolder:
             return copy
         self._make_room(size)
         self.folder.mkdir(parents=True, exist_ok=True)
-        files, path = FileSystem.from_uri(f"{self.uri}/{name}")
+        files, folder = fs.FileSystem.from_uri(self.uri)
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
             try:
-                with files.open_input_stream(path) as stream:
+                with files.open_input_stream(f"{folder}/{name}") as stream:
                     shutil.copyfileobj(stream, part, 1 << 22)
                 part.flush()
                 found = os.fstat(part.fileno()).st_size

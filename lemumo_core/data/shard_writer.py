@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
-import pyarrow as pa
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMA, record_from_frame
+from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shards import INDEX, VERSION, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
@@ -117,57 +118,6 @@ def write_shards(
     )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which frames go into which shard, and how.
-
-    Attributes:
-        configuration: all that decides the bytes of the shards, as JSON values.
-    """
-
-    configuration: dict[str, Any]
-
-    @staticmethod
-    def make(
-        source: FrameSource, frames: int | None, frames_per_shard: int, jpeg: int | None
-    ) -> Plan:
-        """Fault ``bad_option``, or ``no_frames`` where there are none."""
-        if frames is not None and frames < 1:
-            raise Fault("bad_option", f"frames = {frames} must be at least 1")
-        if frames_per_shard < 1:
-            raise Fault("bad_option", f"frames_per_shard = {frames_per_shard} must be at least 1")
-        if jpeg is not None and not 1 <= jpeg <= 100:
-            raise Fault("bad_option", f"jpeg = {jpeg} must be a quality from 1 to 100")
-        total = len(source) if frames is None else min(frames, len(source))
-        if not total:
-            raise Fault("no_frames", f"the source has no frames: {source.describe()}")
-        configuration = {
-            "version": VERSION,
-            "source": source.describe(),
-            "frames": total,
-            "frames_per_shard": frames_per_shard,
-            "jpeg": jpeg,
-        }
-        return Plan(json.loads(json.dumps(configuration)))
-
-    @property
-    def frames(self) -> int:
-        frames: int = self.configuration["frames"]
-        return frames
-
-    @property
-    def shards(self) -> int:
-        return -(-self.frames // self.configuration["frames_per_shard"])
-
-    def rows(self, shard: int) -> range:
-        """Indices into the source."""
-        size = self.configuration["frames_per_shard"]
-        return range(self.frames)[shard * size : (shard + 1) * size]
-
-    def name(self, shard: int) -> str:
-        return f"shard-{shard:06d}.arrow"
-
-
 def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Iterator[str | None]:
     """Write one shard; yields after every frame: None, or why it was left out."""
     about = json.dumps({"configuration": plan.configuration, "shard": shard}, sort_keys=True)
@@ -211,26 +161,14 @@ def _finished(out: Path, plan: Plan) -> set[int]:
             log.warning("%s is damaged and will be written again: %s", path, error)
             path.unlink()
             continue
-        there, here = about["configuration"], plan.configuration
-        if there != here:
+        if different := plan.differences(about["configuration"]):
             raise Fault(
                 "other_shards",
-                f"{out} was begun with other options ({'; '.join(_differences(there, here))}); "
-                "take another folder, or the same options",
+                f"{out} was begun with other options ({'; '.join(different)}); take another "
+                "folder, or the same options",
             )
         done.add(about["shard"])
     return done
-
-
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted(there.keys() | here.keys())
-        return [
-            line
-            for key in keys
-            for line in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
-        ]
-    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]
 
 
 def _write_index(out: Path, plan: Plan) -> dict[str, Any]:

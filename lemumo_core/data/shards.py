@@ -15,8 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMA, frame_from_record
 from lemumo_core.data.remote_folder import RemoteFolder, read_remote
 from lemumo_core.faults import Fault
@@ -34,7 +33,8 @@ class Shards:
 
     Args:
         root: the folder that holds ``index.json``; or its URI, e.g. ``s3://bucket/folder`` or
-            ``gs://bucket/folder``, whose shards are copied to a cache when first needed.
+            ``gs://bucket/folder``, whose shards are copied to a cache when first needed;
+            credentials and endpoint are those of the environment, e.g. ``AWS_ENDPOINT_URL``.
         at_least: height, width, pixels: Frames come at a half, a quarter or an eighth of their
             size where they stay at least this large (``reduction``), which is much cheaper to
             decode; camera and labels follow.
@@ -114,7 +114,7 @@ def _is_remote(root: str) -> bool:
 def _read_index(root: str) -> str:
     try:
         if _is_remote(root):
-            return read_remote(f"{root}/{INDEX}").decode()
+            return read_remote(root, INDEX).decode()
         return Path(root, INDEX).read_text()
     except FileNotFoundError:
         raise FileNotFoundError(

@@ -19,6 +19,7 @@ SOURCES: dict[str, str] = {
     "kitti-raw": "lemumo_core.data.sources.kitti:KittiRaw",
     "nuscenes": "lemumo_core.data.sources.nuscenes:NuScenes",
     "rgb-thermal": "lemumo_core.data.sources.pairs:RgbThermalPairs",
+    "shards": "lemumo_core.data.shards:Shards",
     "synthetic": "lemumo_core.data.sources.synthetic:SyntheticStreet",
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
 }

@@ -22,7 +22,8 @@ from lemumo_core.data.frame_records import (
     frame_from_record,
     record_from_frame,
 )
-from lemumo_core.data.shard_writer import Plan, write_shard, write_shards
+from lemumo_core.data.shard_plan import Plan
+from lemumo_core.data.shard_writer import write_shard, write_shards
 from lemumo_core.data.shards import Shards, open_shard
 from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes

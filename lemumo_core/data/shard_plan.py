@@ -1,0 +1,77 @@
+"""Which Frames of a source go into which shard, and how."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lemumo_core.data.shards import VERSION
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.faults import Fault
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See the module.
+
+    Attributes:
+        configuration: all that decides the bytes of the shards, as JSON values.
+    """
+
+    configuration: dict[str, Any]
+
+    @staticmethod
+    def make(
+        source: FrameSource, frames: int | None, frames_per_shard: int, jpeg: int | None
+    ) -> Plan:
+        """Fault ``bad_option``, or ``no_frames`` where there are none."""
+        if frames is not None and frames < 1:
+            raise Fault("bad_option", f"frames = {frames} must be at least 1")
+        if frames_per_shard < 1:
+            raise Fault("bad_option", f"frames_per_shard = {frames_per_shard} must be at least 1")
+        if jpeg is not None and not 1 <= jpeg <= 100:
+            raise Fault("bad_option", f"jpeg = {jpeg} must be a quality from 1 to 100")
+        total = len(source) if frames is None else min(frames, len(source))
+        if not total:
+            raise Fault("no_frames", f"the source has no frames: {source.describe()}")
+        configuration = {
+            "version": VERSION,
+            "source": source.describe(),
+            "frames": total,
+            "frames_per_shard": frames_per_shard,
+            "jpeg": jpeg,
+        }
+        return Plan(json.loads(json.dumps(configuration)))
+
+    @property
+    def frames(self) -> int:
+        frames: int = self.configuration["frames"]
+        return frames
+
+    @property
+    def shards(self) -> int:
+        return -(-self.frames // self.configuration["frames_per_shard"])
+
+    def rows(self, shard: int) -> range:
+        """Indices into the source."""
+        size = self.configuration["frames_per_shard"]
+        return range(self.frames)[shard * size : (shard + 1) * size]
+
+    def name(self, shard: int) -> str:
+        return f"shard-{shard:06d}.arrow"
+
+    def differences(self, there: dict[str, Any]) -> list[str]:
+        """What another configuration has otherwise, a line each."""
+        return _differences(there, self.configuration)
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted(there.keys() | here.keys())
+        return [
+            line
+            for key in keys
+            for line in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]
