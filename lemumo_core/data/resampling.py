@@ -17,12 +17,12 @@ from lemumo_core.data.crops import Axis
 
 
 class Taps(NamedTuple):
-    """Output pixel i of crop r is the sum over k of weight[r, i, k] * input[index[r, i, k]].
+    """Output pixel i of crop r is the sum over k of weight[r, i, k] * input[source[r, i, k]].
 
-    index: int64 (R, n, K). weight: float32 (R, n, K), 1 in sum over K.
+    source: int64 (R, n, K). weight: float32 (R, n, K), 1 in sum over K.
     """
 
-    index: Tensor
+    source: Tensor
     weight: Tensor
 
 
@@ -88,9 +88,9 @@ def resample(columns: Tensor, row_taps: Taps, column_taps: Taps) -> Tensor:
 def _along(table: Tensor, taps: Taps) -> Tensor:
     """Taps along the second dimension of contiguous tables (B, L, F): (R, n, F)."""
     count, length, _ = table.shape
-    crops, size, _ = taps.index.shape
+    crops, size, _ = taps.source.shape
     start = torch.arange(crops, device=table.device) % count * length
-    index = (taps.index + start[:, None, None]).flatten(0, 1)
+    index = (taps.source + start[:, None, None]).flatten(0, 1)
     weight = taps.weight.flatten(0, 1)
     rows = table.flatten(0, 1)
     summed = functional.embedding_bag(index, rows, mode="sum", per_sample_weights=weight)

@@ -17,7 +17,6 @@ from torch import Tensor
 from lemumo_core.depth_projection import project_returns
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
-from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,

@@ -108,6 +108,17 @@ def test_thermal_of_a_turned_camera_is_a_homography() -> None:
     np.testing.assert_allclose(companion[..., 0][valid], expected[valid], atol=0.01)
 
 
+@pytest.mark.parametrize("focal_px", [150.3, 77.7, 401.9])
+def test_thermal_at_its_own_size_is_valid_to_the_border(focal_px) -> None:
+    """Through rays and back, border pixels come out up to rounding; that must not lose a row."""
+    camera = Camera(176, 64, focal_px, focal_px / 1.1, 87.6, 31.3)
+    image = np.full((64, 176), 102, np.uint8)
+    frame = Frame(1, "c", camera, None, ThermalImage(image, camera, np.eye(4), 1))
+    companion = preprocess(frame, THERMAL).companion[0]
+    assert (companion[..., 1] == 1).all()
+    np.testing.assert_allclose(companion[..., 0], 0.4, atol=1e-6)
+
+
 def test_16_bit_thermal_uses_its_own_range() -> None:
     image = np.linspace(29_000, 31_000, 64 * 176).reshape(64, 176).astype(np.uint16)
     value = preprocess(thermal_frame(image), THERMAL).companion[0, ..., 0]
