@@ -13,7 +13,7 @@ from lemumo_core.faults import Fault
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module.
+    """One corpus of shards: frames in order, cut into ranges of equal length.
 
     Attributes:
         configuration: all that decides the bytes of the shards, as JSON values.
