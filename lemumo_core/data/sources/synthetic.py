@@ -1,381 +1,238 @@
-"""A simple synthetic street: camera image, exact depth, label map, LiDAR scan and 3D boxes.
-
-Everything is made of boxes that may turn about the vertical, seen by sensors that look along the
-street without pitch or roll. Then the horizontal part of a ray depends on the image column alone
-and its slope on the row alone, so that a box is intersected with one test a row and one a column;
-the pixels only compare the two.
-
-World frame: x along the street, y left, z up, ground at z = 0, metres.
-"""
+"""The synthetic world as a source: drives along endless streets, rendered on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-from lemumo_core.frame import Frame, Labels, LidarScan
-from lemumo_core.geometry.boxes import image_bounds
+from lemumo_core.data.world.lidar import Sweep, sweeps
+from lemumo_core.data.world.light import shade
+from lemumo_core.data.world.objects import SPLITS
+from lemumo_core.data.world.pixels import camera_rays, to_images
+from lemumo_core.data.world.rig import Rig, rig
+from lemumo_core.data.world.sensor import develop
+from lemumo_core.data.world.street import Drive, Scene
+from lemumo_core.data.world.surface import Surface, look
+from lemumo_core.data.world.thermal import record, temperatures
+from lemumo_core.data.world.truth import truth
+from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.se3 import make_T
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+from lemumo_core.geometry.se3 import inverse, transform
+from lemumo_core.preprocess import COMPANIONS
 
-RATE_HZ = 10.0
+CAMERA_HZ, LIDAR_HZ = 30.0, 10.0
 START_NS = 1_700_000_000_000_000_000
-EGO_SPEED = 8.0
-EGO_Y = -1.9
-LIDAR_IN_CAMERA = (0.0, -0.35, -0.25)
-"""Where the LiDAR sits in the camera frame: above it and a little behind."""
-CAMERA_HEIGHT = 1.5
-BEAMS = np.deg2rad(np.linspace(10.0, -25.0, 32))
-AZIMUTHS = np.deg2rad(np.linspace(180.0, -180.0, 1024, endpoint=False))
-LIDAR_RANGE = 80.0
-RANGE_NOISE = 0.02
-SIGHT = 160.0
-MIN_PIXELS = 20
-"""An object is labelled when at least this many of its pixels are visible."""
-OPTICAL_FROM_BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
-
-ID = {name: i for i, name in enumerate(SEGMENTATION_CLASSES)}
-ROAD_HALF, WALK_HALF = 7.0, 10.0
-Size = tuple[float, float, float]
-Colour = tuple[int, int, int]
-Place = Callable[..., None]
-Rays = tuple[np.ndarray, np.ndarray, np.ndarray]
-WALLS = ((186, 150, 120), (168, 162, 152), (150, 92, 78), (198, 186, 160))
-PAINTS = ((168, 30, 32), (34, 62, 128), (222, 222, 224), (36, 38, 42), (146, 150, 154))
-GLASS, TYRE, METAL = (44, 54, 64), (24, 24, 26), (120, 122, 126)
-FOG = np.array([196, 208, 220], np.float32)
-LIGHT = np.array([0.62, 0.86, 0.5, 0.72, 0.3, 1.0], np.float32)
-"""Brightness of the -x, +x, -y, +y, -z and +z faces."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """One primitive: centre, size, yaw about +z (world), colour, class id, the object it belongs
-    to (-1: scenery) and its speed along x."""
-
-    centre: Size
-    size: Size
-    yaw: float
-    colour: Colour
-    label: str
-    owner: int = -1
-    speed: float = 0.0
+DRIVE_GAP_NS = 3_600_000_000_000
+NIGHT_GAIN = 4.0
+LEAST_PIXELS_SEEN = 1.2
+"""Solids smaller than so many pixels are not drawn."""
+IMAGE, THERMAL, LIDAR = range(3)
+"""What noise belongs to, in its seed."""
+T = TypeVar("T")
 
 
 class SyntheticStreet:
-    """A drive along a street, rendered on demand; frame i is always the same for one seed.
+    """Drives along streets that no one has seen: image, LiDAR or thermal companion, full labels.
+
+    A drive has its own street, weather and light, traffic and sensor rig (focal length,
+    distortion, pose, 16 to 64 beams). The camera takes 30 pictures a second, the LiDAR turns ten
+    times a second by its own clock; a Frame holds the sweep nearest in time, with the vehicle's
+    motion between the two in ``T_camera_lidar``. Labels: boxes with visibility and point counts,
+    label map, instances, dense depth (NaN in the sky), point labels; classes are those of
+    ``taxonomy``.
 
     Args:
-        seed: of the whole scene.
-        frames: length of the drive, at 10 Hz.
-        width, height: image size, pixels.
+        seed: of the world; drives of different seeds have nothing in common.
+        frames: how many.
+        width, height: of the image, pixels. The thermal camera has half of it.
+        split: ``train``, ``val`` or ``test``: other streets, other rigs and other models of cars
+            and people.
+        companion: ``lidar`` or ``thermal``.
+        rate_hz: frames taken of a second of driving, at most 30.
+        frames_per_drive: after so many the next drive begins.
+        moving_sweeps: the vehicle moves while the LiDAR turns, and points are left as measured.
+        device: where to render; ``cuda`` renders a whole drive at once.
 
-    Each Frame has the image, a LidarScan with the same stamp (x forward, y left, z up, intensity
-    0..255; 2 cm range noise) and Labels: boxes of ``car``, ``truck`` and ``pedestrian`` with at
-    least ``MIN_PIXELS`` visible pixels, the label map (``taxonomy`` ids) and dense depth (NaN in
-    the sky).
+    Raises:
+        ValueError: for an option outside of what is said here.
     """
 
-    def __init__(self, seed: int = 0, frames: int = 100, width: int = 960, height: int = 540):
-        self.seed, self.frames = seed, frames
-        f = 0.73 * width
-        self.camera = Camera(width, height, f, f, (width - 1) / 2, (height - 1) * 0.48)
-        self.T_camera_lidar = make_T(OPTICAL_FROM_BODY, np.array(LIDAR_IN_CAMERA))
-        self.boxes, self.objects = _street(np.random.default_rng(seed), frames)
+    def __init__(
+        self,
+        seed: int = 0,
+        frames: int = 1000,
+        width: int = 704,
+        height: int = 256,
+        split: str = "train",
+        companion: str = "lidar",
+        rate_hz: float = 2.0,
+        frames_per_drive: int = 20,
+        moving_sweeps: bool = False,
+        device: str = "cpu",
+    ):
+        for name, value, known in (("split", split, SPLITS), ("companion", companion, COMPANIONS)):
+            if value not in known:
+                raise ValueError(f"unknown {name} '{value}'; known: {', '.join(known)}")
+        if min(frames, frames_per_drive, width, height) < 1:
+            raise ValueError("frames, frames_per_drive, width and height must be positive")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}, must not be negative")
+        if not 0 < rate_hz <= CAMERA_HZ:
+            raise ValueError(f"rate_hz is {rate_hz}, must be above 0 and at most {CAMERA_HZ:g}")
+        self.options: dict[str, Any] = {
+            "seed": seed,
+            "frames": frames,
+            "width": width,
+            "height": height,
+            "split": split,
+            "companion": companion,
+            "rate_hz": rate_hz,
+            "frames_per_drive": frames_per_drive,
+            "moving_sweeps": moving_sweeps,
+        }
+        self.seed, self.frames, self.split, self.companion = seed, frames, split, companion
+        self.width, self.height = width, height
+        self.stride = round(CAMERA_HZ / rate_hz)
+        self.frames_per_drive, self.moving_sweeps = frames_per_drive, moving_sweeps
+        self.device = torch.device(device)
+        self.batch = 1 if self.device.type == "cpu" else frames_per_drive
+        self._kept: dict[str, OrderedDict[Any, Any]] = {}
 
     def __len__(self) -> int:
         return self.frames
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
+    def describe(self) -> dict[str, Any]:
+        """See ``FrameSource``; the device does not change what is seen."""
+        return {"source": "synthetic", **self.options}
+
     def __getitem__(self, index: int) -> Frame:
-        index = range(self.frames)[index]
-        seconds = index / RATE_HZ
-        eye = np.array([EGO_SPEED * seconds, EGO_Y, CAMERA_HEIGHT])
-        boxes = [moved(box, seconds) for box in self.boxes]
-        boxes = _within(SIGHT, boxes, eye)
+        number, at = divmod(range(self.frames)[index], self.frames_per_drive)
+        first = at - at % self.batch
+        return self._keep("frames", (number, first), 1, lambda: self._render(number, first))[
+            at - first
+        ]
 
-        camera = self.camera
-        columns = (np.arange(camera.width) - camera.cx) / camera.fx
-        rows = (np.arange(camera.height) - camera.cy) / camera.fy
-        rays = np.ones_like(columns), -columns, -rows
-        depth, hit, face = cast(eye, rays, boxes)
-        image, label_map = shade(eye, rays, boxes, depth, hit, face)
-        stamp_ns = START_NS + round(seconds * 1e9)
-        return Frame(
-            stamp_ns=stamp_ns,
-            camera_name="front",
-            camera=camera,
-            image=image,
-            companion=LidarScan(self._scan(eye, boxes, index), self.T_camera_lidar, stamp_ns),
-            labels=self._labels(eye, seconds, boxes, hit, label_map, depth),
+    def _keep(self, kind: str, key: Any, most: int, make: Callable[[], T]) -> T:
+        """What was made for a key, or make it; the latest few are kept."""
+        kept = self._kept.setdefault(kind, OrderedDict())
+        if key not in kept:
+            kept[key] = make()
+            if len(kept) > most:
+                kept.popitem(last=False)
+        return kept[key]
+
+    def _drive(self, number: int) -> Drive:
+        return self._keep(
+            "drive", number, 2, lambda: Drive(self.seed * 1_000_003 + number, self.split)
         )
 
-    def _scan(self, eye: np.ndarray, boxes: list[Box], index: int) -> np.ndarray:
-        """float32 (N, 4) x, y, z, intensity in the LiDAR frame, whose axes are the world's."""
-        position = eye + OPTICAL_FROM_BODY.T @ LIDAR_IN_CAMERA
-        slopes = np.tan(BEAMS)
-        near = _within(LIDAR_RANGE, boxes, eye)
-        across, hit, _ = cast(position, (np.cos(AZIMUTHS), np.sin(AZIMUTHS), slopes), near)
-        beam, azimuth = np.nonzero(across < LIDAR_RANGE * np.cos(BEAMS)[:, None])
-        noise = np.random.default_rng([self.seed, index]).normal(0, RANGE_NOISE, len(beam))
-        r = across[beam, azimuth] + noise * np.cos(BEAMS[beam])
-        angle = AZIMUTHS[azimuth]
-        intensity = np.array([np.mean(box.colour) for box in near] + [90.0])[hit[beam, azimuth]]
-        columns = r * np.cos(angle), r * np.sin(angle), r * slopes[beam], intensity
-        return np.stack(columns, axis=1).astype(np.float32)
+    def _render(self, number: int, first: int) -> list[Frame]:
+        """Frames first to first + batch of a drive."""
+        drive = self._drive(number)
+        clock = np.random.default_rng([self.seed, number])
+        camera_clock, lidar_clock = clock.uniform(0, (1 / CAMERA_HZ, 1 / LIDAR_HZ))
+        sensors = rig(self.split, int(clock.integers(1 << 30)), self.width, self.height)
+        last = min(first + self.batch, self.frames_per_drive)
+        numbers = np.arange(first, last) * self.stride
+        seconds = camera_clock + numbers / CAMERA_HZ
+        scenes = [drive.scene(t) for t in seconds]
+        T_world_ego = [drive.T_world_ego(t) for t in seconds]
+        T_world_camera = np.stack([T @ sensors.T_ego_camera for T in T_world_ego])
+        seeds = [(self.seed, SPLITS.index(self.split), number, int(k)) for k in numbers]
 
-    def _labels(
+        seen = self._look(drive, scenes, T_world_camera, sensors.camera)
+        light = to_images(shade(seen, drive, scenes), sensors.camera)
+        grain = self._grain(seeds, IMAGE, (3, self.height, self.width)).transpose(0, 1)
+        gain = NIGHT_GAIN if drive.weather.night else 1.0
+        images = develop(light, drive.weather.exposure, gain, grain).cpu().numpy()
+        start_ns = START_NS + DRIVE_GAP_NS * number
+        stamps = [start_ns + round(t * 1e9) for t in seconds]
+        companions: list[LidarScan | ThermalImage] = []
+        points: list[Any] = [(None, None)] * len(stamps)
+        if self.companion == "thermal":
+            companions += self._thermal(drive, scenes, T_world_ego, sensors, seeds, stamps)
+        else:
+            turns = np.rint((seconds - lidar_clock) * LIDAR_HZ).astype(int)
+            scans = self._scans(drive, number, sensors, lidar_clock, turns)
+            for k, turn in enumerate(turns):
+                t = lidar_clock + turn / LIDAR_HZ
+                T_world_lidar = drive.T_world_ego(t) @ sensors.T_ego_lidar
+                T_camera_lidar = inverse(T_world_camera[k]) @ T_world_lidar
+                stamp_ns = start_ns + round(t * 1e9)
+                companions.append(LidarScan(scans[turn].points, T_camera_lidar, stamp_ns))
+                in_camera = transform(T_camera_lidar, scans[turn].points[:, :3])
+                points[k] = in_camera, scans[turn].labels
+        return [
+            Frame(
+                stamp_ns=stamps[k],
+                camera_name=sensors.camera_name,
+                camera=sensors.camera,
+                image=images[k],
+                companion=companions[k],
+                labels=truth(seen, k, scenes[k], sensors.camera, T_world_camera[k], *points[k]),
+            )
+            for k in range(len(stamps))
+        ]
+
+    def _look(self, drive: Drive, scenes: list[Scene], T: np.ndarray, camera: Camera) -> Surface:
+        rays = camera_rays(camera, self.device)
+        return look(drive, scenes, T, rays, LEAST_PIXELS_SEEN / camera.fx)
+
+    def _thermal(
         self,
-        eye: np.ndarray,
-        seconds: float,
-        boxes: list[Box],
-        hit: np.ndarray,
-        label_map: np.ndarray,
-        depth: np.ndarray,
-    ) -> Labels:
-        owners = np.array([box.owner for box in boxes] + [-1])[hit]
-        pixels = np.bincount(owners.ravel() + 1, minlength=len(self.objects) + 1)[1:]
-        seen = [box for box in self.objects if pixels[box.owner] >= MIN_PIXELS]
-        boxes_3d = np.array([_in_camera(moved(box, seconds), eye) for box in seen], np.float32)
-        boxes_3d = boxes_3d.reshape(-1, 7)
-        return Labels(
-            boxes_3d=boxes_3d,
-            boxes_2d=image_bounds(boxes_3d, self.camera),
-            class_names=tuple(box.label for box in seen),
-            label_map=label_map,
-            depth_m=np.where(np.isfinite(depth), depth, np.nan).astype(np.float32),
-        )
+        drive: Drive,
+        scenes: list[Scene],
+        T_world_ego: list[np.ndarray],
+        sensors: Rig,
+        seeds: Sequence[tuple[int, ...]],
+        stamps: list[int],
+    ) -> list[ThermalImage]:
+        camera = sensors.thermal
+        T_world_thermal = np.stack([T @ sensors.T_ego_thermal for T in T_world_ego])
+        seen = self._look(drive, scenes, T_world_thermal, camera)
+        grain = self._grain(seeds, THERMAL, (camera.height, camera.width))
+        counts = record(to_images(temperatures(seen, drive.weather), camera), grain)
+        T_camera_thermal = inverse(sensors.T_ego_camera) @ sensors.T_ego_thermal
+        return [
+            ThermalImage(image.astype(np.uint16), camera, T_camera_thermal, stamp_ns)
+            for image, stamp_ns in zip(counts.cpu().numpy(), stamps, strict=True)
+        ]
 
+    def _scans(
+        self, drive: Drive, number: int, sensors: Rig, clock: float, turns: np.ndarray
+    ) -> dict[int, Sweep]:
+        """The sweeps of some turns; a camera three times as fast sees each of them three times."""
+        kept: dict[int, Sweep] = self._keep("sweeps", number, 1, dict)
+        new = sorted(set(turns.tolist()) - set(kept))
+        if new:
+            for old in [turn for turn in kept if turn < new[0] - 1]:
+                del kept[old]
+            seeds = [(self.seed, SPLITS.index(self.split), number, turn + 1, LIDAR) for turn in new]
+            made = sweeps(
+                drive,
+                sensors.beams,
+                sensors.T_ego_lidar,
+                [clock + turn / LIDAR_HZ for turn in new],
+                seeds,
+                self.device,
+                self.moving_sweeps,
+            )
+            kept.update(zip(new, made, strict=True))
+        return kept
 
-def moved(box: Box, seconds: float) -> Box:
-    """The box after it drove on for a while."""
-    if not box.speed:
-        return box
-    x, y, z = box.centre
-    return replace(box, centre=(x + box.speed * seconds, y, z))
-
-
-def _within(reach: float, boxes: list[Box], eye: np.ndarray) -> list[Box]:
-    """The boxes that reach into a stretch of the street."""
-    return [box for box in boxes if abs(box.centre[0] - eye[0]) < reach + max(box.size[:2]) / 2]
-
-
-def cast(
-    eye: np.ndarray, rays: Rays, boxes: list[Box]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First hits of the rays eye + t (dx[column], dy[column], dz[row]) with the ground and boxes.
-
-    Args:
-        eye: (3,) where rays start.
-        rays: dx (W,), dy (W,), dz (H,).
-        boxes: B of them.
-
-    Returns:
-        t float64 (H, W), inf = nothing; index of the box int16 (H, W), -1 = ground or nothing; its
-        face uint8 (H, W), an index into ``LIGHT``.
-    """
-    dx, dy, dz = rays
-    shape = len(dz), len(dx)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.repeat(np.where(dz < 0, -eye[2] / dz, np.inf)[:, None], shape[1], axis=1)
-        hit = np.full(shape, -1, np.int16)
-        face = np.full(shape, len(LIGHT) - 1, np.uint8)
-        for i, box in enumerate(boxes):
-            c, s = np.cos(box.yaw), np.sin(box.yaw)
-            ox, oy, oz = eye - box.centre
-            ux, uy = c * dx + s * dy, c * dy - s * dx
-            near_x, far_x = _slab(c * ox + s * oy, ux, box.size[0])
-            near_y, far_y = _slab(c * oy - s * ox, uy, box.size[1])
-            near, far = np.maximum(near_x, near_y), np.minimum(far_x, far_y)
-            columns = _span((near < far) & (far > 0))
-            near, far = near[columns], far[columns]
-            if not len(near):
-                continue
-            near_z, far_z = _slab(oz, dz, box.size[2])
-            rows = _span((near_z < far.max()) & (far_z > max(near.min(), 0)))
-            near_z, far_z = near_z[rows, None], far_z[rows, None]
-            first = np.maximum(near, near_z)
-            window = rows, columns
-            new = (first < np.minimum(far, far_z)) & (first > 0) & (first < t[window])
-            t[window][new] = first[new]
-            hit[window][new] = i
-            side = np.where(near_x > near_y, ux < 0, 2 + (uy < 0))[columns]
-            top_or_bottom = 4 + (dz[rows, None] < 0)
-            face[window][new] = np.where(near_z > near, top_or_bottom, side)[new]
-    return t, hit, face
-
-
-def _slab(start: float, direction: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Entry and exit of rays into the slab |x| < size / 2."""
-    a, b = (-size / 2 - start) / direction, (size / 2 - start) / direction
-    return np.minimum(a, b), np.maximum(a, b)
-
-
-def _span(mask: np.ndarray) -> slice:
-    """From the first to the last True."""
-    found = np.flatnonzero(mask)
-    return slice(found[0], found[-1] + 1) if len(found) else slice(0, 0)
-
-
-def shade(
-    eye: np.ndarray,
-    rays: Rays,
-    boxes: list[Box],
-    t: np.ndarray,
-    hit: np.ndarray,
-    face: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Colours uint8 (H, W, 3) and class ids uint8 (H, W) of cast rays."""
-    dx, dy, dz = (direction.astype(np.float32) for direction in rays)
-    solid = np.isfinite(t)
-    distance = np.where(solid, t, 0).astype(np.float32)
-    x, y, z = eye[0] + distance * dx, eye[1] + distance * dy, eye[2] + distance * dz[:, None]
-
-    # The last entry, index -1, is the ground.
-    colour = np.array([box.colour for box in boxes] + [(92, 92, 96)], np.float32)[hit]
-    label = np.array([ID[box.label] for box in boxes] + [ID["road"]], np.uint8)[hit]
-    ground = solid & (hit < 0)
-    off_road = ground & (np.abs(y) > WALK_HALF)
-    label[off_road] = ID["terrain"]
-    colour[off_road] = (104, 128, 70)
-    dashes = (np.abs(y) < 0.08) & (x % 9 < 4)
-    paint = ground & (dashes | (np.abs(np.abs(y) - 4.4) < 0.06))
-    colour[paint] = (225, 225, 220)
-
-    walls = (label == ID["building"]) & (face < 4)
-    along = np.where(face < 2, y, x)
-    window = walls & (along % 3 > 1.1) & (along % 3 < 2.5) & (z % 3.2 > 1.1) & (z % 3.2 < 2.6)
-    lit = _noise(along // 3, z // 3.2, face)
-    colour[window] = np.array([58, 72, 92]) + 70 * lit[window][:, None] ** 4
-
-    grain = _noise(np.floor(x * 7), np.floor(y * 7), np.floor(z * 7)) - 0.5
-    rough = np.array([0.5 if name in ("vegetation", "terrain") else 0.1 for name in ID])
-    brightness = LIGHT[face] * (1 + rough.astype(np.float32)[label] * grain)
-    clear = np.exp(-distance / 140)[..., None]
-    colour = colour * brightness[..., None] * clear + FOG * (1 - clear)
-
-    slope = np.clip(dz[:, None] / 0.45, 0, 1)[..., None]
-    sky = FOG + (np.array([104, 152, 214], np.float32) - FOG) * slope
-    image = np.where(solid[..., None], colour, sky)
-    label[~solid] = ID["sky"]
-    return np.clip(image, 0, 255).astype(np.uint8), label
-
-
-def _noise(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Repeatable noise in [0, 1) of integer-valued cells (a, b, c)."""
-    wave = np.sin(a * 12.9898 + b * 78.233 + c * 37.719) * 43758.547
-    return (wave - np.floor(wave)).astype(np.float32)
-
-
-def _in_camera(box: Box, eye: np.ndarray) -> list[float]:
-    """A box as x, y, z, length, width, height, yaw of the camera at eye. World yaw 0 is the
-    camera's forward, which is yaw -pi/2 there."""
-    yaw = (box.yaw - np.pi / 2 + np.pi) % (2 * np.pi) - np.pi
-    return [*(OPTICAL_FROM_BODY @ (box.centre - eye)), *box.size, yaw]
-
-
-def _street(rng: np.random.Generator, frames: int) -> tuple[list[Box], list[Box]]:
-    """All primitives of a street, and its objects as whole boxes (owner = own index)."""
-    end = frames / RATE_HZ * EGO_SPEED + SIGHT
-    scenery: list[Box] = []
-    parts: list[Box] = []
-    objects: list[Box] = []
-
-    def place(
-        label: str, x: float, y: float, yaw: float, speed: float, size: Size, shapes: list[Any]
-    ) -> None:
-        """Add an object of length x width x height made of (x, y, z, l, w, h, colour) shapes."""
-        owner, (c, s) = len(objects), (np.cos(yaw), np.sin(yaw))
-        objects.append(Box((x, y, size[2] / 2), size, yaw, (0, 0, 0), label, owner, speed))
-        kind = "large_vehicle" if label == "truck" else label
-        for px, py, pz, *extent, colour in shapes:
-            centre = (x + c * px - s * py, y + s * px + c * py, pz)
-            parts.append(Box(centre, tuple(extent), yaw, colour, kind, owner, speed))
-        shadow = (size[0] + 0.2, size[1] + 0.2, 0.004)
-        scenery.append(Box((x, y, 0.002), shadow, yaw, (40, 40, 44), "road", -1, speed))
-
-    def put(label: str, centre: Size, size: Size, colour: Colour, yaw: float = 0.0) -> None:
-        scenery.append(Box(centre, size, yaw, colour, label))
-
-    for side in (-1, 1):
-        middle, breadth = side * (ROAD_HALF + WALK_HALF) / 2, WALK_HALF - ROAD_HALF
-        put("sidewalk", (end / 2 - 20, middle, 0.07), (end + 40, breadth, 0.14), (158, 152, 148))
-        x = -30.0
-        while x < end:
-            length, depth, height = rng.uniform([11, 8, 6], [24, 14, 19])
-            y = (WALK_HALF + depth / 2 + rng.uniform(0.3, 2)) * side
-            colour = WALLS[rng.integers(len(WALLS))]
-            put("building", (x + length / 2, y, height / 2), (length, depth, height), colour)
-            x += length + rng.choice([0.0, 0.0, 5.0])
-        for x in np.arange(rng.uniform(-20, 0), end, 17):
-            y = side * (ROAD_HALF + 0.6)
-            if rng.random() < 0.4:
-                put("pole", (x, y, 3.2), (0.14, 0.14, 6.4), METAL)
-                put("pole", (x, y - side * 0.7, 6.4), (0.2, 1.5, 0.12), METAL)
-                put("sign", (x - 0.09, y, 2.5), (0.04, 0.7, 0.7), (200, 40, 36))
-                continue
-            put("vegetation", (x, y, 1.4), (0.3, 0.3, 2.8), (92, 70, 52))
-            for _ in range(5):
-                dx, dy, z, yaw = rng.uniform([-0.8, -0.6, 2.9, 0], [0.8, 0.6, 4.6, 3])
-                length, depth, height = rng.uniform(1.1, 2.0, 3)
-                green = (64, int(rng.integers(96, 132)), 48)
-                put("vegetation", (x + dx, y + dy, z), (length, depth, height), green, yaw)
-        x = rng.uniform(6, 14)
-        while x < end:
-            _car(place, rng, x, side * 5.7, 0.0 if side < 0 else np.pi, 0.0)
-            x += rng.uniform(7, 34)
-        for x in np.arange(rng.uniform(5, 15), end, 14):
-            speed = float(rng.choice([-1.3, 0.0, 1.3]))
-            _pedestrian(place, rng, x, side * rng.uniform(8.3, 9.5), speed)
-    _car(place, rng, 17.0, EGO_Y, 0.0, 8.6)
-    for x in np.arange(rng.uniform(44, 52), end * 2, 45):
-        _car(place, rng, x, -EGO_Y, np.pi, -8.0)
-    for x in (rng.uniform(24, 32), rng.uniform(110, 120)):
-        _truck(place, x, -EGO_Y, np.pi, -8.0)
-    return scenery + parts, objects
-
-
-def _car(
-    place: Place, rng: np.random.Generator, x: float, y: float, yaw: float, speed: float
-) -> None:
-    paint = PAINTS[rng.integers(len(PAINTS))]
-    length, width, height = rng.uniform([4.0, 1.7, 1.42], [4.8, 1.9, 1.6])
-    shapes = [
-        (0, 0, 0.58, length, width, 0.64, paint),
-        (-0.15, 0, (0.9 + height - 0.06) / 2, length * 0.54, width * 0.88, height - 0.96, GLASS),
-        (-0.2, 0, height - 0.04, length * 0.46, width * 0.82, 0.08, paint),
-    ]
-    for px, lamp in ((length / 2, (250, 244, 220)), (-length / 2, (220, 20, 24))):
-        for py in (-width / 2, width / 2):
-            shapes.append((px * 0.62, py * 0.88, 0.31, 0.62, 0.24, 0.62, TYRE))
-            shapes.append((px * 0.99, py * 0.72, 0.72, 0.06, 0.3, 0.16, lamp))
-    place("car", x, y, yaw, speed, (length, width, height), shapes)
-
-
-def _truck(place: Place, x: float, y: float, yaw: float, speed: float) -> None:
-    paint, cargo = (206, 120, 30), (214, 216, 212)
-    shapes = [
-        (-1.0, 0, 2.05, 6.0, 2.4, 2.9, cargo),
-        (3.0, 0, 1.45, 1.9, 2.3, 2.0, paint),
-        (3.95, 0, 1.9, 0.06, 2.0, 0.8, GLASS),
-    ]
-    shapes += [(px, py, 0.45, 0.9, 0.3, 0.9, TYRE) for px in (-2.9, 2.8) for py in (-1, 1)]
-    place("truck", x, y, yaw, speed, (8.0, 2.4, 3.5), shapes)
-
-
-def _pedestrian(place: Place, rng: np.random.Generator, x: float, y: float, speed: float) -> None:
-    shirt = tuple(int(v) for v in rng.integers(40, 220, 3))
-    trousers, skin = (42, 46, 66), (206, 164, 136)
-    yaw = np.pi if speed < 0 else 0.0
-    shapes = [
-        (0.12, 0.1, 0.45, 0.16, 0.16, 0.9, trousers),
-        (-0.12, -0.1, 0.45, 0.16, 0.16, 0.9, trousers),
-        (0, 0, 1.18, 0.26, 0.44, 0.6, shirt),
-        (-0.1, 0.27, 1.15, 0.13, 0.11, 0.6, shirt),
-        (0.1, -0.27, 1.15, 0.13, 0.11, 0.6, shirt),
-        (0.02, 0, 1.62, 0.22, 0.19, 0.26, skin),
-    ]
-    place("pedestrian", x, y, yaw, speed, (0.5, 0.66, 1.76), shapes)
+    def _grain(
+        self, seeds: Sequence[tuple[int, ...]], sensor: int, shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Standard normal noise (V, *shape), the same on every device."""
+        made = [
+            np.random.default_rng((*seed, sensor)).standard_normal(shape, np.float32)
+            for seed in seeds
+        ]
+        return torch.from_numpy(np.stack(made)).to(self.device)

@@ -8,17 +8,15 @@ meets its candidates from near to far and passes over those behind what it has a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lemumo_core.data.world.solids import BOX, CYLINDER, ELLIPSOID, TAPERED
+from lemumo_core.data.world.intersection import SHAPES, intersect
 
 NEAR_M = 0.05
-SHAPES = ((BOX,), (TAPERED,), (CYLINDER, ELLIPSOID))
-"""Shapes that one intersection routine handles, big occluders first."""
 CHUNK_RAYS = {"cpu": 1 << 16, "cuda": 1 << 24}
 """Rays at a time: what stays in a core's cache, or keeps a GPU busy."""
 _CORNERS = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])
@@ -55,6 +53,10 @@ class Solids:
         """Only some of them, by mask or index."""
         return Solids(*(getattr(self, f.name)[rows] for f in fields(self)))
 
+    def of_view(self, view: Tensor) -> Solids:
+        """The same solids, said to be looked at by other views (P,) that share their frame."""
+        return replace(self, view=view)
+
 
 @dataclass(frozen=True, eq=False)
 class Rays:
@@ -75,6 +77,13 @@ class Rays:
         """Tiles of normalised coordinates uv (T, 2, R) of the views (T,)."""
         bounds = torch.cat([uv.amin(2), uv.amax(2)], dim=1)
         return Rays(torch.cat([uv, torch.ones_like(uv[:, :1])], dim=1), view, bounds)
+
+    def repeated(self, views: int) -> Rays:
+        """The same tiles (of view 0) for several views."""
+        if views == 1:
+            return self
+        view = torch.arange(views, device=self.view.device).repeat_interleave(len(self.view))
+        return Rays(self.directions.repeat(views, 1, 1), view, self.bounds.repeat(views, 1))
 
 
 def solids_in_views(
@@ -149,14 +158,14 @@ def cast(solids: Solids, rays: Rays) -> tuple[Tensor, Tensor]:
     depth = rays.directions.new_full((tiles, count), torch.inf)
     first = torch.full((tiles, count), -1, dtype=torch.int64, device=depth.device)
     low, high = rays.bounds[:, :2], rays.bounds[:, 2:]
+    bounds = solids.bounds[:, :2], solids.bounds[:, 2:]
     for shapes in SHAPES:
-        for tile, candidate in _pairs(
-            (low, high, rays.view), (solids.bounds[:, :2], solids.bounds[:, 2:]), solids, shapes, count
-        ):
+        for tile, candidate in _pairs(shapes, solids, bounds, (low, high, rays.view), count):
             ahead = solids.near[candidate] < depth.amax(1)[tile]
             tile, candidate = tile[ahead], candidate[ahead]
             d = torch.bmm(solids.to_local[candidate], rays.directions[tile])
-            near, far = intersect(solids, candidate, solids.origin[candidate, :, None], d, shapes)
+            o = solids.origin[candidate, :, None]
+            near, far = intersect(shapes, solids.shape[candidate], solids.taper[candidate], o, d)
             near = torch.where((near < far) & (near > NEAR_M), near, torch.inf)
             depth.scatter_reduce_(0, tile[:, None].expand_as(near), near, "amin")
             pair, ray = ((near == depth[tile]) & (near < torch.inf)).nonzero(as_tuple=True)
@@ -193,142 +202,39 @@ def occluded(solids: Solids, points: Tensor, view: Tensor, towards: Tensor) -> T
     blocked = torch.zeros_like(flat[:, 0])
     for shapes in SHAPES:
         for tile, candidate in _pairs(
-            (low, high, view), (mid - reach, mid + reach), solids, shapes, points.shape[2]
+            shapes, solids, (mid - reach, mid + reach), (low, high, view), points.shape[2]
         ):
             M = solids.to_local[candidate]
             o = torch.bmm(M, points[tile]) + solids.origin[candidate, :, None]
             d = M @ towards[solids.view[candidate], :, None]
-            near, far = intersect(solids, candidate, o, d, shapes)
+            near, far = intersect(shapes, solids.shape[candidate], solids.taper[candidate], o, d)
             blocked.index_add_(0, tile, ((near < far) & (far > 0.02)).float())
     return (blocked > 0) & finite
 
 
 def _pairs(
-    tiles: tuple[Tensor, Tensor, Tensor],
-    bounds: tuple[Tensor, Tensor],
-    solids: Solids,
     shapes: tuple[int, ...],
+    solids: Solids,
+    bounds: tuple[Tensor, Tensor],
+    tiles: tuple[Tensor, Tensor, Tensor],
     rays: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Chunks of (tile, solid) pairs of one view whose bounds overlap, near solids first.
 
     Args:
+        shapes: only solids of these.
+        solids: all of them.
+        bounds: their lower and upper bounds, (P, D) each.
         tiles: lower bounds (T, D), upper bounds (T, D), views (T,).
-        bounds: lower and upper bounds (P, D) of the solids.
-        solids, shapes: only solids of these shapes.
         rays: in a tile; sets the size of a chunk.
     """
     low, high, view = tiles
-    kind = _of_shape(solids.shape, shapes)
-    found = []
-    for v in torch.unique(view).tolist():
-        rows = (view == v).nonzero()[:, 0]
-        mine = (kind & (solids.view == v)).nonzero()[:, 0]
-        over = torch.ones(len(mine), len(rows), dtype=torch.bool, device=low.device)
-        for k in range(low.shape[1]):
-            over &= low[None, rows, k] <= bounds[1][mine, k, None]
-            over &= high[None, rows, k] >= bounds[0][mine, k, None]
-        solid, tile = over.nonzero(as_tuple=True)
-        found.append((rows[tile], mine[solid]))
-    tile, solid = (torch.cat(part) for part in zip(*found, strict=True))
+    of_shape = sum(solids.shape == shape for shape in shapes)
+    rows = torch.as_tensor(of_shape).nonzero()[:, 0]
+    over = solids.view[rows, None] == view
+    for k in range(low.shape[1]):
+        over &= low[:, k] <= bounds[1][rows, k, None]
+        over &= high[:, k] >= bounds[0][rows, k, None]
+    solid, tile = over.nonzero(as_tuple=True)
     size = max(1, CHUNK_RAYS[low.device.type] // rays)
-    yield from zip(tile.split(size), solid.split(size), strict=True)
-
-
-def _of_shape(shape: Tensor, shapes: tuple[int, ...]) -> Tensor:
-    found = shape == shapes[0]
-    for other in shapes[1:]:
-        found = found | (shape == other)
-    return found
-
-
-def intersect(
-    solids: Solids, which: Tensor, o: Tensor, d: Tensor, shapes: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Where rays enter and leave solids, all of them of the given shapes.
-
-    Args:
-        solids, which: the solids, (n,) indices.
-        o, d: origins and directions in the solids' own axes, (n, 3, R) or (n, 3, 1).
-
-    Returns:
-        near, far (n, R); near < far is a hit.
-    """
-    if shapes == (TAPERED,):
-        return _planes(o, d, solids.taper[which])
-    inverse = (d + 1e-12).reciprocal()  # keeps slabs free of 0 / 0
-    a, b = (-1 - o) * inverse, (1 - o) * inverse
-    low, high = torch.minimum(a, b), torch.maximum(a, b)
-    if shapes == (BOX,):
-        near = torch.maximum(torch.maximum(low[:, 0], low[:, 1]), low[:, 2])
-        return near, torch.minimum(torch.minimum(high[:, 0], high[:, 1]), high[:, 2])
-    weight = torch.ones(1, 3, 1, device=o.device).repeat(len(which), 1, 1)
-    weight[:, 2, 0] = (solids.shape[which] == ELLIPSOID).float()
-    A = (weight * d * d).sum(1)
-    B = (weight * o * d).sum(1)
-    C = (weight * o * o).sum(1) - 1
-    under = B * B - A * C
-    root = under.clamp_min(0).sqrt()
-    near = torch.maximum((-B - root) / A, low[:, 2])
-    far = torch.minimum((-B + root) / A, high[:, 2])
-    return near, torch.where(under > 0, far, -torch.inf)
-
-
-def _planes(o: Tensor, d: Tensor, taper: Tensor) -> tuple[Tensor, Tensor]:
-    """Tapered boxes as six half-spaces n . q <= h: x, -x, y, -y lean by taper, z and -z do not."""
-    near = far = None
-    for axis, sign, lean in (
-        (0, 1, taper[:, 0]),
-        (0, -1, taper[:, 1]),
-        (1, 1, taper[:, 2]),
-        (1, -1, taper[:, 2]),
-        (2, 1, None),
-        (2, -1, None),
-    ):
-        along, start = sign * d[:, axis], sign * o[:, axis]
-        room = 1 - start
-        if lean is not None:
-            k = lean[:, None] / 2
-            along = along + k * d[:, 2]
-            room = room - k * (1 + o[:, 2])
-        t = room / along
-        enters = along < 0
-        entry, leave = t.masked_fill(~enters, -torch.inf), t.masked_fill(enters, torch.inf)
-        near = entry if near is None else torch.maximum(near, entry)
-        far = leave if far is None else torch.minimum(far, leave)
-    assert near is not None and far is not None
-    return near, far
-
-
-def normals(solids: Solids, which: Tensor, points: Tensor) -> Tensor:
-    """Outward unit normals (n, 3), view frame, at surface points (n, 3) of solids (n,)."""
-    M = solids.to_local[which]
-    q = (M @ points[:, :, None])[..., 0] + solids.origin[which]
-    shape = solids.shape[which]
-    round_ = shape >= CYLINDER
-    # Flat faces: the half-space that the point is nearest to leaving.
-    taper = solids.taper[which] / 2
-    excess = torch.stack(
-        [
-            q[:, 0] + taper[:, 0] * (1 + q[:, 2]),
-            -q[:, 0] + taper[:, 1] * (1 + q[:, 2]),
-            q[:, 1] + taper[:, 2] * (1 + q[:, 2]),
-            -q[:, 1] + taper[:, 2] * (1 + q[:, 2]),
-            q[:, 2],
-            -q[:, 2],
-        ],
-        dim=1,
-    )
-    face = excess.argmax(1)
-    sign = 1.0 - 2.0 * (face % 2)
-    local = torch.zeros_like(q).scatter_(1, (face // 2)[:, None], sign[:, None])
-    lean = torch.cat([taper[:, :2], taper[:, 2:], taper[:, 2:]], dim=1)
-    lean = lean.gather(1, face.clamp_max(3)[:, None])[:, 0]
-    local[:, 2] += torch.where(face < 4, lean, 0.0)
-    side = torch.cat([q[:, :2], torch.where(shape == ELLIPSOID, q[:, 2], 0.0)[:, None]], dim=1)
-    capped = (shape == CYLINDER) & (q[:, 2].abs() > q[:, :2].norm(dim=1))
-    local = torch.where((round_ & ~capped)[:, None], side, local)
-    cap = torch.zeros_like(q)
-    cap[:, 2] = q[:, 2].sign()
-    local = torch.where(capped[:, None], cap, local)
-    return torch.nn.functional.normalize((M.transpose(1, 2) @ local[:, :, None])[..., 0], dim=1)
+    yield from zip(tile.split(size), rows[solid].split(size), strict=True)
