@@ -34,6 +34,10 @@ from lemumo_ros.transport import select_transport
 ROOT = Path(__file__).resolve().parent.parent
 NODE_NAME = "lemumo"
 FRAMES = 40
+STREET = {
+    **{"seed": 28, "frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
+    **{"width": 960, "height": 544},
+}
 DRAIN_S = 3.0
 STOP_S = 10.0
 
@@ -53,7 +57,7 @@ def default_bag() -> Path:
     path = Path("out/bags/street")
     if not path.exists():
         print(f"demo: rendering {FRAMES} frames of a street", flush=True)
-        write_bag(open_source("synthetic", seed=0, frames=FRAMES), path)
+        write_bag(open_source("synthetic", **STREET), path)
     return path
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 
+FIRST_STAMP_NS = 1_000_000_000
+"""Stamp of frame 0 where a data set has no times; 0 would mean "no stamp" to ROS tools."""
+
 
 def existing(path: Path, layout: str) -> Path:
     """Return path.
@@ -19,6 +22,22 @@ def existing(path: Path, layout: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {layout}")
     return path
+
+
+def made_up_stamp(index: int, rate_hz: float) -> int:
+    """Stamp in ns of frame ``index`` of a data set without times, at a rate."""
+    return FIRST_STAMP_NS + round(index * 1e9 / rate_hz)
+
+
+def positive_rate(rate_hz: float) -> float:
+    """Return a rate.
+
+    Raises:
+        Fault: ``bad_option`` where it is not above 0.
+    """
+    if not rate_hz > 0:
+        raise Fault("bad_option", f"rate_hz is {rate_hz}, must be above 0")
+    return float(rate_hz)
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:

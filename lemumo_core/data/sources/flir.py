@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, read_image
-from lemumo_core.data.sources.kitti import FIRST_STAMP_NS
+from lemumo_core.data.sources.files import existing, made_up_stamp, positive_rate, read_image
 from lemumo_core.data.sources.pairs import nominal_camera, read_thermal
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, ThermalImage
@@ -88,7 +87,7 @@ class Flir:
         self.root, self.split, self.labels, self.raw = Path(root), split, labels, raw
         is_video = split == "video_test"
         default_hz = VIDEO_RATE_HZ if is_video else IMAGE_RATE_HZ
-        self.rate_hz = default_hz if rate_hz is None else rate_hz
+        self.rate_hz = positive_rate(default_hz if rate_hz is None else rate_hz)
         _refuse_version_1(self.root)
         self.folders = {
             kind: existing(self.root / SPLITS[split].format(kind), LAYOUT)
@@ -142,7 +141,7 @@ class Flir:
 
     def __getitem__(self, index: int) -> Frame:
         pair = self.pairs[index]
-        stamp_ns = FIRST_STAMP_NS + round(range(len(self))[index] * 1e9 / self.rate_hz)
+        stamp_ns = made_up_stamp(range(len(self))[index], self.rate_hz)
         image = read_image(self._path("rgb", pair))
         thermal = read_thermal(self._path("thermal", pair))
         camera = rgb_camera(image.shape[1], image.shape[0])

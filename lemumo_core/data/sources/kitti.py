@@ -16,7 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, read_image, read_points
+from lemumo_core.data.sources.files import (
+    existing,
+    made_up_stamp,
+    positive_rate,
+    read_image,
+    read_points,
+)
 from lemumo_core.data.sources.kitti_files import baseline, matrix, read_calibration, read_labels
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan
@@ -30,8 +36,6 @@ RAW_LAYOUT = (
 )
 ANNOTATED = "image_02"
 """The camera whose image was annotated."""
-FIRST_STAMP_NS = 1_000_000_000
-"""Stamp of frame 0 where the data set has no times; 0 would mean "no stamp" to ROS tools."""
 
 
 class KittiObject:
@@ -66,14 +70,14 @@ class KittiObject:
         existing(self.folder / "calib", OBJECT_LAYOUT)
         self.names = _stems(self.images, "*.png", OBJECT_LAYOUT)
         self.labelled = (self.folder / "label_2").is_dir()
-        self.rate_hz = rate_hz
+        self.rate_hz = positive_rate(rate_hz)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Frame:
         name = self.names[index]
-        stamp_ns = _made_up_stamp(range(len(self))[index], self.rate_hz)
+        stamp_ns = made_up_stamp(range(len(self))[index], self.rate_hz)
         calib_file = self.folder / "calib" / f"{name}.txt"
         calib = read_calibration(calib_file)
         P = matrix(calib, self.projection, (3, 4), calib_file)
@@ -133,7 +137,9 @@ class KittiRaw:
             matrix(velo, "R", (3, 3), velo_file), matrix(velo, "T", (3,), velo_file)
         )
         sensors = self.camera_name, "velodyne_points"
-        self.stamps = list(zip(*(self._stamps(sensor, rate_hz) for sensor in sensors), strict=True))
+        self.stamps = list(
+            zip(*(self._stamps(sensor, positive_rate(rate_hz)) for sensor in sensors), strict=True)
+        )
 
     def _calibration(self, name: str) -> Path:
         beside = self.folder / name
@@ -144,7 +150,7 @@ class KittiRaw:
         single frames are missing from some drives."""
         file = self.folder / sensor / "timestamps.txt"
         if not file.exists():
-            return [_made_up_stamp(i, rate_hz) for i in range(len(self.names))]
+            return [made_up_stamp(i, rate_hz) for i in range(len(self.names))]
         try:
             times = np.array(file.read_text().splitlines(), "datetime64[ns]").astype(np.int64)
             return [int(times[int(name)]) for name in self.names]
@@ -215,7 +221,3 @@ def _stems(folder: Path, pattern: str, layout: str) -> list[str]:
     if not names:
         raise FileNotFoundError(f"no {pattern} in {folder}; expected {layout}")
     return names
-
-
-def _made_up_stamp(index: int, rate_hz: float) -> int:
-    return FIRST_STAMP_NS + round(index * 1e9 / rate_hz)

@@ -13,8 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, read_image
-from lemumo_core.data.sources.kitti import FIRST_STAMP_NS
+from lemumo_core.data.sources.files import existing, made_up_stamp, positive_rate, read_image
 from lemumo_core.frame import Frame, ThermalImage
 from lemumo_core.geometry.camera import Camera
 
@@ -53,7 +52,7 @@ class RgbThermalPairs:
 
     def __init__(self, root: str | Path, focal_px: float = 700.0, rate_hz: float = 2.0):
         self.root = existing(Path(root), LAYOUT)
-        self.focal_px, self.rate_hz = focal_px, rate_hz
+        self.focal_px, self.rate_hz = focal_px, positive_rate(rate_hz)
         images = _images_below(self.root)
         self.pairs: list[tuple[Path, Path]] = []
         for patterns in NAMES:
@@ -74,7 +73,7 @@ class RgbThermalPairs:
 
     def __getitem__(self, index: int) -> Frame:
         visible, infrared = (self.root / path for path in self.pairs[index])
-        stamp_ns = FIRST_STAMP_NS + round(range(len(self))[index] * 1e9 / self.rate_hz)
+        stamp_ns = made_up_stamp(range(len(self))[index], self.rate_hz)
         image, thermal = read_image(visible), read_thermal(infrared)
         height, width = image.shape[:2]
         camera = nominal_camera(width, height, self.focal_px)

@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(
+        'the synthetic world needs PyTorch: pip install "lemumo_ros[train]"'
+    ) from error
 
 from lemumo_core.data.world.lidar import Sweep, sweeps
 from lemumo_core.data.world.light import shade

@@ -89,7 +89,9 @@ def _paint(drive: Drive, x: Tensor, across: Tensor, side: Tensor, gap: Tensor) -
     if drive.lanes_each_way == 2:
         lines |= ((side - LANE_M).abs() < 0.06) & (x % 8 < 3)
     lines |= (side - edge).abs() < 0.05
-    lines |= (side < drive.half_m) & (side > edge) & (x % 7.5 < 0.09)
+    for parking in drive.parking:
+        strip = across * parking
+        lines |= (strip < drive.half_m) & (strip > edge) & (x % 7.5 < 0.09)
     band = gap - CROSSING_HALF_M
     zebra = (band > 0.6) & (band < 3.4) & (side < drive.half_m) & (across % 1.0 < 0.5)
     stop = (band > 4.2) & (band < 4.6) & (side < edge) & (side > 0.2)

@@ -56,6 +56,7 @@ class Drive(Road):
         start_m: its x at second 0.
         weather: the light.
         rows: of the traffic.
+        parking: sides with parking bays beside the lanes, of -1 (right) and 1.
     """
 
     def __init__(self, seed: int, split: str):
@@ -65,6 +66,8 @@ class Drive(Road):
         self.start_m = float(rng.uniform(0, 5000))
         self.weather = weather.draw(rng)
         self.rows = traffic.rows(self, rng, self.speed, self.start_m)
+        names = {row.name for row in self.rows}
+        self.parking = tuple(side for side in (-1, 1) if f"parked{side}" in names)
 
     def T_world_ego(self, seconds: float) -> np.ndarray:
         """Pose of the ego vehicle (x forward, y left, z up, on the ground), float64 (4, 4)."""

@@ -135,3 +135,8 @@ def test_a_damaged_image_is_a_fault(tmp_path):
     (tmp_path / "a_lwir.png").write_bytes(b"not a png")
     with pytest.raises(Fault, match=r"a_lwir\.png"):
         RgbThermalPairs(tmp_path)[0]
+
+
+def test_a_rate_of_zero_is_refused(tmp_path):
+    with pytest.raises(Fault, match="rate_hz is 0"):
+        RgbThermalPairs(tmp_path, rate_hz=0)
