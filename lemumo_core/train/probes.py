@@ -1,0 +1,201 @@
+"""Online linear probes: what depth and which classes the tokens hold, while pretraining goes on.
+
+Probes learn from detached tokens with an optimiser of their own, and draw no random number, so
+that pretraining is bit for bit the same with and without them. The same probe, from the same
+start and on the same batches, over an encoder that never learnt says what that budget is worth::
+
+    untrained = untrained_copy(encoder)                      # before the first step
+    probes, baseline = Probes(dim, classes), Probes(dim, classes)
+    probes.step(encoding.tokens, view)                       # every step
+    baseline.step(tokens_of(untrained, view), view)
+    probes.evaluate(encoder, held_out), baseline.evaluate(untrained, held_out)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lemumo_core.data.views import View
+from lemumo_core.frame import UNLABELLED
+from lemumo_core.model.config import PATCH
+from lemumo_core.model.encoder import Encoder
+from lemumo_core.model.heads.depth import START_DEPTH_LOG
+from lemumo_core.model.heads.segmentation import SegmentationHead
+from lemumo_core.train.distributed import mean_over_ranks, world_size
+
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 1e-7
+DEPTH_MAX_M = 80.0
+"""Truth beyond it is neither learnt nor measured."""
+CELL = 4
+"""Pixels a side that share one value; both probes are linear maps and a sub-pixel shuffle."""
+
+
+class Probes(nn.Module):
+    """A depth and a segmentation probe with their AdamW.
+
+    Depth is learnt as log(1 + metres) by L1, against the mean of the known depths of each cell of
+    4 x 4 pixels; the classes by cross-entropy on logits enlarged bilinearly to the labels' size.
+    Unknown pixels do not count. On W ranks, W x B samples give the step of one rank's WB.
+
+    Weights are in ``state_dict``, the optimiser's state in ``optimizer.state_dict()``.
+
+    Args:
+        token_dim: width of the tokens, ``ModelConfig.token_dim``.
+        classes: of the segmentation.
+        seed: of the first weights; torch's global generator is left as it was.
+    """
+
+    def __init__(self, token_dim: int, classes: int, seed: int = 0):
+        super().__init__()
+        self.classes = classes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            linear = nn.Conv2d(token_dim, CELL * CELL, 1)
+            self.depth = nn.Sequential(linear, nn.PixelShuffle(CELL))
+            self.segmentation = SegmentationHead(token_dim, classes, "probe")
+        nn.init.constant_(linear.bias, START_DEPTH_LOG)  # type: ignore[arg-type]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+
+    def forward(self, tokens: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Predict.
+
+        Args:
+            tokens: (R, N, D), row by row over the patch grid. No gradient flows back to them.
+            size: (h, w) of the view, pixels.
+
+        Returns:
+            log(1 + depth in metres), (R, h/4, w/4), and logits (R, classes, h, w), both float32.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            grid = tokens.detach().float().transpose(1, 2)
+            grid = grid.unflatten(2, (size[0] // PATCH, size[1] // PATCH))
+            logits = functional.interpolate(self.segmentation(grid), size=size, mode="bilinear")
+            return self.depth(grid)[:, 0], logits
+
+    @torch.enable_grad()
+    def step(self, tokens: Tensor, view: View) -> dict[str, Tensor]:
+        """Learn from one batch.
+
+        Args:
+            tokens: (R, N, D) of the view, from any encoder in any mode.
+            view: with labels.
+
+        Returns:
+            Losses before the step, detached scalars over all ranks: ``probe_depth`` and
+            ``probe_segmentation``; 0 where the batch has no such truth.
+
+        Raises:
+            ValueError: the view has no labels.
+        """
+        depth_m, label_map = truth(view)
+        log_depth, logits = self(tokens, label_map.shape[1:])
+        known = ~depth_m.isnan()
+        sums = torch.stack(
+            [
+                (log_depth - depth_m.nan_to_num().log1p()).abs()[known].sum(),
+                functional.cross_entropy(
+                    logits, label_map, ignore_index=UNLABELLED, reduction="sum"
+                ),
+            ]
+        )
+        # Of all ranks, so that the mean of the ranks' gradients is that of the whole batch.
+        counts = torch.stack([known.sum(), (label_map != UNLABELLED).sum()])
+        losses = sums / mean_over_ranks(counts.float()).clamp(min=1e-6)
+        self.optimizer.zero_grad()
+        losses.sum().backward()
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad = mean_over_ranks(parameter.grad)
+        self.optimizer.step()
+        depth, segmentation = mean_over_ranks(losses.detach())
+        return {"probe_depth": depth, "probe_segmentation": segmentation}
+
+    @torch.no_grad()
+    def evaluate(self, encoder: Encoder, views: Iterable[View]) -> dict[str, float]:
+        """Measure on held-out views; with several ranks, each gives its share of them.
+
+        Args:
+            encoder: whose tokens are probed, in evaluation mode for this while.
+            views: with labels.
+
+        Returns:
+            ``depth_mae_m``, the mean over all known cells of the absolute error in metres, and
+            ``miou``, from the confusion matrix of all pixels, over the classes that the truth
+            has. Without such truth the key is missing.
+
+        Raises:
+            ValueError: a view has no labels.
+        """
+        device = next(self.parameters()).device
+        error_m = torch.zeros(2, dtype=torch.float64, device=device)
+        confusion = torch.zeros(self.classes**2, dtype=torch.float64, device=device)
+        for view in views:
+            depth_m, label_map = truth(view)
+            log_depth, logits = self(tokens_of(encoder, view), label_map.shape[1:])
+            known = ~depth_m.isnan()
+            errors = (log_depth.expm1() - depth_m).abs()[known].double()
+            error_m += torch.stack([errors.sum(), known.sum().double()])
+            labelled = label_map != UNLABELLED
+            pairs = self.classes * label_map[labelled] + logits.argmax(1)[labelled]
+            confusion += torch.bincount(pairs, minlength=self.classes**2)
+        error_sum, count = (mean_over_ranks(error_m) * world_size()).tolist()
+        confusion = (mean_over_ranks(confusion) * world_size()).view(self.classes, self.classes)
+        scores = {"depth_mae_m": error_sum / count} if count else {}
+        if confusion.any():
+            scores["miou"] = mean_iou(confusion)
+        return scores
+
+
+def untrained_copy(encoder: Encoder) -> Encoder:
+    """The encoder as it is now, frozen and in evaluation mode. Taken before the first step, it is
+    the untrained one; a resumed run rebuilds it from the seed of its weights."""
+    return copy.deepcopy(encoder).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def tokens_of(encoder: Encoder, view: View) -> Tensor:
+    """Tokens (R, N, D) of a view without dropped paths; the encoder's mode is kept."""
+    with evaluating(encoder):
+        return encoder(view.image, view.companion, view.present).tokens
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def truth(view: View) -> tuple[Tensor, Tensor]:
+    """Depth of cells (R, h/4, w/4), metres, NaN = unknown, and label map int64 (R, h, w).
+
+    Raises:
+        ValueError: the view has no labels.
+    """
+    if view.labels is None:
+        raise ValueError("probes need labels: give data.samples.sample() the detection classes")
+    depth_m = view.labels.depth_m
+    known = depth_m <= DEPTH_MAX_M  # false for NaN
+    total = functional.avg_pool2d(torch.where(known, depth_m, 0.0), CELL)
+    share = functional.avg_pool2d(known.float(), CELL)
+    return total / share, view.labels.label_map.long()
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Mean intersection over union over the classes with truth; (truth, prediction) counts."""
+    hits, present = confusion.diagonal(), confusion.sum(1)
+    union = present + confusion.sum(0) - hits
+    return float((hits / union)[present > 0].mean())
