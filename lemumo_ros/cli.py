@@ -1,4 +1,4 @@
-"""The command ``lemumo``: replay, make-bag, inspect."""
+"""The command ``lemumo``: replay, make-bag, bench, inspect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import MANIFEST_NAME, load_package
-from lemumo_ros import make_bag, replay
+from lemumo_ros import bench, make_bag, replay
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("make-bag", help="write a bag from a data set")
     make_bag.add_arguments(command)
     command.set_defaults(run=make_bag.run)
+    command = commands.add_parser("bench", help="how fast a model package runs on this machine")
+    bench.add_arguments(command)
+    command.set_defaults(run=bench.run)
     command = commands.add_parser("inspect", help="what a model package or a bag holds")
     command.add_argument("path", help="package or bag")
     command.set_defaults(run=inspect)

@@ -34,6 +34,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
+            os.fchmod(handle, 0o644)  # mkstemp's 0o600 would shut out the node's own user
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()

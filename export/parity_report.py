@@ -1,0 +1,104 @@
+"""A comparison of two backends as text, as JSON and as a page."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from export.parity import MEASURES, Limits, Parity
+from lemumo_core.inference.measure import processor
+
+MEANINGS = {
+    "raw": "raw heads, largest relative difference",
+    "depth": "depth, largest relative difference",
+    "depth_confidence": "depth confidence, largest difference",
+    "boxes": "matched boxes, largest relative difference",
+    "scores": "matched scores, largest difference",
+    "unmatched": "detections without a counterpart",
+    "mean_depth": "depth, mean relative difference",
+    "labels": "label pixels that differ",
+    "depth_mae_loss": "error against true depth, relative growth",
+    "label_accuracy_loss": "right label pixels, loss",
+}
+
+
+def rows(parity: Parity, limits: Limits) -> Iterator[tuple[str, str, str, str]]:
+    """Meaning, value, limit and verdict of every measure."""
+    failed = {text.split()[0] for text in parity.failures(limits)}
+    for name in MEASURES:
+        value, limit = getattr(parity, name), getattr(limits, name)
+        shown = "no truth" if name.endswith("_loss") and math.isnan(value) else f"{value:.3g}"
+        verdict = "FAILS" if name in failed else "ok" if limit is not None else ""
+        yield MEANINGS[name], shown, "" if limit is None else f"{limit:g}", verdict
+
+
+def as_text(title: str, parity: Parity, limits: Limits) -> str:
+    """The table for a terminal."""
+    head = f"{title}\n{parity.samples} samples, {parity.detections} detections on both sides"
+    lines = [f"  {a:42} {b:>10} {c:>8}  {d}" for a, b, c, d in rows(parity, limits)]
+    failures = parity.failures(limits)
+    verdict = f"FAILS: {'; '.join(failures)}" if failures else "passes"
+    return "\n".join([head, *lines, f"  {verdict}"])
+
+
+def write_report(
+    out: Path, title: str, parity: Parity, limits: Limits, facts: Mapping[str, str]
+) -> None:
+    """Write ``parity.json`` and ``index.html``.
+
+    Args:
+        out: folder, made where it is missing.
+        title: of the page.
+        parity, limits: the comparison.
+        facts: what else belongs in the report, e.g. where the frames are from.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    machine = {"processor": processor(), "python": platform.python_version()}
+    document = {
+        "title": title,
+        "passes": not parity.failures(limits),
+        "failures": parity.failures(limits),
+        "parity": _without_nan(asdict(parity)),
+        "limits": asdict(limits),
+        "facts": dict(facts) | machine,
+    }
+    (out / "parity.json").write_text(json.dumps(document, indent=2) + "\n")
+    cells = "\n".join(
+        f'<tr class="{d.lower()}">' + "".join(f"<td>{html.escape(c)}</td>" for c in (a, b, c_, d))
+        for a, b, c_, d in rows(parity, limits)
+    )
+    verdict = "passes" if document["passes"] else "fails"
+    below = ", ".join(f"{key}: {value}" for key, value in (dict(facts) | machine).items())
+    (out / "index.html").write_text(
+        f"""<!doctype html>
+<meta charset="utf-8">
+<title>{html.escape(title)}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 50em; margin: 3em auto; padding: 0 1em }}
+table {{ border-collapse: collapse }}
+td, th {{ padding: .3em 1em .3em 0; text-align: left; border-bottom: 1px solid #ddd }}
+.fails {{ color: #b00020; font-weight: bold }}
+</style>
+<h1>{html.escape(title)}</h1>
+<p class="{verdict}">{verdict.capitalize()}. {parity.samples} samples, {parity.detections}
+detections on both sides.</p>
+<table>
+<tr><th>measure</th><th>value</th><th>limit</th><th></th></tr>
+{cells}
+</table>
+<p>{html.escape(below)}</p>
+"""
+    )
+
+
+def _without_nan(values: dict) -> dict:
+    """JSON knows no NaN: None says that there was no truth."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

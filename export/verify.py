@@ -1,0 +1,102 @@
+"""Hold two backends of a package equal, and say how equal they are.
+
+    python export/verify.py PACKAGE                                  # torch against onnxruntime
+    python export/verify.py PACKAGE --candidate onnxruntime:int8 --frames bags:/data/my_bag
+    python export/verify.py PACKAGE --candidate openvino --out out/parity
+
+Prints a table, and writes parity.json and index.html with --out. Exits with 1 if a limit is
+passed, with 2 if there was nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a program
+
+from export.outputs import outputs_of
+from export.parity import EXACT, REDUCED, Limits, Parity, compare
+from export.parity_report import as_text, write_report
+from export.samples import Sample, random_samples, source_samples
+from lemumo_core.faults import Fault
+from lemumo_core.inference.backends import split_name
+from lemumo_core.inference.package import Package, load_package
+
+SCORE_THRESHOLD = 0.3
+"""Detections that the pipeline would publish by default."""
+RANDOM_SEEDS = 2
+FRAMES = 16
+
+
+def verify(
+    package: Package,
+    candidate: str,
+    samples: Sequence[Sample],
+    reference: str = "torch",
+) -> tuple[Parity, Limits]:
+    """Compare two backends of a package.
+
+    Args:
+        package: verified.
+        candidate, reference: ``RUNTIME[:PRECISION]``.
+        samples: to run both on.
+
+    Returns:
+        The differences, and the limits for the candidate's precision.
+    """
+    precisions = {split_name(name)[1] or "fp32" for name in (reference, candidate)}
+    limits = EXACT if precisions == {"fp32"} else REDUCED
+    # An untrained model's scores all lie near its prior: compare them all, or none would be.
+    least_score = 0.0 if limits is EXACT and not package.manifest.trained else SCORE_THRESHOLD
+    expected = outputs_of(package, reference, samples)
+    got = outputs_of(package, candidate, samples)
+    return compare(samples, expected, got, limits, least_score), limits
+
+
+def losses(parity: Parity) -> dict[str, float]:
+    """What a manifest keeps of a comparison: numbers only, the truth's where there was any."""
+    names = ("mean_depth", "labels", "unmatched", "depth_mae_loss", "label_accuracy_loss")
+    values = {name: float(getattr(parity, name)) for name in names}
+    return {name: value for name, value in values.items() if value == value}
+
+
+def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
+    """--frames and --count, for the programs that need samples."""
+    parser.add_argument(
+        "--frames",
+        default="synthetic",
+        metavar="SOURCE[:PATH]",
+        help="real frames, e.g. bags:/data/my_bag, kitti:/data/kitti (default: %(default)s)",
+    )
+    parser.add_argument("--count", type=int, default=FRAMES, help="how many of them at most")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--reference", default="torch", metavar="RUNTIME[:PRECISION]")
+    parser.add_argument("--candidate", default="onnxruntime", metavar="RUNTIME[:PRECISION]")
+    parser.add_argument("--out", type=Path, help="folder for parity.json and index.html")
+    add_sample_arguments(parser)
+    args = parser.parse_args(arguments)
+    try:
+        package = load_package(args.package)
+        spec = package.manifest.input
+        samples = random_samples(spec, RANDOM_SEEDS)
+        samples += source_samples(args.frames, spec, args.count)
+        parity, limits = verify(package, args.candidate, samples, args.reference)
+    except (Fault, ImportError, OSError) as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    title = f"{package.manifest.name}: {args.candidate} against {args.reference}"
+    print(as_text(title, parity, limits))
+    if args.out:
+        write_report(args.out, title, parity, limits, {"frames": args.frames})
+    return 1 if parity.failures(limits) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

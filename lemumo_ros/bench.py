@@ -1,0 +1,121 @@
+"""``lemumo bench``: how fast a model package runs on this machine, by backend and precision."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.inference.backends import split_name, why_not
+from lemumo_core.inference.measure import Measurement, measure, processor
+from lemumo_core.inference.package import Package, load_package, model_file
+from lemumo_core.inference.selection import candidates, table
+
+ROUNDS = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``lemumo bench``."""
+    parser.add_argument("package", type=Path, help="folder of the model package")
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        metavar="RUNTIME[:PRECISION]",
+        help="default: all that this machine runs of the package, and torch",
+    )
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each backend")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and report. Returns 0, or 1 if nothing could be measured."""
+    try:
+        package = load_package(args.package)
+        results, skipped = bench(package, args.backend, args.batch, args.rounds)
+    except (Fault, OSError) as error:
+        print(f"lemumo bench: {error}", file=sys.stderr)
+        return 1
+    print(table(results, package))
+    for name, reason in skipped.items():
+        print(f"{name:26}        {reason}")
+    if not package.manifest.trained:
+        print("the weights are UNTRAINED: speed counts, losses do not")
+    if args.json:
+        document = {
+            "model": package.manifest.name,
+            "trained": package.manifest.trained,
+            "machine": processor(),
+            "measures": "the network alone, from host memory to host memory",
+            "results": [_record(result, package) for result in results],
+            "skipped": skipped,
+        }
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
+    return 0 if any(not result.error for result in results) else 1
+
+
+def bench(
+    package: Package, names: list[str] | None, batches: list[int], rounds: int
+) -> tuple[list[Measurement], dict[str, str]]:
+    """Measure backends at each batch size.
+
+    Args:
+        package: verified.
+        names: ``RUNTIME[:PRECISION]``; None: everything that ``auto`` would try, and torch.
+        batches: sizes; those above 1 need the package's dynamic graph.
+        rounds: as in ``measure``.
+
+    Returns:
+        The measurements, and a reason for what was left out.
+
+    Raises:
+        Fault: ``unknown_backend``.
+    """
+    skipped: dict[str, str] = {}
+    if names is None:
+        names, skipped = candidates(package)
+        if why_not("torch") is None and "torch:fp32" not in names:
+            names.append("torch:fp32")
+    full = ["{}:{}".format(*(part or "fp32" for part in split_name(name))) for name in names]
+    results: list[Measurement] = []
+    for batch in batches:
+        able = [name for name in full if batch == 1 or _takes_batches(package, name)]
+        for name in full:
+            if name not in able:
+                skipped[f"{name} batch {batch}"] = "no dynamic graph: export it with --dynamic"
+        results += measure(package.path, able, batch, rounds)
+    return results, skipped
+
+
+def _takes_batches(package: Package, name: str) -> bool:
+    runtime, precision = split_name(name)
+    graph = model_file(precision or "fp32", dynamic=True)
+    return runtime.startswith("torch") or graph in package.manifest.files
+
+
+def _record(result: Measurement, package: Package) -> dict[str, Any]:
+    """One result; names as in NVIDIA's ros2_benchmark where they mean the same."""
+    runtime, precision = split_name(result.backend)
+    record: dict[str, Any] = {"backend": runtime, "precision": precision, "batch": result.batch}
+    if result.error:
+        return record | {"error": result.error}
+    latencies = np.array(result.latencies_ms)
+    return record | {
+        "Mean Frame Rate (fps)": result.throughput,
+        "Mean End-to-End Latency (ms)": float(latencies.mean()),
+        "Min. End-to-End Latency (ms)": float(latencies.min()),
+        "Max. End-to-End Latency (ms)": float(latencies.max()),
+        "p50 (ms)": result.latency_ms(50),
+        "p99 (ms)": result.latency_ms(99),
+        "calls": len(latencies),
+        "load (s)": result.load_s,
+        "memory (MB)": result.memory_mb,
+        "foreign CPU share": None if np.isnan(result.foreign_cpu) else result.foreign_cpu,
+        "metric loss": package.manifest.losses.get(precision or "", {}),
+    }
