@@ -1,0 +1,111 @@
+"""Has a representation collapsed? Measures of the rows of an (N, D) matrix, one row a sample."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+KNOTS = np.linspace(0.0, 3.0, 17)
+PHI = np.exp(-(KNOTS**2) / 2)
+WEIGHTS = np.r_[0.5, np.ones(15), 0.5] * (2 * 3.0 / 16) * PHI
+"""SIGReg's integral over [-3, 3] (``objectives.sigreg``, the differentiable form): trapezoid rule
+on the half-line, doubled, times the window."""
+SLICES = 256
+DRAWS = 100_000
+
+
+def rankme(embeddings: np.ndarray) -> float:
+    """Effective rank by RankMe (arXiv 2210.02885, equation 1).
+
+    exp of the entropy of p_k = sigma_k / sum(sigma) + 1e-7 over the min(N, D) singular values of
+    the matrix, which is not centred: 1 where all rows are the same, at most min(N, D).
+
+    Args:
+        embeddings: (N, D).
+
+    Raises:
+        ValueError: for anything but a matrix of finite numbers.
+    """
+    values = np.linalg.svd(_checked(embeddings), compute_uv=False)
+    p = values / max(values.sum(), np.finfo(float).tiny) + 1e-7
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def embedding_std(embeddings: np.ndarray) -> float:
+    """Spread of the rows, whatever their scale (SimSiam, arXiv 2011.10566, section 4.1).
+
+    Rows are divided by their length; the standard deviation over the rows is averaged over
+    dimensions and multiplied by sqrt(D). It is 0 where all rows point the same way, and about 1
+    where their directions are uniform.
+
+    Args:
+        embeddings: (N, D).
+
+    Raises:
+        ValueError: for anything but a matrix of finite numbers.
+    """
+    x = _checked(embeddings)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    units = x / np.maximum(lengths, np.finfo(float).tiny)
+    return float(units.std(0).mean() * np.sqrt(x.shape[1]))
+
+
+def gaussian_p_values(projections: np.ndarray, seed: int) -> np.ndarray:
+    """P-values (SLICES,) of "these rows are drawn from N(0, I)", one for each random direction.
+
+    The test is SIGReg's, Epps-Pulley with its knots and window, of samples against N(0, 1). Under
+    that hypothesis the p-values are uniform; their distribution, not the smallest one, says how
+    far a batch is from the target. They hold from about 8 rows on.
+
+    Args:
+        projections: (N, D).
+        seed: of the directions.
+
+    Raises:
+        ValueError: for anything but a matrix of finite numbers.
+    """
+    x = _checked(projections)
+    directions = np.random.default_rng(seed).standard_normal((x.shape[1], SLICES))
+    statistics = epps_pulley(x @ (directions / np.linalg.norm(directions, axis=0)))
+    null = _null_statistics()
+    return 1.0 - np.searchsorted(null, statistics) / (len(null) + 1)
+
+
+def epps_pulley(samples: np.ndarray) -> np.ndarray:
+    """Statistics (K,) of K columns of samples (N, K) against N(0, 1); 1.0525 on average if so."""
+    angles = samples[..., None] * KNOTS
+    error = (np.cos(angles).mean(0) - PHI) ** 2 + np.sin(angles).mean(0) ** 2
+    return len(samples) * (error @ WEIGHTS)
+
+
+@lru_cache(maxsize=1)
+def _null_statistics() -> np.ndarray:
+    """Sorted draws of the statistic's limit distribution under N(0, 1).
+
+    sqrt(N) times the deviations of mean cos(t x) and mean sin(t x) is normal in the limit, with
+    covariance (phi(s - t) + phi(s + t)) / 2 - phi(s) phi(t) and (phi(s - t) - phi(s + t)) / 2,
+    and the statistic a weighted sum of squares of them: a sum of chi squares, one degree of freedom
+    each, times the eigenvalues. One table serves every N: at N = 8 it rejects 4.8 % of normal
+    batches at the 5 % level, at N = 64 5.0 %.
+    """
+    s, t = KNOTS[:, None], KNOTS
+    difference, total = np.exp(-((s - t) ** 2) / 2), np.exp(-((s + t) ** 2) / 2)
+    covariances = (difference + total) / 2 - np.outer(PHI, PHI), (difference - total) / 2
+    root = np.sqrt(np.outer(WEIGHTS, WEIGHTS))
+    eigenvalues = np.concatenate([np.linalg.eigvalsh(root * c) for c in covariances])
+    normal = np.random.default_rng(0).standard_normal((DRAWS, len(eigenvalues)))
+    return np.sort(normal**2 @ eigenvalues)
+
+
+def _checked(matrix: np.ndarray) -> np.ndarray:
+    """The matrix in float64.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"expected a matrix (samples, dimensions), got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("embeddings are not finite: stop before the optimiser step")
+    return matrix.astype(np.float64)
