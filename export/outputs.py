@@ -17,6 +17,7 @@ import torch
 from export.graph import INPUTS
 from export.samples import Sample
 from lemumo_core.inference.backends import load_backend, split_name
+from lemumo_core.inference.backends.onnxruntime import session_options
 from lemumo_core.inference.package import Package, model_file
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
@@ -73,11 +74,8 @@ def _graph_heads(package: Package, precision: str):  # type: ignore[no-untyped-d
     names = raw_tensors(graph)
     for name in names:
         graph.graph.output.append(onnx.ValueInfoProto(name=name))
-    options = onnxruntime.SessionOptions()
-    if precision == "fp8":
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        graph.SerializeToString(), session_options(precision), providers=["CPUExecutionProvider"]
     )
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

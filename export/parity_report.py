@@ -43,6 +43,8 @@ def as_text(title: str, parity: Parity, limits: Limits) -> str:
     lines = [f"  {a:42} {b:>10} {c:>8}  {d}" for a, b, c, d in rows(parity, limits)]
     failures = parity.failures(limits)
     verdict = f"FAILS: {'; '.join(failures)}" if failures else "passes"
+    if not parity.detections:
+        verdict += "; no detection was above the threshold, so boxes were not compared"
     return "\n".join([head, *lines, f"  {verdict}"])
 
 

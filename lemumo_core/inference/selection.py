@@ -61,7 +61,7 @@ def choose_backend(package: Package, precision: str | None = None) -> str:
         log.info("backend auto: %s, the only one here", names[0])
         return names[0]
     path = cache_folder() / "choices" / f"{_fingerprint(package, names)}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         chosen = json.loads(path.read_text())["backend"]
         if chosen in names:
             log.info("backend auto: %s, as measured before (%s)", chosen, path)

@@ -45,7 +45,9 @@ class OnnxRuntimeBackend:
         path = package.file(model_file(precision, dynamic=batch > 1))
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), _options(precision), providers=[(provider, _provider_options(runtime))]
+                str(path),
+                session_options(precision, gpu=runtime != "onnxruntime"),
+                providers=[(provider, _provider_options(runtime))],
             )
         except Exception as error:  # its own exceptions share no other base
             raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
@@ -69,13 +71,16 @@ class OnnxRuntimeBackend:
         del self._session
 
 
-def _options(precision: str) -> onnxruntime.SessionOptions:
+def session_options(precision: str, gpu: bool = False) -> onnxruntime.SessionOptions:
+    """Options of a session for a graph of a precision."""
     options = onnxruntime.SessionOptions()
     # Threads that spin between frames would burn a core each for nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if precision == "fp8":
         # Its fusions of Q/DQ know 8-bit integers only, and make an invalid graph of the rest.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if not gpu:
+        options.log_severity_level = 3  # on the CPU its warnings ask for nothing to be done
     return options
 
 

@@ -11,7 +11,6 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.package import Manifest, load_package, write_package
 from lemumo_core.preprocess import InputSpec
 
-
 GRAPH = b"\x08\x08"  # a ModelProto that holds its IR version alone
 HASH = 64 * "0"
 

@@ -1,0 +1,123 @@
+"""auto measures once, takes the fastest, remembers, and measures again when something changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lemumo_core.faults import Fault
+from lemumo_core.inference import selection
+from lemumo_core.inference.cache import cache_folder
+from lemumo_core.inference.measure import Measurement, measure
+from lemumo_core.inference.selection import candidates, choose_backend, table
+
+
+def test_every_backend_is_measured_in_its_own_process(toy) -> None:
+    names = ["onnxruntime:fp32", "onnxruntime:fp16"]
+    good, bad = measure(toy.path, names, rounds=2, slice_s=0.05)
+    assert good.backend == names[0] and not good.error
+    assert len(good.latencies_ms) >= 2 and 0 < good.latency_ms(50) <= good.latency_ms(99)
+    assert good.load_s > 0 and np.isfinite(good.memory_mb)
+    assert 0 <= good.foreign_cpu <= 1
+    assert "holds no model.fp16.onnx" in bad.error and np.isnan(bad.latency_ms(50))
+
+
+def test_a_crash_is_an_error_of_one_backend_only(toy, monkeypatch, tmp_path) -> None:
+    """A runtime that takes its process down, as TensorRT can, is reported and the rest goes on."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'openvino:fp32' in sys.orig_argv: os.kill(os.getpid(), 11)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    results = measure(toy.path, ["openvino:fp32", "onnxruntime:fp32"], rounds=1, slice_s=0.01)
+    assert "exit code -11" in results[0].error
+    assert not results[1].error
+
+
+def test_throughput_counts_samples() -> None:
+    result = Measurement("x:fp32", 4, latencies_ms=(10.0, 30.0))
+    assert result.throughput == pytest.approx(8 / 0.040)
+    assert result.latency_ms(50) == 20.0
+
+
+@pytest.fixture
+def fake_measure(monkeypatch):
+    """Replaces measuring; returns the list of what was measured."""
+    calls: list[list[str]] = []
+
+    def fake(path, names, **_):
+        calls.append(list(names))
+        speed = {"onnxruntime:int8-cpu": 5.0, "onnxruntime:fp32": 9.0}
+        return [
+            Measurement(n, 1, latencies_ms=(speed[n],))
+            if n in speed
+            else Measurement(n, 1, error="it crashed")
+            for n in names
+        ]
+
+    monkeypatch.setattr(selection, "measure", fake)
+    monkeypatch.setattr(
+        selection, "why_not", lambda n: None if n in ("onnxruntime", "openvino") else "not here"
+    )
+    return calls
+
+
+def test_the_fastest_is_chosen_and_kept(toy, fake_measure, capsys) -> None:
+    assert choose_backend(toy) == "onnxruntime:int8-cpu"
+    shown = capsys.readouterr().err
+    assert "it crashed" in shown and "depth 0.01" in shown and "is the fastest" in shown
+    assert choose_backend(toy) == "onnxruntime:int8-cpu"
+    assert len(fake_measure) == 1
+    assert choose_backend(toy, "fp32") == "onnxruntime:fp32"
+    assert fake_measure[1] == ["onnxruntime:fp32", "openvino:fp32"]
+
+
+def test_another_graph_or_engine_is_measured_anew(toy, fake_measure) -> None:
+    choose_backend(toy)
+    files = toy.manifest.files | {"model.onnx": "0" * 64}
+    choose_backend(replace(toy, manifest=replace(toy.manifest, files=files)))
+    assert len(fake_measure) == 2
+    (cache_folder() / "engines").mkdir()
+    (cache_folder() / "engines" / "new.engine").touch()
+    choose_backend(toy)
+    assert len(fake_measure) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"backend": "gone:fp32"}', '{"backend": 3}'])
+def test_a_damaged_choice_is_measured_again(toy, fake_measure, content) -> None:
+    choose_backend(toy)
+    (kept,) = (cache_folder() / "choices").glob("*.json")
+    kept.write_text(content)
+    assert choose_backend(toy) == "onnxruntime:int8-cpu"
+    assert len(fake_measure) == 2
+    assert json.loads(kept.read_text())["backend"] == "onnxruntime:int8-cpu"
+
+
+def test_without_a_cache_the_choice_is_made_all_the_same(toy, fake_measure, monkeypatch) -> None:
+    blocked = toy.path / "model.onnx" / "cache"  # below a file: no folder can be made there
+    monkeypatch.setenv("LEMUMO_CACHE", str(blocked))
+    assert choose_backend(toy) == "onnxruntime:int8-cpu"
+
+
+def test_nothing_to_run_names_what_to_install(toy, monkeypatch) -> None:
+    monkeypatch.setattr(selection, "why_not", lambda name: f"not installed: pip install {name}")
+    with pytest.raises(Fault, match="onnxruntime: not installed: pip install onnxruntime"):
+        choose_backend(toy)
+
+
+def test_torch_is_a_candidate_only_where_nothing_else_is(toy, monkeypatch) -> None:
+    monkeypatch.setattr(selection, "why_not", lambda n: None if "torch" in n else "not here")
+    assert candidates(toy)[0] == ["torch:fp32"]
+    monkeypatch.setattr(selection, "why_not", lambda n: None)
+    assert not any(name.startswith("torch") for name in candidates(toy)[0])
+
+
+def test_the_table_has_a_line_each(toy) -> None:
+    results = [
+        Measurement("onnxruntime:fp32", 1, 0.5, 80.0, (10.0, 12.0), 0.25),
+        Measurement("tensorrt:fp16", 1, error="no engine"),
+    ]
+    lines = table(results, toy).splitlines()
+    assert "11.0" in lines[1] and "no engine" in lines[2] and "25%" in lines[3]
