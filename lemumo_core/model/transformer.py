@@ -70,7 +70,7 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0.0:
             return branch
         keep = 1.0 - self.drop_path
-        return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep
+        return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep)
 
 
 def transformer_blocks(config: ModelConfig) -> nn.ModuleList:
