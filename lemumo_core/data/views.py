@@ -119,12 +119,16 @@ class MultiCrop:
     def __init__(self, config: MultiCropConfig):
         self.config = config
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> tuple[View, ...]:
+    def __call__(
+        self, batch: Batch, generator: torch.Generator, rank: int = 0, world: int = 1
+    ) -> tuple[View, ...]:
         """Cut views on the device that holds the batch.
 
         Args:
             batch: B samples.
             generator: on the CPU; the only source of randomness.
+            rank, world: the batch is this share of a batch of world x B samples, whose draws are
+                made: with generators of one seed, ranks cut the views that one rank would.
 
         Returns:
             The global views and, unless there are none, the local views.
@@ -143,13 +147,15 @@ class MultiCrop:
             (config.global_views, config.global_size, config.global_scale),
             (config.local_views, config.local_size, config.local_scale),
         ):
-            count = views * len(batch)
+            count = views * world * len(batch)
+            rows = torch.arange(count).view(views, world, len(batch))[:, rank].flatten()
             crops = draw_crops(
                 count, _canvas_size(batch), size, scale, config.aspect, config.flip, generator
             )
             changes = draw_changes(config.photometric, count, generator)
             if views:
-                shots.append((crops, changes))
+                crops = replace(crops, table=crops.table[rows])
+                shots.append((crops, changes._replace(table=changes.table[rows])))
         return render(batch, shots)
 
 

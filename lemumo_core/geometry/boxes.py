@@ -57,6 +57,17 @@ def points_in_box(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     return (np.abs(local) <= box[3:6] / 2).all(axis=1)
 
 
+def count_points(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """How many of points (N, 3) lie inside each of boxes (K, 7): int32 (K,)."""
+    x, z = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 2])
+    counts = np.zeros(len(boxes), np.int32)
+    for i, box in enumerate(boxes):
+        reach = box[3:6].sum()  # no corner is that far; this spares the rest of the scan
+        near = (np.abs(x - box[0]) < reach) & (np.abs(z - box[2]) < reach)
+        counts[i] = points_in_box(points[near], box).sum()
+    return counts
+
+
 def image_bounds(boxes: np.ndarray, camera: Camera) -> np.ndarray:
     """Bounds of projected boxes, clipped to the image.
 

@@ -10,7 +10,7 @@ import numpy as np
 from lemumo_core.data.sources.files import existing
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
-from lemumo_core.geometry.boxes import image_bounds, points_in_box
+from lemumo_core.geometry.boxes import count_points, image_bounds
 from lemumo_core.geometry.camera import Camera
 
 LABEL_FIELDS = 15
@@ -85,17 +85,6 @@ def read_labels(
         visibility=np.array(visibility, np.float32)[kept],
         num_points=count_points(points, boxes[kept]),
     )
-
-
-def count_points(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """How many of points (N, 3) lie inside each of boxes (K, 7): int32 (K,)."""
-    x, z = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 2])
-    counts = np.zeros(len(boxes), np.int32)
-    for i, box in enumerate(boxes):
-        reach = box[3:6].sum()  # no corner is that far; this spares the rest of the scan
-        near = (np.abs(x - box[0]) < reach) & (np.abs(z - box[2]) < reach)
-        counts[i] = points_in_box(points[near], box).sum()
-    return counts
 
 
 def baseline(P: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ SHADOW_M = 70.0
 """How far shadows are looked for."""
 SHADOW_THINNEST_M = 0.06
 """Half size of the thinnest solid that throws one."""
+OVERCAST = 0.6
+"""A sun that is fainter than this share of the sky's light throws no shadows."""
 LAMPS = 6
 """Street lamps that light a view: the nearest ones."""
 
@@ -53,7 +55,8 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
     open_sky = torch.isinf(depth)
     far_m = depth.masked_fill(open_sky, 0.0)
     facing = (surface.normal * sky.sun).sum(0).clamp_min_(0)
-    facing *= _lit(surface, facing, sky.sun)
+    if sky.sun_light.max() > OVERCAST * sky.sky_light.max():
+        facing *= _lit(surface, facing, sky.sun)
 
     flat = ~open_sky
     flat[surface.hit] = False

@@ -16,6 +16,9 @@ from lemumo_core.data.world.street import Drive, Scene
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.geometry.se3 import inverse
 
+HORIZON_M = 1000.0
+"""Where the ground ends."""
+
 
 @dataclass(frozen=True, eq=False)
 class Surface:
@@ -86,8 +89,9 @@ def look(
     T = torch.from_numpy(T_world_view.astype(np.float32)).to(device)
     directions = rays.directions.transpose(0, 1).reshape(3, -1)
     towards = (T[:, :3, :3] @ directions).transpose(0, 1)  # (3, V, N)
-    # The ground is the plane z = 0.
-    down = torch.where(towards[2] < -1e-6, -T[:, 2, 3, None] / towards[2], torch.inf).flatten()
+    # The ground is the plane z = 0 up to the horizon.
+    down = -T[:, 2, 3, None] / towards[2]
+    down = torch.where((down > 0) & (down < HORIZON_M), down, torch.inf).flatten()
     hit = ((first >= 0) & (depth < down)).nonzero()[:, 0]
     depth = torch.minimum(depth, down)
     reach = torch.where(torch.isinf(depth), 0.0, depth).view(1, views, -1)

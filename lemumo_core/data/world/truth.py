@@ -10,7 +10,7 @@ from lemumo_core.data.world.raycast import Rays, cast
 from lemumo_core.data.world.street import Scene
 from lemumo_core.data.world.surface import Surface
 from lemumo_core.frame import UNLABELLED, Labels
-from lemumo_core.geometry.boxes import box_corners, image_bounds, points_in_box
+from lemumo_core.geometry.boxes import box_corners, count_points, image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.taxonomy import SEGMENTATION_IDS
@@ -47,15 +47,12 @@ def truth(
     boxes = boxes_in_camera(scene.boxes[seen], T_world_camera)
     number = np.zeros(len(scene.labels) + 1, np.uint16)  # the last entry is for "no owner", -1
     number[seen] = np.arange(1, len(seen) + 1)
-    counts = None
-    if points_camera is not None:
-        counts = np.array([points_in_box(points_camera, box).sum() for box in boxes], np.int32)
     return Labels(
         boxes_3d=boxes.astype(np.float32),
         boxes_2d=image_bounds(boxes, camera),
         class_names=tuple(scene.labels[k] for k in seen),
         visibility=_visibility(surface, view, seen, boxes, camera, owner),
-        num_points=counts,
+        num_points=None if points_camera is None else count_points(points_camera, boxes),
         label_map=np.where(label == UNLABELLED, SEGMENTATION_IDS["sky"], label).astype(np.uint8),
         instance_map=number[owner],
         depth_m=np.where(np.isinf(depth), np.nan, depth).astype(np.float32),
