@@ -1,6 +1,7 @@
 """What TensorRT's parser is known to reject, found before a graph leaves the exporter.
 
-Each rule was seen to be TensorRT-RTX's own verdict; ``tests/export`` asks it again.
+Each rule was seen to be TensorRT-RTX's own verdict, and ``tests/export`` asks it again; but for
+unsigned Q/DQ, which it takes for signed with a mere warning.
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ def ensure_engine(
             before = timing.read_bytes() if timing.exists() else b""
         built = build(trt, graph, precision, options, before, show_progress=True)
         if gpu is not None and flavour == "tensorrt":
-            runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-            engine = runtime.deserialize_cuda_engine(built.engine)
-            check_engine_precision(trt, engine, precision)
+            check_engine_precision(trt, built.engine, precision)
         facts = {
             "model": package.manifest.name,
             "seconds": round(built.seconds, 1),

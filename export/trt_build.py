@@ -131,14 +131,19 @@ def check_precision(types: Counter[str], precision: str) -> None:
         raise Fault("wrong_precision", f"this is no {precision} network; its layers: {dict(types)}")
 
 
-def check_engine_precision(trt: ModuleType, engine: Any, precision: str) -> None:
+def check_engine_precision(trt: ModuleType, plan: bytes, precision: str) -> None:
     """Refuse an engine in which no layer runs in the precision asked for.
 
     Needs a GPU, since it asks the finished engine. Weakly typed TensorRT 8 may ignore the flags.
 
     Raises:
-        Fault: ``wrong_precision``.
+        Fault: ``wrong_precision``, or ``build_failed`` if the engine cannot even be loaded.
     """
+    words = _Words()
+    runtime = trt.Runtime(api.logger(trt, words))
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise Fault("build_failed", f"TensorRT refuses what it has just built: {words.last()}")
     names = {"fp16": ("Half", "FP16"), "int8": ("Int8",), "fp8": ("FP8",)}.get(precision)
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
