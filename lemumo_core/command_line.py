@@ -16,7 +16,10 @@ except ImportError as error:
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
 
-UNKNOWN = r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted"
+UNKNOWN = (
+    r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted"
+    r"|Group '([\w.]+)' does not accept option '([\w.]+)'"
+)
 
 
 class CommandLine(jsonargparse.ArgumentParser):
@@ -35,7 +38,7 @@ class CommandLine(jsonargparse.ArgumentParser):
         """End the command with a message."""
         if found := re.search(UNKNOWN, message):
             known = [action.dest for action in self._actions]
-            close = difflib.get_close_matches(found[1] or found[2], known, n=1)
+            close = difflib.get_close_matches(".".join(filter(None, found.groups())), known, n=1)
             message += f"\ndid you mean --{close[0]}?" if close else ""
         super().error(message, ex)
 

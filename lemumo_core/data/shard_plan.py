@@ -63,15 +63,16 @@ class Plan:
 
     def differences(self, there: dict[str, Any]) -> list[str]:
         """What another configuration has otherwise, a line each."""
-        return _differences(there, self.configuration)
+        return differences(there, self.configuration)
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """Where two JSON values differ, a line each."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
         return [
             line
             for key in keys
-            for line in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
+            for line in differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
         ]
     return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.train.distributed import rows_of_rank
 
 DROP_PATH = 0.1
 """Rate of stochastic depth in the last block; it rises linearly from 0 in the first."""
@@ -70,7 +71,8 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0.0:
             return branch
         keep = 1.0 - self.drop_path
-        return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep)
+        mask = rows_of_rank(len(branch), lambda n: branch.new_empty(n, 1, 1).bernoulli_(keep))
+        return branch * (mask / keep)
 
 
 def transformer_blocks(config: ModelConfig) -> nn.ModuleList:

@@ -7,6 +7,7 @@ gradient of that one loss, so that W ranks of B samples are one rank of W B samp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +24,19 @@ def world_size() -> int:
 def mean_over_ranks(x: Tensor) -> Tensor:
     """Mean of a tensor of one shape over all ranks; its gradient is averaged likewise."""
     return x if world_size() == 1 else _MeanOverRanks.apply(x)
+
+
+def rows_of_rank(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
+    """This rank's rows of a random draw for the rows of all ranks.
+
+    Ranks whose generators agree draw what one rank would that holds all rows, in order of ranks.
+
+    Args:
+        rows: of this rank, the same number on each.
+        draw: takes a number of rows.
+    """
+    start = rows * (distributed.get_rank() if _initialised() else 0)
+    return draw(rows * world_size())[start : start + rows]
 
 
 class BatchNorm1d(nn.BatchNorm1d):

@@ -1,0 +1,164 @@
+"""What learns: the encoder with its optimiser, and the probes and monitors that watch it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lemumo_core.data.views import View
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.encoder import Encoder
+from lemumo_core.model.variants import build_encoder
+from lemumo_core.train import checkpoint
+from lemumo_core.train.checkpoint import Checkpoint
+from lemumo_core.train.config import PretrainConfig
+from lemumo_core.train.monitors import Monitors
+from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning_rate
+from lemumo_core.train.parallel import Place, data_parallel, full, prepare_encoder
+from lemumo_core.train.probes import Probes
+from lemumo_core.train.seeds import seed_of
+from lemumo_core.train.step import TrainingStep
+
+
+class NonFinite(RuntimeError):
+    """A step whose loss or gradient is not finite; nothing was changed by it.
+
+    Attributes:
+        values: what the step would have logged.
+    """
+
+    def __init__(self, values: dict[str, float]):
+        super().__init__(f"not finite: {', '.join(k for k, v in values.items() if not finite(v))}")
+        self.values = values
+
+
+def finite(value: float) -> bool:
+    """As ``math.isfinite``."""
+    return math.isfinite(value)
+
+
+class Learner:
+    """The encoder in training.
+
+    Args:
+        config: of the run.
+        steps: of the whole run.
+        place: of this process.
+
+    Raises:
+        Fault: ``wrong_weights`` where the weights to start from do not fit.
+        FileNotFoundError: they are not there.
+    """
+
+    def __init__(self, config: PretrainConfig, steps: int, place: Place):
+        self.config, self.steps, self.place = config, steps, place
+        self.encoder = seeded_encoder(config.model, config.seed).to(place.device)
+        if config.weights is not None:
+            load_encoder(self.encoder, Path(config.weights))
+        prepare_encoder(self.encoder, config.scale, place)
+        views = config.views.global_views
+        self.step = TrainingStep(self.encoder, config.objective.build(views), views)
+        self.model = data_parallel(self.step, config.scale, place)
+        self.optimiser = build_optimiser(self.encoder, config.optimiser)
+        self.monitors = Monitors(self.encoder, views)
+        self.probes: Probes | None = None
+        if config.log.probes:
+            classes = len(config.model.segmentation_classes)
+            self.probes = Probes(config.model.token_dim, classes).to(place.device)
+
+    def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Any]:
+        """Loss, its terms, and what the encoder made of the global views."""
+        # Masks of stochastic depth: those of the step, on every device.
+        torch.manual_seed(seed_of(self.config.seed, step, "paths"))
+        self.model.train()
+        loss, encoded = self.model(views, step, dense=self.probes is not None)
+        return loss.total, loss.terms, encoded
+
+    def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
+        """One step of training.
+
+        Returns:
+            Numbers for the log, the same on all ranks.
+
+        Raises:
+            NonFinite: before the optimiser's step.
+        """
+        lr = learning_rate(self.config.optimiser, step, self.steps)
+        set_learning_rate(self.optimiser, lr)
+        self.optimiser.zero_grad()
+        total, terms, encoded = self.loss(views, step)
+        total.backward()
+        clip = self.config.optimiser.clip or math.inf
+        norm = full(torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), clip))
+        scalars = {"loss": total.detach(), **terms, "gradient_norm": norm}
+        # One wait for the device a step.
+        numbers = torch.stack([value.float() for value in scalars.values()]).tolist()
+        values = dict(zip(scalars, numbers, strict=True))
+        if not all(map(finite, numbers)):
+            raise NonFinite(values)
+        values["lr"] = lr
+        observing = step % self.config.log.monitor_every == 0 or step == self.steps - 1
+        if observing:  # the weights that gave this loss
+            values |= self.monitors.observe(step, views[0], encoded.embeddings, encoded.projections)
+        self.optimiser.step()
+        if self.probes is not None:
+            losses = self.probes.step(encoded.tokens, views[0])
+            if observing:
+                values |= {name: float(value) for name, value in losses.items()}
+        return values
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All that a checkpoint holds; all ranks call this together."""
+        tensors = {
+            checkpoint.MODEL: checkpoint.model_tensors(self.encoder),
+            checkpoint.OPTIMISER: checkpoint.optimiser_tensors(self.encoder, self.optimiser),
+        }
+        if self.probes is not None:
+            tensors[checkpoint.PROBES] = checkpoint.model_tensors(self.probes)
+            tensors[checkpoint.PROBES_OPTIMISER] = checkpoint.optimiser_tensors(
+                self.probes, self.probes.optimizer
+            )
+        return tensors
+
+    def restore(self, found: Checkpoint) -> None:
+        """The inverse of ``tensors``."""
+        load_encoder(self.encoder, found.path)
+        checkpoint.load_optimiser_tensors(
+            self.encoder, self.optimiser, found.tensors(checkpoint.OPTIMISER)
+        )
+        if self.probes is not None and checkpoint.PROBES in found.names:
+            probes = found.tensors(checkpoint.PROBES)
+            checkpoint.load_model_tensors(self.probes, probes, found.path)
+            checkpoint.load_optimiser_tensors(
+                self.probes, self.probes.optimizer, found.tensors(checkpoint.PROBES_OPTIMISER)
+            )
+
+
+def seeded_encoder(model: ModelConfig, seed: int) -> Encoder:
+    """The untrained encoder of a run, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, 0, "weights"))
+        return build_encoder(model)
+
+
+def load_encoder(encoder: Encoder, path: Path) -> None:
+    """Load the encoder of a checkpoint folder, or of a .safetensors file.
+
+    Raises:
+        Fault: ``bad_checkpoint``, ``wrong_weights``.
+        FileNotFoundError: nothing there.
+    """
+    tensors: Mapping[str, Tensor]
+    if path.is_dir():
+        tensors = checkpoint.open_checkpoint(path).tensors(checkpoint.MODEL)
+    elif path.is_file():
+        tensors = load_file(path)
+    else:
+        raise FileNotFoundError(f"no checkpoint folder or .safetensors file at {path}")
+    checkpoint.load_model_tensors(encoder, tensors, path)

@@ -1,0 +1,96 @@
+"""The folder of a run.
+
+config.yaml       all options, resolved; ``--config`` takes it
+run.json          git revision, versions, machine, command and ranks of every start
+metrics.jsonl     one line a step
+checkpoints/      the newest few
+tensorboard/      where TensorBoard is installed
+summary.json      what came of it
+non_finite-*/     the step that was not finite, to replay
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lemumo_core.faults import Fault
+from lemumo_core.inference.cache import write_atomic
+from lemumo_core.train.config import PretrainConfig, plain
+
+CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
+CHECKPOINTS = "checkpoints"
+
+
+def new_name() -> str:
+    """A folder for a run that was given none."""
+    return str(Path("out", "pretrain", time.strftime("%Y-%m-%d_%H-%M-%S")))
+
+
+def begin(out: Path, config: PretrainConfig, ranks: int, first_step: int) -> None:
+    """Describe a run that starts or goes on; its metrics are cut back to before its first step.
+
+    Raises:
+        Fault: ``run_exists`` where another run has written there and this does not resume it.
+    """
+    if (out / METRICS).exists() and config.resume is None:
+        raise Fault(
+            "run_exists", f"{out} holds a run: add --resume auto to go on, or another --out"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / CONFIG, yaml.safe_dump(plain(config), sort_keys=False).encode())
+    about = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "first_step": first_step,
+        "ranks": ranks,
+        "command": sys.argv,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else machine(),
+    }
+    starts = json.loads((out / RUN).read_text()) if (out / RUN).exists() else []
+    write_json(out / RUN, [*starts, about])
+    kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
+    write_atomic(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """Lines of ``metrics.jsonl``, without one that a killed run left unfinished."""
+    if not (out / METRICS).exists():
+        return []
+    text = (out / METRICS).read_text()
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON, whole or not at all."""
+    write_atomic(path, f"{json.dumps(value, indent=1)}\n".encode())
+
+
+def git_revision() -> str | None:
+    """Commit of this code, with ``+changes`` where files differ from it; None outside of git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        revision = subprocess.run(
+            [*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision.stdout.strip()
+
+
+def machine() -> str:
+    """The CPU."""
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,97 @@
+"""What a run says while it trains: metrics.jsonl, a line on the terminal, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lemumo_core.train.run_folder import METRICS
+
+log = logging.getLogger(__name__)
+
+SHOWN = ("loss", "sigreg", "invariance", "variance", "covariance", "tie", "rankme")
+
+
+class RunLog:
+    """Log of a run, of the one rank that writes.
+
+    Args:
+        out: the run's folder.
+        first, steps: the first step to come, and how many the run has in all.
+        batch: samples of a step.
+        every: steps between lines on the terminal.
+        tensorboard: write event files too, if TensorBoard is installed.
+    """
+
+    def __init__(
+        self, out: Path, first: int, steps: int, batch: int, every: int, tensorboard: bool
+    ):
+        self.first, self.steps, self.batch, self.every = first, steps, batch, every
+        self._file = (out / METRICS).open("a")
+        self._events = _events(out, first) if tensorboard else None
+        self._began = self._mark = time.monotonic()
+        self._waited = 0.0
+        self._since = first
+
+    def waited(self, seconds: float) -> None:
+        """The step had to wait so long for its data."""
+        self._waited += seconds
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Log a step that is done."""
+        done = step + 1 - self.first
+        last = step + 1 == self.steps
+        if (step + 1) % self.every == 0 or done == 1 or last:
+            now = time.monotonic()
+            elapsed, steps = now - self._mark, step + 1 - self._since
+            values = values | {
+                "samples_per_s": steps * self.batch / elapsed,
+                "data_wait": self._waited / elapsed,
+                "memory_gb": _memory_gb(),
+            }
+            left_s = (self.steps - step - 1) * (now - self._began) / done
+            print(self._line(step, values, left_s), flush=True)
+            self._mark, self._since, self._waited = now, step + 1, 0.0
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _line(self, step: int, values: dict[str, float], left_s: float) -> str:
+        minutes, seconds = divmod(round(left_s), 60)
+        shown = "  ".join(f"{name} {values[name]:.4g}" for name in SHOWN if name in values)
+        return (
+            f"step {step + 1}/{self.steps}  {shown}  lr {values['lr']:.2g}  "
+            f"{values['samples_per_s']:.1f} samples/s  waiting for data "
+            f"{100 * values['data_wait']:.0f} %  {values['memory_gb']:.2f} GB  "
+            f"{minutes}:{seconds:02d} left"
+        )
+
+
+def _events(out: Path, first: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("TensorBoard is not installed, metrics.jsonl has all: pip install tensorboard")
+        return None
+    return SummaryWriter(str(out / "tensorboard"), purge_step=first)  # type: ignore[no-untyped-call]
+
+
+def _memory_gb() -> float:
+    """Largest use so far, 10^9 bytes: of the GPU, or of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

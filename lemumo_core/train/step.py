@@ -1,0 +1,90 @@
+"""The differentiable part of a training step: views in, loss out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lemumo_core.data.views import View
+from lemumo_core.model.config import MODALITIES
+from lemumo_core.model.encoder import Encoder
+from lemumo_core.objectives.lejepa import LeJepa
+from lemumo_core.objectives.loss import Loss
+from lemumo_core.objectives.vicreg import VicReg
+
+
+class Encoded(NamedTuple):
+    """What the encoder made of V views of B samples; row v * B + b as in ``View``.
+
+    projections (V, B, 128), embeddings (V B, 512), tokens (V B, N, D'), N = 0 unless asked for.
+    """
+
+    projections: Tensor
+    embeddings: Tensor
+    tokens: Tensor
+
+
+class TrainingStep(nn.Module):
+    """An encoder under its objective, in one ``forward`` as DDP needs it.
+
+    On CUDA the encoder computes in bfloat16 (autocast), the loss in float32.
+
+    Args:
+        encoder, objective: what is trained, and on what.
+        global_views: of a sample.
+    """
+
+    def __init__(self, encoder: Encoder, objective: LeJepa | VicReg, global_views: int):
+        super().__init__()
+        self.encoder, self.objective, self.global_views = encoder, objective, global_views
+
+    def forward(
+        self, views: Sequence[View], step: int, dense: bool = False
+    ) -> tuple[Loss, Encoded]:
+        """Loss of a step, that of all ranks together.
+
+        Args:
+            views: the global views and, unless there are none, the local ones, of this rank.
+            step: seeds the objective's slices.
+            dense: give the tokens of the global views, too.
+
+        Returns:
+            The loss, and what became of the global views, detached.
+        """
+        joint = [self._encode(view, views, dense and view is views[0]) for view in views]
+        projections = torch.cat([encoded.projections for encoded in joint])
+        if isinstance(self.objective, LeJepa) and self.objective.needs_unimodal:
+            alone = [self._alone(views, kept) for kept in range(len(MODALITIES))]
+            loss = self.objective(projections, step, alone)
+        else:
+            loss = self.objective(projections, step)
+        return loss, Encoded(*(x.detach() for x in joint[0]))
+
+    def _alone(self, views: Sequence[View], kept: int) -> Tensor:
+        """Projections (V, B, 128) of all views with one modality only."""
+        return torch.cat([self._encode(view, views, False, kept).projections for view in views])
+
+    def _encode(
+        self, view: View, views: Sequence[View], dense: bool, kept: int | None = None
+    ) -> Encoded:
+        batch = len(views[0].image) // self.global_views
+        present = view.present
+        if kept is not None:
+            present = present * torch.eye(len(MODALITIES), device=present.device)[kept]
+        with torch.autocast(present.device.type, torch.bfloat16, enabled=present.is_cuda):
+            # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
+            # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
+            inputs = (_swap(x, batch) for x in (view.image, view.companion, present))
+            cls, tokens = self.encoder(*inputs, dense=dense)
+            embeddings, projections = self.encoder.project(cls)
+        by_view = (_swap(x, len(cls) // batch) for x in (projections, embeddings, tokens))
+        projections, embeddings, tokens = by_view
+        return Encoded(projections.unflatten(0, (-1, batch)), embeddings, tokens)
+
+
+def _swap(rows: Tensor, inner: int) -> Tensor:
+    """Rows a * inner + b to rows b * outer + a."""
+    return rows.unflatten(0, (-1, inner)).transpose(0, 1).flatten(0, 1)
