@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from random_views import CONFIG, random_view
 from torch import Tensor
 
 from lemumo_core.data.views import View
@@ -16,7 +17,6 @@ from lemumo_core.metrics.collapse import embedding_std, gaussian_p_values, rankm
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.monitors import Monitors, modality_shares
-from tests.core.train.random_views import CONFIG, random_view
 
 
 def seeded_encoder(variant: str = "pruned") -> Encoder:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from random_views import CLASSES, CONFIG, HEIGHT, WIDTH, random_view
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -14,7 +15,6 @@ from lemumo_core.data.views import View
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.probes import Probes, mean_iou, tokens_of, truth, untrained_copy
-from tests.core.train.random_views import CLASSES, CONFIG, HEIGHT, WIDTH, random_view
 
 GRID = HEIGHT // 16, WIDTH // 16
 TOKENS = GRID[0] * GRID[1]
@@ -109,14 +109,13 @@ def test_probes_find_what_tokens_say_linearly():
     g = torch.Generator().manual_seed(0)
     depth_m = torch.rand(6, *GRID, generator=g) * 50 + 2
     classes = torch.randint(0, 3, (6, *GRID), generator=g)
-    tokens = torch.cat([depth_m.log1p()[..., None] - 3, torch.eye(3)[classes]], dim=-1).flatten(
-        1, 2
-    )
+    spelt = torch.cat([depth_m.log1p()[..., None] - 3, torch.eye(3)[classes]], dim=-1)
+    tokens = spelt.flatten(1, 2).repeat(1, 1, 8)
     spread = [x.repeat_interleave(16, 1).repeat_interleave(16, 2) for x in (classes, depth_m)]
     view = labelled(random_view(6), spread[0].to(torch.uint8), spread[1])
-    probes = Probes(4, 3)
+    probes = Probes(32, 3)
     first = probes.step(tokens, view)
-    for _ in range(500):
+    for _ in range(300):
         last = probes.step(tokens, view)
     assert last["probe_depth"] < 0.1 * first["probe_depth"]
     assert last["probe_segmentation"] < 0.5 * first["probe_segmentation"]  # borders are blurred

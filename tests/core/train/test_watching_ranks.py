@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from random_views import CLASSES, CONFIG, random_view
 from torch import Tensor, distributed, multiprocessing
 from torch.testing import assert_close
 
@@ -13,7 +14,6 @@ from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.monitors import Monitors
 from lemumo_core.train.probes import Probes
-from tests.core.train.random_views import CLASSES, CONFIG, random_view
 
 WORLD, VIEWS, SAMPLES = 2, 2, 6
 DIM = 8
@@ -31,7 +31,7 @@ def whole_batch() -> dict[str, Tensor]:
     second_half = torch.arange(rows) % SAMPLES >= SAMPLES // 2
     assert view.labels is not None
     view.labels.depth_m[second_half, 4:] = torch.nan
-    view.present[second_half, 1] = torch.arange(SAMPLES) % 2
+    view.present[second_half & (torch.arange(rows) % 2 == 0), 1] = 0.0
     tokens = view.image.shape[1] * view.image.shape[2] // 256
     return {
         "image": view.image,
