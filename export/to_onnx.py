@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a 
 import numpy as np
 
 from export.graph import OPSET, export_onnx, half_precision
+from export.parity import Limits, Parity
 from export.parity_report import as_text
 from export.quantize import quantize
-from export.samples import Sample, random_samples, source_samples
-from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify
+from export.samples import PRESENCE, Sample, random_samples, source_samples
+from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import (
     PRECISIONS,
@@ -76,6 +77,8 @@ def export_package(
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     metadata = {"name": name, "preset": config.preset, "size": config.size}
+    for old in out.glob("model*.onnx"):
+        old.unlink()  # of an earlier export: a precision not asked for now must not ship
     for kind in (False, True)[: 1 + dynamic]:
         export_onnx(model, out / model_file("fp32", kind), metadata, kind, opset)
         for precision in precisions:
@@ -105,30 +108,54 @@ def export_package(
         training=training or {},
     )
     print(f"{out}: {len(written) - 1} graphs, opset {opset}, {time.monotonic() - started:.1f} s")
-    manifest = _gated(Package(out, manifest), frames)
+    manifest = gate(Package(out, manifest), frames)
     return write_package(out, manifest)
 
 
-def _gated(package: Package, frames: Sequence[Sample]) -> Manifest:
-    """The manifest with measured losses; graphs that fail are deleted, float32 must not fail."""
+def gate(package: Package, frames: Sequence[Sample]) -> Manifest:
+    """Verify every graph of a package that has no manifest yet.
+
+    Args:
+        package: with the precisions to be verified as keys of its losses.
+        frames: real inputs beside random ones.
+
+    Returns:
+        The manifest with measured losses; the graphs of a precision that fails are deleted.
+
+    Raises:
+        ValueError: if float32 fails.
+    """
     manifest = package.manifest
     samples = [*random_samples(manifest.input, RANDOM_SEEDS), *frames]
-    parity, limits = verify(package, "onnxruntime", samples)
-    print(as_text("onnxruntime against torch", parity, limits))
-    if failures := parity.failures(limits):
+    failures = _failures("onnxruntime against torch", verify(package, "onnxruntime", samples))
+    failures += _dynamic_failures(package, "fp32", samples)
+    if failures:
         raise ValueError(f"onnxruntime differs from torch: {'; '.join(failures)}")
     measured = {}
     for precision in manifest.losses:
-        name = f"onnxruntime:{precision}"
-        parity, limits = verify(package, name, samples, "onnxruntime")
-        print(as_text(f"{precision} against float32", parity, limits))
-        if parity.failures(limits):
+        parity, limits = verify(package, f"onnxruntime:{precision}", samples, "onnxruntime")
+        failures = _failures(f"{precision} against float32", (parity, limits))
+        failures += _dynamic_failures(package, precision, samples)
+        if failures:
             print(f"{precision} is refused and left out of the package")
             for kind in (False, True):
                 (package.path / model_file(precision, kind)).unlink(missing_ok=True)
         else:
             measured[precision] = losses(parity)
     return replace(manifest, losses=measured, files={})
+
+
+def _dynamic_failures(package: Package, precision: str, samples: Sequence[Sample]) -> list[str]:
+    if model_file(precision, dynamic=True) not in package.manifest.files:
+        return []
+    name = f"onnxruntime:{precision}"
+    compared = verify_batch(package, name, samples[: len(PRESENCE)], name)
+    return _failures(f"{precision}: a batch against its samples", compared)
+
+
+def _failures(title: str, compared: tuple[Parity, Limits]) -> list[str]:
+    print(as_text(title, *compared))
+    return compared[0].failures(compared[1])
 
 
 def _colour(index: int) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,14 +23,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a program
 
 from export.parity_report import as_text
-from export.samples import random_samples, source_samples
+from export.samples import Sample, random_samples, source_samples
 from export.trt_build import (
     BuildOptions,
     build,
     check_engine_precision,
     trtexec_line,
 )
-from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify
+from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
 from lemumo_core.faults import Fault
 from lemumo_core.inference import tensorrt_api as api
 from lemumo_core.inference.cache import cache_folder, locked, write_atomic
@@ -100,15 +101,31 @@ def ensure_engine(
     return path, True
 
 
-def prove(package: Package, flavour: str, precision: str, path: Path, frames: list) -> bool:
+def prove(
+    package: Package,
+    flavour: str,
+    precision: str,
+    path: Path,
+    frames: Sequence[Sample],
+    largest_batch: int = 1,
+) -> bool:
     """Hold an engine against ONNX Runtime's float32; keep the result in its sidecar, or delete it.
+
+    Args:
+        package, flavour, precision: what was built.
+        path: of the engine.
+        frames: real inputs beside random ones.
+        largest_batch: of its profile; above 1 the samples go through it in one batch.
 
     Returns:
         Whether it passed.
     """
     samples = [*random_samples(package.manifest.input, RANDOM_SEEDS), *frames]
     name = f"{flavour}:{precision}"
-    parity, limits = verify(package, name, samples, "onnxruntime")
+    if largest_batch > 1:
+        parity, limits = verify_batch(package, name, samples[:largest_batch], "onnxruntime")
+    else:
+        parity, limits = verify(package, name, samples, "onnxruntime")
     print(as_text(f"{name} against onnxruntime", parity, limits))
     sidecar = path.with_suffix(".json")
     if parity.failures(limits):
@@ -197,7 +214,7 @@ def _run(args: argparse.Namespace, gpu: Gpu | None) -> int:
         args.version_compatible,
         args.hardware_compatibility,
     )
-    frames = []
+    frames: list[Sample] = []
     if not args.build_only:
         frames = source_samples(args.frames, package.manifest.input, args.count)
     passed = True
@@ -208,7 +225,7 @@ def _run(args: argparse.Namespace, gpu: Gpu | None) -> int:
         path, new = ensure_engine(trt, args.flavour, package, precision, options, gpu, args.rebuild)
         print(f"  {'built' if new else 'kept'} {path} ({path.stat().st_size / 1e6:.1f} MB)")
         if not args.build_only:
-            passed &= prove(package, args.flavour, precision, path, frames)
+            passed &= prove(package, args.flavour, precision, path, frames, options.batch[2])
     return 0 if passed else 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference import tensorrt_api as api
 from lemumo_ros.progress import Progress
 
-log = logging.getLogger(__name__)
 LOW_TYPES = {"fp32": None, "fp16": "HALF", "int8": "INT8", "fp8": "FP8"}
 """Name of the type that a network of a precision must hold."""
 FLOATING = ("FLOAT", "HALF", "BF16", "INT8", "FP8")
@@ -74,13 +72,12 @@ def build(
         Fault: ``unsupported_graph`` if the parser refuses the graph, ``wrong_precision`` if the
             network is not of the precision asked for, ``build_failed`` with TensorRT's words.
     """
-    words = _Words()
-    logger = api.logger(trt, words)
+    logger = api.logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(api.network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx_path.read_bytes()):
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
         raise Fault("unsupported_graph", f"TensorRT refuses {onnx_path}: {'; '.join(errors[:3])}")
     types = layer_types(network)
     check_precision(types, precision)
@@ -95,7 +92,7 @@ def build(
     started = time.monotonic()
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        reason = words.last()
+        reason = api.last_errors(trt)
         if "implementation" in reason:
             reason += " (often this means too little memory: try --workspace-mb)"
         raise Fault("build_failed", f"TensorRT could not build {onnx_path}: {reason}")
@@ -139,11 +136,12 @@ def check_engine_precision(trt: ModuleType, plan: bytes, precision: str) -> None
     Raises:
         Fault: ``wrong_precision``, or ``build_failed`` if the engine cannot even be loaded.
     """
-    words = _Words()
-    runtime = trt.Runtime(api.logger(trt, words))
+    runtime = trt.Runtime(api.logger(trt))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise Fault("build_failed", f"TensorRT refuses what it has just built: {words.last()}")
+        raise Fault(
+            "build_failed", f"TensorRT refuses what it has just built: {api.last_errors(trt)}"
+        )
     names = {"fp16": ("Half", "FP16"), "int8": ("Int8",), "fp8": ("FP8",)}.get(precision)
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
@@ -179,6 +177,8 @@ def trtexec_line(
             f"{tensor}:{'x'.join(map(str, (batch, *rest)))}" for tensor, rest in shapes.items()
         ]
         words += [f"--{name}Shapes={','.join(texts)}"] if texts else []
+    if precision == "fp32":
+        words.append("--noTF32")
     if options.workspace_mb:
         words.append(f"--memPoolSize=workspace:{options.workspace_mb}")
     if options.version_compatible:
@@ -195,6 +195,8 @@ def _configure(
 ) -> None:
     for name in api.precision_flags(trt, precision):
         config.set_flag(getattr(trt.BuilderFlag, name))
+    if precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no float32
     if options.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     config.builder_optimization_level = options.optimization_level
@@ -238,18 +240,3 @@ def _monitor(trt: ModuleType) -> Any:
                 self.line.finish()
 
     return Monitor()
-
-
-class _Words:
-    """Keeps what TensorRT says, for the error message; errors also go to our log."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-
-    def log(self, level: int, pattern: str, message: str) -> None:
-        if level >= logging.ERROR:
-            self.errors.append(message.strip())
-        log.log(logging.DEBUG if level >= logging.ERROR else level, pattern, message)
-
-    def last(self) -> str:
-        return "; ".join(self.errors[-2:]) or "it gave no reason"

@@ -17,12 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a program
 
+import numpy as np
+
 from export.outputs import outputs_of
 from export.parity import EXACT, REDUCED, Limits, Parity, compare
 from export.parity_report import as_text, write_report
 from export.samples import Sample, random_samples, source_samples
 from lemumo_core.faults import Fault
-from lemumo_core.inference.backends import split_name
+from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.package import Package, load_package
 
 SCORE_THRESHOLD = 0.3
@@ -54,6 +56,29 @@ def verify(
     expected = outputs_of(package, reference, samples)
     got = outputs_of(package, candidate, samples)
     return compare(samples, expected, got, limits, least_score), limits
+
+
+def verify_batch(
+    package: Package, candidate: str, samples: Sequence[Sample], reference: str
+) -> tuple[Parity, Limits]:
+    """Compare the dynamic graph, all samples in one batch, with a reference on each of them.
+
+    Below float32 a difference in the last digit can round to another step, and ``int8-cpu`` finds
+    the ranges of its activations over the whole batch: those must only stay as near as a lower
+    precision must.
+
+    Args and returns as ``verify``; at least two samples.
+    """
+    limits = EXACT if split_name(candidate)[1] in (None, "fp32") else REDUCED
+    backend = load_backend(package, candidate, len(samples))
+    together = {key: np.empty(spec.shape, spec.dtype) for key, spec in backend.outputs.items()}
+    inputs = samples[0].inputs
+    backend.infer({k: np.concatenate([s.inputs[k] for s in samples]) for k in inputs}, together)
+    backend.close()
+    rows = [{k: a[i : i + 1] for k, a in together.items()} for i in range(len(samples))]
+    expected = outputs_of(package, reference, samples)
+    alone = [{k: a for k, a in out.items() if k in together} for out in expected]
+    return compare(samples, alone, rows, limits), limits
 
 
 def losses(parity: Parity) -> dict[str, float]:

@@ -6,6 +6,7 @@ so. Turns, because a machine that is busy for a while would otherwise favour who
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -118,8 +119,9 @@ class _Worker:
         if self.error:
             return
         idle, started = _idle_s(), time.monotonic()
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died: no answer will say so
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
         answer = self._answer()
         if not answer:
             return
@@ -130,7 +132,8 @@ class _Worker:
 
     def close(self) -> None:
         if self.process is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
             self.process.wait()
             self.process.stdout.close()
 

@@ -7,7 +7,10 @@ enums are renumbered. Used are only calls that all of them have: tensors by name
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
+from collections import deque
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -16,6 +19,7 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 
+log = logging.getLogger(__name__)
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 OLDEST = (8, 6)
 
@@ -106,10 +110,14 @@ def set_shapes(context: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
             raise Fault("wrong_engine", f"the engine does not take {name} of shape {shape}")
 
 
-def logger(trt: ModuleType, sink: Any) -> Any:
-    """An ILogger that hands warnings and worse to ``sink.log(level, text)`` of ``logging``."""
-    import logging
+@functools.cache
+def logger(trt: ModuleType) -> Any:
+    """The one ILogger of this process: warnings and worse go to ``logging``, and the last errors
+    are kept in its ``errors``.
 
+    TensorRT takes the first logger that it is given for all that follows, and keeps a bare pointer
+    to it: there must be one, and it must not go away.
+    """
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.CRITICAL,
         trt.ILogger.Severity.ERROR: logging.ERROR,
@@ -119,9 +127,20 @@ def logger(trt: ModuleType, sink: Any) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
+            self.errors: deque[str] = deque(maxlen=2)
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in levels:
-                sink.log(levels[severity], "TensorRT: %s", message)
+            level = levels.get(severity, logging.DEBUG)
+            log.log(level, "TensorRT: %s", message)
+            if level >= logging.ERROR:
+                self.errors.append(message.strip())
 
     return Logger()
+
+
+def last_errors(trt: ModuleType) -> str:
+    """What TensorRT complained of last, which is forgotten thereby."""
+    errors = logger(trt).errors
+    words = "; ".join(errors) or "it gave no reason"
+    errors.clear()
+    return words

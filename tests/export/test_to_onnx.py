@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,8 @@ import torch
 
 from export import to_onnx, verify
 from export.parity import REDUCED, Limits
-from export.samples import source_samples
-from export.to_onnx import export_package
+from export.samples import random_samples, source_samples
+from export.to_onnx import export_package, gate
 from lemumo_core.inference.backends import why_not
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.model.config import ModelConfig
@@ -23,21 +25,33 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def package(model, tmp_path_factory) -> Package:
+def package(model, graphs, tmp_path_factory) -> Package:
+    """Exported with graphs that are there already."""
     frames = source_samples("synthetic", model.config.input_spec, 2)
     out = tmp_path_factory.mktemp("package")
     wanted = ("int8", "int8-cpu")
-    return export_package(model, out, "test", False, {"seed": 0}, wanted, frames=frames)
+    (out / "model.fp16.onnx").write_bytes(b"of an earlier export")
+
+    def copied(model, path, metadata, dynamic, opset) -> None:
+        shutil.copy(graphs["dynamic" if dynamic else "fp32"], path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_onnx, "export_onnx", copied)
+        return export_package(model, out, "test", False, {"seed": 0}, wanted, True, frames=frames)
+
+
+@pytest.fixture
+def staged(package, tmp_path) -> Package:
+    """A copy without a manifest, as it is before its gate."""
+    path = shutil.copytree(package.path, tmp_path / "staged")
+    (path / "manifest.json").unlink()
+    return Package(path, package.manifest)
 
 
 def test_the_package_is_whole(package, model) -> None:
     manifest = load_package(package.path).manifest
-    assert set(manifest.files) == {
-        "model.onnx",
-        "model.int8.onnx",
-        "model.int8-cpu.onnx",
-        "weights.safetensors",
-    }
+    graphs = {f"model{p}{d}.onnx" for p in ("", ".int8", ".int8-cpu") for d in ("", ".dynamic")}
+    assert set(manifest.files) == graphs | {"weights.safetensors"}
     assert not manifest.trained and manifest.input == model.config.input_spec
     assert ModelConfig.from_dict(manifest.model) == model.config
     assert manifest.precisions == ("fp32", "int8", "int8-cpu")
@@ -45,33 +59,23 @@ def test_the_package_is_whole(package, model) -> None:
         assert 0 < loss["mean_depth"] < 0.02 and np.isfinite(loss["depth_mae_loss"])
 
 
-def test_a_precision_that_loses_too_much_is_left_out(model, tmp_path, monkeypatch, capsys) -> None:
-    strict = Limits(mean_depth=1e-9)
-    monkeypatch.setattr(verify, "REDUCED", strict)
-    manifest = export_package(model, tmp_path, "t", False, precisions=["int8-cpu"]).manifest
-    assert manifest.precisions == ("fp32",)
-    assert "model.int8-cpu.onnx" not in manifest.files
-    assert not (tmp_path / "model.int8-cpu.onnx").exists()
+def test_a_precision_that_loses_too_much_is_left_out(staged, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(verify, "REDUCED", Limits(mean_depth=1e-9))
+    assert gate(staged, []).precisions == ("fp32",)
+    names = {path.name for path in staged.path.glob("*.onnx")}
+    assert names == {"model.onnx", "model.dynamic.onnx"}
     shown = capsys.readouterr().out
     assert "int8-cpu is refused" in shown and "mean_depth" in shown and "is above 1e-09" in shown
 
 
-def test_a_graph_of_other_weights_is_no_package(package, model, tmp_path, monkeypatch) -> None:
-    """The weights change between the graph and the check, as in a broken exporter."""
-
-    def changed(model, path) -> None:
-        with torch.no_grad():
-            model.depth.layers[-1].bias += 0.01
-        save_weights(model, path)
-
-    monkeypatch.setattr(to_onnx, "save_weights", changed)
-    bias = model.depth.layers[-1].bias.detach().clone()
-    try:
-        with pytest.raises(ValueError, match=r"onnxruntime differs from torch: raw|depth"):
-            export_package(model, tmp_path, "t", False)
-    finally:
-        model.depth.layers[-1].bias.data = bias
-    assert not (tmp_path / "manifest.json").exists()
+def test_a_graph_of_other_weights_is_no_package(staged, model) -> None:
+    """The weights are not those of the graph, as after a broken export."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.depth.layers[-1].bias += 0.01
+    save_weights(other, staged.path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"onnxruntime differs from torch: depth"):
+        gate(staged, [])
 
 
 @pytest.mark.parametrize("candidate", ["onnxruntime", "openvino", "onnxruntime:int8-cpu"])
@@ -82,6 +86,29 @@ def test_verify_passes_what_is_equal(package, candidate, tmp_path, capsys) -> No
     assert verify.main([*arguments, "--out", str(tmp_path)]) == 0
     assert "passes" in capsys.readouterr().out
     assert (tmp_path / "parity.json").exists() and (tmp_path / "index.html").exists()
+
+
+def test_a_batch_that_mixes_its_samples_is_noticed(package, monkeypatch) -> None:
+    samples = random_samples(package.manifest.input, 1)
+    parity, limits = verify.verify_batch(package, "onnxruntime", samples, "torch")
+    assert parity.samples == 3 and parity.failures(limits) == []
+    real = verify.load_backend
+
+    class Swapped:
+        def __init__(self, *arguments):
+            self.backend = real(*arguments)
+            self.outputs = self.backend.outputs
+
+        def infer(self, inputs, outputs) -> None:
+            self.backend.infer(inputs, outputs)
+            outputs["depth"][:] = outputs["depth"][::-1].copy()
+
+        def close(self) -> None:
+            self.backend.close()
+
+    monkeypatch.setattr(verify, "load_backend", Swapped)
+    parity, limits = verify.verify_batch(package, "onnxruntime", samples, "torch")
+    assert any("depth" in failure for failure in parity.failures(limits))
 
 
 def test_a_failing_gate_exits_with_1(package, monkeypatch, capsys) -> None:
@@ -95,12 +122,12 @@ def test_a_failing_gate_exits_with_1(package, monkeypatch, capsys) -> None:
 def test_nothing_to_compare_exits_with_2(package, tmp_path, capsys) -> None:
     assert verify.main([str(tmp_path)]) == 2
     assert "is not a model package" in capsys.readouterr().err
-    assert verify.main([str(package.path), "--candidate", "onnxruntime:fp16"]) == 2
+    arguments = [str(package.path), "--candidate", "onnxruntime:fp16", "--count", "1"]
+    assert verify.main(arguments) == 2
     assert "holds no model.fp16.onnx" in capsys.readouterr().err
 
 
-def test_both_start_as_programs() -> None:
-    for name in ("to_onnx", "verify", "to_trt"):
-        command = [sys.executable, str(ROOT / "export" / f"{name}.py"), "--help"]
-        result = subprocess.run(command, capture_output=True, text=True, cwd="/")
-        assert result.returncode == 0, result.stderr
+def test_it_starts_as_a_program() -> None:
+    command = [sys.executable, str(ROOT / "export" / "to_onnx.py"), "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert result.returncode == 0, result.stderr

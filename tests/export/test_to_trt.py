@@ -125,16 +125,24 @@ def test_a_cache_that_cannot_be_written_is_named(rtx, package, monkeypatch, caps
     assert "set LEMUMO_CACHE to another folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--flavour", "tensorrt-rtx"], ["--build-only"]])
-def test_without_a_driver_the_first_line_says_so(package, arguments) -> None:
+NO_DRIVER = "to_trt: cannot run engines here: no NVIDIA driver: libcuda.so.1 is not here"
+
+
+def test_without_a_driver_the_first_line_says_so(package) -> None:
     if why_no_gpu() is None:
         pytest.skip("this machine has a GPU")
-    command = [sys.executable, str(ROOT / "export" / "to_trt.py"), str(package.path), *arguments]
+    command = [sys.executable, str(ROOT / "export" / "to_trt.py"), str(package.path)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2
-    first = result.stdout.splitlines()[0]
-    assert first == "to_trt: cannot run engines here: no NVIDIA driver: libcuda.so.1 is not here"
+    assert result.returncode == 2 and result.stdout.splitlines() == [NO_DRIVER]
     assert "pip install tensorrt-rtx" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--flavour", "tensorrt-rtx"], ["--build-only"]])
+def test_without_a_driver_only_rtx_builds(package, arguments, capsys) -> None:
+    if why_no_gpu() is None:
+        pytest.skip("this machine has a GPU")
+    assert to_trt.main([str(package.path), *arguments]) == 2
+    assert "--flavour tensorrt-rtx --build-only builds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("failing", [False, True])

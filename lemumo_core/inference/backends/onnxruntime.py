@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -47,7 +48,7 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(
                 str(path),
                 session_options(precision, gpu=runtime != "onnxruntime"),
-                providers=[(provider, _provider_options(runtime))],
+                providers=[(provider, _provider_options(runtime, package, path))],
             )
         except Exception as error:  # its own exceptions share no other base
             raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
@@ -84,13 +85,16 @@ def session_options(precision: str, gpu: bool = False) -> onnxruntime.SessionOpt
     return options
 
 
-def _provider_options(runtime: str) -> dict[str, str]:
+def _provider_options(runtime: str, package: Package, path: Path) -> dict[str, str]:
+    if runtime == "onnxruntime-cuda":
+        return {"use_tf32": "0"}  # float32 is float32
     if runtime != "onnxruntime-tensorrt":
         return {}
-    folder = cache_folder() / "onnxruntime-tensorrt"
+    # A folder each: its own cache tells graphs apart by their nodes, not by their weights.
+    folder = cache_folder() / "onnxruntime-tensorrt" / package.manifest.files[path.name][:16]
+    folder.mkdir(parents=True, exist_ok=True)
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "1",
-        "trt_fp16_enable": "0",
     }

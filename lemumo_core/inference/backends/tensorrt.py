@@ -38,11 +38,12 @@ class TensorRtBackend:
         batches = (batch, batch, batch)
         key = EngineKey.here(sha256, runtime, trt.__version__, gpu, precision, batches, {})
         path, plan = find_engine(cache_folder() / "engines", key)
-        self._logger = api.logger(trt, log)  # TensorRT keeps a bare pointer to it
-        self._runtime = trt.Runtime(self._logger)
+        self._runtime = trt.Runtime(api.logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise Fault("wrong_engine", f"TensorRT refuses {path}; build it again with to_trt.py")
+            raise Fault(
+                "wrong_engine", f"TensorRT refuses {path} ({api.last_errors(trt)}); build it again"
+            )
         self._context = self._engine.create_execution_context()
         self._stream = CudaStream()
         names = api.tensors(self._engine)

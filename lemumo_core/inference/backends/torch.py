@@ -32,6 +32,7 @@ class TorchBackend:
         self.name = f"{runtime}:{precision}"
         config = ModelConfig.from_dict(package.manifest.model)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.backends.cudnn.allow_tf32 = False  # the reference must be float32 all through
         model = load_model(config, package.file("weights.safetensors")).to(self._device)
         self._model: torch.nn.Module = model
         if runtime == "torch-compile":
