@@ -7,7 +7,7 @@ the label logits feed the ArgMax.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -23,6 +23,7 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
 
 RAW = ("raw_heatmap", "raw_regression", "raw_labels")
+RawHeads = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[dict]:
@@ -54,7 +55,7 @@ def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[d
     return results
 
 
-def _torch_heads(package: Package):  # type: ignore[no-untyped-def]
+def _torch_heads(package: Package) -> RawHeads:
     config = ModelConfig.from_dict(package.manifest.model)
     model = load_model(config, package.file("weights.safetensors"))
 
@@ -69,7 +70,7 @@ def _torch_heads(package: Package):  # type: ignore[no-untyped-def]
     return run
 
 
-def _graph_heads(package: Package, precision: str):  # type: ignore[no-untyped-def]
+def _graph_heads(package: Package, precision: str) -> RawHeads:
     graph = onnx.load(package.file(model_file(precision)))
     names = raw_tensors(graph)
     for name in names:

@@ -17,6 +17,7 @@ from lemumo_core.inference.package import Package, load_package, model_file
 from lemumo_core.inference.selection import candidates, table
 
 ROUNDS = 20
+NO_DYNAMIC = "no dynamic graph: export it with --dynamic"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +89,7 @@ def bench(
         able = [name for name in full if batch == 1 or _takes_batches(package, name)]
         for name in full:
             if name not in able:
-                skipped[f"{name} batch {batch}"] = "no dynamic graph: export it with --dynamic"
+                skipped[f"{name} batch {batch}"] = NO_DYNAMIC
         results += measure(package.path, able, batch, rounds)
     return results, skipped
 

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.inference.package import load_package
 
 WARM_UPS = 3
+LIMIT_S = 600
+"""For an answer of a backend; one that compiles can take minutes."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,12 @@ class _Worker:
         )
 
     def _answer(self) -> dict[str, Any]:
+        watchdog = threading.Timer(LIMIT_S, self.process.kill)
+        watchdog.start()
         line = self.process.stdout.readline()
-        answer = json.loads(line) if line else {"error": f"died, exit code {self.process.wait()}"}
+        watchdog.cancel()
+        problem = f"died or hung for {LIMIT_S} s, exit code"
+        answer = json.loads(line) if line else {"error": f"{problem} {self.process.wait()}"}
         self.error = answer.pop("error", "")
         return {} if self.error else answer
 

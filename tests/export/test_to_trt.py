@@ -164,6 +164,20 @@ def test_an_engine_is_proven_or_deleted(package, rtx, failing, monkeypatch, caps
         assert '"parity"' in path.with_suffix(".json").read_text()
 
 
+def test_an_engine_with_a_profile_is_proven_in_one_batch(package, rtx, monkeypatch) -> None:
+    path, _ = ensure(rtx, package, batch=(1, 2, 3))
+    real = to_trt.verify_batch
+    batches = []
+
+    def instead(package, name, samples, reference):
+        batches.append(len(samples))
+        return real(package, "onnxruntime", samples, reference)
+
+    monkeypatch.setattr(to_trt, "verify_batch", instead)
+    assert to_trt.prove(package, "tensorrt-rtx", "fp32", path, [], largest_batch=3)
+    assert batches == [3]
+
+
 def test_the_trtexec_line_is_equivalent(rtx) -> None:
     options = BuildOptions((1, 4, 8), 512, 5, True, "ampere_plus")
     line = trtexec_line(rtx, Path("m.onnx"), "fp16", options, {"image": (64, 96, 3)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Mapping
 
@@ -94,7 +95,7 @@ class TensorRtBackend:
         for name in self.outputs:
             self._stream.download(self._host[name], self._device[name])
 
-    def _record(self):  # type: ignore[no-untyped-def]
+    def _record(self) -> ctypes.c_void_p | None:
         """The CUDA graph of one frame; None where the engine cannot be captured."""
         self._enqueue()  # the first run allocates, which a capture forbids
         self._stream.synchronize()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lemumo_core.faults import Fault
+from lemumo_core.inference import measure as measuring
 from lemumo_core.inference import selection
 from lemumo_core.inference.cache import cache_folder
 from lemumo_core.inference.measure import Measurement, measure
@@ -34,6 +35,14 @@ def test_a_crash_is_an_error_of_one_backend_only(toy, monkeypatch, tmp_path) -> 
     results = measure(toy.path, ["openvino:fp32", "onnxruntime:fp32"], rounds=1, slice_s=0.01)
     assert "exit code -11" in results[0].error
     assert not results[1].error
+
+
+def test_a_backend_that_hangs_is_given_up(toy, monkeypatch, tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(60)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(measuring, "LIMIT_S", 0.2)
+    (result,) = measure(toy.path, ["onnxruntime:fp32"], rounds=1)
+    assert "hung for 0.2 s" in result.error
 
 
 def test_throughput_counts_samples() -> None:
