@@ -94,8 +94,7 @@ def data_parallel(step: TrainingStep, config: ScaleConfig, place: Place) -> nn.M
     """The step whose gradients are averaged over ranks."""
     if place.world == 1 or config.sharding == "fsdp":
         return step
-    # Batch norms already agree on their statistics.
-    return DistributedDataParallel(step, broadcast_buffers=False)
+    return DistributedDataParallel(step)
 
 
 def full(tensor: Tensor) -> Tensor:

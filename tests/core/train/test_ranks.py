@@ -1,0 +1,123 @@
+"""A whole training step on W ranks is that of one rank: loss and every gradient.
+
+Real processes over gloo, with stochastic depth, modality dropout and the unimodal passes; DDP, and
+``fully_shard``. Weights and optimiser come back from shards as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import small_batch, small_config
+from test_data import share
+from torch import distributed, multiprocessing
+
+from lemumo_core.train.checkpoint import model_tensors, optimiser_tensors, save
+from lemumo_core.train.checkpoint import open_checkpoint as opened
+from lemumo_core.train.config import ObjectiveConfig, PretrainConfig, ScaleConfig
+from lemumo_core.train.data import cut_views
+from lemumo_core.train.learner import Learner
+from lemumo_core.train.parallel import Place, full
+
+STEP = 3
+CPU = torch.device("cpu")
+
+
+def config_of(sharding: str = "ddp") -> PretrainConfig:
+    return small_config(
+        modality_dropout=0.5,
+        objective=ObjectiveConfig(aux_unimodal=True, tie_unimodal=True),
+        scale=ScaleConfig(sharding=sharding, workers=0),  # type: ignore[arg-type]
+    )
+
+
+def outcome(place: Place, config: PretrainConfig) -> dict[str, torch.Tensor]:
+    """Loss, its terms, gradients and batch norm statistics of one step."""
+    learner = Learner(config, 10, place)
+    batch = share(small_batch(config), place.rank, place.world)
+    views = cut_views(batch, config, STEP, place.rank, place.world)
+    total, terms, _ = learner.loss(views, STEP)
+    total.backward()
+    gradients = {
+        f"gradient {name}": full(p.grad) for name, p in learner.encoder.named_parameters()
+    }
+    return {"loss": total.detach(), **terms, **gradients, **dict(learner.encoder.named_buffers())}
+
+
+def keeps_state(place: Place, folder: Path) -> bool:
+    """Whether a learner with shards restores what another one saved."""
+    config = config_of("fsdp")
+    one, other = Learner(config, 10, place), Learner(config, 10, place)
+    batch = share(small_batch(config), place.rank, place.world)
+    one.learn(cut_views(batch, config, STEP, place.rank, place.world), STEP)
+    tensors = one.tensors()
+    if place.first:
+        save(folder, tensors, {"step": 1})
+    distributed.barrier()
+    other.restore(opened(folder))
+    restored = {"model": model_tensors(other.encoder)}
+    restored["optimiser"] = optimiser_tensors(other.encoder, other.optimiser)
+    return all(
+        torch.equal(value, tensors[kind][name])
+        for kind, values in restored.items()
+        for name, value in values.items()
+    ) and all(restored[kind].keys() == tensors[kind].keys() for kind in restored)
+
+
+def run_rank(rank: int, folder: str) -> None:
+    """Rank of a world of four, and then of one of two."""
+    torch.set_num_threads(1)
+    for world in (4, 2):
+        if rank >= world:
+            return
+        store = distributed.FileStore(f"{folder}/store{world}", world)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+        place = Place(rank, world, CPU)
+        for sharding in ("ddp", "fsdp")[: 1 if world == 4 else 2]:
+            result = outcome(place, config_of(sharding))
+            torch.save(result, f"{folder}/{sharding}-{world}-{rank}.pt")
+        if world == 2:
+            same = keeps_state(place, Path(folder, "shards"))
+            torch.save(same, f"{folder}/state-{rank}.pt")
+        distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where all ranks have left their outcomes."""
+    path = tmp_path_factory.mktemp("ranks")
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "pytest", "lemumo_core.train.learner"])
+    multiprocessing.start_processes(run_rank, (str(path),), nprocs=4, start_method="forkserver")
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, torch.Tensor]:
+    """The outcome on one rank."""
+    return outcome(Place(0, 1, CPU), config_of())
+
+
+@pytest.mark.parametrize(("sharding", "world"), [("ddp", 2), ("ddp", 4), ("fsdp", 2)])
+def test_ranks_equal_one_rank(folder, alone, sharding, world) -> None:
+    assert {"loss", "tie", "gradient stems.absent", "projector.1.running_var"} <= alone.keys()
+    for rank in range(world):
+        ours = torch.load(folder / f"{sharding}-{world}-{rank}.pt")
+        assert ours.keys() == alone.keys()
+        for name, value in alone.items():
+            scale = max(value.abs().max().item(), 1e-3)
+            torch.testing.assert_close(
+                ours[name], value, atol=2e-4 * scale, rtol=0, msg=lambda m: f"{rank} {name}: {m}"
+            )
+
+
+def test_gradients_depend_on_what_is_shared_out(alone) -> None:
+    """The comparison sees other samples, views and dropped paths."""
+    other = outcome(Place(0, 1, CPU), replace(config_of(), seed=1))
+    assert not torch.allclose(other["loss"], alone["loss"], rtol=1e-3)
+
+
+def test_shards_are_saved_whole_and_restored(folder) -> None:
+    assert torch.load(folder / "state-0.pt") and torch.load(folder / "state-1.pt")
