@@ -39,8 +39,8 @@ def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[d
         torch backends, and else from ONNX Runtime on the graph of the backend's precision, since
         a compiled network keeps them to itself.
     """
-    runtime, precision = split_name(name)
     backend = load_backend(package, name)
+    runtime, precision = split_name(backend.name)
     raw_heads = (
         _torch_heads(package)
         if runtime.startswith("torch")

@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         name = args.name or args.out.resolve().name
         wanted = (args.precision, args.dynamic, args.opset, frames)
         export_package(model, args.out, name, trained, training, *wanted)
-    except (ValueError, OSError) as error:  # Fault among them
+    except (ValueError, ImportError, OSError) as error:  # Fault among them
         print(f"to_onnx: {error}", file=sys.stderr)
         return 1
     return 0

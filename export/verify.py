@@ -23,7 +23,6 @@ from export.outputs import outputs_of
 from export.parity import EXACT, REDUCED, Limits, Parity, compare
 from export.parity_report import as_text, write_report
 from export.samples import Sample, random_samples, source_samples
-from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.package import Package, load_package
 
@@ -113,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         samples = random_samples(spec, RANDOM_SEEDS)
         samples += source_samples(args.frames, spec, args.count)
         parity, limits = verify(package, args.candidate, samples, args.reference)
-    except (Fault, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError) as error:  # Fault among them
         print(f"verify: {error}", file=sys.stderr)
         return 2
     title = f"{package.manifest.name}: {args.candidate} against {args.reference}"
