@@ -44,6 +44,7 @@ extras = {
     "dev": [
         "hypothesis",
         "mypy",
+        "pycocotools>=2.0.10",  # oracle of the 2D metric
         "pytest",
         "pytest-timeout",
         "ruff~=0.17.5",

@@ -1,0 +1,108 @@
+"""Dense depth against truth, by band of depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lemumo_core.metrics.bands import BAND_EDGES_M, band_names, band_of, checked_edges
+
+RATIO = 1.25
+
+
+@dataclass(frozen=True)
+class DepthScores:
+    """Scores over pixels with truth, each pixel of all frames weighing the same.
+
+    Attributes:
+        pixels: with truth.
+        coverage: share of them for which there is a prediction; the others enter nothing else.
+        mae_m: mean |predicted - true|.
+        abs_rel: mean |predicted - true| / true.
+        rmse_m: root of the mean square error.
+        delta: share of pixels within a factor of 1.25.
+
+    All but ``pixels`` are NaN where there is nothing to average over.
+    """
+
+    pixels: int
+    coverage: float
+    mae_m: float
+    abs_rel: float
+    rmse_m: float
+    delta: float
+
+
+class DepthMetric:
+    """Errors of depth over frames. Can be pickled; ranks and replays merge theirs.
+
+    Args:
+        band_edges_m: bands of the true depth. Truth outside all of them is no truth.
+    """
+
+    def __init__(self, band_edges_m: tuple[float, ...] = BAND_EDGES_M):
+        self.band_edges_m = checked_edges(band_edges_m)
+        self._sums = np.zeros((len(band_edges_m) - 1, 6))
+
+    def add(self, predicted_m: np.ndarray, true_m: np.ndarray) -> None:
+        """Take in depth maps of one shape, metres.
+
+        Args:
+            predicted_m: NaN where there is no prediction.
+            true_m: NaN or 0 where unknown.
+
+        Raises:
+            ValueError: the shapes differ, or a prediction is infinite.
+        """
+        if predicted_m.shape != true_m.shape:
+            raise ValueError(
+                f"the predicted depth is {predicted_m.shape}, the truth {true_m.shape}: bring the "
+                "truth to the resolution of the prediction"
+            )
+        if np.isinf(predicted_m).any():
+            raise ValueError("the predicted depth holds infinity; unknown is NaN")
+        valid = true_m > 0
+        true, predicted = true_m[valid].astype(np.float64), predicted_m[valid].astype(np.float64)
+        band = band_of(true, self.band_edges_m)
+        error = np.abs(predicted - true)
+        close = np.maximum(predicted, 0) * RATIO > true
+        close &= predicted < RATIO * true
+        seen = ~np.isnan(predicted)
+        terms = np.stack([seen, error, error / true, error**2, close], axis=1)
+        for i in range(len(self._sums)):
+            ours = band == i
+            self._sums[i, 0] += ours.sum()
+            self._sums[i, 1:] += terms[ours & seen].sum(axis=0)
+
+    def merge(self, other: DepthMetric) -> None:
+        """Take in the frames of another one.
+
+        Raises:
+            ValueError: its bands differ.
+        """
+        if other.band_edges_m != self.band_edges_m:
+            raise ValueError(f"bands {other.band_edges_m} and {self.band_edges_m} do not merge")
+        self._sums = self._sums + other._sums
+
+    def scores(self) -> DepthScores:
+        """Scores over all bands."""
+        return _scores(self._sums.sum(axis=0))
+
+    def scores_by_band(self) -> dict[str, DepthScores]:
+        """Scores of each band, by its name."""
+        names = band_names(self.band_edges_m)
+        return {name: _scores(sums) for name, sums in zip(names, self._sums, strict=True)}
+
+
+def _scores(sums: np.ndarray) -> DepthScores:
+    pixels, seen = sums[:2]
+    mae_m, abs_rel, square, delta = sums[2:] / seen if seen else np.full(4, np.nan)
+    return DepthScores(
+        pixels=int(pixels),
+        coverage=float(seen / pixels) if pixels else float("nan"),
+        mae_m=float(mae_m),
+        abs_rel=float(abs_rel),
+        rmse_m=float(np.sqrt(square)),
+        delta=float(delta),
+    )

@@ -1,0 +1,106 @@
+"""What the detection metrics share: greedy matching, and frames that accumulate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+IGNORED, FALSE, TRUE = -1, 0, 1
+"""What became of a detection: it counts neither way, or is a false or a true positive."""
+
+
+class Accumulator:
+    """What frames leave behind. Can be pickled; ranks and replays merge theirs.
+
+    Args:
+        truths: shape of the counts of objects, by class id and what else the metric counts by.
+        settings: what two accumulators must share to be merged.
+    """
+
+    def __init__(self, truths: tuple[int, ...], **settings: Any):
+        self._settings = settings
+        self._rows: list[tuple[np.ndarray, ...]] = []
+        self._truths = np.zeros(truths, np.int64)
+
+    def merge(self, other: Accumulator) -> None:
+        """Take in the frames of another one. The order matters only to equal scores.
+
+        Raises:
+            ValueError: it is of another kind or has other settings.
+        """
+        if type(other) is not type(self) or other._settings != self._settings:
+            raise ValueError(
+                f"{type(other).__name__} with {other._settings} cannot be merged into "
+                f"{type(self).__name__} with {self._settings}"
+            )
+        self._rows += other._rows
+        self._truths = self._truths + other._truths
+
+    def _count(self, class_ids: np.ndarray, *rest: np.ndarray) -> None:
+        """Count objects; ids that are none of the classes are left out."""
+        known = (class_ids >= 0) & (class_ids < len(self._truths))
+        np.add.at(self._truths, tuple(index[known] for index in (class_ids, *rest)), 1)
+
+    def _best_first(self) -> list[np.ndarray]:
+        """Each column of all frames, joined, in falling order of the first one, the scores.
+
+        Raises:
+            ValueError: no frame was added.
+        """
+        if not self._rows:
+            raise ValueError(f"{type(self).__name__} has seen no frame")
+        columns = [np.concatenate(column) for column in zip(*self._rows, strict=True)]
+        order = np.argsort(-columns[0], kind="stable")
+        return [column[order] for column in columns]
+
+
+def by_score(
+    boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections of one image, best first, equal scores in the order given.
+
+    Args:
+        boxes: (K, width).
+        scores, class_ids: (K,).
+
+    Raises:
+        ValueError: shapes that do not fit, or values that are not finite.
+    """
+    boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64)
+    class_ids = np.asarray(class_ids)
+    if boxes.shape != (len(scores), width) or scores.shape != class_ids.shape:
+        raise ValueError(
+            f"detections have boxes {boxes.shape}, scores {scores.shape} and class ids "
+            f"{class_ids.shape}; expected (K, {width}), (K,) and (K,)"
+        )
+    if not np.isfinite(boxes).all() or not np.isfinite(scores).all():
+        raise ValueError("boxes or scores of detections hold NaN or infinity")
+    order = np.argsort(-scores, kind="stable")
+    return boxes[order], scores[order], class_ids[order]
+
+
+def match(cost: np.ndarray, allowed: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Give each detection in turn the cheapest object that is still free.
+
+    An object that does not count is given only where none that counts is free.
+
+    Args:
+        cost: (K, G) of detections, best first, and objects.
+        allowed: bool (K, G), pairs that may match.
+        counts: bool (G,).
+
+    Returns:
+        int (K,), the object of each detection, -1 for none.
+    """
+    cost = np.where(allowed, cost, np.inf)
+    matched = np.full(len(cost), -1)
+    for k in np.flatnonzero(allowed.any(axis=1)):
+        for group in (counts, ~counts):
+            candidates = np.where(group, cost[k], np.inf)
+            best = candidates.argmin()
+            if candidates[best] < np.inf:
+                matched[k] = best
+                cost[:, best] = np.inf
+                break
+    return matched
