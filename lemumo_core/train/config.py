@@ -141,7 +141,7 @@ class PretrainConfig:
             themselves, so that a corpus larger than its cache streams; 0 shuffles everything.
         out: the run's folder; by default a new one below ``out/pretrain``.
         resume: ``auto`` goes on from the newest good checkpoint in ``out``, where there is one.
-        weights: start from the encoder of this checkpoint folder, or .safetensors file.
+        weights: start from the encoder of this run or checkpoint folder, or .safetensors file.
         seed: of the weights, the order of frames, views and dropped paths.
         batch: samples of a step, over all ranks.
         epochs: passes over the data.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from lemumo_core.train.monitors import Monitors
 from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import Place, data_parallel, full, prepare_encoder
 from lemumo_core.train.probes import Probes
+from lemumo_core.train.run_folder import CHECKPOINTS
 from lemumo_core.train.seeds import seed_of
 from lemumo_core.train.step import TrainingStep
 
@@ -148,17 +148,18 @@ def seeded_encoder(model: ModelConfig, seed: int) -> Encoder:
 
 
 def load_encoder(encoder: Encoder, path: Path) -> None:
-    """Load the encoder of a checkpoint folder, or of a .safetensors file.
+    """Load the encoder of a checkpoint folder, of the newest checkpoint of a run's folder, or of a
+    .safetensors file.
 
     Raises:
         Fault: ``bad_checkpoint``, ``wrong_weights``.
         FileNotFoundError: nothing there.
     """
-    tensors: Mapping[str, Tensor]
-    if path.is_dir():
-        tensors = checkpoint.open_checkpoint(path).tensors(checkpoint.MODEL)
-    elif path.is_file():
+    if path.is_file():
         tensors = load_file(path)
     else:
-        raise FileNotFoundError(f"no checkpoint folder or .safetensors file at {path}")
+        found = checkpoint.newest(path / CHECKPOINTS)
+        if found is None and not (path / checkpoint.STATE).exists():
+            raise FileNotFoundError(f"{path} is no run, checkpoint or .safetensors file")
+        tensors = (found or checkpoint.open_checkpoint(path)).tensors(checkpoint.MODEL)
     checkpoint.load_model_tensors(encoder, tensors, path)

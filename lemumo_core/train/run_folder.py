@@ -46,6 +46,8 @@ def begin(out: Path, config: PretrainConfig, ranks: int, first_step: int) -> Non
             "run_exists", f"{out} holds a run: add --resume auto to go on, or another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
+    kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
+    write_atomic(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
     write_atomic(out / CONFIG, yaml.safe_dump(plain(config), sort_keys=False).encode())
     about = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -59,8 +61,6 @@ def begin(out: Path, config: PretrainConfig, ranks: int, first_step: int) -> Non
     }
     starts = json.loads((out / RUN).read_text()) if (out / RUN).exists() else []
     write_json(out / RUN, [*starts, about])
-    kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
-    write_atomic(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,117 @@
+"""Options that must act on the training path: compilation, recomputed activations, seeds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_run import small_batch, small_config
+
+from lemumo_core.faults import Fault
+from lemumo_core.model.transformer import Block
+from lemumo_core.train.config import PretrainConfig, ScaleConfig
+from lemumo_core.train.data import cut_views
+from lemumo_core.train.learner import Learner, NonFinite
+from lemumo_core.train.parallel import Place
+
+ALONE = Place(0, 1, torch.device("cpu"))
+
+
+def gradients(config: PretrainConfig, step: int = 2) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of a step."""
+    learner = Learner(config, 10, ALONE)
+    total, _, _ = learner.loss(cut_views(small_batch(config), config, step, 0, 1), step)
+    total.backward()
+    return total.item(), {n: p.grad for n, p in learner.encoder.named_parameters()}
+
+
+def test_activations_are_recomputed_to_the_same_gradients(monkeypatch) -> None:
+    calls = 0
+    update = Block.update
+
+    def counted(self, x, attended):
+        nonlocal calls
+        calls += 1
+        return update(self, x, attended)
+
+    monkeypatch.setattr(Block, "update", counted)
+    loss, plain = gradients(small_config())
+    assert calls == 2 * 12  # global and local views through every block
+    calls = 0
+    scale = ScaleConfig(checkpoint_activations=True, workers=0)
+    again, recomputed = gradients(small_config(scale=scale))
+    assert calls == 2 * 12 + 2 * 11  # fusion's own block keeps its activations
+    assert again == loss
+    for name, gradient in plain.items():
+        assert torch.equal(recomputed[name], gradient), name
+
+
+def test_the_encoder_in_training_is_the_compiled_one(monkeypatch) -> None:
+    """Counts what Dynamo hands to a compiler on the way of a training step."""
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_with = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda m: compile_with(m, backend=backend))
+    config = small_config(model=replace(small_config().model, variant="camera_only"))
+    loss, plain = gradients(config)
+    assert not graphs
+    again, compiled = gradients(replace(config, scale=ScaleConfig(compile=True, workers=0)))
+    calls = [node for graph in graphs for node in graph.graph.nodes if "attention" in str(node)]
+    assert len(graphs) >= 2 and len(calls) >= 12  # one graph for each size of view
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert compiled.keys() == plain.keys()
+    torch._dynamo.reset()
+
+
+def test_a_step_draws_what_it_draws_whatever_came_before() -> None:
+    config = small_config()
+    loss, once = gradients(config)
+    torch.manual_seed(99)
+    torch.rand(1000)
+    again, twice = gradients(config)
+    assert loss == again and all(torch.equal(once[name], twice[name]) for name in once)
+    # Stochastic depth is at work, and of the step.
+    learner = Learner(config, 10, ALONE)
+    views = cut_views(small_batch(config), config, 2, 0, 1)
+    learner.encoder.requires_grad_(False)
+    of_steps = {learner.loss(views, 2)[1]["invariance"].item() for _ in range(2)}
+    assert len(of_steps) == 1
+    assert learner.loss(views, 3)[1]["invariance"].item() not in of_steps
+
+
+def test_probes_do_not_change_what_is_learnt() -> None:
+    """Up to rounding: for them the last block computes more than CLS."""
+    config = small_config()
+    bare = replace(config, log=replace(config.log, probes=False))
+    learners = [Learner(one, 10, ALONE) for one in (config, bare)]
+    for step in range(2):
+        views = cut_views(small_batch(config), config, step, 0, 1)
+        watched, alone = (learner.learn(views, step)["loss"] for learner in learners)
+        assert watched == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_step_that_is_not_finite_changes_nothing() -> None:
+    config = small_config()
+    learner = Learner(config, 10, ALONE)
+    views = cut_views(small_batch(config), config, 0, 0, 1)
+    with torch.no_grad():
+        learner.encoder.embedding.bias[3] = torch.nan
+    before = {name: value.clone() for name, value in learner.tensors()["model"].items()}
+    with pytest.raises(NonFinite, match="loss"):
+        learner.learn(views, 0)
+    assert not learner.optimiser.state
+    weights = dict(learner.encoder.named_parameters())
+    for name, value in before.items():
+        if name in weights:
+            assert torch.equal(weights[name].nan_to_num(-7), value.nan_to_num(-7)), name
+
+
+def test_shards_need_ranks() -> None:
+    with pytest.raises(Fault, match="torchrun"):
+        Learner(small_config(scale=ScaleConfig(sharding="fsdp", workers=0)), 10, ALONE)
