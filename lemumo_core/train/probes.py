@@ -1,19 +1,13 @@
 """Online linear probes: what depth and which classes the tokens hold, while pretraining goes on.
 
 Probes learn from detached tokens with an optimiser of their own, and draw no random number, so
-that pretraining is bit for bit the same with and without them. The same probe, from the same
-start and on the same batches, over an encoder that never learnt says what that budget is worth::
-
-    untrained = untrained_copy(encoder)                      # before the first step
-    probes, baseline = Probes(dim, classes), Probes(dim, classes)
-    probes.step(encoding.tokens, view)                       # every step
-    baseline.step(tokens_of(untrained, view), view)
-    probes.evaluate(encoder, held_out), baseline.evaluate(untrained, held_out)
+that pretraining is bit for bit the same with and without them. What a budget of steps is worth by
+itself, the same probes say over a frozen encoder that never learnt: two ``Probes`` of one seed
+start alike, and ``tokens_of`` gives both of them tokens without dropped paths.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -153,12 +147,6 @@ class Probes(nn.Module):
         if confusion.any():
             scores["miou"] = mean_iou(confusion)
         return scores
-
-
-def untrained_copy(encoder: Encoder) -> Encoder:
-    """The encoder as it is now, frozen and in evaluation mode. Taken before the first step, it is
-    the untrained one; a resumed run rebuilds it from the seed of its weights."""
-    return copy.deepcopy(encoder).eval().requires_grad_(False)
 
 
 @torch.no_grad()
