@@ -1,0 +1,204 @@
+"""Objects as points (CenterNet, arXiv 1904.07850): what its 3D and 2D objectives share.
+
+All is batched over boxes; no shape depends on how many of them are real.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lemumo_core.objectives.loss import Loss
+from lemumo_core.train.distributed import mean_over_ranks, world_size
+
+LEAST_RADIUS = 1.5
+MOST_RADIUS = 16.0
+OVERLAP = 0.7
+SIGMAS = 3.0
+"""A Gaussian ends where it has fallen to exp(-4.5) = 0.011."""
+
+
+class Cells(NamedTuple):
+    """Where K objects of B images lie in a grid.
+
+    Attributes:
+        row, column: int64 (B, K), 0 for objects outside.
+        offset: float32 (B, K, 2) of the centre in its cell, in cells (x, y), in [0, 1).
+        inside: bool (B, K).
+    """
+
+    row: Tensor
+    column: Tensor
+    offset: Tensor
+    inside: Tensor
+
+
+class CentreTargets(NamedTuple):
+    """What a head should say.
+
+    Attributes:
+        heatmap: float32 (B, C, h, w), 1 at the centres of all objects, also of those that do not
+            count, so that nothing is asked for or forbidden there.
+        labelled: bool (B,), False for images whose objects are not known.
+        class_ids, cell: int64 (B, K), of the objects; cell = row * w + column.
+        counts: bool (B, K), which of them are to be found, at most one in a cell.
+        values: float32 (B, K, channels) of what is regressed at the centres, by the name of the
+            head's output.
+    """
+
+    heatmap: Tensor
+    labelled: Tensor
+    class_ids: Tensor
+    cell: Tensor
+    counts: Tensor
+    values: dict[str, Tensor]
+
+
+def cells_of(pixels: Tensor, stride: int, shape: tuple[int, int]) -> Cells:
+    """Cells of finite pixels (B, K, 2) u, v in a grid (h, w).
+
+    Cell i covers [stride * i - 0.5, stride * (i + 1) - 0.5): pixel centres are integers.
+    """
+    position = (pixels + 0.5) / stride
+    corner = position.floor()
+    limits = corner.new_tensor([shape[1], shape[0]])
+    inside = ((corner >= 0) & (corner < limits)).all(-1)
+    column, row = torch.where(inside[..., None], corner, 0.0).long().unbind(-1)
+    return Cells(row, column, position - corner, inside)
+
+
+def overlap_radius(extent: Tensor) -> Tensor:
+    """How far a box may be moved along one axis until its IoU with itself falls to 0.7.
+
+    (extent - d) / (extent + d) = 0.7. The size that an object has in the image thus decides how
+    far from its centre a peak is not yet a mistake, along x and y apart.
+
+    Args:
+        extent: of boxes in the image, cells, any shape.
+
+    Returns:
+        Cells, within [1.5, 16]: at least the neighbouring cells.
+    """
+    return (extent * (1 - OVERLAP) / (1 + OVERLAP)).clamp(LEAST_RADIUS, MOST_RADIUS)
+
+
+def gaussian_heatmap(
+    cells: Cells, class_ids: Tensor, radius: Tensor, most_radius: float, shape: tuple[int, int, int]
+) -> Tensor:
+    """Gaussians around cells, the largest one where several meet.
+
+    Args:
+        cells: of the objects; those outside are left out.
+        class_ids: int64 (B, K), negative for padding.
+        radius: (B, K, 2) along x and y, cells: three standard deviations, and where it ends.
+        most_radius: bound of all radii.
+        shape: (C, h, w).
+
+    Returns:
+        float32 (B, C, h, w), exactly 1 at the cells.
+    """
+    classes, height, width = shape
+    reach = torch.arange(-math.floor(most_radius), math.floor(most_radius) + 1).to(radius.device)
+    column, row = (at[..., None] + reach for at in (cells.column, cells.row))  # (B, K, window)
+    x, y = (
+        torch.where(reach.abs() <= r, torch.exp(-0.5 * (reach * SIGMAS / r) ** 2), 0.0)
+        for r in radius[..., None, :].unbind(-1)
+    )
+    drawn = (cells.inside & (class_ids >= 0))[..., None]
+    inside_x = drawn & (column >= 0) & (column < width)
+    inside_y = drawn & (row >= 0) & (row < height)
+    inside = inside_y[..., :, None] & inside_x[..., None, :]
+    row = class_ids[..., None] * height + row
+    # What falls outside shares one more cell, dropped at the end.
+    index = torch.where(inside, row[..., :, None] * width + column[..., None, :], math.prod(shape))
+    heat = x.new_zeros(len(x), math.prod(shape) + 1)
+    value = y[..., :, None] * x[..., None, :]
+    heat.scatter_reduce_(1, index.flatten(1), value.flatten(1), "amax")
+    return heat[:, :-1].view(-1, classes, height, width)
+
+
+def first_in_cell(cell: Tensor, counts: Tensor, order: Tensor, cells: int) -> Tensor:
+    """Of objects that count and share a cell, keep those of the least ``order``: bool (B, K).
+
+    A cell can describe one object only.
+
+    Args:
+        cell, counts, order: (B, K).
+        cells: their number.
+    """
+    order = torch.where(counts, order, math.inf)
+    least = order.new_full((len(order), cells), math.inf).scatter_reduce_(1, cell, order, "amin")
+    return counts & (order == least.gather(1, cell))
+
+
+def focal_loss(
+    logits: Tensor, heatmap: Tensor, positive: Tensor, labelled: Tensor | None = None
+) -> Tensor:
+    """Sum of CenterNet's focal loss (arXiv 1904.07850, equation 1, alpha 2, beta 4).
+
+    From logits, in at least float32, in terms of log sigmoid: finite for any of them.
+
+    Args:
+        logits, heatmap: (B, C, h, w).
+        positive: bool (B, C, h, w), where an object is to be found; elsewhere (1 - heatmap)^4
+            weighs what is predicted.
+        labelled: bool (B,), images that take part; None for all.
+    """
+    x = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    found = functional.logsigmoid(x) * torch.sigmoid(-x).square()
+    false = functional.logsigmoid(-x) * torch.sigmoid(x).square() * (1.0 - heatmap).pow(4)
+    loss = -torch.where(positive, found, false)
+    if labelled is not None:
+        loss = torch.where(labelled[:, None, None, None], loss, 0.0)
+    return loss.sum()
+
+
+def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets) -> Loss:
+    """Focal loss of the heatmap and, at the centres, L1 of the values; of ``rotation`` 1 - cos.
+
+    Each is summed and divided by the number of objects to be found, over all ranks (at least 1).
+
+    Args:
+        predicted: (B, channels, h, w) by name: ``heatmap`` (logits) and those of
+            ``targets.values``.
+
+    Returns:
+        Terms by these names; the total is their sum. The same on every rank.
+
+    Raises:
+        ValueError: heatmaps of different shapes.
+    """
+    logits = predicted["heatmap"]
+    if logits.shape != targets.heatmap.shape:
+        raise ValueError(
+            f"the predicted heatmap is {tuple(logits.shape)}, the target "
+            f"{tuple(targets.heatmap.shape)}"
+        )
+    (classes, height, width), pixels = logits.shape[1:], logits.shape[2] * logits.shape[3]
+    index = torch.where(targets.counts, targets.class_ids * pixels + targets.cell, classes * pixels)
+    positive = torch.zeros(len(logits), classes * pixels + 1, dtype=torch.bool, device=index.device)
+    positive = positive.scatter_(1, index, True)[:, :-1].view(-1, classes, height, width)
+    sums = {"heatmap": focal_loss(logits, targets.heatmap, positive, targets.labelled)}
+    for name, value in targets.values.items():
+        channels = value.shape[-1]
+        cell = targets.cell[:, None].expand(-1, channels, -1)
+        at_centres = predicted[name].flatten(2).gather(2, cell).transpose(1, 2)
+        at_centres = at_centres.to(sums["heatmap"].dtype)
+        if name == "rotation":
+            error = 1.0 - (functional.normalize(at_centres, dim=-1, eps=1e-4) * value).sum(-1)
+        else:
+            error = (at_centres - value).abs().sum(-1)
+        sums[name] = torch.where(targets.counts, error, 0.0).sum()
+    *means, count = mean_over_ranks(
+        torch.stack([*sums.values(), targets.counts.sum().to(sums["heatmap"].dtype)])
+    )
+    terms = {
+        name: mean / count.clamp(min=1.0 / world_size())
+        for name, mean in zip(sums, means, strict=True)
+    }
+    total = torch.stack(list(terms.values())).sum()
+    return Loss(total, {name: value.detach() for name, value in terms.items()})

@@ -1,0 +1,103 @@
+"""Dense depth in metres with a confidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lemumo_core.metrics.depth import RATIO
+from lemumo_core.objectives.loss import Loss
+from lemumo_core.objectives.presets import check_preset
+from lemumo_core.train.distributed import mean_over_ranks, world_size
+
+
+@dataclass(frozen=True)
+class DepthLoss:
+    """Loss of a ``DepthHead`` on cells with truth.
+
+    ``deploy``: L1 of log(1 + depth), the scale in which the head predicts. Like L1 in metres it
+    asks for the median, but far pixels do not drown near ones. Confidence is the probability that
+    the depth is within a factor of 1.25 of the truth (``metrics.depth``'s delta), learnt by cross
+    entropy, which leaves the depth alone. Each is a mean over the cells of all ranks.
+
+    ``probe``: the paper's, the mean over views of the mean square error in metres; a view without
+    truth counts as 0. No confidence.
+
+    Attributes:
+        preset: ``probe`` or ``deploy``.
+        max_depth_m: deeper truth is no truth.
+    """
+
+    preset: str = "deploy"
+    max_depth_m: float = 80.0
+
+    def __post_init__(self) -> None:
+        check_preset(self.preset)
+
+    def __call__(self, depth_m: Tensor, confidence: Tensor, true_m: Tensor) -> Loss:
+        """Loss of one batch, the same on every rank.
+
+        Args:
+            depth_m, confidence: (B, h, w), the head's output.
+            true_m: (B, H, W) of the same views, ``ViewLabels.depth_m``.
+
+        Returns:
+            Terms ``depth`` and, for ``deploy``, ``confidence``; the total is their sum.
+
+        Raises:
+            ValueError: as ``pool_depth``.
+        """
+        depth_m = depth_m.to(torch.promote_types(depth_m.dtype, torch.float32))
+        how = "mean" if self.preset == "probe" else "median"
+        target = pool_depth(true_m, depth_m.shape[1:], how, self.max_depth_m)
+        valid = ~target.isnan()
+        target = torch.where(valid, target, 1.0).to(depth_m.dtype)
+        if self.preset == "probe":
+            square = torch.where(valid, (depth_m - target).square(), 0.0).sum((1, 2))
+            mean = mean_over_ranks((square / valid.sum((1, 2)).clamp(min=1)).mean())
+            return Loss(mean, {"depth": mean.detach()})
+        error = (depth_m.log1p() - target.log1p()).abs()
+        close = (depth_m < RATIO * target) & (depth_m * RATIO > target)
+        with torch.autocast(depth_m.device.type, enabled=False):
+            surprise = functional.binary_cross_entropy(
+                confidence.to(depth_m.dtype), close.to(depth_m.dtype), reduction="none"
+            )
+        sums = [torch.where(valid, term, 0.0).sum() for term in (error, surprise)]
+        *means, count = mean_over_ranks(torch.stack([*sums, valid.sum().to(depth_m.dtype)]))
+        error, surprise = (mean / count.clamp(min=1.0 / world_size()) for mean in means)
+        return Loss(error + surprise, {"depth": error.detach(), "confidence": surprise.detach()})
+
+
+@torch.no_grad()
+def pool_depth(
+    depth_m: Tensor, size: tuple[int, ...], how: str = "median", max_depth_m: float = 80.0
+) -> Tensor:
+    """Depth maps (B, H, W) at a size (h, w) that divides theirs: each cell by what lies in it.
+
+    The median (of an even number the nearer one) is a depth that was measured. The mean lies in
+    mid-air where a cell holds an edge; the nearest return is biased on slanted ground, by a
+    metre and more far away, and the median is not.
+
+    Args:
+        depth_m: NaN where unknown.
+        size: (h, w).
+        how: ``median``, or ``mean`` as in the paper.
+        max_depth_m: depths beyond it, and those not positive, are left out.
+
+    Returns:
+        (B, h, w), NaN where a cell holds none.
+
+    Raises:
+        ValueError: H, W are no multiple of h, w.
+    """
+    (height, width), (rows, columns) = depth_m.shape[1:], size
+    if height % rows or width % columns or height // rows != width // columns:
+        raise ValueError(f"depth of {height}x{width} does not divide into {rows}x{columns} cells")
+    stride = height // rows
+    cells = depth_m.unflatten(2, (columns, stride)).unflatten(1, (rows, stride))
+    cells = cells.transpose(2, 3).flatten(3)
+    cells = torch.where((cells > 0) & (cells <= max_depth_m), cells, torch.nan)
+    return cells.nanmean(-1) if how == "mean" else cells.nanmedian(-1).values
