@@ -1,19 +1,18 @@
 """Our encoder beside the authors' of Le MuMo JEPA (arXiv 2603.24327): equal outputs, time, memory.
 
     git clone https://github.com/ciemcornelissen/le-mumo-jepa CHECKOUT
-    pip install --no-deps timm torchvision        # what their encoder imports
-    python benchmarks/compare_reference.py --reference CHECKOUT [--peers DIR] [--repeats 10]
+    pip install --target PEERS --no-deps timm huggingface_hub torchvision==0.28  # torch 2.13's
+    python benchmarks/compare_reference.py --reference CHECKOUT --peers PEERS [--repeats 10]
 
---peers names the folder of `pip install --target DIR`, where the two are kept out of this
-environment. Nothing of theirs is copied: their encoder and their SIGReg run from the checkout, with
-its weights mapped to ours. Both sides run in turns, in float32 on the CPU. A training step is that
-of the paper's loss, 2 x 224 and 4 x 96 views, AdamW on all weights; theirs doubles the projections
-before the loss, as their training loop does, and leaves out the auxiliary passes that their
-defaults add. Time is processor time, which other work on the machine disturbs least. Peak memory
-is what the model and two steps add to a fresh process, one for each side.
+PEERS keeps what their encoder imports out of this environment. Nothing of theirs is copied: their
+encoder and their SIGReg run from the checkout, with its weights mapped to ours. Both sides run in
+turns, in float32 on the CPU. A training step is that of the paper's loss, 2 x 224 and 4 x 96
+views, AdamW on all weights; theirs doubles the projections before the loss, as their training loop
+does, and leaves out the auxiliary passes that their defaults add. Time is processor time, which
+other work on the machine disturbs least. Peak memory is what the model and two steps add to a
+fresh process, one for each side.
 
-With CUDA it also prints samples/s of such a step: ours in bfloat16, theirs, which switches
-autocast off, as it is.
+With CUDA it also prints samples/s of such steps: ours in bfloat16; theirs switches autocast off.
 
 The last line is JSON: max_abs_diff, forward_ratio, step_ratio, memory_ratio and what they are of.
 """
@@ -21,212 +20,139 @@ The last line is JSON: max_abs_diff, forward_ratio, step_ratio, memory_ratio and
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib
 import json
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
+from _reference import Reference, Views, import_encoder, mapped
 from _timing import machine
-from torch import Tensor, nn
+from torch import Tensor
 
+from lemumo_core.data.views import View
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.stems import IMAGENET_MEAN, IMAGENET_STD
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.objectives.lejepa import LeJepa
+from lemumo_core.train.config import OptimiserConfig
+from lemumo_core.train.optim import build_optimiser
+from lemumo_core.train.step import TrainingStep
 
 CONFIG = ModelConfig(preset="paper", size="small", height=224, width=224)
 VIEWS = {"global": (2, 224), "local": (4, 96)}
 BATCH = 4
 WEIGHT = 0.1
-LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.05
+OPTIMISER = OptimiserConfig(lr=1e-4, weight_decay=0.05, decay_all=True)
 TARGETS = {"forward": "(target: 0.80)", "step": "(target: 0.75)"}
-Views = dict[str, tuple[Tensor, Tensor]]
 
 
-class Reference:
-    """The authors' encoder and SIGReg, out of a checkout of their repository."""
-
-    def __init__(self, checkout: Path, peers: Path | None):
-        module = import_encoder(checkout, peers)
-        torch.manual_seed(0)
-        self.encoder = module.MMEncoderC_FusionTokens(range_channels=1, aligned_mode=True)
-        self.sigreg = class_of(checkout / "train.py", "SIGReg")()
-
-    def loss(self, views: Views) -> Tensor:
-        """Their loss of a step: lambda SIGReg + (1 - lambda) invariance."""
-        images, companions = ({name: v[i] for name, v in views.items()} for i in (0, 1))
-        _, projections = self.encoder(images, companions)
-        centre = projections[: VIEWS["global"][0]].mean(0)
-        invariance = (centre - projections).square().mean()
-        return WEIGHT * self.sigreg(projections) + (1 - WEIGHT) * invariance
+def our_step() -> TrainingStep:
+    """Our encoder under the paper's loss."""
+    torch.manual_seed(0)
+    return TrainingStep(build_encoder(CONFIG), LeJepa(weight=WEIGHT), VIEWS["global"][0])
 
 
-class Ours:
-    """Our encoder and objective."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.encoder = build_encoder(CONFIG)
-        self.objective = LeJepa(weight=WEIGHT)
-
-    def loss(self, views: Views) -> Tensor:
-        """Our loss of a step."""
-        projections = []
-        for (image, companion), (count, _) in zip(views.values(), VIEWS.values(), strict=True):
-            present = image.new_ones(len(image), 2)
-            cls = self.encoder(image, companion, present, dense=False).cls
-            projections.append(self.encoder.project(cls)[1].unflatten(0, (-1, count)))
-        joint = torch.cat([p.transpose(0, 1) for p in projections])
-        return self.objective(joint, step=0).total
-
-
-def import_encoder(checkout: Path, peers: Path | None) -> ModuleType:
-    """Their src/encoder.py.
-
-    The wheel of torchvision on PyPI is built for CUDA and refuses a CPU build of torch, for want of
-    the operators it describes. Neither timm nor the encoder calls them: declaring them is enough.
-
-    Raises:
-        SystemExit: no such checkout, or timm or torchvision cannot be imported.
-    """
-    if not (checkout / "src" / "encoder.py").exists():
-        raise SystemExit(f"no src/encoder.py in {checkout}: give a checkout of le-mumo-jepa")
-    for folder in (peers, checkout / "src"):
-        if folder and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-    try:
-        try:
-            importlib.import_module("torchvision")
-        except RuntimeError:
-            for name in ("nms", "qnms"):
-                signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                torch.library.define(f"torchvision::{name}", signature)
-        return importlib.import_module("encoder")
-    except ImportError as error:
-        raise SystemExit(f"{error}: pip install --no-deps timm torchvision") from None
-
-
-def class_of(path: Path, name: str) -> Any:
-    """One class of a program that cannot be imported without all that it needs."""
-    tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    scope: dict[str, Any] = {"torch": torch}
-    exec(compile(tree, str(path), "exec"), scope)
-    return scope[name]
-
-
-def mapped(theirs: dict[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
-    """Weights of their encoder under the names of ours; theirs that take no part are left out."""
-    n = CONFIG.grid[0] * CONFIG.grid[1]
-    assert theirs["pos_embed"].shape[1] == 1 + 3 * n
-    ours = {
-        "cls_token": theirs["cls_token"],
-        "fusion_tokens": theirs["fusion_tokens"],
-        "positions": theirs["pos_embed"],
-        "stems.modality": torch.cat(
-            [theirs["cam_modality_embed"][0], theirs["range_modality_embed"][0]]
-        ),
-    }
-    prefixes = {
-        "stems.image.": "cam_patch_embed.proj.",
-        "stems.companion.": "range_patch_embed.",
-        "blocks.": "backbone.blocks.",
-        "norm.": "backbone.norm.",
-        "embedding.": "head.",
-        # Their dropout of rate 0 takes a place in the sequence.
-        **{f"projector.{a}.": f"proj.{b}." for a, b in ((0, 0), (1, 1), (3, 4), (4, 5), (6, 8))},
-    }
-    for name in encoder.state_dict().keys() - ours.keys():
-        (prefix,) = (prefix for prefix in prefixes if name.startswith(prefix))
-        ours[name] = theirs[prefixes[prefix] + name[len(prefix) :]]
-    return ours
-
-
-def make_views(batch: int, device: str = "cpu") -> tuple[Views, Views]:
-    """The same random views twice: as they take them, normalised (B, V, C, H, W), and as we do,
-    RGB and depth (B V, H, W, C), 3 % of the depth known."""
+def make_views(batch: int, device: str = "cpu") -> tuple[Views, list[View]]:
+    """The same random views as they take them and as we do; 3 % of the depth is known."""
     g = torch.Generator().manual_seed(0)
     mean, std = (torch.tensor(x) * 255 for x in (IMAGENET_MEAN, IMAGENET_STD))
-    theirs, ours = {}, {}
+    theirs, ours = {}, []
     for name, (count, size) in VIEWS.items():
-        shape = batch * count, size, size
+        shape = count * batch, size, size
         image = torch.randint(0, 256, (*shape, 3), generator=g, dtype=torch.uint8)
         depth = torch.rand((*shape, 1), generator=g)
         depth *= torch.rand((*shape, 1), generator=g) < 0.03
-        ours[name] = image.to(device), depth.to(device)
-        normalised = (image - mean) / std
-        theirs[name] = tuple(
-            x.permute(0, 3, 1, 2).unflatten(0, (batch, count)).contiguous().to(device)
-            for x in (normalised, depth)
+        inputs = image, depth, torch.eye(3).repeat(len(image), 1, 1), torch.ones(len(image), 2)
+        ours.append(View(*(x.to(device) for x in inputs), labels=None))
+        by_sample = (
+            x.permute(0, 3, 1, 2).unflatten(0, (count, batch)).transpose(0, 1).contiguous()
+            for x in ((image - mean) / std, depth)
         )
+        normalised, depths = (x.to(device) for x in by_sample)
+        theirs[name] = normalised, depths
     return theirs, ours
 
 
 @torch.no_grad()
-def greatest_difference(reference: Reference, ours: Ours) -> float:
+def greatest_difference(reference: Reference, ours: TrainingStep) -> float:
     """Of tokens, embeddings and projections of the global and the local views, in evaluation."""
-    reference.encoder.eval()
-    ours.encoder.eval()
+    reference.eval()
+    ours.eval()
     their_views, our_views = make_views(2)
     worst = 0.0
-    for name, (image, companion) in our_views.items():
-        embeddings, projections, tokens = reference.encoder._forward_batch(*their_views[name])
-        encoding = ours.encoder(image, companion, image.new_ones(len(image), 2, dtype=torch.float))
+    for view, their_view in zip(our_views, their_views.values(), strict=True):
+        embeddings, projections, tokens = reference.encoder._forward_batch(*their_view)
+        encoding = ours.encoder(view.image, view.companion, view.present)
         embedding, projection = ours.encoder.project(encoding.cls)
-        projection = projection.unflatten(0, (2, -1)).transpose(0, 1)
-        pairs = (embedding, embeddings), (projection, projections), (encoding.tokens, tokens)
-        for mine, their in pairs:
+        count = their_view[0].shape[1]
+        for mine, their in (
+            (embedding, by_view(embeddings, count)),
+            (projection, projections.flatten(0, 1)),
+            (encoding.tokens, by_view(tokens, count)),
+        ):
             worst = max(worst, (mine - their).abs().max().item())
     return worst
 
 
-def forward(side: Reference | Ours, views: Views) -> Callable[[], Any]:
-    """Inference on one image and its depth map."""
-    side.encoder.eval()
-    image, companion = views["global"]
-    if isinstance(side, Reference):
-        image, companion = image[:1, :1], companion[:1, :1]
-        return torch.no_grad()(lambda: side.encoder._forward_batch(image, companion))
-    present = torch.ones(1, 2)
-    return torch.no_grad()(
-        lambda: side.encoder.project(side.encoder(image[:1], companion[:1], present).cls)
-    )
+def by_view(rows: Tensor, count: int) -> Tensor:
+    """Rows b * count + v in our order, v * B + b."""
+    return rows.unflatten(0, (-1, count)).transpose(0, 1).flatten(0, 1)
 
 
-def training_step(side: Reference | Ours, views: Views) -> Callable[[], Any]:
-    """One optimiser step of the paper's loss."""
-    side.encoder.train()
-    optimizer = torch.optim.AdamW(
-        side.encoder.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
-    )
+def our_forward(step: TrainingStep, views: Sequence[View]) -> Callable[[], Any]:
+    """Inference on one image and its depth map: tokens, embedding and projection."""
+    inputs = [x[:1] for x in (views[0].image, views[0].companion, views[0].present)]
+    step.eval()
+    return torch.no_grad()(lambda: step.encoder.project(step.encoder(*inputs).cls))
+
+
+def their_forward(reference: Reference, views: Views) -> Callable[[], Any]:
+    """The same of theirs."""
+    inputs = [x[:1, :1] for x in views["global"]]
+    reference.eval()
+    return torch.no_grad()(lambda: reference.encoder._forward_batch(*inputs))
+
+
+def our_training(step: TrainingStep, views: Sequence[View]) -> Callable[[], Any]:
+    """One optimiser step of the paper's loss, as our trainer takes it."""
+    optimizer = build_optimiser(step.train(), OPTIMISER)
+    return optimisation(optimizer, lambda: step(views, 0)[0].total)
+
+
+def their_training(reference: Reference, views: Views) -> Callable[[], Any]:
+    """The same as their training loop takes it."""
+    parameters = reference.train().parameters()
+    lr, decay = OPTIMISER.lr, OPTIMISER.weight_decay
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+    return optimisation(optimizer, lambda: reference(views))
+
+
+def optimisation(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], Any]:
+    """One step of an optimiser."""
 
     def step() -> None:
         optimizer.zero_grad()
-        side.loss(views).backward()
+        loss().backward()
         optimizer.step()
 
     return step
 
 
-def cpu_ms(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median processor time of each way, milliseconds, run in turns after one warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+def cpu_ms(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Median processor time of both, milliseconds, run in turns after one warm-up."""
+    times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
-        for name, way in ways.items():
+        for way, taken in zip((ours, theirs), times, strict=True):
             start = time.process_time()
             way()
-            times[name].append(1e3 * (time.process_time() - start))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+            taken.append(1e3 * (time.process_time() - start))
+    mine, their = (statistics.median(taken[1:]) for taken in times)
+    return mine, their
 
 
 def peak_mib(side: str, checkout: Path, peers: Path | None) -> float:
@@ -241,70 +167,65 @@ def _peak_mib(side: str, checkout: Path, peers: Path | None) -> float:
     import_encoder(checkout, peers)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if side == "ours":
-        step = training_step(Ours(), ours)
+        step = our_training(our_step(), ours)
     else:
-        step = training_step(Reference(checkout, peers), theirs)
+        step = their_training(Reference(checkout, peers, WEIGHT), theirs)
     for _ in range(2):
         step()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def cuda_samples_per_s(side: Reference | Ours, batch: int, repeats: int) -> float:
-    """Samples a second of training steps on the first CUDA device, views already there."""
-    views = make_views(batch, "cuda")[isinstance(side, Ours)]
-    for module in (m for m in vars(side).values() if isinstance(m, nn.Module)):
-        module.cuda()
-    step = training_step(side, views)
-    with torch.autocast("cuda", torch.bfloat16):
-        for _ in range(3):
-            step()
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(repeats):
-            step()
-        torch.cuda.synchronize()
-    return batch * repeats / (time.perf_counter() - start)
+def cuda_seconds(step: Callable[[], Any], repeats: int) -> float:
+    """Of one step, the views being on the device, after three to warm up."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / repeats
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--reference", type=Path, required=True, metavar="CHECKOUT")
     parser.add_argument("--peers", type=Path, help="folder of timm and torchvision")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--cuda-batch", type=int, default=64)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    reference = Reference(args.reference, args.peers)
-    ours = Ours()
+    reference, ours = Reference(args.reference, args.peers, WEIGHT), our_step()
     ours.encoder.load_state_dict(mapped(reference.encoder.state_dict(), ours.encoder))
     result = {"max_abs_diff": greatest_difference(reference, ours)}
     print(f"{machine()}, torch {torch.__version__}, 1 thread, medians of {args.repeats}")
     print(f"greatest difference of outputs {result['max_abs_diff']:.1e} (target: 1e-4)")
 
-    sides = {"ours": ours, "theirs": reference}
     their_views, our_views = make_views(BATCH)
-    views = {"ours": our_views, "theirs": their_views}
-    peaks = {name: peak_mib(name, args.reference, args.peers) for name in sides}
-    rows = {
-        "forward": cpu_ms({n: forward(s, views[n]) for n, s in sides.items()}, args.repeats),
-        "step": cpu_ms({n: training_step(s, views[n]) for n, s in sides.items()}, args.repeats),
-        "memory": peaks,
-    }
+    forwards = our_forward(ours, our_views), their_forward(reference, their_views)
+    rows = {"forward": cpu_ms(*forwards, args.repeats)}
+    trainings = our_training(ours, our_views), their_training(reference, their_views)
+    rows["step"] = cpu_ms(*trainings, args.repeats)
+    rows["memory"] = tuple(peak_mib(s, args.reference, args.peers) for s in ("ours", "theirs"))
     labels = {"forward": "forward b1, CPU ms", "step": "step B=4, CPU ms", "memory": "peak MiB"}
-    for name, row in rows.items():
-        ratio = result[f"{name}_ratio"] = row["ours"] / row["theirs"]
-        line = (
-            f"{labels[name]:20}{row['ours']:8.1f}, theirs {row['theirs']:8.1f}, ratio {ratio:.3f}"
-        )
+    for name, (mine, their) in rows.items():
+        ratio = result[f"{name}_ratio"] = mine / their
+        line = f"{labels[name]:20}ours {mine:8.1f}, theirs {their:8.1f}, ratio {ratio:.3f}"
         print(line, TARGETS.get(name, ""))
-        result |= {f"{name}_{side}": value for side, value in row.items()}
+        result |= {f"{name}_ours": mine, f"{name}_theirs": their}
     if torch.cuda.is_available():
-        for name, side in sides.items():
-            rate = cuda_samples_per_s(side, args.cuda_batch, args.repeats)
+        their_views, our_views = make_views(args.cuda_batch, "cuda")
+        trainings = (
+            our_training(ours.cuda(), our_views),
+            their_training(reference.cuda(), their_views),
+        )
+        print(f"{torch.cuda.get_device_name()}, B={args.cuda_batch}, samples/s of steps")
+        for name, training in zip(("ours", "theirs"), trainings, strict=True):
+            rate = args.cuda_batch / cuda_seconds(training, args.repeats)
             result[f"cuda_samples_per_s_{name}"] = rate
-            print(
-                f"{torch.cuda.get_device_name()}, B={args.cuda_batch}: {name} {rate:.0f} samples/s"
-            )
+            print(f"{name:8}{rate:8.0f}")
     print(json.dumps({name: float(f"{value:.4g}") for name, value in result.items()}))
 
 

@@ -1,0 +1,104 @@
+"""The authors' code of Le MuMo JEPA, run from a checkout of their repository."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lemumo_core.model.encoder import Encoder
+
+Views = dict[str, tuple[Tensor, Tensor]]
+"""By "global" and "local": images (B, V, 3, H, W), normalised, and depth (B, V, 1, H, W)."""
+
+
+class Reference(nn.Module):
+    """The authors' encoder and SIGReg, out of a checkout of their repository.
+
+    Args:
+        checkout: its root.
+        peers: folder of timm and torchvision; None where they are installed.
+        weight: lambda, of SIGReg.
+    """
+
+    def __init__(self, checkout: Path, peers: Path | None, weight: float):
+        super().__init__()
+        self.weight = weight
+        module = import_encoder(checkout, peers)
+        torch.manual_seed(0)
+        self.encoder = module.MMEncoderC_FusionTokens(range_channels=1, aligned_mode=True)
+        self.sigreg = class_of(checkout / "train.py", "SIGReg")()
+
+    def forward(self, views: Views) -> Tensor:
+        """Their loss of a step: lambda SIGReg + (1 - lambda) invariance."""
+        images, companions = ({name: v[i] for name, v in views.items()} for i in (0, 1))
+        _, projections = self.encoder(images, companions)
+        centre = projections[: views["global"][0].shape[1]].mean(0)
+        invariance = (centre - projections).square().mean()
+        return self.weight * self.sigreg(projections) + (1 - self.weight) * invariance
+
+
+def import_encoder(checkout: Path, peers: Path | None) -> ModuleType:
+    """Their src/encoder.py.
+
+    The wheel of torchvision on PyPI is built for CUDA and refuses a CPU build of torch, for want of
+    the operators it describes. Neither timm nor the encoder calls them: declaring them is enough.
+
+    Raises:
+        SystemExit: no such checkout, or timm or torchvision cannot be imported.
+    """
+    if not (checkout / "src" / "encoder.py").exists():
+        raise SystemExit(f"no src/encoder.py in {checkout}: give a checkout of le-mumo-jepa")
+    for folder in (peers, checkout / "src"):
+        if folder and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    try:
+        try:
+            importlib.import_module("torchvision")
+        except RuntimeError:
+            for name in ("nms", "qnms"):
+                signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                torch.library.define(f"torchvision::{name}", signature)
+        return importlib.import_module("encoder")
+    except ImportError as error:
+        raise SystemExit(f"{error}: see compare_reference.py --help for what to install") from None
+
+
+def class_of(path: Path, name: str) -> Any:
+    """One class of a program that cannot be imported without all that it needs."""
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    scope: dict[str, Any] = {"torch": torch}
+    exec(compile(tree, str(path), "exec"), scope)
+    return scope[name]
+
+
+def mapped(theirs: dict[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+    """Weights of their encoder under the names of ours; theirs that take no part are left out."""
+    ours = {
+        "cls_token": theirs["cls_token"],
+        "fusion_tokens": theirs["fusion_tokens"],
+        "positions": theirs["pos_embed"],
+        "stems.modality": torch.cat(
+            [theirs["cam_modality_embed"][0], theirs["range_modality_embed"][0]]
+        ),
+    }
+    prefixes = {
+        "stems.image.": "cam_patch_embed.proj.",
+        "stems.companion.": "range_patch_embed.",
+        "blocks.": "backbone.blocks.",
+        "norm.": "backbone.norm.",
+        "embedding.": "head.",
+        # Their dropout of rate 0 takes a place in the sequence.
+        **{f"projector.{a}.": f"proj.{b}." for a, b in ((0, 0), (1, 1), (3, 4), (4, 5), (6, 8))},
+    }
+    for name in encoder.state_dict().keys() - ours.keys():
+        (prefix,) = (prefix for prefix in prefixes if name.startswith(prefix))
+        ours[name] = theirs[prefixes[prefix] + name[len(prefix) :]]
+    return ours
