@@ -8,6 +8,7 @@ start alike, and ``tokens_of`` gives both of them tokens without dropped paths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -17,11 +18,13 @@ from torch.nn import functional
 
 from lemumo_core.data.views import View
 from lemumo_core.frame import UNLABELLED
+from lemumo_core.metrics.depth import DepthMetric
+from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.model.config import PATCH
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.heads.depth import START_DEPTH_LOG
 from lemumo_core.model.heads.segmentation import SegmentationHead
-from lemumo_core.train.distributed import mean_over_ranks, world_size
+from lemumo_core.train.distributed import mean_over_ranks
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-7
@@ -115,38 +118,29 @@ class Probes(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, encoder: Encoder, views: Iterable[View]) -> dict[str, float]:
-        """Measure on held-out views; with several ranks, each gives its share of them.
+        """Measure on held-out views; each rank for itself.
 
         Args:
             encoder: whose tokens are probed, in evaluation mode for this while.
             views: with labels.
 
         Returns:
-            ``depth_mae_m``, the mean over all known cells of the absolute error in metres, and
-            ``miou``, from the confusion matrix of all pixels, over the classes that the truth
+            ``depth_mae_m``, the mean absolute error over all cells of known depth, metres, and
+            ``miou``, from one confusion matrix of all pixels, over the classes that the truth
             has. Without such truth the key is missing.
 
         Raises:
             ValueError: a view has no labels.
         """
-        device = next(self.parameters()).device
-        error_m = torch.zeros(2, dtype=torch.float64, device=device)
-        confusion = torch.zeros(self.classes**2, dtype=torch.float64, device=device)
+        depth = DepthMetric()
+        segmentation = SegmentationMetric([str(i) for i in range(self.classes)])
         for view in views:
             depth_m, label_map = truth(view)
             log_depth, logits = self(tokens_of(encoder, view), label_map.shape[1:])
-            known = ~depth_m.isnan()
-            errors = (log_depth.expm1() - depth_m).abs()[known].double()
-            error_m += torch.stack([errors.sum(), known.sum().double()])
-            labelled = label_map != UNLABELLED
-            pairs = self.classes * label_map[labelled] + logits.argmax(1)[labelled]
-            confusion += torch.bincount(pairs, minlength=self.classes**2)
-        error_sum, count = (mean_over_ranks(error_m) * world_size()).tolist()
-        confusion = (mean_over_ranks(confusion) * world_size()).view(self.classes, self.classes)
-        scores = {"depth_mae_m": error_sum / count} if count else {}
-        if confusion.any():
-            scores["miou"] = mean_iou(confusion)
-        return scores
+            depth.add(log_depth.expm1().cpu().numpy(), depth_m.cpu().numpy())
+            segmentation.add(logits.argmax(1).cpu().numpy(), label_map.cpu().numpy())
+        scores = {"depth_mae_m": depth.scores().mae_m, "miou": segmentation.miou()}
+        return {name: score for name, score in scores.items() if not math.isnan(score)}
 
 
 @torch.no_grad()
@@ -180,10 +174,3 @@ def truth(view: View) -> tuple[Tensor, Tensor]:
     total = functional.avg_pool2d(torch.where(known, depth_m, 0.0), CELL)
     share = functional.avg_pool2d(known.float(), CELL)
     return total / share, view.labels.label_map.long()
-
-
-def mean_iou(confusion: Tensor) -> float:
-    """Mean intersection over union over the classes with truth; (truth, prediction) counts."""
-    hits, present = confusion.diagonal(), confusion.sum(1)
-    union = present + confusion.sum(0) - hits
-    return float((hits / union)[present > 0].mean())
