@@ -14,6 +14,12 @@ SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 """Real sensor recordings, beside the repository: not ours to distribute."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Engines and choices of backends go to a folder of this run, not to the user's."""
+    os.environ["LEMUMO_CACHE"] = str(tmp_path_factory.mktemp("lemumo_cache"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the real recordings; the test is skipped where it is absent."""
