@@ -77,9 +77,9 @@ def pool_depth(
 ) -> Tensor:
     """Depth maps (B, H, W) at a size (h, w) that divides theirs: each cell by what lies in it.
 
-    The median (of an even number the nearer one) is a depth that was measured. The mean lies in
-    mid-air where a cell holds an edge; the nearest return is biased on slanted ground, by a
-    metre and more far away, and the median is not.
+    The median takes the mean of the two middle depths, or the nearer one where an edge lies
+    between them (a factor of 1.25). It lies on a surface, where the mean of a cell with an edge is
+    in mid-air, and it has no bias on the ground, where the nearest depth is 3 m short at 44 m.
 
     Args:
         depth_m: NaN where unknown.
@@ -99,5 +99,12 @@ def pool_depth(
     stride = height // rows
     cells = depth_m.unflatten(2, (columns, stride)).unflatten(1, (rows, stride))
     cells = cells.transpose(2, 3).flatten(3)
-    cells = torch.where((cells > 0) & (cells <= max_depth_m), cells, torch.nan)
-    return cells.nanmean(-1) if how == "mean" else cells.nanmedian(-1).values
+    valid = (cells > 0) & (cells <= max_depth_m)
+    if how == "mean":
+        return torch.where(valid, cells, torch.nan).nanmean(-1)
+    ordered = torch.where(valid, cells, torch.inf).sort(-1).values
+    count = valid.sum(-1, keepdim=True)
+    middle = torch.cat([(count - 1).clamp(min=0) // 2, count // 2], dim=-1)
+    near, far = ordered.gather(-1, middle.clamp(max=stride * stride - 1)).unbind(-1)
+    median = torch.where(far < RATIO * near, (near + far) / 2, near)
+    return torch.where(count[..., 0] > 0, median, torch.nan)

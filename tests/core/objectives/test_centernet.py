@@ -17,7 +17,7 @@ from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections
 from lemumo_core.objectives.centernet import CenterNetLoss
 from lemumo_core.objectives.centres import CentreTargets, focal_loss, overlap_radius
 from lemumo_core.preprocess import InputSpec
-from tests.small_frames import small_frames
+from small_frames import small_frames
 
 H, W, CLASSES = 128, 256, 3
 NO_FILTER = ObjectFilter(0.0, 0, math.inf)
