@@ -93,7 +93,9 @@ def test_perfect_none_and_half() -> None:
     perfect, empty, half = (Detection2dMetric(CLASSES) for _ in range(3))
     perfect.add(truth, np.ones(2), ids, truth, ids)
     empty.add(np.empty((0, 4)), np.empty(0), np.empty(0, int), truth, ids)
-    half.add(truth + np.array([2.5, 0, 2.5, 0]), np.ones(2), ids, truth, ids)  # IoU 7.5 / 12.5 = 0.6
+    half.add(
+        truth + np.array([2.5, 0, 2.5, 0]), np.ones(2), ids, truth, ids
+    )  # IoU 7.5 / 12.5 = 0.6
     assert (perfect.ap50(), perfect.ap50_95()) == (1.0, 1.0)
     assert (empty.ap50(), empty.ap50_95()) == (0.0, 0.0)
     assert (half.ap50(), half.ap50_95()) == pytest.approx((1.0, 0.3))
