@@ -23,6 +23,7 @@ extras = {
         "onnxscript",
         "pyarrow>=14",
         "safetensors",
+        "tensorboard",
         "torch>=2.5",
         "tqdm",
     ],

@@ -19,7 +19,7 @@ from lemumo_core.train.learner import seeded_encoder
 from lemumo_core.train.probes import Probes, tokens_of
 
 AVERAGED = 10
-"""Steps at either end over which the loss is averaged."""
+"""Steps at either end over which the loss is averaged, at most half of the run."""
 BATCH = 16
 
 
@@ -41,17 +41,18 @@ def summarise(
 
     Returns:
         ``steps``; ``loss_first`` and ``loss_last``, each the mean of ten steps; ``rankme_first``,
-        before the first step, and ``rankme_last``; with probes and held-out frames ``probe`` and
+        of the untrained encoder, and ``rankme_last``; with probes and held-out frames ``probe`` and
         ``probe_untrained``, each with ``depth_mae_m`` and ``miou`` on these frames, as far as the
         data has such truth.
     """
     lines = run_folder.read_metrics(out)
     losses = [line["loss"] for line in lines]
+    ends = max(1, min(AVERAGED, len(losses) // 2))
     ranks = [line["rankme"] for line in lines if "rankme" in line]
     summary: dict[str, Any] = {
         "steps": len(lines),
-        "loss_first": _mean(losses[:AVERAGED]),
-        "loss_last": _mean(losses[-AVERAGED:]),
+        "loss_first": _mean(losses[:ends]),
+        "loss_last": _mean(losses[-ends:]),
         "rankme_first": ranks[0],
         "rankme_last": ranks[-1],
     }

@@ -115,7 +115,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     summary = json.loads((uninterrupted / "summary.json").read_text())
     names = ("loss_first", "loss_last", "rankme_first", "rankme_last")
     assert all(np.isfinite(summary[name]) for name in names)
-    assert summary["loss_first"] == pytest.approx(np.mean(losses(uninterrupted)))
+    assert summary["loss_first"] == pytest.approx(np.mean(losses(uninterrupted)[: STEPS // 2]))
     steps = [int(path.name[5:]) for path in checkpoints(uninterrupted / "checkpoints")]
     assert steps == [EVERY, STEPS]
 
