@@ -12,6 +12,7 @@ from typing import Any, Literal
 from jsonargparse import Namespace
 
 from lemumo_core.command_line import CommandLine
+from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.objectives.lejepa import LeJepa
@@ -90,7 +91,7 @@ class ScaleConfig:
     sharding: Literal["ddp", "fsdp"] = "ddp"
     checkpoint_activations: bool = False
     compile: bool = False
-    workers: int = 2
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,18 @@ class LogConfig:
         for name in ("progress_every", "monitor_every", "checkpoint_every", "keep", "probe_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"log.{name} is {getattr(self, name)}, must be at least 1")
+
+
+SMALL_VIEWS = MultiCropConfig(
+    global_size=(48, 96),
+    local_size=(32, 48),
+    global_scale=(0.5, 1.0),
+    local_scale=(0.2, 0.5),
+    photometric=Photometric(
+        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
+    ),
+)
+"""Views alike enough to learn from in minutes; recipes take the paper's."""
 
 
 @dataclass(frozen=True)
@@ -166,16 +179,14 @@ class PretrainConfig:
     resume: Literal["auto"] | None = None
     weights: str | None = None
     seed: int = 0
-    batch: int = 32
+    batch: int = 16
     epochs: float = 1.0
-    steps: int = 150
+    steps: int = 160
     modality_dropout: float = 0.0
     canvas: tuple[int, int] | None = None
     model: ModelConfig = field(default_factory=lambda: ModelConfig(height=96, width=192))
-    views: MultiCropConfig = field(
-        default_factory=lambda: MultiCropConfig(global_size=(64, 128), local_size=(32, 64))
-    )
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    views: MultiCropConfig = SMALL_VIEWS
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(weight=0.5))
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     log: LogConfig = field(default_factory=LogConfig)

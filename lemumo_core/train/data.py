@@ -119,7 +119,8 @@ class Samples(Dataset[Batch]):
         try:
             return sample(self.source[index], self.canvas, self.classes)
         except Fault as fault:
-            raise Fault(fault.reason, f"frame {index}: {fault}") from fault
+            advice = "shards of training/prepare.py leave such frames out"
+            raise Fault(fault.reason, f"frame {index}: {fault}; {advice}") from fault
 
 
 def samples_of(config: PretrainConfig, source: FrameSource) -> Samples:
