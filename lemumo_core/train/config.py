@@ -83,7 +83,8 @@ class ScaleConfig:
     Attributes:
         sharding: ``ddp`` copies the model to every rank; ``fsdp`` shards weights, gradients and
             optimiser over them (``fully_shard``), for models too large for one device.
-        checkpoint_activations: recompute the blocks in the backward pass; saves memory.
+        checkpoint_activations: recompute the blocks in the backward pass, which saves memory. The
+            first block of a fusion encoder keeps its activations.
         compile: compile the encoder. The first steps take minutes.
         workers: processes that load data, on each rank; 0 loads in the training process.
     """

@@ -57,6 +57,7 @@ def pretrain(config: PretrainConfig) -> int:
             order = frame_order(config, source)
             if found:
                 _check_same_run(config, found, order, place)
+                config = replace(config, weights=None)  # the checkpoint has its own
             learner = Learner(config, config.total_steps(order.frames), place)
             if found:
                 learner.restore(found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -23,24 +22,20 @@ from lemumo_core.train.parallel import Place, data_parallel, full, prepare_encod
 from lemumo_core.train.probes import Probes
 from lemumo_core.train.run_folder import CHECKPOINTS
 from lemumo_core.train.seeds import seed_of
-from lemumo_core.train.step import TrainingStep
+from lemumo_core.train.step import Encoded, TrainingStep
 
 
 class NonFinite(RuntimeError):
-    """A step whose loss or gradient is not finite; nothing was changed by it.
+    """A step whose loss or gradient is not finite; no weight was changed by it.
 
     Attributes:
         values: what the step would have logged.
     """
 
     def __init__(self, values: dict[str, float]):
-        super().__init__(f"not finite: {', '.join(k for k, v in values.items() if not finite(v))}")
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        super().__init__(f"not finite: {', '.join(wrong)}")
         self.values = values
-
-
-def finite(value: float) -> bool:
-    """As ``math.isfinite``."""
-    return math.isfinite(value)
 
 
 class Learner:
@@ -72,7 +67,7 @@ class Learner:
             classes = len(config.model.segmentation_classes)
             self.probes = Probes(config.model.token_dim, classes).to(place.device)
 
-    def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Any]:
+    def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Encoded]:
         """Loss, its terms, and what the encoder made of the global views."""
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
@@ -100,7 +95,7 @@ class Learner:
         # One wait for the device a step.
         numbers = torch.stack([value.float() for value in scalars.values()]).tolist()
         values = dict(zip(scalars, numbers, strict=True))
-        if not all(map(finite, numbers)):
+        if not all(map(math.isfinite, numbers)):
             raise NonFinite(values)
         values["lr"] = lr
         observing = step % self.config.log.monitor_every == 0 or step == self.steps - 1
