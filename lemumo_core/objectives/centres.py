@@ -135,9 +135,7 @@ def first_in_cell(cell: Tensor, counts: Tensor, order: Tensor, cells: int) -> Te
     return counts & (order == least.gather(1, cell))
 
 
-def focal_loss(
-    logits: Tensor, heatmap: Tensor, positive: Tensor, labelled: Tensor | None = None
-) -> Tensor:
+def focal_loss(logits: Tensor, heatmap: Tensor, positive: Tensor, labelled: Tensor) -> Tensor:
     """Sum of CenterNet's focal loss (arXiv 1904.07850, equation 1, alpha 2, beta 4).
 
     From logits, in at least float32, in terms of log sigmoid: finite for any of them.
@@ -146,15 +144,13 @@ def focal_loss(
         logits, heatmap: (B, C, h, w).
         positive: bool (B, C, h, w), where an object is to be found; elsewhere (1 - heatmap)^4
             weighs what is predicted.
-        labelled: bool (B,), images that take part; None for all.
+        labelled: bool (B,), images that take part.
     """
     x = logits.to(torch.promote_types(logits.dtype, torch.float32))
     found = functional.logsigmoid(x) * torch.sigmoid(-x).square()
     false = functional.logsigmoid(-x) * torch.sigmoid(x).square() * (1.0 - heatmap).pow(4)
     loss = -torch.where(positive, found, false)
-    if labelled is not None:
-        loss = torch.where(labelled[:, None, None, None], loss, 0.0)
-    return loss.sum()
+    return torch.where(labelled[:, None, None, None], loss, 0.0).sum()
 
 
 def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets) -> Loss:

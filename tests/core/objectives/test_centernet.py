@@ -281,7 +281,7 @@ def test_focal_loss_is_finite_at_saturated_logits_of_low_precision(dtype) -> Non
     logits = torch.tensor([most, -most, 100.0, -100.0, 0.0], dtype=dtype).repeat(2)
     logits = logits.view(2, 1, 1, 5).requires_grad_()
     positive = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, 5)
-    loss = focal_loss(logits, positive.float(), positive)
+    loss = focal_loss(logits, positive.float(), positive, torch.ones(2, dtype=torch.bool))
     loss.backward()
     assert loss.dtype == torch.float32 and torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
