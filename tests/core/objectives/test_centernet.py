@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from small_frames import small_frames
 from torch import Tensor
 
 from lemumo_core.data.samples import Boxes, collate, sample
@@ -17,7 +18,6 @@ from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections
 from lemumo_core.objectives.centernet import CenterNetLoss
 from lemumo_core.objectives.centres import CentreTargets, focal_loss, overlap_radius
 from lemumo_core.preprocess import InputSpec
-from small_frames import small_frames
 
 H, W, CLASSES = 128, 256, 3
 NO_FILTER = ObjectFilter(0.0, 0, math.inf)
@@ -241,7 +241,8 @@ def test_unlabelled_images_and_no_objects() -> None:
     ids[1:] = -1
     known = torch.tensor([True, False, False])
     rest_unknown = Boxes(boxes.boxes_3d, ids, boxes.visibility, boxes.num_points, known)
-    assert float(loss(raw, rest_unknown, K).total) == pytest.approx(float(alone.total), rel=1e-5)
+    unknown = loss(raw, rest_unknown, K).total.item()
+    assert unknown == pytest.approx(alone.total.item(), rel=1e-5)
     none = Boxes(
         torch.zeros(3, 0, 7),
         torch.zeros(3, 0, dtype=torch.int64),
@@ -250,7 +251,7 @@ def test_unlabelled_images_and_no_objects() -> None:
         torch.ones(3, dtype=torch.bool),
     )
     empty = loss(raw, none, K)
-    assert float(empty.terms["offset"]) == 0.0 and float(empty.total) > 0.0
+    assert float(empty.terms["offset"]) == 0.0 and empty.total.item() > 0.0
 
 
 def test_an_object_that_does_not_count_is_neither_wanted_nor_forbidden() -> None:
