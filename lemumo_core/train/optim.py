@@ -21,7 +21,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
     return torch.optim.AdamW(
         [{"params": groups[key], "weight_decay": decays[key]} for key in groups if groups[key]],
         lr=config.lr,
-        fused=torch.cuda.is_available(),
+        fused=True,
     )
 
 
