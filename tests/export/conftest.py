@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from lemumo_core.model.perception import PerceptionModel, seeded_model
 CONFIG = ModelConfig("lemumo", "tiny", 64, 96)
 
 
-@pytest.fixture(scope="package", autouse=True)
-def two_blocks() -> Iterator[None]:
+@contextmanager
+def small_tiny() -> Iterator[None]:
     """A tiny model of two blocks, not twelve: its graph holds the same operators."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -28,20 +29,32 @@ def two_blocks() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="package")
-def model(two_blocks) -> PerceptionModel:
-    return seeded_model(CONFIG, 0)
+@pytest.fixture(autouse=True, scope="module")
+def two_blocks() -> Iterator[None]:
+    with small_tiny():
+        yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
+def model() -> PerceptionModel:
+    with small_tiny():
+        return seeded_model(CONFIG, 0)
+
+
+@pytest.fixture(scope="session")
 def samples() -> list[Sample]:
     return random_samples(CONFIG.input_spec, 1)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def graphs(model, samples, tmp_path_factory) -> dict[str, Path]:
     """The model's static graphs by precision, ``dynamic`` the float32 one of any batch size."""
     folder = tmp_path_factory.mktemp("graphs")
+    with small_tiny():
+        return export_all(model, samples, folder)
+
+
+def export_all(model: PerceptionModel, samples: list[Sample], folder: Path) -> dict[str, Path]:
     paths = {name: folder / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "fp8", "int8-cpu")}
     export_onnx(model, paths["fp32"], {"name": "test"})
     export_onnx(half_precision(model), paths["fp16"], {"name": "test"})
