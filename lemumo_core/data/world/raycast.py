@@ -155,22 +155,32 @@ def cast(solids: Solids, rays: Rays) -> tuple[Tensor, Tensor]:
         ``solids``, -1 = nothing.
     """
     tiles, _, count = rays.directions.shape
-    depth = rays.directions.new_full((tiles, count), torch.inf)
-    first = torch.full((tiles, count), -1, dtype=torch.int64, device=depth.device)
+    # Depth and solid in one number, the depth's bits on top: positive floats sort as integers do.
+    nothing = torch.full((), torch.inf).view(torch.int32).long() << 32
+    best = nothing.to(rays.directions.device).repeat(tiles, count)
     low, high = rays.bounds[:, :2], rays.bounds[:, 2:]
     bounds = solids.bounds[:, :2], solids.bounds[:, 2:]
     for shapes in SHAPES:
         for tile, candidate in _pairs(shapes, solids, bounds, (low, high, rays.view), count):
-            ahead = solids.near[candidate] < depth.amax(1)[tile]
+            farthest = (best.amax(1) >> 32).int().view(torch.float32)
+            ahead = solids.near[candidate] < farthest[tile]
             tile, candidate = tile[ahead], candidate[ahead]
-            d = torch.bmm(solids.to_local[candidate], rays.directions[tile])
-            o = solids.origin[candidate, :, None]
-            near, far = intersect(shapes, solids.shape[candidate], solids.taper[candidate], o, d)
-            near = torch.where((near < far) & (near > NEAR_M), near, torch.inf)
-            depth.scatter_reduce_(0, tile[:, None].expand_as(near), near, "amin")
-            pair, ray = ((near == depth[tile]) & (near < torch.inf)).nonzero(as_tuple=True)
-            first[tile[pair], ray] = candidate[pair]
-    return depth, first
+            shape, taper, o, M = (
+                column.index_select(0, candidate)
+                for column in (solids.shape, solids.taper, solids.origin, solids.to_local)
+            )
+            d = torch.bmm(M, rays.directions.index_select(0, tile))
+            near, far = intersect(shapes, shape, taper, o[:, :, None], d)
+            # What misses, or begins behind the eye, is infinitely far.
+            missed = torch.maximum(near - far + 1e-30, NEAR_M - near)
+            near = torch.fmin(
+                torch.maximum(near, missed.mul_(torch.inf)), rays.bounds.new_tensor(torch.inf)
+            )
+            key = (near.view(torch.int32).long() << 32) + candidate[:, None]
+            best.scatter_reduce_(0, tile[:, None].expand_as(key), key, "amin")
+    depth = (best >> 32).int().view(torch.float32)
+    first = best & 0xFFFFFFFF
+    return depth, first.masked_fill_(depth == torch.inf, -1)
 
 
 def occluded(solids: Solids, points: Tensor, view: Tensor, towards: Tensor) -> Tensor:
@@ -204,8 +214,8 @@ def occluded(solids: Solids, points: Tensor, view: Tensor, towards: Tensor) -> T
         for tile, candidate in _pairs(
             shapes, solids, (mid - reach, mid + reach), (low, high, view), points.shape[2]
         ):
-            M = solids.to_local[candidate]
-            o = torch.bmm(M, points[tile]) + solids.origin[candidate, :, None]
+            M = solids.to_local.index_select(0, candidate)
+            o = torch.bmm(M, points.index_select(0, tile)) + solids.origin[candidate, :, None]
             d = M @ towards[solids.view[candidate], :, None]
             near, far = intersect(shapes, solids.shape[candidate], solids.taper[candidate], o, d)
             blocked.index_add_(0, tile, ((near < far) & (far > 0.02)).float())
