@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lemumo_core.data.world.columns import put, take
 from lemumo_core.data.world.street import CROSSING_HALF_M, LANE_M, PARKING_M, Drive
 from lemumo_core.data.world.texture import noise
 from lemumo_core.taxonomy import SEGMENTATION_IDS
@@ -56,28 +57,28 @@ def albedo(
     coarse = noise(x * 1.3, y * 1.3) - 0.5
 
     at = (label == TERRAIN).nonzero()[:, 0]
-    bright = 1 + 0.9 * grain[at] + 0.7 * coarse[at]
-    colour[:, at] = x.new_tensor(GRASS)[:, None] * bright
+    bright = 1 + 0.9 * take(grain, at) + 0.7 * take(coarse, at)
+    put(colour, at, x.new_tensor(GRASS)[:, None] * bright)
 
     at = (label == SIDEWALK).nonzero()[:, 0]
-    joint = (x[at] % 0.6 < 0.03) | (across[at] % 0.6 < 0.03)
-    bright = 1 + 0.35 * grain[at] + 0.25 * coarse[at]
-    bright -= 0.35 * joint * torch.exp(far_m[at] * (-1 / 14))
-    colour[:, at] = x.new_tensor(PAVING)[:, None] * bright
+    joint = (take(x, at) % 0.6 < 0.03) | (take(across, at) % 0.6 < 0.03)
+    bright = 1 + 0.35 * take(grain, at) + 0.25 * take(coarse, at)
+    bright -= 0.35 * joint * torch.exp(take(far_m, at) * (-1 / 14))
+    put(colour, at, x.new_tensor(PAVING)[:, None] * bright)
 
     at = (label == ROAD).nonzero()[:, 0]
-    x, y, across, gap = x[at], y[at], across[at], gap[at]
+    x, y, across, gap, coarse = (take(v, at) for v in (x, y, across, gap, coarse))
     side = across.abs()
     tracks = 0.12 * torch.cos((side - LANE_M / 2) * (4 * np.pi / LANE_M))
-    bright = 1 + 0.5 * grain[at] + 0.4 * coarse[at]
+    bright = 1 + 0.5 * take(grain, at) + 0.4 * coarse
     bright += 0.22 * (noise(x * 0.21 + 99, y * 0.35) > 0.62)
     bright *= 1 + tracks * (side < drive.half_m - PARKING_M)
     road = x.new_tensor(ASPHALT)[:, None] * bright
     painted = _paint(drive, x, across, side, gap).nonzero()[:, 0]
-    painted = painted[noise(x[painted] * 9, y[painted] * 9) > 0.22]
-    worn = 0.75 + 0.5 * coarse[at[painted]]
-    road[:, painted] = x.new_tensor(WHITE)[:, None] * worn
-    colour[:, at] = road
+    painted = painted[noise(take(x, painted) * 9, take(y, painted) * 9) > 0.22]
+    worn = 0.75 + 0.5 * take(coarse, painted)
+    put(road, painted, x.new_tensor(WHITE)[:, None] * worn)
+    put(colour, at, road)
     return colour.clamp_(0.005, 1)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.world import ground
+from lemumo_core.data.world.columns import put, take
 from lemumo_core.data.world.materials import appearance
 from lemumo_core.data.world.raycast import occluded
 from lemumo_core.data.world.solids import RETRO
@@ -61,22 +62,24 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
     flat = ~open_sky
     flat[surface.hit] = False
     at = flat.nonzero()[:, 0]
-    x, y = surface.point[0, at], surface.point[1, at]
+    x, y = take(surface.point[:2], at)
     layout = ground.layout(drive, x, y)
     albedo = torch.zeros_like(surface.point)
-    albedo[:, at] = ground.albedo(drive, x, y, *layout, surface.label[at], far_m[at])
-    albedo[:, surface.hit], emitted = appearance(surface, weather.night, sky, facing)
+    label = take(surface.label, at)
+    put(albedo, at, ground.albedo(drive, x, y, *layout, label, take(far_m, at)))
+    reflecting, emitted = appearance(surface, weather.night, sky, facing)
+    put(albedo, surface.hit, reflecting)
 
     height = surface.normal[2].clamp_min(-0.6).mul_(0.55).add_(0.45)
     irradiance = facing * sky.sun_light + height * sky.sky_light
     if weather.night:
         irradiance += _street_lamps(surface, scenes) + _headlights(surface, far_m)
     seen = albedo.mul_(irradiance)
-    seen[:, surface.hit] += emitted
+    seen.index_add_(1, surface.hit, emitted)
     clear = torch.exp(far_m * (-1 / weather.visibility_m))
     seen = sky.haze + clear * (seen - sky.haze)
     at = open_sky.nonzero()[:, 0]
-    seen[:, at] = _above(surface.ray[:, at], weather.clouds, sky)
+    put(seen, at, _above(take(surface.ray, at), weather.clouds, sky))
     return seen
 
 
@@ -86,7 +89,7 @@ def _lit(surface: Surface, facing: Tensor, sun: Tensor) -> Tensor:
     views, tiles = surface.views, len(surface.rays.view)
     edge = round(surface.rays.directions.shape[2] ** 0.5)
     asked = (facing > 0) & (surface.depth_m < SHADOW_M)
-    scenery = surface.owner[surface.hit] < 0
+    scenery = take(surface.owner, surface.hit) < 0
     asked[surface.hit[scenery]] = False
     every = (slice(None), slice(None, None, 2), slice(None, None, 2))
     point = surface.point + 0.02 * surface.normal

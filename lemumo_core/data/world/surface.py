@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.world import ground
+from lemumo_core.data.world.columns import put, take
 from lemumo_core.data.world.intersection import normals
 from lemumo_core.data.world.raycast import Rays, Solids, cast, solids_in_views
 from lemumo_core.data.world.street import Drive, Scene
@@ -97,9 +98,9 @@ def look(
     reach = torch.where(torch.isinf(depth), 0.0, depth).view(1, views, -1)
     point = (towards * reach + T[:, :3, 3].T[:, :, None]).flatten(1)
 
-    which = first[hit]
+    which = take(first, hit)
     to_local = _columns(solids.to_local.flatten(1), which)
-    here = directions.repeat(1, views).index_select(1, hit) * depth[hit]
+    here = take(directions.repeat(1, views), hit) * take(depth, hit)
     q = _columns(solids.origin, which)
     for axis in range(3):
         q += to_local[axis::3] * here[axis]
@@ -111,16 +112,17 @@ def look(
         facing = (T[view, :3, :3] @ facing.T[:, :, None])[..., 0].T
     normal = torch.zeros_like(point)
     normal[2] = 1.0
-    normal[:, hit] = facing
+    put(normal, hit, facing)
 
     row = solids.source[which]
     label = torch.full_like(first, UNLABELLED, dtype=torch.uint8)
     owner = torch.full_like(first, -1, dtype=torch.int32)
-    label[hit], owner[hit] = _field(everything, "label", row), _field(everything, "owner", row)
+    put(label, hit, _field(everything, "label", row))
+    put(owner, hit, _field(everything, "owner", row))
     plain = torch.isfinite(depth)
     plain[hit] = False
     flat = plain.nonzero()[:, 0]
-    label[flat] = ground.labels(drive, *ground.layout(drive, point[0, flat], point[1, flat]))
+    put(label, flat, ground.labels(drive, *ground.layout(drive, *take(point[:2], flat))))
 
     ray = (towards * towards.square().sum(0).rsqrt()).flatten(1)
     return Surface(depth, point, normal, ray, hit, row, label, owner, solids, everything, T, rays)
@@ -128,9 +130,9 @@ def look(
 
 def _columns(rows: Tensor, which: Tensor) -> Tensor:
     """Some rows of a table (P, C), as (C, n)."""
-    return rows.T.contiguous().index_select(1, which)
+    return take(rows.T.contiguous(), which)
 
 
 def _field(solids: np.ndarray, name: str, row: Tensor) -> Tensor:
     column = torch.from_numpy(np.ascontiguousarray(solids[name].T))
-    return column.to(row.device).index_select(-1, row)
+    return take(column.to(row.device), row)
