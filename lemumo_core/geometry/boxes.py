@@ -59,11 +59,18 @@ def points_in_box(points: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def count_points(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """How many of points (N, 3) lie inside each of boxes (K, 7): int32 (K,)."""
-    x, z = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 2])
     counts = np.zeros(len(boxes), np.int32)
+    if not len(boxes):
+        return counts
+    reach = boxes[:, 3:6].sum(axis=1)  # no corner is that far
+    near = np.ones(len(points), bool)
+    for axis in (0, 2):
+        near &= points[:, axis] > (boxes[:, axis] - reach).min()
+        near &= points[:, axis] < (boxes[:, axis] + reach).max()
+    points = points[near]
+    x, z = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 2])
     for i, box in enumerate(boxes):
-        reach = box[3:6].sum()  # no corner is that far; this spares the rest of the scan
-        near = (np.abs(x - box[0]) < reach) & (np.abs(z - box[2]) < reach)
+        near = (np.abs(x - box[0]) < reach[i]) & (np.abs(z - box[2]) < reach[i])
         counts[i] = points_in_box(points[near], box).sum()
     return counts
 

@@ -14,6 +14,7 @@ from lemumo_core.geometry.boxes import (
     box_corners,
     box_rotation,
     clip_edges,
+    count_points,
     image_bounds,
     points_in_box,
 )
@@ -139,3 +140,15 @@ def test_boxes_together_are_boxes_one_by_one(model, distortion) -> None:
         assert np.array_equal(clip_edges(corners), expected)
         across += 0 < len(expected) < len(EDGES)
     assert across > 10
+
+
+def test_counts_are_those_of_every_point_in_every_box():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-30, 30, (4000, 3))
+    boxes = np.column_stack(
+        [rng.uniform(-20, 20, (6, 3)), rng.uniform(2, 12, (6, 3)), rng.uniform(-3, 3, 6)]
+    )
+    expected = [points_in_box(points, box).sum() for box in boxes]
+    assert sum(expected) > 20
+    assert count_points(points, boxes).tolist() == expected
+    assert count_points(points, boxes[:0]).shape == (0,)
