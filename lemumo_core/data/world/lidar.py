@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lemumo_core.data.world.columns import put, take
 from lemumo_core.data.world.raycast import Rays
 from lemumo_core.data.world.solids import GLASS, RETRO
 from lemumo_core.data.world.street import Drive, Scene
@@ -118,12 +119,12 @@ def sweeps(
     at = seen.nonzero()[:, 0]
 
     shift = torch.from_numpy(noise_m.astype(np.float32)).to(device)[at] / range_m[at]
-    local = rays.directions.transpose(0, 1).reshape(3, -1)[:, at % len(stretch)]
-    local = local * (met.depth_m[at] * (1 + shift))
     R = torch.from_numpy(np.stack(T_lidar_view)[:, :3, :3].astype(np.float32)).to(device)
-    points = (R[at // len(stretch) % sectors] @ local.T[:, :, None])[..., 0]
-    intensity = (255 * reflected[at]).clamp(0, 255).round()
-    table = torch.cat([points, intensity[:, None]], dim=1).cpu().numpy()
+    directions = R @ rays.directions.transpose(0, 1).reshape(3, -1)  # of one turn
+    shot = take(directions.transpose(0, 1).flatten(1), at % shots)
+    points = shot * (take(met.depth_m, at) * (1 + shift))
+    intensity = (255 * take(reflected, at)).clamp(0, 255).round()
+    table = torch.cat([points, intensity[None]]).T.contiguous().cpu().numpy()
     label = met.label[at].cpu().numpy()
     cuts = np.searchsorted(at.cpu().numpy(), shots * np.arange(1, len(seconds)))
     return [Sweep(*both) for both in zip(np.split(table, cuts), np.split(label, cuts), strict=True)]
@@ -136,7 +137,7 @@ def _reflected(met: Surface) -> Tensor:
     material = met.of_solids("material")
     colour = 0.1 + 0.8 * met.of_solids("colour").mean(0)
     colour = torch.where(material == GLASS, 0.02, colour)
-    albedo[met.hit] = torch.where(material == RETRO, 20.0, colour)
+    put(albedo, met.hit, torch.where(material == RETRO, 20.0, colour))
     return albedo * cosine
 
 

@@ -109,7 +109,8 @@ def look(
         facing = T[0, :3, :3] @ facing
     else:
         view = hit // (len(rays.view) * rays.directions.shape[2])
-        facing = (T[view, :3, :3] @ facing.T[:, :, None])[..., 0].T
+        R = take(T[:, :3, :3].reshape(-1, 9).T.contiguous(), view).view(3, 3, -1)
+        facing = R[:, 0] * facing[0] + R[:, 1] * facing[1] + R[:, 2] * facing[2]
     normal = torch.zeros_like(point)
     normal[2] = 1.0
     put(normal, hit, facing)
