@@ -1,7 +1,8 @@
 """Our encoder beside the authors' of Le MuMo JEPA (arXiv 2603.24327): equal outputs, time, memory.
 
     git clone https://github.com/ciemcornelissen/le-mumo-jepa CHECKOUT
-    pip install --target PEERS --no-deps timm huggingface_hub torchvision==0.28  # torch 2.13's
+    pip install --target PEERS huggingface_hub
+    pip install --target PEERS --no-deps timm torchvision==0.28  # torch 2.13's
     python benchmarks/compare_reference.py --reference CHECKOUT --peers PEERS [--repeats 10]
 
 PEERS keeps what their encoder imports out of this environment. Nothing of theirs is copied: their
@@ -22,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -165,14 +165,20 @@ def _peak_mib(side: str, checkout: Path, peers: Path | None) -> float:
     torch.set_num_threads(1)
     theirs, ours = make_views(BATCH)
     import_encoder(checkout, peers)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_kib()
     if side == "ours":
         step = our_training(our_step(), ours)
     else:
         step = their_training(Reference(checkout, peers, WEIGHT), theirs)
     for _ in range(2):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_peak_kib() - before) / 1024
+
+
+def _peak_kib() -> int:
+    """Most memory this process ever held (ru_maxrss would begin with its parent's)."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def cuda_seconds(step: Callable[[], Any], repeats: int) -> float:
