@@ -1,5 +1,10 @@
 """The one error for input that cannot be used."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class Fault(ValueError):
     """Bad input, named: the frame or message that caused it is dropped and counted.
@@ -12,3 +17,11 @@ class Fault(ValueError):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+
+
+def known_names(name: str, names: Iterable[str]) -> str:
+    """End of a message about a name that does not exist: the likely one, and all there are."""
+    known = list(names)
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else ""
+    return f"{guess} (known: {', '.join(known)})"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from lemumo_core.faults import known_names
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
@@ -57,7 +57,7 @@ class ModelConfig:
             ("variant", self.variant, VARIANTS),
         ):
             if value not in known:
-                raise ValueError(f"unknown {name} '{value}'{_known(value, known)}")
+                raise ValueError(f"unknown {name} '{value}'{known_names(value, known)}")
         if not self.detection_classes or not 0 < len(self.segmentation_classes) < 255:
             raise ValueError("a model needs detection classes and 1 to 254 segmentation classes")
         _ = self.input_spec  # checks the rest
@@ -103,13 +103,7 @@ class ModelConfig:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                raise ValueError(f"unknown model option '{key}'{_known(key, known)}")
+                raise ValueError(f"unknown model option '{key}'{known_names(key, known)}")
         lists = ("detection_classes", "segmentation_classes")
         arguments: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in values.items()}
         return cls(**arguments)
-
-
-def _known(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    guess = f"; did you mean '{close[0]}'?" if close else ""
-    return f"{guess} (known: {', '.join(names)})"

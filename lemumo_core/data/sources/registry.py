@@ -3,14 +3,12 @@ that each needs its own optional dependencies only."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.faults import Fault
+from lemumo_core.faults import Fault, known_names
 
 SOURCES: dict[str, str] = {
     "bags": "lemumo_core.data.sources.bags:Bags",
@@ -34,7 +32,7 @@ def source_class(name: str) -> type[FrameSource]:
         ImportError: its module needs a library that is not installed.
     """
     if name not in SOURCES:
-        raise Fault("unknown_source", f"unknown source {name!r}{_known(name, SOURCES)}")
+        raise Fault("unknown_source", f"unknown source {name!r}{known_names(name, SOURCES)}")
     module, _, attribute = SOURCES[name].partition(":")
     found: type[FrameSource] = getattr(import_module(module), attribute)
     return found
@@ -56,15 +54,9 @@ def open_source(name: str, **options: Any) -> FrameSource:
     parameters = inspect.signature(opened).parameters
     for option in options.keys() - parameters.keys():
         raise Fault(
-            "unknown_option", f"{name} has no option {option!r}{_known(option, parameters)}"
+            "unknown_option", f"{name} has no option {option!r}{known_names(option, parameters)}"
         )
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise Fault("missing_option", f"{name} needs {option}")
     return opened(**options)
-
-
-def _known(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{guess} (known: {', '.join(names)})"

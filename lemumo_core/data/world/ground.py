@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.world.columns import put, take
-from lemumo_core.data.world.street import CROSSING_HALF_M, LANE_M, PARKING_M, Drive
+from lemumo_core.data.world.road import CROSSING_HALF_M, LANE_M, PARKING_M
+from lemumo_core.data.world.street import Drive
 from lemumo_core.data.world.texture import noise
 from lemumo_core.taxonomy import SEGMENTATION_IDS
 

@@ -59,9 +59,7 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
     if sky.sun_light.max() > OVERCAST * sky.sky_light.max():
         facing *= _lit(surface, facing, sky.sun)
 
-    flat = ~open_sky
-    flat[surface.hit] = False
-    at = flat.nonzero()[:, 0]
+    at = surface.ground
     x, y = take(surface.point[:2], at)
     layout = ground.layout(drive, x, y)
     albedo = torch.zeros_like(surface.point)

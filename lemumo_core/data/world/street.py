@@ -11,13 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lemumo_core.data.world import roadside, traffic, weather
-from lemumo_core.data.world.road import CROSSING_HALF_M, LANE_M, PARKING_M, Road
+from lemumo_core.data.world.road import CROSSING_HALF_M, LANE_M, Road
 from lemumo_core.data.world.solids import LAMP, joined, placed
-from lemumo_core.data.world.weather import Weather
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.taxonomy import SEGMENTATION_IDS
-
-__all__ = ["CROSSING_HALF_M", "LANE_M", "PARKING_M", "Drive", "Scene", "Weather"]
 
 BEHIND_M, AHEAD_M = 40.0, 150.0
 """How much of the street around the ego vehicle exists."""

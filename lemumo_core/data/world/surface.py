@@ -30,7 +30,8 @@ class Surface:
         point: float32, metres.
         normal: float32, unit length; upwards on the ground and in the sky.
         ray: float32, unit length.
-        hit: int64 (n,), which rays met a solid; the others met the ground or nothing.
+        hit: int64 (n,), which rays met a solid.
+        ground: int64 (g,), which rays met the ground; the others met nothing.
         row: int64 (n,), and which row of ``scene_solids`` that was.
         label: uint8 (M,), segmentation ids, ``UNLABELLED`` = sky.
         owner: int32 (M,), index of the object, -1 = none.
@@ -45,6 +46,7 @@ class Surface:
     normal: Tensor
     ray: Tensor
     hit: Tensor
+    ground: Tensor
     row: Tensor
     label: Tensor
     owner: Tensor
@@ -126,7 +128,9 @@ def look(
     put(label, flat, ground.labels(drive, *ground.layout(drive, *take(point[:2], flat))))
 
     ray = (towards * towards.square().sum(0).rsqrt()).flatten(1)
-    return Surface(depth, point, normal, ray, hit, row, label, owner, solids, everything, T, rays)
+    return Surface(
+        depth, point, normal, ray, hit, flat, row, label, owner, solids, everything, T, rays
+    )
 
 
 def _columns(rows: Tensor, which: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 from lemumo_core.data.world.ground import ROAD, SIDEWALK, TERRAIN
 from lemumo_core.data.world.sensor import blurred
 from lemumo_core.data.world.solids import FOLIAGE, GLASS
-from lemumo_core.data.world.street import Weather
 from lemumo_core.data.world.surface import Surface
+from lemumo_core.data.world.weather import Weather
 
 AIR_K = 285.0
 CLEAR_SKY_K, CLOUDY_SKY_K = -45.0, -12.0

@@ -39,9 +39,10 @@ def truth(
         points_camera: LiDAR returns (N, 3) in the camera frame, to count those inside each box.
         point_labels: their ids (N,).
     """
-    owner = to_images(surface.owner, camera)[view].cpu().numpy()
-    label = to_images(surface.label, camera)[view].cpu().numpy()
-    depth = to_images(surface.depth_m, camera)[view].cpu().numpy()
+    owner, label, depth = (
+        to_images(values.view(surface.views, -1)[view], camera)[0].cpu().numpy()
+        for values in (surface.owner, surface.label, surface.depth_m)
+    )
     pixels = np.bincount(owner.ravel() + 1, minlength=len(scene.labels) + 1)[1:]
     seen = np.flatnonzero(pixels >= LEAST_PIXELS)
     boxes = boxes_in_camera(scene.boxes[seen], T_world_camera)
