@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,3 +27,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real recordings are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", params=["mcap", "sqlite3"])
+def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
+    """Four frames of KITTI as a bag (``path``, not to be changed), and their ``source``."""
+    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    from lemumo_core.data.sources.kitti import KittiRaw
+    from lemumo_ros.bag_writer import write_bag
+
+    out = tmp_path_factory.mktemp("kitti") / "bag"
+    source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
+    write_bag(source, out, request.param, frames=4)
+    return SimpleNamespace(path=out, source=source)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 
 from export.graph import export_onnx, half_precision
 from export.quantize import quantize
@@ -21,12 +20,9 @@ CONFIG = ModelConfig("lemumo", "tiny", 64, 96)
 @contextmanager
 def small_tiny() -> Iterator[None]:
     """A tiny model of two blocks, not twelve: its graph holds the same operators."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "tiny", (*SIZES["tiny"][:2], 2))
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ from rosbags.typesys import Stores, get_typestore
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.data.sources.bags import Bags
-from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
+from lemumo_core.data.sources.kitti import KittiObject
 from lemumo_core.data.sources.nuscenes import NuScenes
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.data.sources.synthetic import SyntheticStreet
@@ -55,14 +54,6 @@ def static_transforms(reader: BagReader) -> dict[str, np.ndarray]:
         R = rotation_from_quaternion(q.w, q.x, q.y, q.z)
         found[t.child_frame_id] = make_T(R, np.array([p.x, p.y, p.z]))
     return found
-
-
-@pytest.fixture(scope="module", params=["mcap", "sqlite3"])
-def kitti_bag(request, shared_data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("kitti") / "bag"
-    drive = shared_data / "kitti_raw_seq" / "2011_09_26"
-    write_bag(KittiRaw(drive), out, request.param, frames=4)
-    return SimpleNamespace(path=out, source=KittiRaw(drive))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -14,19 +12,10 @@ from rosbags.typesys import Stores, get_typestore
 
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
-from lemumo_core.data.sources.kitti import KittiRaw
 from lemumo_core.faults import Fault
 from lemumo_ros.bag_writer import write_bag
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
-
-
-@pytest.fixture(scope="module", params=["mcap", "sqlite3"])
-def kitti_bag(request, shared_data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("kitti") / "bag"
-    drive = shared_data / "kitti_raw_seq" / "2011_09_26"
-    write_bag(KittiRaw(drive), out, request.param, frames=4)
-    return SimpleNamespace(path=out, source=KittiRaw(drive))
 
 
 def test_topics_and_latching(kitti_bag):
