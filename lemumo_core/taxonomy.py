@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 DETECTION_CLASSES = ("car", "truck", "bus", "motorcycle", "bicycle", "pedestrian")
 
 SEGMENTATION_CLASSES: dict[str, tuple[int, int, int]] = {
@@ -51,3 +55,10 @@ def detection_class(name: str) -> str | None:
     """One of ``DETECTION_CLASSES`` for the class name of any source; None where none fits."""
     name = name.lower()
     return name if name in DETECTION_CLASSES else _DETECTION_ALIASES.get(name)
+
+
+def detection_ids(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Class names of any source to ids into a model's classes, int64; -1 for none of them."""
+    number = {name: i for i, name in enumerate(classes)}
+    ids = [number.get(ours, -1) if (ours := detection_class(name)) else -1 for name in names]
+    return np.array(ids, np.int64)

@@ -52,10 +52,12 @@ class Axis(NamedTuple):
         scale, edge = sign * self.scale, self.start + torch.where(self.flipped, self.length, 0)
         return ((position + 0.5 - edge[:, None]) * scale[:, None]).floor_()
 
-    def centre(self, principal_point: Tensor) -> Tensor:
-        """Principal point (R,) in the view: ``Camera.cropped``, ``scaled``, ``flipped``."""
-        shown = (principal_point - self.start) * self.scale + (self.scale - 1) / 2
-        return torch.where(self.flipped, self.size - 1 - shown, shown)
+    def position(self, canvas: Tensor) -> Tensor:
+        """Positions (R, N) on the canvas to the view's, as ``Camera.cropped``, ``scaled`` and
+        ``flipped`` move the principal point."""
+        scale = self.scale[:, None]
+        shown = (canvas - self.start[:, None]) * scale + (scale - 1) / 2
+        return torch.where(self.flipped[:, None], self.size - 1 - shown, shown)
 
 
 @dataclass(frozen=True, eq=False)

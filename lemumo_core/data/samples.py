@@ -17,6 +17,7 @@ from torch import Tensor
 from lemumo_core.depth_projection import project_returns
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,
@@ -26,12 +27,14 @@ from lemumo_core.preprocess import (
     network_view,
     thermal_in_view,
 )
-from lemumo_core.taxonomy import detection_class
+from lemumo_core.taxonomy import detection_ids
 
 PADDING = {
     "returns": float("inf"),
     "point_labels": UNLABELLED,
     "boxes_3d": 0.0,
+    "centres": float("nan"),
+    "boxes_2d": 0.0,
     "class_ids": -1,
     "visibility": float("nan"),
     "num_points": -1,
@@ -43,22 +46,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """3D boxes of B images, padded to K; a row of padding has class id -1.
+    """Objects of B images, padded to K; a row of padding has class id -1.
 
     Attributes:
         boxes_3d: float32 (B, K, 7) as in ``frame.Labels``, camera optical frame. Boxes that the
-            image does not show are kept.
+            image does not show are kept. Zeros where the source has none.
+        centres: float32 (B, K, 2) u, v of the 3D boxes' centres, pixels, through the lens
+            distortion; NaN for those that have no pixel.
+        boxes_2d: float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels. Zeros where the source has
+            none.
         class_ids: int64 (B, K) into the detection classes that ``sample`` was given.
         visibility: float32 (B, K), NaN where the source does not say.
         num_points: int32 (B, K), -1 where the source does not say.
-        known: bool (B,), False where the source has no boxes; then none is not "no object".
+        known_3d, known_2d: bool (B,), False where the source has no such boxes; then none is not
+            "no object".
     """
 
     boxes_3d: Tensor
+    centres: Tensor
+    boxes_2d: Tensor
     class_ids: Tensor
     visibility: Tensor
     num_points: Tensor
-    known: Tensor
+    known_3d: Tensor
+    known_2d: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +117,11 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on a device."""
-        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The batch in pinned memory; ``DataLoader(pin_memory=True)`` calls this."""
-        return _map_tensors(self, Tensor.pin_memory)
+        return map_tensors(self, Tensor.pin_memory)
 
 
 def sample(
@@ -141,7 +152,7 @@ def sample(
             thermal = thermal_in_view(frame.companion, view)
     labels = None
     if detection_classes is not None:
-        labels = _canvas_labels(frame, canvas, rows, tuple(detection_classes))
+        labels = _canvas_labels(frame, canvas, view, rows, detection_classes)
     return Batch(
         canvas=canvas,
         image=_batch_of_one(image_in_view(frame, canvas)),
@@ -170,7 +181,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
 
 
 def _canvas_labels(
-    frame: Frame, canvas: InputSpec, rows: np.ndarray, classes: tuple[str, ...]
+    frame: Frame, canvas: InputSpec, view: Camera, rows: np.ndarray, classes: Sequence[str]
 ) -> CanvasLabels:
     labels = frame.labels or Labels()
     point_labels = np.full(len(rows), UNLABELLED, np.uint8)
@@ -192,28 +203,34 @@ def _canvas_labels(
         label_map=_batch_of_one(label_map),
         point_labels=_batch_of_one(point_labels),
         depth_m=_batch_of_one(depth_m),
-        boxes=_boxes(labels, classes),
+        boxes=_boxes(labels, frame.camera, view, classes),
     )
 
 
-def _boxes(labels: Labels, classes: tuple[str, ...]) -> Boxes:
-    known = labels.boxes_3d is not None
-    boxes_3d = labels.boxes_3d if known else np.empty((0, 7), np.float32)
-    names = labels.class_names if known else ()
-    ours = [detection_class(name) for name in names]
-    kept = [i for i, name in enumerate(ours) if name in classes]
+def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str]) -> Boxes:
+    ids = detection_ids(labels.class_names, classes)
+    kept = np.flatnonzero(ids >= 0)
 
-    def column(values: np.ndarray | None, unknown: float, dtype: type) -> Tensor:
-        if values is None:
-            values = np.full(len(names), unknown)
-        return _batch_of_one(values[kept].astype(dtype))
+    def column(values: np.ndarray | None, shape: tuple[int, ...], unknown: float) -> np.ndarray:
+        return np.full((len(kept), *shape), unknown) if values is None else values[kept]
 
+    boxes_3d = column(labels.boxes_3d, (7,), 0.0).astype(np.float64)
+    boxes_2d = column(labels.boxes_2d, (4,), 0.0).astype(np.float64)
+    if labels.boxes_2d is not None:
+        scale = np.array([view.fx / camera.fx, view.fy / camera.fy])
+        move = np.array([view.cx, view.cy]) - scale * [camera.cx, camera.cy]
+        boxes_2d = boxes_2d * np.tile(scale, 2) + np.tile(move, 2)
+    visibility = column(labels.visibility, (), PADDING["visibility"])
+    num_points = column(labels.num_points, (), PADDING["num_points"])
     return Boxes(
-        boxes_3d=column(boxes_3d, 0, np.float32),
-        class_ids=torch.tensor([[classes.index(str(ours[i])) for i in kept]], dtype=torch.int64),
-        visibility=column(labels.visibility, PADDING["visibility"], np.float32),
-        num_points=column(labels.num_points, PADDING["num_points"], np.int32),
-        known=torch.tensor([known]),
+        boxes_3d=_batch_of_one(boxes_3d.astype(np.float32)),
+        centres=_batch_of_one(view.project(boxes_3d[:, :3])[0].astype(np.float32)),
+        boxes_2d=_batch_of_one(boxes_2d.astype(np.float32)),
+        class_ids=_batch_of_one(ids[kept]),
+        visibility=_batch_of_one(visibility.astype(np.float32)),
+        num_points=_batch_of_one(num_points.astype(np.int32)),
+        known_3d=torch.tensor([labels.boxes_3d is not None]),
+        known_2d=torch.tensor([labels.boxes_2d is not None]),
     )
 
 
@@ -221,15 +238,15 @@ def _batch_of_one(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))[None]
 
 
-def _map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
-    """A copy of a dataclass with a function applied to its tensors, nested ones included."""
+def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
+    """A copy of a ``Batch``, or of a part of one, with a function applied to its tensors."""
     changed: dict[str, Any] = {}
     for field in fields(value):  # type: ignore[arg-type]
         part = getattr(value, field.name)
         if isinstance(part, Tensor):
             changed[field.name] = function(part)
         elif isinstance(part, (CanvasLabels, Boxes)):
-            changed[field.name] = _map_tensors(part, function)
+            changed[field.name] = map_tensors(part, function)
     return replace(value, **changed)  # type: ignore[type-var]
 
 

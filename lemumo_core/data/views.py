@@ -10,7 +10,7 @@ views on every device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from lemumo_core.data.crops import Crops, draw_crops, whole_canvas
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
 from lemumo_core.data.resampling import antialiased_taps, by_column, resample
-from lemumo_core.data.samples import Batch, Boxes
+from lemumo_core.data.samples import Batch, Boxes, map_tensors
 from lemumo_core.frame import UNLABELLED
 
 
@@ -80,7 +80,8 @@ class ViewLabels:
             pixel carries the label of the LiDAR return that it shows.
         depth_m: float32 (R, h, w), metres, NaN = unknown. Where the source has no dense depth, a
             pixel carries the depth of the nearest return in it.
-        boxes: mirrored where the view is; boxes outside the view are kept.
+        boxes: of the view, mirrored where it is. Objects outside of it are kept; their 2D boxes,
+            cut at its borders, are empty.
     """
 
     label_map: Tensor
@@ -244,7 +245,7 @@ def _intrinsics(intrinsics: Tensor, crops: Crops) -> Tensor:
     view = intrinsics.clone()
     for i, axis in enumerate((crops.columns, crops.rows)):
         view[:, i, i] = intrinsics[:, i, i] * axis.scale
-        view[:, i, 2] = axis.centre(intrinsics[:, i, 2])
+        view[:, i, 2:] = axis.position(intrinsics[:, i, 2:])
     return view
 
 
@@ -262,26 +263,38 @@ def _labels(
     return ViewLabels(
         label_map=torch.where(label_map == UNLABELLED, point_labels, label_map),
         depth_m=torch.where(dense_m.isnan(), sparse_m, dense_m),
-        boxes=_boxes(labels.boxes, views, crops.flipped),
+        boxes=_boxes(map_tensors(labels.boxes, _repeated(views)), crops),
     )
 
 
-def _boxes(boxes: Boxes, views: int, flipped: Tensor) -> Boxes:
-    """Boxes of B samples for R views, mirrored in x where flipped.
+def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
+    """Boxes on the canvas, one row a view, in the views."""
+    flipped = crops.flipped[:, None] & (boxes.class_ids >= 0)
+    u, v = boxes.centres.unbind(-1)
+    low_u, low_v, high_u, high_v = boxes.boxes_2d.unbind(-1)
+    ends = [crops.columns.position(end) for end in (low_u, high_u)]
+    sides = torch.minimum(*ends), crops.rows.position(low_v), torch.maximum(*ends)
+    cut = torch.stack([*sides, crops.rows.position(high_v)], dim=-1)
+    height, width = crops.size
+    last = cut.new_tensor([width - 1, height - 1, width - 1, height - 1])
+    return replace(
+        boxes,
+        boxes_3d=torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d),
+        centres=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
+        boxes_2d=cut.clamp(min=0.0).minimum(last),
+    )
+
+
+def _mirrored(boxes_3d: Tensor) -> Tensor:
+    """Boxes (..., 7) mirrored in x.
 
     A box's length points along (cos yaw, 0, -sin yaw); its mirror image along (-cos yaw, 0,
     -sin yaw), which is yaw' = pi - yaw.
     """
-    boxes_3d = boxes.boxes_3d.repeat(views, 1, 1)
     x, y, z, *size, yaw = boxes_3d.unbind(-1)
     turned = torch.remainder(2 * math.pi - yaw, 2 * math.pi) - math.pi  # pi - yaw, in [-pi, pi)
-    mirrored = torch.stack([-x, y, z, *size, turned], dim=-1)
-    real = (boxes.class_ids >= 0).repeat(views, 1)
-    return replace(
-        boxes,
-        boxes_3d=torch.where((flipped[:, None] & real)[..., None], mirrored, boxes_3d),
-        class_ids=boxes.class_ids.repeat(views, 1),
-        visibility=boxes.visibility.repeat(views, 1),
-        num_points=boxes.num_points.repeat(views, 1),
-        known=boxes.known.repeat(views),
-    )
+    return torch.stack([-x, y, z, *size, turned], dim=-1)
+
+
+def _repeated(views: int) -> Callable[[Tensor], Tensor]:
+    return lambda rows: rows.repeat(views, *[1] * (rows.ndim - 1))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.frame import Labels
-from lemumo_core.taxonomy import detection_class
+from lemumo_core.taxonomy import detection_ids
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ class Objects:
         """
         if labels.boxes_3d is None:
             raise ValueError("these labels have no 3D boxes: detections cannot be scored on them")
-        names = [detection_class(name) for name in labels.class_names]
-        ids = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
+        ids = detection_ids(labels.class_names, classes)
         kept, unknown = ids >= 0, np.full(len(ids), np.nan)
         visibility = unknown if labels.visibility is None else labels.visibility
         num_points = unknown if labels.num_points is None else labels.num_points

@@ -67,29 +67,28 @@ class CenterNetLoss:
     ) -> CentreTargets:
         """What a head with heatmaps of a shape (C, h, w) should say of B views.
 
-        Centres are projected by the intrinsics alone: a view carries no lens distortion.
+        Where a centre is, the boxes say (``Boxes.centres``), since a view knows no lens
+        distortion; the decoder's rays are bent accordingly (``inference.pipeline``).
 
         Args:
             boxes: class ids below C; negative for padding.
             intrinsics: float32 (B, 3, 3) of the views.
         """
-        xyz, size, yaw = boxes.boxes_3d.float().split([3, 3, 1], dim=-1)
-        z = xyz[..., 2:]
-        focal = torch.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], dim=-1)[:, None]
-        pixels = focal * xyz[..., :2] / z.clamp(min=NEAR_M) + intrinsics[:, None, :2, 2]
-        cells = cells_of(pixels, self.stride, shape[1:])
+        _, z, size, yaw = boxes.boxes_3d.float().split([2, 1, 3, 1], dim=-1)
+        cells = cells_of(boxes.centres, self.stride, shape[1:])
         real = (boxes.class_ids >= 0) & (z[..., 0] >= NEAR_M)
         cells = cells._replace(inside=cells.inside & real)
         if self.preset == "probe":
             radius, most = _paper_radius(size, z, shape[1:])
         else:
+            focal = torch.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], dim=-1)[:, None]
             extent = _extents(size, yaw) * focal / z.clamp(min=NEAR_M) / self.stride
             radius, most = overlap_radius(extent), MOST_RADIUS
         cell = cells.row * shape[2] + cells.column
         counts = self.counted.counts(z[..., 0], boxes.visibility, boxes.num_points) & cells.inside
         return CentreTargets(
             heatmap=gaussian_heatmap(cells, boxes.class_ids, radius, most, shape),
-            labelled=boxes.known,
+            labelled=boxes.known_3d,
             class_ids=boxes.class_ids,
             cell=cell,
             counts=first_in_cell(cell, counts, z[..., 0], shape[1] * shape[2]),

@@ -27,7 +27,8 @@ class Cells(NamedTuple):
 
     Attributes:
         row, column: int64 (B, K), 0 for objects outside.
-        offset: float32 (B, K, 2) of the centre in its cell, in cells (x, y), in [0, 1).
+        offset: float32 (B, K, 2) of the centre in its cell, in cells (x, y), in [0, 1); 0 for
+            objects outside.
         inside: bool (B, K).
     """
 
@@ -59,7 +60,7 @@ class CentreTargets(NamedTuple):
 
 
 def cells_of(pixels: Tensor, stride: int, shape: tuple[int, int]) -> Cells:
-    """Cells of finite pixels (B, K, 2) u, v in a grid (h, w).
+    """Cells of pixels (B, K, 2) u, v in a grid (h, w); NaN lies outside.
 
     Cell i covers [stride * i - 0.5, stride * (i + 1) - 0.5): pixel centres are integers.
     """
@@ -68,7 +69,7 @@ def cells_of(pixels: Tensor, stride: int, shape: tuple[int, int]) -> Cells:
     limits = corner.new_tensor([shape[1], shape[0]])
     inside = ((corner >= 0) & (corner < limits)).all(-1)
     column, row = torch.where(inside[..., None], corner, 0.0).long().unbind(-1)
-    return Cells(row, column, position - corner, inside)
+    return Cells(row, column, torch.where(inside[..., None], position - corner, 0.0), inside)
 
 
 def overlap_radius(extent: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ START_DEPTH_LOG = 2.5
 
 class DepthHead(nn.Module):
     """``probe``: the paper's (section 5.4 of our spec); it has no confidence and reports 1.
-    ``deploy``: softplus of log depth, and a sigmoid confidence."""
+    ``deploy``: softplus of log depth, and as confidence the learnt probability that the depth is
+    within a factor of 1.25 of the truth (``objectives.depth``)."""
 
     def __init__(self, dim: int, preset: str):
         super().__init__()

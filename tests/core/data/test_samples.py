@@ -133,7 +133,7 @@ def test_boxes_of_known_classes() -> None:
     boxes = sample(
         lidar_frame(CAMERAS[0], labels=labels), CANVAS, ("pedestrian", "car")
     ).labels.boxes
-    assert boxes.class_ids.tolist() == [[1, 0]] and boxes.known.tolist() == [True]
+    assert boxes.class_ids.tolist() == [[1, 0]] and boxes.known_3d.tolist() == [True]
     np.testing.assert_array_equal(boxes.boxes_3d[0], BOXES[[0, 2]])
     np.testing.assert_allclose(boxes.visibility[0], [0.1, 0.3])
     assert boxes.num_points.tolist() == [[1, 3]]
@@ -146,7 +146,7 @@ def test_what_a_source_does_not_say_stays_unknown() -> None:
     assert (labels.label_map == 255).all() and labels.depth_m.isnan().all()
     assert (labels.point_labels == 255).all()
     none = sample(lidar_frame(CAMERAS[0]), CANVAS, ("car",)).labels.boxes
-    assert none.known.tolist() == [False] and none.boxes_3d.shape == (1, 0, 7)
+    assert none.known_3d.tolist() == [False] and none.boxes_3d.shape == (1, 0, 7)
     assert sample(frame, CANVAS).labels is None
 
 
@@ -172,7 +172,7 @@ def test_collate_pads_and_keeps_every_sample() -> None:
         assert torch.equal(batch.labels.boxes.boxes_3d[i, :k], one.labels.boxes.boxes_3d[0])
         assert (batch.labels.boxes.class_ids[i, k:] == -1).all()
     assert batch.present.tolist() == [[1, 1], [1, 1], [1, 0]]
-    assert batch.labels.boxes.known.tolist() == [True, False, False]
+    assert batch.labels.boxes.known_3d.tolist() == [True, False, False]
     view = clean_view(batch)
     for i, one in enumerate(samples):
         assert torch.equal(view.companion[i], clean_view(one).companion[0])
@@ -186,7 +186,7 @@ def test_worker_processes_hand_over_batches() -> None:
     assert torch.equal(batch.returns, expected.returns)
     assert torch.equal(batch.labels.boxes.boxes_3d, expected.labels.boxes.boxes_3d)
     meta = batch.to("meta")
-    assert meta.labels.boxes.known.device.type == "meta" and meta.image.device.type == "meta"
+    assert meta.labels.boxes.known_3d.device.type == "meta" and meta.image.device.type == "meta"
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -217,5 +217,16 @@ def test_kitti_boxes_arrive(shared_data) -> None:
     source = KittiObject(shared_data / "kitti_object")
     frame = source[0]
     labels = sample(frame, InputSpec(256, 704, "lidar", 2), ("car", "truck", "pedestrian")).labels
-    assert labels.boxes.known.all() and labels.boxes.boxes_3d.shape[1] > 0
+    assert labels.boxes.known_3d.all() and labels.boxes.boxes_3d.shape[1] > 0
     assert (labels.boxes.class_ids >= 0).all()
+
+
+def test_sources_with_2d_boxes_alone() -> None:
+    boxes_2d = np.float32([[10, 20, 110, 90], [0, 0, 40, 60]])
+    labels = Labels(boxes_2d=boxes_2d, class_names=("sign", "person"))
+    boxes = sample(lidar_frame(CAMERAS[0], labels=labels), CANVAS, ("pedestrian",)).labels.boxes
+    assert boxes.class_ids.tolist() == [[0]]
+    assert boxes.known_2d.all() and not boxes.known_3d.any()
+    # Half the size: pixel i covers [i - 1/2, i + 1/2).
+    assert boxes.boxes_2d.tolist() == [[[-0.25, -0.25, 19.75, 29.75]]]
+    assert boxes.centres.isnan().all() and not boxes.boxes_3d.any()

@@ -9,13 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_boxes import made_boxes
 from torch.nn import functional
 
 from lemumo_core.data.crops import Crops, draw_crops
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
 from lemumo_core.data.resampling import by_column, gaussian_taps, resample
-from lemumo_core.data.samples import Batch, Boxes, CanvasLabels
+from lemumo_core.data.samples import Batch, CanvasLabels, collate, sample
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view, render
+from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import box_corners, box_rotation
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import InputSpec
@@ -38,6 +40,7 @@ def batch_of(count: int = 3, spec: InputSpec = LIDAR, points: int = 2000) -> Bat
     boxes = torch.randn(count, 5, 7, generator=g)
     boxes[..., 3:6].abs_()
     ids = torch.tensor([0, 1, 2, 0, -1]).expand(count, 5)
+    intrinsics = torch.from_numpy(CAMERA.K.astype(np.float32)).repeat(count, 1, 1)
     thermal = torch.rand(count, H, W, 2, generator=g)
     thermal[..., 1] = (torch.arange(W) > 20).float()
     thermal[..., 0] *= thermal[..., 1]
@@ -45,7 +48,7 @@ def batch_of(count: int = 3, spec: InputSpec = LIDAR, points: int = 2000) -> Bat
         canvas=spec,
         image=torch.randint(0, 256, (count, H, W, 3), dtype=torch.uint8, generator=g),
         present=torch.ones(count, 2),
-        intrinsics=torch.from_numpy(CAMERA.K.astype(np.float32)).repeat(count, 1, 1),
+        intrinsics=intrinsics,
         returns=torch.cat([uv, z], 2) if spec is LIDAR else torch.empty(count, 0, 3),
         thermal=None if spec is LIDAR else thermal,
         labels=CanvasLabels(
@@ -54,9 +57,7 @@ def batch_of(count: int = 3, spec: InputSpec = LIDAR, points: int = 2000) -> Bat
                 0, 12, (count, points if spec is LIDAR else 0), dtype=torch.uint8, generator=g
             ),
             depth_m=torch.rand(count, H, W, generator=g),
-            boxes=Boxes(
-                boxes, ids, torch.rand(count, 5), ids.int(), torch.ones(count, dtype=torch.bool)
-            ),
+            boxes=made_boxes(boxes, ids, intrinsics, torch.rand(count, 5), ids.int()),
         ),
     )
 
@@ -243,7 +244,7 @@ def test_multi_crop_gives_the_views_of_the_config() -> None:
         assert view.companion.shape == (rows, *size, 2) and view.companion.dtype == torch.float32
         assert view.intrinsics.shape == (rows, 3, 3) and view.present.shape == (rows, 2)
         assert view.labels.boxes.boxes_3d.shape == (rows, 5, 7)
-        assert view.labels.boxes.known.shape == (rows,)
+        assert view.labels.boxes.known_3d.shape == (rows,)
     (single,) = MultiCrop(MultiCropConfig(1, **local_only))(batch, generator())
     assert len(single.image) == 2
 
@@ -432,3 +433,43 @@ def test_the_whole_canvas_is_itself() -> None:
     assert torch.equal(view.image, batch.image)
     assert torch.equal(view.labels.label_map, batch.labels.label_map)
     assert torch.equal(view.intrinsics, batch.intrinsics)
+
+
+WIDE = Camera(320, 240, 150.0, 151.0, 163.0, 118.0, "plumb_bob", (-0.28, 0.07, 1e-3, -2e-3, 0.0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(crops(), SIZES, st.integers(0, 1000))
+def test_boxes_of_a_distorted_camera_lie_where_the_view_shows_them(crop, size, seed) -> None:
+    """Centres and 2D boxes against the camera's own model, moved by ``camera_of``'s operations."""
+    rng = np.random.default_rng(seed)
+    boxes = np.zeros((6, 7), np.float32)
+    boxes[:, 2] = rng.uniform(3, 60, 6)
+    boxes[:, :2] = rng.uniform((-0.8, -0.5), (0.8, 0.5), (6, 2)) * boxes[:, 2:3]
+    boxes[5, 2] = -4.0
+    low = rng.uniform(0, (200, 150), (6, 2))
+    boxes_2d = np.hstack([low, low + rng.uniform(5, 90, (6, 2))]).astype(np.float32)
+    labels = Labels(boxes_3d=boxes, boxes_2d=boxes_2d, class_names=("car",) * 6)
+    image = np.zeros((240, 320, 3), np.uint8)
+    batch = collate([sample(Frame(0, "c", WIDE, image, labels=labels), LIDAR, ("car",))])
+    ours = shown(batch, crop, size).labels.boxes
+
+    left, top, width, height, flipped = crop
+    canvas = WIDE.scaled(W, 120).cropped(0, 120 - H, W, H)
+    camera = canvas.cropped(left, top, width, height).scaled(size[1], size[0])
+    mirror = np.array([-1.0 if flipped else 1.0, 1, 1])
+    camera = camera.flipped() if flipped else camera
+    uv, valid = camera.project(boxes[:, :3].astype(np.float64) * mirror)
+    np.testing.assert_allclose(ours.centres[0].numpy(), uv, atol=2e-3)
+    assert not valid[5] and valid[:5].all()
+    pinhole = boxes[:5, :2] * mirror[:2] / boxes[:5, 2:3] * (camera.fx, camera.fy)
+    assert np.abs(uv[:5] - pinhole - (camera.cx, camera.cy)).max() > 0.5  # distortion matters
+
+    scale = np.array([size[1] / width, size[0] / height])
+    moved = (boxes_2d.reshape(6, 2, 2) + 0.5) * 0.5 - (0, 120 - H) - (left, top)
+    moved = (moved * scale - 0.5).reshape(6, 4)
+    if flipped:
+        moved[:, [0, 2]] = size[1] - 1 - moved[:, [2, 0]]
+    cut = moved.reshape(6, 2, 2).clip(0, np.array([size[1] - 1, size[0] - 1])).reshape(6, 4)
+    np.testing.assert_allclose(ours.boxes_2d[0].numpy(), cut, atol=2e-3)
+    assert ours.known_2d.all() and ours.known_3d.all()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from made_boxes import made_boxes
 from small_frames import small_frames
 from torch import Tensor
 
@@ -39,12 +41,12 @@ def scene(seed: int = 0, batch: int = 3, count: int = 9) -> tuple[Boxes, Tensor]
     ids[:, -1] = -1
     visibility = rng.choice([np.nan, 0.05, 0.8], (batch, count))
     points = rng.choice([-1, 0, 5], (batch, count))
-    boxes = Boxes(
+    boxes = made_boxes(
         torch.tensor(np.concatenate([xyz, size, yaw], 2), dtype=torch.float32),
         torch.tensor(ids),
+        K,
         torch.tensor(visibility, dtype=torch.float32),
         torch.tensor(points, dtype=torch.int32),
-        torch.ones(batch, dtype=torch.bool),
     )
     return boxes, K
 
@@ -240,16 +242,10 @@ def test_unlabelled_images_and_no_objects() -> None:
     ids = boxes.class_ids.clone()
     ids[1:] = -1
     known = torch.tensor([True, False, False])
-    rest_unknown = Boxes(boxes.boxes_3d, ids, boxes.visibility, boxes.num_points, known)
+    rest_unknown = replace(boxes, class_ids=ids, known_3d=known)
     unknown = loss(raw, rest_unknown, K).total.item()
     assert unknown == pytest.approx(alone.total.item(), rel=1e-5)
-    none = Boxes(
-        torch.zeros(3, 0, 7),
-        torch.zeros(3, 0, dtype=torch.int64),
-        torch.zeros(3, 0),
-        torch.zeros(3, 0, dtype=torch.int32),
-        torch.ones(3, dtype=torch.bool),
-    )
+    none = made_boxes(torch.zeros(3, 0, 7), torch.zeros(3, 0, dtype=torch.int64), K)
     empty = loss(raw, none, K)
     assert float(empty.terms["offset"]) == 0.0 and empty.total.item() > 0.0
 
@@ -258,13 +254,8 @@ def test_an_object_that_does_not_count_is_neither_wanted_nor_forbidden() -> None
     boxes, K = scene()
     row = boxes.boxes_3d[:1, 3:4].clone()
     row[..., :3] = torch.tensor([0.0, 0.0, 20.0])
-    hidden = Boxes(
-        row,
-        torch.zeros(1, 1, dtype=torch.int64),
-        torch.zeros(1, 1),
-        torch.full((1, 1), -1),
-        torch.tensor([True]),
-    )
+    ids = torch.zeros(1, 1, dtype=torch.int64)
+    hidden = made_boxes(row, ids, K[:1], visibility=torch.zeros(1, 1))
     loss, (_, rows, columns) = CenterNetLoss(4), shape_of("deploy")
     targets = loss.targets(hidden, K[:1], (CLASSES, rows, columns))
     assert not targets.counts.any()
@@ -300,3 +291,17 @@ def test_overlap_radius_leaves_an_iou_of_seven_tenths() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="probe, deploy"):
         CenterNetLoss(4, "fast")
+
+
+def test_objects_without_a_3d_box_or_a_pixel_leave_no_trace() -> None:
+    boxes, K = scene()
+    lost = replace(
+        boxes,
+        boxes_3d=torch.zeros_like(boxes.boxes_3d),
+        centres=torch.full_like(boxes.centres, math.nan),
+        known_3d=torch.zeros(3, dtype=torch.bool),
+    )
+    raw = random_raw("deploy")
+    loss = CenterNetLoss(4)(raw, lost, K)
+    loss.total.backward()
+    assert loss.total.item() == 0.0 and not any(x.grad.any() for x in raw)

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 import torch
+from made_boxes import made_boxes
 from torch import Tensor, distributed, multiprocessing
 
-from lemumo_core.data.samples import Boxes
 from lemumo_core.model.heads.centernet import RawDetections
 from lemumo_core.objectives.centernet import CenterNetLoss
 from lemumo_core.objectives.depth import DepthLoss
@@ -27,14 +27,8 @@ def outcome(rows: slice) -> dict[str, Tensor]:
     boxes = torch.rand(BATCH, 5, 7, generator=g) * torch.tensor([8, 3, 30, 4, 2, 2, 3]) + 1
     ids = torch.tensor([[0, 1, 0, 1, 1]]).repeat(BATCH, 1)
     ids[2:] = -1
-    truth = Boxes(
-        boxes[rows],
-        ids[rows],
-        torch.full((BATCH, 5), math.nan)[rows],
-        torch.full((BATCH, 5), -1)[rows],
-        torch.ones(BATCH, dtype=torch.bool)[rows],
-    )
     K = torch.tensor([[60.0, 0, 48], [0, 60, 32], [0, 0, 1]]).expand(BATCH, 3, 3)[rows]
+    truth = made_boxes(boxes[rows], ids[rows], K)
     true_m = torch.rand(BATCH, 64, 96, generator=g) * 80
     true_m[2:, 2:] = math.nan
     labels = torch.randint(0, 4, (BATCH, 64, 96), generator=g).to(torch.uint8)

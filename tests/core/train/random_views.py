@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
+from made_boxes import made_boxes
 
-from lemumo_core.data.samples import Boxes
 from lemumo_core.data.views import View, ViewLabels
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.config import ModelConfig
@@ -24,17 +24,12 @@ def random_view(rows: int, seed: int = 0) -> View:
     depth_m[torch.rand(size, generator=g) < 0.7] = math.nan
     label_map = torch.randint(0, CLASSES, size, generator=g, dtype=torch.uint8)
     label_map[torch.rand(size, generator=g) < 0.3] = UNLABELLED
-    boxes = Boxes(
-        boxes_3d=torch.zeros(rows, 0, 7),
-        class_ids=torch.zeros(rows, 0, dtype=torch.int64),
-        visibility=torch.zeros(rows, 0),
-        num_points=torch.zeros(rows, 0, dtype=torch.int32),
-        known=torch.zeros(rows, dtype=torch.bool),
-    )
+    intrinsics = torch.eye(3).repeat(rows, 1, 1)
+    boxes = made_boxes(torch.zeros(rows, 0, 7), torch.zeros(rows, 0, dtype=torch.int64), intrinsics)
     return View(
         image=torch.randint(0, 256, (*size, 3), generator=g, dtype=torch.uint8),
         companion=torch.rand((*size, 2), generator=g),
-        intrinsics=torch.eye(3).repeat(rows, 1, 1),
+        intrinsics=intrinsics,
         present=torch.ones(rows, 2),
         labels=ViewLabels(label_map, depth_m, boxes),
     )
