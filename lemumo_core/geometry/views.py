@@ -1,0 +1,48 @@
+"""Views of one camera that differ by scale and crop: which pixel of one is which of the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lemumo_core.geometry.camera import Camera
+
+TIE_PX = 1e-6
+"""What lies on the border of two pixels belongs to the right or lower one, despite rounding."""
+
+
+def inside(uv: np.ndarray, camera: Camera) -> np.ndarray:
+    """Which pixels (N, 2) u, v lie in the image: bool (N,), False for NaN."""
+    seen = (uv >= -0.5) & (uv < (camera.width - 0.5, camera.height - 0.5))
+    return np.asarray(seen.all(axis=1))
+
+
+def look_up(values: np.ndarray, view: Camera, camera: Camera, outside: float) -> np.ndarray:
+    """The value of a map at every pixel of another view: that of the map's pixel it falls into.
+
+    Args:
+        values: (view.height, view.width, ...), any dtype.
+        view: where the map lives.
+        camera: where it is asked for; ``view`` is a scale and a crop of it, or the reverse.
+        outside: value of the pixels that the view does not hold.
+
+    Returns:
+        (camera.height, camera.width, ...).
+    """
+    rows, seen_rows = _indices(camera.height, camera.fy, camera.cy, view.height, view.fy, view.cy)
+    columns, seen_columns = _indices(
+        camera.width, camera.fx, camera.cx, view.width, view.fx, view.cx
+    )
+    found = values[rows[:, None], columns]
+    found[~seen_rows] = outside
+    found[:, ~seen_columns] = outside
+    return found
+
+
+def _indices(
+    length: int, f: float, c: float, view_length: int, view_f: float, view_c: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Along one axis: the view's pixel of each pixel (length,), and which of them it holds."""
+    position = (np.arange(length) - c) * (view_f / f) + view_c
+    index = np.floor(position + 0.5 + TIE_PX).astype(np.intp)
+    seen = (index >= 0) & (index < view_length)
+    return np.clip(index, 0, view_length - 1), seen

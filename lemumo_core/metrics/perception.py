@@ -1,0 +1,256 @@
+"""What a model says of frames against what is true of them: all metrics at once.
+
+One rule for every map: the truth stays at the resolution of the image, and each of its pixels (or
+LiDAR returns) asks the pixel of the prediction that it falls into. So models of any resolution are
+judged on the same truth. What the model's view leaves out of the image (its top rows) is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.views import inside, look_up
+from lemumo_core.metrics.bands import BAND_EDGES_M
+from lemumo_core.metrics.depth import DepthMetric, DepthScores
+from lemumo_core.metrics.detection import DISTANCES_M, DetectionMetric, DetectionScores
+from lemumo_core.metrics.objects import ObjectFilter, Objects
+from lemumo_core.metrics.paper_xy import PaperXyMetric
+from lemumo_core.metrics.returns import true_labels
+from lemumo_core.metrics.segmentation import SegmentationMetric
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures to look at first, of one frame or of many; NaN where there is no truth.
+
+    Attributes:
+        bev_map: mean average precision in bird's-eye view (``metrics.detection``).
+        map_xy: the paper's measure (``metrics.paper_xy``).
+        depth_mae_m: mean absolute error of depth, within the bands.
+        miou: mean intersection over union of the label classes.
+    """
+
+    bev_map: float
+    map_xy: float
+    depth_mae_m: float
+    miou: float
+
+
+class PerceptionMetric:
+    """Detection, depth and segmentation over frames. Can be pickled and merged.
+
+    Truth is taken from ``Frame.labels``; what they do not hold is not judged. Depth truth is
+    ``labels.depth_m``: where only a LiDAR knows the depth, give the model ``returns.hold_out``'s
+    frame, or it is judged on its own input. Label truth is the label map or else the point labels.
+    Objects whose centre the view does not show count neither way, as in training.
+
+    Args:
+        detection_classes, segmentation_classes: the model's names by id.
+        counted: which objects count.
+        band_edges_m: bands of depth, metres.
+    """
+
+    def __init__(
+        self,
+        detection_classes: Sequence[str],
+        segmentation_classes: Sequence[str],
+        counted: ObjectFilter | None = None,
+        band_edges_m: tuple[float, ...] = BAND_EDGES_M,
+    ):
+        self._settings = detection_classes, segmentation_classes, counted, band_edges_m
+        self.detection = DetectionMetric(detection_classes, counted, band_edges_m)
+        self.paper_xy = PaperXyMetric(detection_classes)
+        self.depth = DepthMetric(band_edges_m)
+        self.segmentation = SegmentationMetric(segmentation_classes)
+        self.frames = self.frames_with_boxes = 0
+        self._label_ids = np.full(256, UNLABELLED, np.uint8)  # the source's to the model's
+        for i, name in enumerate(SEGMENTATION_CLASSES):
+            if name in segmentation_classes:
+                self._label_ids[i] = segmentation_classes.index(name)
+
+    def add(self, frame: Frame, perception: Perception) -> Summary:
+        """Take in one frame.
+
+        Args:
+            frame: with labels. What the model was given may lack the image or the companion.
+            perception: of a pipeline whose score threshold is 0: average precision needs the
+                detections of low scores too.
+
+        Returns:
+            The figures of this frame alone.
+
+        Raises:
+            ValueError: detections, depths or labels that do not fit (as the metrics of each).
+            Fault: ``bad_labels`` if truth is not the size of the image or of the scan.
+        """
+        one = PerceptionMetric(*self._settings)
+        one._add(frame, perception)
+        self.merge(one)
+        return one.summary()
+
+    def merge(self, other: PerceptionMetric) -> None:
+        """Take in the frames of another one.
+
+        Raises:
+            ValueError: its classes, filter or bands differ.
+        """
+        self.detection.merge(other.detection)
+        self.paper_xy.merge(other.paper_xy)
+        self.depth.merge(other.depth)
+        self.segmentation.merge(other.segmentation)
+        self.frames += other.frames
+        self.frames_with_boxes += other.frames_with_boxes
+
+    def summary(self) -> Summary:
+        """The figures of all frames."""
+        boxes = self.frames_with_boxes > 0
+        return Summary(
+            bev_map=self.detection.scores().map if boxes else np.nan,
+            map_xy=self.paper_xy.map() if boxes else np.nan,
+            depth_mae_m=self.depth.scores().mae_m,
+            miou=self.segmentation.miou(),
+        )
+
+    def result(self) -> dict[str, Any]:
+        """All figures, ready for JSON.
+
+        The keys of ``Summary``, ``frames``, and one section each for ``detection``, ``depth`` and
+        ``segmentation``, by class and by ``bands`` of depth. What could not be measured is None,
+        and the section's ``why_null`` says why.
+        """
+        return json_ready(
+            {
+                "frames": self.frames,
+                **asdict(self.summary()),
+                "detection": self._detection_section(),
+                "depth": self._depth_section(),
+                "segmentation": self._segmentation_section(),
+            }
+        )
+
+    def _add(self, frame: Frame, perception: Perception) -> None:
+        self.frames += 1
+        labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
+        if labels.boxes_3d is not None:
+            self.frames_with_boxes += 1
+            self._add_detections(labels, camera, perception)
+        in_view = look_up(np.ones((view.height, view.width), bool), view, camera, False)
+        if labels.depth_m is not None:
+            _check_size("true depth", labels.depth_m, camera)
+            predicted_m = look_up(perception.depth_m, view, camera, np.nan)
+            self.depth.add(predicted_m, np.where(in_view, labels.depth_m, np.nan))
+        true = true_labels(frame)
+        if true is not None:
+            _check_size("label map", true, camera)
+            true = np.where(in_view, self._ids_of_model(true), UNLABELLED)
+            self.segmentation.add(look_up(perception.labels, view, camera, UNLABELLED), true)
+
+    def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
+        view, found = perception.output_camera, perception.detections
+        objects = Objects.from_labels(labels, self.detection.classes)
+        centres = objects.boxes_3d[:, :3].astype(np.float64)
+        shown = inside(camera.project(centres)[0], camera)
+        shown &= inside(view.project(centres)[0], view)
+        boxes = found.boxes_3d, found.scores, found.class_ids
+        visibility = np.where(shown, objects.visibility, 0.0)
+        self.detection.add(*boxes, replace(objects, visibility=visibility))
+        self.paper_xy.add(*boxes, Objects(*(column[shown] for column in vars(objects).values())))
+
+    def _ids_of_model(self, label_map: np.ndarray) -> np.ndarray:
+        """Ids of ``taxonomy.SEGMENTATION_CLASSES`` as the model's; unlabelled where it has none."""
+        labelled = label_map[label_map != UNLABELLED]
+        if labelled.max(initial=0) >= len(SEGMENTATION_CLASSES):
+            known = ", ".join(SEGMENTATION_CLASSES)
+            raise Fault("bad_labels", f"label {labelled.max()} is no index into {known}")
+        return self._label_ids[label_map]
+
+    def _detection_section(self) -> dict[str, Any]:
+        if not self.frames_with_boxes:
+            none = _detection_scores(DetectionScores({}))
+            return {**none, "map_xy": np.nan, "bands": {}, "why_null": "no frame has 3D boxes"}
+        bands = self.detection.scores_by_band()
+        return {
+            **_detection_scores(self.detection.scores()),
+            "map_xy": self.paper_xy.map(),
+            "bands": {name: _detection_scores(scores) for name, scores in bands.items()},
+        }
+
+    def _depth_section(self) -> dict[str, Any]:
+        bands = self.depth.scores_by_band()
+        return {
+            **_depth_scores(self.depth.scores()),
+            "bands": {name: _depth_scores(scores) for name, scores in bands.items()},
+        }
+
+    def _segmentation_section(self) -> dict[str, Any]:
+        pixels = int(self.segmentation.confusion.sum())
+        return {
+            "pixels": pixels,
+            "miou": self.segmentation.miou(),
+            "classes": self.segmentation.iou(),
+            "why_null": None if pixels else "no frame has labels in view",
+        }
+
+
+def _detection_scores(scores: DetectionScores) -> dict[str, Any]:
+    classes = {
+        name: {
+            "objects": one.truths,
+            "ap": float(np.mean(one.ap)),
+            "ap_within": {f"{d:g} m": ap for d, ap in zip(DISTANCES_M, one.ap, strict=True)},
+            "ate_m": one.ate_m,
+            "ase": one.ase,
+            "aoe_rad": one.aoe_rad,
+        }
+        for name, one in scores.classes.items()
+    }
+    why_null = None
+    if not classes:
+        why_null = "no object counts: each is hidden, out of range or not in view"
+    elif any(np.isnan(one.ate_m) for one in scores.classes.values()):
+        why_null = "errors need matches within 2 m at a recall above 0.1"
+    return {
+        "objects": sum(one.truths for one in scores.classes.values()),
+        "bev_map": scores.map,
+        "nds": scores.nds,
+        "ate_m": scores.ate_m,
+        "ase": scores.ase,
+        "aoe_rad": scores.aoe_rad,
+        "classes": classes,
+        "why_null": why_null,
+    }
+
+
+def _depth_scores(scores: DepthScores) -> dict[str, Any]:
+    why_null = None
+    if not scores.pixels:
+        why_null = "no frame has depth in view and in range"
+    elif not scores.coverage:
+        why_null = "there is no prediction where depth is known"
+    return {**asdict(scores), "why_null": why_null}
+
+
+def _check_size(what: str, truth: np.ndarray, camera: Camera) -> None:
+    if truth.shape != (camera.height, camera.width):
+        raise Fault(
+            "bad_labels", f"the {what} is {truth.shape}, the image {(camera.height, camera.width)}"
+        )
+
+
+def json_ready(value: Any) -> Any:
+    """Nested dicts and lists with None for floats that are not finite: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: json_ready(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(part) for part in value]
+    if isinstance(value, float):
+        return float(value) if np.isfinite(value) else None
+    return value

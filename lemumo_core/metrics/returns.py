@@ -1,0 +1,118 @@
+"""Truth from a LiDAR: returns that the model did not see, and labels of points, as sparse maps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lemumo_core.depth_projection import Returns, project_returns
+from lemumo_core.faults import Fault
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
+from lemumo_core.geometry.camera import Camera
+
+EVERY = 10
+"""By default a tenth of the returns is held out."""
+NEAREST_M = 1.0
+OCCLUSION_RAD = np.radians(0.5)
+OCCLUSION_RATIO = 1.05
+"""The LiDAR sees past the edges of what hides things from the camera: a return is no truth where
+another one, in the same square of this size, is nearer by more than this factor."""
+
+
+def hold_out(frame: Frame, every: int = EVERY) -> Frame:
+    """Hide a share of the LiDAR returns from the model and make them its depth truth.
+
+    A frame without LiDAR, or one that has dense depth, is returned as it is.
+
+    Which returns are hidden follows from their coordinates alone: the same ones in every run, in
+    whatever order or file they come, about one in ``every``.
+
+    Args:
+        frame: not changed.
+        every: 2 or more.
+
+    Returns:
+        The frame without the hidden returns (and their point labels). Its ``labels.depth_m`` is
+        the depth of those hidden returns that the camera sees too, NaN elsewhere.
+
+    Raises:
+        Fault: ``bad_labels`` if there is not one point label for each point.
+    """
+    if every < 2:
+        raise ValueError(f"every is {every}: holding out all returns leaves the model none")
+    labels, scan = frame.labels or Labels(), frame.companion
+    if not isinstance(scan, LidarScan) or labels.depth_m is not None:
+        return frame
+    hidden = _lots(scan.points) % every == 0
+    seen = _unoccluded(scan, frame.camera)
+    truth = Returns(*(column[hidden[seen.row]] for column in seen))
+    point_labels = _point_labels(labels, scan)
+    return replace(
+        frame,
+        companion=replace(scan, points=scan.points[~hidden]),
+        labels=replace(
+            labels,
+            depth_m=_sparse_map(truth, truth.depth_m, np.nan, frame.camera),
+            point_labels=None if point_labels is None else point_labels[~hidden],
+        ),
+    )
+
+
+def true_labels(frame: Frame) -> np.ndarray | None:
+    """The label map, or one of the labels of the LiDAR points that the camera sees.
+
+    Returns:
+        uint8 (H, W) of the image, 255 = unlabelled; None where the frame has neither.
+
+    Raises:
+        Fault: ``bad_labels`` if there is not one point label for each point.
+    """
+    labels = frame.labels or Labels()
+    if labels.label_map is not None or not isinstance(frame.companion, LidarScan):
+        return labels.label_map
+    point_labels = _point_labels(labels, frame.companion)
+    if point_labels is None:
+        return None
+    seen = _unoccluded(frame.companion, frame.camera)
+    return _sparse_map(seen, point_labels[seen.row], UNLABELLED, frame.camera)
+
+
+def _point_labels(labels: Labels, scan: LidarScan) -> np.ndarray | None:
+    if labels.point_labels is not None and len(labels.point_labels) != len(scan.points):
+        raise Fault(
+            "bad_labels", f"{len(labels.point_labels)} point labels for {len(scan.points)} points"
+        )
+    return labels.point_labels
+
+
+def _lots(points: np.ndarray) -> np.ndarray:
+    """A number for each point (N, >=3), uint64 (N,), mixed from the bits of x, y and z."""
+    bits = np.ascontiguousarray(points[:, :3], np.float32).view(np.uint32).astype(np.uint64)
+    # Odd constants of SplitMix64 (Steele et al., OOPSLA 2014); products wrap around.
+    mixed = bits @ np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _unoccluded(scan: LidarScan, camera: Camera) -> Returns:
+    """The returns that the camera sees, see ``OCCLUSION_RATIO``."""
+    found = project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M)
+    side = max(1.0, camera.fx * OCCLUSION_RAD)
+    columns = int(camera.width / side) + 1
+    cell = ((found.v + 0.5) / side).astype(np.intp) * columns
+    cell += ((found.u + 0.5) / side).astype(np.intp)
+    nearest = np.full(cell.max(initial=0) + 1, np.inf, np.float32)
+    np.minimum.at(nearest, cell, found.depth_m)
+    seen = found.depth_m <= OCCLUSION_RATIO * nearest[cell]
+    return Returns(*(column[seen] for column in found))
+
+
+def _sparse_map(returns: Returns, values: np.ndarray, unknown: float, camera: Camera) -> np.ndarray:
+    """Values (M,) of returns at their pixels, the nearest return's where several meet."""
+    rendered = np.full((camera.height, camera.width), unknown, values.dtype)
+    last_wins = np.argsort(-returns.depth_m, kind="stable")
+    row, column = ((at[last_wins] + 0.5).astype(np.intp) for at in (returns.v, returns.u))
+    rendered[row, column] = values[last_wins]
+    return rendered
