@@ -64,8 +64,9 @@ class CameraInput:
         self.health.count_in("image")
         stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
         with self._lock:
-            dropped = self._matcher.add_image(stamped)
-        self.health.count_drop("queue_full", dropped)
+            reason = self._matcher.add_image(stamped)
+        if reason:
+            self.health.count_drop(reason)
 
     def on_companion(self, message: Any) -> None:
         """PointCloud2, or thermal Image or CompressedImage."""

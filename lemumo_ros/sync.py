@@ -8,6 +8,11 @@ from typing import Any
 
 MAX_IMAGES = 8
 MAX_COMPANIONS = 16
+MAX_LATE = 3
+"""Images in a row that are older than one before them: then the clock went back."""
+MAX_LAG_NS = 1_000_000_000
+"""Between two messages: how far the times between their stamps and between their arrivals may
+differ. More, and a clock has jumped between them: their stamps cannot be compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,31 +37,50 @@ class Matcher:
 
     An image is released as soon as no nearer companion can come: one of its stamp or later is
     here, or the next one, a period after the newest, would be farther off than the nearest so
-    far. Past the deadline it is released with what there is.
+    far. Past the deadline it is released with what there is. Each image comes out once, or is
+    dropped with a reason. Nothing outlives a clock that jumps, either way: what came before the
+    jump is not compared with what came after it, and is pushed out by it.
 
     Args:
-        tolerance_ns: largest difference of stamps in a pair.
+        tolerance_ns: largest difference of stamps in a pair, after the offset.
         deadline_ns: longest wait of an image for its companion; 0: never wait.
+        offset_ns: what the companion's stamp is ahead of the image's when both show the same
+            instant.
     """
 
-    def __init__(self, tolerance_ns: int, deadline_ns: int):
+    def __init__(self, tolerance_ns: int, deadline_ns: int, offset_ns: int = 0):
         self.tolerance_ns = tolerance_ns
         self.deadline_ns = deadline_ns
+        self.offset_ns = offset_ns
         self._images: deque[Stamped] = deque()
         self._companions: deque[Stamped] = deque(maxlen=MAX_COMPANIONS)
+        self._newest_image_ns: int | None = None
+        self._late = 0
 
-    def add_image(self, image: Stamped) -> int:
-        """Queue an image; returns how many old ones were pushed out to bound memory."""
+    def add_image(self, image: Stamped) -> str | None:
+        """Queue an image.
+
+        Returns:
+            Why an image was dropped, if one was: ``duplicate`` (this one, its stamp was there),
+            ``out_of_order`` (this one, a newer was there), ``queue_full`` (the oldest).
+        """
+        if self._newest_image_ns is not None:
+            behind_ns = self._newest_image_ns - image.stamp_ns
+            if behind_ns == 0:
+                return "duplicate"
+            if 0 < behind_ns <= MAX_LAG_NS:
+                self._late += 1
+                if self._late < MAX_LATE:
+                    return "out_of_order"
+        self._newest_image_ns, self._late = image.stamp_ns, 0
         self._images.append(image)
-        dropped = max(0, len(self._images) - MAX_IMAGES)
-        for _ in range(dropped):
-            self._images.popleft()
-        return dropped
+        if len(self._images) <= MAX_IMAGES:
+            return None
+        self._images.popleft()
+        return "queue_full"
 
     def add_companion(self, companion: Stamped) -> None:
-        """Queue a companion. One from before the newest (the clock went back) starts afresh."""
-        if self._companions and companion.stamp_ns < self._companions[-1].stamp_ns:
-            self._companions.clear()
+        """Queue a companion; the one that came first is pushed out, whatever its stamp."""
         self._companions.append(companion)
 
     def take(self, now_ns: int, flush: bool = False) -> list[Pair]:
@@ -69,31 +93,39 @@ class Matcher:
         ready = []
         waiting: deque[Stamped] = deque()
         for image in self._images:
-            nearest = self._nearest(image.stamp_ns)
-            overdue = now_ns - image.arrival_ns >= self.deadline_ns
-            if flush or overdue or self._settled(image.stamp_ns, nearest):
-                near_enough = (
-                    nearest is not None
-                    and abs(nearest.stamp_ns - image.stamp_ns) <= self.tolerance_ns
-                )
-                ready.append(Pair(image, nearest if near_enough else None))
+            candidates = self._candidates(image)
+            overdue = not 0 <= now_ns - image.arrival_ns < self.deadline_ns
+            if flush or overdue or self._settled(image, candidates):
+                ready.append(Pair(image, self._nearest(image, candidates)))
             else:
                 waiting.append(image)
         self._images = waiting
         return ready
 
-    def _nearest(self, stamp_ns: int) -> Stamped | None:
-        return min(self._companions, key=lambda c: abs(c.stamp_ns - stamp_ns), default=None)
+    def _candidates(self, image: Stamped) -> list[Stamped]:
+        """Companions whose stamps can be compared with the image's, by stamp, each stamp once."""
+        by_stamp = {
+            c.stamp_ns: c
+            for c in self._companions
+            if abs((c.arrival_ns - image.arrival_ns) - self._gap(image, c)) <= MAX_LAG_NS
+        }
+        return [by_stamp[stamp_ns] for stamp_ns in sorted(by_stamp)]
 
-    def _settled(self, stamp_ns: int, nearest: Stamped | None) -> bool:
+    def _gap(self, image: Stamped, companion: Stamped) -> int:
+        return companion.stamp_ns - self.offset_ns - image.stamp_ns
+
+    def _nearest(self, image: Stamped, candidates: list[Stamped]) -> Stamped | None:
+        nearest = min(candidates, key=lambda c: abs(self._gap(image, c)), default=None)
+        if nearest is None or abs(self._gap(image, nearest)) > self.tolerance_ns:
+            return None
+        return nearest
+
+    def _settled(self, image: Stamped, candidates: list[Stamped]) -> bool:
         """Whether no companion still to come can be nearer."""
-        if nearest is None:
-            return False
-        newest = self._companions[-1].stamp_ns
-        if newest >= stamp_ns:
+        if candidates and self._gap(image, candidates[-1]) >= 0:
             return True
-        if len(self._companions) < 2:
+        nearest = self._nearest(image, candidates)
+        if nearest is None or len(candidates) < 2:
             return False
-        expected = newest + (newest - self._companions[-2].stamp_ns)
-        gap = abs(nearest.stamp_ns - stamp_ns)
-        return gap <= self.tolerance_ns and expected - stamp_ns > gap
+        period_ns = candidates[-1].stamp_ns - candidates[-2].stamp_ns
+        return self._gap(image, candidates[-1]) + period_ns > abs(self._gap(image, nearest))
