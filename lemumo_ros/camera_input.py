@@ -83,10 +83,10 @@ class CameraInput:
         """CameraInfo of the thermal camera."""
         self._thermal_info = message
 
-    def on_transforms(self, message: Any) -> None:
-        """TFMessage of ``/tf_static``."""
+    def on_transforms(self, message: Any, moving: bool = False) -> None:
+        """TFMessage of ``/tf_static``, or of ``/tf``, whose frames move."""
         try:
-            self.transforms.add(message)
+            self.transforms.add(message, moving)
         except Fault as fault:
             self.health.count_drop(fault.reason, message=str(fault))
 
@@ -105,7 +105,7 @@ class CameraInput:
         camera = self._camera("camera", "camera_info", self._camera_info)
         companion: LidarScan | ThermalImage | None = None
         if pair.companion is not None:
-            companion = self._convert_companion(message.header.frame_id, pair.companion)
+            companion = self._convert_companion(pair.image, pair.companion)
         image = image_to_rgb(message, through_cv_bridge)
         if image.shape[:2] != (camera.height, camera.width):
             raise Fault(
@@ -115,11 +115,12 @@ class CameraInput:
             )
         return Frame(pair.image.stamp_ns, self.camera_name, camera, image, companion)
 
-    def _convert_companion(self, camera_frame: str, stamped: Stamped) -> LidarScan | ThermalImage:
+    def _convert_companion(self, image: Stamped, stamped: Stamped) -> LidarScan | ThermalImage:
         message = stamped.message
         T_camera_companion = self.extrinsics
         if T_camera_companion is None:
-            T_camera_companion = self.transforms.lookup(camera_frame, message.header.frame_id)
+            frames = image.message.header.frame_id, message.header.frame_id
+            T_camera_companion = self.transforms.lookup(*frames, image.stamp_ns)
         if self.companion == "lidar":
             return LidarScan(points_to_array(message), T_camera_companion, stamped.stamp_ns)
         camera = self._camera("thermal", "thermal_info", self._thermal_info)

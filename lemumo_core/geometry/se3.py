@@ -59,6 +59,23 @@ def quaternion_from_rotation(R: np.ndarray) -> tuple[float, float, float, float]
     return w, x, y, z
 
 
+def interpolate(T_a: np.ndarray, T_b: np.ndarray, fraction: float) -> np.ndarray:
+    """The transform on the way from T_a (fraction 0) to T_b (1): positions on a line, rotations
+    at constant speed about one axis, the short way round (SLERP; Shoemake, SIGGRAPH 1985)."""
+    q_a = np.array(quaternion_from_rotation(T_a[:3, :3]))
+    q_b = np.array(quaternion_from_rotation(T_b[:3, :3]))
+    cosine = float(q_a @ q_b)
+    if cosine < 0:
+        q_b, cosine = -q_b, -cosine
+    angle = np.arccos(min(cosine, 1.0))
+    weights = np.array([1 - fraction, fraction])
+    if angle > 1e-6:  # below, the sine's quotient is the fraction itself
+        weights = np.sin(weights * angle) / np.sin(angle)
+    q = weights[0] * q_a + weights[1] * q_b
+    R = rotation_from_quaternion(*(q / np.linalg.norm(q)).tolist())
+    return make_T(R, T_a[:3, 3] + fraction * (T_b[:3, 3] - T_a[:3, 3]))
+
+
 def check_rigid(T: np.ndarray, name: str) -> np.ndarray:
     """Return T as float64 (4, 4).
 

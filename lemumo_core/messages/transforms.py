@@ -1,7 +1,8 @@
-"""Where frames are: the newest transforms of /tf and /tf_static, composed along any chain."""
+"""Where frames are, and were: /tf_static and /tf, composed along any chain."""
 
 from __future__ import annotations
 
+import bisect
 import math
 import threading
 from typing import Any
@@ -9,10 +10,24 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.geometry.se3 import check_rigid, inverse, make_T, rotation_from_quaternion
+from lemumo_core.geometry.se3 import (
+    check_rigid,
+    interpolate,
+    inverse,
+    make_T,
+    rotation_from_quaternion,
+)
+from lemumo_core.messages.stamps import stamp_to_ns
 
 NORM_TOLERANCE = 1e-3
 """How far the norm of a quaternion may be off."""
+
+HISTORY_NS = 10_000_000_000
+MAX_HISTORY = 4096
+"""Of a moving frame: how long its transforms are kept, and how many."""
+
+HOLD_NS = 100_000_000
+"""An image is often a little ahead of the newest transform: so long that one stands in."""
 
 
 def transform_to_matrix(msg: Any) -> np.ndarray:
@@ -35,28 +50,60 @@ def transform_to_matrix(msg: Any) -> np.ndarray:
     return make_T(rotation_from_quaternion(w, x, y, z), t)
 
 
-class TransformBuffer:
-    """A graph of frames; one thread may fill it while others ask.
+class _Moving:
+    """Transforms of a moving frame to its parent, by stamp."""
 
-    It holds the newest transform of every frame, without history: for sensors that are fixed to
-    each other, which is what calibration is.
+    def __init__(self) -> None:
+        self.stamps_ns: list[int] = []
+        self.transforms: list[np.ndarray] = []
+
+    def add(self, stamp_ns: int, T: np.ndarray) -> None:
+        # Later ones come from before the clock went back.
+        later = bisect.bisect_left(self.stamps_ns, stamp_ns)
+        del self.stamps_ns[later:], self.transforms[later:]
+        self.stamps_ns.append(stamp_ns)
+        self.transforms.append(T)
+        old = bisect.bisect_left(self.stamps_ns, stamp_ns - HISTORY_NS)
+        old = max(old, len(self.stamps_ns) - MAX_HISTORY)
+        del self.stamps_ns[:old], self.transforms[:old]
+
+    def at(self, stamp_ns: int | None) -> np.ndarray | None:
+        """None where the stamp lies outside."""
+        stamps_ns = self.stamps_ns
+        if stamp_ns is None or stamps_ns[-1] <= stamp_ns <= stamps_ns[-1] + HOLD_NS:
+            return self.transforms[-1]
+        if not stamps_ns[0] <= stamp_ns <= stamps_ns[-1]:
+            return None
+        after = bisect.bisect_right(stamps_ns, stamp_ns)
+        before_ns, after_ns = stamps_ns[after - 1 : after + 1]
+        fraction = (stamp_ns - before_ns) / (after_ns - before_ns)
+        return interpolate(self.transforms[after - 1], self.transforms[after], fraction)
+
+
+class TransformBuffer:
+    """A tree of frames, fixed and moving ones; one thread may fill it while others ask.
 
     Attributes:
-        version: grows whenever a transform changes, so that callers know when what they
+        version: grows whenever a fixed transform changes, so that callers know when what they
             computed from a lookup is out of date.
     """
 
     def __init__(self) -> None:
         self.version = 0
-        self._edges: dict[str, tuple[str, np.ndarray]] = {}  # child to (parent, T_parent_child)
+        # Child to (parent, T_parent_child).
+        self._edges: dict[str, tuple[str, np.ndarray | _Moving]] = {}
         self._lock = threading.Lock()
 
-    def set(self, parent: str, child: str, T_parent_child: np.ndarray) -> None:
+    def set(
+        self, parent: str, child: str, T_parent_child: np.ndarray, stamp_ns: int | None = None
+    ) -> None:
         """Set one transform; as in TF, a frame has one parent, and a new one replaces the old.
 
         Args:
             parent, child: frame names; a leading '/' is dropped.
             T_parent_child: (4, 4), maps points in child to parent.
+            stamp_ns: when it is true; None: always. One older than the newest means that the
+                clock went back, and forgets those after it.
 
         Raises:
             Fault: ``bad_transform`` for an empty name, a frame that is its own parent, or a
@@ -68,14 +115,24 @@ class TransformBuffer:
         T = check_rigid(T_parent_child, f"transform from '{child}' to '{parent}'").copy()
         T.flags.writeable = False
         with self._lock:
-            old = self._edges.get(child)
-            if old is None or old[0] != parent or not np.array_equal(old[1], T):
-                # Replaced, never changed in place: a lookup under way keeps the old graph.
-                self._edges = {**self._edges, child: (parent, T)}
+            old_parent, old = self._edges.get(child, ("", None))
+            if stamp_ns is not None:
+                if old_parent != parent or not isinstance(old, _Moving):
+                    old = _Moving()
+                    self._edges[child] = (parent, old)
+                old.add(stamp_ns, T)
+                return
+            same = isinstance(old, np.ndarray) and np.array_equal(old, T)
+            if old_parent != parent or not same:
+                self._edges[child] = (parent, T)
                 self.version += 1
 
-    def add(self, msg: Any) -> None:
+    def add(self, msg: Any, moving: bool = False) -> None:
         """Take in a tf2_msgs/TFMessage; its good transforms count even where others are bad.
+
+        Args:
+            msg: of ``/tf_static``, or of ``/tf``.
+            moving: its transforms are true at their stamps, as those of ``/tf``.
 
         Raises:
             Fault: ``bad_transform``, the first one.
@@ -83,31 +140,73 @@ class TransformBuffer:
         fault: Fault | None = None
         for stamped in msg.transforms:
             parent, child = stamped.header.frame_id, stamped.child_frame_id
+            stamp_ns = stamp_to_ns(stamped.header.stamp) if moving else None
             try:
-                self.set(parent, child, transform_to_matrix(stamped.transform))
+                self.set(parent, child, transform_to_matrix(stamped.transform), stamp_ns)
             except Fault as error:
                 fault = fault or Fault(error.reason, f"transform '{child}' to '{parent}': {error}")
         if fault:
             raise fault
 
     def edges(self) -> list[tuple[str, str, np.ndarray]]:
-        """Every transform as (parent, child, T_parent_child), as ``set`` takes them."""
-        return [(parent, child, T) for child, (parent, T) in self._edges.items()]
+        """Every fixed transform as (parent, child, T_parent_child), as ``set`` takes them."""
+        with self._lock:
+            return [
+                (parent, child, T)
+                for child, (parent, T) in self._edges.items()
+                if isinstance(T, np.ndarray)
+            ]
 
-    def lookup(self, target: str, source: str) -> np.ndarray:
+    def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
         """The transform that maps points in source to target: float64 (4, 4) T_target_source.
 
+        Args:
+            target, source: frame names.
+            stamp_ns: when; moving frames are interpolated, and held for ``HOLD_NS`` after their
+                newest transform. None: the newest of each.
+
         Raises:
-            Fault: ``missing_transform`` where no chain connects the two.
+            Fault: ``missing_transform`` where no chain connects the two, ``old_transform`` where
+                one does, but not at this time.
         """
         target, source = _name(target), _name(source)
-        edges = self._edges
-        T_ancestor_target = _ancestors(edges, target)
-        for frame, T_frame_source in _ancestors(edges, source).items():
-            if frame in T_ancestor_target:
-                return inverse(T_ancestor_target[frame]) @ T_frame_source
-        known = sorted({*edges, *(parent for parent, _ in edges.values())})
-        raise Fault(
+        with self._lock:
+            of_target = self._chain(target)
+            of_source = self._chain(source)
+            meeting = next((frame for frame in of_source if frame in of_target), None)
+            if meeting is None:
+                raise self._missing(target, source)
+            T_meeting_target = self._compose(of_target, meeting, stamp_ns)
+            return inverse(T_meeting_target) @ self._compose(of_source, meeting, stamp_ns)
+
+    def _chain(self, frame: str) -> list[str]:
+        """A frame and all above it, nearest first; ends at a cycle."""
+        found = [frame]
+        while frame in self._edges and (frame := self._edges[frame][0]) not in found:
+            found.append(frame)
+        return found
+
+    def _compose(self, chain: list[str], top: str, stamp_ns: int | None) -> np.ndarray:
+        """T_top_frame, of a chain that begins at the frame and passes the top."""
+        T_top_frame = np.eye(4)
+        for child in chain[: chain.index(top)]:
+            parent, T = self._edges[child]
+            T_parent_child = T.at(stamp_ns) if isinstance(T, _Moving) else T
+            if T_parent_child is None:
+                assert isinstance(T, _Moving) and stamp_ns is not None
+                begin_s, end_s = ((t - stamp_ns) / 1e9 for t in (T.stamps_ns[0], T.stamps_ns[-1]))
+                raise Fault(
+                    "old_transform",
+                    f"'{child}' in '{parent}' is known from {begin_s:+.3f} s to {end_s:+.3f} s "
+                    "around the image's stamp, not at it: synchronise the clocks, or publish /tf "
+                    "earlier and more often",
+                )
+            T_top_frame = T_parent_child @ T_top_frame
+        return T_top_frame
+
+    def _missing(self, target: str, source: str) -> Fault:
+        known = sorted({*self._edges, *(parent for parent, _ in self._edges.values())})
+        return Fault(
             "missing_transform",
             f"no transform from '{source}' to '{target}' (known frames: "
             f"{', '.join(known) or 'none'}). Publish it, e.g. ros2 run tf2_ros "
@@ -118,16 +217,3 @@ class TransformBuffer:
 
 def _name(frame: str) -> str:
     return frame.lstrip("/")
-
-
-def _ancestors(edges: dict[str, tuple[str, np.ndarray]], frame: str) -> dict[str, np.ndarray]:
-    """A frame and all above it, nearest first, each with T_ancestor_frame; ends at a cycle."""
-    found = {frame: np.eye(4)}
-    top = frame
-    while top in edges:
-        parent, T_parent_top = edges[top]
-        if parent in found:
-            break
-        found[parent] = T_parent_top @ found[top]
-        top = parent
-    return found

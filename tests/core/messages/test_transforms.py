@@ -13,7 +13,15 @@ from message_builders import FUZZ, NUMBER, fault_of, survives, transform_message
 
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import make_T
-from lemumo_core.messages.transforms import TransformBuffer, transform_to_matrix
+from lemumo_core.messages.transforms import (
+    HISTORY_NS,
+    HOLD_NS,
+    MAX_HISTORY,
+    TransformBuffer,
+    transform_to_matrix,
+)
+
+SECOND_NS = 1_000_000_000
 
 
 def translation(x: float, y: float = 0.0, z: float = 0.0) -> np.ndarray:
@@ -164,6 +172,108 @@ def test_lookup_while_another_thread_fills() -> None:
         thread.join()
     assert not errors
     assert buffer.version == 2001
+
+
+def moving_arm(seed: int = 0) -> tuple[TransformBuffer, list, np.ndarray]:
+    """A base that moves in the map at 10 Hz with a camera fixed to it; the base's transforms."""
+    rng = np.random.default_rng(seed)
+    buffer = TransformBuffer()
+    T_base_camera = random_transform(rng)
+    buffer.set("base", "camera", T_base_camera)
+    moves = [(i * SECOND_NS // 10, random_transform(rng)) for i in range(20)]
+    for stamp_ns, T in moves:
+        buffer.set("map", "base", T, stamp_ns)
+    return buffer, moves, T_base_camera
+
+
+def test_moving_frames_are_interpolated_as_scipy_does() -> None:
+    spatial = pytest.importorskip("scipy.spatial.transform")
+    buffer, moves, T_base_camera = moving_arm()
+    stamps = [stamp_ns for stamp_ns, _ in moves]
+    rotations = spatial.Rotation.from_matrix([T[:3, :3] for _, T in moves])
+    slerp = spatial.Slerp(stamps, rotations)
+    positions = np.array([T[:3, 3] for _, T in moves])
+    for stamp_ns in [*np.random.default_rng(1).integers(0, stamps[-1], 200).tolist(), *stamps]:
+        t = [np.interp(stamp_ns, stamps, positions[:, axis]) for axis in range(3)]
+        expected = make_T(slerp(stamp_ns).as_matrix(), np.array(t)) @ T_base_camera
+        found = buffer.lookup("map", "camera", stamp_ns)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        back = buffer.lookup("camera", "map", stamp_ns)
+        np.testing.assert_allclose(back, np.linalg.inv(expected), atol=1e-9)
+
+
+def test_moving_frames_are_interpolated_as_tf2_does() -> None:
+    tf2_ros = pytest.importorskip("tf2_ros", reason="comes with an apt ROS only")
+    from geometry_msgs.msg import TransformStamped
+    from rclpy.time import Time
+
+    from lemumo_core.geometry.se3 import quaternion_from_rotation
+
+    buffer, moves, _ = moving_arm()
+    theirs = tf2_ros.Buffer()
+    for stamp_ns, T in moves:
+        stamped = TransformStamped(child_frame_id="base")
+        stamped.header.frame_id = "map"
+        stamped.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+        names = ("w", "x", "y", "z")
+        for name, number in zip(names, quaternion_from_rotation(T[:3, :3]), strict=True):
+            setattr(stamped.transform.rotation, name, number)
+        for name, number in zip("xyz", T[:3, 3].tolist(), strict=True):
+            setattr(stamped.transform.translation, name, number)
+        theirs.set_transform(stamped, "test")
+    for stamp_ns in np.random.default_rng(1).integers(0, moves[-1][0], 100).tolist():
+        expected = theirs.lookup_transform("map", "base", Time(nanoseconds=stamp_ns)).transform
+        found = buffer.lookup("map", "base", stamp_ns)
+        np.testing.assert_allclose(found, transform_to_matrix(expected), atol=1e-9)
+
+
+def test_a_moving_frame_is_held_for_a_little_and_then_refused_by_name() -> None:
+    buffer, moves, T_base_camera = moving_arm()
+    newest_ns, T_map_base = moves[-1]
+    for stamp_ns in (newest_ns, newest_ns + HOLD_NS, None):
+        np.testing.assert_allclose(
+            buffer.lookup("map", "camera", stamp_ns), T_map_base @ T_base_camera
+        )
+    for stamp_ns in (newest_ns + HOLD_NS + 1, -1):
+        with pytest.raises(Fault, match="'base' in 'map' is known from") as caught:
+            buffer.lookup("map", "camera", stamp_ns)
+        assert caught.value.reason == "old_transform"
+    np.testing.assert_array_equal(buffer.lookup("base", "camera", -1), T_base_camera)
+
+
+def test_transforms_from_before_the_clock_went_back_are_forgotten() -> None:
+    buffer, _, _ = moving_arm()
+    buffer.set("map", "base", translation(5), SECOND_NS)
+    assert buffer.lookup("map", "base", SECOND_NS + HOLD_NS)[0, 3] == 5
+    with pytest.raises(Fault, match="known from"):
+        buffer.lookup("map", "base", SECOND_NS + 5 * HOLD_NS)
+
+
+def test_the_history_of_a_moving_frame_is_bounded() -> None:
+    buffer = TransformBuffer()
+    for i in range(MAX_HISTORY + 100):
+        buffer.set("map", "fast", translation(i), i)
+        buffer.set("map", "slow", translation(i), i * SECOND_NS)
+    assert buffer.lookup("map", "fast", 100)[0, 3] == 100
+    newest = MAX_HISTORY + 99
+    kept = HISTORY_NS // SECOND_NS
+    assert buffer.lookup("map", "slow", (newest - kept) * SECOND_NS)[0, 3] == newest - kept
+    for frame, stamp_ns in (("fast", 99), ("slow", (newest - kept) * SECOND_NS - 1)):
+        with pytest.raises(Fault) as caught:
+            buffer.lookup("map", frame, stamp_ns)
+        assert caught.value.reason == "old_transform"
+    assert buffer.edges() == [] and buffer.version == 0
+
+
+def test_messages_of_tf_move_and_those_of_tf_static_do_not() -> None:
+    buffer = TransformBuffer()
+    for second, x in ((1, 10.0), (2, 20.0)):
+        message = stamped("map", "base", x)
+        message.header.stamp = SimpleNamespace(sec=second, nanosec=0)
+        buffer.add(SimpleNamespace(transforms=[message]), moving=True)
+    assert buffer.lookup("map", "base", 1_250_000_000)[0, 3] == 12.5
+    buffer.add(SimpleNamespace(transforms=[stamped("map", "base", 7.0)]))
+    assert buffer.lookup("map", "base", 1_250_000_000)[0, 3] == 7
 
 
 def test_known_transforms() -> None:
