@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from _timing import machine, measure
 
+from lemumo_core.drawing import class_colours
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.package import load_package
@@ -25,7 +26,6 @@ from lemumo_ros import convert_out
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.demo import default_model
 from lemumo_ros.diagnostics import Health
-from lemumo_ros.overlay import class_colors
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [0, 0, 0, 1]])
@@ -59,7 +59,7 @@ def build_outputs(perception: Any, manifest: Any) -> None:
     convert_out.depth_image(perception.depth_m, "32FC1", header)
     convert_out.camera_info(perception.output_camera, header)
     convert_out.label_image(perception.labels, header)
-    convert_out.markers(found, names, class_colors(len(names)), T, header)
+    convert_out.markers(found, names, class_colours(len(names)), T, header)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import platform
@@ -11,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from export.parity import MEASURES, Limits, Parity
+from lemumo_core import web_page
 from lemumo_core.inference.measure import processor
+from lemumo_core.metrics.perception import json_ready
 
 MEANINGS = {
     "raw": "raw heads, largest relative difference",
@@ -65,42 +66,18 @@ def write_report(
         "title": title,
         "passes": not parity.failures(limits),
         "failures": parity.failures(limits),
-        "parity": _without_nan(asdict(parity)),
+        "parity": json_ready(asdict(parity)),
         "limits": asdict(limits),
         "facts": dict(facts) | machine,
     }
     (out / "parity.json").write_text(json.dumps(document, indent=2) + "\n")
-    cells = "\n".join(
-        f'<tr class="{d.lower()}">' + "".join(f"<td>{html.escape(c)}</td>" for c in (a, b, c_, d))
-        for a, b, c_, d in rows(parity, limits)
-    )
-    verdict = "passes" if document["passes"] else "fails"
-    below = ", ".join(f"{key}: {value}" for key, value in (dict(facts) | machine).items())
-    (out / "index.html").write_text(
-        f"""<!doctype html>
-<meta charset="utf-8">
-<title>{html.escape(title)}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 50em; margin: 3em auto; padding: 0 1em }}
-table {{ border-collapse: collapse }}
-td, th {{ padding: .3em 1em .3em 0; text-align: left; border-bottom: 1px solid #ddd }}
-.fails {{ color: #b00020; font-weight: bold }}
-</style>
-<h1>{html.escape(title)}</h1>
-<p class="{verdict}">{verdict.capitalize()}. {parity.samples} samples, {parity.detections}
-detections on both sides.</p>
-<table>
-<tr><th>measure</th><th>value</th><th>limit</th><th></th></tr>
-{cells}
-</table>
-<p>{html.escape(below)}</p>
-"""
-    )
-
-
-def _without_nan(values: dict) -> dict:
-    """JSON knows no NaN: None says that there was no truth."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }
+    shown = list(rows(parity, limits))
+    bad = [i for i, row in enumerate(shown) if row[-1] == "FAILS"]
+    verdict = "Passes" if document["passes"] else '<b class="bad">Fails</b>'
+    parts = [
+        f"<p>{verdict}. {parity.samples} samples, {parity.detections} detections on both "
+        "sides.</p>",
+        web_page.table("", shown, ("measure", "value", "limit", ""), bad),
+        web_page.facts("", document["facts"]),
+    ]
+    (out / "index.html").write_text(web_page.page(title, parts))

@@ -13,7 +13,7 @@ from typing import Any
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference import tensorrt_api as api
-from lemumo_ros.progress import Progress
+from lemumo_core.progress import Progress
 
 LOW_TYPES = {"fp32": None, "fp16": "HALF", "int8": "INT8", "fp8": "FP8"}
 """Name of the type that a network of a precision must hold."""

@@ -26,9 +26,9 @@ from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
+from lemumo_core.progress import Progress
 from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.demo_report import Summary, write_report
-from lemumo_ros.progress import Progress
 from lemumo_ros.transport import select_transport
 
 ROOT = Path(__file__).resolve().parent.parent

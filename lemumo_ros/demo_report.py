@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem }
-table { border-collapse: collapse; margin: 0 2rem 1rem 0 }
-.row { display: flex; flex-wrap: wrap; align-items: flex-start }
-td, th { padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
-img { width: 100%; border-radius: 4px } figure { margin: 0 } figcaption { color: #666 }
-.warning { background: #fff3cd; padding: .6rem 1rem; border-radius: 4px }
-"""
+from lemumo_core.web_page import facts, figure, page
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class Summary:
 
 def write_report(summary: Summary, out: Path) -> Path:
     """Write ``index.html`` beside the ``overlays`` folder it shows; returns its path."""
-    facts = {
+    about = {
         "bag": summary.bag,
         "model": f"{summary.model} on {summary.backend}",
         "frames in the bag": summary.frames_in_bag,
@@ -56,32 +46,24 @@ def write_report(summary: Summary, out: Path) -> Path:
         stage: f"{values['p50']:.1f} / {values['p99']:.1f}"
         for stage, values in summary.latency_ms.items()
     }
-    warning = (
-        ""
-        if summary.trained
-        else '<p class="warning">The weights are <b>untrained</b>: what the model says means '
-        "nothing yet. The way from bag to published result is real.</p>"
+    parts = []
+    if not summary.trained:
+        parts.append(
+            '<p class="warning">The weights are <b>untrained</b>: what the model says means '
+            "nothing yet. The way from bag to published result is real.</p>"
+        )
+    tables = (
+        facts("run", about),
+        facts("messages out", summary.messages_out),
+        facts("dropped frames", summary.drops or {"none": 0}),
+        facts("latency, ms (p50 / p99)", latency),
     )
-    pictures = "".join(
-        f'<figure><img loading="lazy" src="overlays/{path.name}" alt="overlay">'
-        f"<figcaption>{path.stem.replace('_', '.')} s</figcaption></figure>"
+    pictures = (
+        figure(f"overlays/{path.name}", f"{path.stem.replace('_', '.')} s")
         for path in sorted((out / "overlays").glob("*.png"))
     )
-    page = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>lemumo demo</title>"
-        f"<style>{STYLE}</style><h1>lemumo demo</h1>{warning}<div class=row>"
-        f"{_table('run', facts)}{_table('messages out', summary.messages_out)}"
-        f"{_table('dropped frames', summary.drops or {'none': 0})}"
-        f"{_table('latency, ms (p50 / p99)', latency)}</div><div class=grid>{pictures}</div></html>"
-    )
+    parts.append(f'<div class="row">{"".join(tables)}</div>')
+    parts.append(f'<div class="grid">{"".join(pictures)}</div>')
     path = out / "index.html"
-    path.write_text(page)
+    path.write_text(page("lemumo demo", parts))
     return path
-
-
-def _table(title: str, rows: dict) -> str:
-    body = "".join(
-        f"<tr><td>{html.escape(str(key))}<td class=number>{html.escape(str(value))}"
-        for key, value in rows.items()
-    )
-    return f"<table><tr><th colspan=2>{html.escape(title)}{body}</table>"

@@ -12,11 +12,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
+from lemumo_core.drawing import class_colours
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.package import Manifest
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_ros import convert_out
-from lemumo_ros.overlay import class_colors, draw_overlay
+from lemumo_ros.overlay import draw_overlay
 from lemumo_ros.parameters import Parameters
 
 OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -86,7 +87,7 @@ class Outputs:
             "depth_camera_info": convert_out.camera_info(perception.output_camera, in_camera),
             "labels": convert_out.label_image(perception.labels, in_camera),
             "markers": convert_out.markers(
-                found, names, class_colors(len(names)), T_output_camera, in_output
+                found, names, class_colours(len(names)), T_output_camera, in_output
             ),
         }
         for name, message in messages.items():

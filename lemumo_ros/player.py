@@ -8,7 +8,7 @@ import time
 
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
-from lemumo_ros.progress import Progress
+from lemumo_core.progress import Progress
 from lemumo_ros.transport import select_transport
 
 CLOCK_PERIOD_S = 0.01

@@ -24,11 +24,11 @@ from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.inference.package import Manifest, load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.progress import Progress
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.diagnostics import Health
 from lemumo_ros.overlay import draw_overlay
 from lemumo_ros.player import play
-from lemumo_ros.progress import Progress
 from lemumo_ros.sync import Pair
 
 MM_PER_M = 1000.0

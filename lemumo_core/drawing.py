@@ -1,0 +1,176 @@
+"""Frames and results as pictures, uint8 RGB. Pure NumPy and OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from lemumo_core.depth_projection import project_returns
+from lemumo_core.frame import UNLABELLED, LidarScan
+from lemumo_core.geometry.boxes import box_corners, clip_edges
+from lemumo_core.geometry.camera import Camera
+
+Colour = tuple[int, int, int]
+
+MAX_DEPTH_M = 80.0
+Z_MIN_M = 1.0
+MAX_ERROR_M = 5.0
+LABEL_WEIGHT = 0.35
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+WHITE, GREY, DARK = (255, 255, 255), (110, 110, 110), (40, 40, 40)
+FOOTPRINT = [0, 2, 6, 4]
+"""Corners of ``box_corners`` around the ground: front left, front right, rear right, rear left."""
+ACROSS_M = 60.0
+RING_M = 20.0
+SUBPIXEL_BITS = 4
+TURBO, PLASMA = (
+    cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], name)[:, 0, ::-1]
+    for name in (cv2.COLORMAP_TURBO, cv2.COLORMAP_PLASMA)
+)
+
+
+def depth_colours(depth_m: np.ndarray) -> np.ndarray:
+    """Depth (...) in metres to uint8 (..., 3): red near, blue far, NaN black."""
+    nearness = 1.0 - np.clip(np.nan_to_num(depth_m, nan=MAX_DEPTH_M) / MAX_DEPTH_M, 0.0, 1.0)
+    # Square: most of a street is near, and would otherwise be one colour.
+    return _coloured(nearness**2, TURBO, np.isnan(depth_m))
+
+
+def error_colours(error_m: np.ndarray) -> np.ndarray:
+    """Absolute errors (...) in metres to uint8 (..., 3): dark blue 0, yellow 5 m and more, NaN
+    black."""
+    share = np.clip(np.nan_to_num(error_m) / MAX_ERROR_M, 0.0, 1.0)
+    return _coloured(share, PLASMA, np.isnan(error_m))
+
+
+def class_colours(count: int) -> list[Colour]:
+    """Distinct colours, evenly spaced in hue, one per detection class."""
+    hues = np.linspace(0, 180, count, endpoint=False).astype(np.uint8)
+    hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=1)
+    rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+    return [(int(r), int(g), int(b)) for r, g, b in rgb]
+
+
+def blend_labels(
+    picture: np.ndarray,
+    label_map: np.ndarray,
+    palette: Iterable[Colour],
+    weight: float = LABEL_WEIGHT,
+) -> None:
+    """Tint a picture (H, W, 3), in place, by label ids (H, W); 255 leaves it as it is."""
+    colours = np.zeros((256, 3), np.uint8)
+    known_colours = list(palette)
+    colours[: len(known_colours)] = known_colours
+    blended = cv2.addWeighted(picture, 1 - weight, colours[label_map], weight, 0)
+    known = label_map != UNLABELLED
+    picture[known] = blended[known]
+
+
+def draw_returns(picture: np.ndarray, scan: LidarScan, camera: Camera) -> None:
+    """Draw LiDAR returns into the picture of a camera, in place: two pixels a side, coloured by
+    depth, near ones on top."""
+    seen = project_returns(scan.points, scan.T_camera_lidar, camera, Z_MIN_M)
+    order = np.argsort(-seen.depth_m)
+    colours = depth_colours(seen.depth_m[order])
+    u, v = (np.floor(at[order]).astype(int) for at in (seen.u, seen.v))
+    for dv in (0, 1):
+        for du in (0, 1):
+            row = np.clip(v + dv, 0, camera.height - 1)
+            picture[row, np.clip(u + du, 0, camera.width - 1)] = colours
+
+
+def draw_boxes(
+    picture: np.ndarray,
+    boxes_3d: np.ndarray,
+    camera: Camera,
+    colours: Sequence[Colour],
+    thickness: int = 2,
+) -> None:
+    """Draw the edges of boxes (K, 7) into the picture of a camera, in place.
+
+    Args:
+        colours: one per box.
+        thickness: pixels.
+    """
+    for corners, colour in zip(box_corners(boxes_3d.astype(np.float64)), colours, strict=True):
+        segments = clip_edges(corners)
+        uv, valid = camera.project(segments.reshape(-1, 3))
+        # Far outside, pixel coordinates would overflow OpenCV's fixed-point lines.
+        uv = np.clip(uv, -1e4, 1e4).reshape(-1, 2, 2)
+        for start, end in uv[valid.reshape(-1, 2).all(axis=1)].round().astype(int).tolist():
+            cv2.line(picture, start, end, colour, thickness, cv2.LINE_AA)
+
+
+def birds_eye(camera: Camera, scan: LidarScan | None, height: int) -> np.ndarray:
+    """An empty bird's-eye view for ``draw_footprints``: 80 m ahead and 30 m to either side.
+
+    Returns:
+        (height, 3/4 height, 3): the camera at the bottom, the borders of its image, a ring every
+        20 m, and LiDAR returns in grey.
+    """
+    picture = np.zeros((height, round(height * ACROSS_M / MAX_DEPTH_M), 3), np.uint8)
+    if scan is not None:
+        xyz = scan.points[:, :3] @ scan.T_camera_lidar[:3, :3].T + scan.T_camera_lidar[:3, 3]
+        column, row = np.nan_to_num(_on_ground(xyz[:, [0, 2]], picture), nan=-1.0).T.astype(int)
+        seen = (column >= 0) & (column < picture.shape[1]) & (row >= 0) & (row < height)
+        picture[row[seen], column[seen]] = GREY
+    for radius_m in np.arange(RING_M, MAX_DEPTH_M + 1, RING_M):
+        angle = np.linspace(0, np.pi, 73)
+        _polyline(picture, radius_m * np.stack([np.cos(angle), np.sin(angle)], 1), DARK, False)
+        x, y = _on_ground(np.array([[0.0, radius_m]]), picture)[0]
+        cv2.putText(
+            picture, f"{radius_m:g} m", (int(x) + 2, int(y) + 12), FONT, 0.35, GREY, 1, cv2.LINE_AA
+        )
+    borders = camera.unproject(np.array([[0, camera.cy], [camera.width - 1, camera.cy]]))
+    for ray in borders[np.isfinite(borders).all(axis=1)]:
+        _polyline(picture, np.stack([np.zeros(2), MAX_DEPTH_M * ray[[0, 2]]]), DARK, False)
+    return picture
+
+
+def draw_footprints(
+    picture: np.ndarray, boxes_3d: np.ndarray, colours: Sequence[Colour], thickness: int = 2
+) -> None:
+    """Draw boxes (K, 7) into a ``birds_eye`` picture, in place, with a line to where they head."""
+    for box, corners, colour in zip(
+        boxes_3d, box_corners(boxes_3d.astype(np.float64)), colours, strict=True
+    ):
+        ground = corners[FOOTPRINT][:, [0, 2]]
+        _polyline(picture, ground, colour, True, thickness)
+        _polyline(picture, np.stack([box[[0, 2]], ground[:2].mean(0)]), colour, False, thickness)
+
+
+def write(
+    picture: np.ndarray,
+    text: str,
+    origin: tuple[int, int],
+    colour: Colour = WHITE,
+    scale: float = 0.7,
+) -> None:
+    """Write a line on black into a picture, in place; ``origin`` is its lower left corner."""
+    (width, height), below = cv2.getTextSize(text, FONT, scale, 1)
+    x, y = origin
+    cv2.rectangle(picture, (x - 2, y - height - 2), (x + width + 2, y + below), (0, 0, 0), -1)
+    cv2.putText(picture, text, origin, FONT, scale, colour, 1, cv2.LINE_AA)
+
+
+def _coloured(share: np.ndarray, table: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Shares (...) in [0, 1] to the colours (..., 3) of a table (256, 3), black where unknown."""
+    colours = table[np.rint(255 * share).astype(np.uint8)]
+    colours[unknown] = 0
+    return np.asarray(colours)
+
+
+def _on_ground(xz: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Places (N, 2) x, z, metres, to pixels (N, 2) of a ``birds_eye`` picture."""
+    scale = len(picture) / MAX_DEPTH_M
+    return np.stack([xz[:, 0] * scale + picture.shape[1] / 2, len(picture) - xz[:, 1] * scale], 1)
+
+
+def _polyline(
+    picture: np.ndarray, xz: np.ndarray, colour: Colour, closed: bool, thickness: int = 1
+) -> None:
+    pixels = np.clip(_on_ground(xz, picture), -1e4, 1e4)
+    pixels = (pixels * 2**SUBPIXEL_BITS).round().astype(np.int32)
+    cv2.polylines(picture, [pixels], closed, colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS)

@@ -1,0 +1,91 @@
+"""Pages for people: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+JPEG_QUALITY = 88
+NUMBER = tuple("0123456789-+")
+"""How a number begins."""
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1280px; padding: 0 1rem;
+  color: #1c1c1c }
+h1 { margin-bottom: .3rem } h2 { margin: 2.5rem 0 .6rem; border-bottom: 2px solid #ddd }
+table { border-collapse: collapse; margin: 0 2rem 1.2rem 0 }
+caption { text-align: left; font-weight: 600; padding-bottom: .2rem; white-space: nowrap }
+td, th { padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; text-align: left }
+th { font-weight: 500; color: #666; vertical-align: bottom }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+.row { display: flex; flex-wrap: wrap; align-items: flex-start }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
+img { width: 100%; border-radius: 4px; display: block } figure { margin: 0 0 1.5rem }
+figcaption { color: #555; padding: .2rem 0 }
+.note { color: #666 }
+.warning { background: #fff3cd; padding: .6rem 1rem; border-radius: 4px }
+.bad { color: #b00020; font-weight: 600 }
+"""
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A whole page of parts that are HTML already."""
+    name = html.escape(title)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>{name}</title><style>{STYLE}</style><h1>{name}</h1>\n" + "\n".join(parts) + "\n"
+    )
+
+
+def table(
+    caption: str,
+    rows: Iterable[Sequence[Any]],
+    head: Sequence[str] = (),
+    bad_rows: Iterable[int] = (),
+) -> str:
+    """A table; numbers, and text that begins with a digit, stand to the right.
+
+    Args:
+        caption: above it, may be empty.
+        rows: cells, of which None is shown as a dash.
+        head: names of the columns.
+        bad_rows: which rows to mark.
+    """
+    bad = set(bad_rows)
+    texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    lines = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
+    if head:
+        pattern = texts[0] if texts else head
+        lines.append(f"<tr>{_cells('th', head, pattern)}</tr>")
+    for i, row in enumerate(texts):
+        lines.append(f"<tr{' class=bad' if i in bad else ''}>{_cells('td', row, row)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def facts(caption: str, values: Mapping[str, Any]) -> str:
+    """A table of names and values."""
+    return table(caption, values.items())
+
+
+def figure(source: np.ndarray | str, caption: str = "") -> str:
+    """A picture: uint8 (H, W, 3) RGB, which goes into the page itself, or the URL of a file."""
+    if not isinstance(source, str):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        _, data = cv2.imencode(".jpg", source[..., ::-1], quality)
+        source = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    alt = html.escape(caption, quote=True)
+    return f'<figure><img loading="lazy" src="{source}" alt="{alt}">{below}</figure>'
+
+
+def _cells(tag: str, cells: Sequence[str], pattern: Sequence[str]) -> str:
+    """Cells of one row, those to the right that hold a number in the pattern; never the first."""
+    right = [j > 0 and cell.startswith(NUMBER) for j, cell in enumerate(pattern)]
+    return "".join(
+        f"<{tag}{' class=number' if aligned else ''}>{html.escape(cell)}</{tag}>"
+        for cell, aligned in zip(cells, right, strict=True)
+    )
