@@ -13,29 +13,14 @@ SIGUSR1 or Ctrl-C after saving a checkpoint (queue it again with --resume auto).
 
 from __future__ import annotations
 
-import logging
 import sys
-from pathlib import Path
 
-from lemumo_core.train.config import command_line, parsed
-from lemumo_core.train.engine import pretrain, replay
+from lemumo_core.train.pretraining import PRETRAINING
+from lemumo_core.train.program import program
 
 
 def main(arguments: list[str]) -> int:
-    logging.basicConfig(format="%(message)s")
-    parser = command_line("pretrain.py")
-    parser.description = __doc__
-    parser.add_argument("--replay", type=Path, help="folder of a captured step, to repeat it")
-    options = parser.parse_args(arguments)
-    try:
-        if options.replay is not None:
-            for name, (then, now) in replay(options.replay).items():
-                print(f"{name}: {then} then, {now} now")
-            return 0
-        return pretrain(parsed(parser, options))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return program(PRETRAINING, __doc__, arguments)
 
 
 if __name__ == "__main__":

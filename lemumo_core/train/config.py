@@ -1,46 +1,18 @@
-"""Options of a pretraining run. The defaults are a run of minutes on two CPU cores; recipes
-(``training/recipes``) say the rest."""
+"""Options that every training run has, and where they come from: the command line and YAML."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from jsonargparse import Namespace
 
 from lemumo_core.command_line import CommandLine
-from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.objectives.lejepa import LeJepa
-from lemumo_core.objectives.vicreg import VicReg
 from lemumo_core.preprocess import InputSpec
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """What is minimised.
-
-    Attributes:
-        name: ``lejepa`` or ``vicreg``; the options below are those of ``lejepa``.
-        weight: of SIGReg, lambda of the papers; invariance has 1 - weight.
-        aux_unimodal: the reference's undocumented SIGReg on camera-only and companion-only passes.
-        tie_unimodal: tie those passes to the joint embedding.
-    """
-
-    name: Literal["lejepa", "vicreg"] = "lejepa"
-    weight: float = 0.1
-    aux_unimodal: bool = False
-    tie_unimodal: bool = False
-
-    def build(self, global_views: int) -> LeJepa | VicReg:
-        """The objective; ValueError as ``LeJepa``."""
-        if self.name == "vicreg":
-            return VicReg()
-        return LeJepa(self.weight, self.aux_unimodal, self.tie_unimodal, global_views)
 
 
 @dataclass(frozen=True)
@@ -101,12 +73,8 @@ class LogConfig:
 
     Attributes:
         progress_every: between lines on the terminal.
-        monitor_every: between RankMe and the other monitors.
         checkpoint_every: between checkpoints; the end and a signal save one as well.
         keep: so many checkpoints stay.
-        probes: train linear probes for depth and classes beside the encoder, and compare it with
-            the untrained one at the end.
-        probe_steps: of that comparison, for either encoder.
         tensorboard: write event files, where TensorBoard is installed.
 
     Raises:
@@ -114,34 +82,26 @@ class LogConfig:
     """
 
     progress_every: int = 10
-    monitor_every: int = 20
     checkpoint_every: int = 50
     keep: int = 2
-    probes: bool = True
-    probe_steps: int = 100
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("progress_every", "monitor_every", "checkpoint_every", "keep", "probe_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"log.{name} is {getattr(self, name)}, must be at least 1")
+        for name, value in vars(self).items():
+            if not isinstance(value, bool) and value < 1:
+                raise ValueError(f"log.{name} is {value}, must be at least 1")
 
 
-SMALL_VIEWS = MultiCropConfig(
-    global_size=(48, 96),
-    local_size=(32, 48),
-    global_scale=(0.5, 1.0),
-    local_scale=(0.2, 0.5),
-    photometric=Photometric(
-        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
-    ),
+FREE = frozenset(
+    {"data", "data_options", "frame_cache", "out", "resume", "weights", "scale", "log"}
 )
-"""Views alike enough to learn from in minutes; recipes take the paper's."""
+"""What may change when a run is resumed: where things lie, how the work is spread, what is
+logged. The data must be as many frames."""
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """A pretraining run.
+class RunConfig:
+    """What every training run is told.
 
     Attributes:
         data: folder or URI of shards, or the name of a source (``data.sources.registry``).
@@ -149,32 +109,36 @@ class PretrainConfig:
             synthetic world has the canvas's size and 160 frames unless they say otherwise.
         frame_cache: folder into which the source's frames are written first, as shards; for
             sources that are slow. The synthetic world's is ``<out>/frames`` by default.
-        held_out: frames at the end of the source that are never trained on; the final comparison
-            of probes uses them.
+        held_out: frames at the end of the source that are never trained on; what was learnt is
+            measured on them.
+        fraction: share of the other frames to train on, drawn by the seed: a smaller share is
+            part of a larger one.
         shuffle_shards: frames are shuffled within groups of so many shards, and the groups among
             themselves, so that a corpus larger than its cache streams; 0 shuffles everything.
-        out: the run's folder; by default a new one below ``out/pretrain``.
+        out: the run's folder; by default a new one below ``out``.
         resume: ``auto`` goes on from the newest good checkpoint in ``out``, where there is one.
-        weights: start from the encoder of this run or checkpoint folder, or .safetensors file.
+        weights: start from those of this run or checkpoint folder, or .safetensors file.
         seed: of the weights, the order of frames, views and dropped paths.
         batch: samples of a step, over all ranks.
         epochs: passes over the data.
         steps: instead of ``epochs``, unless 0.
         modality_dropout: probability that a sample loses its image or its companion.
         canvas: height and width of what views are cut from; by default the model's input.
-        model, views, objective, optimiser, scale, log: see there.
-
-    There is no gradient accumulation: SIGReg compares the whole batch with a Gaussian, so that k
-    small batches are not one large one. ``checkpoint_activations`` and more ranks are exact.
+        model, optimiser, scale, log: see there.
 
     Raises:
         ValueError: for anything outside its range.
     """
 
+    program: ClassVar[str]
+    """Name of the program in ``training``."""
+    free: ClassVar[frozenset[str]] = FREE
+
     data: str = "synthetic"
     data_options: dict[str, Any] = field(default_factory=dict)
     frame_cache: str | None = None
     held_out: int = 32
+    fraction: float = 1.0
     shuffle_shards: int = 0
     out: str | None = None
     resume: Literal["auto"] | None = None
@@ -186,8 +150,6 @@ class PretrainConfig:
     modality_dropout: float = 0.0
     canvas: tuple[int, int] | None = None
     model: ModelConfig = field(default_factory=lambda: ModelConfig(height=96, width=192))
-    views: MultiCropConfig = SMALL_VIEWS
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(weight=0.5))
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -199,11 +161,22 @@ class PretrainConfig:
             raise ValueError(f"batch is {self.batch}: batch statistics need at least 2 samples")
         if not self.steps and self.epochs <= 0:
             raise ValueError(f"epochs is {self.epochs}, must be positive where steps is 0")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}, must be above 0 and at most 1")
         if not 0 <= self.modality_dropout <= 1:
             raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
         if self.resume == "auto" and self.out is None:
             raise ValueError("resume=auto needs the run's folder: add --out")
-        _ = self.canvas_spec, self.objective.build(self.views.global_views)  # check the rest
+        _ = self.canvas_spec  # checks the canvas
+
+    @classmethod
+    def defaults(cls, options: Namespace) -> dict[str, Any]:
+        """Defaults, by the names of options, that other options decide.
+
+        Raises:
+            Fault: as ``open_checkpoint``.
+        """
+        return {}
 
     @property
     def canvas_spec(self) -> InputSpec:
@@ -212,51 +185,53 @@ class PretrainConfig:
         height, width = self.canvas or (spec.height, spec.width)
         return InputSpec(height, width, spec.companion, spec.companion_channels)
 
+    @property
+    def multi_crop(self) -> MultiCropConfig:
+        """Which views a step takes of a sample."""
+        raise NotImplementedError
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether samples carry labels."""
+        raise NotImplementedError
+
     def total_steps(self, frames: int) -> int:
         """Steps of the run over so many frames."""
         return self.steps or max(1, round(self.epochs * frames / self.batch))
 
 
-FREE = {"data", "data_options", "frame_cache", "out", "resume", "weights", "scale", "log"}
-"""What may change when a run is resumed: where things lie, how the work is spread, what is
-logged. The data must be as many frames."""
-
-
-def plain(config: PretrainConfig) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
     """The configuration as YAML and JSON hold it."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return values
 
 
-def identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a plain configuration, what decides the numbers of a run."""
-    return {name: value for name, value in values.items() if name not in FREE}
+def identity(values: Mapping[str, Any], free: Set[str]) -> dict[str, Any]:
+    """Of a plain configuration, what decides the numbers of a run: all but ``free``."""
+    return {name: value for name, value in values.items() if name not in free}
 
 
-def digest(values: Mapping[str, Any]) -> str:
-    """sha256 of the identity of a plain configuration."""
-    text = json.dumps(identity(values), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+C = TypeVar("C", bound=RunConfig)
 
 
-def command_line(prog: str | None = None) -> CommandLine:
-    """A parser of the options of a run."""
+def command_line(kind: type[RunConfig], prog: str | None = None) -> CommandLine:
+    """A parser of the options of a kind of run."""
     parser = CommandLine(prog=prog)
-    parser.add_class_arguments(PretrainConfig)
+    parser.add_class_arguments(kind)
     return parser
 
 
-def parsed(parser: CommandLine, options: Namespace) -> PretrainConfig:
+def parsed(kind: type[C], parser: CommandLine, options: Namespace) -> C:
     """The run that parsed options describe.
 
     Raises:
         ValueError: for a value outside its range.
     """
     values = parser.instantiate(options)
-    return PretrainConfig(**{one.name: values[one.name] for one in fields(PretrainConfig)})
+    return kind(**{one.name: values[one.name] for one in fields(kind)})
 
 
-def from_plain(values: Mapping[str, Any]) -> PretrainConfig:
+def from_plain(kind: type[C], values: Mapping[str, Any]) -> C:
     """The inverse of ``plain``."""
-    parser = command_line()
-    return parsed(parser, parser.parse_object(dict(values)))
+    parser = command_line(kind)
+    return parsed(kind, parser, parser.parse_object(dict(values)))

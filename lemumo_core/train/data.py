@@ -25,16 +25,17 @@ from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.registry import SOURCES, open_source, source_class
 from lemumo_core.data.views import MultiCrop, View
 from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame
 from lemumo_core.model.stems import modality_dropout
 from lemumo_core.preprocess import InputSpec
-from lemumo_core.train.config import PretrainConfig
+from lemumo_core.train.config import RunConfig
 from lemumo_core.train.seeds import generator
 
 SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
 """Few enough to render in a minute, of many streets."""
 
 
-def open_data(config: PretrainConfig, out: Path) -> FrameSource:
+def open_data(config: RunConfig, out: Path) -> FrameSource:
     """The source that a run trains on; a slow one is first written as shards.
 
     Raises:
@@ -54,10 +55,14 @@ def open_data(config: PretrainConfig, out: Path) -> FrameSource:
             f"{config.data} has {len(source)} frames and held_out is {config.held_out}: none are "
             "left to train on; lower held_out",
         )
-    return source
+    if config.fraction == 1:
+        return source
+    learnt = len(source) - config.held_out
+    last = range(learnt, len(source))
+    return Part(source, [*part_of(learnt, config.fraction, config.seed), *last])
 
 
-def _open(config: PretrainConfig) -> FrameSource:
+def _open(config: RunConfig) -> FrameSource:
     canvas, options = config.canvas_spec, dict(config.data_options)
     if config.data == "synthetic":
         size = {"height": canvas.height, "width": canvas.width, "companion": canvas.companion}
@@ -68,6 +73,35 @@ def _open(config: PretrainConfig) -> FrameSource:
         source_class(config.data)  # neither a folder nor a source: says what it knows
     options = {"at_least": (canvas.height, canvas.width), **options}
     return open_source("shards", root=config.data, **options)
+
+
+class Part:
+    """Some frames of a source, as a source.
+
+    Args:
+        source: of all.
+        frames: their numbers.
+    """
+
+    def __init__(self, source: FrameSource, frames: Sequence[int]):
+        self.source, self.frames = source, frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.source[self.frames[index]]
+
+    def describe(self) -> dict[str, Any]:
+        """See ``FrameSource``."""
+        return {**self.source.describe(), "frames": len(self)}
+
+
+def part_of(frames: int, fraction: float, seed: int) -> list[int]:
+    """A random share of so many frames, at least one, in rising order; a smaller share of one seed
+    is part of a larger one."""
+    drawn = np.random.default_rng([seed, frames]).permutation(frames)
+    return sorted(drawn[: max(1, round(fraction * frames))].tolist())
 
 
 class FrameOrder:
@@ -100,7 +134,7 @@ class FrameOrder:
         return self._order
 
 
-def frame_order(config: PretrainConfig, source: FrameSource) -> FrameOrder:
+def frame_order(config: RunConfig, source: FrameSource) -> FrameOrder:
     """The order of a run, which leaves out what is held out."""
     groups: Sequence[int] = ()
     if config.shuffle_shards and isinstance(source, Shards):
@@ -123,9 +157,9 @@ class Samples(Dataset[Batch]):
             raise Fault(fault.reason, f"frame {index}: {fault}; {advice}") from fault
 
 
-def samples_of(config: PretrainConfig, source: FrameSource) -> Samples:
-    """The samples of a run: labels only where probes need them."""
-    classes = config.model.detection_classes if config.log.probes else None
+def samples_of(config: RunConfig, source: FrameSource) -> Samples:
+    """The samples of a run: labels only where it needs them."""
+    classes = config.model.detection_classes if config.needs_labels else None
     return Samples(source, config.canvas_spec, classes)
 
 
@@ -155,7 +189,7 @@ def _start_worker(_: int) -> None:
 
 
 def training_batches(
-    config: PretrainConfig, samples: Samples, order: FrameOrder, first: int, rank: int, world: int
+    config: RunConfig, samples: Samples, order: FrameOrder, first: int, rank: int, world: int
 ) -> Any:
     """Iterator over a rank's share of the batches of steps ``first``, ``first + 1`` ..."""
     steps = range(first, config.total_steps(order.frames))
@@ -166,7 +200,7 @@ def training_batches(
 
 
 def cut_views(
-    batch: Batch, config: PretrainConfig, step: int, rank: int, world: int
+    batch: Batch, config: RunConfig, step: int, rank: int, world: int
 ) -> tuple[View, ...]:
     """The views of a step: global ones and, unless there are none, local ones.
 
@@ -179,4 +213,4 @@ def cut_views(
         kept = kept[rank * len(batch) :][: len(batch)].to(batch.present)
         has_both = (batch.present > 0.5).all(1, keepdim=True)
         batch = replace(batch, present=torch.where(has_both, kept, batch.present))
-    return MultiCrop(config.views)(batch, generator(config.seed, step, "views"), rank, world)
+    return MultiCrop(config.multi_crop)(batch, generator(config.seed, step, "views"), rank, world)

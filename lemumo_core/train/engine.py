@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from lemumo_core.data.shard_plan import differences
-from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
-from lemumo_core.train.config import PretrainConfig, from_plain, identity, plain
+from lemumo_core.train.config import RunConfig, from_plain, identity, plain
 from lemumo_core.train.data import (
     FrameOrder,
     Samples,
@@ -23,11 +25,10 @@ from lemumo_core.train.data import (
     samples_of,
     training_batches,
 )
-from lemumo_core.train.learner import Learner, NonFinite
+from lemumo_core.train.learning import Learner, NonFinite
 from lemumo_core.train.parallel import Place, any_rank, from_first, ranks, wait_for_all
 from lemumo_core.train.run_log import RunLog
 from lemumo_core.train.signals import REQUEUE, StopRequest, stop_request
-from lemumo_core.train.summary import describe, summarise
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,47 @@ DONE, NOT_FINITE = 0, 3
 """Exit codes, beside ``signals.REQUEUE``."""
 
 
-def pretrain(config: PretrainConfig) -> int:
-    """Run, or go on with, a pretraining run.
+@dataclass(frozen=True)
+class Run:
+    """A run that has begun.
+
+    Attributes:
+        config: of the run.
+        out: its folder.
+        place: of this process.
+        samples: of all frames; those held out come last.
+        order: of the others.
+    """
+
+    config: Any
+    out: Path
+    place: Place
+    samples: Samples
+    order: FrameOrder
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return int(self.config.total_steps(self.order.frames))
+
+
+class Task(NamedTuple):
+    """A kind of training.
+
+    Attributes:
+        config: the class of its options.
+        learner: makes what learns; without the weights to start from.
+        conclude: sums a finished run up, given the weights, and says for people what came of it.
+            The first rank calls it, alone.
+    """
+
+    config: type[RunConfig]
+    learner: Callable[[Run], Learner]
+    conclude: Callable[[Run, Mapping[str, Tensor]], str]
+
+
+def train(task: Task, config: RunConfig) -> int:
+    """Run, or go on with, a run.
 
     Returns:
         Exit code: ``DONE``, ``REQUEUE`` after a signal, ``NOT_FINITE``.
@@ -47,39 +87,35 @@ def pretrain(config: PretrainConfig) -> int:
     """
     with stop_request() as stop:
         with ranks(config.batch) as place:
-            out = Path(from_first(config.out or run_folder.new_name()))
+            out = Path(from_first(config.out or run_folder.new_name(config.program)))
             config = replace(config, out=str(out))
             found = _resumed(config, out, place)
             first = found.state["step"] if found else 0
             if place.first:
                 run_folder.begin(out, config, place.world, first)
-            source = _opened(config, out, place)
-            order = frame_order(config, source)
+            run = _begun(config, out, place)
             if found:
-                _check_same_run(config, found, order, place)
-                config = replace(config, weights=None)  # the checkpoint has its own
-            learner = Learner(config, config.total_steps(order.frames), place)
+                _check_same_run(run, found)
+            learner = task.learner(run)
             if found:
                 learner.restore(found)
-            samples = samples_of(config, source)
-            code = _train(learner, samples, order, first, out, stop)
-            weights = checkpoint.model_tensors(learner.encoder)
+            elif config.weights is not None:
+                learner.load(Path(config.weights))
+            code = _train(learner, run, first, stop)
+            weights = learner.weights()
         if code == DONE and place.first:
-            summary = summarise(config, samples, order, weights, out, place.device)
-            print(describe(summary, out))
+            print(task.conclude(run, weights))
         return code
 
 
-def _train(
-    learner: Learner, samples: Samples, order: FrameOrder, first: int, out: Path, stop: StopRequest
-) -> int:
-    config, place, steps = learner.config, learner.place, learner.steps
+def _train(learner: Learner, run: Run, first: int, stop: StopRequest) -> int:
+    config, place, order, out, steps = run.config, run.place, run.order, run.out, run.steps
     run_log = None
     if place.first:
         every, tensorboard = config.log.progress_every, config.log.tensorboard
         run_log = RunLog(out, first, steps, config.batch, every, tensorboard)
     try:
-        coming = training_batches(config, samples, order, first, place.rank, place.world)
+        coming = training_batches(config, run.samples, order, first, place.rank, place.world)
         for step in range(first, steps):
             before = time.monotonic()
             batch = next(coming).to(place.device, non_blocking=True)
@@ -88,14 +124,14 @@ def _train(
             try:
                 values = learner.learn(views, step)
             except NonFinite as trouble:
-                _capture(learner, order, step, out, trouble)
+                _capture(learner, run, step, trouble)
                 return NOT_FINITE
             if run_log:
                 run_log.waited(waited_s)
                 run_log.write(step, values)
             stopping = any_rank(bool(stop), place.device)
             if stopping or step + 1 == steps or (step + 1) % config.log.checkpoint_every == 0:
-                _save(learner, order, step + 1, out)
+                _save(learner, run, step + 1)
             if stopping and step + 1 < steps:
                 name = stop.signal.name if stop.signal else "another rank's signal"
                 log.warning(
@@ -109,41 +145,41 @@ def _train(
     return DONE
 
 
-def _save(learner: Learner, order: FrameOrder, step: int, out: Path) -> None:
+def _save(learner: Learner, run: Run, step: int) -> None:
     tensors = learner.tensors()
-    if learner.place.first:
-        root = out / run_folder.CHECKPOINTS
+    if run.place.first:
+        root = run.out / run_folder.CHECKPOINTS
         folder = checkpoint.checkpoint_folder(root, step)
-        checkpoint.save(folder, tensors, _state(learner, order, step))
-        checkpoint.prune(root, learner.config.log.keep)
+        checkpoint.save(folder, tensors, _state(run, step))
+        checkpoint.prune(root, run.config.log.keep)
     wait_for_all()
 
 
-def _state(learner: Learner, order: FrameOrder, step: int) -> dict[str, Any]:
+def _state(run: Run, step: int) -> dict[str, Any]:
     return {
         "step": step,
-        "frames": order.frames,
-        "ranks": learner.place.world,
-        "config": plain(learner.config),
+        "frames": run.order.frames,
+        "ranks": run.place.world,
+        "config": plain(run.config),
     }
 
 
-def _capture(learner: Learner, order: FrameOrder, step: int, out: Path, trouble: NonFinite) -> None:
+def _capture(learner: Learner, run: Run, step: int, trouble: NonFinite) -> None:
     """Write all that the step needs to be repeated."""
-    weights = checkpoint.model_tensors(learner.encoder)
-    if learner.place.first:
-        folder = out / f"non_finite-{step:08d}"
+    weights = learner.weights()
+    if run.place.first:
+        folder = run.out / f"non_finite-{step:08d}"
         values = {name: repr(value) for name, value in trouble.values.items()}
-        state = _state(learner, order, step) | {"values": values, "batch": order[step]}
+        state = _state(run, step) | {"values": values, "batch": run.order[step]}
         checkpoint.save(folder, {checkpoint.MODEL: weights}, state)
         log.error(
             "step %d is %s; stopped before the optimiser's step. Repeat it with\n"
-            "    python training/pretrain.py --replay %s",
-            *(step + 1, trouble, folder),
+            "    python training/%s.py --replay %s",
+            *(step + 1, trouble, run.config.program, folder),
         )
 
 
-def replay(folder: Path) -> dict[str, tuple[str, str]]:
+def replay(task: Task, folder: Path) -> dict[str, tuple[str, str]]:
     """Repeat a captured step, on one rank.
 
     Returns:
@@ -153,17 +189,15 @@ def replay(folder: Path) -> dict[str, tuple[str, str]]:
         Fault: ``bad_checkpoint``; or as ``open_data``.
     """
     captured = checkpoint.open_checkpoint(folder)
-    config = from_plain(captured.state["config"])
+    config = from_plain(task.config, captured.state["config"])
     step = captured.state["step"]
     with ranks(config.batch) as place:
-        source = open_data(config, Path(str(config.out)))
-        order = frame_order(config, source)
-        steps = config.total_steps(order.frames)
-        learner = Learner(replace(config, weights=str(folder)), steps, place)
-        samples = samples_of(config, source)
+        run = _begun(config, Path(str(config.out)), place)
+        learner = task.learner(run)
+        learner.load(folder)
         workers = replace(config, scale=replace(config.scale, workers=0))
-        batch = next(training_batches(workers, samples, order, step, 0, 1)).to(place.device)
-        views = cut_views(batch, config, step, 0, 1)
+        batch = next(training_batches(workers, run.samples, run.order, step, 0, 1))
+        views = cut_views(batch.to(place.device), config, step, 0, 1)
         try:
             values = learner.learn(views, step)
         except NonFinite as trouble:
@@ -172,7 +206,7 @@ def replay(folder: Path) -> dict[str, tuple[str, str]]:
     return {name: (then[name], repr(values[name])) for name in then}
 
 
-def _resumed(config: PretrainConfig, out: Path, place: Place) -> Checkpoint | None:
+def _resumed(config: RunConfig, out: Path, place: Place) -> Checkpoint | None:
     """The checkpoint to go on from: the one that rank 0 finds."""
     if config.resume is None:
         return None
@@ -181,12 +215,13 @@ def _resumed(config: PretrainConfig, out: Path, place: Place) -> Checkpoint | No
     return checkpoint.open_checkpoint(Path(path)) if path else None
 
 
-def _check_same_run(
-    config: PretrainConfig, found: Checkpoint, order: FrameOrder, place: Place
-) -> None:
-    there, here = identity(found.state["config"]), identity(plain(config))
+def _check_same_run(run: Run, found: Checkpoint) -> None:
+    config, place = run.config, run.place
+    there, here = (
+        identity(values, config.free) for values in (found.state["config"], plain(config))
+    )
     changed = differences(
-        there | {"frames": found.state["frames"]}, here | {"frames": order.frames}
+        there | {"frames": found.state["frames"]}, here | {"frames": run.order.frames}
     )
     if changed:
         raise Fault(
@@ -205,8 +240,9 @@ def _check_same_run(
         )
 
 
-def _opened(config: PretrainConfig, out: Path, place: Place) -> FrameSource:
-    """The data; what has to be written first is written by rank 0."""
+def _begun(config: RunConfig, out: Path, place: Place) -> Run:
+    """The run with its data; what has to be written first is written by rank 0."""
     source = open_data(config, out) if place.first else None
     wait_for_all()
-    return source if source is not None else open_data(config, out)
+    source = source if source is not None else open_data(config, out)
+    return Run(config, out, place, samples_of(config, source), frame_order(config, source))

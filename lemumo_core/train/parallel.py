@@ -18,7 +18,6 @@ from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.fusion import FusionEncoder
 from lemumo_core.model.transformer import Block
 from lemumo_core.train.config import ScaleConfig
-from lemumo_core.train.step import TrainingStep
 
 
 class Place(NamedTuple):
@@ -90,7 +89,7 @@ def _shard(encoder: Encoder, blocks: list[Block]) -> None:
     register_fsdp_forward_method(encoder, "project")
 
 
-def data_parallel(step: TrainingStep, config: ScaleConfig, place: Place) -> nn.Module:
+def data_parallel(step: nn.Module, config: ScaleConfig, place: Place) -> nn.Module:
     """The step whose gradients are averaged over ranks."""
     if place.world == 1 or config.sharding == "fsdp":
         return step

@@ -24,18 +24,18 @@ import yaml
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.cache import write_atomic
-from lemumo_core.train.config import PretrainConfig, plain
+from lemumo_core.train.config import RunConfig, plain
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
 CHECKPOINTS = "checkpoints"
 
 
-def new_name() -> str:
+def new_name(program: str) -> str:
     """A folder for a run that was given none."""
-    return str(Path("out", "pretrain", time.strftime("%Y-%m-%d_%H-%M-%S")))
+    return str(Path("out", program, time.strftime("%Y-%m-%d_%H-%M-%S")))
 
 
-def begin(out: Path, config: PretrainConfig, ranks: int, first_step: int) -> None:
+def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
     """Describe a run that starts or goes on; its metrics are cut back to before its first step.
 
     Raises:

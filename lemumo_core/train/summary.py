@@ -13,9 +13,10 @@ from torch import Tensor
 from lemumo_core.data.views import View, clean_view
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.train import checkpoint, run_folder
-from lemumo_core.train.config import PretrainConfig
 from lemumo_core.train.data import FrameOrder, Samples, batches
-from lemumo_core.train.learner import seeded_encoder
+from lemumo_core.train.engine import Run
+from lemumo_core.train.pretrain_config import PretrainConfig
+from lemumo_core.train.pretrainer import seeded_encoder
 from lemumo_core.train.probes import Probes, tokens_of
 
 AVERAGED = 10
@@ -23,21 +24,19 @@ AVERAGED = 10
 BATCH = 16
 
 
-def summarise(
-    config: PretrainConfig,
-    samples: Samples,
-    order: FrameOrder,
-    weights: Mapping[str, Tensor],
-    out: Path,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Sum a finished run up and write ``summary.json``.
+def conclude(run: Run, weights: Mapping[str, Tensor]) -> str:
+    """Sum a finished run up, write ``summary.json``, and say it for people."""
+    summary = summarise(run, weights)
+    run_folder.write_json(run.out / run_folder.SUMMARY, summary)
+    return describe(summary, run.out)
+
+
+def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Sum a finished run up.
 
     Args:
-        config, samples, order: of the run.
+        run: with its data.
         weights: of the trained encoder.
-        out: the run's folder.
-        device: to compare on.
 
     Returns:
         ``steps``; ``loss_first`` and ``loss_last``, each the mean of ten steps; ``rankme_first``,
@@ -45,7 +44,8 @@ def summarise(
         ``probe_untrained``, each with ``depth_mae_m`` and ``miou`` on these frames, as far as the
         data has such truth.
     """
-    lines = run_folder.read_metrics(out)
+    config = run.config
+    lines = run_folder.read_metrics(run.out)
     losses = [line["loss"] for line in lines]
     ends = max(1, min(AVERAGED, len(losses) // 2))
     ranks = [line["rankme"] for line in lines if "rankme" in line]
@@ -63,8 +63,7 @@ def summarise(
             "probe": trained,
             "probe_untrained": seeded_encoder(config.model, config.seed),
         }
-        summary |= compare(encoders, config, samples, order, device)
-    run_folder.write_json(out / run_folder.SUMMARY, summary)
+        summary |= compare(encoders, config, run.samples, run.order, run.place.device)
     return summary
 
 

@@ -22,8 +22,9 @@ from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.train.checkpoint import checkpoints
-from lemumo_core.train.config import PretrainConfig, command_line, from_plain, parsed, plain
+from lemumo_core.train.config import command_line, from_plain, parsed, plain
 from lemumo_core.train.engine import NOT_FINITE
+from lemumo_core.train.pretrain_config import PretrainConfig
 from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.signals import REQUEUE
 from training.pretrain import main
@@ -106,7 +107,7 @@ def uninterrupted(shards, recipe, tmp_path_factory) -> Path:
 def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     kept = {path.name for path in uninterrupted.iterdir()}
     assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
-    config = from_plain(yaml.safe_load((uninterrupted / "config.yaml").read_text()))
+    config = from_plain(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
     assert config.data == str(shards) and config.steps == STEPS and config.optimiser.lr == 1e-3
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
@@ -209,7 +210,7 @@ def test_an_unknown_key_of_a_file_is_named(tmp_path, capsys) -> None:
     path = tmp_path / "typo.yaml"
     path.write_text("optimiser:\n  clp: 2\n")
     with pytest.raises(SystemExit):
-        command_line().parse_args(["--config", str(path)])
+        command_line(PretrainConfig).parse_args(["--config", str(path)])
     assert "did you mean --optimiser.clip?" in capsys.readouterr().err
 
 
@@ -225,15 +226,15 @@ def test_another_run_in_the_folder_is_not_overwritten(
 
 def test_the_default_run_is_described_by_its_own_file(tmp_path) -> None:
     config = PretrainConfig()
-    assert from_plain(plain(config)) == config
+    assert from_plain(PretrainConfig, plain(config)) == config
     assert (config.data, config.model.size) == ("synthetic", "tiny")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_parse(path) -> None:
-    parser = command_line()
-    config = parsed(parser, parser.parse_args(["--config", str(path)]))
-    assert from_plain(plain(config)) == config
+    parser = command_line(PretrainConfig)
+    config = parsed(PretrainConfig, parser, parser.parse_args(["--config", str(path)]))
+    assert from_plain(PretrainConfig, plain(config)) == config
     assert str(path.relative_to(ROOT)) in path.read_text()  # says how it is used
     if path.stem != "cpu_smoke":  # the defaults are those of a run of minutes
         assert config.objective.weight == 0.1

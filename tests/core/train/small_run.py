@@ -10,7 +10,8 @@ from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.train.config import LogConfig, PretrainConfig, ScaleConfig
+from lemumo_core.train.config import ScaleConfig
+from lemumo_core.train.pretrain_config import PretrainConfig, PretrainLogConfig
 
 
 def small_config(**changes: Any) -> PretrainConfig:
@@ -22,7 +23,7 @@ def small_config(**changes: Any) -> PretrainConfig:
         "model": ModelConfig(height=48, width=64),
         "views": MultiCropConfig(local_views=2, global_size=(32, 32), local_size=(16, 32)),
         "scale": ScaleConfig(workers=0),
-        "log": LogConfig(monitor_every=100, probe_steps=2, tensorboard=False),
+        "log": PretrainLogConfig(monitor_every=100, probe_steps=2, tensorboard=False),
     }
     return PretrainConfig(**{**options, **changes})
 

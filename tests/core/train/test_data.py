@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from lemumo_core.frame import Frame
 from lemumo_core.train.config import ScaleConfig
 from lemumo_core.train.data import (
     FrameOrder,
+    Part,
     Samples,
     cut_views,
     open_data,
+    part_of,
     samples_of,
     training_batches,
 )
@@ -152,3 +155,21 @@ def test_data_that_is_not_there_is_said(tmp_path: Path) -> None:
         open_data(small_config(data=str(tmp_path)), tmp_path)
     with pytest.raises(Fault, match="'wdth'"):
         open_data(small_config(data_options={"wdth": 3}), tmp_path)
+
+
+def test_a_smaller_share_of_the_frames_is_part_of_a_larger_one() -> None:
+    shares = [set(part_of(200, fraction, seed=3)) for fraction in (0.01, 0.1, 0.5, 1.0)]
+    assert [len(share) for share in shares] == [2, 20, 100, 200]
+    assert all(small < large for small, large in pairwise(shares))
+    assert part_of(200, 0.1, 3) != part_of(200, 0.1, 4) and len(part_of(5, 0.01, 0)) == 1
+
+
+def test_a_share_keeps_the_frames_held_out(tmp_path: Path) -> None:
+    options = {"frames": 14, "frames_per_drive": 14, "width": 64, "height": 48}
+    config = small_config(data_options=options, frame_cache=str(tmp_path / "frames"))
+    whole, part = (open_data(replace(config, fraction=f), tmp_path) for f in (1.0, 0.4))
+    assert isinstance(part, Part) and len(part) == 4 + config.held_out
+    stamps = [frame.stamp_ns for frame in whole]
+    ours = [frame.stamp_ns for frame in part]
+    assert ours[4:] == stamps[-config.held_out :] and set(ours[:4]) < set(stamps[:10])
+    assert part.describe() == {**whole.describe(), "frames": 8}

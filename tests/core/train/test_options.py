@@ -10,17 +10,19 @@ from small_run import small_batch, small_config
 
 from lemumo_core.faults import Fault
 from lemumo_core.model.transformer import Block
-from lemumo_core.train.config import PretrainConfig, ScaleConfig
+from lemumo_core.train.config import ScaleConfig
 from lemumo_core.train.data import cut_views
-from lemumo_core.train.learner import Learner, NonFinite
+from lemumo_core.train.learning import NonFinite
 from lemumo_core.train.parallel import Place
+from lemumo_core.train.pretrain_config import PretrainConfig
+from lemumo_core.train.pretrainer import Pretrainer
 
 ALONE = Place(0, 1, torch.device("cpu"))
 
 
 def gradients(config: PretrainConfig, step: int = 2) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of a step."""
-    learner = Learner(config, 10, ALONE)
+    learner = Pretrainer(config, 10, ALONE)
     total, _, _ = learner.loss(cut_views(small_batch(config), config, step, 0, 1), step)
     total.backward()
     return total.item(), {n: p.grad for n, p in learner.encoder.named_parameters()}
@@ -77,7 +79,7 @@ def test_a_step_draws_what_it_draws_whatever_came_before() -> None:
     again, twice = gradients(config)
     assert loss == again and all(torch.equal(once[name], twice[name]) for name in once)
     # Stochastic depth is at work, and of the step.
-    learner = Learner(config, 10, ALONE)
+    learner = Pretrainer(config, 10, ALONE)
     views = cut_views(small_batch(config), config, 2, 0, 1)
     learner.encoder.requires_grad_(False)
     of_steps = {learner.loss(views, 2)[1]["invariance"].item() for _ in range(2)}
@@ -89,7 +91,7 @@ def test_probes_do_not_change_what_is_learnt() -> None:
     """Up to rounding: for them the last block computes more than CLS."""
     config = small_config()
     bare = replace(config, log=replace(config.log, probes=False))
-    learners = [Learner(one, 10, ALONE) for one in (config, bare)]
+    learners = [Pretrainer(one, 10, ALONE) for one in (config, bare)]
     for step in range(2):
         views = cut_views(small_batch(config), config, step, 0, 1)
         watched, alone = (learner.learn(views, step)["loss"] for learner in learners)
@@ -98,7 +100,7 @@ def test_probes_do_not_change_what_is_learnt() -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
     config = small_config()
-    learner = Learner(config, 10, ALONE)
+    learner = Pretrainer(config, 10, ALONE)
     views = cut_views(small_batch(config), config, 0, 0, 1)
     with torch.no_grad():
         learner.encoder.embedding.bias[3] = torch.nan
@@ -114,4 +116,4 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
 
 def test_shards_need_ranks() -> None:
     with pytest.raises(Fault, match="torchrun"):
-        Learner(small_config(scale=ScaleConfig(sharding="fsdp", workers=0)), 10, ALONE)
+        Pretrainer(small_config(scale=ScaleConfig(sharding="fsdp", workers=0)), 10, ALONE)

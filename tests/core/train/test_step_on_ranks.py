@@ -17,10 +17,11 @@ from torch import distributed, multiprocessing
 
 from lemumo_core.train.checkpoint import model_tensors, optimiser_tensors, save
 from lemumo_core.train.checkpoint import open_checkpoint as opened
-from lemumo_core.train.config import ObjectiveConfig, PretrainConfig, ScaleConfig
+from lemumo_core.train.config import ScaleConfig
 from lemumo_core.train.data import cut_views
-from lemumo_core.train.learner import Learner
 from lemumo_core.train.parallel import Place, full
+from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
+from lemumo_core.train.pretrainer import Pretrainer
 
 STEP = 3
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ def config_of(sharding: str = "ddp") -> PretrainConfig:
 
 def outcome(place: Place, config: PretrainConfig) -> dict[str, torch.Tensor]:
     """Loss, its terms, gradients and batch norm statistics of one step."""
-    learner = Learner(config, 10, place)
+    learner = Pretrainer(config, 10, place)
     batch = share(small_batch(config), place.rank, place.world)
     views = cut_views(batch, config, STEP, place.rank, place.world)
     total, terms, _ = learner.loss(views, STEP)
@@ -48,7 +49,7 @@ def outcome(place: Place, config: PretrainConfig) -> dict[str, torch.Tensor]:
 def keeps_state(place: Place, folder: Path) -> bool:
     """Whether a learner with shards restores what another one saved."""
     config = config_of("fsdp")
-    one, other = Learner(config, 10, place), Learner(config, 10, place)
+    one, other = Pretrainer(config, 10, place), Pretrainer(config, 10, place)
     batch = share(small_batch(config), place.rank, place.world)
     one.learn(cut_views(batch, config, STEP, place.rank, place.world), STEP)
     tensors = one.tensors()
@@ -87,7 +88,9 @@ def run_rank(rank: int, folder: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """Where all ranks have left their outcomes."""
     path = tmp_path_factory.mktemp("ranks")
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "pytest", "lemumo_core.train.learner"])
+    multiprocessing.set_forkserver_preload(
+        ["torch._dynamo", "pytest", "lemumo_core.train.pretrainer"]
+    )
     multiprocessing.start_processes(run_rank, (str(path),), nprocs=4, start_method="forkserver")
     return path
 

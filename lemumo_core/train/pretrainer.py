@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -15,47 +14,29 @@ from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import Checkpoint
-from lemumo_core.train.config import PretrainConfig
+from lemumo_core.train.learning import backward
 from lemumo_core.train.monitors import Monitors
 from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning_rate
-from lemumo_core.train.parallel import Place, data_parallel, full, prepare_encoder
+from lemumo_core.train.parallel import Place, data_parallel, prepare_encoder
+from lemumo_core.train.pretrain_config import PretrainConfig
 from lemumo_core.train.probes import Probes
 from lemumo_core.train.run_folder import CHECKPOINTS
 from lemumo_core.train.seeds import seed_of
 from lemumo_core.train.step import Encoded, TrainingStep
 
 
-class NonFinite(RuntimeError):
-    """A step whose loss or gradient is not finite; no weight was changed by it.
-
-    Attributes:
-        values: what the step would have logged.
-    """
-
-    def __init__(self, values: dict[str, float]):
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        super().__init__(f"not finite: {', '.join(wrong)}")
-        self.values = values
-
-
-class Learner:
-    """The encoder in training.
+class Pretrainer:
+    """The encoder in training, a ``Learner``.
 
     Args:
         config: of the run.
         steps: of the whole run.
         place: of this process.
-
-    Raises:
-        Fault: ``wrong_weights`` where the weights to start from do not fit.
-        FileNotFoundError: they are not there.
     """
 
     def __init__(self, config: PretrainConfig, steps: int, place: Place):
         self.config, self.steps, self.place = config, steps, place
         self.encoder = seeded_encoder(config.model, config.seed).to(place.device)
-        if config.weights is not None:
-            load_encoder(self.encoder, Path(config.weights))
         prepare_encoder(self.encoder, config.scale, place)
         views = config.views.global_views
         self.step = TrainingStep(self.encoder, config.objective.build(views), views)
@@ -67,6 +48,10 @@ class Learner:
             classes = len(config.model.segmentation_classes)
             self.probes = Probes(config.model.token_dim, classes).to(place.device)
 
+    def load(self, path: Path) -> None:
+        """See ``Learner``."""
+        load_encoder(self.encoder, path)
+
     def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Encoded]:
         """Loss, its terms, and what the encoder made of the global views."""
         # Masks of stochastic depth: those of the step, on every device.
@@ -76,27 +61,13 @@ class Learner:
         return loss.total, loss.terms, encoded
 
     def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
-        """One step of training.
-
-        Returns:
-            Numbers for the log, the same on all ranks.
-
-        Raises:
-            NonFinite: before the optimiser's step.
-        """
+        """See ``Learner``."""
         lr = learning_rate(self.config.optimiser, step, self.steps)
         set_learning_rate(self.optimiser, lr)
         self.optimiser.zero_grad()
         total, terms, encoded = self.loss(views, step)
-        total.backward()
-        clip = self.config.optimiser.clip or math.inf
-        norm = full(torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), clip))
-        scalars = {"loss": total.detach(), **terms, "gradient_norm": norm}
-        # One wait for the device a step.
-        numbers = torch.stack([value.float() for value in scalars.values()]).tolist()
-        values = dict(zip(scalars, numbers, strict=True))
-        if not all(map(math.isfinite, numbers)):
-            raise NonFinite(values)
+        clip = self.config.optimiser.clip
+        values = backward(total, terms, self.encoder.parameters(), clip)
         values["lr"] = lr
         observing = step % self.config.log.monitor_every == 0 or step == self.steps - 1
         if observing:  # the weights that gave this loss
@@ -108,10 +79,14 @@ class Learner:
                 values |= {name: float(value) for name, value in losses.items()}
         return values
 
+    def weights(self) -> dict[str, Tensor]:
+        """See ``Learner``."""
+        return checkpoint.model_tensors(self.encoder)
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All that a checkpoint holds; all ranks call this together."""
+        """See ``Learner``."""
         tensors = {
-            checkpoint.MODEL: checkpoint.model_tensors(self.encoder),
+            checkpoint.MODEL: self.weights(),
             checkpoint.OPTIMISER: checkpoint.optimiser_tensors(self.encoder, self.optimiser),
         }
         if self.probes is not None:
@@ -122,7 +97,7 @@ class Learner:
         return tensors
 
     def restore(self, found: Checkpoint) -> None:
-        """The inverse of ``tensors``."""
+        """See ``Learner``."""
         load_encoder(self.encoder, found.path)
         checkpoint.load_optimiser_tensors(
             self.encoder, self.optimiser, found.tensors(checkpoint.OPTIMISER)

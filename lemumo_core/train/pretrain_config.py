@@ -1,0 +1,98 @@
+"""Options of a pretraining run. The defaults are a run of minutes on two CPU cores; recipes
+(``training/recipes``) say the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from lemumo_core.data.photometric import Photometric
+from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.objectives.lejepa import LeJepa
+from lemumo_core.objectives.vicreg import VicReg
+from lemumo_core.train.config import LogConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class PretrainLogConfig(LogConfig):
+    """What pretraining writes beside that.
+
+    Attributes:
+        monitor_every: between RankMe and the other monitors.
+        probes: train linear probes for depth and classes beside the encoder, and compare it with
+            the untrained one at the end.
+        probe_steps: of that comparison, for either encoder.
+    """
+
+    monitor_every: int = 20
+    probes: bool = True
+    probe_steps: int = 100
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised.
+
+    Attributes:
+        name: ``lejepa`` or ``vicreg``; the options below are those of ``lejepa``.
+        weight: of SIGReg, lambda of the papers; invariance has 1 - weight.
+        aux_unimodal: the reference's undocumented SIGReg on camera-only and companion-only passes.
+        tie_unimodal: tie those passes to the joint embedding.
+    """
+
+    name: Literal["lejepa", "vicreg"] = "lejepa"
+    weight: float = 0.1
+    aux_unimodal: bool = False
+    tie_unimodal: bool = False
+
+    def build(self, global_views: int) -> LeJepa | VicReg:
+        """The objective; ValueError as ``LeJepa``."""
+        if self.name == "vicreg":
+            return VicReg()
+        return LeJepa(self.weight, self.aux_unimodal, self.tie_unimodal, global_views)
+
+
+SMALL_VIEWS = MultiCropConfig(
+    global_size=(48, 96),
+    local_size=(32, 48),
+    global_scale=(0.5, 1.0),
+    local_scale=(0.2, 0.5),
+    photometric=Photometric(
+        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
+    ),
+)
+"""Views alike enough to learn from in minutes; recipes take the paper's."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig(RunConfig):
+    """A pretraining run: ``RunConfig`` and
+
+    Attributes:
+        views: which are cut from a sample.
+        objective: what is minimised.
+
+    There is no gradient accumulation: SIGReg compares the whole batch with a Gaussian, so that k
+    small batches are not one large one. ``checkpoint_activations`` and more ranks are exact.
+
+    Raises:
+        ValueError: for anything outside its range.
+    """
+
+    program: ClassVar[str] = "pretrain"
+
+    views: MultiCropConfig = SMALL_VIEWS
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(weight=0.5))
+    log: PretrainLogConfig = field(default_factory=PretrainLogConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.objective.build(self.views.global_views)  # checks the rest
+
+    @property
+    def multi_crop(self) -> MultiCropConfig:
+        return self.views
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.log.probes
