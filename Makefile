@@ -1,14 +1,16 @@
 # setup is a no-op when nothing changed; every other verb runs it first.
 #   make setup [PYTHON=python3.12] [TORCH=cpu|cuda]
 #   make demo  [BAG=path]
+#   make fuzz  [SECONDS=60]    for each kind of message
 
 PYTHON ?= python3
+SECONDS ?= 60
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
 # compare_reference.py needs a checkout that only its user can give it.
 BENCHMARKS := $(filter-out benchmarks/compare_reference.py,$(wildcard benchmarks/[a-z]*.py))
 
-.PHONY: setup demo test bench lint
+.PHONY: setup demo test fuzz bench lint
 
 setup:
 	@TORCH="$(TORCH)" $(PYTHON) tools/setup.py
@@ -18,6 +20,9 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest
+
+fuzz: setup
+	$(RUN) tests/fuzz.py $(SECONDS)
 
 bench: setup
 	@set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(RUN) $$program; done

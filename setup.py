@@ -27,6 +27,7 @@ extras = {
         "torch>=2.5",
         "tqdm",
     ],
+    "signing": ["cryptography>=41"],
     "bags": ["rosbags>=0.10"],
     "openvino": ["openvino>=2025"],
     "tensorrt-rtx": ["tensorrt-rtx>=1.7; sys_platform == 'linux' and platform_machine == 'x86_64'"],
@@ -45,6 +46,7 @@ extras = {
         "catkin_pkg",  # interfaces/build.py
     ],
     "dev": [
+        "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "hypothesis",
         "mypy",
         "pycocotools>=2.0.10",  # oracle of the 2D metric

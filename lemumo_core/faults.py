@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_MESSAGE = 2000
+"""Characters; names inside messages may be as long as their sender likes, logs may not."""
+
 
 class Fault(ValueError):
     """Bad input, named: the frame or message that caused it is dropped and counted.
@@ -15,7 +18,7 @@ class Fault(ValueError):
     """
 
     def __init__(self, reason: str, message: str):
-        super().__init__(message)
+        super().__init__(message[:MAX_MESSAGE])
         self.reason = reason
 
 

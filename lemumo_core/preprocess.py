@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 COMPANIONS = ("lidar", "thermal")
 THERMAL_PERCENTILES = (1.0, 99.0)
 """A 16-bit thermal image has no fixed scale: this range of its own values becomes [0, 1]."""
+MAX_ASPECT = 16
+"""Height by width of the tallest image: scaled to the view's width, a thread one pixel wide would
+fill the memory."""
 THERMAL_TOLERANCE_PX = 1e-3
 """Between equal cameras the border's pixels map onto themselves only up to rounding."""
 
@@ -89,8 +92,9 @@ def preprocess(frame: Frame, spec: InputSpec) -> NetworkInput:
 
     Raises:
         Fault: ``no_input`` if the frame has neither image nor companion, ``bad_image`` if the
-            image is not the size of its camera or not uint8 RGB, ``wrong_companion`` if the
-            companion is not of the model's kind.
+            image is not the size of its camera or not uint8 RGB, ``bad_camera`` if it is more
+            than ``MAX_ASPECT`` times as high as wide, ``wrong_companion`` if the companion is not
+            of the model's kind.
     """
     check_input(frame, spec)
     view = network_view(frame.camera, spec)
@@ -141,6 +145,12 @@ def network_view(camera: Camera, spec: InputSpec) -> Camera:
 
 
 def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
+    if camera.height > MAX_ASPECT * camera.width:
+        raise Fault(
+            "bad_camera",
+            f"a {camera.width}x{camera.height} image is more than {MAX_ASPECT} times as high as "
+            "wide: this is no camera's",
+        )
     return spec.width, max(1, round(camera.height * spec.width / camera.width))
 
 

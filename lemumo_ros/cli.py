@@ -1,4 +1,4 @@
-"""The command ``lemumo``: replay, make-bag, bench, inspect."""
+"""The command ``lemumo``: replay, make-bag, bench, inspect, sign, verify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
-from lemumo_core.inference.package import MANIFEST_NAME, load_package
+from lemumo_core.inference.package import MANIFEST_NAME, load_package, read_manifest
+from lemumo_core.inference.signature import sign
 from lemumo_ros import bench, make_bag, replay
 
 
@@ -32,6 +33,30 @@ def inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def sign_package(args: argparse.Namespace) -> int:
+    """Sign a model package that is whole."""
+    try:
+        manifest = read_manifest(args.package)
+        load_package(args.package)
+        sign(args.package, manifest, args.key)
+    except (Fault, OSError, ImportError) as error:
+        print(f"lemumo sign: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Say whether a model package is whole, and signed where a key is given."""
+    try:
+        manifest = load_package(args.package, args.key).manifest
+    except (Fault, OSError, ImportError) as error:
+        print(f"lemumo verify: {error}", file=sys.stderr)
+        return 1
+    signed = f", signed for {args.key}" if args.key else ""
+    print(f"{args.package}: {manifest.name} {manifest.version} is whole{signed}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="lemumo", description=__doc__)
@@ -48,6 +73,16 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("inspect", help="what a model package or a bag holds")
     command.add_argument("path", help="package or bag")
     command.set_defaults(run=inspect)
+    for function, name, text, key in (
+        (sign_package, "sign", "sign a model package with an ed25519 key", "private"),
+        (verify, "verify", "whether a model package is whole and signed", "public"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("package", type=Path)
+        command.add_argument(
+            "--key", type=Path, required=name == "sign", help=f"{key} key, a PEM file"
+        )
+        command.set_defaults(run=function)
     args = parser.parse_args(arguments)
     return args.run(args)
 

@@ -65,7 +65,7 @@ class PerceptionNode(LifecycleNode):
         """Read parameters, verify and warm up the model, open the topics."""
         try:
             self.settings = parameters.read(self)
-            package = load_package(self.settings.model)
+            package = load_package(self.settings.model, self.settings.public_key)
             threshold = self.settings.score_threshold
             pipeline = Pipeline(package, self.settings.backend, threshold)
             pipeline.warm_up()

@@ -21,6 +21,7 @@ class Parameters:
     """Values of the node's parameters, checked."""
 
     model: str = _parameter("", "folder of the model package")
+    public_key: str = _parameter("", "PEM file; packages it did not sign are refused")
     backend: str = _parameter("auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16")
     score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0)
     output_frame: str = _parameter("", "frame of the published boxes; empty: the camera's")

@@ -22,6 +22,9 @@ COEFFICIENTS = {
 }
 """Distortion model to the numbers of coefficients it may carry."""
 
+MIN_FOCAL_PX = 1e-3
+MAX_NUMBER = 1e7
+"""No camera has more in K or D; what a corrupt calibration has would overflow further on."""
 UNDISTORT_ITERATIONS = 50
 UNDISTORT_TOLERANCE = 1e-9
 
@@ -37,8 +40,9 @@ class Camera:
         distortion: k1, k2, p1, p2[, k3[, k4, k5, k6]] or, for ``equidistant``, k1..k4.
 
     Raises:
-        Fault: ``bad_camera`` for a size or focal length that is not positive, a non-finite
-            number, an unknown model, or a wrong number of coefficients.
+        Fault: ``bad_camera`` for a size that is not positive, a focal length below
+            ``MIN_FOCAL_PX``, a number that is not finite or above ``MAX_NUMBER``, an unknown model,
+            or a wrong number of coefficients.
     """
 
     width: int
@@ -53,9 +57,10 @@ class Camera:
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:
             raise Fault("bad_camera", f"camera size {self.width}x{self.height} must be positive")
-        if not all(np.isfinite([self.fx, self.fy, self.cx, self.cy, *self.distortion])):
-            raise Fault("bad_camera", f"camera holds a number that is not finite: {self}")
-        if self.fx <= 0 or self.fy <= 0:
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not all(abs(number) <= MAX_NUMBER for number in numbers):  # NaN fails too
+            raise Fault("bad_camera", f"camera holds a number that is not finite or huge: {self}")
+        if min(self.fx, self.fy) < MIN_FOCAL_PX:
             raise Fault(
                 "bad_camera",
                 f"focal lengths fx={self.fx}, fy={self.fy} must be positive; a zero K means that "

@@ -6,6 +6,9 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 
+MAX_TRANSLATION_M = 1e9
+"""Farther apart are no two frames; what a corrupt message says would overflow further on."""
+
 
 def make_T(R: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Rotation (3, 3) and translation (3,) to a float64 (4, 4) transform."""
@@ -80,11 +83,12 @@ def check_rigid(T: np.ndarray, name: str) -> np.ndarray:
     """Return T as float64 (4, 4).
 
     Raises:
-        Fault: ``bad_transform`` unless it is a proper rigid transform (rotation to 1e-3).
+        Fault: ``bad_transform`` unless it is a proper rigid transform (rotation to 1e-3) within
+            ``MAX_TRANSLATION_M``.
     """
     T = np.asarray(T, np.float64)
-    if T.shape != (4, 4) or not np.isfinite(T).all():
-        raise Fault("bad_transform", f"{name} must be a finite 4x4 matrix, got shape {T.shape}")
+    if T.shape != (4, 4) or not (np.abs(T) <= MAX_TRANSLATION_M).all():  # NaN fails too
+        raise Fault("bad_transform", f"{name} must be a finite 4x4 matrix, got {T.shape}:\n{T}")
     R = T[:3, :3]
     proper = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
     if not proper or not np.allclose(T[3], [0, 0, 0, 1]):

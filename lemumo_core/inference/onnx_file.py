@@ -47,7 +47,7 @@ def external_data(path: Path) -> list[str]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return sorted(set(_locations(data, 0, len(data), "model")))
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not an ONNX file, or it is damaged") from error
 
 

@@ -17,10 +17,13 @@ from typing import Any
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.onnx_file import external_data
+from lemumo_core.inference.signature import SIGNATURE_NAME, check_signature
 from lemumo_core.preprocess import InputSpec
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_VIEW_PIXELS = 4096 * 4096
 PRECISIONS = ("fp32", "fp16", "int8", "fp8", "int8-cpu")
 """Of the graphs that a package may hold. int8-cpu is ONNX Runtime's dynamic quantisation, which
 TensorRT cannot read; int8 and fp8 are symmetric Q/DQ."""
@@ -95,6 +98,8 @@ class Package:
 def write_package(path: Path, manifest: Manifest) -> Package:
     """Hash every file already in the folder and write its manifest (last, atomically).
 
+    A signature of the manifest before it is removed.
+
     Args:
         path: folder that holds the model files.
         manifest: everything but ``files``, which is filled here.
@@ -102,35 +107,37 @@ def write_package(path: Path, manifest: Manifest) -> Package:
     files = {
         p.name: sha256(p)
         for p in sorted(path.iterdir())
-        if p.is_file() and p.name != MANIFEST_NAME and not p.name.endswith(".tmp")
+        if p.is_file() and p.name not in (MANIFEST_NAME, SIGNATURE_NAME) and p.suffix != ".tmp"
     }
     document = asdict(manifest) | {"files": files}
     temporary = path / f"{MANIFEST_NAME}.tmp"
     temporary.write_text(json.dumps(document, indent=2) + "\n")
+    (path / SIGNATURE_NAME).unlink(missing_ok=True)
     temporary.replace(path / MANIFEST_NAME)
     return load_package(path)
 
 
-def load_package(path: str | Path) -> Package:
+def load_package(path: str | Path, public_key: str | Path | None = None) -> Package:
     """Read and verify a model package.
+
+    Args:
+        path: its folder.
+        public_key: PEM file of an ed25519 key that must have signed it; None: nobody must.
 
     Raises:
         Fault: ``bad_package`` for a missing folder or file, a manifest that cannot be read or
             has an unsupported schema, a missing or unknown key, a value of the wrong type or
             range, a file name that leaves the folder, a file whose sha256 differs, or a graph
-            that keeps data outside its file.
+            that keeps data outside its file. ``bad_signature``, ``bad_key``.
     """
     path = Path(path)
+    data = read_manifest(path)
+    if public_key:
+        check_signature(path, data, Path(public_key))
     manifest_path = path / MANIFEST_NAME
-    if not manifest_path.is_file():
-        raise Fault(
-            "bad_package",
-            f"{path} is not a model package: it has no {MANIFEST_NAME}. Make one with "
-            "python export/to_onnx.py, or check the `model` parameter",
-        )
     try:
-        document = json.loads(manifest_path.read_text())
-    except ValueError as error:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise Fault("bad_package", f"{manifest_path} is not valid JSON: {error}") from error
     manifest = _parse(document, manifest_path)
     for name, expected in manifest.files.items():
@@ -146,6 +153,24 @@ def load_package(path: str | Path) -> Package:
         if name.endswith(".onnx"):
             _check_whole(file)
     return Package(path, manifest)
+
+
+def read_manifest(path: Path) -> bytes:
+    """Bytes of a package's manifest.
+
+    Raises:
+        Fault: ``bad_package`` if it is missing or larger than ``MAX_MANIFEST_BYTES``.
+    """
+    manifest_path = path / MANIFEST_NAME
+    if not manifest_path.is_file():
+        raise Fault(
+            "bad_package",
+            f"{path} is not a model package: it has no {MANIFEST_NAME}. Make one with "
+            "python export/to_onnx.py, or check the `model` parameter",
+        )
+    if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise Fault("bad_package", f"{manifest_path} is larger than {MAX_MANIFEST_BYTES} bytes")
+    return manifest_path.read_bytes()
 
 
 def sha256(path: Path) -> str:
@@ -188,6 +213,8 @@ def _parse(document: Any, where: Path) -> Manifest:
         near, far = values["input"].depth_min_m, values["input"].depth_max_m
         if not 0.0 < near < far < math.inf:
             raise ValueError(f"depth range {near} to {far} m")
+        if values["input"].height * values["input"].width > MAX_VIEW_PIXELS:
+            raise ValueError(f"a view of more than {MAX_VIEW_PIXELS} pixels")
     except (TypeError, ValueError) as error:
         raise Fault("bad_package", f"{where}: input: {error}") from error
     for name, (holds, words) in _RULES.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -10,9 +11,20 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.inference.backends import Backend, load_backend
+from lemumo_core.inference.backends import Backend, TensorSpec, load_backend
 from lemumo_core.inference.package import Package
 from lemumo_core.preprocess import NetworkInput, preprocess
+
+OUTPUT_SHAPES = {
+    "boxes": ("K", 7),
+    "scores": ("K",),
+    "class_ids": ("K",),
+    "depth": ("h", "w"),
+    "depth_confidence": ("h", "w"),
+    "labels": ("h", "w"),
+}
+"""Shape of one sample of each output; equal letters are equal numbers."""
+MAX_OUTPUT_BYTES = 1 << 30
 
 
 class Pipeline:
@@ -22,11 +34,16 @@ class Pipeline:
         package: verified model package.
         backend: name for ``load_backend``.
         score_threshold: detections below it are dropped.
+
+    Raises:
+        Fault: as ``load_backend``; ``bad_package`` for outputs that are not ``OUTPUT_SHAPES`` or
+            above ``MAX_OUTPUT_BYTES``.
     """
 
     def __init__(self, package: Package, backend: str = "auto", score_threshold: float = 0.3):
         self.package = package
         self.backend: Backend = load_backend(package, backend)
+        check_outputs(self.backend.outputs)
         self.score_threshold = score_threshold
         self._buffers = {
             name: np.empty(spec.shape, spec.dtype) for name, spec in self.backend.outputs.items()
@@ -43,7 +60,7 @@ class Pipeline:
 
         Raises:
             Fault: as ``preprocess``; ``bad_output`` if the network's boxes or depth are not
-                finite.
+                finite, or it names a class that the package does not have.
         """
         times = [time.perf_counter()]
         network_input = preprocess(frame, self.package.manifest.input)
@@ -67,6 +84,17 @@ class Pipeline:
         for name in ("boxes", "scores", "depth"):
             if not np.isfinite(out[name]).all():
                 raise Fault("bad_output", f"the network's {name} hold NaN or infinity")
+        manifest = self.package.manifest
+        for name, classes in (
+            ("class_ids", manifest.detection_classes),
+            ("labels", manifest.segmentation_classes),
+        ):
+            if out[name].size and not 0 <= out[name].min() <= out[name].max() < len(classes):
+                raise Fault(
+                    "bad_output",
+                    f"the network's {name} go from {out[name].min()} to {out[name].max()}, the "
+                    f"package names {len(classes)} classes",
+                )
         height, width = out["depth"].shape
         output_camera = network_input.view.scaled(width, height)
         outside = self._rows_above_image(frame.camera, network_input.view, height)
@@ -107,6 +135,27 @@ class Pipeline:
         """How many rows of an output of this height lie above the source image (padding)."""
         top_row = (-0.5 - camera.cy) * view.fy / camera.fy + view.cy
         return max(0, int(np.floor((top_row + 0.5) * height / view.height)))
+
+
+def check_outputs(outputs: dict[str, TensorSpec]) -> None:
+    """Hold a network's outputs against ``OUTPUT_SHAPES`` before memory is taken for them.
+
+    Raises:
+        Fault: ``bad_package``.
+    """
+    sizes: dict[str, int] = {}
+    for name, shape in OUTPUT_SHAPES.items():
+        found = outputs[name].shape if name in outputs else None
+        fits = found is not None and len(found) == 1 + len(shape)
+        for size, wanted in zip(found[1:] if found and fits else (), shape, strict=False):
+            if isinstance(wanted, str) and isinstance(size, int):
+                wanted = sizes.setdefault(wanted, size)
+            fits = fits and size == wanted and size >= 0
+        if not fits:
+            raise Fault("bad_package", f"the network's output {name} is {found}, not {shape}")
+    total = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in outputs.values())
+    if total > MAX_OUTPUT_BYTES:
+        raise Fault("bad_package", f"the network's outputs would take {total} bytes")
 
 
 def _modalities(frame: Frame) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ _CODECS = {
 """Words of CompressedImage's ``format`` that name a codec. Many drivers write none of them, or only
 the codec, instead of the documented 'pixels; codec compressed pixels'."""
 
+MAX_JPEG_SCANS = 100
+"""Encoders write about ten; a few bytes of each one more cost a pass over the whole image."""
+
 
 def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
     """(width, height) and bits per value of a complete JPEG or PNG, undecoded.
@@ -82,6 +85,8 @@ def _inspect_jpeg(data: bytes) -> tuple[int, int, int]:
             # Inside the scans an 0xff byte is always escaped, so this is the end marker itself.
             if data.rfind(b"\xff\xd9") < at:
                 raise Fault("bad_image", "truncated JPEG: its end-of-image marker is missing")
+            if (scans := data.count(b"\xff\xda")) > MAX_JPEG_SCANS:
+                raise Fault("bad_image", f"a JPEG of {scans} scans: this is no camera's")
             height = int.from_bytes(data[at + 5 : at + 7], "big")
             return int.from_bytes(data[at + 7 : at + 9], "big"), height, data[at + 4]
         else:

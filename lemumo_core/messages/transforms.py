@@ -11,6 +11,7 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import (
+    MAX_TRANSLATION_M,
     check_rigid,
     interpolate,
     inverse,
@@ -34,17 +35,18 @@ def transform_to_matrix(msg: Any) -> np.ndarray:
     """A geometry_msgs/Transform to float64 (4, 4); the quaternion is normalised.
 
     Raises:
-        Fault: ``bad_transform`` for a number that is not finite or a quaternion whose norm is off
-            by more than ``NORM_TOLERANCE``.
+        Fault: ``bad_transform`` for a number that is not finite, a translation above
+            ``MAX_TRANSLATION_M`` or a quaternion whose norm is off by more than
+            ``NORM_TOLERANCE``.
     """
     t = np.array([msg.translation.x, msg.translation.y, msg.translation.z], np.float64)
     q = np.array([msg.rotation.w, msg.rotation.x, msg.rotation.y, msg.rotation.z], np.float64)
     norm = math.hypot(*q)
-    if not np.isfinite(t).all() or not abs(norm - 1) <= NORM_TOLERANCE:
+    if not (np.abs(t) <= MAX_TRANSLATION_M).all() or not abs(norm - 1) <= NORM_TOLERANCE:
         raise Fault(
             "bad_transform",
             f"translation {t.tolist()}, quaternion (w, x, y, z) {q.tolist()} of norm {norm:.6g}: "
-            "needs finite numbers and a norm of 1",
+            f"needs finite numbers up to {MAX_TRANSLATION_M:.0e} m and a norm of 1",
         )
     w, x, y, z = (q / norm).tolist()
     return make_T(rotation_from_quaternion(w, x, y, z), t)

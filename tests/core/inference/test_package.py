@@ -6,13 +6,25 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lemumo_core.faults import Fault
-from lemumo_core.inference.package import Manifest, load_package, write_package
+from lemumo_core.inference.package import (
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    load_package,
+    write_package,
+)
 from lemumo_core.preprocess import InputSpec
 
 GRAPH = b"\x08\x08"  # a ModelProto that holds its IR version alone
 HASH = 64 * "0"
+FUZZ = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
 
 
 @pytest.fixture
@@ -46,6 +58,7 @@ def edit(package, change) -> None:
         (lambda d: d["input"].update(height=100), "multiples of 16"),
         (lambda d: d["input"].update(height="64"), "height"),
         (lambda d: d["input"].pop("width"), "width"),
+        (lambda d: d["input"].update(height=16 << 20, width=16 << 20), "more than"),
         (lambda d: d.update(input=3), "InputSpec"),
         (lambda d: d.update(palette=[[1, 2]]), "palette"),
         (lambda d: d.update(palette=[]), "0 colours for 1"),
@@ -82,12 +95,41 @@ def test_one_flipped_bit_is_noticed(package) -> None:
         load_package(package.path)
 
 
-def test_no_package_and_no_json(tmp_path) -> None:
+def test_no_package(tmp_path) -> None:
     with pytest.raises(Fault, match="is not a model package"):
         load_package(tmp_path)
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(Fault, match="not valid JSON"):
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 1_000_000, "not valid JSON"),
+        (b"7", "JSON object"),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "larger than"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path, data, words) -> None:
+    (tmp_path / "manifest.json").write_bytes(data)
+    with pytest.raises(Fault, match=words):
         load_package(tmp_path)
+
+
+@FUZZ
+@given(st.binary(max_size=60), st.integers(0, 10_000), st.integers(0, 60))
+def test_a_corrupt_package_is_a_fault_or_whole(package, data, at, length) -> None:
+    """Bytes replaced, inserted or cut out, in the manifest and in the graph."""
+    for name in ("manifest.json", "model.onnx"):
+        path = package.path / name
+        good = path.read_bytes()
+        at = at % (len(good) + 1)
+        path.write_bytes(good[:at] + data + good[at + length :])
+        try:
+            load_package(package.path)
+        except Fault as fault:
+            assert fault.reason == "bad_package"
+        path.write_bytes(good)
 
 
 def rewrite(package, data: bytes) -> None:
@@ -115,7 +157,20 @@ def test_a_graph_with_data_elsewhere_is_refused(package) -> None:
         load_package(package.path)
 
 
-@pytest.mark.parametrize("data", [b"", b"not really a graph", b"\x3a\xff\xff\xff\x7f"])
+def nested(depth: int) -> bytes:
+    """A graph in an attribute of a node of a graph, and so on."""
+    data = b""
+    for number in [*(6, 5, 1) * depth, 7]:  # node, attribute, graph; the model's graph
+        size, length = b"", len(data)
+        while length > 0x7F:
+            size, length = size + bytes([length & 0x7F | 0x80]), length >> 7
+        data = bytes([number << 3 | 2]) + size + bytes([length]) + data
+    return data
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"not really a graph", b"\x3a\xff\xff\xff\x7f", nested(2000)]
+)
 def test_what_is_no_onnx_is_refused(package, data) -> None:
     rewrite(package, data)
     with pytest.raises(Fault, match=r"model.onnx is (empty|not an ONNX file)"):

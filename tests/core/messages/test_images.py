@@ -261,6 +261,16 @@ def test_bombs_and_empty_sizes_are_never_decoded(
     assert fault.reason == "bad_image" and f"{size[0]}x{size[1]}" in str(fault)
 
 
+def test_jpeg_of_countless_scans_is_never_decoded() -> None:
+    """libjpeg walks the whole image once for each of them."""
+    data = cv2.imencode(".jpg", SCENE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + 200 * data[last:-2] + data[-2:]
+    assert cv2.imdecode(np.frombuffer(bomb, np.uint8), cv2.IMREAD_COLOR).shape == SCENE.shape
+    assert "scans" in str(fault_of(compressed_to_rgb, compressed_message(bomb, "jpeg")))
+    assert compressed_to_rgb(compressed_message(data, "jpeg")).shape == SCENE.shape
+
+
 @pytest.mark.parametrize(
     ("text", "codec", "reason"),
     [
