@@ -124,8 +124,8 @@ class CameraInput:
         if self.companion == "lidar":
             return LidarScan(points_to_array(message), T_camera_companion, stamped.stamp_ns)
         camera = self._camera("thermal", "thermal_info", self._thermal_info)
-        image = thermal_to_array(message)
-        return ThermalImage(image, camera, T_camera_companion, stamped.stamp_ns)
+        thermal = thermal_to_array(message)
+        return ThermalImage(thermal, camera, T_camera_companion, stamped.stamp_ns)
 
     def _camera(self, key: str, topic: str, info: Any) -> Camera:
         """The camera model of the newest info, rebuilt when its message changes."""

@@ -40,3 +40,17 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
     write_bag(source, out, request.param, frames=4)
     return SimpleNamespace(path=out, source=source)
+
+
+@pytest.fixture(scope="session")
+def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a package of random weights, 64x96 pixels, one graph of it with a free batch."""
+    pytest.importorskip("torch", reason='making a model needs: pip install "lemumo_ros[train]"')
+    from export.to_onnx import export_package
+    from lemumo_core.model.config import ModelConfig
+    from lemumo_core.model.perception import seeded_model
+
+    path = tmp_path_factory.mktemp("tiny_package")
+    model = seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0)
+    export_package(model, path, "t", trained=False, dynamic=True)
+    return path

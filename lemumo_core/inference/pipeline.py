@@ -1,9 +1,10 @@
-"""Frame to Perception: preprocess, infer, finish. Owns no threads and no clocks but timers."""
+"""Frames to Perceptions: preprocess, infer, finish. Owns no threads and no clocks but timers."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,8 +12,14 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.inference.backends import Backend, TensorSpec, load_backend
-from lemumo_core.inference.package import Package
+from lemumo_core.inference.backends import (
+    Backend,
+    TensorSpec,
+    load_backend,
+    resolve_name,
+    split_name,
+)
+from lemumo_core.inference.package import Package, model_file
 from lemumo_core.preprocess import NetworkInput, preprocess
 
 OUTPUT_SHAPES = {
@@ -28,32 +35,47 @@ MAX_OUTPUT_BYTES = 1 << 30
 
 
 class Pipeline:
-    """A loaded model that turns frames into perceptions.
+    """A loaded model that turns frames into perceptions. One caller at a time.
 
     Args:
         package: verified model package.
         backend: name for ``load_backend``.
         score_threshold: detections below it are dropped.
+        batch: most frames that one inference takes. Only packages that hold the dynamic graph
+            can; others infer one after another.
 
     Raises:
         Fault: as ``load_backend``; ``bad_package`` for outputs that are not ``OUTPUT_SHAPES`` or
             above ``MAX_OUTPUT_BYTES``.
     """
 
-    def __init__(self, package: Package, backend: str = "auto", score_threshold: float = 0.3):
+    def __init__(
+        self,
+        package: Package,
+        backend: str = "auto",
+        score_threshold: float = 0.3,
+        batch: int = 1,
+    ):
         self.package = package
-        self.backend: Backend = load_backend(package, backend)
-        check_outputs(self.backend.outputs)
         self.score_threshold = score_threshold
-        self._buffers = {
+        name = resolve_name(package, backend)
+        dynamic = model_file(split_name(name)[1] or "fp32", dynamic=True)
+        self.batch = batch if dynamic in package.manifest.files else 1
+        self.backend: Backend = load_backend(package, name, self.batch)
+        check_outputs(self.backend.outputs)
+        self._inputs: dict[str, np.ndarray] = {}
+        self._outputs = {
             name: np.empty(spec.shape, spec.dtype) for name, spec in self.backend.outputs.items()
         }
 
     def warm_up(self) -> None:
-        """Run once on an empty frame, so that the first real one is not slower."""
+        """Run on empty frames, one and a full batch, so that the first real ones are not slower."""
         spec = self.package.manifest.input
         camera = Camera(spec.width, spec.height, spec.width, spec.width, spec.width / 2, 0.0)
-        self(Frame(0, "warm_up", camera, np.zeros((spec.height, spec.width, 3), np.uint8)))
+        image = np.zeros((spec.height, spec.width, 3), np.uint8)
+        frame = Frame(0, "warm_up", camera, image)
+        self(frame)
+        self.perceive([frame] * self.batch)
 
     def __call__(self, frame: Frame) -> Perception:
         """Perceive one frame.
@@ -62,25 +84,67 @@ class Pipeline:
             Fault: as ``preprocess``; ``bad_output`` if the network's boxes or depth are not
                 finite, or it names a class that the package does not have.
         """
-        times = [time.perf_counter()]
-        network_input = preprocess(frame, self.package.manifest.input)
-        times.append(time.perf_counter())
-        self.backend.infer(network_input.arrays(), self._buffers)
-        times.append(time.perf_counter())
-        perception = self._finish(frame, network_input)
-        times.append(time.perf_counter())
-        for stage, begin, end in zip(
-            ("preprocess", "infer", "finish"), times[:-1], times[1:], strict=True
-        ):
-            perception.timings_ms[stage] = 1e3 * (end - begin)
-        return perception
+        (result,) = self.perceive([frame])
+        if isinstance(result, Fault):
+            raise result
+        return result
+
+    def perceive(self, frames: Sequence[Frame]) -> list[Perception | Fault]:
+        """Perceive frames of any cameras, ``batch`` of them in one inference.
+
+        Returns:
+            For each frame what the model says, or the fault that spoils it, and it alone. The
+            time ``infer`` is that of the whole inference.
+        """
+        results: dict[int, Perception | Fault] = {}
+        sound: list[tuple[int, NetworkInput]] = []
+        times_s: dict[int, list[float]] = {}
+        for i, frame in enumerate(frames):
+            started = time.perf_counter()
+            try:
+                sound.append((i, preprocess(frame, self.package.manifest.input)))
+            except Fault as fault:
+                results[i] = fault
+            times_s[i] = [time.perf_counter() - started]
+        for first in range(0, len(sound), self.batch):
+            samples = sound[first : first + self.batch]
+            started = time.perf_counter()
+            self._infer([network_input for _, network_input in samples])
+            inferred = time.perf_counter()
+            for row, (i, network_input) in enumerate(samples):
+                begin = time.perf_counter()
+                try:
+                    perception = self._finish(frames[i], network_input, row)
+                except Fault as fault:
+                    results[i] = fault
+                    continue
+                times_s[i] += [inferred - started, time.perf_counter() - begin]
+                stages = zip(("preprocess", "infer", "finish"), times_s[i], strict=True)
+                perception.timings_ms.update((stage, 1e3 * spent) for stage, spent in stages)
+                results[i] = perception
+        return [results[i] for i in range(len(frames))]
+
+    def _infer(self, samples: list[NetworkInput]) -> None:
+        """Run the network; the results of the samples are the first rows of the outputs."""
+        count = len(samples)
+        feed = samples[0].arrays()
+        if count > 1:
+            if not self._inputs:
+                self._inputs = {
+                    name: np.empty((self.batch, *array.shape[1:]), array.dtype)
+                    for name, array in feed.items()
+                }
+            for name in feed:
+                parts = [getattr(sample, name) for sample in samples]
+                feed[name] = np.concatenate(parts, out=self._inputs[name][:count])
+        self.backend.infer(feed, {name: array[:count] for name, array in self._outputs.items()})
 
     def close(self) -> None:
         """Free the network."""
         self.backend.close()
 
-    def _finish(self, frame: Frame, network_input: NetworkInput) -> Perception:
-        out = {name: array[0] for name, array in self._buffers.items()}
+    def _finish(self, frame: Frame, network_input: NetworkInput, row: int) -> Perception:
+        out = {name: array[row] for name, array in self._outputs.items()}
         for name in ("boxes", "scores", "depth"):
             if not np.isfinite(out[name]).all():
                 raise Fault("bad_output", f"the network's {name} hold NaN or infinity")

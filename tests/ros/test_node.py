@@ -16,11 +16,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
-from export.to_onnx import export_package
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.perception import seeded_model
 from lemumo_core.taxonomy import DETECTION_CLASSES
 from lemumo_ros import convert_out
 from lemumo_ros.bag_writer import write_bag
@@ -28,21 +25,14 @@ from lemumo_ros.bag_writer import write_bag
 WIDTH, HEIGHT = 192, 96
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    export_package(seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0), path, "t", trained=False)
-    return path
-
-
 @pytest.fixture
-def start(tmp_path, monkeypatch, model):
+def start(tmp_path, monkeypatch, tiny_package):
     """Start a node; it is stopped, and must stop cleanly, at the end."""
     isolate_dds(monkeypatch)
     nodes = []
 
     def starter(**parameters):
-        values = {"model": model, "score_threshold": 0.05, "companion_deadline_ms": 200.0}
+        values = {"model": tiny_package, "score_threshold": 0.05, "companion_deadline_ms": 200.0}
         nodes.append(NodeUnderTest(tmp_path / "node.log", **(values | parameters)))
         return nodes[-1]
 
@@ -201,11 +191,11 @@ def test_the_lifecycle_can_be_driven_from_outside(start) -> None:
         assert change(Transition.TRANSITION_CLEANUP)
 
 
-def test_a_damaged_package_keeps_the_node_unconfigured(start, model, tmp_path) -> None:
+def test_a_damaged_package_keeps_the_node_unconfigured(start, tiny_package, tmp_path) -> None:
     import shutil
 
     damaged = tmp_path / "damaged"
-    shutil.copytree(model, damaged)
+    shutil.copytree(tiny_package, damaged)
     data = bytearray((damaged / "model.onnx").read_bytes())
     data[100] ^= 1
     (damaged / "model.onnx").write_bytes(data)

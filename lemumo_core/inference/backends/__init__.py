@@ -33,11 +33,12 @@ class Backend(Protocol):
     outputs: dict[str, TensorSpec]
 
     def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
-        """Run once.
+        """Run once, on as many samples as the backend was loaded for, or fewer.
 
         Args:
             inputs: C-contiguous arrays by name, as ``NetworkInput.arrays`` gives them.
-            outputs: arrays of ``self.outputs``' shapes and dtypes, which are overwritten.
+            outputs: arrays of ``self.outputs``' shapes and dtypes, but of as many samples as the
+                inputs, which are overwritten.
         """
 
     def close(self) -> None:
@@ -110,6 +111,20 @@ def why_not(runtime: str) -> str | None:
     return why_no_gpu() if kind.gpu else None
 
 
+def resolve_name(package: Package, name: str) -> str:
+    """A name whose RUNTIME is not ``auto``, which is measured here where it never was.
+
+    Raises:
+        Fault: ``unknown_backend``, ``no_backend``.
+    """
+    runtime, precision = split_name(name)
+    if runtime != "auto":
+        return name
+    from lemumo_core.inference.selection import choose_backend
+
+    return choose_backend(package, precision)
+
+
 def load_backend(package: Package, name: str = "auto", batch: int = 1) -> Backend:
     """Load a package's network.
 
@@ -118,18 +133,14 @@ def load_backend(package: Package, name: str = "auto", batch: int = 1) -> Backen
         name: ``RUNTIME[:PRECISION]``, of ``RUNTIMES`` and ``PRECISIONS``; float32 where no
             precision is given. ``auto`` takes the fastest of what the machine runs and the
             package holds, ``auto:fp32`` the fastest of that precision.
-        batch: samples in one call; above 1 the package must hold the dynamic graph.
+        batch: most samples in one call; above 1 the package must hold the dynamic graph.
 
     Raises:
         Fault: ``unknown_backend``; ``no_backend`` if it cannot run here, with what to install;
             ``bad_package`` if the package lacks the graph; ``backend_failed``, ``no_engine`` or
             ``wrong_engine`` from the runtime.
     """
-    runtime, precision = split_name(name)
-    if runtime == "auto":
-        from lemumo_core.inference.selection import choose_backend
-
-        runtime, precision = split_name(choose_backend(package, precision))
+    runtime, precision = split_name(resolve_name(package, name))
     if reason := why_not(runtime):
         raise Fault("no_backend", f"backend {runtime} cannot run here: {reason}")
     module, _, kind = RUNTIMES[runtime].backend.partition(":")

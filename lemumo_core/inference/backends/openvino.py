@@ -30,13 +30,17 @@ class OpenVinoBackend:
         try:
             model = core.read_model(path)
             if batch > 1:
-                model.reshape({i.any_name: [batch, *i.partial_shape[1:]] for i in model.inputs})
+                samples = openvino.Dimension(1, batch)
+                model.reshape({i.any_name: [samples, *i.partial_shape[1:]] for i in model.inputs})
             compiled = core.compile_model(model, "CPU", self.OPTIONS)
         except RuntimeError as error:
             raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
         self._request, self._tensor = compiled.create_infer_request(), openvino.Tensor
         self.outputs = {
-            o.any_name: TensorSpec(tuple(o.shape), np.dtype(o.element_type.to_dtype()))
+            o.any_name: TensorSpec(
+                (batch, *(size.get_length() for size in list(o.partial_shape)[1:])),
+                np.dtype(o.element_type.to_dtype()),
+            )
             for o in compiled.outputs
         }
 

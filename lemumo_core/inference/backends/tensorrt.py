@@ -72,14 +72,14 @@ class TensorRtBackend:
     def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
         self._stream.enter()
         for name in self._inputs:
-            np.copyto(self._host[name], inputs[name])
+            np.copyto(self._host[name][: len(inputs[name])], inputs[name])
         if self._graph is None:
             self._enqueue()
         else:
             self._stream.launch(self._graph)
         self._stream.synchronize()
         for name, array in outputs.items():
-            np.copyto(array, self._host[name])
+            np.copyto(array, self._host[name][: len(array)])
 
     def close(self) -> None:
         # The context before the engine, the engine before the runtime: each points to the next.
