@@ -16,12 +16,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a program
-
-import numpy as np
 
 from export.graph import OPSET, export_onnx, half_precision
 from export.parity import Limits, Parity
@@ -40,8 +38,8 @@ from lemumo_core.inference.package import (
     write_package,
 )
 from lemumo_core.model.config import COMPANION_CHANNELS, SIZES, ModelConfig
+from lemumo_core.model.manifest import manifest_of
 from lemumo_core.model.perception import PerceptionModel, load_model, save_weights, seeded_model
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 
 WEIGHTS = "weights.safetensors"
 
@@ -91,18 +89,10 @@ def export_package(
     save_weights(model, out / WEIGHTS)
     names = [model_file(p, kind) for p in ("fp32", *precisions) for kind in (False, True)]
     written = [n for n in (*names, WEIGHTS) if (out / n).exists()]
-    colours = dict(SEGMENTATION_CLASSES)
-    manifest = Manifest(
-        name=name,
-        version="0.1.0",
-        trained=trained,
-        model=asdict(config),
-        input=config.input_spec,
-        detection_classes=config.detection_classes,
-        segmentation_classes=config.segmentation_classes,
-        palette=tuple(
-            colours.get(c, _colour(i)) for i, c in enumerate(config.segmentation_classes)
-        ),
+    manifest = manifest_of(
+        config,
+        name,
+        trained,
         files={n: sha256(out / n) for n in written},
         losses={precision: {} for precision in precisions},
         training=training or {},
@@ -156,13 +146,6 @@ def _dynamic_failures(package: Package, precision: str, samples: Sequence[Sample
 def _failures(title: str, compared: tuple[Parity, Limits]) -> list[str]:
     print(as_text(title, *compared))
     return compared[0].failures(compared[1])
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    """A distinct colour for a class that the default taxonomy does not name."""
-    rng = np.random.default_rng(index)
-    r, g, b = (int(value) for value in rng.integers(40, 256, 3))
-    return r, g, b
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,7 +39,7 @@ class Pipeline:
 
     Args:
         package: verified model package.
-        backend: name for ``load_backend``.
+        backend: name for ``load_backend``, or one that is loaded.
         score_threshold: detections below it are dropped.
         batch: most frames that one inference takes. Only packages that hold the dynamic graph
             can; others infer one after another.
@@ -52,16 +52,19 @@ class Pipeline:
     def __init__(
         self,
         package: Package,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         score_threshold: float = 0.3,
         batch: int = 1,
     ):
         self.package = package
         self.score_threshold = score_threshold
-        name = resolve_name(package, backend)
-        dynamic = model_file(split_name(name)[1] or "fp32", dynamic=True)
-        self.batch = batch if dynamic in package.manifest.files else 1
-        self.backend: Backend = load_backend(package, name, self.batch)
+        if isinstance(backend, str):
+            name = resolve_name(package, backend)
+            dynamic = model_file(split_name(name)[1] or "fp32", dynamic=True)
+            self.batch = batch if dynamic in package.manifest.files else 1
+            self.backend = load_backend(package, name, self.batch)
+        else:
+            self.batch, self.backend = 1, backend
         check_outputs(self.backend.outputs)
         self._inputs: dict[str, np.ndarray] = {}
         self._outputs = {

@@ -14,32 +14,30 @@ from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.inference.package import Package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
+from lemumo_core.preprocess import InputSpec
 
 
-class TorchBackend:
-    """Runs the network from ``weights.safetensors`` in float32, on a GPU where there is one.
+class ModuleBackend:
+    """Runs a network that is already built, where its weights are, e.g. one in training.
 
-    ``torch-compile`` compiles it, which takes from seconds to minutes; on a GPU it then replays a
-    CUDA graph.
-
-    Raises:
-        Fault: ``backend_failed`` for any precision but fp32.
+    Args:
+        name: of the backend.
+        model: in evaluation mode; called with the network's inputs by name.
+        spec: of the input.
+        device: of its weights.
+        batch: samples in one call.
     """
 
-    def __init__(self, runtime: str, package: Package, precision: str, batch: int):
-        if precision != "fp32":
-            raise Fault("backend_failed", f"{runtime} runs fp32 only, not {precision}")
-        self.name = f"{runtime}:{precision}"
-        config = ModelConfig.from_dict(package.manifest.model)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        torch.backends.cudnn.allow_tf32 = False  # the reference must be float32 all through
-        model = load_model(config, package.file("weights.safetensors")).to(self._device)
-        self._model: torch.nn.Module = model
-        if runtime == "torch-compile":
-            mode = "reduce-overhead" if self._device == "cuda" else "default"
-            compiled: Any = torch.compile(model, mode=mode, dynamic=False)
-            self._model = compiled
-        example = self._run(random_inputs(config.input_spec, batch))
+    def __init__(
+        self,
+        name: str,
+        model: torch.nn.Module,
+        spec: InputSpec,
+        device: torch.device | str,
+        batch: int = 1,
+    ):
+        self.name, self._model, self._device = name, model, device
+        example = self._run(random_inputs(spec, batch))
         self.outputs = {
             name: TensorSpec(tuple(t.shape), t.cpu().numpy().dtype) for name, t in example.items()
         }
@@ -57,3 +55,26 @@ class TorchBackend:
         with torch.inference_mode():
             results: dict[str, torch.Tensor] = self._model(**tensors)._asdict()
             return results
+
+
+class TorchBackend(ModuleBackend):
+    """Runs the network from ``weights.safetensors`` in float32, on a GPU where there is one.
+
+    ``torch-compile`` compiles it, which takes from seconds to minutes; on a GPU it then replays a
+    CUDA graph.
+
+    Raises:
+        Fault: ``backend_failed`` for any precision but fp32.
+    """
+
+    def __init__(self, runtime: str, package: Package, precision: str, batch: int):
+        if precision != "fp32":
+            raise Fault("backend_failed", f"{runtime} runs fp32 only, not {precision}")
+        config = ModelConfig.from_dict(package.manifest.model)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.backends.cudnn.allow_tf32 = False  # the reference must be float32 all through
+        model: Any = load_model(config, package.file("weights.safetensors")).to(device)
+        if runtime == "torch-compile":
+            mode = "reduce-overhead" if device == "cuda" else "default"
+            model = torch.compile(model, mode=mode, dynamic=False)
+        super().__init__(f"{runtime}:{precision}", model, config.input_spec, device, batch)
