@@ -25,7 +25,7 @@ from lemumo_core.preprocess import preprocess
 from lemumo_ros import convert_out
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.demo import default_model
-from lemumo_ros.diagnostics import Health
+from lemumo_ros.health import Health
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [0, 0, 0, 1]])

@@ -21,7 +21,7 @@ from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_ros.cv_bridge_images import through_cv_bridge
-from lemumo_ros.diagnostics import Health
+from lemumo_ros.health import Health
 from lemumo_ros.sync import Matcher, Pair, Stamped
 
 
@@ -61,8 +61,8 @@ class CameraInput:
 
     def on_image(self, message: Any) -> None:
         """Image or CompressedImage of the colour camera."""
-        self.health.count_in("image")
         stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
+        self.health.count_in("image", stamped.stamp_ns)
         with self._lock:
             reason = self._matcher.add_image(stamped)
         if reason:
@@ -70,8 +70,8 @@ class CameraInput:
 
     def on_companion(self, message: Any) -> None:
         """PointCloud2, or thermal Image or CompressedImage."""
-        self.health.count_in(self.companion)
         stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
+        self.health.count_in(self.companion, stamped.stamp_ns)
         with self._lock:
             self._matcher.add_companion(stamped)
 

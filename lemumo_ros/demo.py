@@ -143,7 +143,7 @@ class Watcher:
     def _diagnose(self, message: Any) -> None:
         for status in message.status:
             if status.name.startswith("lemumo:"):
-                self.values = {pair.key: pair.value for pair in status.values}
+                self.values |= {pair.key: pair.value for pair in status.values}
 
 
 def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:

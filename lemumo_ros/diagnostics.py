@@ -1,99 +1,157 @@
-"""What came in, what went out, what was dropped and why, and how long it took."""
+"""Health and timings as messages: ``/diagnostics`` and ``~/debug/*``."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, defaultdict, deque
+import os
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from std_msgs.msg import Float64
 
-from lemumo_core.frame import Perception
+from lemumo_core.inference.backends import RUNTIMES
+from lemumo_core.inference.cuda_driver import find_gpu
+from lemumo_core.inference.measure import processor
+from lemumo_core.inference.package import Package, model_file
+from lemumo_ros.health import Health, Level
+from lemumo_ros.silence import why_silent
 
-LATENCY_WINDOW = 1000
+PERIOD_S = 1.0
+CHECK_S = 0.02
+"""How often ``/diagnostics`` is published, and how often it is looked whether to do so at once."""
+EXPLAIN_AFTER_NS = 2_000_000_000
+"""After so long without an image it is looked for the reason."""
 
-
-class Health:
-    """Thread-safe counters of one camera's way through the node."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.received: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
-        self.modalities: Counter[str] = Counter()
-        self.frames_out = 0
-        self.last_fault = ""
-        self._latency_ms: dict[str, deque[float]] = defaultdict(
-            lambda: deque(maxlen=LATENCY_WINDOW)
-        )
-
-    def count_in(self, sensor: str) -> None:
-        """One message of a sensor arrived."""
-        with self._lock:
-            self.received[sensor] += 1
-
-    def count_drop(self, reason: str, number: int = 1, message: str = "") -> None:
-        """Some input was not used, for this reason."""
-        if number:
-            with self._lock:
-                self.drops[reason] += number
-                self.last_fault = message or self.last_fault
-
-    def count_out(self, perception: Perception, timings_ms: dict[str, float]) -> None:
-        """One result went out."""
-        with self._lock:
-            self.frames_out += 1
-            self.modalities["+".join(perception.modalities)] += 1
-            for stage, value in timings_ms.items():
-                self._latency_ms[stage].append(value)
-
-    def latency_ms(self) -> dict[str, dict[str, float]]:
-        """p50 and p99 by stage over the last ``LATENCY_WINDOW`` results."""
-        with self._lock:
-            windows = {stage: list(values) for stage, values in self._latency_ms.items()}
-        return {
-            stage: {f"p{q}": float(np.percentile(values, q)) for q in (50, 99)}
-            for stage, values in windows.items()
-        }
-
-    def values(self) -> dict[str, str]:
-        """All of it as flat key and value texts, as diagnostic_msgs wants them."""
-        latency = self.latency_ms()
-        with self._lock:
-            values = {
-                "frames_in": str(self.received["image"]),
-                "frames_out": str(self.frames_out),
-                "last_fault": self.last_fault,
-            }
-            values |= {f"received/{k}": str(v) for k, v in sorted(self.received.items())}
-            values |= {f"drops/{k}": str(v) for k, v in sorted(self.drops.items())}
-            values |= {f"modalities/{k}": str(v) for k, v in sorted(self.modalities.items())}
-        for stage, percentiles in latency.items():
-            values |= {f"latency_ms/{stage}/{p}": f"{v:.3f}" for p, v in percentiles.items()}
-        return values
+DEBUG_TOPICS = {
+    "processing": "processing_time_ms",
+    "preprocess": "processing_time/preprocess_ms",
+    "infer": "processing_time/inference_ms",
+    "finish": "processing_time/postprocess_ms",
+    "total": "pipeline_latency_ms",
+    "cyclic": "cyclic_time_ms",
+}
+"""Stage to its topic below ``~/debug/``, as Autoware's nodes name them."""
 
 
-def diagnostic_array(camera_name: str, facts: dict[str, str], health: Health, stamp: Any) -> Any:
-    """A DiagnosticArray with one status, WARN while nothing has come out or the last input failed.
+def engine_facts(package: Package, backend: str) -> dict[str, str]:
+    """What runs, and on what.
 
     Args:
-        camera_name: part of the status' name.
-        facts: what does not change, such as model and backend.
-        health: the counters.
-        stamp: builtin_interfaces Time.
+        package: the model.
+        backend: ``RUNTIME:PRECISION`` of the loaded backend.
     """
-    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+    runtime, _, precision = backend.partition(":")
+    manifest = package.manifest
+    return {
+        "model": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.files.get(model_file(precision), ""),
+        "trained": str(manifest.trained),
+        "backend": backend,
+        "device": find_gpu().name if RUNTIMES[runtime].gpu else processor(),
+    }
 
-    status = DiagnosticStatus(name=f"lemumo: {camera_name}", hardware_id=facts.get("model", ""))
-    if not health.received["image"]:
-        status.level, status.message = DiagnosticStatus.WARN, "no image has arrived"
-    elif not health.frames_out:
-        status.level = DiagnosticStatus.WARN
-        status.message = health.last_fault or "waiting for the first result"
-    else:
-        status.level, status.message = DiagnosticStatus.OK, "running"
-    values = facts | health.values()
-    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
-    array = DiagnosticArray(status=[status])
-    array.header.stamp = stamp
-    return array
+
+class Diagnostics:
+    """Publishes ``/diagnostics``: every ``PERIOD_S``, and at once when the verdict on a camera
+    changes. On the steady clock, for health must be told even while a bag's /clock stands still.
+
+    A status ``lemumo: NAME`` for every camera (see ``Health.verdict``; OK while the node is not
+    active), and ``lemumo: engine``: what runs where, or ERROR with the reason why nothing does.
+
+    Attributes:
+        state: of the lifecycle: unconfigured, inactive or active.
+        facts: of ``engine_facts``, empty while nothing is loaded.
+        fault: why nothing is loaded, or the engine does not run; empty where all is well.
+    """
+
+    def __init__(self, node: Any):
+        self.state = "unconfigured"
+        self.facts: dict[str, str] = {}
+        self.fault = ""
+        self._node = node
+        self._cameras: dict[str, tuple[Health, Any]] = {}
+        self._levels: dict[str, Level] = {}
+        self._hints: dict[str, str] = {}
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(PERIOD_S, self.publish, clock=steady)
+        node.create_timer(CHECK_S, self._check, clock=steady)
+
+    def watch(self, cameras: dict[str, tuple[Health, Any]]) -> None:
+        """From now on tell of these cameras: by name, the health and the image's subscription."""
+        self._cameras, self._levels, self._hints = cameras, {}, {}
+
+    def publish(self) -> None:
+        """Publish the state of things now."""
+        statuses = [self._engine_status()]
+        statuses += [self._camera_status(name, *camera) for name, camera in self._cameras.items()]
+        array = DiagnosticArray(status=statuses)
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)
+
+    def _check(self) -> None:
+        levels = {name: health.verdict()[0] for name, (health, _) in self._cameras.items()}
+        if levels != self._levels:
+            self._levels = levels
+            self.publish()
+
+    def _engine_status(self) -> DiagnosticStatus:
+        level = Level.ERROR if self.fault else Level.OK
+        values = self.facts | {"lifecycle": self.state, "memory_mb": f"{resident_mb():.1f}"}
+        return self._status("engine", level, self.fault or self.state, values)
+
+    def _camera_status(self, name: str, health: Health, subscription: Any) -> DiagnosticStatus:
+        level, message = Level.OK, self.state
+        if self.state == "active":
+            level, message = health.verdict()
+            if hint := self._explain(name, health, subscription):
+                message = f"{message}: {hint}"
+        return self._status(name, level, message, health.values())
+
+    def _explain(self, name: str, health: Health, subscription: Any) -> str:
+        """Why no image arrives, logged when it changes; empty where there are some."""
+        silent = health.image_silence_ns() > EXPLAIN_AFTER_NS
+        ever = bool(health.received["image"])
+        hint = why_silent(self._node, subscription, ever) if silent else ""
+        if hint != self._hints.get(name, ""):
+            self._hints[name] = hint
+            if hint:
+                self._node.get_logger().warning(f"{name}: no image arrives: {hint}")
+        return hint
+
+    def _status(self, name: str, level: Level, message: str, values: dict) -> DiagnosticStatus:
+        hardware_id = self.facts.get("model", "")
+        status = DiagnosticStatus(name=f"lemumo: {name}", hardware_id=hardware_id, message=message)
+        status.level = bytes([level])
+        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        return status
+
+
+def resident_mb() -> float:
+    """Memory that this process holds, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class DebugTimes:
+    """Publishers of the stages' times, std_msgs/Float64, ms; nothing is sent to nobody."""
+
+    def __init__(self, node: Any):
+        self._publishers = {
+            stage: node.create_publisher(Float64, f"~/debug/{topic}", 1)
+            for stage, topic in DEBUG_TOPICS.items()
+        }
+        self._node = node
+
+    def publish(self, timings_ms: dict[str, float]) -> None:
+        """One result's times by stage; others than ``DEBUG_TOPICS`` are left out."""
+        for stage, publisher in self._publishers.items():
+            if stage in timings_ms and publisher.get_subscription_count():
+                publisher.publish(Float64(data=timings_ms[stage]))
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)

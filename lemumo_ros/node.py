@@ -15,8 +15,6 @@ import time
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -30,7 +28,8 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_ros import parameters
 from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.diagnostics import Health, diagnostic_array
+from lemumo_ros.diagnostics import DebugTimes, Diagnostics, engine_facts
+from lemumo_ros.health import Health
 from lemumo_ros.outputs import Outputs
 from lemumo_ros.sync import Pair
 from lemumo_ros.transport import select_transport
@@ -51,15 +50,10 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, name: str = "perception") -> None:
         super().__init__(name)
         parameters.declare(self)
-        self.health = Health()
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady: health must be told even while a played bag's /clock stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=steady)
+        self.diagnostics = Diagnostics(self)
         self._pipeline: Pipeline | None = None
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
-        self._facts: dict[str, str] = {}
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Read parameters, verify and warm up the model, open the topics."""
@@ -70,12 +64,17 @@ class PerceptionNode(LifecycleNode):
             pipeline = Pipeline(package, self.settings.backend, threshold)
             pipeline.warm_up()
         except (ValueError, ImportError, OSError) as error:
-            self.get_logger().error(f"cannot configure: {error}")
+            self.diagnostics.fault = f"cannot configure: {error}"
+            self.get_logger().error(self.diagnostics.fault)
             return TransitionCallbackReturn.FAILURE
         self._pipeline = pipeline
         manifest = package.manifest
-        self._facts = {"model": manifest.name, "backend": pipeline.backend.name}
-        self.health = Health()
+        self.diagnostics.fault = ""
+        self.diagnostics.facts = engine_facts(package, pipeline.backend.name)
+        self.health = Health(
+            companion=manifest.input.companion,
+            stamp_clock=lambda: self.get_clock().now().nanoseconds,
+        )
         self.input = CameraInput(
             self.settings.camera_name,
             manifest.input.companion,
@@ -86,7 +85,12 @@ class PerceptionNode(LifecycleNode):
             self.settings.T_camera_companion,
         )
         self._subscribe(manifest.input.companion)
+        self.diagnostics.watch(
+            {self.settings.camera_name: (self.health, self._subscriptions_made[0])}
+        )
         self.outputs = Outputs(self, manifest, self.settings)
+        self.debug_times = DebugTimes(self)
+        self.diagnostics.state = "inactive"
         trained = "" if manifest.trained else "; its weights are UNTRAINED"
         self.get_logger().info(
             f"configured: model {manifest.name} {manifest.version} on {pipeline.backend.name}"
@@ -100,14 +104,17 @@ class PerceptionNode(LifecycleNode):
         self.input.take(flush=True)  # what came while inactive is old
         self.outputs.publish_label_info()
         self._stop.clear()
+        self._last_result_ns = time.monotonic_ns()
         self._worker = threading.Thread(target=self._work, name="perception")
         self._worker.start()
+        self.diagnostics.state = "active"
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Stop the worker after the frame it has in hand."""
         self._join_worker()
-        self.publish_diagnostics()
+        self.diagnostics.publish()
+        self.diagnostics.state = "inactive"
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -123,14 +130,8 @@ class PerceptionNode(LifecycleNode):
     def close(self) -> None:
         """Stop the worker, tell the last counts, free everything. Safe in any state."""
         self._join_worker()
-        self.publish_diagnostics()
+        self.diagnostics.publish()
         self._release()
-
-    def publish_diagnostics(self) -> None:
-        """Publish the counters now."""
-        name = self.get_parameter("camera_name").value
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostic_array(name, self._facts, self.health, stamp))
 
     def _subscribe(self, companion: str) -> None:
         compressed = self.settings.image_transport == "compressed"
@@ -194,17 +195,19 @@ class PerceptionNode(LifecycleNode):
         frame_id = pair.image.message.header.frame_id
         self.outputs.publish(frame, perception, frame_id, self.input.transforms)
         done = time.perf_counter()
-        self.health.count_out(
-            perception,
-            {
-                "wait": (time.monotonic_ns() - pair.image.arrival_ns) / 1e6
-                - 1e3 * (done - started),
-                "convert": 1e3 * (converted - started),
-                **perception.timings_ms,
-                "publish": 1e3 * (done - inferred),
-                "total": (time.monotonic_ns() - pair.image.arrival_ns) / 1e6,
-            },
-        )
+        now_ns = time.monotonic_ns()
+        timings_ms = {
+            "wait": (now_ns - pair.image.arrival_ns) / 1e6 - 1e3 * (done - started),
+            "convert": 1e3 * (converted - started),
+            **perception.timings_ms,
+            "publish": 1e3 * (done - inferred),
+            "processing": 1e3 * (done - started),
+            "total": (now_ns - pair.image.arrival_ns) / 1e6,
+            "cyclic": (now_ns - self._last_result_ns) / 1e6,
+        }
+        self._last_result_ns = now_ns
+        self.health.count_out(perception, timings_ms)
+        self.debug_times.publish(timings_ms)
 
     def _check_age(self, stamp_ns: int) -> None:
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
@@ -228,6 +231,9 @@ class PerceptionNode(LifecycleNode):
         for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
         self.outputs.close()
+        self.debug_times.close()
+        self.diagnostics.watch({})
+        self.diagnostics.facts, self.diagnostics.state = {}, "unconfigured"
         self._pipeline.close()
         self._pipeline = None
 

@@ -26,7 +26,7 @@ from lemumo_core.inference.package import Manifest, load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.progress import Progress
 from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.diagnostics import Health
+from lemumo_ros.health import Health
 from lemumo_ros.overlay import draw_overlay
 from lemumo_ros.player import play
 from lemumo_ros.sync import Pair

@@ -38,6 +38,7 @@ class NodeUnderTest:
         self.node = rclpy.create_node("lemumo_test")
         self.messages: dict[str, list[Any]] = defaultdict(list)
         self.values: dict[str, str] = {}
+        self.statuses: dict[str, tuple[int, str, dict[str, str]]] = {}
         for name, kind in TOPICS.items():
             callback = self.messages[name].append
             topic = f"/lemumo/output/{name}"
@@ -45,8 +46,12 @@ class NodeUnderTest:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def _diagnose(self, message: DiagnosticArray) -> None:
-        (status,) = message.status
-        self.values = {pair.key: pair.value for pair in status.values}
+        """Level, message and values of each status; ``values`` are those of all together."""
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            level = int.from_bytes(status.level, "little")
+            self.statuses[status.name] = (level, status.message, values)
+            self.values |= values
 
     def spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -21,7 +21,7 @@ from lemumo_core.preprocess import preprocess
 from lemumo_ros import cli
 from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.diagnostics import Health
+from lemumo_ros.health import Health
 from lemumo_ros.replay import BagClock, replay
 
 

@@ -25,7 +25,7 @@ from lemumo_core.geometry.se3 import inverse
 from lemumo_core.preprocess import InputSpec, preprocess
 from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.diagnostics import Health
+from lemumo_ros.health import Health
 from lemumo_ros.message_builder import MessageBuilder
 
 

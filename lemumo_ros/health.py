@@ -1,0 +1,209 @@
+"""The health of one camera: what came in, what went out, what was dropped and why, and how long it
+took. Pure: its clock is given."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+
+from lemumo_core.frame import Perception
+
+LATENCY_WINDOW = 1000
+ARRIVALS = 21
+"""Newest messages of an input that its rate, age and jitter are of."""
+STALE_PERIODS = 2.5
+"""So many periods without a message are silence; what looks every half period tells it within 3."""
+MIN_PERIOD_NS = 20_000_000
+"""Of a burst the messages are no distance apart, and a pause after it is no silence."""
+RECENT_NS = 5_000_000_000
+"""How long a fault or a missing companion is told after its last time."""
+ERROR_AFTER_NS = 1_000_000_000
+
+
+class Level(IntEnum):
+    """Values of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+class Arrivals:
+    """When messages of one input came, and how old they were by their stamps."""
+
+    def __init__(self) -> None:
+        self._times_ns: deque[int] = deque(maxlen=ARRIVALS)
+        self._ages_ns: deque[int] = deque(maxlen=ARRIVALS)
+
+    def add(self, now_ns: int, age_ns: int | None) -> None:
+        """One message: now on the steady clock, its age on the clock of the stamps."""
+        self._times_ns.append(now_ns)
+        if age_ns is not None:
+            self._ages_ns.append(age_ns)
+
+    def silent(self, now_ns: int) -> bool:
+        """Whether more than ``STALE_PERIODS`` passed since the newest."""
+        periods = np.diff(self._times_ns)
+        if not len(periods):
+            return now_ns - self._times_ns[-1] > RECENT_NS
+        period_ns = max(float(np.median(periods)), MIN_PERIOD_NS)
+        return now_ns - self._times_ns[-1] > STALE_PERIODS * period_ns
+
+    def since_ns(self, now_ns: int) -> int:
+        """Time since the newest."""
+        return now_ns - self._times_ns[-1]
+
+    def values(self, now_ns: int) -> dict[str, float]:
+        """rate_hz, jitter_ms (standard deviation of the periods), age_ms (median of the ages: with
+        clocks that are not synchronised, about their offset) and silent_ms."""
+        periods_ms = np.diff(self._times_ns) / 1e6
+        values = {"silent_ms": self.since_ns(now_ns) / 1e6}
+        if len(periods_ms) and periods_ms.sum() > 0:
+            values["rate_hz"] = 1e3 / float(periods_ms.mean())
+            values["jitter_ms"] = float(periods_ms.std())
+        if self._ages_ns:
+            values["age_ms"] = float(np.median(self._ages_ns)) / 1e6
+        return values
+
+
+class Health:
+    """Thread-safe counters of one camera's way through the node.
+
+    Args:
+        clock: now, ns, on any steady clock.
+        companion: the sensor whose absence is worth a warning, or None.
+        stamp_clock: now, ns, on the clock of the messages' stamps, or None where they are of
+            another time, as in a replay.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.monotonic_ns,
+        companion: str | None = None,
+        stamp_clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._stamp_clock = stamp_clock
+        self._began_ns = clock()
+        self._companion = companion
+        self.received: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self.modalities: Counter[str] = Counter()
+        self.frames_out = 0
+        self.last_fault = ""
+        self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
+        self._fault_ns: int | None = None
+        self._out_ns: int | None = None
+        self._alone_ns: int | None = None
+        self._latency_ms: dict[str, deque[float]] = defaultdict(
+            lambda: deque(maxlen=LATENCY_WINDOW)
+        )
+
+    def count_in(self, sensor: str, stamp_ns: int) -> None:
+        """One message of a sensor arrived."""
+        age_ns = None if self._stamp_clock is None else self._stamp_clock() - stamp_ns
+        with self._lock:
+            self.received[sensor] += 1
+            self._arrivals[sensor].add(self._clock(), age_ns)
+
+    def count_drop(self, reason: str, number: int = 1, message: str = "") -> None:
+        """Some input was not used, for this reason; with a message it is a fault."""
+        if number:
+            with self._lock:
+                self.drops[reason] += number
+                if message:
+                    self.last_fault, self._fault_ns = message, self._clock()
+
+    def count_out(self, perception: Perception, timings_ms: dict[str, float]) -> None:
+        """One result went out."""
+        with self._lock:
+            self.frames_out += 1
+            self._out_ns = self._clock()
+            self.modalities["+".join(perception.modalities)] += 1
+            if self._companion is not None and self._companion not in perception.modalities:
+                self._alone_ns = self._out_ns
+            for stage, value in timings_ms.items():
+                self._latency_ms[stage].append(value)
+
+    def image_silence_ns(self) -> int:
+        """Time since the newest image, or since the beginning."""
+        with self._lock:
+            now_ns = self._clock()
+            if "image" in self._arrivals:
+                return self._arrivals["image"].since_ns(now_ns)
+            return now_ns - self._began_ns
+
+    def verdict(self) -> tuple[Level, str]:
+        """How this camera is, and why.
+
+        STALE: no image for ``STALE_PERIODS`` of its periods. ERROR: for ``ERROR_AFTER_NS`` every
+        image was dropped for a fault. WARN: no image or no result yet, or in the last
+        ``RECENT_NS`` a fault, or a result without its companion. OK: none of these.
+        """
+        with self._lock:
+            now_ns = self._clock()
+            if "image" not in self._arrivals:
+                return Level.WARN, "no image has arrived"
+            image = self._arrivals["image"]
+            if image.silent(now_ns):
+                return Level.STALE, f"no image for {image.since_ns(now_ns) / 1e9:.1f} s"
+            if self._fault_ns is not None and now_ns - self._fault_ns < RECENT_NS:
+                # Nothing came out since: after a while this is more than a bad frame.
+                silence_ns = now_ns - (self._out_ns or 0)
+                failing = self._fault_ns > (self._out_ns or 0) and silence_ns > ERROR_AFTER_NS
+                return (Level.ERROR if failing else Level.WARN), self.last_fault
+            if self._out_ns is None:
+                return Level.WARN, "waiting for the first result"
+            if self._alone_ns is not None and now_ns - self._alone_ns < RECENT_NS:
+                return Level.WARN, f"degraded to camera-only: {self._companion_state(now_ns)}"
+            return Level.OK, "running"
+
+    def _companion_state(self, now_ns: int) -> str:
+        sensor = str(self._companion)
+        if sensor not in self._arrivals:
+            return f"no {sensor} has arrived"
+        companion = self._arrivals[sensor]
+        if companion.silent(now_ns):
+            return f"no {sensor} for {companion.since_ns(now_ns) / 1e9:.1f} s"
+        return f"{sensor} arrives, but late or not near the images' stamps"
+
+    def latency_ms(self) -> dict[str, dict[str, float]]:
+        """p50 and p99 by stage over the last ``LATENCY_WINDOW`` results."""
+        with self._lock:
+            windows = {stage: list(values) for stage, values in self._latency_ms.items()}
+        return {
+            stage: {f"p{q}": float(np.percentile(values, q)) for q in (50, 99)}
+            for stage, values in windows.items()
+        }
+
+    def values(self) -> dict[str, str]:
+        """All of it as flat key and value texts, as diagnostic_msgs wants them."""
+        latency = self.latency_ms()
+        with self._lock:
+            now_ns = self._clock()
+            values = {
+                "frames_in": str(self.received["image"]),
+                "frames_out": str(self.frames_out),
+                "last_fault": self.last_fault,
+            }
+            values |= {f"received/{k}": str(v) for k, v in sorted(self.received.items())}
+            for sensor, arrivals in sorted(self._arrivals.items()):
+                for name, value in arrivals.values(now_ns).items():
+                    values[f"{name}/{sensor}"] = f"{value:.3f}"
+            values |= {f"drops/{k}": str(v) for k, v in sorted(self.drops.items())}
+            for name, number in sorted(self.modalities.items()):
+                values[f"modalities/{name}"] = str(number)
+                values[f"modality_share/{name}"] = f"{number / self.frames_out:.4f}"
+            if self.received["image"]:
+                missed = self.drops["busy"] / self.received["image"]
+                values["deadline_miss_rate"] = f"{missed:.4f}"
+        for stage, percentiles in latency.items():
+            values |= {f"latency_ms/{stage}/{p}": f"{v:.3f}" for p, v in percentiles.items()}
+        return values
