@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lemumo_core.data.sources import spread
 from lemumo_core.data.sources.registry import source_class
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame
@@ -61,8 +62,7 @@ def source_samples(name: str, spec: InputSpec, count: int) -> list[Sample]:
     source = opened(**({first: path} if path else {}))
     if len(source) == 0:
         raise Fault("no_input", f"{name} holds no frames")
-    indices = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
-    return [_sample(source[int(index)], spec) for index in indices]
+    return [_sample(source[index], spec) for index in spread(len(source), count)]
 
 
 def _sample(frame: Frame, spec: InputSpec) -> Sample:

@@ -13,6 +13,8 @@ import numpy as np
 JPEG_QUALITY = 88
 NUMBER = tuple("0123456789-+")
 """How a number begins."""
+DETAIL = "- "
+"""How the name of a row begins that details the one above."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1280px; padding: 0 1rem;
   color: #1c1c1c }
@@ -26,6 +28,8 @@ th { font-weight: 500; color: #666; vertical-align: bottom }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
 img { width: 100%; border-radius: 4px; display: block } figure { margin: 0 0 1.5rem }
 figcaption { color: #555; padding: .2rem 0 }
+.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .25em }
+.detail td:first-child { color: #666; padding-left: 1em }
 .note { color: #666 }
 .warning { background: #fff3cd; padding: .6rem 1rem; border-radius: 4px }
 .bad { color: #b00020; font-weight: 600 }
@@ -62,7 +66,10 @@ def table(
         pattern = texts[0] if texts else head
         lines.append(f"<tr>{_cells('th', head, pattern)}</tr>")
     for i, row in enumerate(texts):
-        lines.append(f"<tr{' class=bad' if i in bad else ''}>{_cells('td', row, row)}</tr>")
+        kind = "bad" if i in bad else "detail" if row[0].startswith(DETAIL) else ""
+        name = row[0].removeprefix(DETAIL)
+        cells = _cells("td", [name, *row[1:]], row)
+        lines.append(f"<tr{f' class={kind}' if kind else ''}>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
 

@@ -23,6 +23,7 @@ ON_THE_VEHICLE = (
     "lemumo_core.messages",
     "lemumo_core.depth_projection",
     "lemumo_core.drawing",
+    "lemumo_core.evaluation",
     "lemumo_core.progress",
     "lemumo_core.web_page",
     "lemumo_core.preprocess",

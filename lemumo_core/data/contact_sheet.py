@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources import FrameSource, spread
 from lemumo_core.depth_projection import project_depth
 from lemumo_core.drawing import (
     WHITE,
@@ -33,8 +33,7 @@ def contact_sheet(source: FrameSource, tiles: int) -> np.ndarray:
         blue far); below, the thermal image, else the label map, else the dense depth,
         else the returns alone.
     """
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(tiles, len(source))).round().astype(int))
-    pictures = [_tile(source[int(index)], int(index)) for index in chosen]
+    pictures = [_tile(source[index], index) for index in spread(len(source), tiles)]
     height = max(len(picture) for picture in pictures)
     columns = min(COLUMNS, len(pictures))
     blank = np.zeros((height, TILE_WIDTH, 3), np.uint8)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+
 from lemumo_core.frame import Frame
 
 
@@ -25,3 +27,9 @@ class FrameSource(Protocol):
         """What this is, for logs and for the index of shards: JSON values only, at least
         ``source`` (its name), ``root`` where it has one, and ``frames`` (how many)."""
         ...
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many indices below ``count``, evenly spread from the first to the last."""
+    indices = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+    return np.unique(indices).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from lemumo_core.data.sources import FrameSource
@@ -60,3 +61,21 @@ def open_source(name: str, **options: Any) -> FrameSource:
         if parameter.default is parameter.empty and option not in options:
             raise Fault("missing_option", f"{name} needs {option}")
     return opened(**options)
+
+
+def source_of(data: str, **options: Any) -> FrameSource:
+    """Open what programs take as ``--data``: a source by its name, or shards by their place.
+
+    Args:
+        data: a key of ``SOURCES``, a folder or a URI.
+        options: of that source; shards get their root from ``data``.
+
+    Raises:
+        Fault: as ``open_source``; ``unknown_source`` for a name that is no folder either.
+        FileNotFoundError, ImportError: as the source.
+    """
+    if data in SOURCES:
+        return open_source(data, **options)
+    if "/" not in data and not Path(data).exists():
+        source_class(data)  # neither a folder nor a source: says what it knows
+    return open_source("shards", root=data, **options)

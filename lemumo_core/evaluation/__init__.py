@@ -1,0 +1,1 @@
+"""Models on frames with truth: figures, tables and pictures."""

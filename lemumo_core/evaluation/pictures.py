@@ -1,0 +1,142 @@
+"""One picture of what a model said of a frame, and of what is true."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from lemumo_core.drawing import (
+    GREY,
+    WHITE,
+    Colour,
+    birds_eye,
+    blend_labels,
+    class_colours,
+    depth_colours,
+    draw_boxes,
+    draw_footprints,
+    draw_returns,
+    error_colours,
+    write,
+)
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.views import look_up
+from lemumo_core.inference.package import Manifest
+from lemumo_core.metrics.objects import ObjectFilter, Objects
+from lemumo_core.metrics.returns import true_labels
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+
+TILE_WIDTH = 560
+GAP_PX = 4
+SHOWN_SCORE = 0.3
+"""Detections below it are not drawn."""
+DENSE_SHARE = 0.25
+"""Truth that covers less of the image is drawn as dots of two pixels."""
+LABEL_WEIGHT = 0.6
+
+Boxes = tuple[np.ndarray, list[Colour]]
+
+
+def compared(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
+    """Draw a result beside the truth.
+
+    Args:
+        frame: with labels; what it lacks stays black.
+        perception: what the model said of it.
+        manifest: of the model.
+
+    Returns:
+        uint8 (H, W, 3) RGB. Left: the image with boxes, the depth and the labels as predicted.
+        Middle: the LiDAR returns, the error of the depth, the true labels. Right: bird's-eye
+        view. Predicted boxes have the colours of their classes; true ones are white, those that
+        do not count grey.
+    """
+    labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
+    small = camera.scaled(TILE_WIDTH, max(1, round(camera.height * TILE_WIDTH / camera.width)))
+    scan = frame.companion if isinstance(frame.companion, LidarScan) else None
+    predicted, true = _predicted_boxes(perception, manifest), _true_boxes(labels, manifest)
+
+    image = np.zeros((small.height, small.width, 3), np.uint8)
+    if frame.image is not None:
+        image[:] = cv2.resize(frame.image, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    with_boxes, with_returns, said, truth = (image.copy() for _ in range(4))
+    draw_boxes(with_boxes, true[0], small, true[1], 1)
+    draw_boxes(with_boxes, predicted[0], small, predicted[1], 1)
+    if scan is not None:
+        draw_returns(with_returns, scan, small)
+    predicted_ids = look_up(perception.labels, view, small, UNLABELLED)
+    blend_labels(said, predicted_ids, manifest.palette, LABEL_WEIGHT)
+    true_ids = true_labels(frame)
+    if true_ids is not None:
+        true_ids = _shrunk(true_ids, true_ids != UNLABELLED, UNLABELLED, camera, small)
+        blend_labels(truth, true_ids, SEGMENTATION_CLASSES.values(), LABEL_WEIGHT)
+    depth_m = look_up(perception.depth_m, view, small, np.nan)
+    error_m = np.full_like(depth_m, np.nan)
+    if labels.depth_m is not None:
+        error_m = np.abs(look_up(perception.depth_m, view, camera, np.nan) - labels.depth_m)
+        error_m = _shrunk(error_m, np.isfinite(error_m), np.nan, camera, small)
+
+    left = {"boxes": with_boxes, "depth": depth_colours(depth_m), "labels": said}
+    middle = {
+        "LiDAR": with_returns,
+        "depth error, 0 (blue) to 5 m (yellow)": error_colours(error_m),
+        "true labels": truth if true_ids is not None else np.zeros_like(truth),
+    }
+    columns = [_column(left), _column(middle)]
+    above = birds_eye(camera, scan, len(columns[0]))
+    draw_footprints(above, *true, 1)
+    draw_footprints(above, *predicted)
+    return _joined([*columns, above], axis=1)
+
+
+def _predicted_boxes(perception: Perception, manifest: Manifest) -> Boxes:
+    found, colours = perception.detections, class_colours(len(manifest.detection_classes))
+    shown = found.scores >= SHOWN_SCORE
+    return found.boxes_3d[shown], [colours[i] for i in found.class_ids[shown]]
+
+
+def _true_boxes(labels: Labels, manifest: Manifest) -> Boxes:
+    if labels.boxes_3d is None:
+        return np.empty((0, 7)), []
+    objects = Objects.from_labels(labels, manifest.detection_classes)
+    depth_m = objects.boxes_3d[:, 2]
+    counts = ObjectFilter().counts(depth_m, objects.visibility, objects.num_points)
+    return objects.boxes_3d, [WHITE if one else GREY for one in counts]
+
+
+def _shrunk(
+    values: np.ndarray, known: np.ndarray, unknown: float, camera: Camera, small: Camera
+) -> np.ndarray:
+    """A map of an image in a smaller picture of it; sparse values keep a size that can be seen,
+    the largest on top."""
+    if known.mean() >= DENSE_SHARE:
+        return look_up(values, camera, small, unknown)
+    row, column = np.nonzero(known)
+    order = np.argsort(values[row, column], kind="stable")
+    row, column = row[order], column[order]
+    shrunk = np.full((small.height, small.width), unknown, values.dtype)
+    v = ((row + 0.5) * small.height / camera.height).astype(int)
+    u = ((column + 0.5) * small.width / camera.width).astype(int)
+    for dv in (0, 1):
+        for du in (0, 1):
+            at = np.minimum(v + dv, small.height - 1), np.minimum(u + du, small.width - 1)
+            shrunk[at] = values[row, column]
+    return shrunk
+
+
+def _column(tiles: dict[str, np.ndarray]) -> np.ndarray:
+    """Pictures below each other, each with its name."""
+    for name, tile in tiles.items():
+        write(tile, name, (6, 16), scale=0.4)
+    return _joined(list(tiles.values()), axis=0)
+
+
+def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures side by side with a white gap."""
+    parts = [pictures[0]]
+    for picture in pictures[1:]:
+        shape = list(picture.shape)
+        shape[axis] = GAP_PX
+        parts += [np.full(shape, 255, np.uint8), picture]
+    return np.concatenate(parts, axis)

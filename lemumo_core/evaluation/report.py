@@ -1,0 +1,137 @@
+"""An evaluation as ``metrics.json`` and as a page with pictures."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core import web_page
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.drawing import class_colours
+from lemumo_core.evaluation.modes import (
+    Evaluation,
+    JudgedFrame,
+    Model,
+    best_first,
+    with_sensors,
+)
+from lemumo_core.evaluation.pictures import SHOWN_SCORE, compared
+from lemumo_core.evaluation.tables import reasons, tables
+from lemumo_core.inference.package import Manifest
+from lemumo_core.metrics.perception import json_ready
+from lemumo_core.metrics.returns import EVERY, hold_out
+
+PICTURES = 3
+"""Of the best, of the worst, and of random frames."""
+
+
+def results_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Figures by mode, as ``PerceptionMetric.result``."""
+    return {mode: metric.result() for mode, metric in evaluation.metrics.items()}
+
+
+def depth_truth(evaluation: Evaluation) -> str:
+    """What the depth was judged on, in words."""
+    if evaluation.held_out:
+        return f"every {EVERY}th LiDAR return, hidden from the model"
+    return "dense depth"
+
+
+def write_metrics(out: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
+    """Write ``metrics.json``: what was judged, and the figures by mode and of each frame."""
+    document = {
+        **about,
+        "depth_truth": depth_truth(evaluation),
+        **results_of(evaluation),
+        "by_frame": [asdict(frame) for frame in evaluation.frames],
+    }
+    text = json.dumps(json_ready(document), indent=1, allow_nan=False)
+    (out / "metrics.json").write_text(f"{text}\n")
+
+
+def write_page(
+    out: Path,
+    evaluation: Evaluation,
+    about: Mapping[str, Any],
+    model: Model,
+    manifest: Manifest,
+    source: FrameSource,
+) -> None:
+    """Write ``index.html``: the tables, and pictures of frames, which the model sees once more.
+
+    Args:
+        out: folder.
+        evaluation, about: as for ``write_metrics``.
+        model, manifest, source: those that were judged.
+    """
+    results = results_of(evaluation)
+    parts = []
+    if not manifest.trained:
+        parts.append('<p class="warning">The weights are <b>untrained</b>: figures near zero.</p>')
+    data = ", ".join(f"{key} {value}" for key, value in about["data"].items())
+    facts = {**about, "data": data, "depth judged on": depth_truth(evaluation)}
+    first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
+    parts.append(f'<div class="row">{first}{web_page.facts("", facts)}</div>')
+    parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
+    parts.append(f'<div class="row">{"".join(others)}</div>')
+    parts.append(_legend(manifest))
+    for title, frames in _chosen(evaluation.frames).items():
+        parts.append(f"<h2>{title}</h2>")
+        parts += [_figure(frame, model, manifest, source) for frame in frames]
+    (out / "index.html").write_text(web_page.page(f"{manifest.name}: evaluation", parts))
+
+
+def _chosen(frames: Sequence[JudgedFrame]) -> dict[str, list[JudgedFrame]]:
+    """The worst, the best and random frames, none of them twice."""
+    ranked = best_first(frames)
+    worst = ranked[::-1][: min(PICTURES, len(ranked) // 2)]
+    best = ranked[: min(PICTURES, len(ranked) - len(worst))]
+    shown = {frame.index for frame in (*worst, *best)}
+    others = [frame for frame in frames if frame.modes and frame.index not in shown]
+    order = np.random.default_rng(0).permutation(len(others))[:PICTURES]
+    chosen = {"Worst frames": worst, "Best frames": best}
+    return {**chosen, "Random frames": [others[i] for i in sorted(order)]}
+
+
+def _figure(judged: JudgedFrame, model: Model, manifest: Manifest, source: FrameSource) -> str:
+    mode, figures = next(iter(judged.modes.items()))
+    frame = hold_out(source[judged.index])
+    seen = with_sensors(frame, mode)
+    assert seen is not None
+    values = (
+        ("BEV mAP {:.3f}", figures.bev_map),
+        ("depth MAE {:.2f} m", figures.depth_mae_m),
+        ("mIoU {:.3f}", figures.miou),
+    )
+    known = ", ".join(text.format(value) for text, value in values if value == value)
+    caption = (
+        f"frame {judged.index}, {judged.camera_name}, {judged.stamp_ns / 1e9:.3f} s, "
+        f"{mode.replace('_', ' ')}: {known or 'no truth'}"
+    )
+    return web_page.figure(compared(frame, model(seen), manifest), caption)
+
+
+def _legend(manifest: Manifest) -> str:
+    """What the pictures show, and the colours of classes."""
+    colours = class_colours(len(manifest.detection_classes))
+    boxes = _names(zip(manifest.detection_classes, colours, strict=True))
+    labels = _names(zip(manifest.segmentation_classes, manifest.palette, strict=True))
+    return (
+        f"<h2>Pictures</h2><p>Boxes with a score of at least {SHOWN_SCORE:g}: {boxes}; true ones "
+        "white, those that do not count (hidden, without returns, too far) grey. "
+        f"Labels: {labels}. Depth: red near, blue from 80 m on. Frames are ranked by their mean "
+        "rank in BEV mAP, depth MAE and mIoU.</p>"
+    )
+
+
+def _names(colours: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(
+        f'<span class="swatch" style="background: rgb{tuple(colour)}"></span>{html.escape(name)}'
+        for name, colour in colours
+    )

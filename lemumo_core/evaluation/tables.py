@@ -1,0 +1,92 @@
+"""Results of ``PerceptionMetric`` as tables, for a terminal and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Results = Mapping[str, Mapping[str, Any]]
+"""What is compared, by name (modes of a model, or models), to ``PerceptionMetric.result()``."""
+Place = tuple[str, ...]
+"""Keys that lead to a value in such a result."""
+
+SHARE, METRES, COUNT = "{:.3f}", "{:.2f}", "{}"
+FIGURES: tuple[tuple[str, str, Place], ...] = (
+    ("BEV mAP", SHARE, ("bev_map",)),
+    ("- NDS, without velocity", SHARE, ("detection", "nds")),
+    ("- translation error ATE, m", METRES, ("detection", "ate_m")),
+    ("- size error ASE", SHARE, ("detection", "ase")),
+    ("- yaw error AOE, rad", METRES, ("detection", "aoe_rad")),
+    ("- mAP XY, the paper's", SHARE, ("map_xy",)),
+    ("depth MAE, m", METRES, ("depth_mae_m",)),
+    ("- AbsRel", SHARE, ("depth", "abs_rel")),
+    ("- RMSE, m", METRES, ("depth", "rmse_m")),
+    ("- within a factor of 1.25", SHARE, ("depth", "delta")),
+    ("- coverage", SHARE, ("depth", "coverage")),
+    ("mIoU", SHARE, ("miou",)),
+    ("frames", COUNT, ("frames",)),
+    ("- objects", COUNT, ("detection", "objects")),
+    ("- pixels of known depth", COUNT, ("depth", "pixels")),
+    ("- labelled pixels", COUNT, ("segmentation", "pixels")),
+)
+"""Rows of the first table."""
+BREAKDOWNS: tuple[tuple[str, str, Place, Place], ...] = (
+    ("average precision by class", SHARE, ("detection", "classes"), ("ap",)),
+    ("translation error by class, m", METRES, ("detection", "classes"), ("ate_m",)),
+    ("BEV mAP by range", SHARE, ("detection", "bands"), ("bev_map",)),
+    ("depth MAE by range, m", METRES, ("depth", "bands"), ("mae_m",)),
+    ("intersection over union", SHARE, ("segmentation", "classes"), ()),
+)
+"""Further tables: a row for each key at the first place, the value at the second below it."""
+
+
+class Table(NamedTuple):
+    """Rows of texts below their heads; the first column names the row."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def tables(results: Results) -> list[Table]:
+    """The figures, and what of them was measured by class and by range; a column for each of the
+    results."""
+    head = ("", *(name.replace("_", " ") for name in results))
+    rows = [_row(results, name, form, place) for name, form, place in FIGURES]
+    made = [Table("", head, rows)]
+    for caption, form, before, after in BREAKDOWNS:
+        keys = list(dict.fromkeys(key for one in results.values() for key in _at(one, before)))
+        rows = [_row(results, key, form, (*before, key, *after)) for key in keys]
+        if any(cell != "-" for row in rows for cell in row[1:]):
+            made.append(Table(caption, head, rows))
+    return made
+
+
+def as_text(table: Table) -> str:
+    """The table for a terminal."""
+    lines = [table.head, *table.rows]
+    first, *rest = (max(map(len, column)) for column in zip(*lines, strict=True))
+    texts = [
+        "  ".join([line[0].ljust(first), *map(str.rjust, line[1:], rest)]).rstrip()
+        for line in lines
+    ]
+    return "\n".join([table.caption, *texts] if table.caption else texts)
+
+
+def reasons(results: Results) -> list[str]:
+    """Why figures are missing, each reason once."""
+    sections = ("detection", "depth", "segmentation")
+    found = (f"{name}: {one[name]['why_null']}" for one in results.values() for name in sections)
+    return [why for why in dict.fromkeys(found) if not why.endswith(": None")]
+
+
+def _row(results: Results, name: str, form: str, place: Place) -> tuple[str, ...]:
+    values = (_at(one, place) for one in results.values())
+    return (name, *("-" if value in (None, {}) else form.format(value) for value in values))
+
+
+def _at(result: Any, place: Place) -> Any:
+    """The value at a place; an empty dict where there is none."""
+    for key in place:
+        result = result.get(key, {})
+    return result

@@ -1,0 +1,158 @@
+"""The program that judges models: on rendered streets, on real data, and what it writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lemumo_core.data.sources.registry import open_source
+from lemumo_core.evaluation.modes import MODES, JudgedFrame, best_first, evaluate, with_sensors
+from lemumo_core.evaluation.tables import as_text, reasons, tables
+from lemumo_core.inference.package import load_package, write_package
+from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.metrics.perception import PerceptionMetric, Summary
+from lemumo_core.metrics.returns import hold_out
+from lemumo_core.model.config import SIZES, ModelConfig
+from lemumo_core.model.manifest import manifest_of
+from lemumo_core.model.perception import save_weights, seeded_model
+from training.evaluate import main
+
+CONFIG = ModelConfig("lemumo", "tiny", 64, 96)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "tiny", (*SIZES["tiny"][:2], 2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def package(two_blocks, tmp_path_factory) -> Path:
+    """Seeded weights, to be run by torch."""
+    path = tmp_path_factory.mktemp("model")
+    save_weights(seeded_model(CONFIG, 0), path / "weights.safetensors")
+    write_package(path, manifest_of(CONFIG, "seeded", trained=False))
+    return path
+
+
+def judged(package: Path, tmp_path: Path, *arguments: str) -> tuple[int, dict]:
+    out = tmp_path / "out"
+    done = main([str(package), "--backend", "torch", "--out", str(out), *map(str, arguments)])
+    return done, json.loads((out / "metrics.json").read_text())
+
+
+def test_rendered_streets(package, tmp_path, capsys) -> None:
+    """Figures are those of a loop over the same frames; the page shows each frame once."""
+    done, found = judged(package, tmp_path, "--limit", "3")
+    assert done == 0 and found["depth_truth"] == "dense depth" and found["trained"] is False
+    assert found["data"]["split"] == "test" and found["data"]["width"] == 96
+    metric = PerceptionMetric(CONFIG.detection_classes, CONFIG.segmentation_classes)
+    pipeline = Pipeline(load_package(package), "torch", 0.0)
+    options = {key: found["data"][key] for key in ("width", "height", "split", "frames_per_drive")}
+    source = open_source("synthetic", frames=200, **options)
+    for index in (0, 100, 199):
+        metric.add(source[index], pipeline(replace(source[index], companion=None)))
+    assert found["camera_only"] == json.loads(json.dumps(metric.result()))
+    assert [row["index"] for row in found["by_frame"]] == [0, 100, 199]
+    assert set(found["by_frame"][0]["modes"]) == set(MODES)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3 and "http" not in page
+    assert {int(i) for i in re.findall(r"<figcaption>frame (\d+)", page)} == {0, 100, 199}
+    assert "untrained" in page and "average precision by class" in page
+    shown = capsys.readouterr().out
+    assert f"{found['fused']['depth_mae_m']:.2f}" in shown and "companion only" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "frames"),
+    [("kitti", "kitti_object", 2), ("nuscenes", "nuscenes_mini_tables", 6)],
+)
+def test_real_data(package, tmp_path, shared_data, name, folder, frames) -> None:
+    """Depth is judged on returns that the model did not get; labels are unknown and said to be."""
+    root = shared_data / folder
+    done, found = judged(package, tmp_path, "--data", name, "--data_options.root", root)
+    assert done == 0 and "every 10th LiDAR return" in found["depth_truth"]
+    for mode in MODES:
+        one = found[mode]
+        assert one["frames"] == frames and one["depth"]["pixels"] > 100 * frames
+        assert 0 < one["depth_mae_m"] < 80 and one["detection"]["objects"] > 0
+        assert one["miou"] is None and "no frame has labels" in one["segmentation"]["why_null"]
+
+
+def test_what_is_held_out_never_reaches_the_model(package, shared_data) -> None:
+    source = open_source("kitti", root=shared_data / "kitti_object")
+    given, pipeline = [], Pipeline(load_package(package), "torch", 0.0)
+
+    def model(frame):
+        given.append(frame)
+        return pipeline(frame)
+
+    evaluate(model, pipeline.package.manifest, source, [0])
+    full, held = source[0].companion.points, hold_out(source[0])
+    fused, camera_only, companion_only = given
+    assert len(fused.companion.points) == len(held.companion.points) < 0.92 * len(full)
+    hidden = {row.tobytes() for row in full} - {row.tobytes() for row in fused.companion.points}
+    depths = held.labels.depth_m[np.isfinite(held.labels.depth_m)]
+    T = held.companion.T_camera_lidar.astype(np.float32)
+    rows = np.array([np.frombuffer(row, np.float32) for row in hidden])
+    in_camera = rows[:, :3] @ T[2, :3] + T[2, 3]
+    assert np.abs(depths[:, None] - in_camera).min(axis=1).max() < 1e-3
+    assert camera_only.companion is None and companion_only.image is None
+
+
+def test_frames_without_a_sensor_are_judged_by_what_they_have() -> None:
+    frame = open_source("synthetic", frames=1, width=96, height=64)[0]
+    camera, lidar = replace(frame, companion=None), replace(frame, image=None)
+    given = {
+        mode: [with_sensors(one, mode) is not None for one in (frame, camera, lidar)]
+        for mode in MODES
+    }
+    assert given == {
+        "fused": [True, False, False],
+        "camera_only": [True, True, False],
+        "companion_only": [True, False, True],
+    }
+
+
+def test_frames_are_ranked_by_all_they_have() -> None:
+    nan = float("nan")
+    rows = [(0.9, 1.0, 0.8), (0.1, 9.0, 0.1), (0.5, 2.0, nan), (nan, nan, nan), (nan, 0.5, nan)]
+    frames = [
+        JudgedFrame(i, 0, "front", {"fused": Summary(map_, 0.0, mae_m, miou)})
+        for i, (map_, mae_m, miou) in enumerate(rows)
+    ]
+    frames.append(JudgedFrame(5, 0, "front", {}))
+    assert [frame.index for frame in best_first(frames)] == [4, 0, 2, 1]
+
+
+def test_tables_put_results_side_by_side() -> None:
+    a = PerceptionMetric(("car",), ("road",)).result()
+    b = json.loads(json.dumps(a))
+    b["detection"]["classes"] = {"car": {"ap": 0.25, "ate_m": None}}
+    b["bev_map"], b["frames"] = 0.25, 7
+    first, by_class = tables({"model_a": a, "b": b})
+    assert first.head == ("", "model a", "b") and first.rows[0] == ("BEV mAP", "-", "0.250")
+    assert ("frames", "0", "7") in first.rows
+    assert by_class == ("average precision by class", ("", "model a", "b"), [("car", "-", "0.250")])
+    assert as_text(by_class).splitlines() == [
+        "average precision by class",
+        "     model a      b",
+        "car        -  0.250",
+    ]
+    assert "detection: no frame has 3D boxes" in reasons({"a": a}) and len(reasons({"a": a})) == 3
+
+
+def test_errors_say_what_to_do(package, tmp_path, capsys) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "is not a model package" in capsys.readouterr().err
+    assert main([str(package), "--backend", "torch", "--data", "kiti"]) == 1
+    assert "did you mean 'kitti'" in capsys.readouterr().err
+    assert main([str(package), "--backend", "torch", "--data", "kitti"]) == 1
+    assert "kitti needs root" in capsys.readouterr().err

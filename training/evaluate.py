@@ -1,0 +1,126 @@
+"""Judge a model on frames with truth: fused, camera only and companion only.
+
+    python training/evaluate.py MODEL                          on held-out rendered streets
+    python training/evaluate.py MODEL --data DIR_or_URI        shards of training/prepare.py
+    python training/evaluate.py MODEL --data kitti --data_options.root /data/kitti --limit 500
+    python training/evaluate.py MODEL --out out/evaluation     metrics.json and a page with pictures
+
+MODEL is a model package, or the folder of a fine-tuning run. Sources: those of
+lemumo_core/data/sources/registry.py. Where they have no dense depth, every tenth LiDAR return is
+hidden from the model and its depth is judged on these.
+
+Exit codes: 0 done, 1 an error, 2 no frame.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from lemumo_core.command_line import CommandLine
+from lemumo_core.data.sources import FrameSource, spread
+from lemumo_core.data.sources.registry import source_of
+from lemumo_core.evaluation.modes import SCORE_THRESHOLD, evaluate
+from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
+from lemumo_core.evaluation.tables import as_text, reasons, tables
+from lemumo_core.inference.measure import processor
+from lemumo_core.inference.package import MANIFEST_NAME, Manifest, Package, load_package
+from lemumo_core.inference.pipeline import Pipeline
+
+RUN_CONFIG, RUN_WEIGHTS = "model.json", "model.safetensors"
+STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
+"""Of the synthetic world, many of them."""
+
+
+def run(
+    model: Path,
+    data: str = "synthetic",
+    data_options: dict[str, Any] | None = None,
+    limit: int = 200,
+    out: Path | None = None,
+    backend: str = "auto",
+) -> int:
+    """Judge a model and say what was found.
+
+    Args:
+        model: package, or folder of a fine-tuning run.
+        data: name of a source, or the folder or URI of shards.
+        data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
+        limit: frames at most, spread evenly over the source.
+        out: folder for metrics.json and index.html.
+        backend: RUNTIME[:PRECISION] of a package; a run is judged in torch.
+    """
+    pipeline = load(model, backend)
+    manifest = pipeline.package.manifest
+    source = open_source(data, data_options or {}, manifest)
+    if not len(source):
+        print(f"evaluate: {data} holds no frames", file=sys.stderr)
+        return 2
+    evaluation = evaluate(pipeline, manifest, source, spread(len(source), limit))
+    results = results_of(evaluation)
+    about = {
+        "model": f"{manifest.name} {manifest.version}",
+        "trained": manifest.trained,
+        "backend": pipeline.backend.name,
+        "data": source.describe(),
+        "machine": f"{processor()}, Python {platform.python_version()}",
+    }
+    print("\n\n".join(as_text(table) for table in tables(results)))
+    print(f"\ndepth judged on: {depth_truth(evaluation)}")
+    print("\n".join(reasons(results)))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_metrics(out, evaluation, about)
+        write_page(out, evaluation, about, pipeline, manifest, source)
+        print(f"written: {out}/metrics.json, {out}/index.html")
+    return 0
+
+
+def load(model: Path, backend: str) -> Pipeline:
+    """The pipeline of a package or of a fine-tuning run.
+
+    Raises:
+        Fault: ``bad_package``, or as ``load_backend``.
+    """
+    if (model / MANIFEST_NAME).exists() or not (model / RUN_CONFIG).exists():
+        return Pipeline(load_package(model), backend, SCORE_THRESHOLD)
+    import torch
+
+    from lemumo_core.inference.backends.torch import ModuleBackend
+    from lemumo_core.model.config import ModelConfig
+    from lemumo_core.model.manifest import manifest_of
+    from lemumo_core.model.perception import load_model
+
+    config = ModelConfig.from_dict(json.loads((model / RUN_CONFIG).read_text()))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_model(config, model / RUN_WEIGHTS).to(device)
+    package = Package(model, manifest_of(config, model.resolve().name, trained=True))
+    backend_of_run = ModuleBackend("torch:fp32", network, config.input_spec, device)
+    return Pipeline(package, backend_of_run, SCORE_THRESHOLD)
+
+
+def open_source(data: str, options: dict[str, Any], manifest: Manifest) -> FrameSource:
+    """The frames; the synthetic world as the model sees it, unless the options say otherwise."""
+    if data == "synthetic":
+        spec = manifest.input
+        size = {"height": spec.height, "width": spec.width, "companion": spec.companion}
+        options = {**STREETS, **size, **options}
+    return source_of(data, **options)
+
+
+def main(arguments: list[str]) -> int:
+    parser = CommandLine(prog="evaluate.py", description=__doc__)
+    parser.add_function_arguments(run, as_positional=True)
+    options = parser.parse_args(arguments)
+    try:
+        return run(**{name: value for name, value in options.items() if name != "config"})
+    except (ValueError, OSError, ImportError) as error:  # Fault among them
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
