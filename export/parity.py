@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
 from export.samples import Sample
-from lemumo_core.frame import UNLABELLED
+from lemumo_core.evaluation.modes import SCORE_THRESHOLD, metric_for
+from lemumo_core.faults import Fault
+from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.results import perception_of
+from lemumo_core.metrics.perception import Summary
+from lemumo_core.preprocess import network_view
 
 Arrays = Mapping[str, np.ndarray]
 NO_TRUTH = np.nan
@@ -26,8 +31,9 @@ class Limits:
     unmatched: float | None = 0.0
     mean_depth: float | None = None
     labels: float | None = None
+    bev_map_loss: float | None = None
     depth_mae_loss: float | None = None
-    label_accuracy_loss: float | None = None
+    miou_loss: float | None = None
     centre: float = 1e-3
     """Two detections of a class are the same if their centres are at most this share of their
     distance apart (or of one metre)."""
@@ -39,8 +45,9 @@ REDUCED = Limits(
     unmatched=0.02,
     mean_depth=0.02,
     labels=0.03,
+    bev_map_loss=0.01,
     depth_mae_loss=0.02,
-    label_accuracy_loss=0.01,
+    miou_loss=0.01,
     centre=0.05,
 )
 """For a lower precision: what the vehicle would notice."""
@@ -57,10 +64,12 @@ class Parity:
         unmatched: share of all detections without a counterpart of their class, one to one.
         mean_depth: mean |difference| of depth over mean depth, all samples.
         labels: share of label pixels that differ, all samples.
-        depth_mae_loss: how much larger the candidate's error against the true depth is, relative;
-            NaN without truth.
-        label_accuracy_loss: how much smaller its share of right label pixels is; NaN without truth.
+        bev_map_loss, miou_loss: how much smaller the candidate's BEV mAP and mIoU are; NaN without
+            truth.
+        depth_mae_loss: how much larger its error against the true depth is, relative; NaN without
+            truth.
         samples, detections: how many were compared.
+        figures: task metrics of reference and candidate by name, of those that have truth.
     """
 
     raw: float = 0.0
@@ -71,11 +80,13 @@ class Parity:
     unmatched: float = 0.0
     mean_depth: float = 0.0
     labels: float = 0.0
+    bev_map_loss: float = NO_TRUTH
     depth_mae_loss: float = NO_TRUTH
-    label_accuracy_loss: float = NO_TRUTH
+    miou_loss: float = NO_TRUTH
     samples: int = 0
     detections: int = 0
     worst_sample: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def failures(self, limits: Limits) -> list[str]:
         """Measures outside their limits, with both numbers. NaN fails, but for missing truth."""
@@ -129,31 +140,46 @@ def compare(
     parity.unmatched = sums["unmatched"] / max(1, parity.detections)
     parity.mean_depth = sums["depth_gap"] / max(sums["depth"], 1e-9)
     parity.labels = sums["labels"] / max(1, len(samples))
-    before, after = score(samples, reference), score(samples, candidate)
-    parity.depth_mae_loss = after["depth_mae_m"] / before["depth_mae_m"] - 1.0
-    parity.label_accuracy_loss = before["label_accuracy"] - after["label_accuracy"]
     return parity
 
 
-def score(samples: Sequence[Sample], outputs: Sequence[Arrays]) -> dict[str, float]:
-    """Task metrics against the truth, NaN where no sample has any.
+def judge(
+    parity: Parity,
+    samples: Sequence[Sample],
+    reference: Sequence[Arrays],
+    candidate: Sequence[Arrays],
+    manifest: Manifest,
+) -> None:
+    """Add to a comparison what the candidate loses against the truth.
 
-    ``depth_mae_m``: mean |error| over all pixels of known depth. ``label_accuracy``: share of
-    labelled pixels that are right. Boxes join with the detection metrics of lemumo_core.metrics.
+    Args:
+        parity: changed in place.
+        samples, reference, candidate: as for ``compare``.
+        manifest: of the model.
     """
-    errors_m, right = [], []
+    before, after = score(samples, reference, manifest), score(samples, candidate, manifest)
+    for name, value in asdict(before).items():
+        if not np.isnan(value):
+            parity.figures[name] = (value, getattr(after, name))
+    parity.bev_map_loss = before.bev_map - after.bev_map
+    parity.depth_mae_loss = after.depth_mae_m / max(before.depth_mae_m, 1e-9) - 1.0
+    parity.miou_loss = before.miou - after.miou
+
+
+def score(samples: Sequence[Sample], outputs: Sequence[Arrays], manifest: Manifest) -> Summary:
+    """Task metrics over the samples that have truth, the worst there are for outputs that are not
+    finite."""
+    metric = metric_for(manifest)
     for sample, out in zip(samples, outputs, strict=True):
-        if sample.depth_m is not None:
-            known = np.isfinite(sample.depth_m)
-            errors_m.append(np.abs(out["depth"][0] - sample.depth_m)[known])
-        if sample.labels is not None:
-            labelled = sample.labels != UNLABELLED
-            right.append((out["labels"][0] == sample.labels)[labelled])
-    found = {"depth_mae_m": errors_m, "label_accuracy": right}
-    return {
-        name: float(np.concatenate(parts).mean()) if sum(map(len, parts)) else NO_TRUTH
-        for name, parts in found.items()
-    }
+        if sample.frame is not None:
+            first = {name: array[0] for name, array in out.items() if not name.startswith("raw_")}
+            view = network_view(sample.frame.camera, manifest.input)
+            try:
+                perception = perception_of(first, sample.frame, view, manifest, SCORE_THRESHOLD)
+            except Fault:
+                return Summary(bev_map=0.0, map_xy=0.0, depth_mae_m=np.inf, miou=0.0)
+            metric.add(sample.frame, perception)
+    return metric.summary()
 
 
 def match_detections(

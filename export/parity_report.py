@@ -23,17 +23,22 @@ MEANINGS = {
     "unmatched": "detections without a counterpart",
     "mean_depth": "depth, mean relative difference",
     "labels": "label pixels that differ",
-    "depth_mae_loss": "error against true depth, relative growth",
-    "label_accuracy_loss": "right label pixels, loss",
+    "bev_map_loss": "BEV mAP, loss",
+    "depth_mae_loss": "MAE of depth, relative growth",
+    "miou_loss": "mIoU, loss",
 }
+FIGURES = {"bev_map_loss": "bev_map", "depth_mae_loss": "depth_mae_m", "miou_loss": "miou"}
+"""Measures of loss to the keys of ``Parity.figures``."""
 
 
 def rows(parity: Parity, limits: Limits) -> Iterator[tuple[str, str, str, str]]:
-    """Meaning, value, limit and verdict of every measure."""
+    """Meaning, value, limit and verdict of every measure; of losses also what was lost from."""
     failed = {text.split()[0] for text in parity.failures(limits)}
     for name in MEASURES:
         value, limit = getattr(parity, name), getattr(limits, name)
         shown = "no truth" if name.endswith("_loss") and math.isnan(value) else f"{value:.3g}"
+        if figure := parity.figures.get(FIGURES.get(name, "")):
+            shown += " ({:.3f} to {:.3f})".format(*figure)
         verdict = "FAILS" if name in failed else "ok" if limit is not None else ""
         yield MEANINGS[name], shown, "" if limit is None else f"{limit:g}", verdict
 
@@ -41,7 +46,7 @@ def rows(parity: Parity, limits: Limits) -> Iterator[tuple[str, str, str, str]]:
 def as_text(title: str, parity: Parity, limits: Limits) -> str:
     """The table for a terminal."""
     head = f"{title}\n{parity.samples} samples, {parity.detections} detections on both sides"
-    lines = [f"  {a:42} {b:>10} {c:>8}  {d}" for a, b, c, d in rows(parity, limits)]
+    lines = [f"  {a:42} {b:>26} {c:>8}  {d}" for a, b, c, d in rows(parity, limits)]
     failures = parity.failures(limits)
     verdict = f"FAILS: {'; '.join(failures)}" if failures else "passes"
     if not parity.detections:

@@ -10,13 +10,11 @@ import numpy as np
 from lemumo_core.data.sources import spread
 from lemumo_core.data.sources.registry import source_class
 from lemumo_core.faults import Fault
-from lemumo_core.frame import UNLABELLED, Frame
+from lemumo_core.frame import Frame
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.preprocess import InputSpec, labels_in_view, preprocess
+from lemumo_core.metrics.returns import hold_out
+from lemumo_core.preprocess import InputSpec, preprocess
 
-STRIDE = 4
-"""Depth and labels come at a quarter of the input's resolution."""
-START = STRIDE // 2
 PRESENCE = ((1, 1), (1, 0), (0, 1))
 
 
@@ -26,13 +24,11 @@ class Sample:
 
     Attributes:
         inputs: arrays by name.
-        depth_m: float32 (H/4, W/4), NaN = unknown; None without truth.
-        labels: uint8 (H/4, W/4), 255 = unlabelled; None without truth.
+        frame: where they come from, with labels; None for made-up inputs.
     """
 
     inputs: dict[str, np.ndarray]
-    depth_m: np.ndarray | None = None
-    labels: np.ndarray | None = None
+    frame: Frame | None = None
 
 
 def random_samples(spec: InputSpec, seeds: int) -> list[Sample]:
@@ -46,7 +42,7 @@ def random_samples(spec: InputSpec, seeds: int) -> list[Sample]:
 
 
 def source_samples(name: str, spec: InputSpec, count: int) -> list[Sample]:
-    """Frames of a source, evenly spread over it.
+    """Frames of a source, evenly spread over it, a share of their LiDAR returns kept as truth.
 
     Args:
         name: ``SOURCE`` or ``SOURCE:PATH``, of ``lemumo_core.data.sources.registry``.
@@ -62,18 +58,5 @@ def source_samples(name: str, spec: InputSpec, count: int) -> list[Sample]:
     source = opened(**({first: path} if path else {}))
     if len(source) == 0:
         raise Fault("no_input", f"{name} holds no frames")
-    return [_sample(source[index], spec) for index in spread(len(source), count)]
-
-
-def _sample(frame: Frame, spec: InputSpec) -> Sample:
-    depth_m = labels = None
-    if frame.labels is not None and frame.labels.depth_m is not None:
-        depth_m = _quarter(frame.labels.depth_m, frame, spec, np.nan)
-    if frame.labels is not None and frame.labels.label_map is not None:
-        labels = _quarter(frame.labels.label_map, frame, spec, UNLABELLED)
-    return Sample(preprocess(frame, spec).arrays(), depth_m, labels)
-
-
-def _quarter(truth: np.ndarray, frame: Frame, spec: InputSpec, unknown: float) -> np.ndarray:
-    """Full-size truth at the pixel next to the centre of each output cell."""
-    return labels_in_view(truth, frame.camera, spec, unknown)[START::STRIDE, START::STRIDE]
+    frames = [hold_out(source[index]) for index in spread(len(source), count)]
+    return [Sample(preprocess(frame, spec).arrays(), frame) for frame in frames]

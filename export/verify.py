@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a 
 import numpy as np
 
 from export.outputs import outputs_of
-from export.parity import EXACT, REDUCED, Limits, Parity, compare
+from export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, compare, judge
 from export.parity_report import as_text, write_report
 from export.samples import Sample, random_samples, source_samples
 from lemumo_core.inference.backends import load_backend, split_name
@@ -54,7 +54,9 @@ def verify(
     least_score = 0.0 if limits is EXACT and not package.manifest.trained else SCORE_THRESHOLD
     expected = outputs_of(package, reference, samples)
     got = outputs_of(package, candidate, samples)
-    return compare(samples, expected, got, limits, least_score), limits
+    parity = compare(samples, expected, got, limits, least_score)
+    judge(parity, samples, expected, got, package.manifest)
+    return parity, limits
 
 
 def verify_batch(
@@ -82,7 +84,8 @@ def verify_batch(
 
 def losses(parity: Parity) -> dict[str, float]:
     """What a manifest keeps of a comparison: numbers only, the truth's where there was any."""
-    names = ("mean_depth", "labels", "unmatched", "depth_mae_loss", "label_accuracy_loss")
+    names = [name for name in MEASURES if name.endswith("_loss")]
+    names += ["mean_depth", "labels", "unmatched"]
     values = {name: float(getattr(parity, name)) for name in names}
     return {name: value for name, value in values.items() if value == value}
 

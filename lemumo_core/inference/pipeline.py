@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
-from lemumo_core.geometry.boxes import image_bounds
+from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.backends import (
     Backend,
@@ -20,6 +19,7 @@ from lemumo_core.inference.backends import (
     split_name,
 )
 from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.results import perception_of
 from lemumo_core.preprocess import NetworkInput, preprocess
 
 OUTPUT_SHAPES = {
@@ -142,66 +142,14 @@ class Pipeline:
                 feed[name] = np.concatenate(parts, out=self._inputs[name][:count])
         self.backend.infer(feed, {name: array[:count] for name, array in self._outputs.items()})
 
+    def _finish(self, frame: Frame, network_input: NetworkInput, row: int) -> Perception:
+        outputs = {name: array[row] for name, array in self._outputs.items()}
+        manifest, threshold = self.package.manifest, self.score_threshold
+        return perception_of(outputs, frame, network_input.view, manifest, threshold)
+
     def close(self) -> None:
         """Free the network."""
         self.backend.close()
-
-    def _finish(self, frame: Frame, network_input: NetworkInput, row: int) -> Perception:
-        out = {name: array[row] for name, array in self._outputs.items()}
-        for name in ("boxes", "scores", "depth"):
-            if not np.isfinite(out[name]).all():
-                raise Fault("bad_output", f"the network's {name} hold NaN or infinity")
-        manifest = self.package.manifest
-        for name, classes in (
-            ("class_ids", manifest.detection_classes),
-            ("labels", manifest.segmentation_classes),
-        ):
-            if out[name].size and not 0 <= out[name].min() <= out[name].max() < len(classes):
-                raise Fault(
-                    "bad_output",
-                    f"the network's {name} go from {out[name].min()} to {out[name].max()}, the "
-                    f"package names {len(classes)} classes",
-                )
-        height, width = out["depth"].shape
-        output_camera = network_input.view.scaled(width, height)
-        outside = self._rows_above_image(frame.camera, network_input.view, height)
-        depth_m, confidence = out["depth"].copy(), out["depth_confidence"].copy()
-        labels = out["labels"].copy()
-        depth_m[:outside], confidence[:outside], labels[:outside] = np.nan, 0.0, UNLABELLED
-        return Perception(
-            stamp_ns=frame.stamp_ns,
-            camera_name=frame.camera_name,
-            detections=self._detections(out, frame.camera, network_input.view),
-            depth_m=depth_m,
-            depth_confidence=confidence,
-            labels=labels,
-            output_camera=output_camera,
-            modalities=_modalities(frame),
-        )
-
-    def _detections(self, out: dict[str, np.ndarray], camera: Camera, view: Camera) -> Detections:
-        keep = out["scores"] >= self.score_threshold
-        boxes = out["boxes"][keep].copy()
-        if view.model != "pinhole" and len(boxes):
-            # The graph placed X and Y as if the view were a pinhole: undo that, and go through
-            # the distortion. A centre outside its field of view has no ray and is dropped.
-            uv = boxes[:, :2] / boxes[:, 2:3] * (view.fx, view.fy) + (view.cx, view.cy)
-            boxes[:, :3] = view.unproject(uv) * boxes[:, 2:3]
-            seen = np.isfinite(boxes).all(axis=1)
-            keep[keep] = seen
-            boxes = boxes[seen]
-        return Detections(
-            boxes_3d=boxes,
-            boxes_2d=image_bounds(boxes, camera),
-            scores=out["scores"][keep].copy(),
-            class_ids=out["class_ids"][keep].copy(),
-        )
-
-    @staticmethod
-    def _rows_above_image(camera: Camera, view: Camera, height: int) -> int:
-        """How many rows of an output of this height lie above the source image (padding)."""
-        top_row = (-0.5 - camera.cy) * view.fy / camera.fy + view.cy
-        return max(0, int(np.floor((top_row + 0.5) * height / view.height)))
 
 
 def check_outputs(outputs: dict[str, TensorSpec]) -> None:
@@ -223,9 +171,3 @@ def check_outputs(outputs: dict[str, TensorSpec]) -> None:
     total = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in outputs.values())
     if total > MAX_OUTPUT_BYTES:
         raise Fault("bad_package", f"the network's outputs would take {total} bytes")
-
-
-def _modalities(frame: Frame) -> tuple[str, ...]:
-    companion = "lidar" if isinstance(frame.companion, LidarScan) else "thermal"
-    present = (("camera", frame.image), (companion, frame.companion))
-    return tuple(name for name, part in present if part is not None)

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from export.parity import EXACT, REDUCED, Limits, compare, match_detections
+from export.parity import EXACT, REDUCED, compare, judge, match_detections
 from export.parity_report import as_text, write_report
 from export.samples import Sample, source_samples
-from lemumo_core.preprocess import InputSpec
+from export.verify import losses
+from lemumo_core.frame import Frame, Labels
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.manifest import manifest_of
+from lemumo_core.preprocess import InputSpec, preprocess
+
+MANIFEST = manifest_of(
+    ModelConfig(
+        height=16,
+        width=32,
+        detection_classes=("car", "truck"),
+        segmentation_classes=("road", "sidewalk", "building", "pole", "sign"),
+    ),
+    "made up",
+    trained=True,
+)
 
 
 def outputs(seed=0, k=6) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    boxes = rng.uniform(1, 30, (1, k, 7)).astype(np.float32)
+    low, high = (-5, -3, 10, 1, 1, 1, -3), (5, 3, 60, 5, 3, 3, 3)
+    boxes = rng.uniform(low, high, (1, k, 7)).astype(np.float32)
     return {
         "boxes": boxes,
         "scores": np.linspace(0.9, 0.4, k, dtype=np.float32)[None],
         "class_ids": np.arange(k)[None] % 2,
-        "depth": rng.uniform(1, 80, (1, 4, 5)).astype(np.float32),
-        "depth_confidence": rng.random((1, 4, 5), np.float32),
-        "labels": rng.integers(0, 5, (1, 4, 5)).astype(np.uint8),
+        "depth": rng.uniform(2, 80, (1, 4, 8)).astype(np.float32),
+        "depth_confidence": rng.random((1, 4, 8), np.float32),
+        "labels": rng.integers(0, 5, (1, 4, 8)).astype(np.uint8),
     }
 
 
@@ -30,8 +48,8 @@ def changed(**values) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in outputs().items()} | values
 
 
-def parity_of(candidate, limits=EXACT, sample=None):
-    return compare([sample or Sample({})], [outputs()], [candidate], limits)
+def parity_of(candidate, limits=EXACT):
+    return compare([Sample({})], [outputs()], [candidate], limits)
 
 
 def test_equal_outputs_pass_in_any_order() -> None:
@@ -107,7 +125,7 @@ def test_values_are_those_of_the_definitions() -> None:
     assert parity.depth == pytest.approx((2 / np.maximum(1, depth)).max(), rel=1e-5)
     assert parity.mean_depth == pytest.approx(2 / depth.mean(), rel=1e-5)
     out["labels"][0, 0, :2] += 1
-    assert parity_of(out).labels == pytest.approx(2 / 20)
+    assert parity_of(out).labels == pytest.approx(2 / 32)
 
 
 def test_raw_heads_are_compared() -> None:
@@ -139,19 +157,54 @@ def test_scores_at_the_cut_need_no_counterpart() -> None:
     assert match_detections(a, b, 1e-3, 0.0)[1] == 0
 
 
-def test_losses_against_truth() -> None:
-    """A candidate 10 % farther from the true depth and wrong in one more label of 20."""
-    reference = outputs()
-    truth = Sample({}, reference["depth"][0] - 1.0, reference["labels"][0].copy())
-    candidate = changed(depth=reference["depth"] + 0.1)
-    candidate["labels"][0, 0, 0] += 1
-    parity = parity_of(candidate, REDUCED, truth)
+def judged(candidate, frame: Frame | None):
+    """Parity with the losses against the truth of one frame."""
+    parity = parity_of(candidate, REDUCED)
+    judge(parity, [Sample({}, frame)], [outputs()], [candidate], MANIFEST)
+    return parity
+
+
+@pytest.fixture
+def frame() -> Frame:
+    """What the reference is right about, but for the depth, which is 1 m less."""
+    said = outputs()
+    labels, depth_m = (said[name][0].repeat(4, 0).repeat(4, 1) for name in ("labels", "depth"))
+    names = [MANIFEST.detection_classes[i] for i in said["class_ids"][0]]
+    truth = Labels(said["boxes"][0], None, tuple(names), None, None, labels, None, depth_m - 1.0)
+    return Frame(1, "front", Camera(32, 16, 16.0, 16.0, 15.5, 7.5), labels=truth)
+
+
+def test_losses_against_truth(frame) -> None:
+    """A candidate without cars, 10 % farther from the true depth and wrong in one label of 32."""
+    candidate = changed(depth=outputs()["depth"] + 0.1)
+    candidate["scores"][0, ::2], candidate["boxes"][0, ::2, 2] = 0.0, 79.0
+    candidate["labels"][0, 0, 0] = (candidate["labels"][0, 0, 0] + 1) % 5
+    parity = judged(candidate, frame)
+    assert parity.bev_map_loss == pytest.approx(0.5)
     assert parity.depth_mae_loss == pytest.approx(0.1, rel=1e-3)
-    assert parity.label_accuracy_loss == pytest.approx(0.05)
+    true, said = outputs()["labels"][0], candidate["labels"][0]
+    ious = [((true == i) & (said == i)).sum() / ((true == i) | (said == i)).sum() for i in range(5)]
+    assert parity.miou_loss == pytest.approx(1 - np.mean(ious))
+    assert parity.figures["depth_mae_m"] == pytest.approx((1.0, 1.1), rel=1e-3)
     failed = {text.split()[0] for text in parity.failures(REDUCED)}
-    assert {"depth_mae_loss", "label_accuracy_loss"} <= failed
-    assert np.isnan(parity_of(candidate).depth_mae_loss)  # without truth: not judged
-    assert not any("loss" in text for text in parity_of(candidate).failures(Limits(depth=1.0)))
+    assert {"bev_map_loss", "depth_mae_loss", "miou_loss"} <= failed
+    assert "0.5 (1.000 to 0.500)" in as_text("t", parity, REDUCED)
+    assert set(losses(parity)) >= {"bev_map_loss", "depth_mae_loss", "miou_loss"}
+
+
+def test_without_truth_losses_are_not_judged(frame) -> None:
+    parity = judged(changed(), None)
+    assert parity.failures(REDUCED) == [] and np.isnan(parity.bev_map_loss)
+    assert "no truth" in as_text("t", parity, REDUCED) and "bev_map_loss" not in losses(parity)
+    unlabelled = judged(changed(), replace(frame, labels=None))
+    assert unlabelled.figures == {}
+
+
+def test_outputs_that_are_not_finite_lose_everything(frame) -> None:
+    out = changed()
+    out["depth"][0, 3, 3] = np.nan
+    failed = {text.split()[0] for text in judged(out, frame).failures(REDUCED)}
+    assert {"bev_map_loss", "depth_mae_loss", "miou_loss"} <= failed
 
 
 def test_report(tmp_path) -> None:
@@ -168,19 +221,11 @@ def test_report(tmp_path) -> None:
     assert "a &lt;title&gt;" in page and "Fails" in page and "bags:/x" in page
 
 
-def test_truth_lies_where_the_outputs_do() -> None:
-    """At the centre of an output cell the truth is that of the source pixel it looks at."""
+def test_real_frames_keep_returns_as_truth(shared_data) -> None:
     spec = InputSpec(64, 96, "lidar", 2)
-    samples = source_samples("synthetic", spec, 2)
-    assert len(samples) == 2
-    sample = samples[0]
-    assert sample.depth_m.shape == sample.labels.shape == (16, 24)
-    assert sample.inputs["image"].shape == (1, 64, 96, 3)
-    # LiDAR and truth see the same street: compare where the companion has returns.
-    companion = sample.inputs["companion"][0]
-    v, u = np.nonzero(companion[2::4, 2::4, 1])
-    measured_m = companion[2::4, 2::4, 0][v, u] * spec.depth_max_m
-    truth_m = sample.depth_m[v, u]
-    known = np.isfinite(truth_m) & (measured_m < 0.99 * spec.depth_max_m)
-    assert known.sum() > 10
-    assert np.median(np.abs(measured_m - truth_m)[known] / truth_m[known]) < 0.02
+    samples = source_samples(f"kitti:{shared_data / 'kitti_object'}", spec, 2)
+    assert len(samples) == 2 and samples[0].inputs["image"].shape == (1, 64, 96, 3)
+    for sample in samples:
+        shown = preprocess(sample.frame, spec).companion
+        np.testing.assert_array_equal(sample.inputs["companion"], shown)
+        assert np.isfinite(sample.frame.labels.depth_m).sum() > 500
