@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,16 +79,28 @@ def evaluate(
         original = source[index]
         frame = hold_out(original, EVERY)
         held_out |= frame is not original
-        found = {
-            mode: metrics[mode].add(frame, model(seen))
-            for mode in MODES
-            if (seen := with_sensors(frame, mode)) is not None
-        }
+        found = judge(model, frame, metrics)
         frames.append(JudgedFrame(index, frame.stamp_ns, frame.camera_name, found))
         progress.update(len(frames))
     progress.finish()
     used = {mode: metric for mode, metric in metrics.items() if metric.frames}
     return Evaluation(used, frames, held_out)
+
+
+def judge(
+    model: Model, frame: Frame, metrics: Mapping[str, PerceptionMetric]
+) -> dict[str, Summary]:
+    """Judge a model on one frame, in the modes that the frame allows.
+
+    Args:
+        model, frame: as for ``evaluate``.
+        metrics: by mode; they take the frame in.
+    """
+    return {
+        mode: metric.add(frame, model(seen))
+        for mode, metric in metrics.items()
+        if (seen := with_sensors(frame, mode)) is not None
+    }
 
 
 def with_sensors(frame: Frame, mode: str) -> Frame | None:

@@ -21,6 +21,8 @@ SIZES = {
 MODALITIES = ("image", "companion")
 VARIANTS = ("pruned", "persistent", "full", "early", "late", "camera_only", "companion_only")
 COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}
+HEAD_PRESETS = ("probe", "deploy")
+DETECTIONS = ("3d", "2d")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,13 @@ class ModelConfig:
         height, width: of the input, pixels, multiples of 16.
         companion: ``lidar`` or ``thermal``.
         variant: of the encoder, one of ``VARIANTS`` (``variants.py``).
+        head_preset: ``probe`` (the paper's heads) or ``deploy`` (ours); by default that of the
+            preset.
+        detection: ``3d`` boxes, or ``2d`` ones for data that has no others.
         detection_classes, segmentation_classes: names by id.
 
     Raises:
-        ValueError: for an unknown preset, size or variant, or an input that ``InputSpec`` refuses.
+        ValueError: for an unknown name, or an input that ``InputSpec`` refuses.
     """
 
     preset: str = "lemumo"
@@ -47,6 +52,8 @@ class ModelConfig:
     width: int = 704
     companion: str = "lidar"
     variant: str = "pruned"
+    head_preset: str | None = None
+    detection: str = "3d"
     detection_classes: tuple[str, ...] = DETECTION_CLASSES
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
 
@@ -55,6 +62,8 @@ class ModelConfig:
             ("preset", self.preset, COMPANION_CHANNELS),
             ("size", self.size, SIZES),
             ("variant", self.variant, VARIANTS),
+            ("head_preset", self.heads_as, HEAD_PRESETS),
+            ("detection", self.detection, DETECTIONS),
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} '{value}'{known_names(value, known)}")
@@ -67,6 +76,11 @@ class ModelConfig:
         """What preprocessing must deliver."""
         channels = COMPANION_CHANNELS[self.preset]
         return InputSpec(self.height, self.width, self.companion, channels)
+
+    @property
+    def heads_as(self) -> str:
+        """Preset of the heads."""
+        return self.head_preset or ("probe" if self.preset == "paper" else "deploy")
 
     @property
     def dim(self) -> int:

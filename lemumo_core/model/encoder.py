@@ -28,9 +28,13 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """Stems, and embedding and projector for pretraining; variants add what lies between.
 
+    ``FOR_PRETRAINING`` names the parts that perception does without.
+
     The projector's batch norms take the statistics of one call over all ranks. Global and local
     views go through separate calls, as in the reference.
     """
+
+    FOR_PRETRAINING = ("embedding", "projector")
 
     def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
         super().__init__()

@@ -45,9 +45,11 @@ class PerceptionModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        preset = "probe" if config.preset == "paper" else "deploy"
+        preset = config.heads_as
         classes, dim = len(config.detection_classes), config.token_dim
         self.encoder = build_encoder(config)
+        for part in self.encoder.FOR_PRETRAINING:
+            delattr(self.encoder, part)
         self.centernet = CenterNetHead(dim, classes, preset)
         self.depth = DepthHead(dim, preset)
         self.segmentation = SegmentationHead(dim, len(config.segmentation_classes), preset)
@@ -55,7 +57,10 @@ class PerceptionModel(nn.Module):
 
     def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:
         """Predictions before decoding. Arguments as in ``forward``."""
-        tokens = self.encoder(image, companion, present).tokens
+        return self.heads(self.encoder(image, companion, present).tokens)
+
+    def heads(self, tokens: Tensor) -> RawPerception:
+        """What the heads say of the encoder's tokens (B, N, D')."""
         grid = tokens.transpose(1, 2).unflatten(2, self.config.grid)
         depth_m, confidence = self.depth(grid)
         return RawPerception(self.centernet(grid), depth_m, confidence, self.segmentation(grid))

@@ -1,9 +1,8 @@
-"""Names of the heads' presets, for objectives that differ by them."""
+"""Objectives that differ by the preset of the heads: the paper's, and ours."""
 
 from __future__ import annotations
 
-PRESETS = ("probe", "deploy")
-"""The paper's, and ours."""
+from lemumo_core.model.config import HEAD_PRESETS
 
 
 def check_preset(preset: str) -> None:
@@ -12,5 +11,5 @@ def check_preset(preset: str) -> None:
     Raises:
         ValueError: for another one.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset '{preset}' (known: {', '.join(PRESETS)})")
+    if preset not in HEAD_PRESETS:
+        raise ValueError(f"unknown preset '{preset}' (known: {', '.join(HEAD_PRESETS)})")

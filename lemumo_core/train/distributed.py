@@ -47,21 +47,35 @@ class BatchNorm1d(nn.BatchNorm1d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        world = world_size()
-        if not self.training or world == 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
-        x = input.to(torch.promote_types(input.dtype, torch.float32))
-        mean = mean_over_ranks(x.mean(0))
-        variance = mean_over_ranks((x - mean).square().mean(0))
-        with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None
-            assert self.num_batches_tracked is not None and self.momentum is not None
-            count = world * len(x)
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        normed = (x - mean) * (variance + self.eps).rsqrt()
-        return (normed * self.weight + self.bias).to(input.dtype)
+        return _normalised_over_ranks(self, input)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """The same for (B, D, h, w)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or world_size() == 1:
+            return super().forward(input)
+        return _normalised_over_ranks(self, input)
+
+
+def _normalised_over_ranks(norm: BatchNorm1d | BatchNorm2d, input: Tensor) -> Tensor:
+    x = input.to(torch.promote_types(input.dtype, torch.float32))
+    over = [axis for axis in range(x.ndim) if axis != 1]
+    mean = mean_over_ranks(x.mean(over, keepdim=True))
+    variance = mean_over_ranks((x - mean).square().mean(over, keepdim=True))
+    with torch.no_grad():
+        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.num_batches_tracked is not None and norm.momentum is not None
+        count = world_size() * x.numel() / x.shape[1]
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean.flatten(), norm.momentum)
+        norm.running_var.lerp_(variance.flatten() * count / (count - 1), norm.momentum)
+    channels = [-1, *(1 for _ in over[1:])]
+    normed = (x - mean) * (variance + norm.eps).rsqrt()
+    return (normed * norm.weight.view(channels) + norm.bias.view(channels)).to(input.dtype)
 
 
 class _MeanOverRanks(torch.autograd.Function):

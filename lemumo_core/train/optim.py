@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -10,16 +11,27 @@ from torch import nn
 from lemumo_core.train.config import OptimiserConfig
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters; see ``OptimiserConfig.decay_all`` for which of them decay."""
+def build_optimiser(
+    model: nn.Module, config: OptimiserConfig, rate: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.AdamW:
+    """AdamW over all parameters.
+
+    Args:
+        model: of the parameters.
+        config: see ``OptimiserConfig.decay_all`` for which of them decay.
+        rate: by the name of a parameter, what its learning rate is multiplied by.
+    """
     maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     decayed = {id(module.weight) for module in maps}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in model.parameters():
-        groups[config.decay_all or id(parameter) in decayed].append(parameter)
-    decays = {True: config.weight_decay, False: 0.0}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = rate(name), config.decay_all or id(parameter) in decayed
+        groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": groups[key], "weight_decay": decays[key]} for key in groups if groups[key]],
+        [
+            {"params": groups[key], "rate": key[0], "weight_decay": key[1] * config.weight_decay}
+            for key in sorted(groups, reverse=True)
+        ],
         lr=config.lr,
         fused=True,
     )
@@ -35,6 +47,6 @@ def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Of all groups."""
+    """Of all groups, each times its own rate."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["rate"]

@@ -4,6 +4,8 @@ config.yaml       all options, resolved; ``--config`` takes it
 run.json          git revision, versions, machine, command and ranks of every start
 metrics.jsonl     one line a step
 checkpoints/      the newest few
+best/             of fine-tuning: the weights that were best on the frames held out
+model.*           of fine-tuning: these weights and their ``ModelConfig``, for export
 tensorboard/      where TensorBoard is installed
 summary.json      what came of it
 non_finite-*/     the step that was not finite, to replay
@@ -27,7 +29,8 @@ from lemumo_core.inference.cache import write_atomic
 from lemumo_core.train.config import RunConfig, plain
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, BEST = "checkpoints", "best"
+MODEL_WEIGHTS, MODEL_OPTIONS = "model.safetensors", "model.json"
 
 
 def new_name(program: str) -> str:

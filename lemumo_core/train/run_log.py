@@ -15,7 +15,10 @@ from lemumo_core.train.run_folder import METRICS
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("loss", "sigreg", "invariance", "variance", "covariance", "tie", "rankme")
+SHOWN = (
+    *("loss", "sigreg", "invariance", "variance", "covariance", "tie", "rankme"),
+    *("detection", "depth", "segmentation", "score"),
+)
 
 
 class RunLog:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lemumo_core.model.config import VARIANTS, ModelConfig
 from lemumo_core.model.encoder import Encoder
-from lemumo_core.model.perception import PerceptionModel, seeded_model
+from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.transformer import resize_tables
 from lemumo_core.model.variants import ENCODERS, build_encoder
 from lemumo_core.train.distributed import BatchNorm1d
@@ -26,7 +26,9 @@ def count(module) -> int:
 @functools.cache
 def encoder_of(preset: str, height: int, width: int, variant: str = "pruned") -> Encoder:
     """One for all tests, since its random weights take a second: copy it to change it."""
-    return seeded_model(ModelConfig(preset, "tiny", height, width, variant=variant), 1).encoder
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return build_encoder(ModelConfig(preset, "tiny", height, width, variant=variant)).eval()
 
 
 def inputs(preset: str, height: int, width: int, batch: int = 2):
