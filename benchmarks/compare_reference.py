@@ -34,6 +34,7 @@ from _reference import Reference, Views, import_encoder, mapped
 from _timing import machine
 from torch import Tensor
 
+from lemumo_core.data.crops import whole_canvas
 from lemumo_core.data.views import View
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.stems import IMAGENET_MEAN, IMAGENET_STD
@@ -68,7 +69,8 @@ def make_views(batch: int, device: str = "cpu") -> tuple[Views, list[View]]:
         depth = torch.rand((*shape, 1), generator=g)
         depth *= torch.rand((*shape, 1), generator=g) < 0.03
         inputs = image, depth, torch.eye(3).repeat(len(image), 1, 1), torch.ones(len(image), 2)
-        ours.append(View(*(x.to(device) for x in inputs), labels=None))
+        crops = whole_canvas((size, size), len(image))
+        ours.append(View(*(x.to(device) for x in inputs), crops=crops, labels=None))
         by_sample = (
             x.permute(0, 3, 1, 2).unflatten(0, (count, batch)).transpose(0, 1).contiguous()
             for x in ((image - mean) / std, depth)

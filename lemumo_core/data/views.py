@@ -70,6 +70,12 @@ class MultiCropConfig:
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip is {self.flip}, a probability lies in [0, 1]")
 
+    @property
+    def global_views_overlap(self) -> bool:
+        """Whether any two global crops of a sample share a part of the canvas."""
+        narrowest = min(self.aspect[0], 1 / self.aspect[1])
+        return math.sqrt(self.global_scale[0] * narrowest) > 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class ViewLabels:
@@ -100,6 +106,7 @@ class View:
         companion: float32 (R, h, w, C): value in [0, 1] and, for C = 2, its validity.
         intrinsics: float32 (R, 3, 3) of the view.
         present: float32 (R, 2), which of image and companion exists.
+        crops: which part of the canvas each row shows.
         labels: where the batch has labels.
     """
 
@@ -107,6 +114,7 @@ class View:
     companion: Tensor
     intrinsics: Tensor
     present: Tensor
+    crops: Crops
     labels: ViewLabels | None
 
 
@@ -210,6 +218,7 @@ def _view(
         companion=companion,
         intrinsics=_intrinsics(batch.intrinsics.repeat(views, 1, 1), crops),
         present=batch.present.repeat(views, 1),
+        crops=crops,
         labels=_labels(batch, crops, depth_m, point_labels),
     )
 

@@ -122,7 +122,7 @@ class RunConfig:
         batch: samples of a step, over all ranks.
         epochs: passes over the data.
         steps: instead of ``epochs``, unless 0.
-        modality_dropout: probability that a sample loses its image or its companion.
+        modality_dropout: probability that a view loses its image or its companion.
         canvas: height and width of what views are cut from; by default the model's input.
         model, optimiser, scale, log: see there.
 

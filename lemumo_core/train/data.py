@@ -204,13 +204,20 @@ def cut_views(
 ) -> tuple[View, ...]:
     """The views of a step: global ones and, unless there are none, local ones.
 
-    Draws are those of the whole batch; a rank keeps the rows of its samples.
+    Draws are those of the whole batch; a rank keeps the rows of its samples. Modalities are
+    withheld view by view: what one sensor says is so tied to what both say.
     """
-    if config.modality_dropout:
-        draw = generator(config.seed, step, "modality dropout")
-        both = torch.ones(world * len(batch), 2)
-        kept = modality_dropout(both, config.modality_dropout, draw)
-        kept = kept[rank * len(batch) :][: len(batch)].to(batch.present)
-        has_both = (batch.present > 0.5).all(1, keepdim=True)
-        batch = replace(batch, present=torch.where(has_both, kept, batch.present))
-    return MultiCrop(config.multi_crop)(batch, generator(config.seed, step, "views"), rank, world)
+    views = MultiCrop(config.multi_crop)(batch, generator(config.seed, step, "views"), rank, world)
+    if not config.modality_dropout:
+        return views
+    draw = generator(config.seed, step, "modality dropout")
+    samples = torch.arange(world * len(batch)).view(world, -1)[rank]
+
+    def some_withheld(view: View) -> View:
+        shape = len(view.image) // len(batch), world * len(batch), 2
+        kept = modality_dropout(torch.ones(shape).flatten(0, 1), config.modality_dropout, draw)
+        kept = kept.view(shape)[:, samples].flatten(0, 1).to(view.present)
+        both = (view.present > 0.5).all(1, keepdim=True)
+        return replace(view, present=torch.where(both, kept, view.present))
+
+    return tuple(some_withheld(view) for view in views)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from lemumo_core.data.photometric import Photometric
@@ -38,18 +38,27 @@ class ObjectiveConfig:
         weight: of SIGReg, lambda of the papers; invariance has 1 - weight.
         aux_unimodal: the reference's undocumented SIGReg on camera-only and companion-only passes.
         tie_unimodal: tie those passes to the joint embedding.
+        tokens: the same objective, without these two, also on the tokens of the global views at
+            places that all of them show. Ours.
     """
 
     name: Literal["lejepa", "vicreg"] = "lejepa"
     weight: float = 0.1
     aux_unimodal: bool = False
     tie_unimodal: bool = False
+    tokens: bool = False
 
     def build(self, global_views: int) -> LeJepa | VicReg:
         """The objective; ValueError as ``LeJepa``."""
         if self.name == "vicreg":
             return VicReg()
         return LeJepa(self.weight, self.aux_unimodal, self.tie_unimodal, global_views)
+
+    def build_for_tokens(self, global_views: int) -> LeJepa | VicReg | None:
+        """The objective on tokens, None without ``tokens``."""
+        if not self.tokens:
+            return None
+        return replace(self, aux_unimodal=False, tie_unimodal=False).build(global_views)
 
 
 SMALL_VIEWS = MultiCropConfig(
@@ -88,6 +97,12 @@ class PretrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.objective.build(self.views.global_views)  # checks the rest
+        if self.objective.tokens and not self.views.global_views_overlap:
+            raise ValueError(
+                f"global crops of scale {self.views.global_scale} and aspect {self.views.aspect} "
+                "need not overlap, and objective.tokens compares what they share: every side of a "
+                "crop must be longer than half of the canvas"
+            )
 
     @property
     def multi_crop(self) -> MultiCropConfig:

@@ -39,7 +39,10 @@ class Pretrainer:
         self.encoder = seeded_encoder(config.model, config.seed).to(place.device)
         prepare_encoder(self.encoder, config.scale, place)
         views = config.views.global_views
-        self.step = TrainingStep(self.encoder, config.objective.build(views), views)
+        objective = config.objective
+        self.step = TrainingStep(
+            self.encoder, objective.build(views), views, objective.build_for_tokens(views)
+        )
         self.model = data_parallel(self.step, config.scale, place)
         self.optimiser = build_optimiser(self.encoder, config.optimiser)
         self.monitors = Monitors(self.encoder, views)

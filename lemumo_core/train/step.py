@@ -13,6 +13,7 @@ from lemumo_core.model.config import MODALITIES
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.objectives.lejepa import LeJepa
 from lemumo_core.objectives.loss import Loss
+from lemumo_core.objectives.places import tokens_at_places
 from lemumo_core.objectives.vicreg import VicReg
 
 
@@ -35,11 +36,21 @@ class TrainingStep(nn.Module):
     Args:
         encoder, objective: what is trained, and on what.
         global_views: of a sample.
+        token_objective: acts on the tokens of the global views at the same places
+            (``tokens_at_places``). Ours: heads read tokens, so their distribution is shaped
+            itself, without a projector between.
     """
 
-    def __init__(self, encoder: Encoder, objective: LeJepa | VicReg, global_views: int):
+    def __init__(
+        self,
+        encoder: Encoder,
+        objective: LeJepa | VicReg,
+        global_views: int,
+        token_objective: LeJepa | VicReg | None = None,
+    ):
         super().__init__()
         self.encoder, self.objective, self.global_views = encoder, objective, global_views
+        self.token_objective = token_objective
 
     def forward(
         self, views: Sequence[View], step: int, dense: bool = False
@@ -54,6 +65,7 @@ class TrainingStep(nn.Module):
         Returns:
             The loss, and what became of the global views, detached.
         """
+        dense = dense or self.token_objective is not None
         joint = [self._encode(view, views, dense and view is views[0]) for view in views]
         projections = torch.cat([encoded.projections for encoded in joint])
         if isinstance(self.objective, LeJepa) and self.objective.needs_unimodal:
@@ -61,6 +73,11 @@ class TrainingStep(nn.Module):
             loss = self.objective(projections, step, alone)
         else:
             loss = self.objective(projections, step)
+        if self.token_objective is not None:
+            places = tokens_at_places(joint[0].tokens, views[0].crops, self.global_views)
+            total, terms = self.token_objective(places, step)
+            terms = {f"token_{name}": value for name, value in terms.items()}
+            loss = Loss(loss.total + total, loss.terms | terms)
         return loss, Encoded(*(x.detach() for x in joint[0]))
 
     def _alone(self, views: Sequence[View], kept: int) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 from made_boxes import made_boxes
 
+from lemumo_core.data.crops import whole_canvas
 from lemumo_core.data.views import View, ViewLabels
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.config import ModelConfig
@@ -31,5 +32,6 @@ def random_view(rows: int, seed: int = 0) -> View:
         companion=torch.rand((*size, 2), generator=g),
         intrinsics=intrinsics,
         present=torch.ones(rows, 2),
+        crops=whole_canvas((HEIGHT, WIDTH), rows),
         labels=ViewLabels(label_map, depth_m, boxes),
     )
