@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from lemumo_core.inference.backends import RUNTIMES
 from lemumo_core.inference.cuda_driver import find_gpu
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_ros.health import Health, Level
 from lemumo_ros.silence import why_silent
 
@@ -34,6 +37,11 @@ DEBUG_TOPICS = {
 """Stage to its topic below ``~/debug/``, as Autoware's nodes name them."""
 
 
+@functools.lru_cache(maxsize=8)
+def _device(runtime: str) -> str:
+    return find_gpu().name if RUNTIMES[runtime].gpu else processor()
+
+
 def engine_facts(package: Package, backend: str) -> dict[str, str]:
     """What runs, and on what.
 
@@ -49,7 +57,7 @@ def engine_facts(package: Package, backend: str) -> dict[str, str]:
         "sha256": manifest.files.get(model_file(precision), ""),
         "trained": str(manifest.trained),
         "backend": backend,
-        "device": find_gpu().name if RUNTIMES[runtime].gpu else processor(),
+        "device": _device(runtime),
     }
 
 
@@ -58,17 +66,18 @@ class Diagnostics:
     changes. On the steady clock, for health must be told even while a bag's /clock stands still.
 
     A status ``lemumo: NAME`` for every camera (see ``Health.verdict``; OK while the node is not
-    active), and ``lemumo: engine``: what runs where, or ERROR with the reason why nothing does.
+    active), and ``lemumo: engine``: what runs where, WARN after the engine had to be loaded anew,
+    or ERROR with the reason why nothing runs.
 
     Attributes:
         state: of the lifecycle: unconfigured, inactive or active.
-        facts: of ``engine_facts``, empty while nothing is loaded.
-        fault: why nothing is loaded, or the engine does not run; empty where all is well.
+        pipeline: what runs, None while nothing is loaded.
+        fault: why nothing is loaded; empty where all is well.
     """
 
     def __init__(self, node: Any):
         self.state = "unconfigured"
-        self.facts: dict[str, str] = {}
+        self.pipeline: Pipeline | None = None
         self.fault = ""
         self._node = node
         self._cameras: dict[str, tuple[Health, Any]] = {}
@@ -98,9 +107,16 @@ class Diagnostics:
             self.publish()
 
     def _engine_status(self) -> DiagnosticStatus:
-        level = Level.ERROR if self.fault else Level.OK
-        values = self.facts | {"lifecycle": self.state, "memory_mb": f"{resident_mb():.1f}"}
-        return self._status("engine", level, self.fault or self.state, values)
+        level, message = Level.OK, self.state
+        values = {"lifecycle": self.state, "memory_mb": f"{resident_mb():.1f}"}
+        if self.pipeline is not None:
+            values = engine_facts(self.pipeline.package, self.pipeline.backend.name) | values
+            backend = self.pipeline.backend
+            if isinstance(backend, RecoveringBackend) and backend.trouble:
+                level, message = Level.WARN, backend.trouble
+        if self.fault:
+            level, message = Level.ERROR, self.fault
+        return self._status("engine", level, message, values)
 
     def _camera_status(self, name: str, health: Health, subscription: Any) -> DiagnosticStatus:
         level, message = Level.OK, self.state
@@ -122,7 +138,7 @@ class Diagnostics:
         return hint
 
     def _status(self, name: str, level: Level, message: str, values: dict) -> DiagnosticStatus:
-        hardware_id = self.facts.get("model", "")
+        hardware_id = self.pipeline.package.manifest.name if self.pipeline else ""
         status = DiagnosticStatus(name=f"lemumo: {name}", hardware_id=hardware_id, message=message)
         status.level = bytes([level])
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]

@@ -26,9 +26,10 @@ from tf2_msgs.msg import TFMessage
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_ros import parameters
 from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.diagnostics import DebugTimes, Diagnostics, engine_facts
+from lemumo_ros.diagnostics import DebugTimes, Diagnostics
 from lemumo_ros.health import Health
 from lemumo_ros.outputs import Outputs
 from lemumo_ros.sync import Pair
@@ -61,7 +62,7 @@ class PerceptionNode(LifecycleNode):
             self.settings = parameters.read(self)
             package = load_package(self.settings.model, self.settings.public_key)
             threshold = self.settings.score_threshold
-            pipeline = Pipeline(package, self.settings.backend, threshold)
+            pipeline = Pipeline(package, self.settings.backend, threshold, load=RecoveringBackend)
             pipeline.warm_up()
         except (ValueError, ImportError, OSError) as error:
             self.diagnostics.fault = f"cannot configure: {error}"
@@ -69,8 +70,7 @@ class PerceptionNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._pipeline = pipeline
         manifest = package.manifest
-        self.diagnostics.fault = ""
-        self.diagnostics.facts = engine_facts(package, pipeline.backend.name)
+        self.diagnostics.fault, self.diagnostics.pipeline = "", pipeline
         self.health = Health(
             companion=manifest.input.companion,
             stamp_clock=lambda: self.get_clock().now().nanoseconds,
@@ -233,7 +233,7 @@ class PerceptionNode(LifecycleNode):
         self.outputs.close()
         self.debug_times.close()
         self.diagnostics.watch({})
-        self.diagnostics.facts, self.diagnostics.state = {}, "unconfigured"
+        self.diagnostics.pipeline, self.diagnostics.state = None, "unconfigured"
         self._pipeline.close()
         self._pipeline = None
 

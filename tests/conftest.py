@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+pytest_plugins = ["fault_table"]
+
 # Small tensors gain nothing from a second thread, and lose much where other work holds the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Pipeline:
         score_threshold: detections below it are dropped.
         batch: most frames that one inference takes. Only packages that hold the dynamic graph
             can; others infer one after another.
+        load: makes the backend of a name, such as ``RecoveringBackend``.
 
     Raises:
         Fault: as ``load_backend``; ``bad_package`` for outputs that are not ``OUTPUT_SHAPES`` or
@@ -55,6 +56,7 @@ class Pipeline:
         backend: str | Backend = "auto",
         score_threshold: float = 0.3,
         batch: int = 1,
+        load: Callable[[Package, str, int], Backend] = load_backend,
     ):
         self.package = package
         self.score_threshold = score_threshold
@@ -62,7 +64,7 @@ class Pipeline:
             name = resolve_name(package, backend)
             dynamic = model_file(split_name(name)[1] or "fp32", dynamic=True)
             self.batch = batch if dynamic in package.manifest.files else 1
-            self.backend = load_backend(package, name, self.batch)
+            self.backend = load(package, name, self.batch)
         else:
             self.batch, self.backend = 1, backend
         check_outputs(self.backend.outputs)

@@ -58,13 +58,13 @@ class NodeUnderTest:
         while (left := end - time.monotonic()) > 0:
             rclpy.spin_once(self.node, timeout_sec=left)
 
-    def spin_until(self, condition: Any, timeout_s: float = 30.0) -> None:
+    def spin_until(self, condition: Any, timeout_s: float = 30.0, pause_s: float = 0.05) -> None:
         """Spin until the condition holds; fail with the node's log if it never does."""
         end = time.monotonic() + timeout_s
         while not condition():
             assert self.process.poll() is None, f"the node died:\n{self.log.read_text()}"
             assert time.monotonic() < end, f"timed out:\n{self.values}\n{self.log.read_text()}"
-            self.spin(0.05)
+            self.spin(pause_s)
 
     def play(self, bag: Path, rate: float) -> None:
         """Play a bag to its end from another process."""
