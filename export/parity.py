@@ -177,7 +177,7 @@ def score(samples: Sequence[Sample], outputs: Sequence[Arrays], manifest: Manife
             try:
                 perception = perception_of(first, sample.frame, view, manifest, SCORE_THRESHOLD)
             except Fault:
-                return Summary(bev_map=0.0, map_xy=0.0, depth_mae_m=np.inf, miou=0.0)
+                return Summary(bev_map=0.0, map_xy=0.0, depth_mae_m=np.inf, miou=0.0, ap50=0.0)
             metric.add(sample.frame, perception)
     return metric.summary()
 

@@ -25,6 +25,7 @@ td, th { padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; text-ali
 th { font-weight: 500; color: #666; vertical-align: bottom }
 .number { text-align: right; font-variant-numeric: tabular-nums }
 .row { display: flex; flex-wrap: wrap; align-items: flex-start }
+.fill { flex: 1 1 20rem; min-width: 0 }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
 img { width: 100%; border-radius: 4px; display: block } figure { margin: 0 0 1.5rem }
 figcaption { color: #555; padding: .2rem 0 }

@@ -125,6 +125,7 @@ def best_first(frames: Iterable[JudgedFrame]) -> list[JudgedFrame]:
         [-one.bev_map for one in figures],
         [one.depth_mae_m for one in figures],
         [-one.miou for one in figures],
+        [-one.ap50 for one in figures],
     ]
     ranks = np.array([_shares_below(np.array(column)) for column in columns])
     known = ~np.isnan(ranks)

@@ -77,7 +77,9 @@ def write_page(
     data = ", ".join(f"{key} {value}" for key, value in about["data"].items())
     facts = {**about, "data": data, "depth judged on": depth_truth(evaluation)}
     first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
-    parts.append(f'<div class="row">{first}{web_page.facts("", facts)}</div>')
+    parts.append(
+        f'<div class="row">{first}<div class="fill">{web_page.facts("", facts)}</div></div>'
+    )
     parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
     parts.append(f'<div class="row">{"".join(others)}</div>')
     parts.append(_legend(manifest))
@@ -108,6 +110,7 @@ def _figure(judged: JudgedFrame, model: Model, manifest: Manifest, source: Frame
         ("BEV mAP {:.3f}", figures.bev_map),
         ("depth MAE {:.2f} m", figures.depth_mae_m),
         ("mIoU {:.3f}", figures.miou),
+        ("2D AP50 {:.3f}", figures.ap50),
     )
     known = ", ".join(text.format(value) for text, value in values if value == value)
     caption = (
@@ -126,7 +129,7 @@ def _legend(manifest: Manifest) -> str:
         f"<h2>Pictures</h2><p>Boxes with a score of at least {SHOWN_SCORE:g}: {boxes}; true ones "
         "white, those that do not count (hidden, without returns, too far) grey. "
         f"Labels: {labels}. Depth: red near, blue from 80 m on. Frames are ranked by their mean "
-        "rank in BEV mAP, depth MAE and mIoU.</p>"
+        "rank in BEV mAP, depth MAE, mIoU and 2D AP50.</p>"
     )
 
 

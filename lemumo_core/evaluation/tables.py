@@ -18,6 +18,8 @@ FIGURES: tuple[tuple[str, str, Place], ...] = (
     ("- size error ASE", SHARE, ("detection", "ase")),
     ("- yaw error AOE, rad", METRES, ("detection", "aoe_rad")),
     ("- mAP XY, the paper's", SHARE, ("map_xy",)),
+    ("2D AP50", SHARE, ("ap50",)),
+    ("- AP50:95", SHARE, ("detection_2d", "ap50_95")),
     ("depth MAE, m", METRES, ("depth_mae_m",)),
     ("- AbsRel", SHARE, ("depth", "abs_rel")),
     ("- RMSE, m", METRES, ("depth", "rmse_m")),
@@ -29,10 +31,11 @@ FIGURES: tuple[tuple[str, str, Place], ...] = (
     ("- pixels of known depth", COUNT, ("depth", "pixels")),
     ("- labelled pixels", COUNT, ("segmentation", "pixels")),
 )
-"""Rows of the first table."""
+"""Rows of the first table; those without any value are left out."""
 BREAKDOWNS: tuple[tuple[str, str, Place, Place], ...] = (
     ("average precision by class", SHARE, ("detection", "classes"), ("ap",)),
     ("translation error by class, m", METRES, ("detection", "classes"), ("ate_m",)),
+    ("2D AP50 by class", SHARE, ("detection_2d", "classes"), ("ap50",)),
     ("BEV mAP by range", SHARE, ("detection", "bands"), ("bev_map",)),
     ("depth MAE by range, m", METRES, ("depth", "bands"), ("mae_m",)),
     ("intersection over union", SHARE, ("segmentation", "classes"), ()),
@@ -52,8 +55,8 @@ def tables(results: Results) -> list[Table]:
     """The figures, and what of them was measured by class and by range; a column for each of the
     results."""
     head = ("", *(name.replace("_", " ") for name in results))
-    rows = [_row(results, name, form, place) for name, form, place in FIGURES]
-    made = [Table("", head, rows)]
+    figures = [_row(results, name, form, place) for name, form, place in FIGURES]
+    made = [Table("", head, [row for row in figures if any(cell != "-" for cell in row[1:])])]
     for caption, form, before, after in BREAKDOWNS:
         keys = list(dict.fromkeys(key for one in results.values() for key in _at(one, before)))
         rows = [_row(results, key, form, (*before, key, *after)) for key in keys]

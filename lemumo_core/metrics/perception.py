@@ -20,11 +20,12 @@ from lemumo_core.geometry.views import inside, look_up
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.depth import DepthMetric, DepthScores
 from lemumo_core.metrics.detection import DISTANCES_M, DetectionMetric, DetectionScores
+from lemumo_core.metrics.detection_2d import Detection2dMetric
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.metrics.paper_xy import PaperXyMetric
 from lemumo_core.metrics.returns import true_labels
 from lemumo_core.metrics.segmentation import SegmentationMetric
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Summary:
         map_xy: the paper's measure (``metrics.paper_xy``).
         depth_mae_m: mean absolute error of depth, within the bands.
         miou: mean intersection over union of the label classes.
+        ap50: of frames that have 2D boxes only (``metrics.detection_2d``).
     """
 
     bev_map: float
     map_xy: float
     depth_mae_m: float
     miou: float
+    ap50: float
 
 
 class PerceptionMetric:
@@ -66,11 +69,13 @@ class PerceptionMetric:
         band_edges_m: tuple[float, ...] = BAND_EDGES_M,
     ):
         self._settings = detection_classes, segmentation_classes, counted, band_edges_m
+        self.classes = tuple(detection_classes)
         self.detection = DetectionMetric(detection_classes, counted, band_edges_m)
         self.paper_xy = PaperXyMetric(detection_classes)
+        self.detection_2d = Detection2dMetric(detection_classes)
         self.depth = DepthMetric(band_edges_m)
         self.segmentation = SegmentationMetric(segmentation_classes)
-        self.frames = self.frames_with_boxes = 0
+        self.frames = self.frames_with_boxes = self.frames_with_2d_boxes = 0
         self._label_ids = np.full(256, UNLABELLED, np.uint8)  # the source's to the model's
         for i, name in enumerate(SEGMENTATION_CLASSES):
             if name in segmentation_classes:
@@ -104,10 +109,12 @@ class PerceptionMetric:
         """
         self.detection.merge(other.detection)
         self.paper_xy.merge(other.paper_xy)
+        self.detection_2d.merge(other.detection_2d)
         self.depth.merge(other.depth)
         self.segmentation.merge(other.segmentation)
         self.frames += other.frames
         self.frames_with_boxes += other.frames_with_boxes
+        self.frames_with_2d_boxes += other.frames_with_2d_boxes
 
     def summary(self) -> Summary:
         """The figures of all frames."""
@@ -117,20 +124,22 @@ class PerceptionMetric:
             map_xy=self.paper_xy.map() if boxes else np.nan,
             depth_mae_m=self.depth.scores().mae_m,
             miou=self.segmentation.miou(),
+            ap50=self.detection_2d.ap50() if self.frames_with_2d_boxes else np.nan,
         )
 
     def result(self) -> dict[str, Any]:
         """All figures, ready for JSON.
 
-        The keys of ``Summary``, ``frames``, and one section each for ``detection``, ``depth`` and
-        ``segmentation``, by class and by ``bands`` of depth. What could not be measured is None,
-        and the section's ``why_null`` says why.
+        The keys of ``Summary``, ``frames``, and one section each for ``detection``,
+        ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth. What
+        could not be measured is None, and the section's ``why_null`` says why.
         """
         return json_ready(
             {
                 "frames": self.frames,
                 **asdict(self.summary()),
                 "detection": self._detection_section(),
+                "detection_2d": self._detection_2d_section(),
                 "depth": self._depth_section(),
                 "segmentation": self._segmentation_section(),
             }
@@ -142,6 +151,11 @@ class PerceptionMetric:
         if labels.boxes_3d is not None:
             self.frames_with_boxes += 1
             self._add_detections(labels, camera, perception)
+        elif labels.boxes_2d is not None:
+            self.frames_with_2d_boxes += 1
+            found, ids = perception.detections, detection_ids(labels.class_names, self.classes)
+            boxes = found.boxes_2d, found.scores, found.class_ids
+            self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0])
         in_view = look_up(np.ones((view.height, view.width), bool), view, camera, False)
         if labels.depth_m is not None:
             _check_size("true depth", labels.depth_m, camera)
@@ -155,7 +169,7 @@ class PerceptionMetric:
 
     def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
         view, found = perception.output_camera, perception.detections
-        objects = Objects.from_labels(labels, self.detection.classes)
+        objects = Objects.from_labels(labels, self.classes)
         centres = objects.boxes_3d[:, :3].astype(np.float64)
         shown = inside(camera.project(centres)[0], camera)
         shown &= inside(view.project(centres)[0], view)
@@ -181,6 +195,23 @@ class PerceptionMetric:
             **_detection_scores(self.detection.scores()),
             "map_xy": self.paper_xy.map(),
             "bands": {name: _detection_scores(scores) for name, scores in bands.items()},
+        }
+
+    def _detection_2d_section(self) -> dict[str, Any]:
+        if not self.frames_with_2d_boxes:
+            why_null = "no frame has 2D boxes alone"
+            return {"ap50": np.nan, "ap50_95": np.nan, "classes": {}, "why_null": why_null}
+        ap = self.detection_2d.ap()
+        known = ~np.isnan(ap[:, 0])
+        return {
+            "ap50": self.detection_2d.ap50(),
+            "ap50_95": self.detection_2d.ap50_95(),
+            "classes": {
+                name: {"ap50": float(one[0]), "ap50_95": float(one.mean())}
+                for name, one, has_objects in zip(self.classes, ap, known, strict=True)
+                if has_objects
+            },
+            "why_null": None if known.any() else "no frame has an object",
         }
 
     def _depth_section(self) -> dict[str, Any]:

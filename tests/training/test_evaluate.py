@@ -125,7 +125,7 @@ def test_frames_are_ranked_by_all_they_have() -> None:
     nan = float("nan")
     rows = [(0.9, 1.0, 0.8), (0.1, 9.0, 0.1), (0.5, 2.0, nan), (nan, nan, nan), (nan, 0.5, nan)]
     frames = [
-        JudgedFrame(i, 0, "front", {"fused": Summary(map_, 0.0, mae_m, miou)})
+        JudgedFrame(i, 0, "front", {"fused": Summary(map_, 0.0, mae_m, miou, nan)})
         for i, (map_, mae_m, miou) in enumerate(rows)
     ]
     frames.append(JudgedFrame(5, 0, "front", {}))

@@ -202,6 +202,24 @@ def test_classes_are_matched_by_name() -> None:
     assert result["segmentation"]["classes"] == {"car": 1.0}  # terrain is none of its classes
 
 
+def test_frames_with_2d_boxes_alone_are_judged_in_the_image() -> None:
+    """Both cars found, one of two pedestrians missed, and one label of no class of ours."""
+    frame = scene()
+    boxes = np.array([[x, 10, x + 20, 40] for x in (0, 30, 60, 90, 120)], np.float32)
+    names = ("car", "pedestrian", "car", "pedestrian", "stop sign")
+    labels = Labels(boxes_2d=boxes, class_names=names)
+    found = detections(np.zeros((3, 7)), [CAR, PEDESTRIAN, CAR])
+    found = replace(found, boxes_2d=boxes[:3])
+    result = judged((replace(frame, labels=labels), says(frame, found)))
+    half = 51 / 101  # of 101 recalls, those up to 0.5
+    assert result["ap50"] == pytest.approx((1 + half) / 2) and result["bev_map"] is None
+    section = result["detection_2d"]
+    assert section["ap50_95"] == result["ap50"] and section["why_null"] is None
+    assert section["classes"]["car"] == {"ap50": 1.0, "ap50_95": 1.0}
+    with_3d = judged((frame, perfect(frame)))
+    assert with_3d["ap50"] is None and "2D" in with_3d["detection_2d"]["why_null"]
+
+
 def test_without_truth_figures_are_null_and_say_why() -> None:
     frame = scene()
     said = perfect(frame)
