@@ -5,7 +5,7 @@
     python training/evaluate.py MODEL --data kitti --data_options.root /data/kitti --limit 500
     python training/evaluate.py MODEL --out out/evaluation     metrics.json and a page with pictures
 
-MODEL is a model package, or the folder of a fine-tuning run. Sources: those of
+MODEL is a model package, or a run or checkpoint folder of training/finetune.py. Sources: those of
 lemumo_core/data/sources/registry.py. Where they have no dense depth, every tenth LiDAR return is
 hidden from the model and its depth is judged on these.
 
@@ -14,7 +14,6 @@ Exit codes: 0 done, 1 an error, 2 no frame.
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from pathlib import Path
@@ -26,11 +25,11 @@ from lemumo_core.data.sources.registry import source_of
 from lemumo_core.evaluation.modes import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.tables import as_text, reasons, tables
+from lemumo_core.faults import Fault
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import MANIFEST_NAME, Manifest, Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 
-RUN_CONFIG, RUN_WEIGHTS = "model.json", "model.safetensors"
 STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
 """Of the synthetic world, many of them."""
 
@@ -46,7 +45,7 @@ def run(
     """Judge a model and say what was found.
 
     Args:
-        model: package, or folder of a fine-tuning run.
+        model: package, or run or checkpoint folder of training/finetune.py.
         data: name of a source, or the folder or URI of shards.
         data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
         limit: frames at most, spread evenly over the source.
@@ -80,26 +79,38 @@ def run(
 
 
 def load(model: Path, backend: str) -> Pipeline:
-    """The pipeline of a package or of a fine-tuning run.
+    """The pipeline of a package, or of what a fine-tuning run has learnt.
 
     Raises:
-        Fault: ``bad_package``, or as ``load_backend``.
+        Fault: ``bad_model``; as ``load_package``, ``load_backend`` or ``read_weights``;
+            ``wrong_weights`` for those of pretraining, which have no heads.
     """
-    if (model / MANIFEST_NAME).exists() or not (model / RUN_CONFIG).exists():
+    if (model / MANIFEST_NAME).exists():
         return Pipeline(load_package(model), backend, SCORE_THRESHOLD)
     import torch
 
     from lemumo_core.inference.backends.torch import ModuleBackend
     from lemumo_core.model.config import ModelConfig
     from lemumo_core.model.manifest import manifest_of
-    from lemumo_core.model.perception import load_model
+    from lemumo_core.model.perception import PerceptionModel
+    from lemumo_core.train.checkpoint import load_model_tensors
+    from lemumo_core.train.weights import read_weights
 
-    config = ModelConfig.from_dict(json.loads((model / RUN_CONFIG).read_text()))
+    try:
+        weights, options = read_weights(model)
+    except FileNotFoundError:
+        options = None
+    if options is None:
+        raise Fault(
+            "bad_model",
+            f"{model} is neither a model package nor a run or checkpoint of training/finetune.py",
+        )
+    network = PerceptionModel(ModelConfig.from_dict(options)).eval()
+    load_model_tensors(network, weights, model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_model(config, model / RUN_WEIGHTS).to(device)
-    package = Package(model, manifest_of(config, model.resolve().name, trained=True))
-    backend_of_run = ModuleBackend("torch:fp32", network, config.input_spec, device)
-    return Pipeline(package, backend_of_run, SCORE_THRESHOLD)
+    manifest = manifest_of(network.config, model.resolve().name, trained=True)
+    module = ModuleBackend("torch:fp32", network.to(device), manifest.input, device)
+    return Pipeline(Package(model, manifest), module, SCORE_THRESHOLD)
 
 
 def open_source(data: str, options: dict[str, Any], manifest: Manifest) -> FrameSource:

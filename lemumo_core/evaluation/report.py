@@ -77,9 +77,8 @@ def write_page(
     data = ", ".join(f"{key} {value}" for key, value in about["data"].items())
     facts = {**about, "data": data, "depth judged on": depth_truth(evaluation)}
     first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
-    parts.append(
-        f'<div class="row">{first}<div class="fill">{web_page.facts("", facts)}</div></div>'
-    )
+    beside = f'<div class="fill">{web_page.facts("", facts)}</div>'
+    parts.append(f'<div class="row">{first}{beside}</div>')
     parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
     parts.append(f'<div class="row">{"".join(others)}</div>')
     parts.append(_legend(manifest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from lemumo_core.metrics.returns import hold_out
 from lemumo_core.model.config import SIZES, ModelConfig
 from lemumo_core.model.manifest import manifest_of
 from lemumo_core.model.perception import save_weights, seeded_model
+from lemumo_core.train import checkpoint
+from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS
 from training.evaluate import main
 
 CONFIG = ModelConfig("lemumo", "tiny", 64, 96)
@@ -107,6 +109,31 @@ def test_what_is_held_out_never_reaches_the_model(package, shared_data) -> None:
     assert camera_only.companion is None and companion_only.image is None
 
 
+def test_a_run_is_judged_like_its_package(package, tmp_path) -> None:
+    """What a run leaves, a checkpoint of it, and the package made of it, in one figure."""
+    run = tmp_path / "run"
+    run.mkdir()
+    save_weights(seeded_model(CONFIG, 0), run / MODEL_WEIGHTS)
+    (run / MODEL_OPTIONS).write_text(json.dumps(asdict(CONFIG)))
+    state = {"config": {"model": asdict(CONFIG)}}
+    weights = seeded_model(CONFIG, 0).state_dict()
+    checkpoint.save(tmp_path / "step-00000001", {checkpoint.MODEL: weights}, state)
+    found = [
+        judged(model, tmp_path, "--limit", "1")[1]["fused"]
+        for model in (package, run, tmp_path / "step-00000001")
+    ]
+    assert found[0] == found[1] == found[2] and found[0]["depth_mae_m"] > 0
+
+
+def test_weights_of_pretraining_are_refused(tmp_path, capsys) -> None:
+    """Heads of random weights would be judged else."""
+    weights = seeded_model(CONFIG, 0).encoder.state_dict()
+    state = {"config": {"model": asdict(CONFIG)}}
+    checkpoint.save(tmp_path / "step-00000001", {checkpoint.MODEL: weights}, state)
+    assert main([str(tmp_path / "step-00000001")]) == 1
+    assert "does not fit the model" in capsys.readouterr().err
+
+
 def test_frames_without_a_sensor_are_judged_by_what_they_have() -> None:
     frame = open_source("synthetic", frames=1, width=96, height=64)[0]
     camera, lidar = replace(frame, companion=None), replace(frame, image=None)
@@ -151,7 +178,7 @@ def test_tables_put_results_side_by_side() -> None:
 
 def test_errors_say_what_to_do(package, tmp_path, capsys) -> None:
     assert main([str(tmp_path)]) == 1
-    assert "is not a model package" in capsys.readouterr().err
+    assert "neither a model package nor a run" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--data", "kiti"]) == 1
     assert "did you mean 'kitti'" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--data", "kitti"]) == 1
