@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, CenterNetHead, RawDetections
 from lemumo_core.model.heads.depth import DepthHead
+from lemumo_core.model.heads.neck import WIDTH, Neck
 from lemumo_core.model.heads.segmentation import SegmentationHead
 from lemumo_core.model.variants import build_encoder
 
@@ -45,25 +46,32 @@ class PerceptionModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        preset = config.heads_as
-        classes, dim = len(config.detection_classes), config.token_dim
+        preset, classes = config.heads_as, len(config.detection_classes)
         self.encoder = build_encoder(config)
         for part in self.encoder.FOR_PRETRAINING:
             delattr(self.encoder, part)
-        self.centernet = CenterNetHead(dim, classes, preset)
-        self.depth = DepthHead(dim, preset)
-        self.segmentation = SegmentationHead(dim, len(config.segmentation_classes), preset)
+        self.neck = Neck(config, self.encoder.stems.modalities) if preset == "deploy" else None
+        width = WIDTH if self.neck else config.token_dim
+        self.centernet = CenterNetHead(width, classes, preset)
+        self.depth = DepthHead(width, preset)
+        self.segmentation = SegmentationHead(width, len(config.segmentation_classes), preset)
         self.decoder = CenterNetDecoder(classes, config.height, config.width, self.centernet.stride)
 
     def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:
         """Predictions before decoding. Arguments as in ``forward``."""
-        return self.heads(self.encoder(image, companion, present).tokens)
+        tokens = self.encoder(image, companion, present).tokens
+        return self.heads(tokens, image, companion, present)
 
-    def heads(self, tokens: Tensor) -> RawPerception:
-        """What the heads say of the encoder's tokens (B, N, D')."""
-        grid = tokens.transpose(1, 2).unflatten(2, self.config.grid)
-        depth_m, confidence = self.depth(grid)
-        return RawPerception(self.centernet(grid), depth_m, confidence, self.segmentation(grid))
+    def heads(
+        self, tokens: Tensor, image: Tensor, companion: Tensor, present: Tensor
+    ) -> RawPerception:
+        """What the heads say of the encoder's tokens (B, N, D') and its inputs."""
+        if self.neck:
+            x = self.neck(tokens, image, companion, present)
+        else:
+            x = tokens.transpose(1, 2).unflatten(2, self.config.grid)
+        depth_m, confidence = self.depth(x)
+        return RawPerception(self.centernet(x), depth_m, confidence, self.segmentation(x))
 
     def forward(
         self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor

@@ -16,19 +16,32 @@ class PatchStems(nn.Module):
 
     A modality that is absent becomes zeros before the stem (preset ``paper``) or, after it, one
     learned token in every cell (preset ``lemumo``), so that it differs from "no returns".
+
+    Args:
+        config: of the model.
+        modalities: to embed.
+        patch: pixels a side.
+        dim: width D of the tokens; by default the encoder's.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, modalities: tuple[str, ...] = MODALITIES):
+    def __init__(
+        self,
+        config: ModelConfig,
+        modalities: tuple[str, ...] = MODALITIES,
+        patch: int = PATCH,
+        dim: int = 0,
+    ):
         super().__init__()
+        dim = dim or config.dim
         self.modalities = modalities
         channels = {"image": 3, "companion": config.input_spec.companion_channels}
         for name in modalities:
-            self.add_module(name, nn.Conv2d(channels[name], config.dim, PATCH, PATCH))
+            self.add_module(name, nn.Conv2d(channels[name], dim, patch, patch))
         # Rows: the modalities.
-        shape = len(modalities), config.dim
+        shape = len(modalities), dim
         self.modality = nn.Parameter(torch.randn(shape) * 0.02)
         self.absent = nn.Parameter(torch.randn(shape) * 0.02) if config.preset == "lemumo" else None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, False)

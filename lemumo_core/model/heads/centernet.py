@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lemumo_core.model.heads.layers import DECODER_WIDTH, Upsampler, conv
+from lemumo_core.model.heads.layers import conv
 from lemumo_core.train.distributed import BatchNorm2d
 
 PRIOR_LOGIT = -2.19
@@ -36,30 +36,31 @@ class RawDetections(NamedTuple):
 
 
 class CenterNetHead(nn.Module):
-    """``probe``: the paper's, at 1/8 of the input. ``deploy``: ours, at 1/4."""
+    """``probe``: the paper's, from tokens at 1/16 of the input to 1/8. ``deploy``: ours, on the
+    features of a ``Neck`` at 1/4."""
 
     CHANNELS = (2, 3, 1, 2)
 
-    def __init__(self, dim: int, classes: int, preset: str):
+    def __init__(self, inputs: int, classes: int, preset: str):
         super().__init__()
         if preset == "probe":
             self.stride, width = 8, WIDTH
             self.trunk: nn.Module = nn.Sequential(
-                *(nn.Conv2d(dim, width, 3, padding=1), BatchNorm2d(width), nn.ReLU()),
+                *(nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), nn.ReLU()),
                 *(nn.ConvTranspose2d(width, width, 4, 2, 1), BatchNorm2d(width), nn.ReLU()),
             )
         else:
-            self.stride, width = 4, DECODER_WIDTH
-            self.trunk = nn.Sequential(Upsampler(dim), conv(width, width))
+            self.stride, width = 4, inputs
+            self.trunk = conv(width, width)
         self.heatmap = nn.Conv2d(width, classes, 1)
         self.regress = nn.ModuleList(nn.Conv2d(width, c, 1) for c in self.CHANNELS)
         self.heatmap.bias = nn.Parameter(torch.full((classes,), PRIOR_LOGIT))
         for head, start in zip(self.regress, START, strict=True):
             head.bias = nn.Parameter(torch.tensor(start))
 
-    def forward(self, grid: Tensor) -> RawDetections:
-        """Token grid (B, D, H/16, W/16) to raw predictions."""
-        x = self.trunk(grid)
+    def forward(self, features: Tensor) -> RawDetections:
+        """Features (B, inputs, h, w) to raw predictions."""
+        x = self.trunk(features)
         return RawDetections(self.heatmap(x), *(head(x) for head in self.regress))
 
 

@@ -24,13 +24,13 @@ class RawDetections2d(NamedTuple):
 class CenterNet2dHead(nn.Module):
     """The trunk and heatmap of ``CenterNetHead`` of the same preset, with 2D boxes beside them."""
 
-    def __init__(self, dim: int, classes: int, preset: str):
+    def __init__(self, inputs: int, classes: int, preset: str):
         super().__init__()
-        like = CenterNetHead(dim, classes, preset)
+        like = CenterNetHead(inputs, classes, preset)
         self.stride, self.trunk, self.heatmap = like.stride, like.trunk, like.heatmap
         self.offset, self.log_size = (nn.Conv2d(like.heatmap.in_channels, 2, 1) for _ in range(2))
 
-    def forward(self, grid: Tensor) -> RawDetections2d:
-        """Token grid (B, D, H/16, W/16) to raw predictions."""
-        x = self.trunk(grid)
+    def forward(self, features: Tensor) -> RawDetections2d:
+        """Features (B, inputs, h, w) to raw predictions."""
+        x = self.trunk(features)
         return RawDetections2d(self.heatmap(x), self.offset(x), self.log_size(x))

@@ -68,7 +68,7 @@ def test_head_and_loss_fit_and_perfect_output_costs_nothing() -> None:
     labels = scene()
     loss = CenterNet2dLoss(STRIDE)
     head = CenterNet2dHead(24, 3, "deploy")
-    raw = head(torch.randn(2, 24, 8, 10))
+    raw = head(torch.randn(2, 24, *SHAPE[1:]))
     assert raw.heatmap.shape == (2, *SHAPE) and head.stride == STRIDE
     result = loss(raw, *labels)
     result.total.backward()
