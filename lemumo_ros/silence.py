@@ -23,7 +23,8 @@ def why_silent(node: Any, subscription: Any, ever: bool) -> str:
     wanted = _type_name(subscription.msg_type)
     if not publishers:
         others = [name for name, types in node.get_topic_names_and_types() if wanted in types]
-        others = [name for name in others if node.count_publishers(name)]
+        own = f"{node.get_fully_qualified_name()}/"
+        others = [n for n in others if node.count_publishers(n) and not n.startswith(own)]
         known = (
             f"{wanted} is published on {', '.join(sorted(others))}: remap"
             if others

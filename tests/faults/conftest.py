@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ros"))
 
-from node_process import NodeUnderTest, isolate_dds
+from node_process import NODE, NodeUnderTest, isolate_dds
 from rig import Rig
 from toy_package import write_toy_package
 
@@ -30,10 +30,10 @@ def launch(toy, tmp_path_factory) -> Iterator:
     """Starts a node process; at the end of the file it must stop cleanly."""
     nodes = []
 
-    def start(**parameters) -> NodeUnderTest:
+    def start(program=NODE, environment=None, **parameters) -> NodeUnderTest:
         log = tmp_path_factory.mktemp("node") / "node.log"
         values = {"model": toy, **SETTINGS, **parameters}
-        nodes.append(NodeUnderTest(log, **values))
+        nodes.append(NodeUnderTest(log, program, environment, **values))
         return nodes[-1]
 
     with pytest.MonkeyPatch.context() as monkeypatch:

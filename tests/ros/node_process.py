@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,41 @@ from rclpy.qos import QoSProfile
 from lemumo_ros.outputs import TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
+NODE = ("-m", "lemumo_ros.node")
 INPUTS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info"}
-INPUTS |= {"points": "/lidar/points"}
+INPUTS |= {"image/compressed": "/camera/image_raw/compressed", "points": "/lidar/points"}
 
 
 class NodeUnderTest:
-    """A node process, and an rclpy node here that collects all it publishes."""
+    """A node process, and an rclpy node here that collects all it publishes.
 
-    def __init__(self, log: Path, **parameters: Any):
-        command = [sys.executable, "-m", "lemumo_ros.node", "--ros-args", "-r", "__node:=lemumo"]
+    Args:
+        log: file for what it prints.
+        program: arguments of Python.
+        environment: added to ours.
+        parameters: of the node.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        program: Sequence[str] = NODE,
+        environment: dict[str, str] | None = None,
+        **parameters: Any,
+    ):
+        command = [sys.executable, *program, "--ros-args", "-r", "__node:=lemumo"]
         for name, topic in INPUTS.items():
             command += ["-r", f"~/input/{name}:={topic}"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
         self.log = log
         with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+            )
         rclpy.init()
         self.node = rclpy.create_node("lemumo_test")
         self.messages: dict[str, list[Any]] = defaultdict(list)

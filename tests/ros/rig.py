@@ -56,10 +56,10 @@ class Rig:
     ):
         self.under_test, self.node = under_test, under_test.node
         self.now_ns = now_ns or (lambda: self.node.get_clock().now().nanoseconds)
-        compressed = image is CompressedImage
-        topics = INPUTS | {"image": INPUTS["image"] + "/compressed" * compressed}
         self.kinds = {"image": image, "camera_info": CameraInfo, "points": PointCloud2}
-        self.topics = {name: topics[name] for name in self.kinds}
+        self.topics = {name: INPUTS[name] for name in self.kinds}
+        if image is CompressedImage:
+            self.topics["image"] = INPUTS["image/compressed"]
         self.publishers = {name: self.publisher(name) for name in self.kinds}
         self.tf = self.node.create_publisher(TFMessage, "/tf_static", LATCHED)
         self.rng = np.random.default_rng(0)

@@ -1,0 +1,119 @@
+"""A slow or failing engine: rows 13 and 14 of the fault table."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rig import PERIOD_S, Rig
+
+from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_ros.health import Level
+
+pytestmark = pytest.mark.ros
+SLOW_S = 10 * PERIOD_S
+
+
+@pytest.fixture(scope="module")
+def fault(tmp_path_factory) -> Path:
+    """What this file holds happens in the node's engine."""
+    path = tmp_path_factory.mktemp("fault") / "fault"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture(scope="module")
+def rig(launch, fault) -> Rig:
+    program = [str(Path(__file__).with_name("faulty_node.py"))]
+    identity = [float(i % 5 == 0) for i in range(16)]
+    rig = Rig(launch(program, {"LEMUMO_FAULT": str(fault)}, extrinsics=identity))
+    rig.connect()
+    rig.run_until(rig.results)
+    return rig
+
+
+@pytest.fixture(autouse=True)
+def recovers(rig: Rig, fault: Path):
+    yield
+    fault.write_text("")
+    since_ns = rig.now_ns()
+    assert rig.run_until(lambda: rig.results(since_ns)) < 2.0
+
+
+@pytest.mark.fault(14)
+def test_a_runtime_that_fails_once_costs_no_frame(rig, fault, seen) -> None:
+    before = rig.drops("engine_failed")
+    fault.write_text("raise once")
+    rig.run_until(lambda: "OUT_OF_MEMORY" in rig.status("engine")[1])
+    assert rig.status("engine")[0] == Level.WARN and "loaded anew" in rig.status("engine")[1]
+    assert rig.drops("engine_failed") == before
+    seen("out of memory once: loaded anew, no frame lost, WARN")
+
+
+@pytest.mark.fault(14)
+def test_a_runtime_that_fails_for_good_is_a_fault_until_it_runs_again(rig, fault, seen) -> None:
+    fault.write_text("raise")
+    rig.run_until(lambda: rig.status()[0] == Level.ERROR)
+    assert "the engine does not run" in rig.status()[1]
+    since_ns = rig.now_ns()
+    rig.run(0.5)
+    assert not rig.results(since_ns)
+    fault.write_text("")
+    since_ns = rig.now_ns()
+    took_s = rig.run_until(lambda: rig.results(since_ns))
+    seen(f"no runtime runs: no results, ERROR; {took_s:.2f} s after it runs again a result")
+
+
+@pytest.mark.fault(14)
+def test_outputs_that_are_not_finite_are_never_published(rig, fault, seen) -> None:
+    before = rig.drops("bad_output")
+    fault.write_text("nan")
+    rig.run_until(lambda: rig.drops("bad_output") > before)
+    since_ns = rig.now_ns()
+    rig.run(0.5)
+    assert not rig.results(since_ns)
+    seen("NaN in an output: frame dropped as bad_output")
+
+
+@pytest.mark.fault(13)
+def test_inference_ten_times_slower_than_the_input(rig, fault, seen) -> None:
+    fault.write_text(f"sleep {SLOW_S}")
+    rig.run(2 * SLOW_S)
+    since_ns, count, ages_s = rig.now_ns(), 0, []
+
+    def wait() -> bool:
+        nonlocal count
+        results = rig.results(since_ns)
+        if len(results) > count:
+            count = len(results)
+            ages_s.append((rig.now_ns() - stamp_to_ns(results[-1].header.stamp)) / 1e9)
+        return len(ages_s) >= 6
+
+    rig.run_until(wait)
+    assert float(np.median(ages_s)) < 2 * SLOW_S + 0.1, ages_s
+    assert max(ages_s) < 2 * SLOW_S + 1.0, ages_s  # what a busy machine adds
+    rig.run_until(lambda: float(rig.under_test.values["deadline_miss_rate"]) > 0)
+    assert rig.drops("busy") > 0
+    slow_ms, period_ms, *latency_ms = 1e3 * np.array(
+        [SLOW_S, PERIOD_S, np.median(ages_s), max(ages_s)]
+    )
+    seen(
+        f"{slow_ms:.0f} ms an inference, an image every {period_ms:.0f} ms: latency p50 "
+        f"{latency_ms[0]:.0f} ms, at most {latency_ms[1]:.0f} ms; the rest counted"
+    )
+
+
+@pytest.mark.fault(13)
+def test_a_process_that_gets_no_time_goes_on_with_the_newest_frame(rig, seen) -> None:
+    process = rig.under_test.process
+    process.send_signal(signal.SIGSTOP)
+    rig.run(1.0)
+    process.send_signal(signal.SIGCONT)
+    resumed, since_ns = time.monotonic(), rig.now_ns()
+    rig.run_until(lambda: rig.results(since_ns))
+    assert time.monotonic() - resumed < 1.0
+    took_ms = 1e3 * (time.monotonic() - resumed)
+    seen(f"stopped for 1 s: the newest frame answered {took_ms:.0f} ms after it goes on")
