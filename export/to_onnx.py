@@ -1,6 +1,7 @@
 """Weights to a verified model package: ONNX graphs, the weights and the manifest.
 
     python export/to_onnx.py --out out/models/mine                       # seeded random weights
+    python export/to_onnx.py --out out/models/mine --run FINETUNING_RUN
     python export/to_onnx.py --out out/models/mine --weights w.safetensors --config config.json
     python export/to_onnx.py --out out/models/mine --package out/models/theirs \\
         --precision fp16 int8 int8-cpu --frames bags:/data/my_bag
@@ -40,6 +41,8 @@ from lemumo_core.inference.package import (
 from lemumo_core.model.config import COMPANION_CHANNELS, SIZES, ModelConfig
 from lemumo_core.model.manifest import manifest_of
 from lemumo_core.model.perception import PerceptionModel, load_model, save_weights, seeded_model
+from lemumo_core.train.held_out import FIGURES
+from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
 
 WEIGHTS = "weights.safetensors"
 
@@ -54,6 +57,7 @@ def export_package(
     dynamic: bool = False,
     opset: int = OPSET,
     frames: Sequence[Sample] = (),
+    metrics: dict | None = None,
 ) -> Package:
     """Export, verify and write a whole package.
 
@@ -67,6 +71,7 @@ def export_package(
         dynamic: add graphs with a free batch size.
         opset: of the graphs.
         frames: real inputs, to calibrate and to verify on beside random ones.
+        metrics: measured quality for the manifest.
 
     Raises:
         ValueError: if ONNX Runtime's float32 is not equal to torch; no package is written then.
@@ -96,6 +101,7 @@ def export_package(
         files={n: sha256(out / n) for n in written},
         losses={precision: {} for precision in precisions},
         training=training or {},
+        metrics=metrics or {},
     )
     print(f"{out}: {len(written) - 1} graphs, opset {opset}, {time.monotonic() - started:.1f} s")
     manifest = gate(Package(out, manifest), frames)
@@ -153,6 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="package folder to write")
     parser.add_argument("--name", help="model name; default: the folder's")
     parser.add_argument("--package", type=Path, help="take the weights of another package")
+    parser.add_argument("--run", type=Path, help="take those of a finished fine-tuning run")
     parser.add_argument("--weights", type=Path, help="safetensors of a trained model")
     parser.add_argument("--config", type=Path, help="its ModelConfig as JSON")
     parser.add_argument("--preset", choices=COMPANION_CHANNELS, default="lemumo")
@@ -171,32 +178,44 @@ def main(arguments: list[str] | None = None) -> int:
     if (args.weights is None) != (args.config is None):
         parser.error("--weights and --config go together")
     try:
-        model, trained, training = _load(args)
+        model, trained, training, metrics = _load(args)
         frames = []
         if args.precision:
             frames = source_samples(args.frames, model.config.input_spec, args.count)
         name = args.name or args.out.resolve().name
         wanted = (args.precision, args.dynamic, args.opset, frames)
-        export_package(model, args.out, name, trained, training, *wanted)
+        export_package(model, args.out, name, trained, training, *wanted, metrics)
     except (ValueError, ImportError, OSError) as error:  # Fault among them
         print(f"to_onnx: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _load(args: argparse.Namespace) -> tuple[PerceptionModel, bool, dict]:
+def _load(args: argparse.Namespace) -> tuple[PerceptionModel, bool, dict, dict]:
+    """The model, whether it is trained, and its provenance and metrics for the manifest."""
     if args.package is not None:
         package = load_package(args.package)
         if WEIGHTS not in package.manifest.files:
             raise Fault("bad_package", f"{args.package} ships no {WEIGHTS}")
         config = ModelConfig.from_dict(package.manifest.model)
         model = load_model(config, package.file(WEIGHTS))
-        return model, package.manifest.trained, package.manifest.training
+        manifest = package.manifest
+        return model, manifest.trained, manifest.training, manifest.metrics
+    if args.run is not None:
+        config = ModelConfig.from_dict(json.loads((args.run / MODEL_OPTIONS).read_text()))
+        model = load_model(config, args.run / MODEL_WEIGHTS)
+        return model, True, provenance(args.run), _figures(args.run)
     if args.weights is not None:
         config = ModelConfig.from_dict(json.loads(args.config.read_text()))
-        return load_model(config, args.weights), True, {}
+        return load_model(config, args.weights), True, {}, {}
     config = ModelConfig(args.preset, args.size, args.height, args.width, args.companion)
-    return seeded_model(config, args.seed), False, {"seed": args.seed}
+    return seeded_model(config, args.seed), False, {"seed": args.seed}, {}
+
+
+def _figures(run: Path) -> dict[str, dict[str, float]]:
+    """The figures to look at first, by mode, on the frames that the run held out."""
+    metrics = json.loads((run / SUMMARY).read_text()).get("metrics", {})
+    return {mode: {name: figures[name] for name in FIGURES} for mode, figures in metrics.items()}
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lemumo_core.metrics.depth import RATIO
 from lemumo_core.objectives.loss import Loss
 from lemumo_core.objectives.presets import check_preset
 from lemumo_core.train.distributed import mean_over_ranks, world_size
+
+LEAST = 1e-7
+"""A probability below it is as surprising as this one."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,9 @@ class DepthLoss:
             return Loss(mean, {"depth": mean.detach()})
         error = (depth_m.log1p() - target.log1p()).abs()
         close = (depth_m < RATIO * target) & (depth_m * RATIO > target)
-        with torch.autocast(depth_m.device.type, enabled=False):
-            surprise = functional.binary_cross_entropy(
-                confidence.to(depth_m.dtype), close.to(depth_m.dtype), reduction="none"
-            )
+        confidence = confidence.to(depth_m.dtype)
+        # Not functional.binary_cross_entropy, which raises an error for NaN.
+        surprise = -torch.where(close, confidence, 1.0 - confidence).clamp(min=LEAST).log()
         sums = [torch.where(valid, term, 0.0).sum() for term in (error, surprise)]
         *means, count = mean_over_ranks(torch.stack([*sums, valid.sum().to(depth_m.dtype)]))
         error, surprise = (mean / count.clamp(min=1.0 / world_size()) for mean in means)

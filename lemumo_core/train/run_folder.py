@@ -74,6 +74,17 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+def provenance(out: Path) -> dict[str, Any]:
+    """Where a run's weights come from, for a package's manifest: the options of the run, its starts
+    (command, git revision, versions, machine) and of its summary all but the metrics."""
+    summary = json.loads((out / SUMMARY).read_text())
+    return {
+        "options": yaml.safe_load((out / CONFIG).read_text()),
+        "starts": json.loads((out / RUN).read_text()),
+        **{name: value for name, value in summary.items() if name != "metrics"},
+    }
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, whole or not at all."""
     write_atomic(path, f"{json.dumps(value, indent=1)}\n".encode())

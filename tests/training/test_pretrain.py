@@ -31,7 +31,11 @@ from training.pretrain import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "training" / "pretrain.py"
-RECIPES = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
+RECIPES = sorted(
+    path
+    for path in (ROOT / "training" / "recipes").glob("*.yaml")
+    if not path.stem.startswith("finetune_")
+)
 STEPS, EVERY = 8, 4
 OPTIONS = f"""
 batch: 4
