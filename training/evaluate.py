@@ -6,8 +6,8 @@
     python training/evaluate.py MODEL --out out/evaluation     metrics.json and a page with pictures
 
 MODEL is a model package, or a run or checkpoint folder of training/finetune.py. Sources: those of
-lemumo_core/data/sources/registry.py. Where they have no dense depth, every tenth LiDAR return is
-hidden from the model and its depth is judged on these.
+lemumo_core/data/sources/registry.py. Where they have no dense depth, a tenth of the LiDAR
+returns is hidden from the model and its depth is judged on these.
 
 Exit codes: 0 done, 1 an error, 2 no frame.
 """

@@ -61,7 +61,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge a model, showing progress.
 
-    Where frames have no dense depth, every tenth LiDAR return is hidden from the model and its
+    Where frames have no dense depth, a tenth of the LiDAR returns is hidden from the model and its
     depth is judged on these.
 
     Args:

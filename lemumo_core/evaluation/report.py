@@ -39,7 +39,7 @@ def results_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 def depth_truth(evaluation: Evaluation) -> str:
     """What the depth was judged on, in words."""
     if evaluation.held_out:
-        return f"every {EVERY}th LiDAR return, hidden from the model"
+        return f"one in {EVERY} LiDAR returns, hidden from the model"
     return "dense depth"
 
 

@@ -22,7 +22,7 @@ from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.data.sources.registry import SOURCES, open_source, source_class
+from lemumo_core.data.sources.registry import SOURCES, open_source, source_of
 from lemumo_core.data.views import MultiCrop, View
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
@@ -67,12 +67,9 @@ def _open(config: RunConfig) -> FrameSource:
     if config.data == "synthetic":
         size = {"height": canvas.height, "width": canvas.width, "companion": canvas.companion}
         return open_source("synthetic", **{**SYNTHETIC_FRAMES, **size, **options})
-    if config.data in SOURCES:
-        return open_source(config.data, **options)
-    if "/" not in config.data and not Path(config.data).exists():
-        source_class(config.data)  # neither a folder nor a source: says what it knows
-    options = {"at_least": (canvas.height, canvas.width), **options}
-    return open_source("shards", root=config.data, **options)
+    if config.data not in SOURCES:  # shards
+        options = {"at_least": (canvas.height, canvas.width), **options}
+    return source_of(config.data, **options)
 
 
 class Part:

@@ -80,7 +80,7 @@ def test_real_data(package, tmp_path, shared_data, name, folder, frames) -> None
     """Depth is judged on returns that the model did not get; labels are unknown and said to be."""
     root = shared_data / folder
     done, found = judged(package, tmp_path, "--data", name, "--data_options.root", root)
-    assert done == 0 and "every 10th LiDAR return" in found["depth_truth"]
+    assert done == 0 and "one in 10 LiDAR returns" in found["depth_truth"]
     for mode in MODES:
         one = found[mode]
         assert one["frames"] == frames and one["depth"]["pixels"] > 100 * frames
