@@ -17,11 +17,12 @@ SHARE = Path(__file__).resolve().parent.parent  # share/lemumo_ros, or the sourc
 
 ARGUMENTS = {
     "model": ("", "folder of the model package; empty: as in params_file"),
-    "image": ("/camera/image_raw", "topic of the camera's images"),
-    "camera_info": ("/camera/camera_info", "topic of the camera's calibration"),
+    "cameras": ("", "names of several cameras, e.g. front,left; empty: one"),
+    "image": ("/{camera}/image_raw", "topic of a camera's images; {camera}: its name, or camera"),
+    "camera_info": ("/{camera}/camera_info", "topic of a camera's calibration"),
     "points": ("/lidar/points", "topic of the LiDAR's point clouds"),
-    "thermal": ("/thermal/image_raw", "topic of the thermal camera's images"),
-    "thermal_info": ("/thermal/camera_info", "topic of the thermal camera's calibration"),
+    "thermal": ("/{camera}/thermal/image_raw", "topic of a thermal camera's images"),
+    "thermal_info": ("/{camera}/thermal/camera_info", "topic of a thermal camera's calibration"),
     "compressed": ("false", "true: read images from the compressed topic beside `image`"),
     "params_file": (str(SHARE / "config" / "lemumo.yaml"), "parameters of the node"),
     "output_frame": ("", "frame of the published boxes; empty: as in params_file"),
@@ -48,17 +49,30 @@ def node_options(value):
         parameters["autostart"] = is_true("autostart", value("autostart"))
     if is_true("compressed", value("compressed")):
         parameters["image_transport"] = "compressed"
-    inputs = ("image", "camera_info", "points", "thermal", "thermal_info")
-    remappings = [(f"~/input/{topic}", value(topic)) for topic in inputs]
-    remappings.append(("~/input/image/compressed", value("image") + "/compressed"))
+    cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
+    if cameras:
+        parameters["cameras"] = cameras
     return {
         "name": value("name"),
         "namespace": value("namespace"),
         "parameters": [value("params_file"), parameters],
-        "remappings": remappings,
+        "remappings": remappings(cameras, value),
         "ros_arguments": ["--log-level", value("log_level")],
         "output": "screen",
     }
+
+
+def remappings(cameras, value):
+    """From the node's inputs to the topics in the launch arguments."""
+    pairs = [("~/input/points", value("points"))]
+    for name in ("image", "camera_info", "thermal", "thermal_info"):
+        if len(cameras) > 1 and "{camera}" not in value(name):
+            raise ValueError(f"{name}:={value(name)} is one topic for {cameras}: needs {{camera}}")
+        for camera in cameras or ["camera"]:
+            own = f"~/input/{camera}/{name}" if cameras else f"~/input/{name}"
+            pairs.append((own, value(name).replace("{camera}", camera)))
+    images = [pair for pair in pairs if pair[0].endswith("/image")]
+    return [*pairs, *((f"{own}/compressed", f"{topic}/compressed") for own, topic in images)]
 
 
 def environment():

@@ -83,7 +83,8 @@ class Frame:
         stamp_ns: the image's own stamp (the companion's where there is no image).
         camera_name: e.g. ``front``.
         camera: model of the full image.
-        image: uint8 (H, W, 3) RGB, or None.
+        image: uint8 (H, W, 3) RGB, or None. Of a JPEG it may be smaller than the camera by
+            ``preprocess.reduction``.
         companion: LiDAR or thermal, or None.
         labels: ground truth, or None.
     """

@@ -6,6 +6,7 @@ only store; conversion happens in ``to_frame``, for the frames that are really u
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +21,19 @@ from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.preprocess import InputSpec, reduced, reduction
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.health import Health
 from lemumo_ros.sync import Matcher, Pair, Stamped
+
+
+class PointCloud(Stamped):
+    """A PointCloud2; however many cameras it is for, it is converted once."""
+
+    @functools.cached_property
+    def points(self) -> np.ndarray:
+        """As ``points_to_array``."""
+        return points_to_array(self.message)
 
 
 class CameraInput:
@@ -31,10 +42,11 @@ class CameraInput:
     Args:
         camera_name: for the Frames.
         companion: ``lidar`` or ``thermal``, from the model's manifest.
-        tolerance_ns, deadline_ns: as in ``Matcher``.
+        tolerance_ns, deadline_ns, offset_ns: as in ``Matcher``.
         health: drops are counted there.
         clock: now, ns, on any steady clock (the bag's own time in a replay).
-        extrinsics: (4, 4) T_camera_companion, or None to take it from ``/tf_static``.
+        extrinsics: (4, 4) T_camera_companion, or None to take it from tf.
+        transforms: where frames are, shared by the cameras of a node; None: one of its own.
     """
 
     def __init__(
@@ -46,14 +58,16 @@ class CameraInput:
         health: Health,
         clock: Callable[[], int],
         extrinsics: np.ndarray | None = None,
+        offset_ns: int = 0,
+        transforms: TransformBuffer | None = None,
     ):
         self.camera_name = camera_name
         self.companion = companion
         self.health = health
         self.clock = clock
         self.extrinsics = extrinsics
-        self.transforms = TransformBuffer()
-        self._matcher = Matcher(tolerance_ns, deadline_ns)
+        self.transforms = transforms or TransformBuffer()
+        self.matcher = Matcher(tolerance_ns, deadline_ns, offset_ns)
         self._camera_info: Any = None
         self._thermal_info: Any = None
         self._cameras: dict[str, tuple[Any, Camera]] = {}
@@ -64,16 +78,20 @@ class CameraInput:
         stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
         self.health.count_in("image", stamped.stamp_ns)
         with self._lock:
-            reason = self._matcher.add_image(stamped)
+            reason = self.matcher.add_image(stamped)
         if reason:
             self.health.count_drop(reason)
 
     def on_companion(self, message: Any) -> None:
         """PointCloud2, or thermal Image or CompressedImage."""
-        stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
+        kind = PointCloud if self.companion == "lidar" else Stamped
+        self.add_companion(kind(stamp_to_ns(message.header.stamp), self.clock(), message))
+
+    def add_companion(self, stamped: Stamped) -> None:
+        """The same, where several cameras share one ``PointCloud``."""
         self.health.count_in(self.companion, stamped.stamp_ns)
         with self._lock:
-            self._matcher.add_companion(stamped)
+            self.matcher.add_companion(stamped)
 
     def on_camera_info(self, message: Any) -> None:
         """CameraInfo of the colour camera."""
@@ -93,10 +111,15 @@ class CameraInput:
     def take(self, flush: bool = False) -> list[Pair]:
         """Pairs that are ready, oldest first."""
         with self._lock:
-            return self._matcher.take(self.clock(), flush)
+            return self.matcher.take(self.clock(), flush)
 
-    def to_frame(self, pair: Pair) -> Frame:
+    def to_frame(self, pair: Pair, spec: InputSpec | None = None) -> Frame:
         """Convert a pair.
+
+        Args:
+            pair: from ``take``.
+            spec: what the frame is for. A JPEG of twice its width or more is decoded at a half,
+                a quarter or an eighth, and the frame's image is that small; None: at full size.
 
         Raises:
             Fault: naming what is wrong with the messages, or which input is still missing.
@@ -106,12 +129,15 @@ class CameraInput:
         companion: LidarScan | ThermalImage | None = None
         if pair.companion is not None:
             companion = self._convert_companion(pair.image, pair.companion)
-        image = image_to_rgb(message, through_cv_bridge)
-        if image.shape[:2] != (camera.height, camera.width):
+        factor = reduction(camera, spec) if spec and hasattr(message, "format") else 1
+        image = image_to_rgb(message, through_cv_bridge, factor)
+        height, width = image.shape[:2]
+        whole = camera.height, camera.width
+        if (height, width) not in (whole, reduced(whole, factor)):
             raise Fault(
                 "camera_info_mismatch",
-                f"the image is {image.shape[1]}x{image.shape[0]}, its camera_info says "
-                f"{camera.width}x{camera.height}: publish the calibration of this resolution",
+                f"the image is {width}x{height}, its camera_info says {camera.width}x"
+                f"{camera.height}: publish the calibration of this resolution",
             )
         return Frame(pair.image.stamp_ns, self.camera_name, camera, image, companion)
 
@@ -121,14 +147,16 @@ class CameraInput:
         if T_camera_companion is None:
             frames = image.message.header.frame_id, message.header.frame_id
             T_camera_companion = self.transforms.lookup(*frames, image.stamp_ns)
-        if self.companion == "lidar":
-            return LidarScan(points_to_array(message), T_camera_companion, stamped.stamp_ns)
+        if isinstance(stamped, PointCloud):
+            return LidarScan(stamped.points, T_camera_companion, stamped.stamp_ns)
         camera = self._camera("thermal", "thermal_info", self._thermal_info)
         thermal = thermal_to_array(message)
         return ThermalImage(thermal, camera, T_camera_companion, stamped.stamp_ns)
 
     def _camera(self, key: str, topic: str, info: Any) -> Camera:
-        """The camera model of the newest info, rebuilt when its message changes."""
+        """The camera model of the newest info. All that is computed from it, the maps of
+        preprocessing too, is kept by its value: it is made anew when a number changes, and only
+        then."""
         if info is None:
             raise Fault(
                 "no_camera_info",

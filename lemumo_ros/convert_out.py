@@ -174,7 +174,7 @@ def detections_3d(
         header: the source image's stamp, the output frame.
     """
     msg = Detection3DArray(header=header)
-    poses = _poses(detections.boxes_3d, T_output_camera)
+    poses = box_poses(detections.boxes_3d, T_output_camera)
     for i, (pose, box) in enumerate(zip(poses, detections.boxes_3d.tolist(), strict=True)):
         length, width, height = box[3:6]
         msg.detections.append(
@@ -239,8 +239,8 @@ def markers(
     count = len(detections.boxes_3d)
     tops = detections.boxes_3d.astype(np.float64)
     tops[:, 1] -= tops[:, 5] / 2 + _TEXT_GAP_M  # y points down in the camera frame
-    text_poses = _poses(tops, T_output_camera)
-    poses = _poses(detections.boxes_3d, T_output_camera)
+    text_poses = box_poses(tops, T_output_camera)
+    poses = box_poses(detections.boxes_3d, T_output_camera)
     for i, (pose, text_pose) in enumerate(zip(poses, text_poses, strict=True)):
         length, width, height = detections.boxes_3d[i, 3:6].tolist()
         class_id = int(detections.class_ids[i])
@@ -272,7 +272,7 @@ def markers(
     return msg
 
 
-def _poses(boxes: np.ndarray, T_output_camera: np.ndarray) -> Iterator[Pose]:
+def box_poses(boxes: np.ndarray, T_output_camera: np.ndarray) -> Iterator[Pose]:
     """Poses in the output frame of boxes (K, 7) in the camera's."""
     R, t = T_output_camera[:3, :3], T_output_camera[:3, 3]
     positions = boxes[:, :3].astype(np.float64) @ R.T + t

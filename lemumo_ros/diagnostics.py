@@ -154,9 +154,10 @@ def resident_mb() -> float:
 class DebugTimes:
     """Publishers of the stages' times, std_msgs/Float64, ms; nothing is sent to nobody."""
 
-    def __init__(self, node: Any):
+    def __init__(self, node: Any, topics: str = ""):
+        """``topics``: what the names begin with, below ``~/debug/``."""
         self._publishers = {
-            stage: node.create_publisher(Float64, f"~/debug/{topic}", 1)
+            stage: node.create_publisher(Float64, f"~/debug/{topics}{topic}", 1)
             for stage, topic in DEBUG_TOPICS.items()
         }
         self._node = node

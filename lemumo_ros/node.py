@@ -1,7 +1,6 @@
 """The perception node: a managed (lifecycle) node around the pipeline.
 
-Callbacks only store messages. One worker thread converts, infers and publishes; it always takes
-the newest frame that is ready and counts the ones it passes over as ``busy``.
+Callbacks only store messages; the worker's thread does the rest.
 """
 
 from __future__ import annotations
@@ -15,104 +14,79 @@ import time
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from tf2_msgs.msg import TFMessage
+from rclpy.task import Future
+from std_srvs.srv import Trigger
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_ros import parameters
-from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.diagnostics import DebugTimes, Diagnostics
-from lemumo_ros.health import Health
+from lemumo_ros.cameras import Cameras
+from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.outputs import Outputs
-from lemumo_ros.sync import Pair
+from lemumo_ros.parameters import Parameters
+from lemumo_ros.subscriptions import image_topic, subscribe
 from lemumo_ros.transport import select_transport
+from lemumo_ros.worker import Worker
 
-SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED_QOS = QoSProfile(
-    depth=100,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-POLL_S = 0.01
 SPIN_TIMEOUT_S = 0.2
 
 
 class PerceptionNode(LifecycleNode):
-    """One camera and its companion in; detections, depth and labels out."""
+    """Cameras and their companions in; detections, depth and labels out."""
 
     def __init__(self, name: str = "perception") -> None:
         super().__init__(name)
         parameters.declare(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.create_service(Trigger, "~/load_model", self._on_load_model)
         self.diagnostics = Diagnostics(self)
-        self._pipeline: Pipeline | None = None
-        self._worker: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._worker: Worker | None = None  # there is one while the node is configured
+        self._loading = False
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Read parameters, verify and warm up the model, open the topics."""
         try:
-            self.settings = parameters.read(self)
-            package = load_package(self.settings.model, self.settings.public_key)
-            threshold = self.settings.score_threshold
-            pipeline = Pipeline(package, self.settings.backend, threshold, load=RecoveringBackend)
-            pipeline.warm_up()
+            settings = parameters.read(self)
+            pipeline = load_model(settings)
         except (ValueError, ImportError, OSError) as error:
             self.diagnostics.fault = f"cannot configure: {error}"
             self.get_logger().error(self.diagnostics.fault)
             return TransitionCallbackReturn.FAILURE
-        self._pipeline = pipeline
-        manifest = package.manifest
-        self.diagnostics.fault, self.diagnostics.pipeline = "", pipeline
-        self.health = Health(
-            companion=manifest.input.companion,
-            stamp_clock=lambda: self.get_clock().now().nanoseconds,
-        )
-        self.input = CameraInput(
-            self.settings.camera_name,
-            manifest.input.companion,
-            int(self.settings.sync_tolerance_ms * 1e6),
-            int(self.settings.companion_deadline_ms * 1e6),
-            self.health,
-            time.monotonic_ns,
-            self.settings.T_camera_companion,
-        )
-        self._subscribe(manifest.input.companion)
+        companion = pipeline.package.manifest.input.companion
+        cameras = Cameras(settings, companion, time.monotonic_ns, self._now_ns)
+        outputs = {name: Outputs(self, settings.topics(name)) for name in cameras.inputs}
+        self._worker = Worker(self, cameras, outputs, pipeline, settings)
+        self._subscriptions_made = subscribe(self, settings, cameras, companion)
         self.diagnostics.watch(
-            {self.settings.camera_name: (self.health, self._subscriptions_made[0])}
+            {
+                name: (camera.health, self._subscriptions_made[image_topic(settings, name)])
+                for name, camera in cameras.inputs.items()
+            }
         )
-        self.outputs = Outputs(self, manifest, self.settings)
-        self.debug_times = DebugTimes(self)
         self.diagnostics.state = "inactive"
-        trained = "" if manifest.trained else "; its weights are UNTRAINED"
-        self.get_logger().info(
-            f"configured: model {manifest.name} {manifest.version} on {pipeline.backend.name}"
-            f"{trained}"
-        )
+        self._tell_model(settings, pipeline)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start the worker."""
+        assert self._worker is not None
         result = super().on_activate(state)
-        self.input.take(flush=True)  # what came while inactive is old
-        self.outputs.publish_label_info()
-        self._stop.clear()
-        self._last_result_ns = time.monotonic_ns()
-        self._worker = threading.Thread(target=self._work, name="perception")
         self._worker.start()
         self.diagnostics.state = "active"
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop the worker after the frame it has in hand."""
-        self._join_worker()
+        """Stop the worker after the frames it has in hand."""
+        assert self._worker is not None
+        self._worker.stop()
         self.diagnostics.publish()
         self.diagnostics.state = "inactive"
         return super().on_deactivate(state)
@@ -129,113 +103,106 @@ class PerceptionNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop the worker, tell the last counts, free everything. Safe in any state."""
-        self._join_worker()
+        if self._worker is not None:
+            self._worker.stop()
         self.diagnostics.publish()
         self._release()
 
-    def _subscribe(self, companion: str) -> None:
-        compressed = self.settings.image_transport == "compressed"
-        image = (
-            (CompressedImage, "~/input/image/compressed")
-            if compressed
-            else (Image, "~/input/image")
-        )
-        topics: list[tuple[Any, str, Any, QoSProfile]] = [
-            (*image, self.input.on_image, SENSOR_QOS),
-            (CameraInfo, "~/input/camera_info", self.input.on_camera_info, SENSOR_QOS),
-            (TFMessage, "/tf_static", self.input.on_transforms, LATCHED_QOS),
-        ]
-        if companion == "lidar":
-            topics += [(PointCloud2, "~/input/points", self.input.on_companion, SENSOR_QOS)]
-        else:
-            info = self.input.on_thermal_info
-            topics += [
-                (Image, "~/input/thermal", self.input.on_companion, SENSOR_QOS),
-                (CameraInfo, "~/input/thermal_info", info, SENSOR_QOS),
-            ]
-        self._subscriptions_made = [
-            self.create_subscription(
-                kind, topic, callback, qos, qos_overriding_options=self._overridable(topic)
-            )
-            for kind, topic, callback, qos in topics
-        ]
-
-    @staticmethod
-    def _overridable(topic: str) -> QoSOverridingOptions | None:
-        """QoS of the sensor inputs may be overridden by ``qos_overrides`` parameters."""
-        return QoSOverridingOptions.with_default_policies() if topic.startswith("~") else None
-
-    def _work(self) -> None:
-        """The worker: newest ready frame, again and again."""
-        while not self._stop.is_set():
-            pairs = self.input.take()
-            if not pairs:
-                self._stop.wait(POLL_S)
-                continue
-            self.health.count_drop("busy", len(pairs) - 1)
-            try:
-                self._process(pairs[-1])
-            except Fault as fault:
-                self.health.count_drop(fault.reason, message=str(fault))
-                self.get_logger().warning(
-                    f"dropped a frame ({fault.reason}): {fault}", throttle_duration_sec=5.0
-                )
-            except Exception as error:  # the node must outlive a bug; it is named and counted
-                self.health.count_drop("internal_error", message=repr(error))
-                self.get_logger().error(f"internal error, please report it: {error!r}")
-
-    def _process(self, pair: Pair) -> None:
-        assert self._pipeline is not None
-        self._check_age(pair.image.stamp_ns)
-        started = time.perf_counter()
-        frame = self.input.to_frame(pair)
-        converted = time.perf_counter()
-        perception = self._pipeline(frame)
-        inferred = time.perf_counter()
-        frame_id = pair.image.message.header.frame_id
-        self.outputs.publish(frame, perception, frame_id, self.input.transforms)
-        done = time.perf_counter()
-        now_ns = time.monotonic_ns()
-        timings_ms = {
-            "wait": (now_ns - pair.image.arrival_ns) / 1e6 - 1e3 * (done - started),
-            "convert": 1e3 * (converted - started),
-            **perception.timings_ms,
-            "publish": 1e3 * (done - inferred),
-            "processing": 1e3 * (done - started),
-            "total": (now_ns - pair.image.arrival_ns) / 1e6,
-            "cyclic": (now_ns - self._last_result_ns) / 1e6,
-        }
-        self._last_result_ns = now_ns
-        self.health.count_out(perception, timings_ms)
-        self.debug_times.publish(timings_ms)
-
-    def _check_age(self, stamp_ns: int) -> None:
-        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        if abs(age_ms) > self.settings.max_age_ms:
-            reason, word = ("too_old", "old") if age_ms > 0 else ("future_stamp", "in the future")
-            raise Fault(
-                reason,
-                f"the image's stamp is {abs(age_ms) / 1e3:.1f} s {word}: synchronise the clocks, "
-                "or set use_sim_time when a bag is played",
-            )
-
-    def _join_worker(self) -> None:
-        self._stop.set()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
-
     def _release(self) -> None:
-        if self._pipeline is None:
+        if self._worker is None:
             return
-        for subscription in self._subscriptions_made:
+        for subscription in self._subscriptions_made.values():
             self.destroy_subscription(subscription)
-        self.outputs.close()
-        self.debug_times.close()
+        self._worker.close()
+        self._worker = None
         self.diagnostics.watch({})
         self.diagnostics.pipeline, self.diagnostics.state = None, "unconfigured"
-        self._pipeline.close()
-        self._pipeline = None
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Take all of the changes or none; those that count at once do from the next frame on."""
+        try:
+            settings = parameters.changed(self, changes, configured=self._worker is not None)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if settings and self._worker:
+            self._worker.settings = settings
+            self._worker.cameras.tune(settings)
+        return SetParametersResult(successful=True)
+
+    async def _on_load_model(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Swap to the model that the parameters name, while the one in use runs on."""
+        worker, in_use = self._worker, self._model_in_use
+        if worker is None or self._loading:
+            response.message = "loading already" if worker else "configure first"
+            return response
+        self._loading = True
+        settings = parameters.read(self)
+        loaded: Future[Any] = Future(executor=self.executor)
+        threading.Thread(target=_load_beside, args=(settings, loaded), name="load_model").start()
+        result: Any = await loaded
+        self._loading = False
+        try:
+            self._swap(worker, result)
+        except Exception as error:  # whatever the new model breaks, the node runs on
+            response.message = f"the model in use was kept: {error}"
+            self.get_logger().error(f"load_model: {response.message}")
+            self.set_parameters([Parameter(name, value=was) for name, was in in_use.items()])
+            return response
+        self._tell_model(settings, worker.pipeline)
+        response.success, response.message = True, f"runs {worker.pipeline.package.manifest.name}"
+        return response
+
+    def _swap(self, worker: Worker, loaded: Pipeline | Exception) -> None:
+        if isinstance(loaded, Exception):
+            raise loaded
+        companion = loaded.package.manifest.input.companion
+        fits = companion == worker.pipeline.package.manifest.input.companion
+        if self._worker is not worker or not fits:
+            loaded.close()
+            raise Fault(
+                "wrong_companion",
+                f"the node is not configured for a model that takes {companion}: clean it up and "
+                "configure it",
+            )
+        worker.replace(loaded)
+
+    def _tell_model(self, settings: Parameters, pipeline: Pipeline) -> None:
+        manifest, backend = pipeline.package.manifest, pipeline.backend.name
+        names = parameters.names(parameters.ON_LOAD)
+        self._model_in_use = {name: getattr(settings, name) for name in names}
+        self.diagnostics.pipeline, self.diagnostics.fault = pipeline, ""
+        trained = "" if manifest.trained else "; its weights are UNTRAINED"
+        self.get_logger().info(
+            f"model {manifest.name} {manifest.version} on {backend}, {pipeline.batch} frame(s) in "
+            f"one inference{trained}"
+        )
+
+
+def load_model(settings: Parameters) -> Pipeline:
+    """Load, verify and warm up the model that the parameters name.
+
+    Raises:
+        ValueError, ImportError, OSError: saying what is wrong with it or what must be installed.
+    """
+    package = load_package(settings.model, settings.public_key)
+    batch = len(settings.by_camera)
+    threshold = settings.score_threshold
+    pipeline = Pipeline(package, settings.backend, threshold, batch, load=RecoveringBackend)
+    pipeline.warm_up()
+    return pipeline
+
+
+def _load_beside(settings: Parameters, loaded: Future[Any]) -> None:
+    """``load_model`` in a thread of its own; the future gets the pipeline, or why there is none."""
+    try:
+        loaded.set_result(load_model(settings))
+    except Exception as error:  # of any kind: the caller waits for it
+        loaded.set_result(error)
 
 
 def keep_large_blocks() -> None:
@@ -269,7 +236,10 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    node = PerceptionNode()
+    try:
+        node = PerceptionNode()
+    except (ParameterException, ValueError) as error:
+        sys.exit(f"perception: {error}")
     executor = make_executor()
     executor.add_node(node)
     if (

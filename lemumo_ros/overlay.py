@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from lemumo_core.drawing import (
@@ -30,8 +31,10 @@ def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np
         depth, boxes and a caption. Below: the dense depth, red near to blue far.
     """
     camera, view, found = frame.camera, perception.output_camera, perception.detections
-    shape = camera.height, camera.width, 3
-    picture = np.zeros(shape, np.uint8) if frame.image is None else frame.image.copy()
+    size = camera.width, camera.height
+    picture = np.zeros((*size[::-1], 3), np.uint8)
+    if frame.image is not None:
+        cv2.resize(frame.image, size, picture)  # a copy, where it is not a reduced one
     labels = look_up(perception.labels, view, camera, UNLABELLED)
     blend_labels(picture, labels, manifest.palette)
     if isinstance(frame.companion, LidarScan):

@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import re
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from lemumo_core.geometry.se3 import check_rigid
 
+LIVE, ON_LOAD, ON_CONFIGURE = "at once", "with ~/load_model or configure", "with configure"
+"""When a new value counts."""
+CHOICES = {"image_transport": ("raw", "compressed"), "publish_depth_as": ("32FC1", "16UC1")}
+CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
+"""What may be a part of a topic's name."""
 
-def _parameter(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
-    from dataclasses import field
 
-    return field(default=default, metadata={"text": text, "low": low, "high": high})
+def _parameter(
+    default: Any,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    counts: str = ON_CONFIGURE,
+) -> Any:
+    return field(
+        default=default, metadata={"text": text, "low": low, "high": high, "counts": counts}
+    )
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """Values of the node's parameters, checked."""
+class CameraParameters:
+    """Of one camera. Where there are several, NAME.image_transport and so on go before these.
 
-    model: str = _parameter("", "folder of the model package")
-    public_key: str = _parameter("", "PEM file; packages it did not sign are refused")
-    backend: str = _parameter("auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16")
-    score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0)
-    output_frame: str = _parameter("", "frame of the published boxes; empty: the camera's")
-    camera_name: str = _parameter("camera", "name in diagnostics")
-    sync_tolerance_ms: float = _parameter(60.0, "largest stamp difference in a pair", 0.0, 1e4)
-    companion_deadline_ms: float = _parameter(
-        100.0, "longest wait of an image for its companion", 0.0, 1e4
-    )
-    max_age_ms: float = _parameter(2000.0, "images older than this are dropped", 1.0, 1e6)
-    extrinsics: tuple[float, ...] = _parameter(
-        (), "T_camera_companion, 16 numbers by row, instead of /tf_static"
-    )
+    Raises:
+        ValueError: naming the parameter that makes no sense.
+    """
+
     image_transport: str = _parameter("raw", "raw or compressed")
-    overlay_rate_hz: float = _parameter(5.0, "overlay images per second, 0: none", 0.0, 1e4)
-    publish_depth_as: str = _parameter("32FC1", "32FC1 (metres) or 16UC1 (millimetres)")
-    autostart: bool = _parameter(True, "configure and activate at start")
+    extrinsics: tuple[float, ...] = _parameter(
+        (), "T_camera_companion, 16 numbers by row, instead of tf"
+    )
+    companion_offset_ms: float = _parameter(
+        0.0, "what the companion's stamps are ahead of the image's", -1e3, 1e3, LIVE
+    )
 
     def __post_init__(self) -> None:
-        choices = {"image_transport": ("raw", "compressed"), "publish_depth_as": ("32FC1", "16UC1")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is '{getattr(self, name)}', must be one of {known}")
+        for entry in parameter_fields(type(self)):
+            value, low, high = getattr(self, entry.name), *_range(entry)
+            if low is not None and not low <= value <= high:  # NaN is not in any range
+                raise ValueError(f"{entry.name} is {value}, must be from {low} to {high}")
+            if entry.name in CHOICES and value not in CHOICES[entry.name]:
+                raise ValueError(f"{entry.name} is '{value}', must be one of {CHOICES[entry.name]}")
         if len(self.extrinsics) not in (0, 16):
             raise ValueError(f"extrinsics has {len(self.extrinsics)} numbers, must have 16 or none")
         _ = self.T_camera_companion  # checks it
@@ -56,31 +64,139 @@ class Parameters:
         return check_rigid(np.reshape(self.extrinsics, (4, 4)), "extrinsics")
 
 
-def declare(node: Any) -> None:
-    """Declare all parameters on an rclpy node, typed, described and ranged.
+@dataclass(frozen=True)
+class Parameters(CameraParameters):
+    """Values of all parameters, checked together.
 
-    They are read at ``configure``, and cannot be changed later without another configure.
+    Attributes:
+        by_camera: of each camera by name, of the one nameless too.
     """
-    from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-    from rclpy.parameter import Parameter
 
-    for entry in fields(Parameters):
-        text, low, high = (entry.metadata[key] for key in ("text", "low", "high"))
-        descriptor = ParameterDescriptor(description=text)
-        if low is not None:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        if entry.name == "extrinsics":  # an empty list would have no type
-            node.declare_parameter("extrinsics", Parameter.Type.DOUBLE_ARRAY, descriptor)
-        else:
-            node.declare_parameter(entry.name, entry.default, descriptor)
+    model: str = _parameter("", "folder of the model package", counts=ON_LOAD)
+    public_key: str = _parameter(
+        "", "PEM file; packages it did not sign are refused", counts=ON_LOAD
+    )
+    backend: str = _parameter(
+        "auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16", counts=ON_LOAD
+    )
+    cameras: tuple[str, ...] = _parameter((), "names of the cameras; none: one, on plain topics")
+    camera_name: str = _parameter("camera", "name in diagnostics of the one that has plain topics")
+    score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0, LIVE)
+    output_frame: str = _parameter("", "frame of the boxes; empty: the camera's", counts=LIVE)
+    sync_tolerance_ms: float = _parameter(60.0, "most between a pair's stamps", 0.0, 1e4, LIVE)
+    companion_deadline_ms: float = _parameter(
+        100.0, "longest wait of an image for its companion", 0.0, 1e4, LIVE
+    )
+    max_age_ms: float = _parameter(2000.0, "images older than this are dropped", 1.0, 1e6, LIVE)
+    overlay_rate_hz: float = _parameter(5.0, "overlays per second, 0: none", 0.0, 1e4, LIVE)
+    publish_depth_as: str = _parameter(
+        "32FC1", "32FC1 (metres) or 16UC1 (millimetres)", counts=LIVE
+    )
+    autostart: bool = _parameter(True, "configure and activate at start")
+    by_camera: dict[str, CameraParameters] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.cameras:
+            if not CAMERA_NAME.fullmatch(name) or self.cameras.count(name) > 1:
+                raise ValueError(f"cameras: '{name}' must be one word, and there once")
+        if self.cameras and self.extrinsics:
+            raise ValueError(f"extrinsics: of which camera? Set {self.cameras[0]}.extrinsics")
+
+    def topics(self, name: str) -> str:
+        """What the topics of a camera begin with, below ``~/input/`` and ``~/output/``."""
+        return f"{name}/" if self.cameras else ""
 
 
-def read(node: Any) -> Parameters:
-    """Current values.
+def parameter_fields(kind: type) -> list[Field]:
+    """The fields of a class that are parameters."""
+    return [entry for entry in fields(kind) if "text" in entry.metadata]
+
+
+def names(counts: str) -> list[str]:
+    """The parameters whose new values count then."""
+    return [e.name for e in parameter_fields(Parameters) if e.metadata["counts"] == counts]
+
+
+def declare(node: Any) -> None:
+    """Declare all parameters on an rclpy node, typed, described and ranged."""
+    for entry in parameter_fields(Parameters):
+        _declare(node, entry.name, entry, entry.default)
+
+
+def read(node: Any, changes: dict[str, Any] | None = None) -> Parameters:
+    """Current values. Those of the cameras in the list are declared here.
+
+    Args:
+        node: on which ``declare`` was called.
+        changes: values by name that count instead.
 
     Raises:
         ValueError: naming the parameter that makes no sense.
     """
-    values = {entry.name: node.get_parameter_or(entry.name).value for entry in fields(Parameters)}
-    values["extrinsics"] = tuple(values["extrinsics"] or ())
-    return Parameters(**values)
+
+    def value_of(name: str, entry: Field) -> Any:
+        value = (changes or {}).get(name, node.get_parameter_or(name).value)
+        return tuple(value or ()) if isinstance(entry.default, tuple) else value
+
+    values = {entry.name: value_of(entry.name, entry) for entry in parameter_fields(Parameters)}
+    settings = Parameters(**values)
+    by_camera: dict[str, CameraParameters] = {}
+    own = parameter_fields(CameraParameters)
+    for camera in settings.cameras or (settings.camera_name,):
+        prefix = f"{camera}." if settings.cameras else ""
+        for entry in own:
+            if not node.has_parameter(prefix + entry.name):
+                _declare(node, prefix + entry.name, entry, values[entry.name])
+        of_camera = {entry.name: value_of(prefix + entry.name, entry) for entry in own}
+        try:
+            by_camera[camera] = CameraParameters(**of_camera)
+        except ValueError as error:
+            raise ValueError(f"{prefix}{error}") from error
+    return replace(settings, by_camera=by_camera)
+
+
+def changed(node: Any, parameters: list[Any], configured: bool) -> Parameters | None:
+    """What a request to set some of them would make of all.
+
+    Args:
+        node: on which ``declare`` was called.
+        parameters: the rclpy parameters to be set.
+        configured: whether the node is, so that not all may change.
+
+    Returns:
+        None where none of ours is among them.
+
+    Raises:
+        ValueError: why the request must be refused, all of it.
+    """
+    known = {entry.name: entry for entry in parameter_fields(Parameters)}
+    changes = {}
+    for parameter in parameters:
+        entry = known.get(parameter.name.rpartition(".")[2])
+        if entry is None or not node.has_parameter(parameter.name):
+            continue
+        if configured and entry.metadata["counts"] == ON_CONFIGURE:
+            raise ValueError(f"{parameter.name} counts from configure on: clean the node up first")
+        changes[parameter.name] = parameter.value
+    return read(node, changes) if changes else None
+
+
+def _range(entry: Field) -> tuple[float | None, float | None]:
+    return entry.metadata["low"], entry.metadata["high"]
+
+
+def _declare(node: Any, name: str, entry: Field, default: Any) -> None:
+    from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+    from rclpy.parameter import Parameter
+
+    text = f"{entry.metadata['text']} (counts {entry.metadata['counts']})"
+    descriptor = ParameterDescriptor(description=text)
+    low, high = _range(entry)
+    if low is not None:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    if isinstance(default, tuple):  # an empty list would have no type
+        kind = Parameter.Type.STRING_ARRAY if name == "cameras" else Parameter.Type.DOUBLE_ARRAY
+        node.declare_parameter(name, kind, descriptor)
+    else:
+        node.declare_parameter(name, default, descriptor)

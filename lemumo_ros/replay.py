@@ -10,7 +10,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +48,20 @@ def replay(
     """
     clock = camera_input.clock
     assert isinstance(clock, BagClock)
-    callbacks = {
+    callbacks: dict[str | None, Callable[[Any], None]] = {
         topics.image: camera_input.on_image,
         topics.camera_info: camera_input.on_camera_info,
         topics.thermal_info: camera_input.on_thermal_info,
         topics.points: camera_input.on_companion,
         topics.thermal: camera_input.on_companion,
         "/tf_static": camera_input.on_transforms,
+        "/tf": partial(camera_input.on_transforms, moving=True),
     }
     if camera_input.companion == "lidar":
         callbacks.pop(topics.thermal, None)
     else:
         callbacks.pop(topics.points, None)
-    callbacks.pop(None, None)  # type: ignore[call-overload]
+    callbacks.pop(None, None)
     known = {topic.name for topic in reader.topics}
     wanted = [topic for topic in callbacks if topic in known]
     for message in reader.messages(wanted):
@@ -84,7 +86,7 @@ def _perceive(
 ) -> Iterator[tuple[Frame, Perception]]:
     for pair in pairs:
         try:
-            frame = camera_input.to_frame(pair)
+            frame = camera_input.to_frame(pair, pipeline.package.manifest.input)
             perception = pipeline(frame)
         except Fault as fault:
             camera_input.health.count_drop(fault.reason, message=str(fault))

@@ -14,6 +14,9 @@ from lemumo_core.messages.images import MAX_PIXELS
 ROTATION_TOLERANCE = 1e-3
 """How far R may be off a rotation."""
 
+FOCAL_LENGTHS = (0.02, 100.0)
+"""Shortest by the image's shorter side, longest by its longer: past any fisheye and telephoto."""
+
 
 def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
     """The model of the images that come with a CameraInfo.
@@ -28,8 +31,9 @@ def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
             distortion. They live in the rectified frame: see ``rectifying_transform``.
 
     Raises:
-        Fault: ``bad_camera`` for a camera that is not calibrated, an unknown distortion model, a
-            wrong number of coefficients, or a region or binning that does not fit the sensor.
+        Fault: ``bad_camera`` for a camera that is not calibrated or as none is built, an unknown
+            distortion model, a wrong number of coefficients, or a region or binning that does not
+            fit the sensor.
     """
     width, height = int(msg.width), int(msg.height)
     if width * height > MAX_PIXELS:
@@ -39,6 +43,7 @@ def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
         camera = Camera.from_calibration(width, height, K, "pinhole", ())
     else:
         camera = Camera.from_calibration(width, height, msg.k, msg.distortion_model, msg.d)
+    _check_plausible(camera)
     roi = msg.roi
     x, y, w, h = (int(v) for v in (roi.x_offset, roi.y_offset, roi.width, roi.height))
     if not (x or y or w or h):
@@ -53,6 +58,20 @@ def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
         )
     w, h = w // binning_x, h // binning_y
     return camera.cropped(x, y, w * binning_x, h * binning_y).scaled(w, h)
+
+
+def _check_plausible(camera: Camera) -> None:
+    """Catch what is a number but no calibration: of another resolution, or not in pixels."""
+    shorter, longer = sorted((camera.width, camera.height))
+    low, high = FOCAL_LENGTHS[0] * shorter, FOCAL_LENGTHS[1] * longer
+    in_image = -longer < camera.cx < 2 * longer and -longer < camera.cy < 2 * longer
+    if not (low <= camera.fx <= high and low <= camera.fy <= high and in_image):
+        raise Fault(
+            "bad_camera",
+            f"fx={camera.fx:.6g}, fy={camera.fy:.6g}, cx={camera.cx:.6g}, cy={camera.cy:.6g} are "
+            f"no calibration of {camera.width}x{camera.height} pixels: is it of another "
+            "resolution, or not in pixels?",
+        )
 
 
 def rectifying_transform(msg: Any) -> np.ndarray:

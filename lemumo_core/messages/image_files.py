@@ -24,6 +24,15 @@ the codec, instead of the documented 'pixels; codec compressed pixels'."""
 MAX_JPEG_SCANS = 100
 """Encoders write about ten; a few bytes of each one more cost a pass over the whole image."""
 
+_JPEG = b"\xff\xd8"
+
+_REDUCED = {
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+"""Of these flags grey is the one that says nothing of colour."""
+
 
 def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
     """(width, height) and bits per value of a complete JPEG or PNG, undecoded.
@@ -36,7 +45,7 @@ def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
         Fault: ``bad_image`` for a broken or truncated file or one that ``described`` contradicts;
             ``unsupported_encoding`` for other codecs.
     """
-    if data.startswith(b"\xff\xd8"):
+    if data.startswith(_JPEG):
         codec, (width, height, bits) = "jpeg", _inspect_jpeg(data)
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
         codec, (width, height, bits) = "png", _inspect_png(data)
@@ -52,17 +61,21 @@ def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
     return (width, height), bits
 
 
-def decode(data: bytes, size: tuple[int, int], flags: int) -> np.ndarray:
+def decode(data: bytes, size: tuple[int, int], flags: int, reduce: int = 1) -> np.ndarray:
     """Decode a file that was inspected; orientation tags are ignored.
 
     Args:
         data: the file.
         size: its (width, height).
         flags: as ``cv2.imdecode``.
+        reduce: a JPEG to a half, quarter or eighth (2, 4, 8), rounded up; others stay whole.
 
     Raises:
         Fault: ``bad_image``.
     """
+    if reduce > 1 and data.startswith(_JPEG):
+        flags |= _REDUCED[reduce]
+        size = (-(-size[0] // reduce), -(-size[1] // reduce))
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
 import importlib.util
 import json
 import os
@@ -21,7 +20,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from lemumo_ros.parameters import Parameters
+from lemumo_ros.parameters import Parameters, parameter_fields
 from lemumo_ros.replay import add_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +154,20 @@ def test_arguments_override_the_file_only_when_given(perception: Launched) -> No
     }
 
 
+def test_many_cameras_have_their_topics_from_patterns(perception: Launched) -> None:
+    node = perception.node(cameras="front,left", points="/top/points", camera_info="/{camera}/info")
+    remapped = dict(node.remappings)
+    assert remapped["~/input/front/image"] == "/front/image_raw"
+    assert remapped["~/input/left/image/compressed"] == "/left/image_raw/compressed"
+    assert remapped["~/input/left/camera_info"] == "/left/info"
+    assert remapped["~/input/points"] == "/top/points"
+    assert "~/input/image" not in remapped
+    assert node.parameters[1]["cameras"] == ["front", "left"]
+    assert ("~/input/image", "/camera/image_raw") in perception.node().remappings
+    with pytest.raises(ValueError, match=r"image:=/cam/image .*{camera}"):
+        perception.node(cameras="front,left", image="/cam/image")
+
+
 def test_a_wrong_flag_is_an_error(perception: Launched) -> None:
     with pytest.raises(ValueError, match="compressed:=yes"):
         perception.node(compressed="yes")
@@ -203,8 +216,8 @@ def test_the_dds_profile_takes_megabytes() -> None:
 def test_the_parameter_file_names_what_the_node_declares() -> None:
     parameters = yaml.safe_load((ROOT / "config" / "lemumo.yaml").read_text())
     (values,) = (part["ros__parameters"] for part in parameters.values())
-    defaults = {field.name: field.default for field in dataclasses.fields(Parameters)}
-    assert values == {name: value for name, value in defaults.items() if name != "extrinsics"}
+    defaults = {field.name: field.default for field in parameter_fields(Parameters)}
+    assert values == {name: value for name, value in defaults.items() if value != ()}
 
 
 def test_layouts_show_topics_of_the_node() -> None:

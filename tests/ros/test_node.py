@@ -81,6 +81,7 @@ class Sensors:
         under_test.spin_until(
             lambda: all(p.get_subscription_count() for p in self.publishers.values())
         )
+        under_test.spin(0.5)  # the subscriptions may yet have to learn of the publishers
 
     def publish_transform(self) -> None:
         transform = TransformStamped()

@@ -1,0 +1,70 @@
+"""The topics that a node listens to."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from lemumo_ros.cameras import Cameras
+from lemumo_ros.parameters import Parameters
+
+SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+TF_STATIC_QOS = QoSProfile(
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str) -> dict[str, Any]:
+    """Make the subscriptions; QoS of the sensor inputs may be overridden by ``qos_overrides``.
+
+    Args:
+        node: the rclpy node.
+        settings: names the cameras and their transports.
+        cameras: its callbacks are called.
+        companion: ``lidar`` or ``thermal``.
+
+    Returns:
+        The subscriptions by topic, as written here, before remapping.
+    """
+    moving = partial(cameras.on_transforms, moving=True)
+    topics: list[tuple[Any, str, Any, QoSProfile]] = [
+        (TFMessage, "/tf_static", cameras.on_transforms, TF_STATIC_QOS),
+        (TFMessage, "/tf", moving, TF_QOS),
+    ]
+    if companion == "lidar":
+        on_points = cameras.waking(cameras.on_points)
+        topics.append((PointCloud2, "~/input/points", on_points, SENSOR_QOS))
+    for name, camera in cameras.inputs.items():
+        prefix = f"~/input/{settings.topics(name)}"
+        topic = image_topic(settings, name)
+        kind = CompressedImage if topic.endswith("/compressed") else Image
+        topics.append((kind, topic, cameras.waking(camera.on_image), SENSOR_QOS))
+        topics.append((CameraInfo, f"{prefix}camera_info", camera.on_camera_info, SENSOR_QOS))
+        if companion == "thermal":
+            on_thermal, on_info = cameras.waking(camera.on_companion), camera.on_thermal_info
+            topics.append((Image, f"{prefix}thermal", on_thermal, SENSOR_QOS))
+            topics.append((CameraInfo, f"{prefix}thermal_info", on_info, SENSOR_QOS))
+    return {
+        topic: node.create_subscription(
+            kind, topic, callback, qos, qos_overriding_options=_overridable(topic)
+        )
+        for kind, topic, callback, qos in topics
+    }
+
+
+def image_topic(settings: Parameters, camera: str) -> str:
+    """The topic of a camera's images, before remapping."""
+    compressed = settings.by_camera[camera].image_transport == "compressed"
+    return f"~/input/{settings.topics(camera)}image{'/compressed' if compressed else ''}"
+
+
+def _overridable(topic: str) -> QoSOverridingOptions | None:
+    return QoSOverridingOptions.with_default_policies() if topic.startswith("~") else None
