@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lemumo_core.data.views import View
@@ -20,9 +19,9 @@ from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning
 from lemumo_core.train.parallel import Place, data_parallel, prepare_encoder
 from lemumo_core.train.pretrain_config import PretrainConfig
 from lemumo_core.train.probes import Probes
-from lemumo_core.train.run_folder import CHECKPOINTS
 from lemumo_core.train.seeds import seed_of
 from lemumo_core.train.step import Encoded, TrainingStep
+from lemumo_core.train.weights import read_weights
 
 
 class Pretrainer:
@@ -53,7 +52,7 @@ class Pretrainer:
 
     def load(self, path: Path) -> None:
         """See ``Learner``."""
-        load_encoder(self.encoder, path)
+        checkpoint.load_model_tensors(self.encoder, read_weights(path)[0], path)
 
     def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Encoded]:
         """Loss, its terms, and what the encoder made of the global views."""
@@ -101,7 +100,7 @@ class Pretrainer:
 
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
-        load_encoder(self.encoder, found.path)
+        checkpoint.load_model_tensors(self.encoder, found.tensors(checkpoint.MODEL), found.path)
         checkpoint.load_optimiser_tensors(
             self.encoder, self.optimiser, found.tensors(checkpoint.OPTIMISER)
         )
@@ -118,21 +117,3 @@ def seeded_encoder(model: ModelConfig, seed: int) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, 0, "weights"))
         return build_encoder(model)
-
-
-def load_encoder(encoder: Encoder, path: Path) -> None:
-    """Load the encoder of a checkpoint folder, of the newest checkpoint of a run's folder, or of a
-    .safetensors file.
-
-    Raises:
-        Fault: ``bad_checkpoint``, ``wrong_weights``.
-        FileNotFoundError: nothing there.
-    """
-    if path.is_file():
-        tensors = load_file(path)
-    else:
-        found = checkpoint.newest(path / CHECKPOINTS)
-        if found is None and not (path / checkpoint.STATE).exists():
-            raise FileNotFoundError(f"{path} is no run, checkpoint or .safetensors file")
-        tensors = (found or checkpoint.open_checkpoint(path)).tensors(checkpoint.MODEL)
-    checkpoint.load_model_tensors(encoder, tensors, path)

@@ -29,7 +29,7 @@ from training.finetune import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "training" / "finetune.py"
-RECIPES = sorted((ROOT / "training" / "recipes").glob("finetune_*.yaml"))
+RECIPES = sorted((ROOT / "training" / "recipes").glob("*finetune*.yaml"))
 STEPS, EVERY = 8, 4
 OPTIONS = f"""
 batch: 4

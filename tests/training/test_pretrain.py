@@ -32,9 +32,7 @@ from training.pretrain import main
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "training" / "pretrain.py"
 RECIPES = sorted(
-    path
-    for path in (ROOT / "training" / "recipes").glob("*.yaml")
-    if not path.stem.startswith("finetune_")
+    path for path in (ROOT / "training" / "recipes").glob("*.yaml") if "finetune" not in path.stem
 )
 STEPS, EVERY = 8, 4
 OPTIONS = f"""
@@ -240,7 +238,7 @@ def test_recipes_parse(path) -> None:
     config = parsed(PretrainConfig, parser, parser.parse_args(["--config", str(path)]))
     assert from_plain(PretrainConfig, plain(config)) == config
     assert str(path.relative_to(ROOT)) in path.read_text()  # says how it is used
-    if path.stem != "cpu_smoke":  # the defaults are those of a run of minutes
+    if path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
         assert config.objective.weight == 0.1
         assert config.views.global_scale == (0.4, 1.0) and config.views.local_scale == (0.05, 0.4)
         assert config.scale.workers > 0
@@ -260,5 +258,5 @@ def test_recipes_parse(path) -> None:
 def test_the_recipes_are_those_of_the_plan() -> None:
     names = {path.stem for path in RECIPES}
     paper = {"paper_waymo", "paper_nuscenes", "paper_flir", "paper_flir_from_waymo"}
-    assert names == paper | {"single_24gb", "eight_gpus", "cpu_smoke"}
+    assert names == paper | {"single_24gb", "eight_gpus", "cpu_smoke", "lemumo_tiny_pretrain"}
     assert os.access(ROOT / "training" / "slurm" / "pretrain.sbatch", os.R_OK)
