@@ -103,6 +103,15 @@ def draw_boxes(
             cv2.line(picture, start, end, colour, thickness, cv2.LINE_AA)
 
 
+def draw_rectangles(
+    picture: np.ndarray, boxes_2d: np.ndarray, colours: Sequence[Colour], thickness: int = 1
+) -> None:
+    """Draw 2D boxes (K, 4) x_min, y_min, x_max, y_max, pixels of the picture, in place."""
+    for (x1, y1, x2, y2), colour in zip(boxes_2d.round().astype(int), colours, strict=True):
+        start, end = (int(x1), int(y1)), (int(x2), int(y2))
+        cv2.rectangle(picture, start, end, colour, thickness)
+
+
 def birds_eye(camera: Camera, scan: LidarScan | None, height: int) -> np.ndarray:
     """An empty bird's-eye view for ``draw_footprints``: 80 m ahead and 30 m to either side.
 

@@ -13,6 +13,7 @@ from lemumo_core.drawing import (
     blend_labels,
     depth_colours,
     draw_boxes,
+    draw_rectangles,
     draw_returns,
     write,
 )
@@ -88,6 +89,5 @@ def _draw_labelled_boxes(picture: np.ndarray, frame: Frame, view: Camera) -> Non
     if labels.boxes_3d is not None:
         draw_boxes(picture, labels.boxes_3d, view, [WHITE] * len(labels.boxes_3d), 1)
     elif labels.boxes_2d is not None:
-        scale = view.width / frame.camera.width
-        for x1, y1, x2, y2 in (labels.boxes_2d * scale).round().astype(int).tolist():
-            cv2.rectangle(picture, (x1, y1), (x2, y2), WHITE, 1)
+        boxes_2d = labels.boxes_2d * (view.width / frame.camera.width)
+        draw_rectangles(picture, boxes_2d, [WHITE] * len(boxes_2d))

@@ -15,16 +15,18 @@ from lemumo_core.drawing import (
     depth_colours,
     draw_boxes,
     draw_footprints,
+    draw_rectangles,
     draw_returns,
     error_colours,
     write,
 )
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.views import look_up
 from lemumo_core.inference.package import Manifest
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.metrics.returns import true_labels
+from lemumo_core.preprocess import thermal_in_view
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 
 TILE_WIDTH = 560
@@ -34,8 +36,6 @@ SHOWN_SCORE = 0.3
 DENSE_SHARE = 0.25
 """Truth that covers less of the image is drawn as dots of two pixels."""
 LABEL_WEIGHT = 0.6
-
-Boxes = tuple[np.ndarray, list[Colour]]
 
 
 def compared(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
@@ -48,23 +48,16 @@ def compared(frame: Frame, perception: Perception, manifest: Manifest) -> np.nda
 
     Returns:
         uint8 (H, W, 3) RGB. Left: the image with boxes, the depth and the labels as predicted.
-        Middle: the LiDAR returns, the error of the depth, the true labels. Right: bird's-eye
-        view. Predicted boxes have the colours of their classes; true ones are white, those that
-        do not count grey.
+        Middle: LiDAR returns or thermal image, the error of the depth, the true labels. Right:
+        bird's-eye view. Predicted boxes have the colours of their classes; true ones are white,
+        those that do not count grey.
     """
     labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
     small = camera.scaled(TILE_WIDTH, max(1, round(camera.height * TILE_WIDTH / camera.width)))
-    scan = frame.companion if isinstance(frame.companion, LidarScan) else None
-    predicted, true = _predicted_boxes(perception, manifest), _true_boxes(labels, manifest)
-
     image = np.zeros((small.height, small.width, 3), np.uint8)
     if frame.image is not None:
         image[:] = cv2.resize(frame.image, image.shape[1::-1], interpolation=cv2.INTER_AREA)
-    with_boxes, with_returns, said, truth = (image.copy() for _ in range(4))
-    draw_boxes(with_boxes, true[0], small, true[1], 1)
-    draw_boxes(with_boxes, predicted[0], small, predicted[1], 1)
-    if scan is not None:
-        draw_returns(with_returns, scan, small)
+    said, truth = image.copy(), image.copy()
     predicted_ids = look_up(perception.labels, view, small, UNLABELLED)
     blend_labels(said, predicted_ids, manifest.palette, LABEL_WEIGHT)
     true_ids = true_labels(frame)
@@ -77,32 +70,56 @@ def compared(frame: Frame, perception: Perception, manifest: Manifest) -> np.nda
         error_m = np.abs(look_up(perception.depth_m, view, camera, np.nan) - labels.depth_m)
         error_m = _shrunk(error_m, np.isfinite(error_m), np.nan, camera, small)
 
-    left = {"boxes": with_boxes, "depth": depth_colours(depth_m), "labels": said}
+    boxes, above = _boxes(image, frame, small, perception, manifest)
+    left = {"boxes": boxes, "depth": depth_colours(depth_m), "labels": said}
     middle = {
-        "LiDAR": with_returns,
+        **_companion(image, frame, small),
         "depth error, 0 (blue) to 5 m (yellow)": error_colours(error_m),
-        "true labels": truth if true_ids is not None else np.zeros_like(truth),
+        "true labels" if true_ids is not None else "no true labels": truth,
     }
-    columns = [_column(left), _column(middle)]
-    above = birds_eye(camera, scan, len(columns[0]))
-    draw_footprints(above, *true, 1)
-    draw_footprints(above, *predicted)
-    return _joined([*columns, above], axis=1)
+    return _joined([_column(left), _column(middle), above], axis=1)
 
 
-def _predicted_boxes(perception: Perception, manifest: Manifest) -> Boxes:
-    found, colours = perception.detections, class_colours(len(manifest.detection_classes))
+def _boxes(
+    image: np.ndarray, frame: Frame, small: Camera, perception: Perception, manifest: Manifest
+) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted boxes, in the image and in bird's-eye view."""
+    labels, found = frame.labels or Labels(), perception.detections
+    scan = frame.companion if isinstance(frame.companion, LidarScan) else None
+    picture, above = image.copy(), birds_eye(frame.camera, scan, 3 * len(image) + 2 * GAP_PX)
     shown = found.scores >= SHOWN_SCORE
-    return found.boxes_3d[shown], [colours[i] for i in found.class_ids[shown]]
+    palette = class_colours(len(manifest.detection_classes))
+    colours = [palette[i] for i in found.class_ids[shown]]
+    if labels.boxes_3d is None and labels.boxes_2d is not None:
+        scale = small.width / frame.camera.width
+        draw_rectangles(picture, labels.boxes_2d * scale, [WHITE] * len(labels.boxes_2d))
+        draw_rectangles(picture, found.boxes_2d[shown] * scale, colours)
+        return picture, above
+    for boxes_3d, own in (_true_boxes(labels, manifest), (found.boxes_3d[shown], colours)):
+        draw_boxes(picture, boxes_3d, small, own, 1)
+        draw_footprints(above, boxes_3d, own, 1)
+    return picture, above
 
 
-def _true_boxes(labels: Labels, manifest: Manifest) -> Boxes:
+def _true_boxes(labels: Labels, manifest: Manifest) -> tuple[np.ndarray, list[Colour]]:
     if labels.boxes_3d is None:
         return np.empty((0, 7)), []
     objects = Objects.from_labels(labels, manifest.detection_classes)
     depth_m = objects.boxes_3d[:, 2]
     counts = ObjectFilter().counts(depth_m, objects.visibility, objects.num_points)
     return objects.boxes_3d, [WHITE if one else GREY for one in counts]
+
+
+def _companion(image: np.ndarray, frame: Frame, small: Camera) -> dict[str, np.ndarray]:
+    """The picture of what the companion measured, by its name."""
+    if isinstance(frame.companion, LidarScan):
+        picture = image.copy()
+        draw_returns(picture, frame.companion, small)
+        return {"LiDAR": picture}
+    if isinstance(frame.companion, ThermalImage):
+        intensity = thermal_in_view(frame.companion, small)[..., :1]
+        return {"thermal": (255 * intensity).astype(np.uint8).repeat(3, axis=2)}
+    return {"no companion": np.zeros_like(image)}
 
 
 def _shrunk(

@@ -38,6 +38,8 @@ def results_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 def depth_truth(evaluation: Evaluation) -> str:
     """What the depth was judged on, in words."""
+    if not any(metric.depth.scores().pixels for metric in evaluation.metrics.values()):
+        return "nothing"
     if evaluation.held_out:
         return f"one in {EVERY} LiDAR returns, hidden from the model"
     return "dense depth"

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from lemumo_core.data.sources.registry import open_source
+from lemumo_core.drawing import class_colours
 from lemumo_core.evaluation.modes import MODES, JudgedFrame, best_first, evaluate, with_sensors
+from lemumo_core.evaluation.pictures import GAP_PX, TILE_WIDTH, compared
 from lemumo_core.evaluation.tables import as_text, reasons, tables
+from lemumo_core.frame import Detections, Labels, Perception
 from lemumo_core.inference.package import load_package, write_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
@@ -183,3 +186,33 @@ def test_errors_say_what_to_do(package, tmp_path, capsys) -> None:
     assert "did you mean 'kitti'" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--data", "kitti"]) == 1
     assert "kitti needs root" in capsys.readouterr().err
+
+
+def test_pictures_show_what_the_frame_has() -> None:
+    """LiDAR and 3D boxes; thermal image and 2D boxes; nothing at all."""
+    manifest = manifest_of(CONFIG, "seeded", trained=False)
+    frame = open_source("synthetic", frames=1, width=96, height=64)[0]
+    thermal = open_source("synthetic", frames=1, width=96, height=64, companion="thermal")[0]
+    view = frame.camera.scaled(24, 16)
+    maps = np.full((16, 24), 20.0, np.float32), np.ones((16, 24), np.float32)
+    boxes = np.array([[0.0, 0, 20, 4, 2, 2, 0]], np.float32)
+    rectangle = np.array([[30.0, 20, 50, 40]], np.float32)
+    found = Detections(boxes, rectangle, np.ones(1, np.float32), np.zeros(1, int))
+    said = Perception(0, "front", found, *maps, np.zeros((16, 24), np.uint8), view, ("camera",))
+    only_2d = Labels(boxes_2d=rectangle + 5, class_names=("car",))
+    pictures = [
+        compared(one, said, manifest)
+        for one in (frame, replace(thermal, labels=only_2d), replace(frame, companion=None))
+    ]
+    height, width = TILE_WIDTH * 64 // 96, TILE_WIDTH
+    assert {len(picture) for picture in pictures} == {3 * height + 2 * GAP_PX}
+    companions = [picture[20:height, width + GAP_PX : 2 * width + GAP_PX] for picture in pictures]
+    assert np.ptp(companions[1].astype(int), axis=-1).max() == 0  # thermal images are grey
+    assert companions[1].any() and not companions[2].any() and companions[0].any()
+    scale, red = width / 96, class_colours(len(CONFIG.detection_classes))[0]
+    x, y = round(30 * scale), round(30 * scale)
+    assert pictures[1][y, x].tolist() == list(red)
+    x, y = round(35 * scale), round(30 * scale)
+    assert pictures[1][y, x].tolist() == [255, 255, 255]
+    nothing = replace(frame, image=None, companion=None, labels=None)
+    assert compared(nothing, said, manifest).shape == pictures[0].shape
