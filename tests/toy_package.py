@@ -12,9 +12,10 @@ from lemumo_core.preprocess import InputSpec
 HEIGHT, WIDTH, CELL = 64, 96, 4
 
 
-def write_toy_package(folder: Path) -> Path:
+def write_toy_package(folder: Path, name: str = "toy", companion: str = "lidar") -> Path:
     """Depth is the image's red, plus the LiDAR's farthest depth in cells of 4x4 pixels, plus the
-    number of sensors; labels are the red in four steps; three boxes are always there."""
+    number of sensors; labels are the red in four steps; three boxes are always there. There is a
+    graph of one sample, and one of any number."""
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     node, rows, columns = helper.make_node, HEIGHT // CELL, WIDTH // CELL
@@ -34,8 +35,11 @@ def write_toy_package(folder: Path) -> Path:
         node("Cast", ["steps"], ["labels"], to=TensorProto.UINT8),
         node("ReduceMax", ["present"], ["seen"], axes=[1], keepdims=1),
         node("Mul", ["seen", "likely"], ["scores"]),
-        node("Identity", ["objects"], ["boxes"]),
-        node("Identity", ["kinds"], ["class_ids"]),
+        node("Shape", ["scores"], ["count"], end=1),
+        node("Concat", ["count", "ones"], ["repeat"], axis=0),
+        node("Tile", ["kinds", "repeat"], ["class_ids"]),
+        node("Concat", ["count", "ones", "ones"], ["repeat_each"], axis=0),
+        node("Tile", ["objects", "repeat_each"], ["boxes"]),
     ]
     car = [2.0, 1.0, 10.0, 4.0, 1.8, 1.6, 0.3]
     constants = {
@@ -45,6 +49,7 @@ def write_toy_package(folder: Path) -> Path:
         "step": np.array([CELL, CELL]),
         "zero": np.array(0),
         "one": np.array(1),
+        "ones": np.array([1]),
         "range": np.array(80.0, np.float32),
         "quarter": np.array(64.0, np.float32),
         "likely": np.array([[0.9, 0.5, 0.01]], np.float32),
@@ -58,22 +63,24 @@ def write_toy_package(folder: Path) -> Path:
     types = {"image": TensorProto.UINT8, "labels": TensorProto.UINT8}
     types["class_ids"] = TensorProto.INT64
 
-    def values(shapes: dict) -> list:
+    def values(shapes: dict, batch: int | str) -> list:
         return [
-            helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), [1, *shape])
-            for name, shape in shapes.items()
+            helper.make_tensor_value_info(key, types.get(key, TensorProto.FLOAT), [batch, *shape])
+            for key, shape in shapes.items()
         ]
 
-    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "toy", values(inputs), values(outputs), weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    checker.check_model(model, full_check=True)
     folder.mkdir(parents=True, exist_ok=True)
-    save(model, folder / model_file())
+    weights = [numpy_helper.from_array(array, key) for key, array in constants.items()]
+    for batch in (1, "batch"):
+        ends = values(inputs, batch), values(outputs, batch)
+        graph = helper.make_graph(nodes, "toy", *ends, weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        checker.check_model(model, full_check=True)
+        save(model, folder / model_file(dynamic=batch != 1))
     colours = tuple((60 * i, 10, 20) for i in range(4))
-    spec = InputSpec(HEIGHT, WIDTH, "lidar", 2)
+    spec = InputSpec(HEIGHT, WIDTH, companion, 2)
     names = ("road", "car", "tree", "sky")
     write_package(
-        folder, Manifest("toy", "1.0", False, {}, spec, ("car", "cyclist"), names, colours)
+        folder, Manifest(name, "1.0", False, {}, spec, ("car", "cyclist"), names, colours)
     )
     return folder
