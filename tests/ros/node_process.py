@@ -41,19 +41,14 @@ class NodeUnderTest:
         environment: dict[str, str] | None = None,
         **parameters: Any,
     ):
-        command = [sys.executable, *program, "--ros-args", "-r", "__node:=lemumo"]
+        self.command = [sys.executable, *program, "--ros-args", "-r", "__node:=lemumo"]
         for name, topic in INPUTS.items():
-            command += ["-r", f"~/input/{name}:={topic}"]
+            self.command += ["-r", f"~/input/{name}:={topic}"]
         for key, value in parameters.items():
-            command += ["-p", f"{key}:={value}"]
+            self.command += ["-p", f"{key}:={value}"]
         self.log = log
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-            )
+        self.environment = {**os.environ, **(environment or {})}
+        self.start()
         rclpy.init()
         self.node = rclpy.create_node("lemumo_test")
         self.messages: dict[str, list[Any]] = defaultdict(list)
@@ -64,6 +59,13 @@ class NodeUnderTest:
             topic = f"/lemumo/output/{name}"
             self.node.create_subscription(kind, topic, callback, QoSProfile(depth=50))
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+
+    def start(self) -> None:
+        """Start the process, again where there was one before; its log begins anew."""
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                self.command, stdout=file, stderr=subprocess.STDOUT, env=self.environment
+            )
 
     def _diagnose(self, message: DiagnosticArray) -> None:
         """Level, message and values of each status; ``values`` are those of all together."""
@@ -95,7 +97,7 @@ class NodeUnderTest:
         assert player.returncode == 0
 
     def close(self) -> int:
-        """SIGINT the node; returns its exit code."""
+        """SIGINT the node, if it runs; returns its exit code."""
         self.process.send_signal(signal.SIGINT)
         try:
             code = self.process.wait(10.0)

@@ -1,0 +1,50 @@
+"""A node that goes through its lifecycle again and again; prints what the process holds, as JSON.
+
+python lifecycle_cycles.py CYCLES --ros-args -p model:=...
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from lemumo_ros.diagnostics import resident_mb
+from lemumo_ros.node import PerceptionNode, keep_large_blocks
+
+
+def held() -> dict[str, float]:
+    """Threads of Python and of the process, open files, memory."""
+    gc.collect()
+    return {
+        "python_threads": threading.active_count(),
+        "threads": len(os.listdir("/proc/self/task")),
+        "files": len(os.listdir("/proc/self/fd")),
+        "memory_mb": resident_mb(),
+    }
+
+
+def main() -> None:
+    keep_large_blocks()
+    rclpy.init(args=sys.argv)
+    node = PerceptionNode()
+    cycles = int(sys.argv[1])
+    seen = []
+    for cycle in range(cycles):
+        for transition in ("configure", "activate", "deactivate", "cleanup"):
+            result = getattr(node, f"trigger_{transition}")()
+            assert result == TransitionCallbackReturn.SUCCESS, (cycle, transition)
+        if cycle + 1 in (cycles // 4, cycles):
+            seen.append(held())
+    node.destroy_node()
+    rclpy.shutdown()
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()
