@@ -2,15 +2,17 @@
 #   make setup [PYTHON=python3.12] [TORCH=cpu|cuda]
 #   make demo  [BAG=path]
 #   make fuzz  [SECONDS=60]    for each kind of message
+#   make soak  [MINUTES=10]    ten times the input rate
 
 PYTHON ?= python3
 SECONDS ?= 60
+MINUTES ?= 10
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
-# compare_reference.py needs a checkout that only its user can give it.
-BENCHMARKS := $(filter-out benchmarks/compare_reference.py,$(wildcard benchmarks/[a-z]*.py))
+# compare_reference.py needs a checkout that only its user can give it, soak.py minutes.
+BENCHMARKS := $(filter-out benchmarks/compare_reference.py benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
 
-.PHONY: setup demo test fuzz bench lint
+.PHONY: setup demo test fuzz soak bench lint
 
 setup:
 	@TORCH="$(TORCH)" $(PYTHON) tools/setup.py
@@ -23,6 +25,9 @@ test: setup
 
 fuzz: setup
 	$(RUN) tests/fuzz.py $(SECONDS)
+
+soak: setup
+	$(RUN) benchmarks/soak.py --minutes $(MINUTES)
 
 bench: setup
 	@set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(RUN) $$program; done

@@ -160,6 +160,8 @@ class Health:
                 failing = self._fault_ns > (self._out_ns or 0) and silence_ns > ERROR_AFTER_NS
                 return (Level.ERROR if failing else Level.WARN), self.last_fault
             if self._out_ns is None:
+                if self.drops["unwatched"]:
+                    return Level.OK, "nobody listens to the outputs"
                 return Level.WARN, "waiting for the first result"
             if self._alone_ns is not None and now_ns - self._alone_ns < RECENT_NS:
                 return Level.WARN, f"degraded to camera-only: {self._companion_state(now_ns)}"

@@ -88,6 +88,8 @@ def test_before_anything_came(health, clock) -> None:
     assert health.verdict() == (Level.WARN, "no image has arrived")
     health.count_in("image", clock.now_ns)
     assert health.verdict() == (Level.WARN, "waiting for the first result")
+    health.count_drop("unwatched")
+    assert health.verdict() == (Level.OK, "nobody listens to the outputs")
     clock.now_ns += 3_000 * MS
     assert health.image_silence_ns() == 3_000 * MS
 
