@@ -9,7 +9,7 @@ import pytest
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.preprocess import InputSpec, network_view, preprocess
+from lemumo_core.preprocess import InputSpec, network_view, preprocess, reduced, reduction
 
 SPEC = InputSpec(64, 176, "lidar", 2)
 
@@ -146,3 +146,23 @@ def test_faults_are_named() -> None:
 def test_bad_specs_are_refused(values) -> None:
     with pytest.raises(ValueError):
         InputSpec(*values)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((1242, 375), 4), ((704, 256), 4), ((352, 128), 2), ((351, 128), 1), ((9000, 4000), 8)],
+)
+def test_a_reduced_image_gives_the_same_network_input(size, factor) -> None:
+    """Reduced by averaging, as the whole one would be in here."""
+    camera = camera_of(*size)
+    assert reduction(camera, SPEC) == factor
+    image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    small = image
+    while small.shape[:2] != reduced(image.shape[:2], factor):
+        half = reduced(small.shape[:2], 2)
+        small = cv2.resize(small, half[::-1], interpolation=cv2.INTER_AREA)
+    inputs = [preprocess(Frame(1, "c", camera, i), SPEC).arrays() for i in (image, small)]
+    for name in inputs[0]:
+        np.testing.assert_array_equal(inputs[0][name], inputs[1][name])
+    with pytest.raises(Fault, match="another resolution"):
+        preprocess(Frame(1, "c", camera, small[:-1]), SPEC)

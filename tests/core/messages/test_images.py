@@ -307,6 +307,28 @@ def test_real_thermal_files() -> None:
 # --- corruption: nothing but Fault --------------------------------------------------------------
 
 
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_reduced_jpeg_is_the_halved_one(factor: int, shared_data) -> None:
+    """A real picture, 1280x1024: half a grey level from averaging the pixels, at most."""
+    data = sorted((shared_data / "llvip_rgbt").glob("*_vi/*.jpg"))[0].read_bytes()
+    whole = image_to_rgb(compressed_message(data, "jpeg"))
+    found = image_to_rgb(compressed_message(data, "jpeg"), reduce=factor)
+    height, width = whole.shape[:2]
+    blocks = whole.reshape(height // factor, factor, width // factor, factor, 3)
+    expected = blocks.mean(axis=(1, 3))
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 0.5
+    assert np.percentile(np.abs(found - expected), 99) < 2
+
+
+def test_only_a_jpeg_is_reduced_and_its_size_is_rounded_up() -> None:
+    image = random_image(53, 37, 3)
+    png, jpeg = (compressed_message(encode(image, codec), "") for codec in (".png", ".jpg"))
+    np.testing.assert_array_equal(image_to_rgb(png, reduce=8), image_to_rgb(png))
+    assert image_to_rgb(jpeg, reduce=4).shape == (14, 10, 3)
+    np.testing.assert_array_equal(image_to_rgb(image_message(image, "rgb8"), reduce=8), image)
+
+
 @FUZZ
 @given(
     st.sampled_from([*_LAYOUTS, "32FC1", "", "nv24", "x"]),
