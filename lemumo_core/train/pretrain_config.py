@@ -10,7 +10,7 @@ from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.objectives.lejepa import LeJepa
 from lemumo_core.objectives.vicreg import VicReg
-from lemumo_core.train.config import LogConfig, RunConfig
+from lemumo_core.train.config import LogConfig, OptimiserConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class ObjectiveConfig:
 SMALL_VIEWS = MultiCropConfig(
     global_size=(48, 96),
     local_size=(32, 48),
-    global_scale=(0.5, 1.0),
-    local_scale=(0.2, 0.5),
+    global_scale=(0.8, 1.0),
+    local_scale=(0.5, 0.8),
     photometric=Photometric(
         brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
     ),
@@ -91,7 +91,11 @@ class PretrainConfig(RunConfig):
     program: ClassVar[str] = "pretrain"
 
     views: MultiCropConfig = SMALL_VIEWS
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(weight=0.5))
+    objective: ObjectiveConfig = field(
+        default_factory=lambda: ObjectiveConfig(weight=0.5, tokens=True)
+    )
+    # In so few steps a higher rate makes all tokens alike before they learn to differ.
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=4e-5))
     log: PretrainLogConfig = field(default_factory=PretrainLogConfig)
 
     def __post_init__(self) -> None:
