@@ -28,19 +28,44 @@ def look_up(values: np.ndarray, view: Camera, camera: Camera, outside: float) ->
     Returns:
         (camera.height, camera.width, ...).
     """
-    rows, seen_rows = _indices(camera.height, camera.fy, camera.cy, view.height, view.fy, view.cy)
-    columns, seen_columns = _indices(
-        camera.width, camera.fx, camera.cx, view.width, view.fx, view.cx
-    )
+    (rows, seen_rows), (columns, seen_columns) = _indices(view, camera)
     found = values[rows[:, None], columns]
     found[~seen_rows] = outside
     found[:, ~seen_columns] = outside
     return found
 
 
-def _indices(
-    length: int, f: float, c: float, view_length: int, view_f: float, view_c: float
+def look_up_where(
+    values: np.ndarray, view: Camera, camera: Camera, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """``look_up`` of some pixels only.
+
+    Args:
+        wanted: bool (camera.height, camera.width).
+
+    Returns:
+        Values (M, ...) of the wanted pixels that the view holds, row by row, and which these are,
+        bool as ``wanted``.
+    """
+    (rows, seen_rows), (columns, seen_columns) = _indices(view, camera)
+    held = wanted & seen_rows[:, None] & seen_columns
+    row, column = np.nonzero(held)
+    return values[rows[row], columns[column]], held
+
+
+Indices = tuple[np.ndarray, np.ndarray]
+
+
+def _indices(view: Camera, camera: Camera) -> tuple[Indices, Indices]:
+    return (
+        _along(camera.height, camera.fy, camera.cy, view.height, view.fy, view.cy),
+        _along(camera.width, camera.fx, camera.cx, view.width, view.fx, view.cx),
+    )
+
+
+def _along(
+    length: int, f: float, c: float, view_length: int, view_f: float, view_c: float
+) -> Indices:
     """Along one axis: the view's pixel of each pixel (length,), and which of them it holds."""
     position = (np.arange(length) - c) * (view_f / f) + view_c
     index = np.floor(position + 0.5 + TIE_PX).astype(np.intp)

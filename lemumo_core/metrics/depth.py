@@ -64,16 +64,14 @@ class DepthMetric:
             raise ValueError("the predicted depth holds infinity; unknown is NaN")
         valid = true_m > 0
         true, predicted = true_m[valid].astype(np.float64), predicted_m[valid].astype(np.float64)
-        band = band_of(true, self.band_edges_m)
+        band, count = band_of(true, self.band_edges_m), len(self._sums)
+        self._sums[:, 0] += np.bincount(band[band >= 0], minlength=count)
+        seen = (band >= 0) & ~np.isnan(predicted)
+        band, true, predicted = band[seen], true[seen], predicted[seen]
         error = np.abs(predicted - true)
-        close = np.maximum(predicted, 0) * RATIO > true
-        close &= predicted < RATIO * true
-        seen = ~np.isnan(predicted)
-        terms = np.stack([seen, error, error / true, error**2, close], axis=1)
-        for i in range(len(self._sums)):
-            ours = band == i
-            self._sums[i, 0] += ours.sum()
-            self._sums[i, 1:] += terms[ours & seen].sum(axis=0)
+        close = (np.maximum(predicted, 0) * RATIO > true) & (predicted < RATIO * true)
+        for column, term in enumerate((None, error, error / true, error**2, close), start=1):
+            self._sums[:, column] += np.bincount(band, term, count)
 
     def merge(self, other: DepthMetric) -> None:
         """Take in the frames of another one.

@@ -16,7 +16,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import inside, look_up
+from lemumo_core.geometry.views import inside, look_up_where
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.depth import DepthMetric, DepthScores
 from lemumo_core.metrics.detection import DISTANCES_M, DetectionMetric, DetectionScores
@@ -156,16 +156,17 @@ class PerceptionMetric:
             found, ids = perception.detections, detection_ids(labels.class_names, self.classes)
             boxes = found.boxes_2d, found.scores, found.class_ids
             self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0])
-        in_view = look_up(np.ones((view.height, view.width), bool), view, camera, False)
         if labels.depth_m is not None:
             _check_size("true depth", labels.depth_m, camera)
-            predicted_m = look_up(perception.depth_m, view, camera, np.nan)
-            self.depth.add(predicted_m, np.where(in_view, labels.depth_m, np.nan))
+            known = labels.depth_m > 0
+            predicted_m, held = look_up_where(perception.depth_m, view, camera, known)
+            self.depth.add(predicted_m, labels.depth_m[held])
         true = true_labels(frame)
         if true is not None:
             _check_size("label map", true, camera)
-            true = np.where(in_view, self._ids_of_model(true), UNLABELLED)
-            self.segmentation.add(look_up(perception.labels, view, camera, UNLABELLED), true)
+            labelled = true != UNLABELLED
+            predicted, held = look_up_where(perception.labels, view, camera, labelled)
+            self.segmentation.add(predicted, self._ids_of_model(true[held]))
 
     def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
         view, found = perception.output_camera, perception.detections
@@ -178,13 +179,12 @@ class PerceptionMetric:
         self.detection.add(*boxes, replace(objects, visibility=visibility))
         self.paper_xy.add(*boxes, Objects(*(column[shown] for column in vars(objects).values())))
 
-    def _ids_of_model(self, label_map: np.ndarray) -> np.ndarray:
+    def _ids_of_model(self, ids: np.ndarray) -> np.ndarray:
         """Ids of ``taxonomy.SEGMENTATION_CLASSES`` as the model's; unlabelled where it has none."""
-        labelled = label_map[label_map != UNLABELLED]
-        if labelled.max(initial=0) >= len(SEGMENTATION_CLASSES):
+        if ids.max(initial=0) >= len(SEGMENTATION_CLASSES):
             known = ", ".join(SEGMENTATION_CLASSES)
-            raise Fault("bad_labels", f"label {labelled.max()} is no index into {known}")
-        return self._label_ids[label_map]
+            raise Fault("bad_labels", f"label {ids.max()} is no index into {known}")
+        return self._label_ids[ids]
 
     def _detection_section(self) -> dict[str, Any]:
         if not self.frames_with_boxes:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import inside, look_up
+from lemumo_core.geometry.views import inside, look_up, look_up_where
 from lemumo_core.preprocess import InputSpec, network_view
 
 CAMERA = Camera(124, 75, 90.0, 91.0, 60.3, 37.7)
@@ -19,6 +19,10 @@ def test_every_pixel_takes_the_value_of_the_cell_it_falls_into(height, width) ->
     view = view.scaled(width // 4, height // 4)
     values = np.random.default_rng(0).uniform(size=(view.height, view.width, 3))
     found = look_up(values, view, CAMERA, -1.0)
+    wanted = np.random.default_rng(1).random((CAMERA.height, CAMERA.width)) < 0.3
+    some, held = look_up_where(values, view, CAMERA, wanted)
+    np.testing.assert_array_equal(held, wanted & (found[..., 0] >= 0))
+    np.testing.assert_array_equal(some, found[held])
     for v in range(CAMERA.height):
         for u in range(CAMERA.width):
             x, y = (u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy
