@@ -215,7 +215,10 @@ def _load(args: argparse.Namespace) -> tuple[PerceptionModel, bool, dict, dict]:
 def _figures(run: Path) -> dict[str, dict[str, float]]:
     """The figures to look at first, by mode, on the frames that the run held out."""
     metrics = json.loads((run / SUMMARY).read_text()).get("metrics", {})
-    return {mode: {name: figures[name] for name in FIGURES} for mode, figures in metrics.items()}
+    return {
+        mode: {name: found[name] for name in FIGURES if found[name] is not None}
+        for mode, found in metrics.items()
+    }
 
 
 if __name__ == "__main__":

@@ -102,9 +102,10 @@ class Detections:
     """K detected objects, best score first.
 
     Attributes:
-        boxes_3d: float32 (K, 7) x, y, z, length, width, height, yaw in the camera optical frame.
-        boxes_2d: float32 (K, 4) x_min, y_min, x_max, y_max in pixels of the source image: the
-            bounds of the projected 3D box, clipped to the image.
+        boxes_3d: float32 (K, 7) x, y, z, length, width, height, yaw in the camera optical frame;
+            (0, 7) from a model that detects in 2D.
+        boxes_2d: float32 (K, 4) x_min, y_min, x_max, y_max in pixels of the source image, clipped
+            to it: the bounds of the projected 3D box, where there is one.
         scores: float32 (K,) in [0, 1].
         class_ids: int64 (K,) into the model package's ``detection_classes``.
     """

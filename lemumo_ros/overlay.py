@@ -10,6 +10,7 @@ from lemumo_core.drawing import (
     class_colours,
     depth_colours,
     draw_boxes,
+    draw_rectangles,
     draw_returns,
     write,
 )
@@ -41,7 +42,10 @@ def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np
         draw_returns(picture, frame.companion, camera)
     palette = class_colours(len(manifest.detection_classes))
     colours = [palette[class_id] for class_id in found.class_ids]
-    draw_boxes(picture, found.boxes_3d, camera, colours)
+    if manifest.numbers_of_box == 7:
+        draw_boxes(picture, found.boxes_3d, camera, colours)
+    else:
+        draw_rectangles(picture, found.boxes_2d, colours, 2)
     for i, colour in enumerate(colours):
         x, y = (int(at) for at in found.boxes_2d[i, :2])
         name = manifest.detection_classes[found.class_ids[i]]

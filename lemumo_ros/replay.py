@@ -119,7 +119,7 @@ class ResultWriter:
                 {
                     "class": self.manifest.detection_classes[found.class_ids[i]],
                     "score": float(found.scores[i]),
-                    "box_3d": found.boxes_3d[i].tolist(),
+                    "box_3d": found.boxes_3d[i].tolist() if len(found.boxes_3d) else None,
                     "box_2d": found.boxes_2d[i].tolist(),
                 }
                 for i in range(len(found.scores))

@@ -18,6 +18,7 @@ from lemumo_core.depth_projection import project_returns
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.views import move_boxes
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,
@@ -217,9 +218,7 @@ def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str])
     boxes_3d = column(labels.boxes_3d, (7,), 0.0).astype(np.float64)
     boxes_2d = column(labels.boxes_2d, (4,), 0.0).astype(np.float64)
     if labels.boxes_2d is not None:
-        scale = np.array([view.fx / camera.fx, view.fy / camera.fy])
-        move = np.array([view.cx, view.cy]) - scale * [camera.cx, camera.cy]
-        boxes_2d = boxes_2d * np.tile(scale, 2) + np.tile(move, 2)
+        boxes_2d = move_boxes(boxes_2d, camera, view)
     visibility = column(labels.visibility, (), PADDING["visibility"])
     num_points = column(labels.num_points, (), PADDING["num_points"])
     return Boxes(

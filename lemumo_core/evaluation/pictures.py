@@ -90,9 +90,11 @@ def _boxes(
     shown = found.scores >= SHOWN_SCORE
     palette = class_colours(len(manifest.detection_classes))
     colours = [palette[i] for i in found.class_ids[shown]]
-    if labels.boxes_3d is None and labels.boxes_2d is not None:
+    flat = labels.boxes_3d is None and labels.boxes_2d is not None
+    if flat or manifest.numbers_of_box == 4:
         scale = small.width / frame.camera.width
-        draw_rectangles(picture, labels.boxes_2d * scale, [WHITE] * len(labels.boxes_2d))
+        true = np.empty((0, 4)) if labels.boxes_2d is None else labels.boxes_2d
+        draw_rectangles(picture, true * scale, [WHITE] * len(true))
         draw_rectangles(picture, found.boxes_2d[shown] * scale, colours)
         return picture, above
     for boxes_3d, own in (_true_boxes(labels, manifest), (found.boxes_3d[shown], colours)):

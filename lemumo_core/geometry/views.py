@@ -35,6 +35,13 @@ def look_up(values: np.ndarray, view: Camera, camera: Camera, outside: float) ->
     return found
 
 
+def move_boxes(boxes_2d: np.ndarray, view: Camera, camera: Camera) -> np.ndarray:
+    """2D boxes (K, 4) in pixels of one view, in pixels of another one; float64, not cut."""
+    scale = np.array([camera.fx / view.fx, camera.fy / view.fy])
+    corners = (boxes_2d.reshape(-1, 2, 2) - (view.cx, view.cy)) * scale + (camera.cx, camera.cy)
+    return corners.reshape(-1, 4)
+
+
 def look_up_where(
     values: np.ndarray, view: Camera, camera: Camera, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -70,6 +70,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def numbers_of_box(self) -> int:
+        """7 for boxes in 3D, 4 for boxes in the image."""
+        return 4 if self.model.get("detection") == "2d" else 7
+
+    @property
     def precisions(self) -> tuple[str, ...]:
         """Precisions that the package holds a graph of."""
         return ("fp32", *self.losses)

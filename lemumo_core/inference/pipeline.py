@@ -22,15 +22,15 @@ from lemumo_core.inference.package import Package, model_file
 from lemumo_core.inference.results import perception_of
 from lemumo_core.preprocess import NetworkInput, preprocess
 
-OUTPUT_SHAPES = {
-    "boxes": ("K", 7),
+OUTPUT_SHAPES: dict[str, tuple[str | int, ...]] = {
+    "boxes": ("K", "box"),
     "scores": ("K",),
     "class_ids": ("K",),
     "depth": ("h", "w"),
     "depth_confidence": ("h", "w"),
     "labels": ("h", "w"),
 }
-"""Shape of one sample of each output; equal letters are equal numbers."""
+"""Shape of one sample of each output; equal names are equal numbers."""
 MAX_OUTPUT_BYTES = 1 << 30
 
 
@@ -67,7 +67,7 @@ class Pipeline:
             self.backend = load(package, name, self.batch)
         else:
             self.batch, self.backend = 1, backend
-        check_outputs(self.backend.outputs)
+        check_outputs(self.backend.outputs, package.manifest.numbers_of_box)
         self._inputs: dict[str, np.ndarray] = {}
         self._outputs = {
             name: np.empty(spec.shape, spec.dtype) for name, spec in self.backend.outputs.items()
@@ -154,13 +154,17 @@ class Pipeline:
         self.backend.close()
 
 
-def check_outputs(outputs: dict[str, TensorSpec]) -> None:
+def check_outputs(outputs: dict[str, TensorSpec], numbers_of_box: int = 7) -> None:
     """Hold a network's outputs against ``OUTPUT_SHAPES`` before memory is taken for them.
+
+    Args:
+        outputs: by name.
+        numbers_of_box: ``Manifest.numbers_of_box``.
 
     Raises:
         Fault: ``bad_package``.
     """
-    sizes: dict[str, int] = {}
+    sizes = {"box": numbers_of_box}
     for name, shape in OUTPUT_SHAPES.items():
         found = outputs[name].shape if name in outputs else None
         fits = found is not None and len(found) == 1 + len(shape)

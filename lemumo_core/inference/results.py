@@ -10,6 +10,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.views import move_boxes
 from lemumo_core.inference.package import Manifest
 
 
@@ -69,6 +70,11 @@ def _detections(
 ) -> Detections:
     keep = outputs["scores"] >= score_threshold
     boxes = outputs["boxes"][keep].copy()
+    if boxes.shape[1] == 4:
+        last = np.tile([camera.width - 1, camera.height - 1], 2)
+        in_image = np.clip(move_boxes(boxes, view, camera), 0, last).astype(np.float32)
+        scores, class_ids = outputs["scores"][keep], outputs["class_ids"][keep]
+        return Detections(np.empty((0, 7), np.float32), in_image, scores, class_ids)
     if view.model != "pinhole" and len(boxes):
         # The graph placed X and Y as if the view were a pinhole: undo that, and go through
         # the distortion. A centre outside its field of view has no ray and is dropped.

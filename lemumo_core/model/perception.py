@@ -10,6 +10,11 @@ from torch import Tensor, nn
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, CenterNetHead, RawDetections
+from lemumo_core.model.heads.centernet_2d import (
+    CenterNet2dDecoder,
+    CenterNet2dHead,
+    RawDetections2d,
+)
 from lemumo_core.model.heads.depth import DepthHead
 from lemumo_core.model.heads.neck import WIDTH, Neck
 from lemumo_core.model.heads.segmentation import SegmentationHead
@@ -19,7 +24,7 @@ from lemumo_core.model.variants import build_encoder
 class RawPerception(NamedTuple):
     """What the heads say before decoding; the losses act on it."""
 
-    detections: RawDetections
+    detections: RawDetections | RawDetections2d
     depth_m: Tensor
     depth_confidence: Tensor
     segmentation: Tensor
@@ -28,8 +33,9 @@ class RawPerception(NamedTuple):
 class Outputs(NamedTuple):
     """The network's outputs, in the order and with the names of the exported graph.
 
-    boxes float32 (B, K, 7), scores float32 (B, K), class_ids int64 (B, K), depth and
-    depth_confidence float32 (B, H/4, W/4), labels uint8 (B, H/4, W/4).
+    boxes float32 (B, K, 7), or (B, K, 4) of a model that detects in 2D, scores float32 (B, K),
+    class_ids int64 (B, K), depth and depth_confidence float32 (B, H/4, W/4), labels uint8
+    (B, H/4, W/4).
     """
 
     boxes: Tensor
@@ -52,10 +58,13 @@ class PerceptionModel(nn.Module):
             delattr(self.encoder, part)
         self.neck = Neck(config, self.encoder.stems.modalities) if preset == "deploy" else None
         width = WIDTH if self.neck else config.token_dim
-        self.centernet = CenterNetHead(width, classes, preset)
+        flat = config.detection == "2d"
+        self.centernet = (CenterNet2dHead if flat else CenterNetHead)(width, classes, preset)
         self.depth = DepthHead(width, preset)
         self.segmentation = SegmentationHead(width, len(config.segmentation_classes), preset)
-        self.decoder = CenterNetDecoder(classes, config.height, config.width, self.centernet.stride)
+        self.decoder = (CenterNet2dDecoder if flat else CenterNetDecoder)(
+            classes, config.height, config.width, self.centernet.stride
+        )
 
     def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:
         """Predictions before decoding. Arguments as in ``forward``."""
@@ -85,7 +94,10 @@ class PerceptionModel(nn.Module):
             present: float32 (B, 2), 1 where image, companion exist.
         """
         raw = self.raw(image, companion, present)
-        boxes, scores, class_ids = self.decoder(raw.detections, intrinsics)
+        if isinstance(self.decoder, CenterNet2dDecoder):
+            boxes, scores, class_ids = self.decoder(raw.detections)
+        else:
+            boxes, scores, class_ids = self.decoder(raw.detections, intrinsics)
         labels = raw.segmentation.argmax(1).to(torch.uint8)
         return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
 

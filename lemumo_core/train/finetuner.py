@@ -8,12 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lemumo_core.data.samples import Boxes
 from lemumo_core.data.views import View
 from lemumo_core.metrics.objects import ObjectFilter
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.heads.centernet import RawDetections
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
 from lemumo_core.objectives.centernet import CenterNetLoss
+from lemumo_core.objectives.centernet_2d import CenterNet2dLoss
 from lemumo_core.objectives.depth import DepthLoss
+from lemumo_core.objectives.loss import Loss
 from lemumo_core.objectives.segmentation import SegmentationLoss
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
@@ -39,8 +43,10 @@ class PerceptionLoss:
     def __init__(self, model: PerceptionModel, config: LossConfig):
         preset, spec = model.config.heads_as, model.config.input_spec
         counted = ObjectFilter(max_depth_m=spec.depth_max_m)
-        self.config = config
-        self.detection = CenterNetLoss(model.centernet.stride, preset, counted)
+        self.config, self.counted = config, counted
+        stride = model.centernet.stride
+        self.detection_3d = CenterNetLoss(stride, preset, counted)
+        self.detection_2d = CenterNet2dLoss(stride, preset)
         self.depth = DepthLoss(preset, spec.depth_max_m)
         self.segmentation = SegmentationLoss(config.balance)
 
@@ -49,7 +55,7 @@ class PerceptionLoss:
         labels = view.labels
         assert labels is not None
         losses = {
-            "detection": self.detection(raw.detections, labels.boxes, view.intrinsics),
+            "detection": self._detection(raw, labels.boxes, view.intrinsics),
             "depth": self.depth(raw.depth_m, raw.depth_confidence, labels.depth_m),
             "segmentation": self.segmentation(raw.segmentation, labels.label_map),
         }
@@ -58,6 +64,13 @@ class PerceptionLoss:
         for loss in losses.values():
             terms |= {name: value for name, value in loss.terms.items() if name not in terms}
         return total.sum(), terms
+
+    def _detection(self, raw: RawPerception, boxes: Boxes, intrinsics: Tensor) -> Loss:
+        found = raw.detections
+        if isinstance(found, RawDetections):
+            return self.detection_3d(found, boxes, intrinsics)
+        counts = ~(boxes.visibility < self.counted.min_visibility)
+        return self.detection_2d(found, boxes.boxes_2d, boxes.class_ids, counts, boxes.known_2d)
 
 
 class FinetuningStep(nn.Module):

@@ -20,7 +20,13 @@ from lemumo_core.train.distributed import world_size
 from lemumo_core.train.engine import Run
 from lemumo_core.train.probes import evaluating
 
-FIGURES = "bev_map", "depth_mae_m", "miou"
+FIGURES = {
+    "bev_map": "BEV mAP {:.3f}",
+    "ap50": "AP50 {:.3f}",
+    "depth_mae_m": "depth MAE {:.2f} m",
+    "miou": "mIoU {:.3f}",
+}
+"""The figures to look at first, of ``metrics.perception.Summary``."""
 
 
 class HeldOut:
@@ -51,10 +57,11 @@ class HeldOut:
 
 
 def score_of(metric: PerceptionMetric) -> float:
-    """One number in [0, 1] to compare weights by: the mean of BEV mAP, of the share of depths
-    within a factor of 1.25, and of mIoU, as far as there is such truth; NaN without any."""
-    summary = metric.summary()
-    parts = np.array([summary.bev_map, metric.depth.scores().delta, summary.miou])
+    """One number in [0, 1] to compare weights by: the mean of BEV mAP (AP50 of 2D boxes), of the
+    share of depths within a factor of 1.25, and of mIoU, as far as there is such truth; NaN without
+    any."""
+    one = metric.summary()
+    parts = np.array([one.bev_map, one.ap50, metric.depth.scores().delta, one.miou])
     known = parts[~np.isnan(parts)]
     return float(known.mean()) if len(known) else float("nan")
 
@@ -71,13 +78,12 @@ def figures(metrics: Mapping[str, PerceptionMetric]) -> dict[str, float]:
 
 def describe(metrics: Mapping[str, PerceptionMetric]) -> str:
     """The figures for people."""
+    numbers = figures(metrics)
     lines = []
-    for mode, metric in metrics.items():
-        one = metric.summary()
-        lines.append(
-            f"  {mode:15s} BEV mAP {one.bev_map:.3f}  depth MAE {one.depth_mae_m:.2f} m  "
-            f"mIoU {one.miou:.3f}"
-        )
+    for mode in metrics:
+        own = {name: numbers.get(f"{mode}_{name}") for name in FIGURES}
+        shown = [FIGURES[name].format(value) for name, value in own.items() if value is not None]
+        lines.append(f"  {mode:15s} {'  '.join(shown)}")
     return "\n".join(lines)
 
 

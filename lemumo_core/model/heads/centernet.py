@@ -6,16 +6,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lemumo_core.model.heads.layers import conv
+from lemumo_core.model.heads.peaks import PeakDecoder
 from lemumo_core.train.distributed import BatchNorm2d
 
 PRIOR_LOGIT = -2.19
 """Heatmap bias: every cell starts at a score of 0.1."""
 START = (0.5, 0.5), (1.0, 0.5, 0.5), (3.0,), (0.0, 0.0)
 """Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, 19 m away."""
-TOP_K = 100
 MAX_LOG_DEPTH = 6.0
 MAX_LOG_SIZE = 4.0
 WIDTH = 256
@@ -64,29 +63,8 @@ class CenterNetHead(nn.Module):
         return RawDetections(self.heatmap(x), *(head(x) for head in self.regress))
 
 
-class CenterNetDecoder(nn.Module):
-    """Raw predictions to metric boxes; part of the exported graph.
-
-    Class and cell of a flat index come from constant tables: integer division and modulo export
-    badly to ONNX and TensorRT.
-    """
-
-    class_of: Tensor
-    u_of: Tensor
-    v_of: Tensor
-    cell_of: Tensor
-
-    def __init__(self, classes: int, height: int, width: int, stride: int):
-        super().__init__()
-        rows, columns = height // stride, width // stride
-        self.stride = stride
-        self.k = min(TOP_K, classes * rows * columns)
-        index = torch.arange(classes * rows * columns)
-        cell = index % (rows * columns)
-        self.register_buffer("class_of", index // (rows * columns), False)
-        self.register_buffer("cell_of", cell, False)
-        self.register_buffer("u_of", (cell % columns).float(), False)
-        self.register_buffer("v_of", (cell // columns).float(), False)
+class CenterNetDecoder(PeakDecoder):
+    """Raw predictions to metric boxes."""
 
     def forward(self, raw: RawDetections, intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pick the best K peaks and place them in space.
@@ -100,25 +78,16 @@ class CenterNetDecoder(nn.Module):
             frame (``lemumo_core.geometry.boxes``), scores float32 (B, K), class ids int64
             (B, K). Best score first.
         """
-        heat = raw.heatmap.float().sigmoid()
-        peak = functional.max_pool2d(heat, 3, 1, 1) == heat
-        scores, index = (heat * peak.float()).flatten(1).topk(self.k, dim=1)
-        regressed = torch.cat(
-            [raw.offset, raw.log_size, raw.log_depth, raw.rotation], dim=1
-        ).float()
-        cell = self.cell_of[index]
-        picked = regressed.flatten(2).gather(2, cell.unsqueeze(1).expand(-1, 8, -1))
-        offset_u, offset_v, *rest = picked.unbind(1)
-        size = torch.stack(rest[:3], dim=-1).clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
-        z = rest[3].clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0
-        # Cell i covers [stride * i - 0.5, stride * (i + 1) - 0.5): pixel centres are integers.
-        u = (self.u_of[index] + offset_u) * self.stride - 0.5
-        v = (self.v_of[index] + offset_v) * self.stride - 0.5
+        regressed = [raw.offset, raw.log_size, raw.log_depth, raw.rotation]
+        scores, class_ids, u, v, values = self.peaks(raw.heatmap, regressed)
+        *log_size, log_depth, sin, cos = values.unbind(1)
+        size = torch.stack(log_size, dim=-1).clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
+        z = log_depth.clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0
         fx, fy = intrinsics[:, 0, 0, None], intrinsics[:, 1, 1, None]
         cx, cy = intrinsics[:, 0, 2, None], intrinsics[:, 1, 2, None]
         centre = torch.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], dim=-1)
-        yaw = angle(rest[4], rest[5]).unsqueeze(-1)
-        return torch.cat([centre, size, yaw], dim=-1), scores, self.class_of[index]
+        yaw = angle(sin, cos).unsqueeze(-1)
+        return torch.cat([centre, size, yaw], dim=-1), scores, class_ids
 
 
 def angle(sin: Tensor, cos: Tensor) -> Tensor:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lemumo_core.model.heads.centernet import CenterNetHead
+from lemumo_core.model.heads.peaks import PeakDecoder
+
+MAX_LOG_CELLS = 6.0
 
 
 class RawDetections2d(NamedTuple):
@@ -34,3 +38,21 @@ class CenterNet2dHead(nn.Module):
         """Features (B, inputs, h, w) to raw predictions."""
         x = self.trunk(features)
         return RawDetections2d(self.heatmap(x), self.offset(x), self.log_size(x))
+
+
+class CenterNet2dDecoder(PeakDecoder):
+    """Raw predictions to boxes in pixels."""
+
+    def forward(self, raw: RawDetections2d) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the best K peaks.
+
+        Returns:
+            boxes float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels of the network's view,
+            scores float32 (B, K), class ids int64 (B, K). Best score first.
+        """
+        regressed = [raw.offset, raw.log_size]
+        scores, class_ids, u, v, log_size = self.peaks(raw.heatmap, regressed)
+        centre = torch.stack([u, v], dim=-1)
+        half = log_size.transpose(1, 2).clamp(-MAX_LOG_CELLS, MAX_LOG_CELLS).exp()
+        half = half * (self.stride / 2)
+        return torch.cat([centre - half, centre + half], dim=-1), scores, class_ids

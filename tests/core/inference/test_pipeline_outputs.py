@@ -9,7 +9,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.pipeline import OUTPUT_SHAPES, check_outputs
 
-SIZES = {"K": 100, "h": 64, "w": 176}
+SIZES = {"K": 100, "box": 7, "h": 64, "w": 176}
 
 
 def good() -> dict[str, TensorSpec]:
@@ -23,10 +23,18 @@ def test_good_outputs_pass() -> None:
     check_outputs(good() | {"raw.heatmap": TensorSpec((1, 5), np.dtype(np.float32))})
 
 
+def test_boxes_of_a_2d_model_have_four_numbers() -> None:
+    flat = TensorSpec((1, 100, 4), np.dtype(np.float32))
+    check_outputs(good() | {"boxes": flat}, numbers_of_box=4)
+    with pytest.raises(Fault, match="output boxes"):
+        check_outputs(good(), numbers_of_box=4)
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
         ("boxes", (1, 100, 8)),
+        ("boxes", (1, 100, 4)),
         ("boxes", (1, 100)),
         ("scores", (1, 99)),
         ("depth", (1, "height", 176)),
