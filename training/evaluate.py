@@ -55,10 +55,11 @@ def run(
     pipeline = load(model, backend)
     manifest = pipeline.package.manifest
     source = open_source(data, data_options or {}, manifest)
-    if not len(source):
-        print(f"evaluate: {data} holds no frames", file=sys.stderr)
+    indices = spread(len(source), limit)
+    if not indices:
+        print(f"evaluate: no frame of the {len(source)} of {data}", file=sys.stderr)
         return 2
-    evaluation = evaluate(pipeline, manifest, source, spread(len(source), limit))
+    evaluation = evaluate(pipeline, manifest, source, indices)
     results = results_of(evaluation)
     about = {
         "model": f"{manifest.name} {manifest.version}",
@@ -68,8 +69,7 @@ def run(
         "machine": f"{processor()}, Python {platform.python_version()}",
     }
     print("\n\n".join(as_text(table) for table in tables(results)))
-    print(f"\ndepth judged on: {depth_truth(evaluation)}")
-    print("\n".join(reasons(results)))
+    print("\n".join(["", f"depth judged on: {depth_truth(evaluation)}", *reasons(results)]))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_metrics(out, evaluation, about)

@@ -31,5 +31,5 @@ class FrameSource(Protocol):
 
 def spread(count: int, most: int) -> list[int]:
     """At most so many indices below ``count``, evenly spread from the first to the last."""
-    indices = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+    indices = np.linspace(0, count - 1, max(0, min(count, most))).round().astype(int)
     return np.unique(indices).tolist()
