@@ -40,33 +40,32 @@ def rotation_from_quaternion(w: float, x: float, y: float, z: float) -> np.ndarr
     )
 
 
-def quaternion_from_rotation(R: np.ndarray) -> tuple[float, float, float, float]:
-    """Rotation matrix (3, 3) to a unit quaternion (w, x, y, z) with w >= 0.
+def quaternion_from_rotation(R: np.ndarray) -> np.ndarray:
+    """Rotation matrices (..., 3, 3) to unit quaternions (w, x, y, z) with w >= 0: float64 (..., 4).
 
-    Takes the best conditioned of Shepperd's four branches.
+    Each is the best conditioned of Shepperd's four branches, the rows of 4 q q^T.
     """
-    trace = R[0, 0] + R[1, 1] + R[2, 2]
-    largest = int(np.argmax([trace, R[0, 0], R[1, 1], R[2, 2]]))
-    if largest == 0:
-        q = np.array([1 + trace, R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
-    else:
-        i = largest - 1
-        j, k = (i + 1) % 3, (i + 2) % 3
-        q = np.empty(4)
-        q[0] = R[k, j] - R[j, k]
-        q[1 + i] = 1 + R[i, i] - R[j, j] - R[k, k]
-        q[1 + j] = R[j, i] + R[i, j]
-        q[1 + k] = R[k, i] + R[i, k]
-    q = q / np.linalg.norm(q)
-    w, x, y, z = (q if q[0] >= 0 else -q).tolist()
-    return w, x, y, z
+    R = np.asarray(R, np.float64)
+    xx, yy, zz = (R[..., i, i] for i in range(3))
+    wx, wy, wz = (R[..., j, i] - R[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1)))
+    yz, zx, xy = (R[..., j, i] + R[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1)))
+    rows = [
+        [1 + xx + yy + zz, wx, wy, wz],
+        [wx, 1 + xx - yy - zz, xy, zx],
+        [wy, xy, 1 - xx + yy - zz, yz],
+        [wz, zx, yz, 1 - xx - yy + zz],
+    ]
+    products = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    largest = np.argmax(np.diagonal(products, axis1=-2, axis2=-1), axis=-1)
+    q = np.take_along_axis(products, largest[..., None, None], axis=-2)[..., 0, :]
+    q = q / np.linalg.norm(q, axis=-1, keepdims=True)
+    return np.where(q[..., :1] < 0, -q, q)
 
 
 def interpolate(T_a: np.ndarray, T_b: np.ndarray, fraction: float) -> np.ndarray:
     """The transform on the way from T_a (fraction 0) to T_b (1): positions on a line, rotations
     at constant speed about one axis, the short way round (SLERP; Shoemake, SIGGRAPH 1985)."""
-    q_a = np.array(quaternion_from_rotation(T_a[:3, :3]))
-    q_b = np.array(quaternion_from_rotation(T_b[:3, :3]))
+    q_a, q_b = quaternion_from_rotation(np.stack([T_a[:3, :3], T_b[:3, :3]]))
     cosine = float(q_a @ q_b)
     if cosine < 0:
         q_b, cosine = -q_b, -cosine
