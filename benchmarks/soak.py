@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "ros"), str(ROOT / "tests" / "faults"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "tests" / "ros"), str(ROOT / "tests"), str(ROOT)]
 
 RATE_HZ = 100.0
 INFERENCE_S = 0.05

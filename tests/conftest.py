@@ -56,3 +56,12 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0)
     export_package(model, path, "t", trained=False, dynamic=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a package of a few operators, 64x96 pixels: quick to write, load and run."""
+    pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_ros[train]"')
+    from toy_package import write_toy_package
+
+    return write_toy_package(tmp_path_factory.mktemp("toy_package"))

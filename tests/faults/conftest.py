@@ -13,26 +13,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ros"))
 
 from node_process import NODE, NodeUnderTest, isolate_dds
 from rig import Rig
-from toy_package import write_toy_package
 
 SETTINGS = {"backend": "onnxruntime", "score_threshold": 0.05, "companion_deadline_ms": 100.0}
 
 
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory) -> Path:
-    """Folder of a package of a few operators."""
-    pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_ros[train]"')
-    return write_toy_package(tmp_path_factory.mktemp("toy"))
-
-
 @pytest.fixture(scope="module")
-def launch(toy, tmp_path_factory) -> Iterator:
+def launch(toy_package, tmp_path_factory) -> Iterator:
     """Starts a node process; at the end of the file it must stop cleanly."""
     nodes = []
 
     def start(program=NODE, environment=None, **parameters) -> NodeUnderTest:
         log = tmp_path_factory.mktemp("node") / "node.log"
-        values = {"model": toy, **SETTINGS, **parameters}
+        values = {"model": toy_package, **SETTINGS, **parameters}
         nodes.append(NodeUnderTest(log, program, environment, **values))
         return nodes[-1]
 

@@ -117,3 +117,18 @@ def test_a_process_that_gets_no_time_goes_on_with_the_newest_frame(rig, seen) ->
     assert time.monotonic() - resumed < 1.0
     took_ms = 1e3 * (time.monotonic() - resumed)
     seen(f"stopped for 1 s: the newest frame answered {took_ms:.0f} ms after it goes on")
+
+
+@pytest.mark.fault(18)
+def test_ten_times_the_input_rate_for_a_while(rig, seen, monkeypatch) -> None:
+    """A soak of seconds; ``make soak`` is the one of minutes."""
+    monkeypatch.setattr("rig.PERIOD_S", PERIOD_S / 10)
+    rig.run(3.0)
+    before_mb = float(rig.under_test.values["memory_mb"])
+    rig.run(6.0)
+    newest_ns = rig.last_ns
+    rig.run_until(lambda: rig.results(newest_ns))
+    rig.under_test.spin(1.2)
+    grown_mb = float(rig.under_test.values["memory_mb"]) - before_mb
+    assert grown_mb < 20, rig.under_test.values
+    seen(f"images at {10 / PERIOD_S:.0f} Hz for 6 s: {grown_mb:+.1f} MB, newest frame served")

@@ -176,6 +176,7 @@ def robot(models, tmp_path_factory):
         assert node.close() == 0, log.read_text()
 
 
+@pytest.mark.fault(1)
 def test_each_camera_has_its_outputs_and_a_dead_one_delays_nobody(robot) -> None:
     robot.run_until(lambda: all(len(robot.heard[name]) > 30 for name in SENDING), 40.0)
     assert "3 frame(s) in one inference" in robot.under_test.log.read_text()
@@ -202,6 +203,7 @@ def test_boxes_are_where_the_robot_was_when_the_image_was_taken(robot) -> None:
     assert x - 2.0 == pytest.approx(SPEED_M_S * stamp_s, abs=2e-3)
 
 
+@pytest.mark.fault(16)
 def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
     def count_is(number: int) -> bool:
         return bool(robot.heard["front"]) and len(robot.heard["front"][-1].detections) == number
@@ -237,6 +239,7 @@ def test_a_model_is_swapped_while_frames_go_on(robot, models) -> None:
     assert max(np.diff(stamps_s)) < 10 * PERIOD_S, "the frames stood still while it loaded"
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize(
     ("name", "words"), [("damaged", "sha256"), ("missing", "no manifest"), ("thermal", "thermal")]
 )

@@ -71,6 +71,7 @@ def test_several_bags_merge_by_time(small_bag, tmp_path):
         assert len(stamps) == sum(topic.count for topic in reader.topics)
 
 
+@pytest.mark.fault(19)
 def test_nebula_bag_of_custom_types_opens_and_has_no_camera(shared_data):
     path = shared_data / "nebula_rosbag2" / "vlp16" / "1673400471837873222"
     with BagReader(path) as reader:
@@ -99,6 +100,7 @@ def test_truncated_file_is_a_fault(frames, tmp_path, storage):
             assert {"mcap": "mcap recover", "sqlite3": ".recover"}[storage] in str(caught.value)
 
 
+@pytest.mark.fault(19)
 def test_damaged_message_is_a_fault_and_the_bag_goes_on(tmp_path):
     kind = "sensor_msgs/msg/Image"
     with Writer(tmp_path / "bag", version=8) as writer:

@@ -38,6 +38,7 @@ def test_round_trip(tmp_path) -> None:
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".engine", ".json"]
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -65,6 +66,7 @@ def test_options_and_smaller_batches_are_served(tmp_path) -> None:
         read_engine(path, replace(KEY, batch=(9, 9, 9)))
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("share", range(16))
 def test_a_truncated_engine_is_refused(tmp_path, share) -> None:
     path = store_engine(tmp_path, "m", KEY, PLAN, {})
@@ -73,6 +75,7 @@ def test_a_truncated_engine_is_refused(tmp_path, share) -> None:
         read_engine(path, KEY)
 
 
+@pytest.mark.fault(15)
 def test_a_flipped_bit_and_a_foreign_sidecar_are_refused(tmp_path) -> None:
     path = store_engine(tmp_path, "m", KEY, PLAN, {})
     path.write_bytes(PLAN[:-1] + b"\x00")
@@ -115,6 +118,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path) -> None:
     assert cache_folder() == tmp_path / "lemumo"
 
 
+@pytest.mark.fault(15)
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     def no_space(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -125,6 +129,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(15)
 def test_a_read_only_folder_says_so(tmp_path, monkeypatch) -> None:
     def read_only(**_):
         raise OSError(errno.EROFS, "Read-only file system")
@@ -158,6 +163,7 @@ def holder(path: Path, seconds: float) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.fault(15)
 def test_two_processes_take_turns(tmp_path) -> None:
     path = tmp_path / "x.engine"
     with holder(path, 60.0) as process:

@@ -1,0 +1,61 @@
+"""The SROS2 policy allows what the node really opens, and nothing besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+
+import rclpy
+from node_process import isolate_dds
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from lemumo_ros.node import PerceptionNode
+
+POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
+NOT_ALWAYS = {
+    ("subscribe", "/clock"),  # with use_sim_time
+    ("subscribe", "/parameter_events"),  # with use_sim_time
+    ("subscribe", "/perception/input/image/compressed"),
+    ("subscribe", "/perception/input/thermal"),
+    ("subscribe", "/perception/input/thermal_info"),
+    ("publish", "/perception/output/objects"),  # with autoware_perception_msgs
+}
+
+
+@pytest.fixture
+def node(monkeypatch, toy_package) -> Iterator[PerceptionNode]:
+    isolate_dds(monkeypatch)
+    rclpy.init()
+    node = PerceptionNode()
+    values = {"model": str(toy_package), "backend": "onnxruntime"}
+    node.set_parameters([Parameter(name, value=value) for name, value in values.items()])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    yield node
+    node.close()
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def allowed() -> set[tuple[str, str]]:
+    """(what, name) of the policy."""
+    rules = set()
+    for group in ElementTree.parse(POLICY).getroot().iterfind(".//profile/*"):
+        ((what, verdict),) = group.attrib.items()
+        assert verdict == "ALLOW"
+        rules |= {(what, entry.text.replace("~", "/perception")) for entry in group}
+    return rules
+
+
+def test_policy_is_the_list_of_what_the_node_opens(node) -> None:
+    of_node = (node.get_name(), node.get_namespace())
+    opened = {("publish", n) for n, _ in node.get_publisher_names_and_types_by_node(*of_node)}
+    opened |= {("subscribe", n) for n, _ in node.get_subscriber_names_and_types_by_node(*of_node)}
+    opened |= {("reply", n) for n, _ in node.get_service_names_and_types_by_node(*of_node)}
+    assert opened - allowed() == set()
+    assert allowed() - opened - NOT_ALWAYS == set()
