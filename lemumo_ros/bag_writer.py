@@ -101,9 +101,11 @@ def write_bag(
                 for stamp_ns, topic, message in messages.of(run):
                     kind, typestore = message.__msgtype__, messages.build.typestore
                     if topic not in connections:
-                        qos = _qos(latched=topic == TF_STATIC)
                         connections[topic] = writer.add_connection(
-                            topic, kind, typestore=typestore, offered_qos_profiles=[qos]
+                            topic,
+                            kind,
+                            typestore=typestore,
+                            offered_qos_profiles=[qos(latched=topic == TF_STATIC)],
                         )
                     data = typestore.serialize_cdr(message, kind)
                     writer.write(connections[topic], stamp_ns, data)
@@ -206,7 +208,8 @@ def _gap_ns(frame: Frame) -> int:
     return abs(frame.stamp_ns - frame.companion.stamp_ns) if frame.companion else 0
 
 
-def _qos(latched: bool) -> Qos:
+def qos(latched: bool) -> Qos:
+    """Of a topic in a bag; latched ones are transient local."""
     forever = QosTime(0, 0)
     return Qos(
         history=QosHistory.KEEP_LAST,

@@ -1,4 +1,4 @@
-"""The command ``lemumo``: replay, make-bag, bench, inspect, sign, verify."""
+"""The command ``lemumo``: replay, compare, make-bag, bench, inspect, sign, verify."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import MANIFEST_NAME, load_package, read_manifest
 from lemumo_core.inference.signature import sign
-from lemumo_ros import bench, make_bag, replay
+from lemumo_ros import bench, compare, make_bag, replay
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -64,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("replay", help="run a model over bags, or publish them")
     replay.add_arguments(command)
     command.set_defaults(run=replay.run)
+    command = commands.add_parser("compare", help="two replays of the same bags side by side")
+    compare.add_arguments(command)
+    command.set_defaults(run=compare.run)
     command = commands.add_parser("make-bag", help="write a bag from a data set")
     make_bag.add_arguments(command)
     command.set_defaults(run=make_bag.run)

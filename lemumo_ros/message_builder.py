@@ -144,38 +144,99 @@ class MessageBuilder:
         )
 
     def detections(
-        self, boxes: np.ndarray, names: tuple[str, ...], stamp_ns: int, frame_id: str
+        self,
+        boxes: np.ndarray,
+        names: tuple[str, ...],
+        stamp_ns: int,
+        frame_id: str,
+        scores: np.ndarray | None = None,
     ) -> Any:
-        """vision_msgs/Detection3DArray, all of score 1: size x, y, z = length, width, height, the
-        orientation turns body axes (x forward, z up) into the box's.
+        """vision_msgs/Detection3DArray: size x, y, z = length, width, height, the orientation turns
+        body axes (x forward, z up) into the box's.
 
         Args:
             boxes: (K, 7) in the frame of the header, a camera's optical one.
             names: K class names.
+            scores: (K,); None: truth, all 1.
         """
         header = self.header(stamp_ns, frame_id)
+        scores = np.ones(len(names)) if scores is None else scores
         found = []
-        for box, name in zip(boxes.astype(np.float64), names, strict=True):
+        for box, name, score in zip(boxes.astype(np.float64), names, scores, strict=True):
             pose = self.new(
                 "geometry_msgs/Pose",
                 position=self.xyz("Point", box[:3]),
                 orientation=self.quaternion(box_rotation(box[6])),
             )
-            result = self.new(
-                "vision_msgs/ObjectHypothesisWithPose",
-                hypothesis=self.new("vision_msgs/ObjectHypothesis", class_id=name, score=1.0),
-                pose=self.new(
-                    "geometry_msgs/PoseWithCovariance", pose=pose, covariance=np.zeros(36)
-                ),
-            )
             size = self.xyz("Vector3", box[3:6])
-            bbox = self.new("vision_msgs/BoundingBox3D", center=pose, size=size)
             found.append(
                 self.new(
-                    "vision_msgs/Detection3D", header=header, results=[result], bbox=bbox, id=""
+                    "vision_msgs/Detection3D",
+                    header=header,
+                    results=[self._hypothesis(name, score, pose)],
+                    bbox=self.new("vision_msgs/BoundingBox3D", center=pose, size=size),
+                    id="",
                 )
             )
         return self.new("vision_msgs/Detection3DArray", header=header, detections=found)
+
+    def detections_2d(
+        self,
+        boxes: np.ndarray,
+        names: tuple[str, ...],
+        stamp_ns: int,
+        frame_id: str,
+        scores: np.ndarray,
+    ) -> Any:
+        """vision_msgs/Detection2DArray of boxes (K, 4) x_min, y_min, x_max, y_max, pixels; empty
+        ones are left out."""
+        header = self.header(stamp_ns, frame_id)
+        nowhere = self.new(
+            "geometry_msgs/Pose",
+            position=self.xyz("Point", np.zeros(3)),
+            orientation=self.quaternion(np.eye(3)),
+        )
+        found = []
+        for box, name, score in zip(boxes.astype(np.float64), names, scores, strict=True):
+            width, height = (box[2:] - box[:2]).tolist()
+            if width <= 0 or height <= 0:
+                continue
+            x, y = ((box[:2] + box[2:]) / 2).tolist()
+            centre = self.new(
+                "vision_msgs/Pose2D", position=self.new("vision_msgs/Point2D", x=x, y=y), theta=0.0
+            )
+            found.append(
+                self.new(
+                    "vision_msgs/Detection2D",
+                    header=header,
+                    results=[self._hypothesis(name, score, nowhere)],
+                    bbox=self.new(
+                        "vision_msgs/BoundingBox2D", center=centre, size_x=width, size_y=height
+                    ),
+                    id="",
+                )
+            )
+        return self.new("vision_msgs/Detection2DArray", header=header, detections=found)
+
+    def label_info(
+        self, names: tuple[str, ...], threshold: float, stamp_ns: int, frame_id: str
+    ) -> Any:
+        """vision_msgs/LabelInfo: the names behind label ids 0, 1, ..."""
+        classes = [
+            self.new("vision_msgs/VisionClass", class_id=i, class_name=name)
+            for i, name in enumerate(names)
+        ]
+        header = self.header(stamp_ns, frame_id)
+        return self.new(
+            "vision_msgs/LabelInfo", header=header, class_map=classes, threshold=threshold
+        )
+
+    def _hypothesis(self, name: str, score: float, pose: Any) -> Any:
+        return self.new(
+            "vision_msgs/ObjectHypothesisWithPose",
+            hypothesis=self.new("vision_msgs/ObjectHypothesis", class_id=name, score=float(score)),
+            pose=self.new("geometry_msgs/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
+        )
 
     def xyz(self, kind: str, vector: np.ndarray) -> Any:
         """geometry_msgs/Point or Vector3."""

@@ -1,152 +1,59 @@
-"""Replay bags: offline through the node's own callbacks, or live over DDS.
+"""Replay bags: offline through the node's own callbacks, and judged; or live over DDS.
 
-Offline is lossless and deterministic and needs no ROS: every frame is processed, waits are
-measured on the bag's clock, and two runs write the same bytes.
+Offline needs no ROS, loses nothing and is deterministic: every image is processed, waits are
+measured on the bag's clock, and two runs, with however many workers, write the same bytes. Bags
+that are done are not done again: stop it, start it, and it goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
+from lemumo_core.data.sources.bag_index import find_bags
 from lemumo_core.data.sources.bag_reader import BagReader
-from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.se3 import check_rigid
-from lemumo_core.inference.package import Manifest, load_package
-from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.progress import Progress
-from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.health import Health
-from lemumo_ros.overlay import draw_overlay
+from lemumo_ros.make_bag import source_options
 from lemumo_ros.player import play
-from lemumo_ros.sync import Pair
+from lemumo_ros.replay_judge import SENSOR_TOPICS, Judge, Settings
+from lemumo_ros.replay_outputs import Bag
+from lemumo_ros.replay_run import Replay, exit_code
+from lemumo_ros.replay_workers import Workers
 
-MM_PER_M = 1000.0
-
-
-def replay(
-    reader: BagReader, topics: BagTopics, pipeline: Pipeline, camera_input: CameraInput
-) -> Iterator[tuple[Frame, Perception]]:
-    """Feed a bag to a camera's callbacks and perceive every frame that comes of it.
-
-    Args:
-        reader, topics: the bag, and which of its topics are which input.
-        pipeline: the model.
-        camera_input: fresh; its clock must be ``BagClock`` of this replay. Faulty frames are
-            counted in its health and skipped.
-    """
-    clock = camera_input.clock
-    assert isinstance(clock, BagClock)
-    callbacks: dict[str | None, Callable[[Any], None]] = {
-        topics.image: camera_input.on_image,
-        topics.camera_info: camera_input.on_camera_info,
-        topics.thermal_info: camera_input.on_thermal_info,
-        topics.points: camera_input.on_companion,
-        topics.thermal: camera_input.on_companion,
-        "/tf_static": camera_input.on_transforms,
-        "/tf": partial(camera_input.on_transforms, moving=True),
-    }
-    if camera_input.companion == "lidar":
-        callbacks.pop(topics.thermal, None)
-    else:
-        callbacks.pop(topics.points, None)
-    callbacks.pop(None, None)
-    known = {topic.name for topic in reader.topics}
-    wanted = [topic for topic in callbacks if topic in known]
-    for message in reader.messages(wanted):
-        clock.now_ns = message.stamp_ns
-        callbacks[message.topic](message.msg)
-        yield from _perceive(camera_input.take(), pipeline, camera_input)
-    yield from _perceive(camera_input.take(flush=True), pipeline, camera_input)
-
-
-class BagClock:
-    """The log time of the message being replayed, ns."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
-def _perceive(
-    pairs: list[Pair], pipeline: Pipeline, camera_input: CameraInput
-) -> Iterator[tuple[Frame, Perception]]:
-    for pair in pairs:
-        try:
-            frame = camera_input.to_frame(pair, pipeline.package.manifest.input)
-            perception = pipeline(frame)
-        except Fault as fault:
-            camera_input.health.count_drop(fault.reason, message=str(fault))
-            continue
-        camera_input.health.count_out(perception, perception.timings_ms)
-        yield frame, perception
-
-
-class ResultWriter:
-    """Results of a replay as files that hold nothing but what the model said.
-
-    ``detections.jsonl`` has a line per frame; ``depth/STAMP.png`` is 16-bit millimetres, 0 =
-    unknown; ``labels/STAMP.png`` holds label ids; ``overlays/STAMP.png`` shows them.
-    """
-
-    def __init__(self, out: Path, manifest: Manifest, overlays: bool):
-        self.out, self.manifest, self.overlays = out, manifest, overlays
-        for name in ("depth", "labels", *(("overlays",) if overlays else ())):
-            (out / name).mkdir(parents=True, exist_ok=True)
-        self._lines = (out / "detections.jsonl").open("w")
-
-    def write(self, frame: Frame, perception: Perception) -> None:
-        """Append one frame's results."""
-        found = perception.detections
-        record = {
-            "stamp_ns": perception.stamp_ns,
-            "camera": perception.camera_name,
-            "modalities": perception.modalities,
-            "detections": [
-                {
-                    "class": self.manifest.detection_classes[found.class_ids[i]],
-                    "score": float(found.scores[i]),
-                    "box_3d": found.boxes_3d[i].tolist() if len(found.boxes_3d) else None,
-                    "box_2d": found.boxes_2d[i].tolist(),
-                }
-                for i in range(len(found.scores))
-            ],
-        }
-        self._lines.write(json.dumps(record) + "\n")
-        depth_mm = np.nan_to_num(perception.depth_m * MM_PER_M, nan=0.0)
-        depth_mm = np.where(depth_mm < 2**16, depth_mm, 0).astype(np.uint16)
-        name = f"{perception.stamp_ns}.png"
-        cv2.imwrite(str(self.out / "depth" / name), depth_mm)
-        cv2.imwrite(str(self.out / "labels" / name), perception.labels)
-        if self.overlays:
-            picture = draw_overlay(frame, perception, self.manifest)
-            bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(self.out / "overlays" / name), bgr)
-
-    def close(self) -> None:
-        """Flush to disk."""
-        self._lines.close()
+EXIT_CODES = """exit codes:
+  0  every image of every bag became a result
+  1  an error: nothing was replayed
+  2  no image became a result
+  3  partial: images were dropped or could not be judged, or a bag is damaged, was not closed,
+     or its clocks jump; what is lost is said, and the results hold the rest
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lemumo replay``."""
-    parser.add_argument("bags", nargs="+", metavar="BAG", help="bag folder or file")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXIT_CODES
+    parser.add_argument("bags", nargs="+", metavar="BAG", help="bag, file, or folder of bags")
     parser.add_argument("--model", help="model package (offline)")
-    parser.add_argument("--out", type=Path, help="folder for results; without it only a report")
-    parser.add_argument("--overlays", action="store_true", help="write overlay pictures too")
+    parser.add_argument("--out", type=Path, help="folder for results and report")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the work")
+    parser.add_argument("--overlays", action="store_true", help="write a picture of every result")
+    parser.add_argument(
+        "--results-bag", action="store_true", help="write bags with the results beside the inputs"
+    )
+    parser.add_argument(
+        "--no-evaluation",
+        action="store_true",
+        help="only perceive: a third of the time, without metrics and checks",
+    )
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--score-threshold", type=float, default=0.3)
     parser.add_argument("--sync-tolerance-ms", type=float, default=60.0)
@@ -154,75 +61,118 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extrinsics", type=float, nargs=16, metavar="T", help="T_camera_companion by row"
     )
-    for name in ("image", "camera-info", "points", "thermal", "thermal-info"):
-        parser.add_argument(f"--{name}", metavar="TOPIC", help="where the bag leaves a choice")
+    for name in SENSOR_TOPICS:
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, metavar="TOPIC", help="where the bag leaves a choice")
+    parser.add_argument(
+        "--truth",
+        nargs=2,
+        metavar=("SOURCE", "PATH"),
+        help="a data set whose labels belong to the bag's images by stamp, e.g. nuscenes DIR; "
+        "by default the bag's own /ground_truth topics",
+    )
+    parser.add_argument(
+        "--truth-set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="options of that source, e.g. cameras=CAM_FRONT",
+    )
     parser.add_argument("--live", action="store_true", help="publish over DDS with /clock instead")
     parser.add_argument("--rate", type=float, default=1.0, help="speed of --live")
 
 
 def run(args: argparse.Namespace) -> int:
-    """``lemumo replay``. Returns 0, 1 on a fault of bag or model, 2 if no frame came out."""
+    """``lemumo replay``. Returns one of ``EXIT_CODES``."""
     try:
-        with BagReader(args.bags) as reader:
-            if args.live:
+        if args.live:
+            with BagReader(args.bags) as reader:
                 return play(reader, args.rate)
-            if not args.model:
-                raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
-            return _run_offline(reader, args)
+        if not args.model:
+            raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
+        return _run_offline(args)
     except (Fault, OSError, ImportError) as error:
         print(f"lemumo replay: {error}", file=sys.stderr)
         return 1
 
 
-def _run_offline(reader: BagReader, args: argparse.Namespace) -> int:
-    names = ("image", "camera_info", "points", "thermal", "thermal_info")
-    topics = find_topics(reader, **{name: getattr(args, name) for name in names})
-    package = load_package(args.model)
-    pipeline = Pipeline(package, args.backend, args.score_threshold)
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Settings from parsed arguments.
+
+    Raises:
+        Fault: ``bad_transform``, ``bad_option``.
+    """
     extrinsics = None
     if args.extrinsics:
         extrinsics = check_rigid(np.reshape(args.extrinsics, (4, 4)), "--extrinsics")
-    health = Health()
-    camera_input = CameraInput(
-        "camera",
-        package.manifest.input.companion,
-        int(args.sync_tolerance_ms * 1e6),
-        int(args.companion_deadline_ms * 1e6),
-        health,
-        BagClock(),
-        extrinsics,
+    truth = None
+    if args.truth:
+        name, path = args.truth
+        truth = name, source_options(name, path, args.truth_set)
+    if args.workers < 1:
+        raise Fault("bad_option", f"--workers {args.workers} must be 1 or more")
+    return Settings(
+        model=Path(args.model),
+        backend=args.backend,
+        score_threshold=args.score_threshold,
+        sync_tolerance_ns=int(args.sync_tolerance_ms * 1e6),
+        companion_deadline_ns=int(args.companion_deadline_ms * 1e6),
+        extrinsics=extrinsics,
+        topics={name: getattr(args, name) for name in SENSOR_TOPICS},
+        truth=truth,
+        evaluate=not args.no_evaluation,
+        overlays=args.overlays,
     )
-    writer = ResultWriter(args.out, package.manifest, args.overlays) if args.out else None
-    total = next(t.count for t in reader.topics if t.name == topics.image)
+
+
+def _run_offline(args: argparse.Namespace) -> int:
+    settings = settings_of(args)
+    bags = named(find_bags(args.bags))
+    judge = Judge(settings)
     started = time.monotonic()
-    progress = Progress("replay", total)
-    for frame, perception in replay(reader, topics, pipeline, camera_input):
-        if writer:
-            writer.write(frame, perception)
-        progress.update(health.frames_out)
-    progress.finish()
+    with _folder(args.out) as out, _source(settings, args.workers, judge) as source:
+        replay = Replay(judge, source, out, args.results_bag)
+        found = [replay.bag(bag) for bag in bags]
+        replay.conclude(found, report=args.out is not None)
     seconds = time.monotonic() - started
-    summary: dict[str, Any] = {
-        "bag": [str(bag) for bag in args.bags],
-        "model": package.manifest.name,
-        "trained": package.manifest.trained,
-        "backend": pipeline.backend.name,
-        "frames_in": health.received["image"],
-        "frames_out": health.frames_out,
-        "modalities": dict(health.modalities),
-        "drops": dict(health.drops),
-    }
-    if writer:
-        writer.close()
-        (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    for key, value in summary.items():
-        print(f"{key:12} {value}")
-    for stage, percentiles in health.latency_ms().items():
-        print(f"{stage:12} p50 {percentiles['p50']:.1f} ms  p99 {percentiles['p99']:.1f} ms")
-    print(f"{health.frames_out / seconds:.1f} frames/s")
-    if health.last_fault:
-        print(f"last fault: {health.last_fault}")
-    return 0 if health.frames_out else 2
+    print(f"{replay.frames / seconds:.1f} frames/s")
+    if args.out is not None:
+        print(f"written: {out}/metrics.json, {out}/index.html")
+    return exit_code(found)
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _source(settings: Settings, workers: int, judge: Judge) -> Iterator[Judge | Workers]:
+    if workers == 1:
+        yield judge
+        return
+    with Workers(settings, workers) as source:
+        yield source
+
+
+def named(found: list[tuple[Path, ...]]) -> list[Bag]:
+    """Bags with names: those of folder or file, numbered where two are alike."""
+    bags: list[Bag] = []
+    taken: set[str] = set()
+    for files in found:
+        stem = files[0].name if files[0].is_dir() else files[0].stem
+        name, number = stem, 1
+        while name in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        bags.append(Bag(name, files))
+    return bags
 
 
 def without_ros_arguments(arguments: list[str]) -> list[str]:

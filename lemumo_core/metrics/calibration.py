@@ -35,7 +35,7 @@ JUMP_RATIO, JUMP_M = 0.08, 0.3
 MAX_WEIGHT = 0.3
 MAX_EDGES = 1200
 MIN_EDGES = 150
-BLUR_DEG, SURROUND_DEG = 0.25, 1.5
+BLUR_DEG, SURROUND_DEG = 0.25, 2.5
 CLIP_PERCENTILE = 98
 BLOCKS = 12
 """Columns of the image that are resampled for the confidence."""
@@ -150,7 +150,8 @@ def _gradients(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarra
     for dx, dy in ((1, 0), (0, 1)):
         size = np.abs(cv2.Sobel(grey, cv2.CV_32F, dx, dy))
         size = np.minimum(size, np.percentile(size, CLIP_PERCENTILE))
-        surround = cv2.GaussianBlur(size, (0, 0), SURROUND_DEG * pixels_per_degree)
+        side = round(2 * SURROUND_DEG * pixels_per_degree)
+        surround = cv2.blur(size, (side, side))
         size = size / (surround + 0.1 * size.max() + 1e-6)
         found.append(cv2.GaussianBlur(size, (0, 0), BLUR_DEG * pixels_per_degree))
     return found[0], found[1]

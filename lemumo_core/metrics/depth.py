@@ -39,11 +39,14 @@ class DepthMetric:
 
     Args:
         band_edges_m: bands of the true depth. Truth outside all of them is no truth.
+
+    Attributes:
+        sums: float64 (bands, 6): pixels, those with a prediction, and sums of the errors.
     """
 
     def __init__(self, band_edges_m: tuple[float, ...] = BAND_EDGES_M):
         self.band_edges_m = checked_edges(band_edges_m)
-        self._sums = np.zeros((len(band_edges_m) - 1, 6))
+        self.sums = np.zeros((len(band_edges_m) - 1, 6))
 
     def add(self, predicted_m: np.ndarray, true_m: np.ndarray) -> None:
         """Take in depth maps of one shape, metres.
@@ -64,14 +67,14 @@ class DepthMetric:
             raise ValueError("the predicted depth holds infinity; unknown is NaN")
         valid = true_m > 0
         true, predicted = true_m[valid].astype(np.float64), predicted_m[valid].astype(np.float64)
-        band, count = band_of(true, self.band_edges_m), len(self._sums)
-        self._sums[:, 0] += np.bincount(band[band >= 0], minlength=count)
+        band, count = band_of(true, self.band_edges_m), len(self.sums)
+        self.sums[:, 0] += np.bincount(band[band >= 0], minlength=count)
         seen = (band >= 0) & ~np.isnan(predicted)
         band, true, predicted = band[seen], true[seen], predicted[seen]
         error = np.abs(predicted - true)
         close = (np.maximum(predicted, 0) * RATIO > true) & (predicted < RATIO * true)
         for column, term in enumerate((None, error, error / true, error**2, close), start=1):
-            self._sums[:, column] += np.bincount(band, term, count)
+            self.sums[:, column] += np.bincount(band, term, count)
 
     def merge(self, other: DepthMetric) -> None:
         """Take in the frames of another one.
@@ -81,16 +84,16 @@ class DepthMetric:
         """
         if other.band_edges_m != self.band_edges_m:
             raise ValueError(f"bands {other.band_edges_m} and {self.band_edges_m} do not merge")
-        self._sums = self._sums + other._sums
+        self.sums = self.sums + other.sums
 
     def scores(self) -> DepthScores:
         """Scores over all bands."""
-        return _scores(self._sums.sum(axis=0))
+        return _scores(self.sums.sum(axis=0))
 
     def scores_by_band(self) -> dict[str, DepthScores]:
         """Scores of each band, by its name."""
         names = band_names(self.band_edges_m)
-        return {name: _scores(sums) for name, sums in zip(names, self._sums, strict=True)}
+        return {name: _scores(sums) for name, sums in zip(names, self.sums, strict=True)}
 
 
 def _scores(sums: np.ndarray) -> DepthScores:

@@ -37,6 +37,23 @@ class Accumulator:
         self._rows += other._rows
         self._truths = self._truths + other._truths
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that was taken in, as plain arrays; empty lists of frames have no columns."""
+        columns = [np.concatenate(column) for column in zip(*self._rows, strict=True)]
+        return {"truths": self._truths, **{str(i): column for i, column in enumerate(columns)}}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Become what ``state`` was taken of.
+
+        Raises:
+            ValueError: that was of other settings.
+        """
+        if state["truths"].shape != self._truths.shape:
+            raise ValueError(f"the state is that of a {type(self).__name__} with other settings")
+        self._truths = state["truths"]
+        columns = tuple(state[str(i)] for i in range(len(state) - 1))
+        self._rows = [columns] if columns else []
+
     def _count(self, class_ids: np.ndarray, *rest: np.ndarray) -> None:
         """Count objects; ids that are none of the classes are left out."""
         known = (class_ids >= 0) & (class_ids < len(self._truths))

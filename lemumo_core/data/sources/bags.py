@@ -6,7 +6,6 @@ sees. Nothing is ever held of a bag but its index (``bag_index``) and the frame 
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,16 +21,15 @@ from lemumo_core.data.sources.bag_index import (
     Session,
     find_bags,
     load_index,
-    message_stamp,
 )
-from lemumo_core.data.sources.bag_reader import BagReader, require_rosbags
+from lemumo_core.data.sources.bag_reader import require_rosbags
 from lemumo_core.data.sources.bag_topics import GROUND_TRUTH, Wanted
+from lemumo_core.data.sources.open_bag import OpenBag, transforms_of
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import check_rigid
-from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
 from lemumo_core.messages.ground_truth import (
     boxes_from_detections,
     depth_from_image,
@@ -40,7 +38,6 @@ from lemumo_core.messages.ground_truth import (
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_core.messages.transforms import TransformBuffer
 
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
@@ -108,17 +105,15 @@ class Bags:
         )
         self.bags = [self._session(load_index(files, wanted)) for files in find_bags(path)]
         self._ends = np.cumsum([len(bag) for bag in self.bags])
-        self._open: OrderedDict[int, _OpenBag] = OrderedDict()
+        self._open: OrderedDict[int, OpenBag] = OrderedDict()
         self._process = os.getpid()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Frame:
-        index = range(len(self))[index]
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        number, at = self._place(index)
         session = self.bags[number]
-        at = index - int(self._ends[number]) + len(session)
         try:
             return self._frame(session, self._opened(number), at)
         except Fault as fault:
@@ -126,6 +121,24 @@ class Bags:
             raise Fault(
                 fault.reason, f"{session.index.name}, image of {stamp_ns} ns: {fault}"
             ) from fault
+
+    @property
+    def stamps_ns(self) -> np.ndarray:
+        """Header stamps of the images, int64 (N,); no image is read."""
+        return np.concatenate([bag.index.messages["image"][:, STAMP] for bag in self.bags])
+
+    def labels(self, index: int) -> Labels | None:
+        """The ground truth of a frame, without its image and companion.
+
+        Raises:
+            Fault: as a frame.
+        """
+        number, at = self._place(index)
+        session, bag = self.bags[number], self._opened(number)
+        log_ns = int(session.index.messages["image"][at, LOG])
+        return self._labels(
+            session, bag, at, session.index.frame_ids["image"], *bag.camera("camera_info", log_ns)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -144,28 +157,34 @@ class Bags:
             "bags": [bag.describe() for bag in self.bags],
         }
 
+    def _place(self, index: int) -> tuple[int, int]:
+        """Number of the bag of a frame, and which of its images."""
+        index = range(len(self))[index]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return number, index - int(self._ends[number]) + len(self.bags[number])
+
     def _session(self, index: BagIndex) -> Session:
         """With a check of the one thing that would fail on every frame."""
         if index.companion and self.T_camera_companion is None:
             try:
-                _transforms(index).lookup(index.frame_ids["image"], index.frame_ids["companion"])
+                transforms_of(index).lookup(index.frame_ids["image"], index.frame_ids["companion"])
             except Fault as fault:
                 raise Fault(
                     fault.reason, f"{index.name}: {fault}, or give T_camera_companion"
                 ) from None
         return Session(index, self.tolerance_ns)
 
-    def _opened(self, number: int) -> _OpenBag:
+    def _opened(self, number: int) -> OpenBag:
         if self._process != os.getpid():  # a fork shares the files' positions with its parent
             self._open, self._process = OrderedDict(), os.getpid()
         if number not in self._open:
             while len(self._open) >= MAX_OPEN:
                 self._open.popitem(last=False)[1].close()
-            self._open[number] = _OpenBag(self.bags[number].index, self.rectified)
+            self._open[number] = OpenBag(self.bags[number].index, self.rectified)
         self._open.move_to_end(number)
         return self._open[number]
 
-    def _frame(self, session: Session, bag: _OpenBag, at: int) -> Frame:
+    def _frame(self, session: Session, bag: OpenBag, at: int) -> Frame:
         index = session.index
         message = bag.message("image", at)
         camera, T_view_camera = bag.camera("camera_info", int(index.messages["image"][at, LOG]))
@@ -187,7 +206,7 @@ class Bags:
         )
 
     def _companion(
-        self, session: Session, bag: _OpenBag, at: int, frame_id: str, T_view_camera: np.ndarray
+        self, session: Session, bag: OpenBag, at: int, frame_id: str, T_view_camera: np.ndarray
     ) -> LidarScan | ThermalImage | None:
         match = session.of_image("companion", at)
         if match is None:
@@ -207,7 +226,7 @@ class Bags:
     def _labels(
         self,
         session: Session,
-        bag: _OpenBag,
+        bag: OpenBag,
         at: int,
         frame_id: str,
         camera: Camera,
@@ -237,49 +256,6 @@ class Bags:
             if name in parts and parts[name].shape != (camera.height, camera.width):
                 raise Fault("bad_labels", f"{name} is {parts[name].shape}, unlike its image")
         return Labels(**parts)
-
-
-class _OpenBag:
-    """A bag held open, with what was parsed of its calibration."""
-
-    def __init__(self, index: BagIndex, rectified: bool):
-        self.index, self.rectified = index, rectified
-        self.reader = BagReader(index.files)
-        self.transforms = _transforms(index)
-        self._cameras: dict[tuple[str, int], tuple[Camera, np.ndarray]] = {}
-
-    def close(self) -> None:
-        self.reader.close()
-
-    def message(self, role: str, number: int) -> Any:
-        """One message, read alone."""
-        topic = self.index.topics[role]
-        stamp_ns, log_ns, ordinal = self.index.messages[role][number].tolist()
-        found = self.reader.raw_messages([topic], log_ns, log_ns + 1)
-        raw = next(itertools.islice(found, ordinal, None), None)
-        if raw is None or message_stamp(raw) != stamp_ns:
-            raise Fault("bag_changed", f"{topic} has no such message any more: open the bag anew")
-        return self.reader.deserialize(raw.data, raw.type)
-
-    def camera(self, role: str, log_ns: int) -> tuple[Camera, np.ndarray]:
-        """The camera at a log time, and T_view_camera: the identity but for rectified images."""
-        logs = self.index.messages[role][:, LOG]
-        if not len(logs):
-            raise Fault("no_camera_info", f"{self.index.topics[role]} is empty")
-        number = max(0, int(np.searchsorted(logs, log_ns, side="right")) - 1)
-        if (role, number) not in self._cameras:
-            info = self.message(role, number)
-            rectified = self.rectified and role == "camera_info"
-            T_view_camera = rectifying_transform(info) if rectified else np.eye(4)
-            self._cameras[role, number] = camera_from_info(info, rectified), T_view_camera
-        return self._cameras[role, number]
-
-
-def _transforms(index: BagIndex) -> TransformBuffer:
-    buffer = TransformBuffer()
-    for parent, child, T in index.transforms:
-        buffer.set(parent, child, T)
-    return buffer
 
 
 def _camera_name(topic: str) -> str:

@@ -15,7 +15,7 @@ from conftest import FRAMES
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
-from lemumo_core.data.sources import bag_index, bags
+from lemumo_core.data.sources import bag_index, bags, open_bag
 from lemumo_core.data.sources.bag_index import find_bags
 from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.bags import Bags
@@ -157,7 +157,7 @@ def test_few_bags_are_open_at_once(frames, tmp_path, monkeypatch):
             super().__init__(path)
             opened.append(self)
 
-    monkeypatch.setattr(bags, "BagReader", Counting)
+    monkeypatch.setattr(open_bag, "BagReader", Counting)
     monkeypatch.setattr(bags, "MAX_OPEN", 4)
     for i in (0, 1, 2, 3, 0, 4, 0, 5):
         source[i]
