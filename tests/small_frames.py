@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lemumo_core.frame import Frame, Labels, LidarScan
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 
 CAMERA = Camera(160, 96, 117.0, 118.0, 79.0, 46.5)
 T_CAMERA_LIDAR = make_T(
@@ -28,11 +29,13 @@ def _frame(stamp_ns: int, rng: np.random.Generator) -> Frame:
     depth_m = rng.uniform(1, 80, size).astype(np.float32)
     depth_m[:20] = np.nan
     boxes = rng.uniform((-4, 0, 6, 1, 1, 1, -3), (4, 1, 30, 5, 2, 2, 3), (3, 7)).astype(np.float32)
+    label_map = rng.integers(0, len(SEGMENTATION_CLASSES) + 1, size, np.uint8)
+    label_map[label_map == len(SEGMENTATION_CLASSES)] = UNLABELLED
     labels = Labels(
         boxes_3d=boxes,
         boxes_2d=image_bounds(boxes, CAMERA),
         class_names=("car", "truck", "pedestrian"),
-        label_map=rng.integers(0, 256, size, np.uint8),
+        label_map=label_map,
         depth_m=depth_m,
     )
     image = rng.integers(0, 256, (*size, 3), np.uint8)
