@@ -84,6 +84,7 @@ class BagFolder:
         if perception is None:
             return
         found, names = perception.detections, self._manifest.detection_classes
+        boxes_3d = found.boxes_3d.tolist() or [None] * len(found.scores)  # of a 2D model
         record = {
             "stamp_ns": perception.stamp_ns,
             "modalities": perception.modalities,
@@ -91,7 +92,7 @@ class BagFolder:
                 {"class": names[class_id], "score": score, "box_3d": box_3d, "box_2d": box_2d}
                 for class_id, score, box_3d, box_2d in zip(
                     *(found.class_ids.tolist(), found.scores.tolist()),
-                    *(found.boxes_3d.tolist(), found.boxes_2d.tolist()),
+                    *(boxes_3d, found.boxes_2d.tolist()),
                     strict=True,
                 )
             ],

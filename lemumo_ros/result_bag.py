@@ -89,8 +89,9 @@ class ResultBag:
         }
         if build.has_vision_msgs:
             classes = tuple(names[i] for i in found.class_ids)
-            boxes = found.boxes_3d, classes, *about, found.scores
-            messages["detections_3d"] = build.detections(*boxes)
+            if len(found.boxes_3d) == len(classes):  # not those of a 2D model
+                boxes = found.boxes_3d, classes, *about, found.scores
+                messages["detections_3d"] = build.detections(*boxes)
             messages["detections_2d"] = build.detections_2d(
                 found.boxes_2d, classes, *about, found.scores
             )

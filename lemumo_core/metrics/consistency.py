@@ -20,7 +20,7 @@ class Difference:
     """Shares from 0, equal, to 1; NaN where there is nothing to compare.
 
     Attributes:
-        detections: of all detections, those without a counterpart of their class in the other
+        detections: of all 3D detections, those without a counterpart of their class in the other
             result.
         labels: of the pixels that both label, those labelled differently.
         depth: median of |a - b| / min(a, b) over pixels, at most 1.
@@ -41,7 +41,7 @@ def difference(one: Perception, other: Perception, within_m: float) -> Differenc
     a, b = one.detections, other.detections
     count = len(a.scores) + len(b.scores)
     missing = float("nan")
-    if count:
+    if count and len(a.boxes_3d) == len(a.scores) and len(b.boxes_3d) == len(b.scores):
         offset = a.boxes_3d[:, None, GROUND] - b.boxes_3d[None][..., GROUND]
         distance = np.hypot(offset[..., 0], offset[..., 1])
         allowed = (distance < within_m) & (a.class_ids[:, None] == b.class_ids)
@@ -63,5 +63,5 @@ def above(perception: Perception, score: float) -> Perception:
     """The result without the detections below a score."""
     found = perception.detections
     keep = found.scores >= score
-    kept = {name: column[keep] for name, column in vars(found).items()}
+    kept = {name: column[keep] if len(column) else column for name, column in vars(found).items()}
     return replace(perception, detections=replace(found, **kept))
