@@ -81,15 +81,16 @@ def save_checked(graph: onnx.ModelProto, path: Path, metadata: Mapping[str, str]
 
 
 def half_precision(model: PerceptionModel) -> PerceptionModel:
-    """A copy whose encoder and heads are float16 and whose decoding stays float32.
+    """A copy whose encoder, neck and heads are float16 and whose decoding stays float32.
 
     Scores that halve to the same value would tie in the decoder's peak test, and depths up to 400
     m have no centimetres in float16. Pixels are normalised in float32 and halved before the stems.
     """
     half = copy.deepcopy(model)
-    for part in (half.encoder, half.centernet, half.depth, half.segmentation):
-        part.half()
-    for stems in half.encoder.modules():
+    for name, part in half.named_children():
+        if name != "decoder":
+            part.half()
+    for stems in half.modules():
         if isinstance(stems, PatchStems):
             stems.mean, stems.std = stems.mean.float(), stems.std.float()
             for layer in stems.modules():

@@ -22,15 +22,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a program
 
+import torch
+
 from export.graph import OPSET, export_onnx, half_precision
 from export.parity import Limits, Parity
 from export.parity_report import as_text
 from export.quantize import quantize
 from export.samples import PRESENCE, Sample, random_samples, source_samples
+from export.shared_weights import share_weights
 from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import (
     PRECISIONS,
+    WEIGHTS_NAME,
     Manifest,
     Package,
     load_package,
@@ -40,11 +44,15 @@ from lemumo_core.inference.package import (
 )
 from lemumo_core.model.config import COMPANION_CHANNELS, SIZES, ModelConfig
 from lemumo_core.model.manifest import manifest_of
-from lemumo_core.model.perception import PerceptionModel, load_model, save_weights, seeded_model
+from lemumo_core.model.perception import (
+    PerceptionModel,
+    load_model,
+    save_weights,
+    seeded_model,
+    with_half_weights,
+)
 from lemumo_core.train.held_out import FIGURES
 from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
-
-WEIGHTS = "weights.safetensors"
 
 
 def export_package(
@@ -58,6 +66,7 @@ def export_package(
     opset: int = OPSET,
     frames: Sequence[Sample] = (),
     metrics: dict | None = None,
+    compact: bool = False,
 ) -> Package:
     """Export, verify and write a whole package.
 
@@ -72,6 +81,8 @@ def export_package(
         opset: of the graphs.
         frames: real inputs, to calibrate and to verify on beside random ones.
         metrics: measured quality for the manifest.
+        compact: round the weights to float16 and store them so, half as large; what computes in
+            float32 still does.
 
     Raises:
         ValueError: if ONNX Runtime's float32 is not equal to torch; no package is written then.
@@ -80,6 +91,9 @@ def export_package(
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     metadata = {"name": name, "preset": config.preset, "size": config.size}
+    if compact:
+        model = with_half_weights(model)
+    save_weights(model, out / WEIGHTS_NAME, torch.float16 if compact else torch.float32)
     for old in out.glob("model*.onnx"):
         old.unlink()  # of an earlier export: a precision not asked for now must not ship
     for kind in (False, True)[: 1 + dynamic]:
@@ -91,9 +105,11 @@ def export_package(
             else:
                 inputs = [frame.inputs for frame in frames]
                 quantize(out / model_file("fp32", kind), target, precision, inputs)
-    save_weights(model, out / WEIGHTS)
     names = [model_file(p, kind) for p in ("fp32", *precisions) for kind in (False, True)]
-    written = [n for n in (*names, WEIGHTS) if (out / n).exists()]
+    written = [n for n in (*names, WEIGHTS_NAME) if (out / n).exists()]
+    for precision in {"fp32", "fp16"} & {"fp32", *precisions}:  # others have weights of their own
+        for kind in (False, True)[: 1 + dynamic]:
+            share_weights(out / model_file(precision, kind), out / WEIGHTS_NAME)
     manifest = manifest_of(
         config,
         name,
@@ -172,6 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--precision", nargs="+", choices=PRECISIONS[1:], default=[], help="beside float32"
     )
     parser.add_argument("--dynamic", action="store_true", help="add graphs of any batch size")
+    parser.add_argument("--compact", action="store_true", help="store the weights in float16")
     parser.add_argument("--opset", type=int, choices=(18, 19, 20), default=OPSET)
     add_sample_arguments(parser)
     args = parser.parse_args(arguments)
@@ -184,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
             frames = source_samples(args.frames, model.config.input_spec, args.count)
         name = args.name or args.out.resolve().name
         wanted = (args.precision, args.dynamic, args.opset, frames)
-        export_package(model, args.out, name, trained, training, *wanted, metrics)
+        export_package(model, args.out, name, trained, training, *wanted, metrics, args.compact)
     except (ValueError, ImportError, OSError) as error:  # Fault among them
         print(f"to_onnx: {error}", file=sys.stderr)
         return 1
@@ -195,10 +212,10 @@ def _load(args: argparse.Namespace) -> tuple[PerceptionModel, bool, dict, dict]:
     """The model, whether it is trained, and its provenance and metrics for the manifest."""
     if args.package is not None:
         package = load_package(args.package)
-        if WEIGHTS not in package.manifest.files:
-            raise Fault("bad_package", f"{args.package} ships no {WEIGHTS}")
+        if WEIGHTS_NAME not in package.manifest.files:
+            raise Fault("bad_package", f"{args.package} ships no {WEIGHTS_NAME}")
         config = ModelConfig.from_dict(package.manifest.model)
-        model = load_model(config, package.file(WEIGHTS))
+        model = load_model(config, package.file(WEIGHTS_NAME))
         manifest = package.manifest
         return model, manifest.trained, manifest.training, manifest.metrics
     if args.run is not None:

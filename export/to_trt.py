@@ -69,7 +69,7 @@ def ensure_engine(
             is full or cannot be written, or another build holds the lock for ``LOCK_S``.
     """
     graph = package.file(model_file(precision, dynamic=options.batch != (1, 1, 1)))
-    sha256 = package.manifest.files[graph.name]
+    sha256 = package.graph_sha256(graph.name)
     settings = dataclasses.asdict(options)
     batch = settings.pop("batch")
     key = EngineKey.here(sha256, flavour, trt.__version__, gpu, precision, batch, settings)

@@ -76,7 +76,7 @@ def build(
     builder = trt.Builder(logger)
     network = builder.create_network(api.network_flags(trt))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx_path.read_bytes()):
+    if not parser.parse_from_file(str(onnx_path)):
         errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
         raise Fault("unsupported_graph", f"TensorRT refuses {onnx_path}: {'; '.join(errors[:3])}")
     types = layer_types(network)

@@ -22,6 +22,8 @@ from lemumo_core.preprocess import InputSpec
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+WEIGHTS_NAME = "weights.safetensors"
+"""Of the file in which a package may hold its weights, for torch and for its graphs."""
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_VIEW_PIXELS = 4096 * 4096
 PRECISIONS = ("fp32", "fp16", "int8", "fp8", "int8-cpu")
@@ -99,6 +101,14 @@ class Package:
             )
         return self.path / name
 
+    def graph_sha256(self, name: str) -> str:
+        """Hex digest of a graph and of the weights that it takes from the file beside it."""
+        path, files = self.file(name), self.manifest.files
+        digests = [files[name], *(files[other] for other in external_data(path))]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
 
 def write_package(path: Path, manifest: Manifest) -> Package:
     """Hash every file already in the folder and write its manifest (last, atomically).
@@ -133,7 +143,8 @@ def load_package(path: str | Path, public_key: str | Path | None = None) -> Pack
         Fault: ``bad_package`` for a missing folder or file, a manifest that cannot be read or
             has an unsupported schema, a missing or unknown key, a value of the wrong type or
             range, a file name that leaves the folder, a file whose sha256 differs, or a graph
-            that keeps data outside its file. ``bad_signature``, ``bad_key``.
+            that keeps data elsewhere than in its file and the package's weights.
+            ``bad_signature``, ``bad_key``.
     """
     path = Path(path)
     data = read_manifest(path)
@@ -156,7 +167,7 @@ def load_package(path: str | Path, public_key: str | Path | None = None) -> Pack
                 "Copy the package again or export it anew",
             )
         if name.endswith(".onnx"):
-            _check_whole(file)
+            _check_inside(file, manifest)
     return Package(path, manifest)
 
 
@@ -187,16 +198,17 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_whole(graph: Path) -> None:
+def _check_inside(graph: Path, manifest: Manifest) -> None:
     try:
         outside = external_data(graph)
     except ValueError as error:
         raise Fault("bad_package", str(error)) from error
-    if outside:
+    allowed = [WEIGHTS_NAME] if WEIGHTS_NAME in manifest.files else []
+    if any(location not in allowed for location in outside):
         raise Fault(
             "bad_package",
-            f"{graph} keeps data outside its file, in {outside}; a package's graph is one file. "
-            "Export it with python export/to_onnx.py",
+            f"{graph} keeps data in {outside}; a package's graph may keep it in its own file and "
+            f"in the package's {WEIGHTS_NAME}. Export it with python export/to_onnx.py",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,11 +110,25 @@ def seeded_model(config: ModelConfig, seed: int) -> PerceptionModel:
         return PerceptionModel(config).eval()
 
 
-def save_weights(model: PerceptionModel, path: Path) -> None:
-    """Write all weights as safetensors."""
+def save_weights(model: PerceptionModel, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write all weights as safetensors, floating point ones in a dtype."""
     from safetensors.torch import save_file
 
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+    weights = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(weights, path)
+    path.chmod(0o644)  # as other files; the library makes it its owner's alone
+
+
+def with_half_weights(model: PerceptionModel) -> PerceptionModel:
+    """A copy in float32 whose weights float16 can hold: ``save_weights`` in it loses nothing."""
+    rounded = copy.deepcopy(model)
+    for tensor in rounded.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half())
+    return rounded
 
 
 def load_model(config: ModelConfig, path: Path) -> PerceptionModel:

@@ -91,7 +91,7 @@ def _provider_options(runtime: str, package: Package, path: Path) -> dict[str, s
     if runtime != "onnxruntime-tensorrt":
         return {}
     # A folder each: its own cache tells graphs apart by their nodes, not by their weights.
-    folder = cache_folder() / "onnxruntime-tensorrt" / package.manifest.files[path.name][:16]
+    folder = cache_folder() / "onnxruntime-tensorrt" / package.graph_sha256(path.name)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return {
         "trt_engine_cache_enable": "1",

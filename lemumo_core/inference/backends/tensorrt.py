@@ -35,7 +35,7 @@ class TensorRtBackend:
         gpu = find_gpu()  # before TensorRT is touched: without a driver it may crash
         trt = api.load_tensorrt(runtime)
         graph = package.file(model_file(precision, dynamic=batch > 1))
-        sha256 = package.manifest.files[graph.name]
+        sha256 = package.graph_sha256(graph.name)
         batches = (batch, batch, batch)
         key = EngineKey.here(sha256, runtime, trt.__version__, gpu, precision, batches, {})
         path, plan = find_engine(cache_folder() / "engines", key)

@@ -11,7 +11,7 @@ import torch
 from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.inference.package import Package
+from lemumo_core.inference.package import WEIGHTS_NAME, Package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
 from lemumo_core.preprocess import InputSpec
@@ -73,7 +73,7 @@ class TorchBackend(ModuleBackend):
         config = ModelConfig.from_dict(package.manifest.model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.backends.cudnn.allow_tf32 = False  # the reference must be float32 all through
-        model: Any = load_model(config, package.file("weights.safetensors")).to(device)
+        model: Any = load_model(config, package.file(WEIGHTS_NAME)).to(device)
         if runtime == "torch-compile":
             mode = "reduce-overhead" if device == "cuda" else "default"
             model = torch.compile(model, mode=mode, dynamic=False)
