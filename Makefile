@@ -9,8 +9,9 @@ SECONDS ?= 60
 MINUTES ?= 10
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
-# compare_reference.py needs a checkout that only its user can give it, soak.py minutes.
-BENCHMARKS := $(filter-out benchmarks/compare_reference.py benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
+# compare_reference.py needs a checkout that only its user can give it; the others take long.
+APART := $(addprefix benchmarks/,compare_reference.py soak.py study.py)
+BENCHMARKS := $(filter-out $(APART),$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: setup demo test fuzz soak bench lint
 

@@ -1,0 +1,204 @@
+"""Which pretraining helps? Every objective and encoder on the same streets, budget and probes.
+
+    python benchmarks/study.py                      two CPU cores, about an hour; a stop costs a run
+    python benchmarks/study.py --scale gpu          small encoder at 256 x 704, on one GPU
+    python benchmarks/study.py --rows pruned lemumo --seeds 1
+
+Each row is pretrained without labels on rendered streets, then the paper's probes (CenterNet 3D,
+depth, segmentation) learn on its frozen encoder, from the same labels for the same steps, and are
+judged on frames held out, as training/evaluate.py judges. Runs that are finished are not repeated.
+The table goes to OUT/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from _timing import machine
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.variants import build_encoder
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
+PAPER = {"model.preset": "paper"}
+ROWS: dict[str, dict[str, Any]] = {
+    "untrained": PAPER,
+    "camera_only": {**PAPER, "model.variant": "camera_only"},
+    "companion_only": {**PAPER, "model.variant": "companion_only"},
+    "early": {**PAPER, "model.variant": "early"},
+    "late": {**PAPER, "model.variant": "late"},
+    "pruned, VICReg": {**PAPER, "objective.name": "vicreg"},
+    "persistent": {**PAPER, "model.variant": "persistent"},
+    "pruned": PAPER,
+    "lemumo": {"objective.tokens": True, "modality_dropout": 0.2},
+}
+"""Options of pretraining beside those that all rows share; ``pruned`` is Le MuMo JEPA."""
+
+
+class Scale(NamedTuple):
+    """Size of the study: of the model, the data and the budget of either stage."""
+
+    size: str
+    height: int
+    width: int
+    frames: int
+    held_out: int
+    batch: int
+    steps: int
+    probe_steps: int
+    lr: float
+    views: dict[str, Any]
+
+
+SCALES = {
+    "cpu": Scale(
+        *("tiny", 128, 352, 384, 64, 16, 60, 60, 1e-4),
+        {
+            "views.local_views": 2,
+            "views.global_size": [80, 224],
+            "views.local_size": [48, 128],
+            "views.local_scale": [0.2, 0.5],
+            "views.global_scale": [0.5, 1.0],
+        },
+    ),
+    "gpu": Scale(
+        *("small", 256, 704, 20000, 500, 128, 4000, 2000, 5e-4),
+        {
+            "views.global_size": [160, 448],
+            "views.local_size": [64, 176],
+            "scale.workers": 12,
+        },
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", choices=SCALES, default="cpu")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="default: out/study-SCALE")
+    args = parser.parse_args()
+    scale, out = SCALES[args.scale], args.out or Path("out", f"study-{args.scale}")
+    frames = prepare(scale, out, "cuda" if args.scale == "gpu" else "cpu")
+    runs = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    for number, (row, seed) in enumerate(runs, start=1):
+        print(f"== {number}/{len(runs)}: {row}, seed {seed}", flush=True)
+        train(row, seed, scale, frames, out / row.replace(", ", "-") / str(seed))
+    table = results(args.rows, args.seeds, scale, out)
+    (out / "results.md").write_text(table)
+    print(table)
+
+
+def prepare(scale: Scale, out: Path, device: str) -> Path:
+    """Shards of the streets that all rows learn from."""
+    frames = out / "frames"
+    options = {"seed": 3, "frames": scale.frames, "frames_per_drive": 4, "rate_hz": 1}
+    options |= {"height": scale.height, "width": scale.width, "device": device, "out": frames}
+    run("prepare.py", ["synthetic"], options)
+    return frames
+
+
+def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
+    """Pretrain a row, unless it is the untrained one, and probe it."""
+    model = {f"model.{name}": getattr(scale, name) for name in ("size", "height", "width")}
+    shared = {"data": frames, "held_out": scale.held_out, "batch": scale.batch, "seed": seed}
+    shared |= {"resume": "auto"}
+    weights = {**model, **PAPER}
+    if row != "untrained":
+        options = {**shared, **model, **scale.views, "steps": scale.steps}
+        options |= {"optimiser.lr": scale.lr, "log.probes": False, "out": out / "pretrain"}
+        finish("pretrain.py", {**options, "objective.tokens": False, **ROWS[row]})
+        weights = {"weights": out / "pretrain"}
+    options = {**shared, "mode": "probe", "steps": scale.probe_steps, "out": out / "probe"}
+    options |= {"log.evaluate_every": scale.probe_steps}
+    finish("finetune.py", {**options, **weights})
+
+
+def finish(program: str, options: dict[str, Any]) -> None:
+    """Run a training program, or go on with it, unless its run is finished."""
+    if not (options["out"] / "summary.json").exists():
+        run(program, [], options)
+
+
+def run(program: str, arguments: list[str], options: dict[str, Any]) -> None:
+    """Run a program of training/.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    flags = [f"--{name}={_text(value)}" for name, value in options.items()]
+    subprocess.run([sys.executable, ROOT / "training" / program, *arguments, *flags], check=True)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, list)) else str(value)
+
+
+def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
+    """The table: mean and standard deviation over seeds, and what the rows cost."""
+    lines = [
+        f"{machine()}; {scale.size} encoder at {scale.height} x {scale.width}, {scale.frames} "
+        f"frames, {scale.steps} steps of {scale.batch}, {scale.probe_steps} steps of probes, "
+        f"{seeds} seeds: mean ± standard deviation.",
+        "",
+        f"| row | {' | '.join(FIGURES.values())} | GFLOP an image | s a step | peak GB |",
+        f"| --- |{' ---: |' * (len(FIGURES) + 3)}",
+    ]
+    for row in rows:
+        folders = [out / row.replace(", ", "-") / str(seed) for seed in range(seeds)]
+        probes = [json.loads((folder / "probe" / "summary.json").read_text()) for folder in folders]
+        cells = [
+            spread([float(probe["metrics"]["fused"][name]) for probe in probes])
+            for name in FIGURES
+        ]
+        model = json.loads((folders[0] / "probe" / "model.json").read_text())
+        cells.append(f"{gflop(ModelConfig.from_dict(model)):.2f}")
+        cells += cost(folders, scale.batch) if row != "untrained" else ["", ""]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+
+
+def cost(folders: list[Path], batch: int) -> list[str]:
+    """Seconds of a step of pretraining, and the most memory it took."""
+    lines = [
+        json.loads(line)
+        for folder in folders
+        for line in (folder / "pretrain" / "metrics.jsonl").read_text().splitlines()
+    ]
+    told = [line for line in lines if "samples_per_s" in line]
+    seconds = statistics.median(batch / line["samples_per_s"] for line in told)
+    return [f"{seconds:.2f}", f"{max(line['memory_gb'] for line in told):.2f}"]
+
+
+def gflop(config: ModelConfig) -> float:
+    """Of the encoder on one image, 2 for a multiplication and an addition."""
+    inputs = random_inputs(config.input_spec, batch=1)
+    names = "image", "companion", "present"
+    encoder = build_encoder(config).eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder(*(torch.from_numpy(inputs[name]) for name in names))
+    return counter.get_total_flops() / 1e9
+
+
+if __name__ == "__main__":
+    main()

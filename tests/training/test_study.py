@@ -1,0 +1,33 @@
+"""The study's one command, on a world of a few frames: every stage is real."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import study
+
+
+def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
+    views = {"views.global_size": [32, 48], "views.local_views": 0}
+    small = study.Scale("tiny", 64, 96, 12, 4, 4, 2, 2, 1e-4, views)
+    monkeypatch.setitem(study.SCALES, "cpu", small)
+    command = ["study", "--rows", "untrained", "lemumo", "--seeds", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    study.main()
+    text = (tmp_path / "results.md").read_text()
+    table = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    assert [line[1].strip() for line in table[2:]] == ["untrained", "lemumo"]
+    for line in table[2:]:
+        assert all("±" in cell and "nan" not in cell for cell in line[2:5])
+        assert 0.05 < float(line[5]) < 1.0  # 24 patches of a tiny encoder
+    assert float(table[3][7]) > 0.1
+
+    monkeypatch.setattr(study, "run", lambda *_: pytest.fail("a finished run was repeated"))
+    monkeypatch.setattr(study, "prepare", lambda *_: tmp_path / "frames")
+    study.main()
+    assert (tmp_path / "results.md").read_text() == text
