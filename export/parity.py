@@ -200,8 +200,9 @@ def match_detections(
     pairs: list[tuple[int, int]] = []
     free = b["scores"][0] > 0.0
     for i in range(len(a["scores"][0])):
-        apart = np.linalg.norm(b["boxes"][0, :, :3] - a["boxes"][0, i, :3], axis=1)
-        near = apart <= centre * max(1.0, float(np.linalg.norm(a["boxes"][0, i, :3])))
+        at = _centres(a["boxes"][0, i])
+        apart = np.linalg.norm(_centres(b["boxes"][0]) - at, axis=1)
+        near = apart <= centre * max(1.0, float(np.linalg.norm(at)))
         usable = free & near & (b["class_ids"][0] == a["class_ids"][0, i])
         if usable.any():
             gaps = box_gap(b["boxes"][0, usable], a["boxes"][0, i])
@@ -220,11 +221,19 @@ def match_detections(
     return pairs, unmatched, count
 
 
+def _centres(boxes: np.ndarray) -> np.ndarray:
+    """Of boxes (..., 7), metres, or of 2D boxes (..., 4), pixels."""
+    if boxes.shape[-1] == 7:
+        return boxes[..., :3]
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
 def box_gap(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Largest |difference| / max(1, |expected|) of each box (..., 7), yaw the short way round."""
+    """Largest |difference| / max(1, |expected|) of each box (..., 7), yaw the short way round, or
+    of each 2D box (..., 4)."""
     difference = np.abs(got - expected)
-    turn = difference[..., 6] % (2 * np.pi)
-    difference[..., 6] = np.minimum(turn, 2 * np.pi - turn)
+    turn = difference[..., 6:] % (2 * np.pi)
+    difference[..., 6:] = np.minimum(turn, 2 * np.pi - turn)
     gaps: np.ndarray = (difference / np.maximum(1.0, np.abs(expected))).max(axis=-1)
     return gaps
 

@@ -229,3 +229,15 @@ def test_real_frames_keep_returns_as_truth(shared_data) -> None:
         shown = preprocess(sample.frame, spec).companion
         np.testing.assert_array_equal(sample.inputs["companion"], shown)
         assert np.isfinite(sample.frame.labels.depth_m).sum() > 500
+
+
+def test_boxes_of_2d_models_are_compared_in_pixels() -> None:
+    low = np.array([[[10, 20], [50, 8], [70, 30], [12, 40], [33, 5], [90, 60]]], np.float32)
+    flat = changed(boxes=np.concatenate([low, low + np.float32([20, 30])], axis=2))
+    moved = {**flat, "boxes": flat["boxes"].copy()}
+    moved["boxes"][0, 2, 3] += 3  # one edge of one box
+    same, other = (compare([Sample({})], [flat], [one], EXACT) for one in (flat, moved))
+    assert same.boxes == same.unmatched == 0.0
+    assert other.unmatched > 0 and "unmatched" in " ".join(other.failures(EXACT))
+    wide = replace(EXACT, centre=0.05)
+    assert compare([Sample({})], [flat], [moved], wide).boxes == pytest.approx(3 / 60)
