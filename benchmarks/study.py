@@ -162,8 +162,7 @@ def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
         folders = [out / row.replace(", ", "-") / str(seed) for seed in range(seeds)]
         probes = [json.loads((folder / "probe" / "summary.json").read_text()) for folder in folders]
         cells = [
-            spread([float(probe["metrics"]["fused"][name]) for probe in probes])
-            for name in FIGURES
+            spread([float(probe["metrics"]["fused"][name]) for probe in probes]) for name in FIGURES
         ]
         model = json.loads((folders[0] / "probe" / "model.json").read_text())
         cells.append(f"{gflop(ModelConfig.from_dict(model)):.2f}")

@@ -8,6 +8,7 @@ import torch
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
+from lemumo_core.model.heads.neck import cell_means
 from lemumo_core.model.perception import PerceptionModel, seeded_model
 
 K = np.array([[90.0, 0, 47], [0, 80.0, 30], [0, 0, 1]], np.float32)
@@ -142,3 +143,18 @@ def test_every_parameter_receives_a_gradient(preset) -> None:
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_cell_means_are_those_of_a_loop(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    value = torch.rand(2, 8, 12, 1, generator=generator)
+    value = value * (torch.rand(value.shape, generator=generator) < 0.1)
+    companion = torch.cat([value, (value > 0).float()], dim=-1)[..., :channels]
+    means = cell_means(companion, 80.0)
+    assert (means[:, 1] == 0).any(), "no empty cell was tried"
+    for b, i, j in np.ndindex(2, 2, 3):
+        depths = [80 * float(d) for d in value[b, 4 * i :, 4 * j :][:4, :4].flatten() if d > 0]
+        expected = np.mean(np.log1p(depths)) if depths else 0.0
+        assert means[b, 0, i, j].item() == pytest.approx(expected, abs=1e-5)
+        assert means[b, 1, i, j].item() == pytest.approx(len(depths) / 16)
