@@ -7,6 +7,7 @@ of its own, share a bag. What it yields can be pickled, and does not depend on w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from lemumo_ros.bag_feed import BagClock, Instant, feed
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.health import Health
 from lemumo_ros.overlay import draw_overlay
+
+with suppress(ModuleNotFoundError):  # said by BagReader
+    from rosbags.typesys import Stores, get_typestore
 
 JUDGED_MODES = ("fused", "camera_only")
 PAIR_WITHIN_M = 2.0
@@ -207,6 +211,17 @@ class Judge:
             "held_out": held is not frame,
             "disagreement": disagreement,
         }
+
+
+def missing_companion(reader: BagReader, topics: BagTopics, companion: str) -> str:
+    """Words for a bag without the model's companion, but with types that nobody knows; or ''."""
+    if topics.points if companion == "lidar" else topics.thermal:
+        return ""
+    standard = get_typestore(Stores.ROS2_KILTED).types
+    unknown = [f"{t.name} [{t.type}]" for t in reader.topics if t.type not in standard]
+    if not unknown:
+        return ""
+    return f"no {companion} topic, and unknown types were passed over: {', '.join(unknown)}"
 
 
 def image_count(reader: BagReader, topics: BagTopics) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lemumo_core import web_page
+from lemumo_core.data.sources.bag_recovery import sound_files
 from lemumo_core.evaluation.modes import JudgedFrame, best_first
 from lemumo_core.evaluation.tables import Results, reasons, tables
+from lemumo_core.faults import Fault
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.metrics.returns import EVERY
 from lemumo_core.plots import histogram, lines, strip
@@ -160,8 +163,7 @@ def _worst(
     parts = ["<h2>Worst frames</h2>"] if chosen else []
     for name in dict.fromkeys(frame.camera_name for frame in chosen):
         ours = {frame.index: frame for frame in chosen if frame.camera_name == name}
-        files = [Path(file) for file in bags[name]["files"]]
-        for number, picture in judge.pictures(files, list(ours)):
+        for number, picture in _pictures(bags[name], list(ours), judge):
             figures = next(iter(ours[number].modes.values()))
             known = ", ".join(
                 f"{key.replace('_', ' ')} {value:.3f}"
@@ -171,6 +173,20 @@ def _worst(
             caption = f"{name}, image {number}, {ours[number].stamp_ns / 1e9:.3f} s: {known}"
             parts.append(web_page.figure(picture, caption))
     return parts
+
+
+def _pictures(
+    bag: Mapping[str, Any], numbers: Sequence[int], judge: Judge
+) -> Iterator[tuple[int, np.ndarray]]:
+    """As ``Judge.pictures``, of a bag that may be damaged."""
+    files = [Path(file) for file in bag["files"]]
+    with tempfile.TemporaryDirectory() as scratch:
+        sound, _ = sound_files(files, Path(scratch), suspect=bool(bag["lost"]))
+        try:
+            yield from judge.pictures(sound, numbers)
+        except Fault as fault:  # ends where the replay did, which told of it
+            if fault.reason != "damaged_bag":
+                raise
 
 
 def judged_frame(bag: str, row: Row) -> JudgedFrame | None:

@@ -14,7 +14,7 @@ from lemumo_core.evaluation.modes import metric_for
 from lemumo_core.evaluation.tables import as_text, tables
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress
-from lemumo_ros.replay_judge import Judge, image_count
+from lemumo_ros.replay_judge import Judge, image_count, missing_companion
 from lemumo_ros.replay_outputs import (
     Bag,
     BagFolder,
@@ -100,7 +100,8 @@ class Replay:
             record = BagRecord(bag.name)
             with self._folder(bag, files) as folder:
                 try:
-                    self._take(bag.name, files, record, folder)
+                    if lacking := self._take(bag.name, files, record, folder):
+                        lost.append(lacking)
                 except Fault as fault:
                     if fault.reason != "damaged_bag":
                         raise
@@ -127,9 +128,13 @@ class Replay:
         out = self._out / bag.name
         return BagFolder(out, files, judge.manifest, judge.settings, self._with_bags)
 
-    def _take(self, name: str, files: list[Path], record: BagRecord, folder: BagFolder) -> None:
+    def _take(self, name: str, files: list[Path], record: BagRecord, folder: BagFolder) -> str:
+        """Take in all results; returns what the bag lacks, in words."""
+        judge = self._judge
         with BagReader(files) as reader:
-            total = image_count(reader, self._judge.topics(reader))
+            topics = judge.topics(reader)
+            total = image_count(reader, topics)
+            lacking = missing_companion(reader, topics, judge.manifest.input.companion)
         progress = Progress(name, total)
         for result in self._source.results(files):
             record.add(result)
@@ -137,6 +142,7 @@ class Replay:
             self.frames += 1
             progress.update(len(record.rows))
         progress.finish()
+        return lacking
 
 
 def exit_code(found: Sequence[dict[str, Any]]) -> int:
