@@ -23,6 +23,9 @@ from lemumo_core.messages.stamps import stamp_to_ns
 NORM_TOLERANCE = 1e-3
 """How far the norm of a quaternion may be off."""
 
+MAX_FRAMES = 10_000
+"""More are no robot's: somebody makes up new names all the time."""
+
 HISTORY_NS = 10_000_000_000
 MAX_HISTORY = 4096
 """Of a moving frame: how long its transforms are kept, and how many."""
@@ -108,8 +111,8 @@ class TransformBuffer:
                 clock went back, and forgets those after it.
 
         Raises:
-            Fault: ``bad_transform`` for an empty name, a frame that is its own parent, or a
-                matrix that is not a rigid transform.
+            Fault: ``bad_transform`` for an empty name, a frame that is its own parent, a matrix
+                that is not a rigid transform, or a frame above ``MAX_FRAMES``.
         """
         parent, child = _name(parent), _name(child)
         if not parent or not child or parent == child:
@@ -117,6 +120,8 @@ class TransformBuffer:
         T = check_rigid(T_parent_child, f"transform from '{child}' to '{parent}'").copy()
         T.flags.writeable = False
         with self._lock:
+            if child not in self._edges and len(self._edges) >= MAX_FRAMES:
+                raise Fault("bad_transform", f"'{child}' is one frame more than {MAX_FRAMES}")
             old_parent, old = self._edges.get(child, ("", None))
             if stamp_ns is not None:
                 if old_parent != parent or not isinstance(old, _Moving):

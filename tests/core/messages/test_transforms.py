@@ -13,6 +13,7 @@ from message_builders import FUZZ, NUMBER, fault_of, survives, transform_message
 
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import make_T
+from lemumo_core.messages import transforms
 from lemumo_core.messages.transforms import (
     HISTORY_NS,
     HOLD_NS,
@@ -138,6 +139,16 @@ def test_set_refuses_what_is_no_transform(parent: str, child: str, T: np.ndarray
         buffer.set(parent, child, T)
     assert caught.value.reason == "bad_transform"
     assert buffer.version == 0
+
+
+def test_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "MAX_FRAMES", 3)
+    buffer = TransformBuffer()
+    for i in range(3):
+        buffer.set("base", f"frame {i}", np.eye(4))
+    with pytest.raises(Fault, match="one frame more than 3"):
+        buffer.set("base", "frame 3", np.eye(4), stamp_ns=1)
+    buffer.set("base", "frame 2", np.eye(4))
 
 
 def test_caller_cannot_change_what_was_set() -> None:
