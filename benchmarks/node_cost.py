@@ -275,7 +275,7 @@ class PlainNode:
 def main() -> None:
     import rclpy
 
-    from lemumo_ros.diagnostics import resident_mb
+    from lemumo_core.inference.measure import resident_mb
     from lemumo_ros.outputs import TOPICS
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

@@ -55,10 +55,10 @@ def start(folder: Path):
     return rig
 
 
-def memory_mb(pid: int) -> float:
-    """Resident memory of a process, MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def own_mb(process: int) -> float:
+    """Memory of a process that it shares with no file and no other process, MB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 class Watch:
@@ -67,11 +67,12 @@ class Watch:
     def __init__(self, rig) -> None:
         self.rig = rig
         self.began = time.monotonic()
-        self.memory: list[tuple[float, float]] = []
+        self.memory: list[tuple[float, float, float]] = []
         self.latency: list[tuple[float, float]] = []
         self._next = 0.0
 
     def __call__(self) -> bool:
+        from lemumo_core.inference.measure import resident_mb
         from lemumo_core.messages.stamps import stamp_to_ns
 
         messages, now_s = self.rig.under_test.messages, time.monotonic() - self.began
@@ -82,7 +83,8 @@ class Watch:
             of_one.clear()  # what piles up here would slow the sender
         if now_s >= self._next:
             self._next = now_s + 1.0
-            self.memory.append((now_s, memory_mb(self.rig.under_test.process.pid)))
+            process = self.rig.under_test.process.pid
+            self.memory.append((now_s, resident_mb(process), own_mb(process)))
         return False
 
     def verdict(self) -> bool:
@@ -90,7 +92,7 @@ class Watch:
         memory, latency = np.array(self.memory), np.array(self.latency)
         end = memory[-1, 0]
         warm = memory[:, 0] > WARM_UP_SHARE * end
-        slope = 60 * np.polyfit(memory[warm, 0], memory[warm, 1], 1)[0]
+        slope, own = 60 * np.polyfit(memory[warm, 0], memory[warm, 1:], 1)[0]
         fifths = [
             latency[(latency[:, 0] > k * end / 5) & (latency[:, 0] <= (k + 1) * end / 5), 1]
             for k in range(5)
@@ -103,7 +105,9 @@ class Watch:
         )
         print(f"{end / 60:.1f} min, {values['frames_in']} images received, {len(latency)} results")
         print(f"memory      {memory[0, 1]:.1f} MB, {memory[-1, 1]:.1f} MB at the end")
-        print(f"slope       {slope:+.3f} MB/min after the first {WARM_UP_SHARE:.0%}")
+        print(
+            f"slope       {slope:+.3f} MB/min after the first {WARM_UP_SHARE:.0%}, {own:+.3f} its own"
+        )
         print(f"at the node latency p50 {total[0]:.0f} ms, p99 {total[1]:.0f} ms")
         print(f"            between results p50 {cyclic[0]:.0f} ms, p99 {cyclic[1]:.0f} ms")
         print(f"over DDS    latency p50 {np.median(latency[:, 1]):.0f} ms")
@@ -126,8 +130,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     args = parser.parse_args()
+    from node_process import free_domain
+
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 90))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
     with tempfile.TemporaryDirectory(prefix="lemumo_soak_") as folder:
         rig = start(Path(folder))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -13,7 +11,7 @@ from std_msgs.msg import Float64
 
 from lemumo_core.inference.backends import RUNTIMES
 from lemumo_core.inference.cuda_driver import find_gpu
-from lemumo_core.inference.measure import processor
+from lemumo_core.inference.measure import processor, resident_mb
 from lemumo_core.inference.package import Package, model_file
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
@@ -143,12 +141,6 @@ class Diagnostics:
         status.level = bytes([level])
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         return status
-
-
-def resident_mb() -> float:
-    """Memory that this process holds, MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 class DebugTimes:

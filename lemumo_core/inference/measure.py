@@ -173,8 +173,9 @@ def _idle_s() -> float:
     return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident_mb(process: int | str = "self") -> float:
+    """Memory that a process holds, MB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -184,7 +185,7 @@ def _work(path: str, name: str, batch: int) -> None:
     os.dup2(2, 1)
     package = load_package(path)
     inputs = random_inputs(package.manifest.input, batch, 0)
-    before_mb, started = _resident_mb(), time.monotonic()
+    before_mb, started = resident_mb(), time.monotonic()
     try:
         backend = load_backend(package, name, batch)
         buffers = {n: np.empty(s.shape, s.dtype) for n, s in backend.outputs.items()}
@@ -195,7 +196,7 @@ def _work(path: str, name: str, batch: int) -> None:
     load_s = time.monotonic() - started
     for _ in range(WARM_UPS):
         backend.infer(inputs, buffers)
-    facts = {"load_s": load_s, "memory_mb": _resident_mb() - before_mb}
+    facts = {"load_s": load_s, "memory_mb": resident_mb() - before_mb}
     channel.write(json.dumps(facts) + "\n")
     for line in sys.stdin:
         times: list[float] = []

@@ -1,7 +1,6 @@
 """The real node with a runtime that fails on command: what the file $LEMUMO_FAULT holds.
 
-``sleep SECONDS``, ``raise`` or ``nan`` happen at every inference, ``raise once`` at one;
-``gone`` is a device that is lost: every runtime of the first one's kind fails, that on the CPU too.
+``sleep SECONDS``, ``raise`` or ``nan`` happen at every inference, ``raise once`` at one.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import threading
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 
-from lemumo_ros.diagnostics import resident_mb
+from lemumo_core.inference.measure import resident_mb
 from lemumo_ros.node import PerceptionNode, keep_large_blocks
 
 
