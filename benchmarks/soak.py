@@ -105,9 +105,8 @@ class Watch:
         )
         print(f"{end / 60:.1f} min, {values['frames_in']} images received, {len(latency)} results")
         print(f"memory      {memory[0, 1]:.1f} MB, {memory[-1, 1]:.1f} MB at the end")
-        print(
-            f"slope       {slope:+.3f} MB/min after the first {WARM_UP_SHARE:.0%}, {own:+.3f} its own"
-        )
+        print(f"slope       {slope:+.3f} MB/min after the first {WARM_UP_SHARE:.0%}")
+        print(f"            {own:+.3f} MB/min of memory that it shares with nobody")
         print(f"at the node latency p50 {total[0]:.0f} ms, p99 {total[1]:.0f} ms")
         print(f"            between results p50 {cyclic[0]:.0f} ms, p99 {cyclic[1]:.0f} ms")
         print(f"over DDS    latency p50 {np.median(latency[:, 1]):.0f} ms")

@@ -22,6 +22,7 @@ from lemumo_ros import cli
 from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.replay import EXIT_CODES
 
+pytestmark = pytest.mark.fault(19)
 FRAMES = 6
 PARTIAL = 3
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
