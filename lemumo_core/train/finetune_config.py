@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lemumo_core.data.photometric import PHOTOMETRIC, Photometric
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.train.config import FREE, LogConfig, OptimiserConfig, RunConfig
+from lemumo_core.train.weights import read_weights
 
 MILD = Photometric(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02, gray_p=0.05, blur_p=0.05)
 
@@ -75,14 +76,16 @@ class FinetuneConfig(RunConfig):
 
     Attributes:
         mode: ``full`` trains encoder and heads. ``probe`` trains heads on a frozen encoder in
-            evaluation mode, by the paper's protocol: its heads, its optimiser, whole views.
+            evaluation mode, by the paper's protocol: its heads, its optimiser, whole views. These
+            heads share no weight, so the weights of their losses do not matter to AdamW.
         heads_first: passes over the data before the encoder learns, too. From scratch (without
             ``weights``) it always does.
         layer_decay: the learning rate of a block is this times that of the next one, the last
             block's this times that of the heads. From scratch all learn alike.
         losses, augmentation: see there.
 
-    ``model`` is by default that of the ``weights``.
+    ``model`` is by default that of the ``weights``. What is given on the command line or in a file
+    wins over these defaults and over a probe's.
 
     Raises:
         ValueError: for anything outside its range.
@@ -114,8 +117,6 @@ class FinetuneConfig(RunConfig):
     @classmethod
     def defaults(cls, options: Namespace) -> dict[str, Any]:
         """The model of the weights, and the protocol of a probe."""
-        from lemumo_core.train.weights import read_weights
-
         defaults: dict[str, Any] = {}
         if options.weights is not None and Path(options.weights).exists():
             _, model = read_weights(Path(options.weights))
