@@ -1,6 +1,6 @@
 """What six cameras at 10 Hz and a LiDAR cost the node itself, beside two nodes written plainly.
 
-    python benchmarks/node_cost.py [--ticks 40]
+    python benchmarks/node_cost.py [--ticks 20]
 
 A tick is what 100 ms bring: one point cloud and six images, handed to the callbacks as rclpy would
 (DDS' own share of receiving is the same for all, and left out), and the results published over
@@ -14,6 +14,7 @@ the whole process, by frame; the three nodes take turns.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import struct
 import time
@@ -23,14 +24,23 @@ from typing import Any
 
 import cv2
 import numpy as np
+import rclpy
+from _messages import sensor_messages
 from _timing import machine
 
+from lemumo_core.drawing import class_colours
+from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.package import Manifest, Package, model_file
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from lemumo_ros import convert_out
+from lemumo_ros.cameras import Cameras
+from lemumo_ros.outputs import TOPICS, Outputs
+from lemumo_ros.parameters import CameraParameters, Parameters
+from lemumo_ros.worker import Worker
 
 NAMES = tuple(f"camera_{i}" for i in range(6))
 POINTS = 34_720  # a 32-beam LiDAR
@@ -40,6 +50,7 @@ ROWS, COLUMNS, BOXES = SPEC.height // 4, SPEC.width // 4, 100
 OBJECTS = 20  # of the boxes, above the threshold
 OUTPUTS = ("detections_3d", "depth", "labels", "markers")
 STUB_S = 1e-3
+WARM_UPS = 3
 PERIOD_NS = 100_000_000
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.3], [1, 0, 0, -0.4], [0, 0, 0, 1]])
 
@@ -76,17 +87,9 @@ class Stub:
 
 def make_pipeline() -> Pipeline:
     """Our pipeline over the stub, six frames in one inference."""
-    manifest = Manifest(
-        "stub",
-        "1",
-        False,
-        {},
-        SPEC,
-        DETECTION_CLASSES,
-        tuple(SEGMENTATION_CLASSES),
-        tuple(SEGMENTATION_CLASSES.values()),
-        files={model_file(dynamic=True): ""},
-    )
+    labels = tuple(SEGMENTATION_CLASSES), tuple(SEGMENTATION_CLASSES.values())
+    files = {model_file(dynamic=True): ""}
+    manifest = Manifest("stub", "1", False, {}, SPEC, DETECTION_CLASSES, *labels, files=files)
     return Pipeline(Package(Path(), manifest), "onnxruntime", 0.3, len(NAMES), load=Stub)
 
 
@@ -94,40 +97,22 @@ class Sensors:
     """The messages of one tick after another."""
 
     def __init__(self) -> None:
-        from sensor_msgs.msg import PointCloud2, PointField
-
-        from lemumo_ros import convert_out
-
-        rng = np.random.default_rng(0)
-        self.header = convert_out.header
-        header = self.header(0, "")
-        pixels = rng.integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
-        self.images = {name: convert_out.image(pixels, "rgb8", header) for name in NAMES}
-        self.infos = {name: convert_out.camera_info(CAMERA, header) for name in NAMES}
-        points = rng.uniform([-50, -50, -2, 0], [50, 50, 3, 1], (POINTS, 4)).astype(np.float32)
-        self.cloud = PointCloud2(height=1, width=POINTS, point_step=16, row_step=16 * POINTS)
-        self.cloud.fields = [
-            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate(("x", "y", "z", "intensity"))
-        ]
-        convert_out.fill(self.cloud, points)
+        image, info, self.cloud = sensor_messages(CAMERA, POINTS)
+        self.images = {name: copy.copy(image) for name in NAMES}
+        self.infos = {name: copy.copy(info) for name in NAMES}
 
     def stamp(self, stamp_ns: int) -> None:
         """Give all messages a new stamp."""
         for name in NAMES:
-            self.images[name].header = self.infos[name].header = self.header(stamp_ns, name)
-        self.cloud.header = self.header(stamp_ns, "lidar")
+            header = convert_out.header(stamp_ns, name)
+            self.images[name].header = self.infos[name].header = header
+        self.cloud.header = convert_out.header(stamp_ns, "lidar")
 
 
 class OurNode:
     """The node's own parts, its worker running."""
 
     def __init__(self, node: Any):
-        from lemumo_ros.cameras import Cameras
-        from lemumo_ros.outputs import Outputs
-        from lemumo_ros.parameters import CameraParameters, Parameters
-        from lemumo_ros.worker import Worker
-
         own = CameraParameters(extrinsics=tuple(T_CAMERA_LIDAR.ravel().tolist()))
         settings = Parameters(cameras=NAMES, by_camera=dict.fromkeys(NAMES, own))
         self.cameras = Cameras(settings, "lidar", time.monotonic_ns, time.time_ns)
@@ -158,15 +143,10 @@ class PlainNode:
     """
 
     def __init__(self, node: Any, loops: bool):
-        from sensor_msgs.msg import Image
-        from vision_msgs.msg import Detection3DArray
-        from visualization_msgs.msg import MarkerArray
-
-        kinds = dict(zip(OUTPUTS, (Detection3DArray, Image, Image, MarkerArray), strict=True))
         self.publishers = {
             name: {
-                key: node.create_publisher(kind, f"~/output/{name}/{key}", 5)
-                for key, kind in kinds.items()
+                key: node.create_publisher(TOPICS[key], f"~/output/{name}/{key}", 5)
+                for key in OUTPUTS
             }
             for name in NAMES
         }
@@ -250,10 +230,6 @@ class PlainNode:
 
     def publish(self, name: str, header: Any) -> None:
         """The same messages as ours."""
-        from lemumo_core.drawing import class_colours
-        from lemumo_core.frame import Detections
-        from lemumo_ros import convert_out
-
         out = {key: array[0] for key, array in self.buffers.items()}
         keep = out["scores"] >= 0.3
         boxes_2d = np.zeros((int(keep.sum()), 4), np.float32)
@@ -272,14 +248,25 @@ class PlainNode:
         self.done += 1
 
 
+def compare(ways: dict[str, Any], ticks: int) -> dict[str, list[float]]:
+    """Processor time of each way's frames, ms, tick by tick."""
+    sensors = Sensors()
+    costs_ms: dict[str, list[float]] = {name: [] for name in ways}
+    for tick in range(ticks + WARM_UPS):
+        for name, way in ways.items():
+            sensors.stamp(time.time_ns())
+            began = time.process_time()
+            frames = way.tick(sensors)
+            cost_ms = 1e3 * (time.process_time() - began) / frames
+            assert frames == len(NAMES)
+            if tick >= WARM_UPS:
+                costs_ms[name].append(cost_ms)
+    return costs_ms
+
+
 def main() -> None:
-    import rclpy
-
-    from lemumo_core.inference.measure import resident_mb
-    from lemumo_ros.outputs import TOPICS
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--ticks", type=int, default=40)
+    parser.add_argument("--ticks", type=int, default=20)
     args = parser.parse_args()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init()
@@ -296,30 +283,17 @@ def main() -> None:
         "vectorised": PlainNode(nodes["vectorised"], loops=False),
     }
     time.sleep(2.0)  # discovery
-    sensors = Sensors()
-    costs_ms: dict[str, list[float]] = {name: [] for name in ways}
-    first_mb = 0.0
-    for tick in range(args.ticks + 3):
-        for name, way in ways.items():
-            sensors.stamp(time.time_ns())
-            began = time.process_time()
-            frames = way.tick(sensors)
-            cost_ms = 1e3 * (time.process_time() - began) / frames
-            assert frames == len(NAMES)
-            if tick >= 3:  # the first ones warm up
-                costs_ms[name].append(cost_ms)
-        if tick == 3:
-            first_mb = resident_mb()
-    grown_mb = resident_mb() - first_mb
-    ways["ours"].worker.close()
-    rclpy.shutdown()
+    try:
+        costs_ms = compare(ways, args.ticks)
+    finally:  # its thread would keep the process alive
+        ways["ours"].worker.close()
+        rclpy.shutdown()
     print(f"{machine()}; six cameras of 1600x900, {POINTS} points, {args.ticks} ticks")
     ours = np.percentile(costs_ms["ours"], [50, 99])
     for name, values in costs_ms.items():
         p50, p99 = np.percentile(values, [50, 99])
         ratio = f"   ours / this: p50 {ours[0] / p50:.3f}, p99 {ours[1] / p99:.3f}"
         print(f"{name:11} p50 {p50:7.2f} ms  p99 {p99:7.2f} ms of CPU per frame{ratio}")
-    print(f"memory grew by {grown_mb:.1f} MB in {args.ticks} ticks")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import numpy as np
+from _messages import sensor_messages
 from _timing import machine, measure
 
 from lemumo_core.drawing import class_colours
@@ -28,26 +29,8 @@ from lemumo_ros.demo import default_model
 from lemumo_ros.health import Health
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
+POINTS = 120_000
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [0, 0, 0, 1]])
-
-
-def messages() -> tuple[Any, Any, Any]:
-    """Image, CameraInfo and PointCloud2 as rclpy gives them."""
-    from sensor_msgs.msg import PointCloud2, PointField
-
-    rng = np.random.default_rng(0)
-    header = convert_out.header(1_000_000_000, "camera")
-    pixels = rng.integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
-    points = rng.uniform([-60, -60, -2, 0], [60, 60, 4, 1], (120_000, 4)).astype(np.float32)
-    cloud = PointCloud2(header=header, height=1, width=len(points), point_step=16)
-    cloud.row_step = 16 * len(points)
-    cloud.fields = [
-        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-        for i, name in enumerate(("x", "y", "z", "intensity"))
-    ]
-    convert_out.fill(cloud, points)
-    info = convert_out.camera_info(CAMERA, header)
-    return convert_out.image(pixels, "rgb8", header), info, cloud
 
 
 def build_outputs(perception: Any, manifest: Any) -> None:
@@ -68,7 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     pipeline = Pipeline(load_package(default_model()))
     manifest = pipeline.package.manifest
-    image, info, cloud = messages()
+    image, info, cloud = sensor_messages(CAMERA, POINTS)
     camera_input = CameraInput(
         "c", "lidar", 60_000_000, 0, Health(), time.monotonic_ns, T_CAMERA_LIDAR
     )
@@ -100,7 +83,7 @@ def main() -> None:
         started = time.perf_counter()
         node_path()
         overheads.append(1e3 * (time.perf_counter() - started) - perceived[-1].timings_ms["infer"])
-    print(f"{machine()}; 1920x1080 rgb8, 120000 points, median of {args.repeats}")
+    print(f"{machine()}; 1920x1080 rgb8, {POINTS} points, median of {args.repeats}")
     for name, value in medians.items():
         print(f"{name:30}{value:10.2f} ms")
     print(f"ratio node path / network alone {medians['node path'] / medians['network alone']:.3f}")

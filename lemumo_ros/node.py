@@ -130,6 +130,7 @@ class PerceptionNode(LifecycleNode):
         if settings and self._worker:
             self._worker.settings = settings
             self._worker.cameras.tune(settings)
+            self._worker.publish_label_info()  # it names the score threshold
         return SetParametersResult(successful=True)
 
     async def _on_load_model(

@@ -112,7 +112,8 @@ class Worker:
         while not self._stop.is_set():
             with self._lock:
                 due = self.cameras.take(self.pipeline.batch)
-                self._process(due)
+                if due:
+                    self._process(due)
             if not due:
                 self.cameras.arrived.wait(POLL_S)
                 self.cameras.arrived.clear()

@@ -210,6 +210,7 @@ def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
 
     assert robot.set(score_threshold=0.7) == ""
     robot.run_until(lambda: count_is(1))
+    robot.run_until(lambda: robot.heard["front/label_info"][-1].threshold == pytest.approx(0.7))
     for refused, words in (
         ({"score_threshold": 0.1, "max_age_ms": -5.0}, "max_age_ms"),
         ({"score_threshold": 0.1, "cameras": ["front"]}, "clean the node up first"),
