@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,12 +76,15 @@ class PerceptionModel(nn.Module):
         self, tokens: Tensor, image: Tensor, companion: Tensor, present: Tensor
     ) -> RawPerception:
         """What the heads say of the encoder's tokens (B, N, D') and its inputs."""
+        maps, log_depth = tokens.transpose(1, 2).unflatten(2, self.config.grid), None
         if self.neck:
-            x = self.neck(tokens, image, companion, present)
+            maps, log_depth = self.neck(tokens, image, companion, present)
+        if isinstance(self.centernet, CenterNet2dHead):
+            detections: Any = self.centernet(maps)
         else:
-            x = tokens.transpose(1, 2).unflatten(2, self.config.grid)
-        depth_m, confidence = self.depth(x)
-        return RawPerception(self.centernet(x), depth_m, confidence, self.segmentation(x))
+            detections = self.centernet(maps, log_depth)
+        depth_m, confidence = self.depth(maps, log_depth)
+        return RawPerception(detections, depth_m, confidence, self.segmentation(maps))
 
     def forward(
         self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor

@@ -22,7 +22,7 @@ from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.model.config import PATCH
 from lemumo_core.model.encoder import Encoder
-from lemumo_core.model.heads.depth import START_DEPTH_LOG
+from lemumo_core.model.heads.neck import START_DEPTH_LOG
 from lemumo_core.model.heads.segmentation import SegmentationHead
 from lemumo_core.train.distributed import mean_over_ranks
 

@@ -14,7 +14,8 @@ from lemumo_core.train.distributed import BatchNorm2d
 PRIOR_LOGIT = -2.19
 """Heatmap bias: every cell starts at a score of 0.1."""
 START = (0.5, 0.5), (1.0, 0.5, 0.5), (3.0,), (0.0, 0.0)
-"""Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, 19 m away."""
+"""Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, 19 m away (or, of
+``deploy``, as far as the neck's log depth)."""
 MAX_LOG_DEPTH = 6.0
 MAX_LOG_SIZE = 4.0
 WIDTH = 256
@@ -54,13 +55,22 @@ class CenterNetHead(nn.Module):
         self.heatmap = nn.Conv2d(width, classes, 1)
         self.regress = nn.ModuleList(nn.Conv2d(width, c, 1) for c in self.CHANNELS)
         self.heatmap.bias = nn.Parameter(torch.full((classes,), PRIOR_LOGIT))
-        for head, start in zip(self.regress, START, strict=True):
+        starts = START if preset == "probe" else (*START[:2], (0.0,), START[3])
+        for head, start in zip(self.regress, starts, strict=True):
             head.bias = nn.Parameter(torch.tensor(start))
 
-    def forward(self, features: Tensor) -> RawDetections:
-        """Features (B, inputs, h, w) to raw predictions."""
-        x = self.trunk(features)
-        return RawDetections(self.heatmap(x), *(head(x) for head in self.regress))
+    def forward(self, maps: Tensor, log_depth: Tensor | None) -> RawDetections:
+        """Predict.
+
+        Args:
+            maps: (B, inputs, h, w), tokens at 1/16 or those of a ``Neck``.
+            log_depth: the neck's, from which an object's is told; None for ``probe``.
+        """
+        x = self.trunk(maps)
+        raw = RawDetections(self.heatmap(x), *(head(x) for head in self.regress))
+        if log_depth is None:
+            return raw
+        return raw._replace(log_depth=raw.log_depth.float() + log_depth)
 
 
 class CenterNetDecoder(PeakDecoder):

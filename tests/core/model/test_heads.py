@@ -8,7 +8,7 @@ import torch
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
-from lemumo_core.model.heads.neck import cell_means
+from lemumo_core.model.heads.neck import START_DEPTH_LOG, cell_means, filled
 from lemumo_core.model.perception import PerceptionModel, seeded_model
 
 K = np.array([[90.0, 0, 47], [0, 80.0, 30], [0, 0, 1]], np.float32)
@@ -151,10 +151,41 @@ def test_cell_means_are_those_of_a_loop(channels: int) -> None:
     value = torch.rand(2, 8, 12, 1, generator=generator)
     value = value * (torch.rand(value.shape, generator=generator) < 0.1)
     companion = torch.cat([value, (value > 0).float()], dim=-1)[..., :channels]
-    means = cell_means(companion, 80.0)
-    assert (means[:, 1] == 0).any(), "no empty cell was tried"
+    mean, share = cell_means(companion, 80.0)
+    assert (share == 0).any(), "no empty cell was tried"
     for b, i, j in np.ndindex(2, 2, 3):
         depths = [80 * float(d) for d in value[b, 4 * i :, 4 * j :][:4, :4].flatten() if d > 0]
         expected = np.mean(np.log1p(depths)) if depths else 0.0
-        assert means[b, 0, i, j].item() == pytest.approx(expected, abs=1e-5)
-        assert means[b, 1, i, j].item() == pytest.approx(len(depths) / 16)
+        assert mean[b, 0, i, j].item() == pytest.approx(expected, abs=1e-5)
+        assert share[b, 0, i, j].item() == pytest.approx(len(depths) / 16)
+
+
+def test_holes_are_filled_from_the_least_surroundings_that_know() -> None:
+    generator = torch.Generator().manual_seed(0)
+    share = (torch.rand(1, 1, 9, 13, generator=generator) < 0.03).float()
+    mean = torch.rand(share.shape, generator=generator) * share
+    assert 2 < share.sum() < 20
+    got = filled(mean, share)
+    for i, j in np.ndindex(9, 13):
+        side = 1
+        while True:
+            top, left = i // side * side, j // side * side
+            known = share[0, 0, top : top + side, left : left + side]
+            if known.sum() > 0:
+                break
+            side *= 2
+        expected = mean[0, 0, top : top + side, left : left + side].sum() / known.sum()
+        assert got[0, 0, i, j].item() == pytest.approx(expected.item(), abs=1e-5), (i, j, side)
+    assert (filled(mean * 0, share * 0) == START_DEPTH_LOG).all()
+
+
+@pytest.mark.parametrize("companion", ["lidar", "thermal"])
+def test_an_untrained_model_says_the_depth_of_the_returns(companion: str) -> None:
+    model = seeded_model(ModelConfig(height=64, width=96, companion=companion), 0)
+    value = torch.zeros(2, 64, 96, 2)
+    value[0, 40, ::3] = torch.tensor([30.0 / 80, 1.0])
+    image = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
+    depth_m = model.raw(image, value, torch.tensor([[1.0, 1.0], [1.0, 0.0]])).depth_m
+    known = 30.0 if companion == "lidar" else np.expm1(START_DEPTH_LOG)
+    assert depth_m[0].median().item() == pytest.approx(known, rel=0.5)
+    assert depth_m[1].median().item() == pytest.approx(np.expm1(START_DEPTH_LOG), rel=0.5)
