@@ -64,6 +64,7 @@ class Worker:
         self.settings = settings
         self._node = node
         self._lock = threading.Lock()  # held while the pipeline is in use
+        self._handing_over = False
         self._debug_times = {
             name: DebugTimes(node, settings.topics(name)) for name in cameras.inputs
         }
@@ -98,8 +99,10 @@ class Worker:
 
     def replace(self, pipeline: Pipeline) -> None:
         """Put another model in the place of the one in use, between two inferences."""
+        self._handing_over = True
         with self._lock:
             old, self.pipeline = self.pipeline, pipeline
+        self._handing_over = False
         old.close()
         self.publish_label_info()
 
@@ -110,6 +113,9 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if self._handing_over:  # a lock alone would be taken again before others wake up
+                time.sleep(POLL_S)
+                continue
             with self._lock:
                 due = self.cameras.take(self.pipeline.batch)
                 if due:
