@@ -16,13 +16,13 @@ from lemumo_ros.bag_writer import write_bag
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, tiny_package):
+def start(tmp_path, monkeypatch, toy_package):
     """Start a node; it is stopped, and must stop cleanly, at the end."""
     isolate_dds(monkeypatch)
     nodes = []
 
     def starter(**parameters):
-        values = {"model": tiny_package, "score_threshold": 0.05, "companion_deadline_ms": 200.0}
+        values = {"model": toy_package, "score_threshold": 0.05, "companion_deadline_ms": 200.0}
         nodes.append(NodeUnderTest(tmp_path / "node.log", **(values | parameters)))
         return nodes[-1]
 
