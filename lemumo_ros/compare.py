@@ -26,7 +26,8 @@ from lemumo_ros.replay_judge import JUDGED_MODES
 from lemumo_ros.replay_outputs import rows_of
 from lemumo_ros.replay_record import COLUMNS, FIGURES
 
-BLOCK = 10
+BLOCK = 25
+"""Consecutive images, 2.5 s at 10 Hz; fewer of short replays, so that there are some blocks."""
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 HIGHER_IS_BETTER = {
@@ -92,7 +93,7 @@ def compare(a: Path, b: Path) -> tuple[list[Paired], dict[str, np.ndarray]]:
 def bootstrap(differences: np.ndarray) -> tuple[float, float]:
     """Confidence interval of the mean of (N,) values in order of time; the same every time."""
     count = len(differences)
-    block = min(BLOCK, count)
+    block = max(1, min(BLOCK, count // 4))
     rng = np.random.default_rng(0)
     starts = rng.integers(0, count, (RESAMPLES, -(-count // block)))
     # Blocks go around the end, so that every image is drawn equally often.
