@@ -159,7 +159,7 @@ def _ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** np.floor(np.log10(raw))
     step = size * min((m for m in (1, 2, 5, 10) if m * size >= raw), default=10)
     first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)
-    return [float(n * step) for n in np.arange(first, last + 1)]
+    return [float(n * step) + 0.0 for n in np.arange(first, last + 1)]  # no minus zero
 
 
 def _widened(span: tuple[float, float]) -> tuple[float, float]:
