@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.views import window_camera
 from lemumo_core.messages.camera_info import camera_from_info
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
@@ -47,6 +48,8 @@ class CameraInput:
         clock: now, ns, on any steady clock (the bag's own time in a replay).
         extrinsics: (4, 4) T_camera_companion, or None to take it from tf.
         transforms: where frames are, shared by the cameras of a node; None: one of its own.
+        thermal_window: what of the image the thermal one covers (``window_camera``), where the two
+            are not calibrated; empty where they are.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class CameraInput:
         extrinsics: np.ndarray | None = None,
         offset_ns: int = 0,
         transforms: TransformBuffer | None = None,
+        thermal_window: Sequence[float] = (),
     ):
         self.camera_name = camera_name
         self.companion = companion
         self.health = health
         self.clock = clock
         self.extrinsics = extrinsics
+        self.thermal_window = thermal_window
         self.transforms = transforms or TransformBuffer()
         self.matcher = Matcher(tolerance_ns, deadline_ns, offset_ns)
         self._camera_info: Any = None
@@ -128,7 +133,7 @@ class CameraInput:
         camera = self._camera("camera", "camera_info", self._camera_info)
         companion: LidarScan | ThermalImage | None = None
         if pair.companion is not None:
-            companion = self._convert_companion(pair.image, pair.companion)
+            companion = self._convert_companion(pair.image, pair.companion, camera)
         factor = reduction(camera, spec) if spec and hasattr(message, "format") else 1
         image = image_to_rgb(message, through_cv_bridge, factor)
         height, width = image.shape[:2]
@@ -141,8 +146,15 @@ class CameraInput:
             )
         return Frame(pair.image.stamp_ns, self.camera_name, camera, image, companion)
 
-    def _convert_companion(self, image: Stamped, stamped: Stamped) -> LidarScan | ThermalImage:
+    def _convert_companion(
+        self, image: Stamped, stamped: Stamped, image_camera: Camera
+    ) -> LidarScan | ThermalImage:
         message = stamped.message
+        if self.thermal_window and not isinstance(stamped, PointCloud):
+            thermal = thermal_to_array(message)
+            height, width = thermal.shape
+            camera = window_camera(image_camera, self.thermal_window, width, height)
+            return ThermalImage(thermal, camera, np.eye(4), stamped.stamp_ns)
         T_camera_companion = self.extrinsics
         if T_camera_companion is None:
             frames = image.message.header.frame_id, message.header.frame_id

@@ -70,6 +70,7 @@ class Cameras:
         for name, of_camera in settings.by_camera.items():
             camera = self.inputs[name]
             camera.extrinsics = of_camera.T_camera_companion
+            camera.thermal_window = of_camera.thermal_window
             camera.matcher.offset_ns = int(of_camera.companion_offset_ms * 1e6)
             camera.matcher.tolerance_ns = int(settings.sync_tolerance_ms * 1e6)
             camera.matcher.deadline_ns = int(settings.companion_deadline_ms * 1e6)

@@ -41,6 +41,11 @@ class CameraParameters:
     extrinsics: tuple[float, ...] = _parameter(
         (), "T_camera_companion, 16 numbers by row, instead of tf"
     )
+    thermal_window: tuple[float, ...] = _parameter(
+        (),
+        "left, top, width and height, shares of the image, that the thermal image covers, instead "
+        "of its calibration and the extrinsics",
+    )
     companion_offset_ms: float = _parameter(
         0.0, "what the companion's stamps are ahead of the image's", -1e3, 1e3, LIVE
     )
@@ -55,6 +60,11 @@ class CameraParameters:
         if len(self.extrinsics) not in (0, 16):
             raise ValueError(f"extrinsics has {len(self.extrinsics)} numbers, must have 16 or none")
         _ = self.T_camera_companion  # checks it
+        window = self.thermal_window
+        if window and not (len(window) == 4 and min(window[2:]) > 0):
+            raise ValueError(
+                f"thermal_window is {window}, must be left, top, and a width and height above 0"
+            )
 
     @property
     def T_camera_companion(self) -> np.ndarray | None:

@@ -134,6 +134,8 @@ def test_what_came_before_activation_is_forgotten(cameras, clock) -> None:
         ({"image_transport": "h264"}, "image_transport is 'h264'"),
         ({"extrinsics": (1.0, 2.0)}, "2 numbers"),
         ({"extrinsics": (0.0,) * 16}, "not a rotation"),
+        ({"thermal_window": (0.1, 0.1, 0.5)}, "must be left, top"),
+        ({"thermal_window": (0.1, 0.1, 0.5, 0.0)}, "above 0"),
     ],
 )
 def test_parameters_that_make_no_sense_are_named(values, words) -> None:
@@ -151,3 +153,22 @@ def test_an_info_that_changes_counts_from_the_next_frame_on(cameras, clock) -> N
         clock.now_ms += 50.0
         (due,) = cameras.take(1)
         assert front.to_frame(due.pair).camera == camera
+
+
+def test_an_uncalibrated_thermal_image_covers_its_window(clock) -> None:
+    """FLIR ADAS: each corner of the thermal image lies where the window says."""
+    window = 0.25, 0.125, 0.5, 0.75
+    own = CameraParameters(thermal_window=window)
+    settings = Parameters(cameras=("front",), by_camera={"front": own})
+    front = Cameras(settings, "thermal", clock, clock).inputs["front"]
+    camera = Camera(160, 80, 100.0, 100.0, 70.0, 45.0)
+    header = convert_out.header(0, "front")
+    front.on_camera_info(convert_out.camera_info(camera, header))
+    front.on_companion(convert_out.image(np.zeros((30, 40), np.uint8), "mono8", header))
+    front.on_image(convert_out.image(np.zeros((80, 160, 3), np.uint8), "rgb8", header))
+    (pair,) = front.take(flush=True)
+    thermal = front.to_frame(pair).companion
+    assert thermal.image.shape == (30, 40) and (thermal.T_camera_thermal == np.eye(4)).all()
+    corners = np.array([[-0.5, -0.5], [39.5, 29.5]])
+    uv, _ = camera.project(thermal.camera.unproject(corners))
+    np.testing.assert_allclose(uv, [[39.5, 9.5], [119.5, 69.5]], atol=1e-6)

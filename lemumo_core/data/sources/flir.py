@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lemumo_core.data.sources.pairs import nominal_camera, read_thermal
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, ThermalImage
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.views import window_camera
 
 LAYOUT = (
     "FLIR ADAS v2: {images_rgb_train, images_thermal_train, images_rgb_val, images_thermal_val, "
@@ -145,7 +145,7 @@ class Flir:
         image = read_image(self._path("rgb", pair))
         thermal = read_thermal(self._path("thermal", pair))
         camera = rgb_camera(image.shape[1], image.shape[0])
-        thermal_cam = thermal_camera(camera, thermal.shape[1], thermal.shape[0])
+        thermal_cam = window_camera(camera, WINDOW, thermal.shape[1], thermal.shape[0])
         return Frame(
             stamp_ns=stamp_ns,
             camera_name="front",
@@ -189,26 +189,6 @@ class Flir:
 def rgb_camera(width: int, height: int) -> Camera:
     """Nominal model of the RGB camera for an image of this size."""
     return nominal_camera(width, height, width / 2 / np.tan(np.radians(HORIZONTAL_FOV_DEG / 2)))
-
-
-def thermal_camera(rgb: Camera, width: int, height: int) -> Camera:
-    """The thermal camera whose whole image covers ``WINDOW`` of the RGB image.
-
-    Args:
-        rgb: model of the RGB image.
-        width, height: of the thermal image, pixels.
-    """
-    left, top, share_x, share_y = WINDOW
-    sx, sy = width / (share_x * rgb.width), height / (share_y * rgb.height)
-    return replace(
-        rgb,
-        width=width,
-        height=height,
-        fx=rgb.fx * sx,
-        fy=rgb.fy * sy,
-        cx=(rgb.cx + 0.5 - left * rgb.width) * sx - 0.5,
-        cy=(rgb.cy + 0.5 - top * rgb.height) * sy - 0.5,
-    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
