@@ -102,21 +102,19 @@ def test_a_package_cut_off_anywhere_is_refused(toy_package, tmp_path, seen) -> N
 
 @pytest.mark.fault(17)
 def test_killed_and_started_again_it_publishes(rig, toy_package, damaged, seen) -> None:
-    """DDS repeats what its discovery lost after 3 s: up to three tries, to see one without."""
+    """Within 1 s of the engine's load, and 3 s more where DDS lost what its discovery says of a
+    topic: it repeats that every 3 s."""
     node = rig.under_test
     node.command = [part.replace(str(damaged), str(toy_package)) for part in node.command]
     rig.run_until(rig.results)
-    later_s = []
-    while not later_s or (min(later_s) > 1.0 and len(later_s) < 3):
-        node.process.kill()
-        node.process.wait()
-        node.start()
-        since_ns = rig.now_ns()
-        rig.run_until(lambda: "UNTRAINED" in node.log.read_text())
-        later_s.append(rig.run_until(lambda s=since_ns: rig.results(s)))
-    assert min(later_s) < 1.0 and max(later_s) < 6.0
-    text = ", ".join(f"{seconds:.1f}" for seconds in later_s)
-    seen(f"kill -9 and started again: a result {text} s after the engine was loaded")
+    node.process.kill()
+    node.process.wait()
+    node.start()
+    since_ns = rig.now_ns()
+    rig.run_until(lambda: "UNTRAINED" in node.log.read_text())
+    later_s = rig.run_until(lambda: rig.results(since_ns))
+    assert later_s < 4.5
+    seen(f"kill -9 and started again: a result {later_s:.1f} s after the engine was loaded")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

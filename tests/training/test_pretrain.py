@@ -24,7 +24,7 @@ from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.config import command_line, from_plain, parsed, plain
 from lemumo_core.train.engine import NOT_FINITE
-from lemumo_core.train.pretrain_config import PretrainConfig
+from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
 from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.signals import REQUEUE
 from training.pretrain import main
@@ -110,7 +110,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     kept = {path.name for path in uninterrupted.iterdir()}
     assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
     config = from_plain(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
-    assert config.data == str(shards) and config.steps == STEPS and config.optimiser.lr == 1e-3
+    assert config.data == str(shards) and config.steps == STEPS and config.optimiser.lr == 4e-5
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(git, capture_output=True, text=True)
@@ -244,6 +244,7 @@ def test_recipes_parse(path) -> None:
         assert config.scale.workers > 0
     if path.stem.startswith("paper"):
         assert (config.model.preset, config.model.size) == ("paper", "small")
+        assert config.objective == ObjectiveConfig(weight=0.1), "the paper's loss, nothing else"
         assert (config.optimiser.lr, config.optimiser.decay_all) == (1e-4, True)
         steps_of_an_epoch = round(config.optimiser.warmup * config.total_steps(6400))
         assert steps_of_an_epoch == 100

@@ -121,8 +121,9 @@ ENGINE = """
     from lemumo_core.inference.engine_cache import EngineKey, store_engine
 
     sha = "a" * 64
-    manifest = types.SimpleNamespace(files={"model.onnx": sha})
-    package = types.SimpleNamespace(manifest=manifest, file=lambda n: types.SimpleNamespace(name=n))
+    package = types.SimpleNamespace(
+        graph_sha256=lambda n: sha, file=lambda n: types.SimpleNamespace(name=n)
+    )
     key = EngineKey.here(sha, "tensorrt", "10.3.0", find_gpu(), "fp32", (1, 1, 1), {})
     plan = os.environ["PLAN"].encode()
     if plan:

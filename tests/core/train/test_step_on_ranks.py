@@ -29,6 +29,7 @@ CPU = torch.device("cpu")
 
 def config_of(sharding: str = "ddp") -> PretrainConfig:
     return small_config(
+        seed=2,  # no activation lies so near a ReLU's kink that rounding decides its side
         modality_dropout=0.5,
         objective=ObjectiveConfig(aux_unimodal=True, tie_unimodal=True, tokens=True),
         scale=ScaleConfig(sharding=sharding, workers=0),  # type: ignore[arg-type]
