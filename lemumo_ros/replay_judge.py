@@ -6,7 +6,7 @@ of its own, share a bag. What it yields can be pickled, and does not depend on w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from lemumo_ros.bag_feed import BagClock, Instant, feed
 from lemumo_ros.camera_input import CameraInput
 from lemumo_ros.health import Health
 from lemumo_ros.overlay import draw_overlay
+from lemumo_ros.read_ahead import read_ahead
 
 with suppress(ModuleNotFoundError):  # said by BagReader
     from rosbags.typesys import Stores, get_typestore
@@ -41,6 +42,8 @@ PAIR_WITHIN_M = 2.0
 """Between the centres of one object in two results."""
 ALIGNMENTS = 16
 """Frames of a bag whose calibration is checked, evenly spread."""
+AHEAD = 2
+"""Images that are read and decoded while the model is at work on another."""
 SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info")
 
 
@@ -127,10 +130,9 @@ class Judge:
             Fault: ``damaged_bag``, or as ``find_topics`` and ``Truth``.
         """
         with BagReader(files) as reader:
-            topics = self.topics(reader)
             truth = self._truth_of(files, reader)
-            every = max(1, image_count(reader, topics) // ALIGNMENTS)
-            for instant in feed(reader, topics, self._camera_input(), wanted):
+            every = max(1, image_count(reader, self.topics(reader)) // ALIGNMENTS)
+            for instant in read_ahead(lambda: self._instants(files, wanted), AHEAD):
                 yield self._judged(instant, truth, instant.number % every == 0)
 
     def pictures(
@@ -139,10 +141,7 @@ class Judge:
         """Result beside truth, uint8 RGB, of some images of a bag, by number."""
         with BagReader(files) as reader:
             truth = self._truth_of(files, reader)
-            chosen = feed(
-                reader, self.topics(reader), self._camera_input(), set(numbers).__contains__
-            )
-            for instant in chosen:
+            for instant in self._instants(files, set(numbers).__contains__):
                 if instant.frame is not None:
                     frame = hold_out(_labelled(instant.frame, truth))
                     yield instant.number, compared(frame, self.pipeline(frame), self.manifest)
@@ -150,6 +149,12 @@ class Judge:
     def topics(self, reader: BagReader) -> BagTopics:
         """The sensors' topics of a bag; Fault as ``find_topics``."""
         return find_topics(reader, **self.settings.topics)
+
+    def _instants(
+        self, files: Sequence[Path], wanted: Callable[[int], bool]
+    ) -> Generator[Instant, None, None]:
+        with BagReader(files) as reader:
+            yield from feed(reader, self.topics(reader), self._camera_input(), wanted)
 
     def _camera_input(self) -> CameraInput:
         settings, companion = self.settings, self.manifest.input.companion
