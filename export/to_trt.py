@@ -32,8 +32,9 @@ from export.trt_build import (
 )
 from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
 from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder
 from lemumo_core.inference import tensorrt_api as api
-from lemumo_core.inference.cache import cache_folder, locked, write_atomic
+from lemumo_core.inference.cache import locked, write_cached
 from lemumo_core.inference.cuda_driver import CudaError, Gpu, find_gpu
 from lemumo_core.inference.engine_cache import EngineKey, read_engine, store_engine
 from lemumo_core.inference.inputs import random_inputs
@@ -97,7 +98,7 @@ def ensure_engine(
         }
         store_engine(folder, package.manifest.name, key, built.engine, facts)
         if built.timing_cache:
-            write_atomic(timing, built.timing_cache)
+            write_cached(timing, built.timing_cache)
     return path, True
 
 
@@ -134,7 +135,7 @@ def prove(
         print(f"{path.name} is refused and deleted")
         return False
     document = json.loads(sidecar.read_text()) | {"parity": losses(parity)}
-    write_atomic(sidecar, (json.dumps(document, indent=2) + "\n").encode())
+    write_cached(sidecar, (json.dumps(document, indent=2) + "\n").encode())
     return True
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.faults import Fault
-from lemumo_core.inference.cache import write_atomic
+from lemumo_core.files import write_whole
 from lemumo_core.inference.package import Manifest
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.perception import PerceptionMetric, json_ready
@@ -111,7 +111,7 @@ class BagFolder:
         write_table(self._folder / "timings.parquet", record.timings, stages | {"stamp_ns": int})
         save_metrics(self._folder / "metrics.npz", record.metrics)
         text = json.dumps(json_ready(about), indent=1, allow_nan=False)
-        write_atomic(self._folder / DONE, f"{text}\n".encode())
+        write_whole(self._folder / DONE, f"{text}\n".encode())
 
 
 def done_already(folder: Path, key: str) -> dict[str, Any] | None:
@@ -139,7 +139,7 @@ def write_metrics(out: Path, about: dict[str, Any], bags: dict[str, dict[str, An
     """Write ``metrics.json``: about the run, and what came of each bag."""
     document = json_ready({**about, "bags": bags})
     text = json.dumps(document, indent=1, allow_nan=False)
-    write_atomic(out / "metrics.json", f"{text}\n".encode())
+    write_whole(out / "metrics.json", f"{text}\n".encode())
 
 
 def added_metrics(folders: Sequence[Path], empty: PerceptionMetric) -> dict[str, PerceptionMetric]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from lemumo_core.data.arrow import fs
+from lemumo_core.files import cache_folder, whole_file
 
 
 def read_remote(uri: str, name: str) -> bytes:
@@ -31,7 +31,7 @@ class RemoteFolder:
     Args:
         uri: of the folder.
         version: what changes when its files do; copies of other versions are not used.
-        cache: local folder; None for ``$XDG_CACHE_HOME`` (else ``~/.cache``) ``/lemumo/shards``.
+        cache: local folder; None for ``shards`` in ``cache_folder()``.
         cache_bytes: the copies of this URI that were not used for longest go when they would
             exceed it.
     """
@@ -39,8 +39,7 @@ class RemoteFolder:
     def __init__(self, uri: str, version: str, cache: str | Path | None, cache_bytes: int):
         self.uri, self.cache_bytes = uri.rstrip("/"), cache_bytes
         if cache is None:
-            root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            cache = root / "lemumo" / "shards"
+            cache = cache_folder() / "shards"
         self.of_uri = Path(cache) / _digest(self.uri)
         self.folder = self.of_uri / _digest(version)
 
@@ -55,20 +54,13 @@ class RemoteFolder:
             os.utime(copy)
             return copy
         self._make_room(size)
-        self.folder.mkdir(parents=True, exist_ok=True)
         files, folder = fs.FileSystem.from_uri(self.uri)
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
-            try:
-                with files.open_input_stream(f"{folder}/{name}") as stream:
-                    shutil.copyfileobj(stream, part, 1 << 22)
-                part.flush()
-                found = os.fstat(part.fileno()).st_size
-                if found != size:
-                    raise OSError(f"{self.uri}/{name} has {found} bytes; its index says {size}")
-                os.replace(part.name, copy)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+        with whole_file(copy) as file:
+            with files.open_input_stream(f"{folder}/{name}") as stream:
+                shutil.copyfileobj(stream, file, 1 << 22)
+            found = file.tell()
+            if found != size:
+                raise OSError(f"{self.uri}/{name} has {found} bytes; its index says {size}")
         return copy
 
     def _make_room(self, size: int) -> None:

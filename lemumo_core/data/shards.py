@@ -38,8 +38,7 @@ class Shards:
         at_least: height, width, pixels: Frames come at a half, a quarter or an eighth of their
             size where they stay at least this large (``reduction``), which is much cheaper to
             decode; camera and labels follow.
-        cache: folder for copies of remote shards; by default below ``$XDG_CACHE_HOME``, else
-            ``~/.cache``.
+        cache: folder for copies of remote shards; by default in ``cache_folder()``.
         cache_gb: bound on that folder's part for this root, 10^9 bytes.
 
     Raises:

@@ -1,48 +1,29 @@
-"""The folder for what is made once per machine: engines, timing caches, the choice of a backend."""
+"""The folder for what is made once per machine (engines, timing caches, the choice of a backend):
+writing to it, and taking turns."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import CACHE_VARIABLE, write_whole
 
-VARIABLE = "LEMUMO_CACHE"
 POLL_S = 0.2
 
 
-def cache_folder() -> Path:
-    """``$LEMUMO_CACHE``, or ``lemumo`` in the user's cache folder; it may not exist yet."""
-    if own := os.environ.get(VARIABLE):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lemumo"
-
-
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut.
+def write_cached(path: Path, data: bytes | memoryview) -> None:
+    """Write a file as ``whole_file``.
 
     Raises:
         Fault: ``cache`` where the folder cannot be written or is full; nothing is left behind.
     """
     with _explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            os.fchmod(handle, 0o644)  # mkstemp's 0o600 would shut out the node's own user
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(path, data)
 
 
 @contextlib.contextmanager
@@ -53,7 +34,7 @@ def locked(path: Path, wait_s: float) -> Iterator[bool]:
         Whether another process held it in between: look again at what it may have made.
 
     Raises:
-        Fault: ``cache`` as ``write_atomic``, or if it is not free after ``wait_s`` seconds.
+        Fault: ``cache`` as ``write_cached``, or if it is not free after ``wait_s`` seconds.
     """
     lock = path.with_name(f"{path.name}.lock")
     with _explained(path.parent):
@@ -83,6 +64,6 @@ def _explained(folder: Path) -> Iterator[None]:
         problem = "is full" if full else f"cannot be written ({error.strerror})"
         raise Fault(
             "cache",
-            f"the cache folder {folder} {problem}: free some space, or set {VARIABLE} to another "
-            "folder",
+            f"the cache folder {folder} {problem}: free some space, or set {CACHE_VARIABLE} to "
+            "another folder",
         ) from error

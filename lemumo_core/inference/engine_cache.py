@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.faults import Fault
-from lemumo_core.inference.cache import write_atomic
+from lemumo_core.inference.cache import write_cached
 from lemumo_core.inference.cuda_driver import Gpu
 
 SCHEMA_VERSION = 1
@@ -97,8 +97,8 @@ def store_engine(
     """
     path = folder / key.file_name(model)
     sidecar = {"key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()} | facts
-    write_atomic(path, engine)
-    write_atomic(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())
+    write_cached(path, engine)
+    write_cached(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())
     return path
 
 

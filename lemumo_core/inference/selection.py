@@ -10,8 +10,9 @@ import logging
 import sys
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder
 from lemumo_core.inference.backends import RUNTIMES, why_not
-from lemumo_core.inference.cache import cache_folder, write_atomic
+from lemumo_core.inference.cache import write_cached
 from lemumo_core.inference.cuda_driver import CudaError, find_gpu
 from lemumo_core.inference.measure import Measurement, measure, processor
 from lemumo_core.inference.package import Package, model_file
@@ -76,7 +77,7 @@ def choose_backend(package: Package, precision: str | None = None) -> str:
     print(f"backend auto: {chosen} is the fastest", file=sys.stderr, flush=True)
     document = {"backend": chosen, "p50_ms": {r.backend: r.latency_ms(50) for r in sound}}
     try:
-        write_atomic(path, (json.dumps(document, indent=2) + "\n").encode())
+        write_cached(path, (json.dumps(document, indent=2) + "\n").encode())
     except Fault as fault:
         log.warning("the choice is not kept, and will be measured again next time: %s", fault)
     return chosen

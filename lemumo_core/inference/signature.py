@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.faults import Fault
-from lemumo_core.inference.cache import write_atomic
+from lemumo_core.files import write_whole
 
 SIGNATURE_NAME = "manifest.sig"
 
@@ -28,7 +28,7 @@ def sign(folder: Path, manifest: bytes, private_key: Path) -> None:
         Fault: ``bad_key``.
     """
     key = _key(private_key, "private")
-    write_atomic(folder / SIGNATURE_NAME, key.sign(manifest))
+    write_whole(folder / SIGNATURE_NAME, key.sign(manifest))
 
 
 def check_signature(folder: Path, manifest: bytes, public_key: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from lemumo_core.inference.cache import write_atomic
+from lemumo_core.files import write_whole
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.engine import Run, Task
 from lemumo_core.train.finetune_config import FinetuneConfig
@@ -31,7 +31,7 @@ def conclude(run: Run, weights: Mapping[str, Tensor]) -> str:
         summary |= {name: best.state[name] for name in ("step", "score", "metrics")}
     run_folder.write_json(out / run_folder.MODEL_OPTIONS, asdict(run.config.model))
     cpu = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
-    write_atomic(out / run_folder.MODEL_WEIGHTS, safetensors.torch.save(cpu))
+    write_whole(out / run_folder.MODEL_WEIGHTS, safetensors.torch.save(cpu))
     run_folder.write_json(out / run_folder.SUMMARY, summary)
     return f"the {which} weights: {out / run_folder.MODEL_WEIGHTS}"
 

@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from lemumo_core.faults import Fault
-from lemumo_core.inference.cache import write_atomic
+from lemumo_core.files import write_whole
 from lemumo_core.train.config import RunConfig, plain
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
@@ -50,8 +50,8 @@ def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
         )
     out.mkdir(parents=True, exist_ok=True)
     kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
-    write_atomic(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
-    write_atomic(out / CONFIG, yaml.safe_dump(plain(config), sort_keys=False).encode())
+    write_whole(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
+    write_whole(out / CONFIG, yaml.safe_dump(plain(config), sort_keys=False).encode())
     about = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "first_step": first_step,
@@ -87,7 +87,7 @@ def provenance(out: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, whole or not at all."""
-    write_atomic(path, f"{json.dumps(value, indent=1)}\n".encode())
+    write_whole(path, f"{json.dumps(value, indent=1)}\n".encode())
 
 
 def git_revision() -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lemumo_core.inference.cache import cache_folder
+from lemumo_core.files import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (

@@ -1,7 +1,7 @@
 """Where the messages of a bag are, found in one pass and kept, so that any frame can be read alone.
 
-Of each message only its header stamp is parsed. Indices are cached in ``$XDG_CACHE_HOME`` (else
-``~/.cache``) under ``lemumo/bags``, one small file a bag, rebuilt when a file of the bag changes.
+Of each message only its header stamp is parsed. Indices are cached in ``bags`` of
+``cache_folder()``, one small file a bag, rebuilt when a file of the bag changes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import time
 import zipfile
 from array import array
@@ -27,6 +26,7 @@ import numpy as np
 from lemumo_core.data.sources.bag_reader import STORAGE_SUFFIXES, BagReader, RawMessage
 from lemumo_core.data.sources.bag_topics import GROUND_TRUTH, Wanted, find_roles
 from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder, whole_file
 from lemumo_core.messages.stamps import stamp_of_cdr
 from lemumo_core.messages.transforms import TransformBuffer
 
@@ -253,8 +253,7 @@ def _cache_file(files: tuple[Path, ...], wanted: Wanted) -> Path:
             stat = part.stat()
             parts.append((str(part), stat.st_size, stat.st_mtime_ns))
     key = json.dumps([VERSION, parts, asdict(wanted)])
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "lemumo" / "bags" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
+    return cache_folder() / "bags" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
 
 def _read_cache(path: Path, files: tuple[Path, ...]) -> BagIndex | None:
@@ -286,10 +285,7 @@ def _write_cache(path: Path, index: BagIndex) -> None:
     }
     T = np.array([T for _, _, T in index.transforms], np.float64).reshape(-1, 4, 4)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder, path.name)
-            np.savez(part, about=np.array(json.dumps(about)), T=T, **index.messages)  # type: ignore[arg-type]
-            os.replace(part, path)
+        with whole_file(path) as file:
+            np.savez(file, about=np.array(json.dumps(about)), T=T, **index.messages)  # type: ignore[arg-type]
     except OSError as error:
         log.warning("the index of %s cannot be cached: %s", index.name, error)

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder
 from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.cache import cache_folder
 from lemumo_core.inference.package import Package, model_file
 
 PROVIDERS = {

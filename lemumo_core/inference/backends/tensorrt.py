@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder
 from lemumo_core.inference import tensorrt_api as api
 from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.cache import cache_folder
 from lemumo_core.inference.cuda_driver import CudaError, CudaStream, find_gpu
 from lemumo_core.inference.engine_cache import EngineKey, find_engine
 from lemumo_core.inference.package import Package, model_file

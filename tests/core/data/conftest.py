@@ -15,8 +15,8 @@ FRAMES = 6
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where indices of bags go: a folder of each test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "lemumo" / "bags"
+    monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "bags"
 
 
 @pytest.fixture(scope="session")

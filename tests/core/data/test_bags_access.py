@@ -235,7 +235,7 @@ def test_a_damaged_cached_index_is_built_anew(small_bag, frames, cache, caplog):
 
 def test_works_without_a_cache(small_bag, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path / "file"))
     assert len(Bags(small_bag)) == FRAMES
     assert "cannot be cached" in caplog.text
 

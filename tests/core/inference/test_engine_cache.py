@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from lemumo_core import files
 from lemumo_core.faults import Fault
-from lemumo_core.inference import cache
-from lemumo_core.inference.cache import cache_folder, locked, write_atomic
+from lemumo_core.files import cache_folder
+from lemumo_core.inference.cache import locked, write_cached
 from lemumo_core.inference.cuda_driver import Gpu
 from lemumo_core.inference.engine_cache import (
     PORTABLE,
@@ -123,9 +124,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     def no_space(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", no_space)
+    monkeypatch.setattr(files.os, "fsync", no_space)
     with pytest.raises(Fault, match=r"is full: free some space, or set LEMUMO_CACHE"):
-        write_atomic(tmp_path / "x.engine", PLAN)
+        write_cached(tmp_path / "x.engine", PLAN)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,9 +135,9 @@ def test_a_read_only_folder_says_so(tmp_path, monkeypatch) -> None:
     def read_only(**_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(cache.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(files.tempfile, "mkstemp", read_only)
     with pytest.raises(Fault, match=r"cannot be written \(Read-only file system\)"):
-        write_atomic(tmp_path / "x.engine", PLAN)
+        write_cached(tmp_path / "x.engine", PLAN)
     blocked = tmp_path / "file"
     blocked.touch()
     with (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder
 from lemumo_core.inference import measure as measuring
 from lemumo_core.inference import selection
-from lemumo_core.inference.cache import cache_folder
 from lemumo_core.inference.measure import Measurement, measure
 from lemumo_core.inference.selection import candidates, choose_backend, table
 

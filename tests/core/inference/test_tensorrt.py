@@ -116,7 +116,7 @@ ENGINE = """
     sys.modules["tensorrt"] = trt
 
     from lemumo_core.inference.backends.tensorrt import TensorRtBackend
-    from lemumo_core.inference.cache import cache_folder
+    from lemumo_core.files import cache_folder
     from lemumo_core.inference.cuda_driver import find_gpu
     from lemumo_core.inference.engine_cache import EngineKey, store_engine
 
