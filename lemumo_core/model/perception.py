@@ -76,14 +76,17 @@ class PerceptionModel(nn.Module):
         self, tokens: Tensor, image: Tensor, companion: Tensor, present: Tensor
     ) -> RawPerception:
         """What the heads say of the encoder's tokens (B, N, D') and its inputs."""
-        maps, log_depth = tokens.transpose(1, 2).unflatten(2, self.config.grid), None
+        maps, log_depths = tokens.transpose(1, 2).unflatten(2, self.config.grid), None
         if self.neck:
-            maps, log_depth = self.neck(tokens, image, companion, present)
+            maps, log_depths = self.neck(tokens, image, companion, present)
+        depth_m, confidence = self.depth(maps, log_depths)
+        if log_depths is not None:  # objects learn from depth, not depth from objects
+            log_depth = (1.0 + depth_m.detach()).log().unsqueeze(1)
+            log_depths = torch.cat([log_depths, log_depth], dim=1)
         if isinstance(self.centernet, CenterNet2dHead):
             detections: Any = self.centernet(maps)
         else:
-            detections = self.centernet(maps, log_depth)
-        depth_m, confidence = self.depth(maps, log_depth)
+            detections = self.centernet(maps, log_depths)
         return RawPerception(detections, depth_m, confidence, self.segmentation(maps))
 
     def forward(

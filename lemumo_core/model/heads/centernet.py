@@ -7,15 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lemumo_core.model.heads.chosen_depth import ChosenDepth
 from lemumo_core.model.heads.layers import conv
+from lemumo_core.model.heads.neck import SUGGESTIONS
 from lemumo_core.model.heads.peaks import PeakDecoder
 from lemumo_core.train.distributed import BatchNorm2d
 
 PRIOR_LOGIT = -2.19
 """Heatmap bias: every cell starts at a score of 0.1."""
-START = (0.5, 0.5), (1.0, 0.5, 0.5), (3.0,), (0.0, 0.0)
-"""Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, 19 m away (or, of
-``deploy``, as far as the neck's log depth)."""
+START = (0.5, 0.5), (1.0, 0.5, 0.5), (0.0, 0.0)
+"""Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, no yaw yet."""
+START_LOG_DEPTH = 3.0
+"""Of ``probe``: 19 m away."""
 MAX_LOG_DEPTH = 6.0
 MAX_LOG_SIZE = 4.0
 WIDTH = 256
@@ -37,9 +40,8 @@ class RawDetections(NamedTuple):
 
 class CenterNetHead(nn.Module):
     """``probe``: the paper's, from tokens at 1/16 of the input to 1/8. ``deploy``: ours, on the
-    features of a ``Neck`` at 1/4."""
-
-    CHANNELS = (2, 3, 1, 2)
+    features of a ``Neck`` at 1/4; how far an object is, it chooses (``ChosenDepth``) among the
+    neck's log depths and the ``DepthHead``'s."""
 
     def __init__(self, inputs: int, classes: int, preset: str):
         super().__init__()
@@ -53,24 +55,28 @@ class CenterNetHead(nn.Module):
             self.stride, width = 4, inputs
             self.trunk = conv(width, width)
         self.heatmap = nn.Conv2d(width, classes, 1)
-        self.regress = nn.ModuleList(nn.Conv2d(width, c, 1) for c in self.CHANNELS)
         self.heatmap.bias = nn.Parameter(torch.full((classes,), PRIOR_LOGIT))
-        starts = START if preset == "probe" else (*START[:2], (0.0,), START[3])
-        for head, start in zip(self.regress, starts, strict=True):
+        self.regress = nn.ModuleList(nn.Conv2d(width, len(start), 1) for start in START)
+        for head, start in zip(self.regress, START, strict=True):
             head.bias = nn.Parameter(torch.tensor(start))
+        if preset == "probe":
+            self.log_depth: nn.Module = nn.Conv2d(width, 1, 1)
+            self.log_depth.bias = nn.Parameter(torch.tensor([START_LOG_DEPTH]))
+        else:
+            self.log_depth = ChosenDepth(width, SUGGESTIONS + 1)
 
-    def forward(self, maps: Tensor, log_depth: Tensor | None) -> RawDetections:
+    def forward(self, maps: Tensor, log_depths: Tensor | None) -> RawDetections:
         """Predict.
 
         Args:
             maps: (B, inputs, h, w), tokens at 1/16 or those of a ``Neck``.
-            log_depth: the neck's, from which an object's is told; None for ``probe``.
+            log_depths: float32 (B, 28, h, w), the neck's and, last, that of the depth head; None
+                for ``probe``.
         """
         x = self.trunk(maps)
-        raw = RawDetections(self.heatmap(x), *(head(x) for head in self.regress))
-        if log_depth is None:
-            return raw
-        return raw._replace(log_depth=raw.log_depth.float() + log_depth)
+        offset, log_size, rotation = (head(x) for head in self.regress)
+        log_depth = self.log_depth(x) if log_depths is None else self.log_depth(x, log_depths)
+        return RawDetections(self.heatmap(x), offset, log_size, log_depth, rotation)
 
 
 class CenterNetDecoder(PeakDecoder):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lemumo_core.model.heads.chosen_depth import ChosenDepth
 from lemumo_core.model.heads.layers import conv
+from lemumo_core.model.heads.neck import SUGGESTIONS
 
 MAX_LOG_DEPTH = 6.0
 
 
 class DepthHead(nn.Module):
     """``probe``: the paper's (section 5.4 of our spec); it has no confidence and reports 1.
-    ``deploy``: the difference from the neck's log depth, and as confidence the learnt probability
-    that the depth is within a factor of 1.25 of the truth (``objectives.depth``)."""
+    ``deploy``: chosen among the neck's log depths (``ChosenDepth``), and as confidence the learnt
+    probability that it is within a factor of 1.25 of the truth (``objectives.depth``)."""
 
     def __init__(self, inputs: int, preset: str):
         super().__init__()
@@ -24,20 +26,23 @@ class DepthHead(nn.Module):
                 *(nn.Conv2d(16, 1, 1), nn.ReLU()),
             )
         else:
-            self.layers = nn.Sequential(conv(inputs, inputs), nn.Conv2d(inputs, 2, 1))
+            self.layers = conv(inputs, inputs)
+            self.chosen = ChosenDepth(inputs, SUGGESTIONS)
+            self.confidence = nn.Conv2d(inputs, 1, 1)
 
-    def forward(self, maps: Tensor, log_depth: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor, log_depths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Predict.
 
         Args:
             maps: (B, inputs, h, w), tokens at 1/16 or those of a ``Neck``.
-            log_depth: the neck's, None for ``probe``.
+            log_depths: the neck's, None for ``probe``.
 
         Returns:
             Depth, metres, and confidence in [0, 1], both float32 (B, H/4, W/4).
         """
-        x = self.layers(maps).float()
-        if log_depth is None:
-            return x[:, 0], torch.ones_like(x[:, 0])
-        said = (log_depth[:, 0] + x[:, 0]).clamp(0.0, MAX_LOG_DEPTH)
-        return said.exp() - 1.0, x[:, 1].sigmoid()
+        x = self.layers(maps)
+        if log_depths is None:
+            depth_m = x[:, 0].float()
+            return depth_m, torch.ones_like(depth_m)
+        log_depth = self.chosen(x, log_depths)[:, 0].clamp(0.0, MAX_LOG_DEPTH)
+        return log_depth.exp() - 1.0, self.confidence(x)[:, 0].float().sigmoid()

@@ -17,6 +17,10 @@ DETAIL_WIDTH = 32
 DETAIL_PATCH = 4
 START_DEPTH_LOG = 2.5
 """Where no return tells of depth the heads begin at about 12 m."""
+SUGGESTIONS = 27
+"""Log depths of a cell: three of each of the 3 x 3 cells around it."""
+FARTHEST_LOG = 8.0
+"""More than the log(1 + metres) of any return."""
 
 
 class Features(NamedTuple):
@@ -24,12 +28,12 @@ class Features(NamedTuple):
 
     Attributes:
         maps: (B, 64, H/4, W/4).
-        log_depth: float32 (B, 1, H/4, W/4), log(1 + metres) as the returns suggest it
-            (``filled``); heads say how far they are from it.
+        log_depths: float32 (B, 27, H/4, W/4), log(1 + metres): how far a cell may be, as the
+            returns in it and around it suggest (``suggested``). Heads choose (``ChosenDepth``).
     """
 
     maps: Tensor
-    log_depth: Tensor
+    log_depths: Tensor
 
 
 class Neck(nn.Module):
@@ -37,8 +41,8 @@ class Neck(nn.Module):
 
     A token has to tell of 16 x 16 pixels, and cannot hold where in them an edge or a return lies.
     So a small convolutional branch looks at the inputs once more, at 1/4, and is added. Of LiDAR it
-    also sees ``cell_means``, for a linear map of a patch confuses how far its returns are with how
-    many there are.
+    also sees ``cell_returns``, for a linear map of a patch confuses how far its returns are with
+    how many there are.
 
     Args:
         config: of the model.
@@ -55,7 +59,7 @@ class Neck(nn.Module):
         self.widen = nn.Conv2d(WIDTH, 4 * WIDTH, 1)
         self.shuffle = nn.PixelShuffle(2)
         self.stems = PatchStems(config, modalities, DETAIL_PATCH, DETAIL_WIDTH)
-        width = DETAIL_WIDTH + 2 * self.sees_depth
+        width = DETAIL_WIDTH + 4 * self.sees_depth
         self.details = nn.Sequential(conv(width, DETAIL_WIDTH), conv(DETAIL_WIDTH, WIDTH))
         self.refine4 = conv(WIDTH, WIDTH)
 
@@ -67,32 +71,87 @@ class Neck(nn.Module):
         x = self.shuffle(self.widen(self.refine8(self.shuffle(self.enter(x)))))
         patches = torch.stack(self.stems(image, companion, present)).sum(0)
         details = patches.transpose(1, 2).unflatten(2, x.shape[2:])
-        log_depth = torch.full_like(x[:, :1], START_DEPTH_LOG, dtype=torch.float32)
+        log_depths = torch.full_like(x[:, :3], START_DEPTH_LOG, dtype=torch.float32)
         if self.sees_depth:
             exists = present[:, 1].view(-1, 1, 1, 1) > 0.5
-            mean, share = cell_means(torch.where(exists, companion, 0.0), self.depth_max_m)
-            log_depth = filled(mean, share)
-            details = torch.cat([details, torch.cat([log_depth, share], 1).to(details.dtype)], 1)
-        return Features(self.refine4(x + self.details(details)), log_depth)
+            returns = cell_returns(torch.where(exists, companion, 0.0), self.depth_max_m)
+            log_depths = suggested(returns)
+            nearest, farthest, mean = log_depths.split(1, dim=1)
+            seen = torch.cat([mean, nearest - mean, farthest - mean, returns.share], dim=1)
+            details = torch.cat([details, seen.to(details.dtype)], dim=1)
+        return Features(self.refine4(x + self.details(details)), neighbours(log_depths))
 
 
-def cell_means(companion: Tensor, depth_max_m: float) -> tuple[Tensor, Tensor]:
-    """Mean log depth of the returns in each cell of 4 x 4 pixels, and the share of pixels that
-    have one.
+class CellReturns(NamedTuple):
+    """Returns in cells of 4 x 4 pixels, float32 (B, 1, H/4, W/4) each, 0 where there is none.
+
+    nearest, farthest, mean: log(1 + metres). share: of the cell's pixels that have one.
+    """
+
+    nearest: Tensor
+    farthest: Tensor
+    mean: Tensor
+    share: Tensor
+
+
+def cell_returns(companion: Tensor, depth_max_m: float) -> CellReturns:
+    """What LiDAR says of each cell.
 
     Args:
         companion: float32 (B, H, W, C), depth / ``depth_max_m`` and, for C = 2, validity; else 0 is
             unknown.
         depth_max_m: of the input.
-
-    Returns:
-        log(1 + metres) and share, float32 (B, 1, H/4, W/4) each, 0 where there is no return.
     """
     valid = (companion[..., -1] > 0).float()
-    log_depth = (1.0 + depth_max_m * companion[..., 0]).log()
-    sums = functional.avg_pool2d(torch.stack([log_depth * valid, valid], dim=1), DETAIL_PATCH)
+    log_depth = (1.0 + depth_max_m * companion[..., 0]).log() * valid
+    closeness = (FARTHEST_LOG - log_depth) * valid
+    most = functional.max_pool2d(torch.stack([closeness, log_depth], dim=1), DETAIL_PATCH)
+    sums = functional.avg_pool2d(torch.stack([log_depth, valid], dim=1), DETAIL_PATCH)
     total, share = sums.split(1, dim=1)
-    return total / share.clamp(min=DETAIL_PATCH**-2), share
+    nearest = torch.where(share > 0, FARTHEST_LOG - most[:, :1], 0.0)
+    return CellReturns(nearest, most[:, 1:], total / share.clamp(min=DETAIL_PATCH**-2), share)
+
+
+def suggested(returns: CellReturns) -> Tensor:
+    """Log depths (B, 3, h, w) of each cell: that of its nearest and its farthest return, and their
+    mean.
+
+    A cell without returns takes the nearest of the first cell below it that has one (the foot of
+    what stands there), the farthest of the first one above (what lies behind), and the mean of its
+    surroundings (``filled``), which also helps where there is none below or above.
+    """
+    mean = filled(returns.mean, returns.share)
+    known = (returns.share > 0).float()
+    maps = []
+    for values, upwards in ((returns.nearest, True), (returns.farthest, False)):
+        carried, reached = _carried(values, known, upwards)
+        maps.append(torch.where(reached > 0, carried, mean))
+    return torch.cat([*maps, mean], dim=1)
+
+
+def _carried(values: Tensor, known: Tensor, upwards: bool) -> tuple[Tensor, Tensor]:
+    """Known values carried along columns into the cells that have none, in doubling steps."""
+    rows, step = values.shape[2], 1
+    while step < rows:
+        border = (0, 0, 0, step) if upwards else (0, 0, step, 0)
+        rest = slice(step, None) if upwards else slice(None, -step)
+        moved, moved_known = (functional.pad(x[:, :, rest], border) for x in (values, known))
+        values = torch.where(known > 0, values, moved)
+        known = torch.maximum(known, moved_known)
+        step *= 2
+    return values, known
+
+
+def neighbours(maps: Tensor) -> Tensor:
+    """Maps (B, C, h, w) in the 3 x 3 cells around each cell, (B, 9 C, h, w); itself last. Borders
+    repeat."""
+    for dim in (2, 3):
+        first, last = maps.narrow(dim, 0, 1), maps.narrow(dim, maps.shape[dim] - 1, 1)
+        maps = torch.cat([first, maps, last], dim=dim)
+    rows, columns = maps.shape[2] - 2, maps.shape[3] - 2
+    around = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    places = [*around, (1, 1)]
+    return torch.cat([maps[:, :, y : y + rows, x : x + columns] for y, x in places], dim=1)
 
 
 def filled(mean: Tensor, share: Tensor) -> Tensor:
