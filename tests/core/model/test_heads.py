@@ -8,7 +8,15 @@ import torch
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
-from lemumo_core.model.heads.neck import START_DEPTH_LOG, cell_means, filled
+from lemumo_core.model.heads.chosen_depth import ChosenDepth
+from lemumo_core.model.heads.neck import (
+    START_DEPTH_LOG,
+    CellReturns,
+    cell_returns,
+    filled,
+    neighbours,
+    suggested,
+)
 from lemumo_core.model.perception import PerceptionModel, seeded_model
 
 K = np.array([[90.0, 0, 47], [0, 80.0, 30], [0, 0, 1]], np.float32)
@@ -146,18 +154,63 @@ def test_every_parameter_receives_a_gradient(preset) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_cell_means_are_those_of_a_loop(channels: int) -> None:
+def test_cell_returns_are_those_of_a_loop(channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
     value = torch.rand(2, 8, 12, 1, generator=generator)
     value = value * (torch.rand(value.shape, generator=generator) < 0.1)
     companion = torch.cat([value, (value > 0).float()], dim=-1)[..., :channels]
-    mean, share = cell_means(companion, 80.0)
+    nearest, farthest, mean, share = cell_returns(companion, 80.0)
     assert (share == 0).any(), "no empty cell was tried"
     for b, i, j in np.ndindex(2, 2, 3):
         depths = [80 * float(d) for d in value[b, 4 * i :, 4 * j :][:4, :4].flatten() if d > 0]
-        expected = np.mean(np.log1p(depths)) if depths else 0.0
-        assert mean[b, 0, i, j].item() == pytest.approx(expected, abs=1e-5)
+        logs = np.log1p(depths or [0.0])
+        assert nearest[b, 0, i, j].item() == pytest.approx(logs.min(), abs=1e-5)
+        assert farthest[b, 0, i, j].item() == pytest.approx(logs.max(), abs=1e-5)
+        assert mean[b, 0, i, j].item() == pytest.approx(logs.mean(), abs=1e-5)
         assert share[b, 0, i, j].item() == pytest.approx(len(depths) / 16)
+
+
+def test_empty_cells_are_suggested_what_stands_below_and_what_lies_above() -> None:
+    generator = torch.Generator().manual_seed(0)
+    share = (torch.rand(2, 1, 9, 7, generator=generator) < 0.2).float()
+    nearest, farthest, mean = torch.rand(3, 2, 1, 9, 7, generator=generator) * share
+    got = suggested(CellReturns(nearest, farthest, mean, share))
+    surroundings = filled(mean, share)
+    for b, i, j in np.ndindex(2, 9, 7):
+        known = share[b, 0, :, j].nonzero().flatten().tolist()
+        below = [row for row in known if row >= i]
+        above = [row for row in known if row <= i]
+        expected = (
+            nearest[b, 0, below[0], j] if below else surroundings[b, 0, i, j],
+            farthest[b, 0, above[-1], j] if above else surroundings[b, 0, i, j],
+            surroundings[b, 0, i, j],
+        )
+        assert got[b, :, i, j].tolist() == [value.item() for value in expected], (b, i, j)
+
+
+def test_neighbours_are_those_of_a_padded_map() -> None:
+    maps = torch.rand(2, 3, 4, 5)
+    got = neighbours(maps)
+    padded = np.pad(maps.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
+    around = [padded[:, :, y : y + 4, x : x + 5] for y in range(3) for x in range(3)]
+    around.append(around.pop(4))
+    np.testing.assert_array_equal(got, np.concatenate(around, axis=1))
+
+
+def test_a_depth_is_chosen_by_place_and_by_nearness() -> None:
+    choose = ChosenDepth(2, 3)
+    log_depths = torch.tensor([3.0, 2.0, 2.5]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        choose.layer.weight.zero_()
+        choose.layer.weight[:, 0, 0, 0] = torch.tensor([0.5, -1.0, 0.0, 0.0, 0.25])
+        choose.layer.weight[3, 1] = -0.8
+        for place, nearness in ((0.0, 0.0), (2.0, 0.0), (0.0, 1.5), (1.0, -2.0)):
+            got = choose(torch.tensor([place, nearness]).view(1, 2, 1, 1), log_depths)
+            farness = 10 * -0.8 * nearness
+            logits = np.array([0.5 * place + farness * 0.5, -place - farness * 0.5, 5.0])
+            weights = np.exp(logits) / np.exp(logits).sum()
+            expected = weights @ [3.0, 2.0, 2.5] + 0.25 * place
+            assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_holes_are_filled_from_the_least_surroundings_that_know() -> None:
