@@ -16,7 +16,6 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import window_camera
 from lemumo_core.messages.camera_info import camera_from_info
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
@@ -48,8 +47,8 @@ class CameraInput:
         clock: now, ns, on any steady clock (the bag's own time in a replay).
         extrinsics: (4, 4) T_camera_companion, or None to take it from tf.
         transforms: where frames are, shared by the cameras of a node; None: one of its own.
-        thermal_window: what of the image the thermal one covers (``window_camera``), where the two
-            are not calibrated; empty where they are.
+        thermal_window: what of the image the thermal one covers (``Camera.of_window``), where the
+            two are not calibrated; empty where they are.
     """
 
     def __init__(
@@ -153,7 +152,7 @@ class CameraInput:
         if self.thermal_window and not isinstance(stamped, PointCloud):
             thermal = thermal_to_array(message)
             height, width = thermal.shape
-            camera = window_camera(image_camera, self.thermal_window, width, height)
+            camera = image_camera.of_window(self.thermal_window, width, height)
             return ThermalImage(thermal, camera, np.eye(4), stamped.stamp_ns)
         T_camera_companion = self.extrinsics
         if T_camera_companion is None:

@@ -117,15 +117,25 @@ class Camera:
 
     def scaled(self, width: int, height: int) -> Camera:
         """The camera of the image resized to (width, height)."""
-        sx, sy = width / self.width, height / self.height
+        return self.of_window((0.0, 0.0, 1.0, 1.0), width, height)
+
+    def of_window(self, window: Sequence[float], width: int, height: int) -> Camera:
+        """A camera at the same place whose whole image covers a window of this one's.
+
+        Args:
+            window: left, top, width and height, shares of the image.
+            width, height: of the new image, pixels.
+        """
+        left, top, share_x, share_y = window
+        sx, sy = width / (share_x * self.width), height / (share_y * self.height)
         return replace(
             self,
             width=width,
             height=height,
             fx=self.fx * sx,
             fy=self.fy * sy,
-            cx=(self.cx + 0.5) * sx - 0.5,
-            cy=(self.cy + 0.5) * sy - 0.5,
+            cx=(self.cx + 0.5 - left * self.width) * sx - 0.5,
+            cy=(self.cy + 0.5 - top * self.height) * sy - 0.5,
         )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 
 from lemumo_core.geometry.camera import Camera
@@ -81,24 +78,3 @@ def _along(
     index = np.floor(position + 0.5 + TIE_PX).astype(np.intp)
     seen = (index >= 0) & (index < view_length)
     return np.clip(index, 0, view_length - 1), seen
-
-
-def window_camera(camera: Camera, window: Sequence[float], width: int, height: int) -> Camera:
-    """A camera at the same place whose whole image covers a window of another's.
-
-    Args:
-        camera: the other.
-        window: left, top, width and height, shares of the other's image.
-        width, height: of the new camera's image, pixels.
-    """
-    left, top, share_x, share_y = window
-    sx, sy = width / (share_x * camera.width), height / (share_y * camera.height)
-    return replace(
-        camera,
-        width=width,
-        height=height,
-        fx=camera.fx * sx,
-        fy=camera.fy * sy,
-        cx=(camera.cx + 0.5 - left * camera.width) * sx - 0.5,
-        cy=(camera.cy + 0.5 - top * camera.height) * sy - 0.5,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ros"))
 from node_process import NODE, NodeUnderTest, isolate_dds
 from rig import Rig
 
+IDENTITY = [float(i % 5 == 0) for i in range(16)]
 SETTINGS = {"backend": "onnxruntime", "score_threshold": 0.05, "companion_deadline_ms": 100.0}
 
 
@@ -33,6 +34,26 @@ def launch(toy_package, tmp_path_factory) -> Iterator:
         yield start
         for node in nodes:
             assert node.close() == 0, node.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def fault(tmp_path_factory) -> Path:
+    """What this file holds happens in the engine of a node of ``launch_faulty``."""
+    path = tmp_path_factory.mktemp("fault") / "fault"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture(scope="module")
+def launch_faulty(launch, fault) -> Callable[..., Rig]:
+    """Starts such a node, in a rig, with the sensors in one place."""
+    program = [str(Path(__file__).with_name("faulty_node.py"))]
+
+    def start(**parameters) -> Rig:
+        environment = {"LEMUMO_FAULT": str(fault)}
+        return Rig(launch(program, environment, extrinsics=IDENTITY, **parameters))
+
+    return start
 
 
 @pytest.fixture

@@ -18,18 +18,8 @@ SLOW_S = 10 * PERIOD_S
 
 
 @pytest.fixture(scope="module")
-def fault(tmp_path_factory) -> Path:
-    """What this file holds happens in the node's engine."""
-    path = tmp_path_factory.mktemp("fault") / "fault"
-    path.write_text("")
-    return path
-
-
-@pytest.fixture(scope="module")
-def rig(launch, fault) -> Rig:
-    program = [str(Path(__file__).with_name("faulty_node.py"))]
-    identity = [float(i % 5 == 0) for i in range(16)]
-    rig = Rig(launch(program, {"LEMUMO_FAULT": str(fault)}, extrinsics=identity))
+def rig(launch_faulty) -> Rig:
+    rig = launch_faulty()
     rig.connect()
     rig.run_until(rig.results)
     return rig

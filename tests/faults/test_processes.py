@@ -24,14 +24,6 @@ from lemumo_core.inference.package import load_package
 from lemumo_ros.health import Level
 
 pytestmark = pytest.mark.ros
-IDENTITY = [float(i % 5 == 0) for i in range(16)]
-
-
-@pytest.fixture(scope="module")
-def fault(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("fault") / "fault"
-    path.write_text("")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +36,8 @@ def damaged(toy_package, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rig(launch, damaged, fault) -> Rig:
-    program = [str(Path(__file__).with_name("faulty_node.py"))]
-    environment = {"LEMUMO_FAULT": str(fault)}
-    return Rig(launch(program, environment, model=damaged, extrinsics=IDENTITY))
+def rig(launch_faulty, damaged) -> Rig:
+    return launch_faulty(model=damaged)
 
 
 def flip(path: Path, at: int) -> None:

@@ -23,7 +23,6 @@ from lemumo_core.data.sources.pairs import nominal_camera, read_thermal
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import window_camera
 
 LAYOUT = (
     "FLIR ADAS v2: {images_rgb_train, images_thermal_train, images_rgb_val, images_thermal_val, "
@@ -145,7 +144,7 @@ class Flir:
         image = read_image(self._path("rgb", pair))
         thermal = read_thermal(self._path("thermal", pair))
         camera = rgb_camera(image.shape[1], image.shape[0])
-        thermal_cam = window_camera(camera, WINDOW, thermal.shape[1], thermal.shape[0])
+        thermal_cam = camera.of_window(WINDOW, thermal.shape[1], thermal.shape[0])
         return Frame(
             stamp_ns=stamp_ns,
             camera_name="front",

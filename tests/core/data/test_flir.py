@@ -19,7 +19,6 @@ import pytest
 
 from lemumo_core.data.sources.flir import WINDOW, Flir, rgb_camera
 from lemumo_core.faults import Fault
-from lemumo_core.geometry.views import window_camera
 from lemumo_core.preprocess import InputSpec, preprocess
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}, {"id": 77, "name": "scooter"}]
@@ -128,7 +127,7 @@ def test_thermal_labels_go_through_the_window(root):
 @pytest.mark.parametrize("size", [(1800, 1600), (1224, 1024), (1024, 768)])
 def test_corners_of_the_window(size):
     rgb = rgb_camera(*size)
-    thermal = window_camera(rgb, WINDOW, 640, 512)
+    thermal = rgb.of_window(WINDOW, 640, 512)
     corners = np.array([[LEFT, TOP], [LEFT + WIDTH, TOP], [LEFT, TOP + HEIGHT]])
     uv, valid = thermal.project(rgb.unproject(corners * size - 0.5))
     assert valid.all()
