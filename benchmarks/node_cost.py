@@ -32,7 +32,8 @@ from lemumo_core.drawing import class_colours
 from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.package import Manifest, Package, model_file
+from lemumo_core.inference.manifest import Manifest, model_file
+from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES

@@ -18,7 +18,8 @@ from export.graph import INPUTS
 from export.samples import Sample
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.backends.onnxruntime import session_options
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.manifest import model_file
+from lemumo_core.inference.package import Package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
 

@@ -10,7 +10,7 @@ import numpy as np
 from export.samples import Sample
 from lemumo_core.evaluation.modes import SCORE_THRESHOLD, metric_for
 from lemumo_core.faults import Fault
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.results import perception_of
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.preprocess import network_view

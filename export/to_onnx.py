@@ -32,16 +32,8 @@ from export.samples import PRESENCE, Sample, random_samples, source_samples
 from export.shared_weights import share_weights
 from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
 from lemumo_core.faults import Fault
-from lemumo_core.inference.package import (
-    PRECISIONS,
-    WEIGHTS_NAME,
-    Manifest,
-    Package,
-    load_package,
-    model_file,
-    sha256,
-    write_package,
-)
+from lemumo_core.inference.manifest import PRECISIONS, Manifest, model_file
+from lemumo_core.inference.package import WEIGHTS_NAME, Package, load_package, sha256, write_package
 from lemumo_core.model.config import COMPANION_CHANNELS, SIZES, ModelConfig
 from lemumo_core.model.manifest import manifest_of
 from lemumo_core.model.perception import (

@@ -38,7 +38,8 @@ from lemumo_core.inference.cache import locked, write_cached
 from lemumo_core.inference.cuda_driver import CudaError, Gpu, find_gpu
 from lemumo_core.inference.engine_cache import EngineKey, read_engine, store_engine
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.inference.package import Package, load_package, model_file
+from lemumo_core.inference.manifest import model_file
+from lemumo_core.inference.package import Package, load_package
 
 LOCK_S = 3600.0
 """A build on a small computer can take a quarter of an hour."""

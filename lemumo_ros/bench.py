@@ -12,8 +12,9 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import split_name, why_not
+from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import Measurement, measure, processor
-from lemumo_core.inference.package import Package, load_package, model_file
+from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.selection import candidates, table
 
 ROUNDS = 20

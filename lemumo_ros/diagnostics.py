@@ -11,8 +11,9 @@ from std_msgs.msg import Float64
 
 from lemumo_core.inference.backends import RUNTIMES
 from lemumo_core.inference.cuda_driver import find_gpu
+from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import processor, resident_mb
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_ros.health import Health, Level

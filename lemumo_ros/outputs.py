@@ -16,7 +16,7 @@ from visualization_msgs.msg import MarkerArray
 
 from lemumo_core.drawing import class_colours
 from lemumo_core.frame import Frame, Perception
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_ros import autoware_out, convert_out
 from lemumo_ros.overlay import draw_overlay

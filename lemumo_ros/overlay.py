@@ -16,7 +16,7 @@ from lemumo_core.drawing import (
 )
 from lemumo_core.frame import UNLABELLED, Frame, LidarScan, Perception
 from lemumo_core.geometry.views import look_up
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 
 
 def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:

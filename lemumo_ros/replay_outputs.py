@@ -24,7 +24,7 @@ from typing import Any
 
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.perception import PerceptionMetric, json_ready
 from lemumo_ros.replay_judge import Result, Settings

@@ -21,7 +21,7 @@ import numpy as np
 from lemumo_core.data.sources.bag_reader import BagReader, RawMessage
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 from lemumo_ros.bag_feed import Instant
 from lemumo_ros.bag_writer import METADATA_VERSION, qos
 from lemumo_ros.message_builder import MessageBuilder

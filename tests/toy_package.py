@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.inference.package import Manifest, model_file, write_package
+from lemumo_core.inference.manifest import Manifest, model_file
+from lemumo_core.inference.package import write_package
 from lemumo_core.preprocess import InputSpec
 
 HEIGHT, WIDTH, CELL = 64, 96, 4

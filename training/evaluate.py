@@ -26,8 +26,9 @@ from lemumo_core.evaluation.modes import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.faults import Fault
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
-from lemumo_core.inference.package import MANIFEST_NAME, Manifest, Package, load_package
+from lemumo_core.inference.package import MANIFEST_NAME, Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 
 STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}

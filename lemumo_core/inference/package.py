@@ -8,78 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lemumo_core.faults import Fault
+from lemumo_core.inference.manifest import Manifest, parse_manifest
 from lemumo_core.inference.onnx_file import external_data
 from lemumo_core.inference.signature import SIGNATURE_NAME, check_signature
-from lemumo_core.preprocess import InputSpec
 
-SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.safetensors"
 """Of the file in which a package may hold its weights, for torch and for its graphs."""
 MAX_MANIFEST_BYTES = 4 << 20
-MAX_VIEW_PIXELS = 4096 * 4096
-PRECISIONS = ("fp32", "fp16", "int8", "fp8", "int8-cpu")
-"""Of the graphs that a package may hold. int8-cpu is ONNX Runtime's dynamic quantisation, which
-TensorRT cannot read; int8 and fp8 are symmetric Q/DQ."""
-
-
-def model_file(precision: str = "fp32", dynamic: bool = False) -> str:
-    """Name of a graph in its package; ``dynamic`` is the one with a free batch size."""
-    middle = ["model", *([] if precision == "fp32" else [precision]), *["dynamic"] * dynamic]
-    return ".".join([*middle, "onnx"])
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Contents of ``manifest.json``.
-
-    Attributes:
-        name, version: of the model.
-        trained: False for random weights; the runtime then says so.
-        model: the ``ModelConfig`` as a plain dict, enough to rebuild it in torch.
-        input: what preprocessing must deliver.
-        detection_classes: names by class id.
-        segmentation_classes: names by label id.
-        palette: RGB colour of each label id.
-        losses: what each precision below float32 loses against it, measure to number
-            (``export/verify.py``): none ships without.
-        files: file name to sha256 (hex).
-        training: provenance (recipe, seed, data, git revision, machine); free-form.
-        metrics: measured quality; free-form.
-        schema_version: of this format.
-    """
-
-    name: str
-    version: str
-    trained: bool
-    model: dict[str, Any]
-    input: InputSpec
-    detection_classes: tuple[str, ...]
-    segmentation_classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    losses: dict[str, dict[str, float]] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
-
-    @property
-    def numbers_of_box(self) -> int:
-        """7 for boxes in 3D, 4 for boxes in the image."""
-        return 4 if self.model.get("detection") == "2d" else 7
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Precisions that the package holds a graph of."""
-        return ("fp32", *self.losses)
 
 
 @dataclass(frozen=True)
@@ -155,7 +95,7 @@ def load_package(path: str | Path, public_key: str | Path | None = None) -> Pack
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Fault("bad_package", f"{manifest_path} is not valid JSON: {error}") from error
-    manifest = _parse(document, manifest_path)
+    manifest = parse_manifest(document, manifest_path)
     for name, expected in manifest.files.items():
         file = path / name
         if not file.is_file():
@@ -210,99 +150,3 @@ def _check_inside(graph: Path, manifest: Manifest) -> None:
             f"{graph} keeps data in {outside}; a package's graph may keep it in its own file and "
             f"in the package's {WEIGHTS_NAME}. Export it with python export/to_onnx.py",
         )
-
-
-def _parse(document: Any, where: Path) -> Manifest:
-    if not isinstance(document, dict):
-        raise Fault("bad_package", f"{where} must hold a JSON object")
-    version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise Fault(
-            "bad_package",
-            f"{where} has schema version {version}, this lemumo reads {SCHEMA_VERSION}: "
-            "export the model with this version, or update lemumo",
-        )
-    _check_keys(document, Manifest, where)
-    _check_keys(document["input"], InputSpec, where)
-    values = dict(document)
-    try:
-        values["input"] = InputSpec(**document["input"])
-        near, far = values["input"].depth_min_m, values["input"].depth_max_m
-        if not 0.0 < near < far < math.inf:
-            raise ValueError(f"depth range {near} to {far} m")
-        if values["input"].height * values["input"].width > MAX_VIEW_PIXELS:
-            raise ValueError(f"a view of more than {MAX_VIEW_PIXELS} pixels")
-    except (TypeError, ValueError) as error:
-        raise Fault("bad_package", f"{where}: input: {error}") from error
-    for name, (holds, words) in _RULES.items():
-        if not holds(document[name]):
-            raise Fault("bad_package", f"{where}: {name} must be {words}: {document[name]!r:.80}")
-    for name in ("detection_classes", "segmentation_classes"):
-        values[name] = tuple(document[name])
-    values["palette"] = tuple(tuple(colour) for colour in document["palette"])
-    manifest = Manifest(**values)
-    if len(manifest.palette) != len(manifest.segmentation_classes):
-        raise Fault(
-            "bad_package",
-            f"{where}: {len(manifest.palette)} colours for "
-            f"{len(manifest.segmentation_classes)} segmentation classes",
-        )
-    for precision in manifest.losses:
-        if model_file(precision) not in manifest.files:
-            raise Fault("bad_package", f"{where}: no {model_file(precision)} for its {precision}")
-    return manifest
-
-
-def _is_names(value: Any) -> bool:
-    named = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
-    return bool(named and value and len(set(value)) == len(value))
-
-
-def _is_palette(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(colour, list)
-        and len(colour) == 3
-        and all(type(part) is int and 0 <= part <= 255 for part in colour)
-        for colour in value
-    )
-
-
-def _is_files(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        Path(name).name == name and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
-        for name, digest in value.items()
-    )
-
-
-def _is_losses(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        precision in PRECISIONS[1:]
-        and isinstance(loss, dict)
-        and all(type(number) in (int, float) and math.isfinite(number) for number in loss.values())
-        for precision, loss in value.items()
-    )
-
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (lambda value: isinstance(value, str) and value != "", "a name"),
-    "version": (lambda value: isinstance(value, str) and value != "", "a version"),
-    "trained": (lambda value: isinstance(value, bool), "true or false"),
-    "model": (lambda value: isinstance(value, dict), "an object"),
-    "training": (lambda value: isinstance(value, dict), "an object"),
-    "metrics": (lambda value: isinstance(value, dict), "an object"),
-    "detection_classes": (_is_names, "a list of distinct names"),
-    "segmentation_classes": (_is_names, "a list of distinct names"),
-    "palette": (_is_palette, "a list of RGB triples, 0 to 255"),
-    "files": (_is_files, "an object of file names, none that leaves the package, to sha256"),
-    "losses": (_is_losses, f"an object of {PRECISIONS[1:]} to numbers"),
-}
-
-
-def _check_keys(document: Any, kind: type, where: Path) -> None:
-    if not isinstance(document, dict):
-        raise Fault("bad_package", f"{where}: expected an object for {kind.__name__}")
-    known = {f.name for f in fields(kind)}
-    if missing := known - set(document):
-        raise Fault("bad_package", f"{where}: missing {sorted(missing)}")
-    if unknown := set(document) - known:
-        raise Fault("bad_package", f"{where}: unknown {sorted(unknown)}; known: {sorted(known)}")

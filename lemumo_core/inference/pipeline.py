@@ -18,7 +18,8 @@ from lemumo_core.inference.backends import (
     resolve_name,
     split_name,
 )
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.manifest import model_file
+from lemumo_core.inference.package import Package
 from lemumo_core.inference.results import perception_of
 from lemumo_core.preprocess import NetworkInput, preprocess
 

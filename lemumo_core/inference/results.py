@@ -11,7 +11,7 @@ from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Percepti
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.views import move_boxes
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 
 
 def perception_of(

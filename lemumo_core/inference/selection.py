@@ -14,8 +14,9 @@ from lemumo_core.files import cache_folder
 from lemumo_core.inference.backends import RUNTIMES, why_not
 from lemumo_core.inference.cache import write_cached
 from lemumo_core.inference.cuda_driver import CudaError, find_gpu
+from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import Measurement, measure, processor
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.package import Package
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 

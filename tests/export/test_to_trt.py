@@ -17,7 +17,8 @@ from export.trt_build import BuildOptions, build, check_precision, trtexec_line
 from lemumo_core.faults import Fault
 from lemumo_core.inference.cuda_driver import why_no_gpu
 from lemumo_core.inference.engine_cache import EngineKey, read_engine
-from lemumo_core.inference.package import Manifest, Package, write_package
+from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.package import Package, write_package
 from lemumo_core.inference.tensorrt_api import load_tensorrt
 
 ROOT = Path(__file__).resolve().parents[2]

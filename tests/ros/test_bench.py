@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import Measurement
-from lemumo_core.inference.package import Manifest, write_package
+from lemumo_core.inference.package import write_package
 from lemumo_core.preprocess import InputSpec
 from lemumo_ros import bench, cli
 

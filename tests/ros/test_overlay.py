@@ -10,7 +10,7 @@ import pytest
 from lemumo_core.drawing import class_colours, depth_colours
 from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.inference.package import Manifest
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.preprocess import InputSpec, network_view
 from lemumo_ros.overlay import draw_overlay
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.cuda_driver import why_no_gpu
-from lemumo_core.inference.package import PRECISIONS, Package
+from lemumo_core.inference.manifest import PRECISIONS
+from lemumo_core.inference.package import Package
 
 
 class TensorSpec(NamedTuple):

@@ -11,7 +11,8 @@ import onnxruntime
 from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder
 from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.manifest import model_file
+from lemumo_core.inference.package import Package
 
 PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",

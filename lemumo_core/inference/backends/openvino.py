@@ -8,7 +8,8 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.manifest import model_file
+from lemumo_core.inference.package import Package
 
 
 class OpenVinoBackend:

@@ -14,7 +14,8 @@ from lemumo_core.inference import tensorrt_api as api
 from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.cuda_driver import CudaError, CudaStream, find_gpu
 from lemumo_core.inference.engine_cache import EngineKey, find_engine
-from lemumo_core.inference.package import Package, model_file
+from lemumo_core.inference.manifest import model_file
+from lemumo_core.inference.package import Package
 
 log = logging.getLogger(__name__)
 

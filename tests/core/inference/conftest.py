@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lemumo_core.inference.package import Manifest, Package, model_file, write_package
+from lemumo_core.inference.manifest import Manifest, model_file
+from lemumo_core.inference.package import Package, write_package
 from lemumo_core.preprocess import InputSpec
 
 SPEC = InputSpec(16, 32, "lidar", 2)

@@ -10,12 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lemumo_core.faults import Fault
-from lemumo_core.inference.package import (
-    MAX_MANIFEST_BYTES,
-    Manifest,
-    load_package,
-    write_package,
-)
+from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.package import MAX_MANIFEST_BYTES, load_package, write_package
 from lemumo_core.preprocess import InputSpec
 
 GRAPH = b"\x08\x08"  # a ModelProto that holds its IR version alone
