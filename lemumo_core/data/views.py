@@ -10,7 +10,7 @@ views on every device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor
 from lemumo_core.data.crops import Crops, draw_crops, whole_canvas
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
 from lemumo_core.data.resampling import antialiased_taps, by_column, resample
-from lemumo_core.data.samples import Batch, Boxes, map_tensors
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.view_labels import ViewLabels, labels_in_views
 from lemumo_core.frame import UNLABELLED
 
 
@@ -75,24 +76,6 @@ class MultiCropConfig:
         """Whether any two global crops of a sample share a part of the canvas."""
         narrowest = min(self.aspect[0], 1 / self.aspect[1])
         return math.sqrt(self.global_scale[0] * narrowest) > 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class ViewLabels:
-    """Ground truth of R views.
-
-    Attributes:
-        label_map: uint8 (R, h, w), 255 = unlabelled. Where the source's label map says nothing, a
-            pixel carries the label of the LiDAR return that it shows.
-        depth_m: float32 (R, h, w), metres, NaN = unknown. Where the source has no dense depth, a
-            pixel carries the depth of the nearest return in it.
-        boxes: of the view, mirrored where it is. Objects outside of it are kept; their 2D boxes,
-            cut at its borders, are empty.
-    """
-
-    label_map: Tensor
-    depth_m: Tensor
-    boxes: Boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +202,7 @@ def _view(
         intrinsics=_intrinsics(batch.intrinsics.repeat(views, 1, 1), crops),
         present=batch.present.repeat(views, 1),
         crops=crops,
-        labels=_labels(batch, crops, depth_m, point_labels),
+        labels=labels_in_views(batch, crops, depth_m, point_labels),
     )
 
 
@@ -256,54 +239,3 @@ def _intrinsics(intrinsics: Tensor, crops: Crops) -> Tensor:
         view[:, i, i] = intrinsics[:, i, i] * axis.scale
         view[:, i, 2:] = axis.position(intrinsics[:, i, 2:])
     return view
-
-
-def _labels(
-    batch: Batch, crops: Crops, depth_m: Tensor, point_labels: Tensor | None
-) -> ViewLabels | None:
-    labels = batch.labels
-    if labels is None or point_labels is None:
-        return None
-    sample = torch.arange(len(crops), device=depth_m.device)[:, None, None] % len(batch)
-    at = sample, crops.rows.nearest()[:, :, None], crops.columns.nearest()[:, None]
-    label_map, dense_m = labels.label_map[at], labels.depth_m[at]
-    sparse_m = torch.where(depth_m < math.inf, depth_m, math.nan)
-    views = len(crops) // len(batch)
-    return ViewLabels(
-        label_map=torch.where(label_map == UNLABELLED, point_labels, label_map),
-        depth_m=torch.where(dense_m.isnan(), sparse_m, dense_m),
-        boxes=_boxes(map_tensors(labels.boxes, _repeated(views)), crops),
-    )
-
-
-def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
-    """Boxes on the canvas, one row a view, in the views."""
-    flipped = crops.flipped[:, None] & (boxes.class_ids >= 0)
-    u, v = boxes.centres.unbind(-1)
-    low_u, low_v, high_u, high_v = boxes.boxes_2d.unbind(-1)
-    ends = [crops.columns.position(end) for end in (low_u, high_u)]
-    sides = torch.minimum(*ends), crops.rows.position(low_v), torch.maximum(*ends)
-    cut = torch.stack([*sides, crops.rows.position(high_v)], dim=-1)
-    height, width = crops.size
-    last = cut.new_tensor([width - 1, height - 1, width - 1, height - 1])
-    return replace(
-        boxes,
-        boxes_3d=torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d),
-        centres=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
-        boxes_2d=cut.clamp(min=0.0).minimum(last),
-    )
-
-
-def _mirrored(boxes_3d: Tensor) -> Tensor:
-    """Boxes (..., 7) mirrored in x.
-
-    A box's length points along (cos yaw, 0, -sin yaw); its mirror image along (-cos yaw, 0,
-    -sin yaw), which is yaw' = pi - yaw.
-    """
-    x, y, z, *size, yaw = boxes_3d.unbind(-1)
-    turned = torch.remainder(2 * math.pi - yaw, 2 * math.pi) - math.pi  # pi - yaw, in [-pi, pi)
-    return torch.stack([-x, y, z, *size, turned], dim=-1)
-
-
-def _repeated(views: int) -> Callable[[Tensor], Tensor]:
-    return lambda rows: rows.repeat(views, *[1] * (rows.ndim - 1))

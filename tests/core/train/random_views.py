@@ -8,7 +8,8 @@ import torch
 from made_boxes import made_boxes
 
 from lemumo_core.data.crops import whole_canvas
-from lemumo_core.data.views import View, ViewLabels
+from lemumo_core.data.view_labels import ViewLabels
+from lemumo_core.data.views import View
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.config import ModelConfig
 
