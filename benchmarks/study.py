@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from _runs import FIGURES, finish, fused, run, spread
 from _timing import machine
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,8 +28,6 @@ from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.variants import build_encoder
 
-ROOT = Path(__file__).resolve().parent.parent
-FIGURES = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 PAPER = {"model.preset": "paper"}
 ROWS: dict[str, dict[str, Any]] = {
     "untrained": PAPER,
@@ -128,26 +125,6 @@ def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
     finish("finetune.py", {**options, **weights})
 
 
-def finish(program: str, options: dict[str, Any]) -> None:
-    """Run a training program, or go on with it, unless its run is finished."""
-    if not (options["out"] / "summary.json").exists():
-        run(program, [], options)
-
-
-def run(program: str, arguments: list[str], options: dict[str, Any]) -> None:
-    """Run a program of training/.
-
-    Raises:
-        subprocess.CalledProcessError: it failed.
-    """
-    flags = [f"--{name}={_text(value)}" for name, value in options.items()]
-    subprocess.run([sys.executable, ROOT / "training" / program, *arguments, *flags], check=True)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (bool, list)) else str(value)
-
-
 def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
     """The table: mean and standard deviation over seeds, and what the rows cost."""
     lines = [
@@ -160,21 +137,13 @@ def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
     ]
     for row in rows:
         folders = [out / row.replace(", ", "-") / str(seed) for seed in range(seeds)]
-        probes = [json.loads((folder / "probe" / "summary.json").read_text()) for folder in folders]
-        cells = [
-            spread([float(probe["metrics"]["fused"][name]) for probe in probes]) for name in FIGURES
-        ]
+        probes = [fused(folder / "probe") for folder in folders]
+        cells = [spread([probe[name] for probe in probes]) for name in FIGURES]
         model = json.loads((folders[0] / "probe" / "model.json").read_text())
         cells.append(f"{gflop(ModelConfig.from_dict(model)):.2f}")
         cells += cost(folders, scale.batch) if row != "untrained" else ["", ""]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
 
 
 def cost(folders: list[Path], batch: int) -> list[str]:

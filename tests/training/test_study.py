@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import _runs
 import study
 
 
@@ -27,7 +28,7 @@ def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
         assert 0.05 < float(line[5]) < 1.0  # 24 patches of a tiny encoder
     assert float(table[3][7]) > 0.1
 
-    monkeypatch.setattr(study, "run", lambda *_: pytest.fail("a finished run was repeated"))
+    monkeypatch.setattr(_runs, "run", lambda *_: pytest.fail("a finished run was repeated"))
     monkeypatch.setattr(study, "prepare", lambda *_: tmp_path / "frames")
     study.main()
     assert (tmp_path / "results.md").read_text() == text

@@ -1,0 +1,46 @@
+"""Runs of the programs of ``training/`` that a benchmark compares."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
+"""Of a fine-tuning run's summary, and what tables call them."""
+
+
+def finish(program: str, options: dict[str, Any]) -> None:
+    """Run a training program, or go on with it, unless its run is finished."""
+    if not (options["out"] / "summary.json").exists():
+        run(program, [], options)
+
+
+def run(program: str, arguments: list[str], options: dict[str, Any]) -> None:
+    """Run a program of training/.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    flags = [f"--{name}={_text(value)}" for name, value in options.items()]
+    subprocess.run([sys.executable, ROOT / "training" / program, *arguments, *flags], check=True)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, list)) else str(value)
+
+
+def fused(run_folder: Path) -> dict[str, float]:
+    """The figures of a finished fine-tuning run, with both sensors."""
+    found = json.loads((run_folder / "summary.json").read_text())["metrics"]["fused"]
+    return {name: float(found[name]) for name in FIGURES}
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"

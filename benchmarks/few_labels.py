@@ -1,0 +1,101 @@
+"""Does pretraining help where labels are few? Fine-tuning with and without it on the same labels.
+
+    python benchmarks/few_labels.py --data out/street --weights out/lemumo-tiny-pretrain
+
+For each share of the labels and each seed (which also draws the labels) the same training runs
+twice: from the weights, and from scratch. Both are judged on the same frames held out. Runs that
+are finished are not repeated. The table goes to OUT/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from _runs import FIGURES, ROOT, finish, fused, spread
+from _timing import machine
+
+from lemumo_core.train.weights import read_weights
+
+RECIPE = ROOT / "training" / "recipes" / "lemumo_tiny_finetune.yaml"
+STARTS = ("pretrained", "from scratch")
+SIZE = "size", "height", "width"
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="labelled shards")
+    parser.add_argument("--weights", type=Path, required=True, help="a run of pretraining on them")
+    parser.add_argument("--fractions", type=float, nargs="+", default=[0.01, 0.1])
+    parser.add_argument("--steps", type=int, nargs="+", default=[150, 300], help="one a fraction")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("out", "few-labels"))
+    args = parser.parse_args()
+    if len(args.steps) != len(args.fractions):
+        parser.error(f"{len(args.fractions)} fractions need as many --steps")
+    _, model = read_weights(args.weights)
+    assert model is not None, f"{args.weights} is no run of pretraining"
+    same = {f"model.{name}": model[name] for name in ("preset", "variant", *SIZE)}
+    starts = dict(zip(STARTS, ({"weights": args.weights}, same), strict=True))
+    for seed in range(args.seeds):
+        for fraction, steps in zip(args.fractions, args.steps, strict=True):
+            for start in STARTS:
+                print(f"== {fraction:.0%} of the labels, {start}, seed {seed}", flush=True)
+                out = folder(args.out, fraction, start, seed)
+                train(args.data, starts[start], fraction, steps, seed, out)
+    table = results(args.out, args.fractions, args.steps, args.seeds)
+    (args.out / "results.md").write_text(table)
+    print(table)
+
+
+def folder(out: Path, fraction: float, start: str, seed: int) -> Path:
+    """Of one run."""
+    return out / f"{fraction:g}" / start.replace(" ", "-") / str(seed)
+
+
+def train(
+    data: str, start: dict[str, Any], fraction: float, steps: int, seed: int, out: Path
+) -> None:
+    """One run of fine-tuning, all that learns from the first step on."""
+    options: dict[str, Any] = {"config": RECIPE, "data": data, "fraction": fraction, "seed": seed}
+    options |= {"batch": BATCH, "steps": steps, "heads_first": 0, "log.evaluate_every": steps}
+    options |= start
+    finish("finetune.py", {**options, "resume": "auto", "out": out})
+
+
+def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> str:
+    """The table: mean and standard deviation over seeds, and in how many seeds pretraining won."""
+    lines = [
+        f"{machine()}; batches of {BATCH}, {seeds} seeds: mean ± standard deviation.",
+        "",
+        f"| labels | steps | start | {' | '.join(FIGURES.values())} |",
+        f"| ---: | ---: | --- |{' ---: |' * len(FIGURES)}",
+    ]
+    for fraction, count in zip(fractions, steps, strict=True):
+        found = {
+            start: [fused(folder(out, fraction, start, seed)) for seed in range(seeds)]
+            for start in STARTS
+        }
+        for start, runs in found.items():
+            cells = [spread([one[name] for one in runs]) for name in FIGURES]
+            lines.append(f"| {fraction:.0%} | {count} | {start} | {' | '.join(cells)} |")
+        wins = [better(name, *(found[start] for start in STARTS)) for name in FIGURES]
+        cells = [f"{won} of {seeds}" for won in wins]
+        lines.append(f"| {fraction:.0%} | | pretraining is better in | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def better(name: str, ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> int:
+    """Of how many seeds a figure of ours is better."""
+    sign = -1 if name == "depth_mae_m" else 1
+    return sum(
+        sign * one[name] > sign * other[name] for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    main()
