@@ -9,8 +9,8 @@ SECONDS ?= 60
 MINUTES ?= 10
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
-# compare_reference.py needs a checkout that only its user can give it; the others take long.
-APART := $(addprefix benchmarks/,compare_reference.py soak.py study.py)
+# compare_reference.py and few_labels.py need what only their user can give; the others take long.
+APART := $(addprefix benchmarks/,compare_reference.py few_labels.py soak.py study.py)
 BENCHMARKS := $(filter-out $(APART),$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: setup demo test fuzz soak bench lint

@@ -36,7 +36,7 @@ NODE_NAME = "lemumo"
 FRAMES = 40
 STREET = {
     **{"seed": 28, "frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
-    **{"width": 960, "height": 544},
+    **{"width": 960, "height": 352},
 }
 DRAIN_S = 3.0
 STOP_S = 10.0

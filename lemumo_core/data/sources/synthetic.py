@@ -36,6 +36,11 @@ DRIVE_GAP_NS = 3_600_000_000_000
 NIGHT_GAIN = 4.0
 LEAST_PIXELS_SEEN = 1.2
 """Solids smaller than so many pixels are not drawn."""
+DESCRIBED = (
+    *("seed", "frames", "width", "height", "split", "companion", "rate_hz"),
+    *("frames_per_drive", "moving_sweeps"),
+)
+"""Options that what is seen depends on."""
 IMAGE, THERMAL, LIDAR = range(3)
 """What noise belongs to, in its seed."""
 T = TypeVar("T")
@@ -89,20 +94,9 @@ class SyntheticStreet:
             raise ValueError(f"seed is {seed}, must not be negative")
         if not 0 < rate_hz <= CAMERA_HZ:
             raise ValueError(f"rate_hz is {rate_hz}, must be above 0 and at most {CAMERA_HZ:g}")
-        self.options: dict[str, Any] = {
-            "seed": seed,
-            "frames": frames,
-            "width": width,
-            "height": height,
-            "split": split,
-            "companion": companion,
-            "rate_hz": rate_hz,
-            "frames_per_drive": frames_per_drive,
-            "moving_sweeps": moving_sweeps,
-        }
         self.seed, self.frames, self.split, self.companion = seed, frames, split, companion
         self.width, self.height = width, height
-        self.stride = round(CAMERA_HZ / rate_hz)
+        self.rate_hz, self.stride = rate_hz, round(CAMERA_HZ / rate_hz)
         self.frames_per_drive, self.moving_sweeps = frames_per_drive, moving_sweeps
         self.device = torch.device(device)
         self.batch = 1 if self.device.type == "cpu" else frames_per_drive
@@ -116,7 +110,7 @@ class SyntheticStreet:
 
     def describe(self) -> dict[str, Any]:
         """See ``FrameSource``; the device does not change what is seen."""
-        return {"source": "synthetic", **self.options}
+        return {"source": "synthetic", **{name: getattr(self, name) for name in DESCRIBED}}
 
     def __getitem__(self, index: int) -> Frame:
         number, at = divmod(range(self.frames)[index], self.frames_per_drive)
