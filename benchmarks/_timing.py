@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lemumo_core.inference.measure import processor
 
 
 def measure(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -26,9 +26,4 @@ def measure(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float
 
 def machine() -> str:
     """Processor, cores and versions, for the head of a table."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
-    return f"{name}, {os.cpu_count()} cores, {versions}"
+    return f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}"

@@ -1,7 +1,7 @@
 """Weights to a verified model package: ONNX graphs, the weights and the manifest.
 
     python export/to_onnx.py --out out/models/mine                       # seeded random weights
-    python export/to_onnx.py --out out/models/mine --run FINETUNING_RUN
+    python export/to_onnx.py --out out/models/mine --run FINETUNING_RUN --metrics metrics.json
     python export/to_onnx.py --out out/models/mine --weights w.safetensors --config config.json
     python export/to_onnx.py --out out/models/mine --package out/models/theirs \\
         --precision fp16 int8 int8-cpu --frames bags:/data/my_bag
@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a program
 
@@ -31,6 +32,7 @@ from export.quantize import quantize
 from export.samples import PRESENCE, Sample, random_samples, source_samples
 from export.shared_weights import share_weights
 from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
+from lemumo_core.evaluation.modes import MODES
 from lemumo_core.faults import Fault
 from lemumo_core.inference.manifest import PRECISIONS, Manifest, model_file
 from lemumo_core.inference.package import WEIGHTS_NAME, Package, load_package, sha256, write_package
@@ -170,6 +172,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, help="take those of a finished fine-tuning run")
     parser.add_argument("--weights", type=Path, help="safetensors of a trained model")
     parser.add_argument("--config", type=Path, help="its ModelConfig as JSON")
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        help="metrics.json of training/evaluate.py for the manifest; default: what the run found "
+        "on the frames it held out",
+    )
     parser.add_argument("--preset", choices=COMPANION_CHANNELS, default="lemumo")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--height", type=int, default=256, help="multiple of 16")
@@ -188,6 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--weights and --config go together")
     try:
         model, trained, training, metrics = _load(args)
+        if args.metrics is not None:
+            metrics = _figures(json.loads(args.metrics.read_text()))
         frames = []
         if args.precision:
             frames = source_samples(args.frames, model.config.input_spec, args.count)
@@ -213,7 +223,8 @@ def _load(args: argparse.Namespace) -> tuple[PerceptionModel, bool, dict, dict]:
     if args.run is not None:
         config = ModelConfig.from_dict(json.loads((args.run / MODEL_OPTIONS).read_text()))
         model = load_model(config, args.run / MODEL_WEIGHTS)
-        return model, True, provenance(args.run), _figures(args.run)
+        summary = json.loads((args.run / SUMMARY).read_text())
+        return model, True, provenance(args.run), _figures(summary.get("metrics", {}))
     if args.weights is not None:
         config = ModelConfig.from_dict(json.loads(args.config.read_text()))
         return load_model(config, args.weights), True, {}, {}
@@ -221,12 +232,12 @@ def _load(args: argparse.Namespace) -> tuple[PerceptionModel, bool, dict, dict]:
     return seeded_model(config, args.seed), False, {"seed": args.seed}, {}
 
 
-def _figures(run: Path) -> dict[str, dict[str, float]]:
-    """The figures to look at first, by mode, on the frames that the run held out."""
-    metrics = json.loads((run / SUMMARY).read_text()).get("metrics", {})
+def _figures(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The figures to look at first, by mode, of what a run or an evaluation says."""
     return {
-        mode: {name: found[name] for name in FIGURES if found[name] is not None}
-        for mode, found in metrics.items()
+        mode: {name: metrics[mode][name] for name in FIGURES if metrics[mode][name] is not None}
+        for mode in MODES
+        if mode in metrics
     }
 
 

@@ -26,6 +26,7 @@ import yaml
 
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
+from lemumo_core.inference.measure import processor
 from lemumo_core.train.config import RunConfig, plain
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
@@ -107,4 +108,4 @@ def git_revision() -> str | None:
 
 def machine() -> str:
     """The CPU."""
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"

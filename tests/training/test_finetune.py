@@ -159,6 +159,16 @@ def test_a_run_becomes_a_package_that_says_where_it_comes_from(uninterrupted, tm
     assert {"command", "git", "machine"} <= training["starts"][0].keys()
 
 
+def test_a_package_can_carry_the_figures_of_an_evaluation(uninterrupted, tmp_path) -> None:
+    judged = {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5, "ap50": None, "aoe": 0.1}
+    found = {"data": "elsewhere", "fused": judged, "by_frame": []}
+    (tmp_path / "metrics.json").write_text(json.dumps(found))
+    arguments = ["--run", str(uninterrupted), "--out", str(tmp_path / "package")]
+    assert export([*arguments, "--metrics", str(tmp_path / "metrics.json")]) == 0
+    metrics = load_package(tmp_path / "package").manifest.metrics
+    assert metrics == {"fused": {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
