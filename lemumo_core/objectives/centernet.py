@@ -59,7 +59,8 @@ class CenterNetLoss:
             Terms by the names of the head's outputs.
         """
         classes, height, width = raw.heatmap.shape[1:]
-        return centre_loss(raw._asdict(), self.targets(boxes, intrinsics, (classes, height, width)))
+        targets = self.targets(boxes, intrinsics, (classes, height, width))
+        return centre_loss(raw._asdict(), targets, around=self.preset == "deploy")
 
     @torch.no_grad()
     def targets(
@@ -92,6 +93,7 @@ class CenterNetLoss:
             class_ids=boxes.class_ids,
             cell=cell,
             counts=first_in_cell(cell, counts, z[..., 0], shape[1] * shape[2]),
+            order=z[..., 0],
             values={
                 "offset": cells.offset,
                 "log_size": size.clamp(min=1e-4).log(),

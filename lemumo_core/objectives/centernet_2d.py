@@ -63,9 +63,8 @@ class CenterNet2dLoss:
         """
         classes, height, width = raw.heatmap.shape[1:]
         shape = classes, height, width
-        return centre_loss(
-            raw._asdict(), self.targets(boxes_2d, class_ids, counts, labelled, shape)
-        )
+        targets = self.targets(boxes_2d, class_ids, counts, labelled, shape)
+        return centre_loss(raw._asdict(), targets, around=self.preset == "deploy")
 
     @torch.no_grad()
     def targets(
@@ -95,5 +94,6 @@ class CenterNet2dLoss:
             class_ids=class_ids,
             cell=cell,
             counts=first_in_cell(cell, counts, size.prod(-1), shape[1] * shape[2]),
+            order=size.prod(-1),
             values={"offset": cells.offset, "log_size": size.clamp(min=1e-4).log()},
         )

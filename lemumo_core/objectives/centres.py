@@ -18,6 +18,8 @@ from lemumo_core.train.distributed import mean_over_ranks, world_size
 LEAST_RADIUS = 1.5
 MOST_RADIUS = 16.0
 OVERLAP = 0.7
+CENTRES_FIRST = 1e6
+"""More than any ``order``: what lies beside an object comes after all centres."""
 SIGMAS = 3.0
 """A Gaussian ends where it has fallen to exp(-4.5) = 0.011."""
 
@@ -47,6 +49,7 @@ class CentreTargets(NamedTuple):
         labelled: bool (B,), False for images whose objects are not known.
         class_ids, cell: int64 (B, K), of the objects; cell = row * w + column.
         counts: bool (B, K), which of them are to be found, at most one in a cell.
+        order: (B, K); a cell beside several objects belongs to that of the least.
         values: float32 (B, K, channels) of what is regressed at the centres, by the name of the
             head's output.
     """
@@ -56,6 +59,7 @@ class CentreTargets(NamedTuple):
     class_ids: Tensor
     cell: Tensor
     counts: Tensor
+    order: Tensor
     values: dict[str, Tensor]
 
 
@@ -154,14 +158,63 @@ def focal_loss(logits: Tensor, heatmap: Tensor, positive: Tensor, labelled: Tens
     return torch.where(labelled[:, None, None, None], loss, 0.0).sum()
 
 
-def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets) -> Loss:
-    """Focal loss of the heatmap and, at the centres, L1 of the values; of ``rotation`` 1 - cos.
+class Wanted(NamedTuple):
+    """Where values are regressed, and which.
 
-    Each is summed and divided by the number of objects to be found, over all ranks (at least 1).
+    Attributes:
+        cell: int64 (B, M), as in ``CentreTargets``.
+        weight: float32 (B, M), 0 where nothing is asked.
+        values: float32 (B, M, channels) by name.
+    """
+
+    cell: Tensor
+    weight: Tensor
+    values: dict[str, Tensor]
+
+
+def wanted_at_centres(targets: CentreTargets) -> Wanted:
+    """The paper's: values of objects to be found, at their centres alone."""
+    return Wanted(targets.cell, targets.counts.float(), targets.values)
+
+
+def wanted_around(targets: CentreTargets, grid: tuple[int, int]) -> Wanted:
+    """Values of objects to be found in the 3 x 3 cells around their centres: weight 1, 1/2 beside
+    and 1/4 at the corners.
+
+    Few cells hold a centre; their neighbours see nearly the same and teach nine times as much
+    (TTFNet, arXiv 1909.00700), and a peak that is a cell off still tells of its object. A centre
+    belongs to its own object, ``offset`` counts from the cell that is asked.
+
+    Args:
+        targets: of K objects; M is 9 K.
+        grid: (h, w).
+    """
+    height, width = grid
+    step = torch.arange(-1, 2, device=targets.cell.device)
+    down, right = (way.flatten() for way in torch.meshgrid(step, step, indexing="ij"))
+    row = (targets.cell // width)[..., None] + down
+    column = (targets.cell % width)[..., None] + right
+    asked = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    asked = (asked & targets.counts[..., None]).flatten(1)
+    cell = torch.where(asked, (row * width + column).flatten(1), 0)
+    apart = down.abs() + right.abs()
+    order = (targets.order[..., None] + CENTRES_FIRST * (apart > 0)).flatten(1)
+    weight = first_in_cell(cell, asked, order, height * width) * 0.5 ** apart.repeat(row.shape[1])
+    values = {name: value.repeat_interleave(9, dim=1) for name, value in targets.values.items()}
+    shift = torch.stack([right, down], dim=-1).repeat(row.shape[1], 1)
+    return Wanted(cell, weight, values | {"offset": values["offset"] - shift})
+
+
+def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets, around: bool = False) -> Loss:
+    """Focal loss of the heatmap and L1 of the values; of ``rotation`` 1 - cos.
+
+    The first is summed and divided by the number of objects to be found, the others are means by
+    weight, over all ranks (of at least 1).
 
     Args:
         predicted: (B, channels, h, w) by name: ``heatmap`` (logits) and those of
             ``targets.values``.
+        around: ask for values around the centres, too (``wanted_around``).
 
     Returns:
         Terms by these names; the total is their sum. The same on every rank.
@@ -180,22 +233,23 @@ def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets) -> Loss:
     positive = torch.zeros(len(logits), classes * pixels + 1, dtype=torch.bool, device=index.device)
     positive = positive.scatter_(1, index, True)[:, :-1].view(-1, classes, height, width)
     sums = {"heatmap": focal_loss(logits, targets.heatmap, positive, targets.labelled)}
-    for name, value in targets.values.items():
+    wanted = wanted_around(targets, (height, width)) if around else wanted_at_centres(targets)
+    for name, value in wanted.values.items():
         channels = value.shape[-1]
-        cell = targets.cell[:, None].expand(-1, channels, -1)
+        cell = wanted.cell[:, None].expand(-1, channels, -1)
         at_centres = predicted[name].flatten(2).gather(2, cell).transpose(1, 2)
         at_centres = at_centres.to(sums["heatmap"].dtype)
         if name == "rotation":
             error = 1.0 - (functional.normalize(at_centres, dim=-1, eps=1e-4) * value).sum(-1)
         else:
             error = (at_centres - value).abs().sum(-1)
-        sums[name] = torch.where(targets.counts, error, 0.0).sum()
-    *means, count = mean_over_ranks(
-        torch.stack([*sums.values(), targets.counts.sum().to(sums["heatmap"].dtype)])
-    )
+        sums[name] = (wanted.weight * torch.where(wanted.weight > 0, error, 0.0)).sum()
+    counts = targets.counts.sum(), wanted.weight.sum()
+    together = mean_over_ranks(torch.stack([*sums.values(), *counts]))
+    objects, weight = together[-2:].clamp(min=1.0 / world_size())
     terms = {
-        name: mean / count.clamp(min=1.0 / world_size())
-        for name, mean in zip(sums, means, strict=True)
+        name: total / (objects if name == "heatmap" else weight)
+        for name, total in zip(sums, together, strict=False)
     }
     total = torch.stack(list(terms.values())).sum()
     return Loss(total, {name: value.detach() for name, value in terms.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from lemumo_core.metrics.detection import DetectionMetric
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections
 from lemumo_core.objectives.centernet import CenterNetLoss
-from lemumo_core.objectives.centres import CentreTargets, focal_loss, overlap_radius
+from lemumo_core.objectives.centres import CentreTargets, focal_loss, overlap_radius, wanted_around
 from lemumo_core.preprocess import InputSpec
 
 H, W, CLASSES = 128, 256, 3
@@ -110,8 +111,11 @@ def maps_of(targets: CentreTargets) -> RawDetections:
     for b, k in targets.counts.nonzero():
         i, j = divmod(int(targets.cell[b, k]), columns)
         logits[b, targets.class_ids[b, k], i, j] = 30.0
-        for name, value in targets.values.items():
-            maps[name][b, :, i, j] = value[b, k]
+    wanted = wanted_around(targets, (rows, columns))
+    for b, m in wanted.weight.nonzero():
+        i, j = divmod(int(wanted.cell[b, m]), columns)
+        for name, value in wanted.values.items():
+            maps[name][b, :, i, j] = value[b, m]
     return RawDetections(logits, **maps)
 
 
@@ -189,19 +193,31 @@ def loop_loss(raw: RawDetections, boxes: Boxes, K: Tensor, preset: str) -> dict[
             terms["heatmap"] -= (1 - p[at]) ** 2 * math.log(p[at])
         else:
             terms["heatmap"] -= (1 - heat[at]) ** 4 * p[at] ** 2 * math.log(1 - p[at])
-    stride = PRESETS[preset]
-    for (b, i, j), k in found.items():
+    stride, (_, rows, columns) = PRESETS[preset], shape_of(preset)
+    owners = {at: (k, 1.0) for at, k in found.items()}
+    if preset == "deploy":
+        for (b, i, j), k in sorted(found.items(), key=lambda item: depth_of(boxes, item)):
+            for r, q in itertools.product((i - 1, i, i + 1), (j - 1, j, j + 1)):
+                if 0 <= r < rows and 0 <= q < columns:
+                    owners.setdefault((b, r, q), (k, 0.5 ** (abs(r - i) + abs(q - j))))
+    for (b, i, j), (k, weight) in owners.items():
         x, y, z, *size, yaw = boxes.boxes_3d[b, k].double().tolist()
         u = (float(K[b, 0, 0]) * x / z + float(K[b, 0, 2]) + 0.5) / stride - j
         v = (float(K[b, 1, 1]) * y / z + float(K[b, 1, 2]) + 0.5) / stride - i
         said = {name: m[b, :, i, j].double().tolist() for name, m in raw._asdict().items()}
-        terms["offset"] += abs(said["offset"][0] - u) + abs(said["offset"][1] - v)
-        terms["log_size"] += sum(
+        terms["offset"] += weight * (abs(said["offset"][0] - u) + abs(said["offset"][1] - v))
+        terms["log_size"] += weight * sum(
             abs(a - math.log(s)) for a, s in zip(said["log_size"], size, strict=True)
         )
-        terms["log_depth"] += abs(said["log_depth"][0] - math.log(1 + z))
-        terms["rotation"] += 1 - math.cos(math.atan2(*said["rotation"]) - yaw)
-    return {name: value / len(found) for name, value in terms.items()}
+        terms["log_depth"] += weight * abs(said["log_depth"][0] - math.log(1 + z))
+        terms["rotation"] += weight * (1 - math.cos(math.atan2(*said["rotation"]) - yaw))
+    total = sum(weight for _, weight in owners.values())
+    return {n: value / (len(found) if n == "heatmap" else total) for n, value in terms.items()}
+
+
+def depth_of(boxes: Boxes, item: tuple[tuple[int, int, int], int]) -> float:
+    (image, _, _), k = item
+    return float(boxes.boxes_3d[image, k, 2])
 
 
 def random_raw(preset: str, batch: int = 3) -> RawDetections:

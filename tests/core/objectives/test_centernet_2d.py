@@ -10,6 +10,7 @@ import torch
 
 from lemumo_core.model.heads.centernet_2d import CenterNet2dHead, RawDetections2d
 from lemumo_core.objectives.centernet_2d import CenterNet2dLoss
+from lemumo_core.objectives.centres import wanted_around
 
 STRIDE, SHAPE = 4, (3, 32, 40)
 
@@ -79,6 +80,9 @@ def test_head_and_loss_fit_and_perfect_output_costs_nothing() -> None:
     for b, k in targets.counts.nonzero():
         i, j = divmod(int(targets.cell[b, k]), SHAPE[2])
         perfect.heatmap[b, targets.class_ids[b, k], i, j] = 30.0
-        perfect.offset[b, :, i, j] = targets.values["offset"][b, k]
-        perfect.log_size[b, :, i, j] = targets.values["log_size"][b, k]
+    wanted = wanted_around(targets, SHAPE[1:])
+    for b, m in wanted.weight.nonzero():
+        i, j = divmod(int(wanted.cell[b, m]), SHAPE[2])
+        perfect.offset[b, :, i, j] = wanted.values["offset"][b, m]
+        perfect.log_size[b, :, i, j] = wanted.values["log_size"][b, m]
     assert loss(perfect, *labels).total.item() == pytest.approx(0.0, abs=1e-5)
