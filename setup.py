@@ -45,6 +45,7 @@ extras = {
         "ros-visualization-msgs~=5.5.1",
         "catkin_pkg",  # interfaces/build.py
     ],
+    "rerun": ["rerun-sdk>=0.41"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "hypothesis",

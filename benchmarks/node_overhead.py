@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from _messages import sensor_messages
+from _package import untrained_package
 from _timing import machine, measure
 
 from lemumo_core.drawing import class_colours
@@ -25,7 +26,6 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
 from lemumo_ros import convert_out
 from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.demo import default_model
 from lemumo_ros.health import Health
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=40)
     args = parser.parse_args()
-    pipeline = Pipeline(load_package(default_model()))
+    pipeline = Pipeline(load_package(untrained_package()))
     manifest = pipeline.package.manifest
     image, info, cloud = sensor_messages(CAMERA, POINTS)
     camera_input = CameraInput(

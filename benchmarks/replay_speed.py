@@ -8,15 +8,14 @@ By default a rendered street and a model with random weights. Both times are of 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _package import untrained_package
 
 from lemumo_core.inference.measure import processor
-from lemumo_ros.demo import default_bag, default_model
+from lemumo_ros.demo import default_bag
 from lemumo_ros.replay import named
 from lemumo_ros.replay_judge import Judge, Settings
 from lemumo_ros.replay_run import Replay
@@ -36,7 +35,7 @@ def measure(bag: Path, model: Path, evaluate: bool) -> tuple[int, float, float]:
 
     judge.pipeline.backend.infer = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as out:
-        replay = Replay(judge, judge, Path(out), with_bags=False)
+        replay = Replay(judge, judge, Path(out))
         started = time.perf_counter()
         replay.bag(named([(bag,)])[0])
         return replay.frames, time.perf_counter() - started, inferring_s
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("bag", type=Path, nargs="?", help="default: a rendered street")
     parser.add_argument("--model", type=Path, help="default: random weights")
     args = parser.parse_args()
-    bag, model = args.bag or default_bag(), args.model or default_model()
+    bag, model = args.bag or default_bag(), args.model or untrained_package()
     print(f"{processor()}, {bag}, {model}")
     for evaluate in (False, True):
         frames, seconds, inferring_s = measure(bag, model, evaluate)

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results-bag", action="store_true", help="write bags with the results beside the inputs"
     )
     parser.add_argument(
+        "--rerun", action="store_true", help="write recordings of both for the Rerun viewer"
+    )
+    parser.add_argument(
         "--no-evaluation",
         action="store_true",
         help="only perceive: a third of the time, without metrics and checks",
@@ -132,7 +135,8 @@ def _run_offline(args: argparse.Namespace) -> int:
     judge = Judge(settings)
     started = time.monotonic()
     with _folder(args.out) as out, _source(settings, args.workers, judge) as source:
-        replay = Replay(judge, source, out, args.results_bag)
+        wanted = {"bag": args.results_bag, "rerun": args.rerun}
+        replay = Replay(judge, source, out, [name for name, is_on in wanted.items() if is_on])
         found = [replay.bag(bag) for bag in bags]
         replay.conclude(found, report=args.out is not None)
     seconds = time.monotonic() - started

@@ -153,20 +153,7 @@ class Judge:
     def _instants(
         self, files: Sequence[Path], wanted: Callable[[int], bool]
     ) -> Generator[Instant, None, None]:
-        with BagReader(files) as reader:
-            yield from feed(reader, self.topics(reader), self._camera_input(), wanted)
-
-    def _camera_input(self) -> CameraInput:
-        settings, companion = self.settings, self.manifest.input.companion
-        return CameraInput(
-            "camera",
-            companion,
-            settings.sync_tolerance_ns,
-            settings.companion_deadline_ns,
-            Health(),
-            BagClock(),
-            settings.extrinsics,
-        )
+        return instants(files, self.settings, self.manifest.input.companion, wanted)
 
     def _truth_of(self, files: Sequence[Path], reader: BagReader) -> Truth | None:
         if self._truth is not None or not self.settings.evaluate:
@@ -216,6 +203,34 @@ class Judge:
             "held_out": held is not frame,
             "disagreement": disagreement,
         }
+
+
+def instants(
+    files: Sequence[Path],
+    settings: Settings,
+    companion: str,
+    wanted: Callable[[int], bool] = lambda number: True,
+) -> Generator[Instant, None, None]:
+    """What becomes of the images of a bag, as ``feed``.
+
+    Args:
+        files: what ``BagReader`` opens together; closed with the generator.
+        settings: of the replay.
+        companion: of the model.
+        wanted: which images, by number.
+    """
+    camera_input = CameraInput(
+        "camera",
+        companion,
+        settings.sync_tolerance_ns,
+        settings.companion_deadline_ns,
+        Health(),
+        BagClock(),
+        settings.extrinsics,
+    )
+    with BagReader(files) as reader:
+        topics = find_topics(reader, **settings.topics)
+        yield from feed(reader, topics, camera_input, wanted)
 
 
 def missing_companion(reader: BagReader, topics: BagTopics, companion: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,9 +29,15 @@ from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.perception import PerceptionMetric, json_ready
 from lemumo_ros.replay_judge import Result, Settings
 from lemumo_ros.replay_record import COLUMNS, BagRecord
+from lemumo_ros.rerun_recording import RerunRecording
 from lemumo_ros.result_bag import ResultBag
 
 DONE = "bag.json"
+RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
+    "bag": ("results", ResultBag),
+    "rerun": ("results.rrd", RerunRecording),
+}
+"""Where results lie beside the inputs: their place in the folder of a bag, and who writes them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class BagFolder:
         folder: is emptied.
         files: what is replayed.
         manifest, settings: of the model and the task.
-        with_bag: write ``results/``.
+        recordings: keys of ``RECORDINGS``, to be written.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class BagFolder:
         files: Sequence[Path],
         manifest: Manifest,
         settings: Settings,
-        with_bag: bool,
+        recordings: Sequence[str],
     ):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -67,10 +73,10 @@ class BagFolder:
             (folder / "overlays").mkdir()
         self._stack = ExitStack()
         self._lines = self._stack.enter_context((folder / "detections.jsonl").open("w"))
-        self._bag = None
-        if with_bag:
-            bag = ResultBag(folder / "results", files, manifest, settings.score_threshold)
-            self._bag = self._stack.enter_context(bag)
+        self._recordings: list[ResultBag | RerunRecording] = []
+        for path, kind in (RECORDINGS[name] for name in recordings):
+            self._recordings.append(kind(folder / path, files, manifest, settings))
+            self._stack.enter_context(self._recordings[-1])
 
     def __enter__(self) -> BagFolder:
         return self
@@ -100,8 +106,8 @@ class BagFolder:
         self._lines.write(json.dumps(record) + "\n")
         if result.overlay is not None:
             (self._folder / "overlays" / f"{perception.stamp_ns}.png").write_bytes(result.overlay)
-        if self._bag is not None:
-            self._bag.write(result.instant, perception, result.overlay)
+        for recording in self._recordings:
+            recording.write(result.instant, perception, result.overlay)
 
     def finish(self, record: BagRecord, about: dict[str, Any]) -> None:
         """Write the tables, and then ``bag.json``."""
@@ -123,7 +129,7 @@ def done_already(folder: Path, key: str) -> dict[str, Any] | None:
     return about if isinstance(about, dict) and about.get("key") == key else None
 
 
-def bag_key(bag: Bag, manifest: Manifest, settings: Settings, with_bag: bool) -> str:
+def bag_key(bag: Bag, manifest: Manifest, settings: Settings, recordings: Sequence[str]) -> str:
     """Changes with anything that the results of a bag depend on."""
     parts = [
         (str(part), part.stat().st_size, part.stat().st_mtime_ns)
@@ -131,7 +137,7 @@ def bag_key(bag: Bag, manifest: Manifest, settings: Settings, with_bag: bool) ->
         for part in (sorted(file.iterdir()) if file.is_dir() else [file])
     ]
     settings_text = json.dumps(asdict(settings), default=str, sort_keys=True)
-    text = json.dumps([parts, manifest.files, settings_text, with_bag], sort_keys=True)
+    text = json.dumps([parts, manifest.files, settings_text, list(recordings)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

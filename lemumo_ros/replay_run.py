@@ -35,14 +35,16 @@ class Replay:
         judge: a loaded model, also for the pictures.
         source: where results come from: the judge itself, or workers.
         out: folder of the results.
-        with_bags: write result bags.
+        recordings: keys of ``RECORDINGS``, to be written for each bag.
 
     Attributes:
         frames: how many images were processed now, by the source.
     """
 
-    def __init__(self, judge: Judge, source: Judge | Workers, out: Path, with_bags: bool):
-        self._judge, self._source, self._out, self._with_bags = judge, source, out, with_bags
+    def __init__(
+        self, judge: Judge, source: Judge | Workers, out: Path, recordings: Sequence[str] = ()
+    ):
+        self._judge, self._source, self._out, self._recordings = judge, source, out, recordings
         self.frames = 0
 
     def bag(self, bag: Bag) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Replay:
             an ``error`` and nothing else.
         """
         settings = self._judge.settings
-        key = bag_key(bag, self._judge.manifest, settings, self._with_bags)
+        key = bag_key(bag, self._judge.manifest, settings, self._recordings)
         before = done_already(self._out / bag.name, key)
         if before is not None:
             print(f"{bag.name}: done already", file=sys.stderr)
@@ -126,7 +128,7 @@ class Replay:
     def _folder(self, bag: Bag, files: Sequence[Path]) -> BagFolder:
         judge = self._judge
         out = self._out / bag.name
-        return BagFolder(out, files, judge.manifest, judge.settings, self._with_bags)
+        return BagFolder(out, files, judge.manifest, judge.settings, self._recordings)
 
     def _take(self, name: str, files: list[Path], record: BagRecord, folder: BagFolder) -> str:
         """Take in all results; returns what the bag lacks, in words."""

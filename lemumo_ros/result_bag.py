@@ -25,6 +25,7 @@ from lemumo_core.inference.manifest import Manifest
 from lemumo_ros.bag_feed import Instant
 from lemumo_ros.bag_writer import METADATA_VERSION, qos
 from lemumo_ros.message_builder import MessageBuilder
+from lemumo_ros.replay_judge import Settings
 
 with suppress(ModuleNotFoundError):  # said by BagReader
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -40,17 +41,15 @@ class ResultBag:
         out: bag folder to create.
         files: the bag, as ``BagReader`` opens it. Earlier results in it are left out.
         manifest: of the model.
-        score_threshold: of the results, told in label_info.
+        settings: of the replay; its score threshold is told in label_info.
 
     Raises:
         ImportError, Fault: as ``BagReader``.
     """
 
-    def __init__(
-        self, out: Path, files: Sequence[Path], manifest: Manifest, score_threshold: float
-    ):
+    def __init__(self, out: Path, files: Sequence[Path], manifest: Manifest, settings: Settings):
         self._reader = BagReader(files)
-        self._manifest, self._score_threshold = manifest, score_threshold
+        self._manifest, self._score_threshold = manifest, settings.score_threshold
         self._build = MessageBuilder()
         self._writer = Writer(out, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
