@@ -32,6 +32,7 @@ from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.transport import select_transport
 
 ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "models" / "lemumo-tiny"
 NODE_NAME = "lemumo"
 FRAMES = 40
 STREET = {
@@ -40,16 +41,6 @@ STREET = {
 }
 DRAIN_S = 3.0
 STOP_S = 10.0
-
-
-def default_model() -> Path:
-    """The demo's model package; exported with seeded random weights where it is missing."""
-    path = Path("out/models/lemumo-tiny-untrained")
-    if not (path / "manifest.json").exists():
-        print("demo: exporting a model with untrained weights (about 30 s)", flush=True)
-        export = [sys.executable, "-W", "ignore", str(ROOT / "export" / "to_onnx.py")]
-        subprocess.run([*export, "--out", str(path)], check=True, stderr=subprocess.DEVNULL)
-    return path
 
 
 def default_bag() -> Path:
@@ -250,14 +241,14 @@ def main() -> int:
     """``python -m lemumo_ros.demo``."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--bag", type=Path, help="bag to play; default: one it renders itself")
-    parser.add_argument("--model", type=Path, help="model package; default: one it exports")
+    parser.add_argument("--model", type=Path, default=MODEL, help="model package")
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--rate", type=float, default=0.4, help="speed of the bag it renders")
     args = parser.parse_args()
     rate = args.rate if args.bag is None else 1.0
     try:
-        summary = run(args.bag or default_bag(), args.model or default_model(), args.out, rate)
-    except (Fault, OSError, ImportError, subprocess.CalledProcessError) as error:
+        summary = run(args.bag or default_bag(), args.model, args.out, rate)
+    except (Fault, OSError, ImportError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     (args.out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")

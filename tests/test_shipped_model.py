@@ -1,0 +1,51 @@
+"""The model that ships: whole, small, honest about what was measured, and as good as it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.evaluation.modes import SCORE_THRESHOLD, judge, metric_for
+from lemumo_core.inference.package import Package, load_package
+from lemumo_core.inference.pipeline import Pipeline
+
+FOLDER = Path(__file__).resolve().parents[1] / "models" / "lemumo-tiny"
+MODES = "fused", "camera_only", "companion_only"
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def package() -> Package:
+    return load_package(FOLDER)
+
+
+def test_it_is_whole_small_and_says_how_it_was_made(package) -> None:
+    manifest = package.manifest
+    assert manifest.trained and set(manifest.files) == {"model.onnx", "weights.safetensors"}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 16e6
+    assert manifest.training["options"]["seed"] == 0
+    assert {"command", "machine", "git"} <= set(manifest.training["starts"][0])
+    for mode in MODES:
+        assert set(manifest.metrics[mode]) == {"bev_map", "depth_mae_m", "miou"}
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_on_streets_that_it_never_saw_it_is_as_good_as_it_says(package, backend) -> None:
+    pytest.importorskip(backend)
+    frame = {"width": package.manifest.input.width, "height": package.manifest.input.height}
+    streets = SyntheticStreet(
+        seed=2, split="test", frames=FRAMES, frames_per_drive=1, rate_hz=1.0, **frame
+    )
+    pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
+    metrics = {mode: metric_for(package.manifest) for mode in MODES}
+    for frame in streets:
+        judge(pipeline, frame, metrics)
+    for mode, metric in metrics.items():
+        found, said = metric.summary(), package.manifest.metrics[mode]
+        assert found.depth_mae_m < 2 * said["depth_mae_m"], mode
+        assert found.miou > 0.5 * said["miou"], mode
+    assert metrics["fused"].summary().bev_map > 0.5 * package.manifest.metrics["fused"]["bev_map"]
+    assert np.isfinite(metrics["camera_only"].summary().bev_map)
