@@ -17,6 +17,8 @@ from lemumo_core.progress import Progress
 
 LOW_TYPES = {"fp32": None, "fp16": "HALF", "int8": "INT8", "fp8": "FP8"}
 """Name of the type that a network of a precision must hold."""
+HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+"""Layers where the time goes; depths are computed in float32 around them."""
 FLOATING = ("FLOAT", "HALF", "BF16", "INT8", "FP8")
 
 
@@ -80,7 +82,7 @@ def build(
         errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
         raise Fault("unsupported_graph", f"TensorRT refuses {onnx_path}: {'; '.join(errors[:3])}")
     types = layer_types(network)
-    check_precision(types, precision)
+    check_precision(types, layer_types(network, HEAVY), precision)
     config = builder.create_builder_config()
     _configure(trt, builder, network, config, precision, options)
     cache = None
@@ -100,18 +102,24 @@ def build(
     return Built(bytes(engine), dict(types), time.monotonic() - started, kept)
 
 
-def layer_types(network: Any) -> Counter[str]:
-    """How many layers of a network put out each type."""
+def layer_types(network: Any, kinds: Sequence[str] = ()) -> Counter[str]:
+    """How many layers of a network, of some kinds or of all, put out each type."""
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    outputs = [layer.get_output(0) for layer in layers if layer.num_outputs]
+    counted = [layer for layer in layers if not kinds or layer.type.name in kinds]
+    outputs = [layer.get_output(0) for layer in counted if layer.num_outputs]
     return Counter(output.dtype.name for output in outputs)
 
 
-def check_precision(types: Counter[str], precision: str) -> None:
+def check_precision(types: Counter[str], heavy: Counter[str], precision: str) -> None:
     """Refuse a network that is not of the precision asked for.
 
-    A half network must hold more half than float layers, an 8-bit one some 8-bit ones, a float
-    one nothing below.
+    Of the layers where the time goes a half network must hold more in half than in float; an 8-bit
+    one must hold some 8-bit layers, a float one nothing below.
+
+    Args:
+        types: of all layers.
+        heavy: of the ``HEAVY`` ones.
+        precision: asked for.
 
     Raises:
         Fault: ``wrong_precision`` with the count of layers by type.
@@ -123,7 +131,7 @@ def check_precision(types: Counter[str], precision: str) -> None:
     lower = {name: types[name] for name in FLOATING[1:] if types[name]}
     right = not lower if low is None else bool(lower.get(low))
     if low == "HALF":
-        right = types["HALF"] > types["FLOAT"]
+        right = heavy["HALF"] > heavy["FLOAT"]
     if not right:
         raise Fault("wrong_precision", f"this is no {precision} network; its layers: {dict(types)}")
 

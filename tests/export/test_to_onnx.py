@@ -72,9 +72,9 @@ def test_a_graph_of_other_weights_is_no_package(staged, model) -> None:
     """The weights are not those of the graph, as after a broken export."""
     other = copy.deepcopy(model)
     with torch.no_grad():
-        other.depth.layers[-1].bias += 0.01
+        other.depth.chosen.layer.bias[-1] += 0.01
     save_weights(other, staged.path / "weights.safetensors")
-    with pytest.raises(ValueError, match=r"onnxruntime differs from torch: depth"):
+    with pytest.raises(ValueError, match=r"onnxruntime differs from torch: .*depth"):
         gate(staged, [])
 
 

@@ -64,11 +64,11 @@ def test_a_graph_of_another_precision_is_refused(rtx, graphs, graph, precision) 
 
 
 def test_the_audit_counts_layers() -> None:
-    check_precision(Counter(HALF=10, FLOAT=4), "fp16")
+    check_precision(Counter(HALF=10, FLOAT=40), Counter(HALF=10, FLOAT=4), "fp16")
     with pytest.raises(Fault, match="no fp16 network"):
-        check_precision(Counter(HALF=4, FLOAT=10), "fp16")
+        check_precision(Counter(HALF=40, FLOAT=10), Counter(HALF=4, FLOAT=10), "fp16")
     with pytest.raises(Fault, match="builds fp32, fp16, int8, fp8, not int8-cpu"):
-        check_precision(Counter(FLOAT=1), "int8-cpu")
+        check_precision(Counter(FLOAT=1), Counter(), "int8-cpu")
 
 
 def test_int8_for_the_cpu_is_refused(rtx, graphs) -> None:
