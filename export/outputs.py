@@ -61,11 +61,11 @@ def _torch_heads(package: Package) -> RawHeads:
     model = load_model(config, package.file("weights.safetensors"))
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = {k: torch.from_numpy(a) for k, a in inputs.items() if k != "intrinsics"}
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
         with torch.inference_mode():
             raw = model.raw(**tensors)
-        heatmap, *regressed = raw.detections
-        values = (heatmap, torch.cat(regressed, dim=1).flatten(2), raw.segmentation)
+        regressed = torch.cat(raw.detections.regressed, dim=1).flatten(2)
+        values = (raw.detections.heatmap, regressed, raw.segmentation)
         return {name: value.numpy() for name, value in zip(RAW, values, strict=True)}
 
     return run

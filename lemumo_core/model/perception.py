@@ -67,18 +67,25 @@ class PerceptionModel(nn.Module):
             classes, config.height, config.width, self.centernet.stride
         )
 
-    def raw(self, image: Tensor, companion: Tensor, present: Tensor) -> RawPerception:
+    def raw(
+        self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor
+    ) -> RawPerception:
         """Predictions before decoding. Arguments as in ``forward``."""
         tokens = self.encoder(image, companion, present).tokens
-        return self.heads(tokens, image, companion, present)
+        return self.heads(tokens, image, companion, intrinsics, present)
 
     def heads(
-        self, tokens: Tensor, image: Tensor, companion: Tensor, present: Tensor
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        companion: Tensor,
+        intrinsics: Tensor,
+        present: Tensor,
     ) -> RawPerception:
-        """What the heads say of the encoder's tokens (B, N, D') and its inputs."""
+        """What the heads say of the encoder's tokens (B, N, D') and the inputs."""
         maps, log_depths = tokens.transpose(1, 2).unflatten(2, self.config.grid), None
         if self.neck:
-            maps, log_depths = self.neck(tokens, image, companion, present)
+            maps, log_depths = self.neck(tokens, image, companion, intrinsics, present)
         depth_m, confidence = self.depth(maps, log_depths)
         if log_depths is not None:  # objects learn from depth, not depth from objects
             log_depth = (1.0 + depth_m.detach()).log().unsqueeze(1)
@@ -100,7 +107,7 @@ class PerceptionModel(nn.Module):
             intrinsics: float32 (B, 3, 3) of the (H, W) view.
             present: float32 (B, 2), 1 where image, companion exist.
         """
-        raw = self.raw(image, companion, present)
+        raw = self.raw(image, companion, intrinsics, present)
         if isinstance(self.decoder, CenterNet2dDecoder):
             boxes, scores, class_ids = self.decoder(raw.detections)
         else:

@@ -205,15 +205,26 @@ def wanted_around(targets: CentreTargets, grid: tuple[int, int]) -> Wanted:
     return Wanted(cell, weight, values | {"offset": values["offset"] - shift})
 
 
+def surprise(log_depth: Tensor, true_log_depth: Tensor, log_spread: Tensor) -> Tensor:
+    """Negative log likelihood of Laplace's distribution, but for a constant: |dZ| / s + log s.
+
+    In metres, the unit of the metric; but what cannot be told well, such as the depth of a far
+    object without LiDAR, weighs little (arXiv 1703.04977). All (..., 1), the result (...).
+    """
+    error_m = (log_depth.expm1() - true_log_depth.expm1()).abs()
+    return (error_m * (-log_spread).exp() + log_spread).squeeze(-1)
+
+
 def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets, around: bool = False) -> Loss:
-    """Focal loss of the heatmap and L1 of the values; of ``rotation`` 1 - cos.
+    """Focal loss of the heatmap and L1 of the values; of ``rotation`` 1 - cos, and of
+    ``log_depth``, where the head tells its spread, ``surprise``.
 
     The first is summed and divided by the number of objects to be found, the others are means by
     weight, over all ranks (of at least 1).
 
     Args:
-        predicted: (B, channels, h, w) by name: ``heatmap`` (logits) and those of
-            ``targets.values``.
+        predicted: (B, channels, h, w) by name: ``heatmap`` (logits), those of ``targets.values``
+            and, or None, ``log_spread``.
         around: ask for values around the centres, too (``wanted_around``).
 
     Returns:
@@ -234,12 +245,17 @@ def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets, around: bo
     positive = positive.scatter_(1, index, True)[:, :-1].view(-1, classes, height, width)
     sums = {"heatmap": focal_loss(logits, targets.heatmap, positive, targets.labelled)}
     wanted = wanted_around(targets, (height, width)) if around else wanted_at_centres(targets)
+
+    def at(name: str) -> Tensor:
+        cell = wanted.cell[:, None].expand(-1, predicted[name].shape[1], -1)
+        found = predicted[name].flatten(2).gather(2, cell).transpose(1, 2)
+        return found.to(sums["heatmap"].dtype)
+
     for name, value in wanted.values.items():
-        channels = value.shape[-1]
-        cell = wanted.cell[:, None].expand(-1, channels, -1)
-        at_centres = predicted[name].flatten(2).gather(2, cell).transpose(1, 2)
-        at_centres = at_centres.to(sums["heatmap"].dtype)
-        if name == "rotation":
+        at_centres = at(name)
+        if name == "log_depth" and predicted.get("log_spread") is not None:
+            error = surprise(at_centres, value, at("log_spread"))
+        elif name == "rotation":
             error = 1.0 - (functional.normalize(at_centres, dim=-1, eps=1e-4) * value).sum(-1)
         else:
             error = (at_centres - value).abs().sum(-1)

@@ -89,11 +89,13 @@ class FinetuningStep(nn.Module):
 
     def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a step, that of all ranks together, and its terms."""
-        on_gpu, inputs = view.image.is_cuda, (view.image, view.companion, view.present)
+        on_gpu = view.image.is_cuda
         with torch.autocast(view.image.device.type, torch.bfloat16, enabled=on_gpu):
             with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
-                tokens = self.model.encoder(*inputs).tokens
-            raw = self.model.heads(tokens, *inputs)
+                tokens = self.model.encoder(view.image, view.companion, view.present).tokens
+            raw = self.model.heads(
+                tokens, view.image, view.companion, view.intrinsics, view.present
+            )
         return self.loss(raw, view)
 
 

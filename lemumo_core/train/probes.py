@@ -22,7 +22,6 @@ from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.model.config import PATCH
 from lemumo_core.model.encoder import Encoder
-from lemumo_core.model.heads.neck import START_DEPTH_LOG
 from lemumo_core.model.heads.segmentation import SegmentationHead
 from lemumo_core.train.distributed import mean_over_ranks
 
@@ -30,6 +29,8 @@ LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-7
 DEPTH_MAX_M = 80.0
 """Truth beyond it is neither learnt nor measured."""
+START_DEPTH_LOG = 2.5
+"""About 12 m."""
 CELL = 4
 """Pixels a side that share one value; both probes are linear maps and a sub-pixel shuffle."""
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.heads.chosen_depth import ChosenDepth
+from lemumo_core.model.heads.chosen_depth import MAX_LOG_DEPTH, ObjectDepth
 from lemumo_core.model.heads.layers import conv
 from lemumo_core.model.heads.neck import SUGGESTIONS
 from lemumo_core.model.heads.peaks import PeakDecoder
@@ -19,8 +19,9 @@ START = (0.5, 0.5), (1.0, 0.5, 0.5), (0.0, 0.0)
 """Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, no yaw yet."""
 START_LOG_DEPTH = 3.0
 """Of ``probe``: 19 m away."""
-MAX_LOG_DEPTH = 6.0
 MAX_LOG_SIZE = 4.0
+REACH_M = 2.0
+"""No farther off may a good detection be: nuScenes measures errors of such."""
 WIDTH = 256
 
 
@@ -29,6 +30,7 @@ class RawDetections(NamedTuple):
 
     heatmap: class logits (C). offset: of the centre in the cell, in cells (x, y). log_size: of
     (length, width, height) in metres. log_depth: log(1 + Z). rotation: sin, cos of the yaw.
+    log_spread: log of the expected error of Z in metres; ``probe`` has none.
     """
 
     heatmap: Tensor
@@ -36,12 +38,18 @@ class RawDetections(NamedTuple):
     log_size: Tensor
     log_depth: Tensor
     rotation: Tensor
+    log_spread: Tensor | None = None
+
+    @property
+    def regressed(self) -> list[Tensor]:
+        """What a decoder reads at the peaks."""
+        return [self.offset, self.log_size, self.log_depth, self.rotation]
 
 
 class CenterNetHead(nn.Module):
     """``probe``: the paper's, from tokens at 1/16 of the input to 1/8. ``deploy``: ours, on the
-    features of a ``Neck`` at 1/4; how far an object is, it chooses (``ChosenDepth``) among the
-    neck's log depths and the ``DepthHead``'s."""
+    features of a ``Neck`` at 1/4; how far an object is, it tells (``ObjectDepth``) from the neck's
+    log depths and the ``DepthHead``'s."""
 
     def __init__(self, inputs: int, classes: int, preset: str):
         super().__init__()
@@ -63,7 +71,7 @@ class CenterNetHead(nn.Module):
             self.log_depth: nn.Module = nn.Conv2d(width, 1, 1)
             self.log_depth.bias = nn.Parameter(torch.tensor([START_LOG_DEPTH]))
         else:
-            self.log_depth = ChosenDepth(width, SUGGESTIONS + 1)
+            self.log_depth = ObjectDepth(width, SUGGESTIONS + 1)
 
     def forward(self, maps: Tensor, log_depths: Tensor | None) -> RawDetections:
         """Predict.
@@ -75,8 +83,11 @@ class CenterNetHead(nn.Module):
         """
         x = self.trunk(maps)
         offset, log_size, rotation = (head(x) for head in self.regress)
-        log_depth = self.log_depth(x) if log_depths is None else self.log_depth(x, log_depths)
-        return RawDetections(self.heatmap(x), offset, log_size, log_depth, rotation)
+        if log_depths is None:
+            log_depth, log_spread = self.log_depth(x), None
+        else:
+            log_depth, log_spread = self.log_depth(x, log_depths)
+        return RawDetections(self.heatmap(x), offset, log_size, log_depth, rotation, log_spread)
 
 
 class CenterNetDecoder(PeakDecoder):
@@ -92,10 +103,12 @@ class CenterNetDecoder(PeakDecoder):
         Returns:
             boxes float32 (B, K, 7) x, y, z, length, width, height, yaw in the camera optical
             frame (``lemumo_core.geometry.boxes``), scores float32 (B, K), class ids int64
-            (B, K). Best score first.
+            (B, K). Best score first. A score is the probability that an object is there and, where
+            the head tells the spread of its depth (of Laplace's distribution), that the depth is
+            no more than ``REACH_M`` off.
         """
-        regressed = [raw.offset, raw.log_size, raw.log_depth, raw.rotation]
-        scores, class_ids, u, v, values = self.peaks(raw.heatmap, regressed)
+        sure = None if raw.log_spread is None else 1.0 - (-REACH_M * (-raw.log_spread).exp()).exp()
+        scores, class_ids, u, v, values = self.peaks(raw.heatmap, raw.regressed, sure)
         *log_size, log_depth, sin, cos = values.unbind(1)
         size = torch.stack(log_size, dim=-1).clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
         z = log_depth.clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0

@@ -24,6 +24,11 @@ class RawDetections2d(NamedTuple):
     offset: Tensor
     log_size: Tensor
 
+    @property
+    def regressed(self) -> list[Tensor]:
+        """What a decoder reads at the peaks."""
+        return [self.offset, self.log_size]
+
 
 class CenterNet2dHead(nn.Module):
     """The trunk and heatmap of ``CenterNetHead`` of the same preset, with 2D boxes beside them."""
@@ -50,8 +55,7 @@ class CenterNet2dDecoder(PeakDecoder):
             boxes float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels of the network's view,
             scores float32 (B, K), class ids int64 (B, K). Best score first.
         """
-        regressed = [raw.offset, raw.log_size]
-        scores, class_ids, u, v, log_size = self.peaks(raw.heatmap, regressed)
+        scores, class_ids, u, v, log_size = self.peaks(raw.heatmap, raw.regressed)
         centre = torch.stack([u, v], dim=-1)
         half = log_size.transpose(1, 2).clamp(-MAX_LOG_CELLS, MAX_LOG_CELLS).exp()
         half = half * (self.stride / 2)

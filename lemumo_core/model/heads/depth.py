@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.heads.chosen_depth import ChosenDepth
+from lemumo_core.model.heads.chosen_depth import MAX_LOG_DEPTH, ChosenDepth
 from lemumo_core.model.heads.layers import conv
 from lemumo_core.model.heads.neck import SUGGESTIONS
-
-MAX_LOG_DEPTH = 6.0
 
 
 class DepthHead(nn.Module):

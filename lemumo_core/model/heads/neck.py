@@ -15,8 +15,9 @@ from lemumo_core.model.stems import PatchStems
 WIDTH = 64
 DETAIL_WIDTH = 32
 DETAIL_PATCH = 4
-START_DEPTH_LOG = 2.5
-"""Where no return tells of depth the heads begin at about 12 m."""
+START_HEIGHT_M = 5.5
+"""Where no return tells of depth the heads begin where the view is that high. An object's size in
+the image tells its depth in focal lengths only, so what is learnt of one camera fits another."""
 SUGGESTIONS = 27
 """Log depths of a cell: three of each of the 3 x 3 cells around it."""
 FARTHEST_LOG = 8.0
@@ -40,9 +41,9 @@ class Neck(nn.Module):
     """Tokens at 1/16 to features at 1/4, by two stages of sub-pixel doubling.
 
     A token has to tell of 16 x 16 pixels, and cannot hold where in them an edge or a return lies.
-    So a small convolutional branch looks at the inputs once more, at 1/4, and is added. Of LiDAR it
-    also sees ``cell_returns``, for a linear map of a patch confuses how far its returns are with
-    how many there are.
+    So a small convolutional branch looks at the inputs once more, at 1/4, and is added. It also
+    sees each cell's ray, of which the encoder knows nothing, and of LiDAR ``cell_returns``, for a
+    linear map of a patch confuses how far its returns are with how many there are.
 
     Args:
         config: of the model.
@@ -51,7 +52,7 @@ class Neck(nn.Module):
 
     def __init__(self, config: ModelConfig, modalities: tuple[str, ...] = MODALITIES):
         super().__init__()
-        self.grid = config.grid
+        self.grid, self.height = config.grid, config.height
         self.depth_max_m = config.input_spec.depth_max_m
         self.sees_depth = "companion" in modalities and config.companion == "lidar"
         self.enter = nn.Conv2d(config.token_dim, 4 * WIDTH, 1)
@@ -59,27 +60,51 @@ class Neck(nn.Module):
         self.widen = nn.Conv2d(WIDTH, 4 * WIDTH, 1)
         self.shuffle = nn.PixelShuffle(2)
         self.stems = PatchStems(config, modalities, DETAIL_PATCH, DETAIL_WIDTH)
-        width = DETAIL_WIDTH + 4 * self.sees_depth
+        width = DETAIL_WIDTH + 3 + 4 * self.sees_depth
         self.details = nn.Sequential(conv(width, DETAIL_WIDTH), conv(DETAIL_WIDTH, WIDTH))
         self.refine4 = conv(WIDTH, WIDTH)
 
     def forward(
-        self, tokens: Tensor, image: Tensor, companion: Tensor, present: Tensor
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        companion: Tensor,
+        intrinsics: Tensor,
+        present: Tensor,
     ) -> Features:
-        """Features of tokens (B, N, D') and the encoder's inputs."""
+        """Features of tokens (B, N, D') and the network's inputs (``PerceptionModel.forward``)."""
         x = tokens.transpose(1, 2).unflatten(2, self.grid)
         x = self.shuffle(self.widen(self.refine8(self.shuffle(self.enter(x)))))
         patches = torch.stack(self.stems(image, companion, present)).sum(0)
         details = patches.transpose(1, 2).unflatten(2, x.shape[2:])
-        log_depths = torch.full_like(x[:, :3], START_DEPTH_LOG, dtype=torch.float32)
+        seen = [rays(intrinsics, self.height, x.shape[2], x.shape[3])]
+        start = (1.0 + START_HEIGHT_M * seen[0][:, 2:, :1, :1].exp()).log()
+        log_depths = start.expand(-1, 3, *x.shape[2:])
         if self.sees_depth:
             exists = present[:, 1].view(-1, 1, 1, 1) > 0.5
             returns = cell_returns(torch.where(exists, companion, 0.0), self.depth_max_m)
-            log_depths = suggested(returns)
+            log_depths = suggested(returns, start)
             nearest, farthest, mean = log_depths.split(1, dim=1)
-            seen = torch.cat([mean, nearest - mean, farthest - mean, returns.share], dim=1)
-            details = torch.cat([details, seen.to(details.dtype)], dim=1)
+            seen += [mean, nearest - mean, farthest - mean, returns.share]
+        details = torch.cat([details, *(x.to(details.dtype) for x in seen)], dim=1)
         return Features(self.refine4(x + self.details(details)), neighbours(log_depths))
+
+
+def rays(intrinsics: Tensor, height: int, rows: int, columns: int) -> Tensor:
+    """Rays through the centres of cells of 4 x 4 pixels, float32 (B, 3, h, w): X / Z, Y / Z, and
+    the log of the focal length in heights of the view.
+
+    Args:
+        intrinsics: float32 (B, 3, 3) of views ``height`` pixels high.
+        rows, columns: h, w.
+    """
+    f, c = intrinsics[:, (0, 1), (0, 1)], intrinsics[:, :2, 2]
+    half = (DETAIL_PATCH - 1) / 2
+    u, v = (DETAIL_PATCH * torch.arange(n, device=f.device) + half for n in (columns, rows))
+    x = ((u - c[:, :1]) / f[:, :1])[:, None, None, :].expand(-1, 1, rows, -1)
+    y = ((v - c[:, 1:]) / f[:, 1:])[:, None, :, None].expand(-1, 1, -1, columns)
+    focal = (f[:, 1:] / height).log()[:, :, None, None].expand(-1, 1, rows, columns)
+    return torch.cat([x, y, focal], dim=1)
 
 
 class CellReturns(NamedTuple):
@@ -112,15 +137,19 @@ def cell_returns(companion: Tensor, depth_max_m: float) -> CellReturns:
     return CellReturns(nearest, most[:, 1:], total / share.clamp(min=DETAIL_PATCH**-2), share)
 
 
-def suggested(returns: CellReturns) -> Tensor:
+def suggested(returns: CellReturns, start: Tensor) -> Tensor:
     """Log depths (B, 3, h, w) of each cell: that of its nearest and its farthest return, and their
     mean.
 
     A cell without returns takes the nearest of the first cell below it that has one (the foot of
     what stands there), the farthest of the first one above (what lies behind), and the mean of its
     surroundings (``filled``), which also helps where there is none below or above.
+
+    Args:
+        returns: of all cells.
+        start: (B, 1, 1, 1), log depth of a map without returns.
     """
-    mean = filled(returns.mean, returns.share)
+    mean = filled(returns.mean, returns.share, start)
     known = (returns.share > 0).float()
     maps = []
     for values, upwards in ((returns.nearest, True), (returns.farthest, False)):
@@ -154,15 +183,16 @@ def neighbours(maps: Tensor) -> Tensor:
     return torch.cat([maps[:, :, y : y + rows, x : x + columns] for y, x in places], dim=1)
 
 
-def filled(mean: Tensor, share: Tensor) -> Tensor:
+def filled(mean: Tensor, share: Tensor, start: Tensor) -> Tensor:
     """Means (B, 1, h, w) with holes filled from ever larger surroundings.
 
     A cell with no return takes the mean over the 2 x 2 cells that it lies in, or else over 4 x 4,
-    and so on up to the whole map; ``START_DEPTH_LOG`` where the map is empty.
+    and so on up to the whole map; ``start`` where the map is empty.
 
     Args:
         mean: of each cell.
         share: its weight, 0 for a hole.
+        start: (B, 1, 1, 1).
     """
     cells = [torch.cat([mean * share, share], dim=1)]
     while max(cells[-1].shape[2:]) > 1:
@@ -170,7 +200,7 @@ def filled(mean: Tensor, share: Tensor) -> Tensor:
         even = functional.pad(cells[-1], (0, columns % 2, 0, rows % 2))
         cells.append(functional.avg_pool2d(even, 2))
     least = 0.25 ** len(cells) * DETAIL_PATCH**-2
-    found = torch.full_like(mean[:, :, :1, :1], START_DEPTH_LOG)
+    found = start
     for level in reversed(cells):
         total, weight = level.split(1, dim=1)
         rows, columns = level.shape[2:]

@@ -57,16 +57,20 @@ class PeakDecoder(nn.Module):
         self.register_buffer("u_of", (cell % columns).float(), False)
         self.register_buffer("v_of", (cell // columns).float(), False)
 
-    def peaks(self, heatmap: Tensor, regressed: list[Tensor]) -> Peaks:
+    def peaks(self, heatmap: Tensor, regressed: list[Tensor], sure: Tensor | None = None) -> Peaks:
         """Cells that are the largest of their 3 x 3.
 
         Args:
             heatmap: class logits (B, C, h, w).
             regressed: (B, channels, h, w) each, the first the offset in the cell, in cells (x, y).
+            sure: (B, 1, h, w), factor of the scores.
         """
         heat = heatmap.float().sigmoid()
         peak = functional.max_pool2d(heat, 3, 1, 1) == heat
-        scores, index = (heat * peak.float()).flatten(1).topk(self.k, dim=1)
+        heat = heat * peak.float()
+        if sure is not None:
+            heat = heat * sure.float()
+        scores, index = heat.flatten(1).topk(self.k, dim=1)
         maps = torch.cat(regressed, dim=1).float()
         cell = self.cell_of[index].unsqueeze(1).expand(-1, maps.shape[1], -1)
         picked = maps.flatten(2).gather(2, cell)
