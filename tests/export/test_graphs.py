@@ -128,9 +128,8 @@ def test_raw_heads_are_the_models(graphs, model, samples) -> None:
         graph.graph.output.append(onnx.ValueInfoProto(name=name))
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     got = dict(zip(RAW, session.run(names, samples[0].inputs), strict=True))
-    inputs = {k: torch.from_numpy(a) for k, a in samples[0].inputs.items() if k != "intrinsics"}
     with torch.no_grad():
-        raw = model.raw(**inputs)
+        raw = model.raw(**{name: torch.from_numpy(a) for name, a in samples[0].inputs.items()})
     np.testing.assert_allclose(got["raw_heatmap"], raw.detections.heatmap, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got["raw_labels"], raw.segmentation, rtol=1e-4, atol=1e-5)
     depth = raw.detections.log_depth.flatten(2)[:, 0]

@@ -246,7 +246,7 @@ def test_heads_fit_every_variant(variant) -> None:
         spec = config.input_spec
         image = torch.empty(1, spec.height, spec.width, 3, dtype=torch.uint8)
         companion = torch.empty(1, spec.height, spec.width, spec.companion_channels)
-        raw = model.raw(image, companion, torch.empty(1, 2))
+        raw = model.raw(image, companion, torch.empty(1, 3, 3), torch.empty(1, 2))
     assert raw.depth_m.shape == (1, 16, 24)
 
 

@@ -8,13 +8,14 @@ import torch
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
-from lemumo_core.model.heads.chosen_depth import ChosenDepth
+from lemumo_core.model.heads.chosen_depth import ChosenDepth, ObjectDepth
 from lemumo_core.model.heads.neck import (
-    START_DEPTH_LOG,
+    START_HEIGHT_M,
     CellReturns,
     cell_returns,
     filled,
     neighbours,
+    rays,
     suggested,
 )
 from lemumo_core.model.perception import PerceptionModel, seeded_model
@@ -29,7 +30,9 @@ def raw_detections(rows: int, columns: int, classes: int, seed: int) -> RawDetec
         return torch.randn(1, channels, rows, columns, generator=generator)
 
     offset = torch.rand(1, 2, rows, columns, generator=generator)
-    return RawDetections(normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2))
+    return RawDetections(
+        normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2), 2 * normal(1)
+    )
 
 
 def decode_by_loop(raw: RawDetections, stride: int, k: int):
@@ -49,13 +52,19 @@ def decode_by_loop(raw: RawDetections, stride: int, k: int):
                 sin, cos = raw.rotation[0, :, y, x].tolist()
                 size = np.exp(np.clip(raw.log_size[0, :, y, x].numpy(), -4, 4))
                 centre = [(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z]
-                found.append((heat[c, y, x], c, [*centre, *size, np.arctan2(sin, cos)]))
+                score = heat[c, y, x]
+                if raw.log_spread is not None:  # Laplace's distribution up to 2 m
+                    score *= 1 - np.exp(-2 / np.exp(raw.log_spread[0, 0, y, x].item()))
+                found.append((score, c, [*centre, *size, np.arctan2(sin, cos)]))
     return sorted(found, key=lambda item: -item[0])[:k]
 
 
-def test_decoding_equals_a_loop() -> None:
+@pytest.mark.parametrize("knows_spread", [True, False])
+def test_decoding_equals_a_loop(knows_spread: bool) -> None:
     rows, columns, classes, stride = 16, 24, 3, 4
     raw = raw_detections(rows, columns, classes, 0)
+    if not knows_spread:
+        raw = raw._replace(log_spread=None)
     decoder = CenterNetDecoder(classes, rows * stride, columns * stride, stride)
     boxes, scores, class_ids = decoder(raw, torch.from_numpy(K)[None])
     expected = decode_by_loop(raw, stride, 100)
@@ -141,9 +150,9 @@ def example(config: ModelConfig):
 def test_every_parameter_receives_a_gradient(preset) -> None:
     config = ModelConfig(preset, "tiny", 64, 96)
     model = seeded_model(config, 0).train()
-    image, companion, _, present = example(config)
-    raw = model.raw(image, companion, present)
+    raw = model.raw(*example(config))
     outputs = [*raw.detections, raw.depth_m, raw.depth_confidence, raw.segmentation]
+    outputs = [output for output in outputs if output is not None]
     weights = torch.Generator().manual_seed(6)
     sum((o * torch.randn(o.shape, generator=weights)).sum() for o in outputs).backward()
     assert not hasattr(model.encoder, "projector")
@@ -174,8 +183,9 @@ def test_empty_cells_are_suggested_what_stands_below_and_what_lies_above() -> No
     generator = torch.Generator().manual_seed(0)
     share = (torch.rand(2, 1, 9, 7, generator=generator) < 0.2).float()
     nearest, farthest, mean = torch.rand(3, 2, 1, 9, 7, generator=generator) * share
-    got = suggested(CellReturns(nearest, farthest, mean, share))
-    surroundings = filled(mean, share)
+    start = torch.zeros(2, 1, 1, 1)
+    got = suggested(CellReturns(nearest, farthest, mean, share), start)
+    surroundings = filled(mean, share, start)
     for b, i, j in np.ndindex(2, 9, 7):
         known = share[b, 0, :, j].nonzero().flatten().tolist()
         below = [row for row in known if row >= i]
@@ -213,12 +223,38 @@ def test_a_depth_is_chosen_by_place_and_by_nearness() -> None:
             assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_centre_lies_metres_behind_the_surface_that_is_chosen() -> None:
+    told = ObjectDepth(2, 3)
+    log_depths = torch.tensor([9.0, 19.0, 39.0]).log1p().view(1, 3, 1, 1)
+    with torch.no_grad():
+        for part in (told.surface.layer, told.centre):
+            part.weight.zero_()
+        told.surface.layer.bias[1] = 50.0
+        told.centre.bias.copy_(torch.tensor([2.3, -0.7]))
+        log_depth, log_spread = told(torch.zeros(1, 2, 1, 1), log_depths)
+        assert log_depth.expm1().item() == pytest.approx(19.0 + 2.3, rel=1e-4)
+        assert log_spread.item() == pytest.approx(-0.7)
+        told.centre.bias.copy_(torch.tensor([-30.0, 99.0]))
+        log_depth, log_spread = told(torch.zeros(1, 2, 1, 1), log_depths)
+        assert log_depth.item() == 0.0 and log_spread.exp().item() == pytest.approx(55, abs=1)
+
+
+def test_rays_pass_through_the_centres_of_cells() -> None:
+    x, y, focal = rays(torch.from_numpy(K)[None], 64, 16, 24)[0]
+    for i, j in np.ndindex(16, 24):
+        u, v = np.mean([4 * j, 4 * j + 3]), np.mean([4 * i, 4 * i + 3])
+        ray = np.linalg.solve(K, [u, v, 1.0])
+        np.testing.assert_allclose([x[i, j], y[i, j]], ray[:2], rtol=1e-5)
+    np.testing.assert_allclose(focal, np.log(80 / 64), rtol=1e-6)
+
+
 def test_holes_are_filled_from_the_least_surroundings_that_know() -> None:
     generator = torch.Generator().manual_seed(0)
     share = (torch.rand(1, 1, 9, 13, generator=generator) < 0.03).float()
     mean = torch.rand(share.shape, generator=generator) * share
     assert 2 < share.sum() < 20
-    got = filled(mean, share)
+    start = torch.tensor(2.5).view(1, 1, 1, 1)
+    got = filled(mean, share, start)
     for i, j in np.ndindex(9, 13):
         side = 1
         while True:
@@ -229,7 +265,7 @@ def test_holes_are_filled_from_the_least_surroundings_that_know() -> None:
             side *= 2
         expected = mean[0, 0, top : top + side, left : left + side].sum() / known.sum()
         assert got[0, 0, i, j].item() == pytest.approx(expected.item(), abs=1e-5), (i, j, side)
-    assert (filled(mean * 0, share * 0) == START_DEPTH_LOG).all()
+    assert (filled(mean * 0, share * 0, start) == 2.5).all()
 
 
 @pytest.mark.parametrize("companion", ["lidar", "thermal"])
@@ -238,7 +274,14 @@ def test_an_untrained_model_says_the_depth_of_the_returns(companion: str) -> Non
     value = torch.zeros(2, 64, 96, 2)
     value[0, 40, ::3] = torch.tensor([30.0 / 80, 1.0])
     image = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
-    depth_m = model.raw(image, value, torch.tensor([[1.0, 1.0], [1.0, 0.0]])).depth_m
-    known = 30.0 if companion == "lidar" else np.expm1(START_DEPTH_LOG)
-    assert depth_m[0].median().item() == pytest.approx(known, rel=0.5)
-    assert depth_m[1].median().item() == pytest.approx(np.expm1(START_DEPTH_LOG), rel=0.5)
+    present, intrinsics = (
+        torch.tensor([[1.0, 1.0], [1.0, 0.0]]),
+        torch.from_numpy(K).repeat(2, 1, 1),
+    )
+    for focal in (80.0, 160.0):  # in the longer one the same picture is twice as far away
+        intrinsics[:, 1, 1] = focal
+        depth_m = model.raw(image, value, intrinsics, present).depth_m
+        unknown = START_HEIGHT_M * focal / 64
+        known = 30.0 if companion == "lidar" else unknown
+        assert depth_m[0].median().item() == pytest.approx(known, rel=0.5)
+        assert depth_m[1].median().item() == pytest.approx(unknown, rel=0.5)

@@ -19,7 +19,13 @@ from lemumo_core.metrics.detection import DetectionMetric
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections
 from lemumo_core.objectives.centernet import CenterNetLoss
-from lemumo_core.objectives.centres import CentreTargets, focal_loss, overlap_radius, wanted_around
+from lemumo_core.objectives.centres import (
+    CentreTargets,
+    focal_loss,
+    overlap_radius,
+    surprise,
+    wanted_around,
+)
 from lemumo_core.preprocess import InputSpec
 
 H, W, CLASSES = 128, 256, 3
@@ -116,7 +122,7 @@ def maps_of(targets: CentreTargets) -> RawDetections:
         i, j = divmod(int(wanted.cell[b, m]), columns)
         for name, value in wanted.values.items():
             maps[name][b, :, i, j] = value[b, m]
-    return RawDetections(logits, **maps)
+    return RawDetections(logits, **maps, log_spread=torch.full_like(logits[:, :1], -3.0))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -204,12 +210,21 @@ def loop_loss(raw: RawDetections, boxes: Boxes, K: Tensor, preset: str) -> dict[
         x, y, z, *size, yaw = boxes.boxes_3d[b, k].double().tolist()
         u = (float(K[b, 0, 0]) * x / z + float(K[b, 0, 2]) + 0.5) / stride - j
         v = (float(K[b, 1, 1]) * y / z + float(K[b, 1, 2]) + 0.5) / stride - i
-        said = {name: m[b, :, i, j].double().tolist() for name, m in raw._asdict().items()}
+        known = {name: m for name, m in raw._asdict().items() if m is not None}
+        said = {name: m[b, :, i, j].double().tolist() for name, m in known.items()}
         terms["offset"] += weight * (abs(said["offset"][0] - u) + abs(said["offset"][1] - v))
         terms["log_size"] += weight * sum(
             abs(a - math.log(s)) for a, s in zip(said["log_size"], size, strict=True)
         )
-        terms["log_depth"] += weight * abs(said["log_depth"][0] - math.log(1 + z))
+        if preset == "deploy":  # the density exp(-|e| / s) / (2 s) of Laplace's distribution
+            error, spread = (
+                abs(math.expm1(said["log_depth"][0]) - z),
+                math.exp(said["log_spread"][0]),
+            )
+            density = math.exp(-error / spread) / (2 * spread)
+            terms["log_depth"] -= weight * math.log(2 * density)
+        else:
+            terms["log_depth"] += weight * abs(said["log_depth"][0] - math.log(1 + z))
         terms["rotation"] += weight * (1 - math.cos(math.atan2(*said["rotation"]) - yaw))
     total = sum(weight for _, weight in owners.values())
     return {n: value / (len(found) if n == "heatmap" else total) for n, value in terms.items()}
@@ -223,11 +238,9 @@ def depth_of(boxes: Boxes, item: tuple[tuple[int, int, int], int]) -> float:
 def random_raw(preset: str, batch: int = 3) -> RawDetections:
     g = torch.Generator().manual_seed(3)
     _, rows, columns = shape_of(preset)
+    channels = (CLASSES, 2, 3, 1, 2, 1) if preset == "deploy" else (CLASSES, 2, 3, 1, 2)
     return RawDetections(
-        *(
-            torch.randn(batch, c, rows, columns, generator=g).requires_grad_()
-            for c in (CLASSES, 2, 3, 1, 2)
-        )
+        *(torch.randn(batch, c, rows, columns, generator=g).requires_grad_() for c in channels)
     )
 
 
@@ -240,14 +253,25 @@ def test_loss_is_that_of_a_loop(preset: str) -> None:
     assert {n: float(v) for n, v in loss.terms.items()} == pytest.approx(expected, rel=1e-4)
     assert loss.total.item() == pytest.approx(sum(expected.values()), rel=1e-4)
     loss.total.backward()
-    assert all(torch.isfinite(x.grad).all() for x in raw)
+    assert all(torch.isfinite(x.grad).all() for x in raw if x is not None)
 
 
 def test_perfect_output_costs_nothing() -> None:
     boxes, K = scene()
     loss = CenterNetLoss(4)
     raw = maps_of(loss.targets(boxes, K, shape_of("deploy")))
-    assert float(loss(raw, boxes, K).total) == pytest.approx(0.0, abs=1e-5)
+    found = loss(raw, boxes, K)
+    assert float(found.terms["log_depth"]) == pytest.approx(-3.0, abs=1e-3)  # the log of its spread
+    assert float(found.total - found.terms["log_depth"]) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_spread_is_learnt_to_be_the_mean_error() -> None:
+    errors_m = torch.tensor([0.5, 1.0, 4.5])
+    true = torch.full((3, 1), 20.0).log1p()
+    said = (20.0 + errors_m)[:, None].log1p()
+    spreads_m = torch.linspace(0.5, 6, 56)
+    costs = [surprise(said, true, s.log().expand(3, 1)).mean() for s in spreads_m]
+    assert spreads_m[int(torch.stack(costs).argmin())].item() == pytest.approx(2.0)
 
 
 def test_unlabelled_images_and_no_objects() -> None:
@@ -276,7 +300,7 @@ def test_an_object_that_does_not_count_is_neither_wanted_nor_forbidden() -> None
     targets = loss.targets(hidden, K[:1], (CLASSES, rows, columns))
     assert not targets.counts.any()
     logits = torch.zeros(1, CLASSES, rows, columns, requires_grad=True)
-    others = [torch.zeros(1, c, rows, columns) for c in (2, 3, 1, 2)]
+    others = [torch.zeros(1, c, rows, columns) for c in (2, 3, 1, 2, 1)]
     loss(RawDetections(logits, *others), hidden, K[:1]).total.backward()
     at = int(targets.cell[0, 0])
     gradient = logits.grad.flatten(2)[0, :, at]

@@ -23,7 +23,7 @@ def outcome(rows: slice) -> dict[str, Tensor]:
     The last two rows, a rank of their own, have no object and few labels.
     """
     g = torch.Generator().manual_seed(0)
-    maps = [torch.randn(BATCH, c, *GRID, generator=g).double()[rows] for c in (2, 2, 3, 1, 2)]
+    maps = [torch.randn(BATCH, c, *GRID, generator=g).double()[rows] for c in (2, 2, 3, 1, 2, 1)]
     boxes = torch.rand(BATCH, 5, 7, generator=g) * torch.tensor([8, 3, 30, 4, 2, 2, 3]) + 1
     ids = torch.tensor([[0, 1, 0, 1, 1]]).repeat(BATCH, 1)
     ids[2:] = -1
