@@ -8,6 +8,14 @@ import numpy as np
 
 DETECTION_CLASSES = ("car", "truck", "bus", "motorcycle", "bicycle", "pedestrian")
 
+KINDS = {
+    "truck": "truck/bus",
+    "bus": "truck/bus",
+    "motorcycle": "two-wheeler",
+    "bicycle": "two-wheeler",
+}
+"""What classes are together that look alike, and that sources divide differently."""
+
 SEGMENTATION_CLASSES: dict[str, tuple[int, int, int]] = {
     "road": (128, 64, 128),
     "sidewalk": (244, 35, 232),
@@ -55,6 +63,14 @@ def detection_class(name: str) -> str | None:
     """One of ``DETECTION_CLASSES`` for the class name of any source; None where none fits."""
     name = name.lower()
     return name if name in DETECTION_CLASSES else _DETECTION_ALIASES.get(name)
+
+
+def kinds_of(classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Kinds of a model's classes (``KINDS``; any other class is its own), and the kind of each
+    class as an int64 index into them."""
+    named = [KINDS.get(name, name) for name in classes]
+    kinds = tuple(dict.fromkeys(named))
+    return kinds, np.array([kinds.index(name) for name in named], np.int64)
 
 
 def detection_ids(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:

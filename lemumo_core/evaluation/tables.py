@@ -33,6 +33,7 @@ FIGURES: tuple[tuple[str, str, Place], ...] = (
 )
 """Rows of the first table; those without any value are left out."""
 BREAKDOWNS: tuple[tuple[str, str, Place, Place], ...] = (
+    ("average precision by kind", SHARE, ("detection", "kinds"), ("ap",)),
     ("average precision by class", SHARE, ("detection", "classes"), ("ap",)),
     ("translation error by class, m", METRES, ("detection", "classes"), ("ate_m",)),
     ("2D AP50 by class", SHARE, ("detection_2d", "classes"), ("ap50",)),

@@ -11,7 +11,9 @@ from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Percepti
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.views import move_boxes
+from lemumo_core.inference.duplicates import distinct
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.taxonomy import kinds_of
 
 
 def perception_of(
@@ -56,7 +58,7 @@ def perception_of(
     return Perception(
         stamp_ns=frame.stamp_ns,
         camera_name=frame.camera_name,
-        detections=_detections(outputs, frame.camera, view, score_threshold),
+        detections=_detections(outputs, frame.camera, view, manifest, score_threshold),
         depth_m=depth_m,
         depth_confidence=confidence,
         labels=labels,
@@ -66,7 +68,11 @@ def perception_of(
 
 
 def _detections(
-    outputs: Mapping[str, np.ndarray], camera: Camera, view: Camera, score_threshold: float
+    outputs: Mapping[str, np.ndarray],
+    camera: Camera,
+    view: Camera,
+    manifest: Manifest,
+    score_threshold: float,
 ) -> Detections:
     keep = outputs["scores"] >= score_threshold
     boxes = outputs["boxes"][keep].copy()
@@ -84,11 +90,15 @@ def _detections(
         seen = np.isfinite(boxes).all(axis=1)
         keep[keep] = seen
         boxes = boxes[seen]
+    scores, class_ids = outputs["scores"][keep], outputs["class_ids"][keep]
+    _, kind_of = kinds_of(manifest.detection_classes)
+    one_each = distinct(boxes, scores, kind_of[class_ids])
+    boxes = boxes[one_each]
     return Detections(
         boxes_3d=boxes,
         boxes_2d=image_bounds(boxes, camera),
-        scores=outputs["scores"][keep].copy(),
-        class_ids=outputs["class_ids"][keep].copy(),
+        scores=scores[one_each],
+        class_ids=class_ids[one_each],
     )
 
 

@@ -25,7 +25,7 @@ from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.metrics.paper_xy import PaperXyMetric
 from lemumo_core.metrics.returns import true_labels
 from lemumo_core.metrics.segmentation import SegmentationMetric
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids, kinds_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Summary:
     """The figures to look at first, of one frame or of many; NaN where there is no truth.
 
     Attributes:
-        bev_map: mean average precision in bird's-eye view (``metrics.detection``).
+        bev_map: mean average precision in bird's-eye view (``metrics.detection``), over the kinds
+            of objects (``taxonomy.KINDS``): car, truck/bus, two-wheeler, pedestrian.
         map_xy: the paper's measure (``metrics.paper_xy``).
         depth_mae_m: mean absolute error of depth, within the bands.
         miou: mean intersection over union of the label classes.
@@ -70,7 +71,9 @@ class PerceptionMetric:
     ):
         self._settings = detection_classes, segmentation_classes, counted, band_edges_m
         self.classes = tuple(detection_classes)
-        self.detection = DetectionMetric(detection_classes, counted, band_edges_m)
+        kinds, self._kind_of = kinds_of(detection_classes)
+        self.detection = DetectionMetric(kinds, counted, band_edges_m)
+        self.detection_by_class = DetectionMetric(detection_classes, counted, band_edges_m)
         self.paper_xy = PaperXyMetric(detection_classes)
         self.detection_2d = Detection2dMetric(detection_classes)
         self.depth = DepthMetric(band_edges_m)
@@ -108,6 +111,7 @@ class PerceptionMetric:
             ValueError: its classes, filter or bands differ.
         """
         self.detection.merge(other.detection)
+        self.detection_by_class.merge(other.detection_by_class)
         self.paper_xy.merge(other.paper_xy)
         self.detection_2d.merge(other.detection_2d)
         self.depth.merge(other.depth)
@@ -131,8 +135,9 @@ class PerceptionMetric:
         """All figures, ready for JSON.
 
         The keys of ``Summary``, ``frames``, and one section each for ``detection``,
-        ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth. What
-        could not be measured is None, and the section's ``why_null`` says why.
+        ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth;
+        detections also by kind, of which the section's own figures are means. What could not be
+        measured is None, and the section's ``why_null`` says why.
         """
         return json_ready(
             {
@@ -175,8 +180,10 @@ class PerceptionMetric:
         shown = inside(camera.project(centres)[0], camera)
         shown &= inside(view.project(centres)[0], view)
         boxes = found.boxes_3d, found.scores, found.class_ids
-        visibility = np.where(shown, objects.visibility, 0.0)
-        self.detection.add(*boxes, replace(objects, visibility=visibility))
+        counted = replace(objects, visibility=np.where(shown, objects.visibility, 0.0))
+        self.detection_by_class.add(*boxes, counted)
+        kinds = self._kind_of[found.class_ids], self._kind_of[objects.class_ids]
+        self.detection.add(*boxes[:2], kinds[0], replace(counted, class_ids=kinds[1]))
         self.paper_xy.add(*boxes, Objects(*(column[shown] for column in vars(objects).values())))
 
     def _ids_of_model(self, ids: np.ndarray) -> np.ndarray:
@@ -189,11 +196,13 @@ class PerceptionMetric:
     def _detection_section(self) -> dict[str, Any]:
         if not self.frames_with_boxes:
             none = _detection_scores(DetectionScores({}))
-            return {**none, "map_xy": np.nan, "bands": {}, "why_null": "no frame has 3D boxes"}
+            why_null = "no frame has 3D boxes"
+            return {**none, "map_xy": np.nan, "classes": {}, "bands": {}, "why_null": why_null}
         bands = self.detection.scores_by_band()
         return {
             **_detection_scores(self.detection.scores()),
             "map_xy": self.paper_xy.map(),
+            "classes": _class_scores(self.detection_by_class.scores()),
             "bands": {name: _detection_scores(scores) for name, scores in bands.items()},
         }
 
@@ -231,8 +240,8 @@ class PerceptionMetric:
         }
 
 
-def _detection_scores(scores: DetectionScores) -> dict[str, Any]:
-    classes = {
+def _class_scores(scores: DetectionScores) -> dict[str, Any]:
+    return {
         name: {
             "objects": one.truths,
             "ap": float(np.mean(one.ap)),
@@ -243,8 +252,11 @@ def _detection_scores(scores: DetectionScores) -> dict[str, Any]:
         }
         for name, one in scores.classes.items()
     }
+
+
+def _detection_scores(scores: DetectionScores) -> dict[str, Any]:
     why_null = None
-    if not classes:
+    if not scores.classes:
         why_null = "no object counts: each is hidden, out of range or not in view"
     elif any(np.isnan(one.ate_m) for one in scores.classes.values()):
         why_null = "errors need matches within 2 m at a recall above 0.1"
@@ -255,7 +267,7 @@ def _detection_scores(scores: DetectionScores) -> dict[str, Any]:
         "ate_m": scores.ate_m,
         "ase": scores.ase,
         "aoe_rad": scores.aoe_rad,
-        "classes": classes,
+        "kinds": _class_scores(scores),
         "why_null": why_null,
     }
 

@@ -79,10 +79,21 @@ def test_a_perfect_model_scores_one() -> None:
     found = result["detection"]
     assert found["objects"] == 12 and found["nds"] == pytest.approx(1.0)
     assert found["ate_m"] == found["ase"] == found["aoe_rad"] == 0.0
-    assert list(found["classes"]) == ["car", "pedestrian"]
+    assert list(found["classes"]) == list(found["kinds"]) == ["car", "pedestrian"]
     assert [band["objects"] for band in found["bands"].values()] == [2, 4, 6]
     assert all(band["bev_map"] == pytest.approx(1.0) for band in found["bands"].values())
     assert found["why_null"] is None and result["segmentation"]["classes"]["car"] == 1.0
+
+
+def test_classes_of_a_kind_are_judged_together_and_apart() -> None:
+    frame = scene()
+    buses = ("bus",) * len(frame.labels.class_names)
+    frame = replace(frame, labels=replace(frame.labels, class_names=buses))
+    said = perfect(frame)
+    said.detections.class_ids[:] = DETECTION_CLASSES.index("truck")
+    found = judged((frame, said))["detection"]
+    assert found["bev_map"] == found["kinds"]["truck/bus"]["ap"] == pytest.approx(1.0)
+    assert found["classes"]["bus"]["ap"] == 0.0 and "truck" not in found["classes"]
 
 
 def test_a_perfect_model_scores_one_on_a_rendered_street() -> None:
