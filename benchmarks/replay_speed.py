@@ -1,8 +1,11 @@
-"""How much of the time of an offline replay is inference: the rest is what replaying costs.
+"""How fast an offline replay is, measured against inference alone.
 
-    python benchmarks/replay_speed.py [BAG] [--model PACKAGE]
+    python benchmarks/replay_speed.py [BAG] [--model PACKAGE] [--rounds 3]
 
-By default a rendered street and a model with random weights. Both times are of the same run.
+By default a rendered street and a model with random weights. The speed is that from the first
+result to the end of all that is written but the page; what comes before, once for a bag, is told
+apart. Inference alone: one process that runs the network on one input, as many times, right after.
+Medians of the rounds.
 """
 
 from __future__ import annotations
@@ -10,51 +13,97 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
 from _package import untrained_package
 
 from lemumo_core.inference.measure import processor
 from lemumo_ros.demo import default_bag
 from lemumo_ros.replay import named
-from lemumo_ros.replay_judge import Judge, Settings
+from lemumo_ros.replay_judge import Judge, Result, Settings
 from lemumo_ros.replay_run import Replay
+from lemumo_ros.replay_workers import Workers
 
 
-def measure(bag: Path, model: Path, evaluate: bool) -> tuple[int, float, float]:
-    """Results, seconds of the replay with all it writes but the page, and seconds of inference."""
-    judge = Judge(Settings(model, evaluate=evaluate))
-    inferring_s = 0.0
-    infer = judge.pipeline.backend.infer
+class Timed:
+    """A source of results that notes when the first one came."""
 
-    def timed(*arguments: object) -> None:
-        nonlocal inferring_s
-        started = time.perf_counter()
-        infer(*arguments)  # type: ignore[arg-type]
-        inferring_s += time.perf_counter() - started
+    def __init__(self, source: Judge | Workers):
+        self.source, self.first = source, 0.0
 
-    judge.pipeline.backend.infer = timed  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory() as out:
-        replay = Replay(judge, judge, Path(out))
-        started = time.perf_counter()
-        replay.bag(named([(bag,)])[0])
-        return replay.frames, time.perf_counter() - started, inferring_s
+    def results(self, files: Sequence[Path]) -> Iterator[Result]:
+        self.first = 0.0
+        for result in self.source.results(files):
+            self.first = self.first or time.perf_counter()
+            yield result
+
+
+class Round(NamedTuple):
+    """Frames per second of the replay and of inference alone, and seconds to the first result."""
+
+    replaying: float
+    inferring: float
+    opening_s: float
+
+
+def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> list[Round]:
+    """Measure a way to replay some times, after a bag that warms it up."""
+    settings = Settings(model, evaluate=evaluate)
+    judge = Judge(settings)
+    infer, seen = judge.pipeline.backend.infer, _an_input(judge)
+    found = []
+    with nullcontext(judge) if workers == 1 else Workers(settings, workers) as source:
+        timed = Timed(source)
+        for _ in range(count + 1):
+            with tempfile.TemporaryDirectory() as out:
+                replay = Replay(judge, timed, Path(out))  # type: ignore[arg-type]
+                started = time.perf_counter()
+                replay.bag(named([(bag,)])[0])
+                ended = time.perf_counter()
+            for _ in range(replay.frames):
+                infer(*seen)
+            inferring_s = time.perf_counter() - ended
+            speed = (replay.frames - 1) / (ended - timed.first)
+            found.append(Round(speed, replay.frames / inferring_s, timed.first - started))
+    return found[1:]
+
+
+def _an_input(judge: Judge) -> tuple[Any, ...]:
+    """What the network is given, and where its results go."""
+    seen: list[tuple[Any, ...]] = []
+    backend = judge.pipeline.backend
+    infer = backend.infer
+    backend.infer = lambda *arguments: seen.append(arguments)  # type: ignore[method-assign]
+    judge.pipeline.warm_up()
+    backend.infer = infer  # type: ignore[method-assign]
+    return seen[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("bag", type=Path, nargs="?", help="default: a rendered street")
     parser.add_argument("--model", type=Path, help="default: random weights")
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     bag, model = args.bag or default_bag(), args.model or untrained_package()
     print(f"{processor()}, {bag}, {model}")
     for evaluate in (False, True):
-        frames, seconds, inferring_s = measure(bag, model, evaluate)
-        name = "with metrics and checks" if evaluate else "only perceiving"
-        print(
-            f"{name:24} {frames / seconds:6.2f} frames/s, inference alone "
-            f"{frames / inferring_s:6.2f}: {inferring_s / seconds:.1%} of its speed"
-        )
+        for workers in (1, 2):
+            found = rounds(bag, model, evaluate, workers, args.rounds)
+            ratios = sorted(one.replaying / one.inferring for one in found)
+            replaying, inferring, opening_s = (
+                median(values) for values in zip(*found, strict=True)
+            )
+            what = "with metrics and checks" if evaluate else "only perceiving"
+            print(
+                f"{what}, {workers} process{'es' * (workers > 1)}: {replaying:.2f} frames/s, "
+                f"inference alone {inferring:.2f}: {median(ratios):.1%} of its speed "
+                f"({ratios[0]:.1%} to {ratios[-1]:.1%}); {opening_s:.2f} s to the first result"
+            )
 
 
 if __name__ == "__main__":

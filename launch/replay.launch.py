@@ -1,12 +1,14 @@
 """Run a model over a recorded bag: every frame, in order, as fast as the machine can.
 
     ros2 launch lemumo_ros replay.launch.py bag:=/path/to/bag model:=/path/to/package out:=results
+    ... options:="--workers 2 --results-bag"
 
 The bag feeds the same callbacks as the perception node, without DDS. `live:=true` publishes the
 bag over DDS with /clock instead, for a node that runs elsewhere with use_sim_time.
 """
 
 import runpy
+import shlex
 from pathlib import Path
 
 from launch import LaunchDescription
@@ -22,6 +24,7 @@ ARGUMENTS = {
     "out": ("", "folder for the results; empty: only report"),
     "live": ("false", "true: publish the bag instead of running a model"),
     "rate": ("1.0", "speed of live:=true"),
+    "options": ("", "more options of lemumo replay, as in a shell"),
 }
 
 
@@ -34,6 +37,7 @@ def start(context):
         arguments += [f"--{name}", value(name)] if value(name) else []
     if perception["is_true"]("live", value("live")):
         arguments += ["--live", "--rate", value("rate")]
+    arguments += shlex.split(value("options"))
     return [Node(package="lemumo_ros", executable="replay", arguments=arguments, output="screen")]
 
 

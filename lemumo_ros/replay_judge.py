@@ -111,7 +111,8 @@ class Judge:
         self.settings = settings
         package = load_package(settings.model)
         self.manifest = package.manifest
-        self.pipeline = Pipeline(package, settings.backend, SCORE_THRESHOLD)
+        threshold = SCORE_THRESHOLD if settings.evaluate else settings.score_threshold
+        self.pipeline = Pipeline(package, settings.backend, threshold)
         self.pipeline.warm_up()
         self._truth: Truth | None = None
         if settings.truth and settings.evaluate:

@@ -181,6 +181,9 @@ def test_replay_wants_a_bag(monkeypatch: pytest.MonkeyPatch) -> None:
     offline = parser.parse_args(replay.node(bag="/b", model="/m", out="/o").arguments)
     assert (offline.bags, offline.model, offline.out) == (["/b"], "/m", Path("/o"))
     assert not offline.live
+    more = replay.node(bag="/b", model="/m", options='--workers 2 --image "/a b"').arguments
+    more = parser.parse_args(more)
+    assert (more.workers, more.image, more.model) == (2, "/a b", "/m")
     live = parser.parse_args(replay.node(bag="/b", live="true", rate="0.5").arguments)
     assert (live.bags, live.live, live.rate) == (["/b"], True, 0.5)
 
@@ -279,5 +282,5 @@ def test_the_real_launch_libraries_load_it(name: str) -> None:
     path = str(ROOT / "launch" / f"{name}.launch.py")
     description = get_launch_description_from_python_launch_file(path)
     arguments = {argument.name for argument in description.get_launch_arguments()}
-    expected = {"perception": {*INPUTS, "model", "params_file"}, "replay": {"bag", "model", "out"}}
+    expected = {"perception": {*INPUTS, "model", "params_file"}, "replay": {"bag", "options"}}
     assert expected[name] <= arguments
