@@ -33,6 +33,8 @@ from lemumo_ros.rerun_recording import RerunRecording
 from lemumo_ros.result_bag import ResultBag
 
 DONE = "bag.json"
+FORMAT = 2
+"""Of these files. What was written in another one is not taken for done."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),
     "rerun": ("results.rrd", RerunRecording),
@@ -137,7 +139,8 @@ def bag_key(bag: Bag, manifest: Manifest, settings: Settings, recordings: Sequen
         for part in (sorted(file.iterdir()) if file.is_dir() else [file])
     ]
     settings_text = json.dumps(asdict(settings), default=str, sort_keys=True)
-    text = json.dumps([parts, manifest.files, settings_text, list(recordings)], sort_keys=True)
+    depends = [FORMAT, parts, manifest.files, settings_text, list(recordings)]
+    text = json.dumps(depends, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

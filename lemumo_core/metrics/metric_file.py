@@ -11,7 +11,7 @@ import numpy as np
 from lemumo_core.metrics.perception import PerceptionMetric
 
 COUNTS = ("frames", "frames_with_boxes", "frames_with_2d_boxes")
-DETECTIONS = ("detection", "paper_xy", "detection_2d")
+DETECTIONS = ("detection", "detection_by_class", "paper_xy", "detection_2d")
 
 
 def save_metrics(path: Path, metrics: Mapping[str, PerceptionMetric]) -> None:
