@@ -34,6 +34,7 @@ from export.shared_weights import share_weights
 from export.verify import RANDOM_SEEDS, add_sample_arguments, losses, verify, verify_batch
 from lemumo_core.evaluation.modes import MODES
 from lemumo_core.faults import Fault
+from lemumo_core.inference.backends import RUNTIMES, why_not
 from lemumo_core.inference.manifest import PRECISIONS, Manifest, model_file
 from lemumo_core.inference.package import WEIGHTS_NAME, Package, load_package, sha256, write_package
 from lemumo_core.model.config import COMPANION_CHANNELS, SIZES, ModelConfig
@@ -137,7 +138,7 @@ def gate(package: Package, frames: Sequence[Sample]) -> Manifest:
     failures += _dynamic_failures(package, "fp32", samples)
     if failures:
         raise ValueError(f"onnxruntime differs from torch: {'; '.join(failures)}")
-    measured = {}
+    measured: dict[str, dict[str, float]] = {}
     for precision in manifest.losses:
         parity, limits = verify(package, f"onnxruntime:{precision}", samples, "onnxruntime")
         failures = _failures(f"{precision} against float32", (parity, limits))
@@ -147,8 +148,28 @@ def gate(package: Package, frames: Sequence[Sample]) -> Manifest:
             for kind in (False, True):
                 (package.path / model_file(precision, kind)).unlink(missing_ok=True)
         else:
-            measured[precision] = losses(parity)
+            measured |= {precision: losses(parity), **_judged_alone(package, precision, samples)}
     return replace(manifest, losses=measured, files={})
+
+
+def _judged_alone(
+    package: Package, precision: str, samples: Sequence[Sample]
+) -> dict[str, dict[str, float]]:
+    """Losses of the runtimes that need a gate of their own for a precision, and pass it."""
+    passed = {}
+    for runtime, kind in RUNTIMES.items():
+        name = f"{runtime}:{precision}"
+        if precision not in kind.judged_alone:
+            continue
+        if reason := why_not(runtime):
+            print(f"{name} is not judged, so auto will not choose it: {reason}")
+            continue
+        compared = verify(package, name, samples, "onnxruntime")
+        if _failures(f"{name} against float32", compared):
+            print(f"{name} is refused: auto will not choose it")
+        else:
+            passed[name] = losses(compared[0])
+    return passed
 
 
 def _dynamic_failures(package: Package, precision: str, samples: Sequence[Sample]) -> list[str]:

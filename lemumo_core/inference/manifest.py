@@ -38,7 +38,8 @@ class Manifest:
         segmentation_classes: names by label id.
         palette: RGB colour of each label id.
         losses: what each precision below float32 loses against it, measure to number
-            (``export/verify.py``): none ships without.
+            (``export/verify.py``): none ships without. Beside them ``RUNTIME:PRECISION``, where a
+            runtime has passed a gate of its own (``backends.Runtime.judged_alone``).
         files: file name to sha256 (hex).
         training: provenance (recipe, seed, data, git revision, machine); free-form.
         metrics: measured quality; free-form.
@@ -67,7 +68,7 @@ class Manifest:
     @property
     def precisions(self) -> tuple[str, ...]:
         """Precisions that the package holds a graph of."""
-        return ("fp32", *self.losses)
+        return ("fp32", *(name for name in self.losses if ":" not in name))
 
 
 def parse_manifest(document: Any, where: Path) -> Manifest:
@@ -111,7 +112,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             f"{where}: {len(manifest.palette)} colours for "
             f"{len(manifest.segmentation_classes)} segmentation classes",
         )
-    for precision in manifest.losses:
+    for precision in {name.rpartition(":")[2] for name in manifest.losses}:
         if model_file(precision) not in manifest.files:
             raise Fault("bad_package", f"{where}: no {model_file(precision)} for its {precision}")
     return manifest
@@ -140,10 +141,10 @@ def _is_files(value: Any) -> bool:
 
 def _is_losses(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        precision in PRECISIONS[1:]
+        name.rpartition(":")[2] in PRECISIONS[1:]
         and isinstance(loss, dict)
         and all(type(number) in (int, float) and math.isfinite(number) for number in loss.values())
-        for precision, loss in value.items()
+        for name, loss in value.items()
     )
 
 

@@ -29,8 +29,8 @@ def candidates(package: Package, precision: str | None = None) -> tuple[list[str
         precision: the only one wanted; None: all.
 
     Returns:
-        ``RUNTIME:PRECISION`` names, and the reason for each runtime that is left out. torch, the
-        reference, is among the names only if nothing else is.
+        ``RUNTIME:PRECISION`` names that have passed their gate, and the reason for each runtime
+        that is left out. torch, the reference, is among the names only if nothing else is.
     """
     reasons = {name: reason for name in RUNTIMES if (reason := why_not(name))}
     names = [
@@ -39,6 +39,7 @@ def candidates(package: Package, precision: str | None = None) -> tuple[list[str
         if name not in reasons
         for each in kind.precisions
         if each in package.manifest.precisions and precision in (None, each)
+        if each not in kind.judged_alone or f"{name}:{each}" in package.manifest.losses
     ]
     runtimes = [name for name in names if not name.startswith("torch")]
     return runtimes or [name for name in names if name.startswith("torch:")], reasons
@@ -91,7 +92,8 @@ def table(results: list[Measurement], package: Package) -> str:
         if r.error:
             lines.append(f"{r.backend:26} {r.batch:5}  {r.error}")
             continue
-        loss = package.manifest.losses.get(r.backend.partition(":")[2], {})
+        losses = package.manifest.losses
+        loss = losses.get(r.backend, losses.get(r.backend.partition(":")[2], {}))
         shown = ", ".join(f"{name} {value:.2g}" for name, value in loss.items()) or "-"
         lines.append(
             f"{r.backend:26} {r.batch:5} {r.latency_ms(50):7.1f} {r.latency_ms(99):7.1f} "

@@ -16,8 +16,10 @@ from export import to_onnx, verify
 from export.parity import REDUCED, Limits
 from export.samples import random_samples, source_samples
 from export.to_onnx import export_package, gate
-from lemumo_core.inference.backends import why_not
+from lemumo_core.faults import Fault
+from lemumo_core.inference.backends import load_backend, why_not
 from lemumo_core.inference.package import Package, load_package
+from lemumo_core.inference.selection import candidates
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import save_weights
 
@@ -55,6 +57,7 @@ def test_the_package_is_whole(package, model) -> None:
     assert not manifest.trained and manifest.input == model.config.input_spec
     assert ModelConfig.from_dict(manifest.model) == model.config
     assert manifest.precisions == ("fp32", "int8", "int8-cpu")
+    assert manifest.losses.keys() - {"openvino:int8"} == {"int8", "int8-cpu"}
     for loss in manifest.losses.values():
         assert 0 < loss["mean_depth"] < 0.02 and np.isfinite(loss["depth_mae_loss"])
 
@@ -66,6 +69,40 @@ def test_a_precision_that_loses_too_much_is_left_out(staged, monkeypatch, capsys
     assert names == {"model.onnx", "model.dynamic.onnx"}
     shown = capsys.readouterr().out
     assert "int8-cpu is refused" in shown and "mean_depth" in shown and "is above 1e-09" in shown
+
+
+def test_openvino_runs_int8_in_8_bits_or_not_at_all(staged) -> None:
+    if reason := why_not("openvino"):
+        pytest.skip(reason)
+    load_backend(staged, "openvino:int8").close()
+    shutil.copy(staged.path / "model.onnx", staged.path / "model.int8.onnx")
+    with pytest.raises(Fault, match=r"openvino:int8 would run \d+ Convolution in f32, \d+ Fully"):
+        load_backend(staged, "openvino:int8")
+
+
+@pytest.mark.parametrize("most_depth", [1.0, 1e-9])
+def test_a_runtime_that_rounds_otherwise_has_a_gate_of_its_own(
+    staged, monkeypatch, capsys, most_depth
+) -> None:
+    if reason := why_not("openvino"):
+        pytest.skip(reason)
+    real = verify.verify
+
+    def judged(package, candidate, samples, reference="torch"):
+        parity, limits = real(package, candidate, samples, reference)
+        if candidate == "openvino:int8":
+            limits = Limits(unmatched=None, mean_depth=most_depth)
+        return parity, limits
+
+    monkeypatch.setattr(to_onnx, "verify", judged)
+    manifest = gate(staged, [])
+    passed = most_depth == 1.0
+    assert ("openvino:int8" in manifest.losses) == passed and "int8" in manifest.precisions
+    assert ("openvino:int8 is refused: auto" in capsys.readouterr().out) != passed
+    names, _ = candidates(Package(staged.path, manifest))
+    assert ("openvino:int8" in names) == passed and "openvino:int8-cpu" not in names
+    if passed:
+        assert 0 < manifest.losses["openvino:int8"]["mean_depth"] < 0.02
 
 
 def test_a_graph_of_other_weights_is_no_package(staged, model) -> None:

@@ -56,6 +56,8 @@ class Runtime(NamedTuple):
         install: what installs it.
         gpu: whether it needs an NVIDIA GPU.
         precisions: those worth running on it.
+        judged_alone: of these, those that it computes unlike ONNX Runtime, which judges the graphs
+            of a package: they have a gate of their own, and losses by ``RUNTIME:PRECISION``.
     """
 
     backend: str
@@ -63,6 +65,7 @@ class Runtime(NamedTuple):
     install: str
     gpu: bool
     precisions: tuple[str, ...]
+    judged_alone: tuple[str, ...] = ()
 
 
 _ORT = "onnxruntime:OnnxRuntimeBackend"
@@ -80,7 +83,9 @@ RUNTIMES = {
         _ORT, "onnxruntime", "pip install onnxruntime", False, ("fp32", "int8-cpu")
     ),
     "openvino": Runtime(
-        "openvino:OpenVinoBackend", "openvino", "pip install openvino", False, ("fp32",)
+        *("openvino:OpenVinoBackend", "openvino", "pip install openvino", False),
+        precisions=("fp32", "int8"),
+        judged_alone=("int8",),
     ),
     "torch-compile": Runtime("torch:TorchBackend", "torch", _TORCH, False, ("fp32",)),
     "torch": Runtime("torch:TorchBackend", "torch", _TORCH, False, ("fp32",)),

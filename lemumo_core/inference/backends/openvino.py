@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +13,16 @@ from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 
+HEAVY = ("Convolution", "FullyConnected")
+"""Layers where the time goes, all quantised in an int8 graph."""
+
 
 class OpenVinoBackend:
     """Runs a graph of the package on the caller's buffers, without copies.
 
     Raises:
-        Fault: ``backend_failed`` if OpenVINO cannot load the graph.
+        Fault: ``backend_failed`` if OpenVINO cannot load the graph, or would not run all layers of
+            ``HEAVY`` in 8 bits of an int8 one: not every processor can.
     """
 
     # Left to itself it takes bfloat16 wherever the processor has it.
@@ -36,6 +42,8 @@ class OpenVinoBackend:
             compiled = core.compile_model(model, "CPU", self.OPTIONS)
         except RuntimeError as error:
             raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
+        if precision == "int8" and (wide := _wider_layers(compiled)):
+            raise Fault("backend_failed", f"{self.name} would run {', '.join(wide)} here")
         self._request, self._tensor = compiled.create_infer_request(), openvino.Tensor
         self.outputs = {
             o.any_name: TensorSpec(
@@ -52,3 +60,16 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         del self._request
+
+
+def _wider_layers(compiled: Any) -> list[str]:
+    """Layers of ``HEAVY`` by their precision, where that is not 8 bits: "3 Convolution in f32"."""
+    found: Counter[tuple[str, str]] = Counter()
+    for layer in compiled.get_runtime_model().get_ops():
+        info = layer.get_rt_info()
+        found[info["layerType"].astype(str), info["runtimePrecision"].astype(str)] += 1
+    return [
+        f"{count} {kind} in {precision}"
+        for (kind, precision), count in sorted(found.items())
+        if kind in HEAVY and precision not in ("i8", "u8")
+    ]
