@@ -98,12 +98,13 @@ def rays(intrinsics: Tensor, height: int, rows: int, columns: int) -> Tensor:
         intrinsics: float32 (B, 3, 3) of views ``height`` pixels high.
         rows, columns: h, w.
     """
-    f, c = intrinsics[:, (0, 1), (0, 1)], intrinsics[:, :2, 2]
+    fx, fy = intrinsics[:, 0, :1], intrinsics[:, 1, 1:2]
+    cx, cy = intrinsics[:, 0, 2:], intrinsics[:, 1, 2:]
     half = (DETAIL_PATCH - 1) / 2
-    u, v = (DETAIL_PATCH * torch.arange(n, device=f.device) + half for n in (columns, rows))
-    x = ((u - c[:, :1]) / f[:, :1])[:, None, None, :].expand(-1, 1, rows, -1)
-    y = ((v - c[:, 1:]) / f[:, 1:])[:, None, :, None].expand(-1, 1, -1, columns)
-    focal = (f[:, 1:] / height).log()[:, :, None, None].expand(-1, 1, rows, columns)
+    u, v = (DETAIL_PATCH * torch.arange(n, device=fx.device) + half for n in (columns, rows))
+    x = ((u - cx) / fx)[:, None, None, :].expand(-1, 1, rows, -1)
+    y = ((v - cy) / fy)[:, None, :, None].expand(-1, 1, -1, columns)
+    focal = (fy / height).log()[:, :, None, None].expand(-1, 1, rows, columns)
     return torch.cat([x, y, focal], dim=1)
 
 
