@@ -6,7 +6,7 @@ All is batched over boxes; no shape depends on how many of them are real.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -205,26 +205,34 @@ def wanted_around(targets: CentreTargets, grid: tuple[int, int]) -> Wanted:
     return Wanted(cell, weight, values | {"offset": values["offset"] - shift})
 
 
-def surprise(log_depth: Tensor, true_log_depth: Tensor, log_spread: Tensor) -> Tensor:
-    """Negative log likelihood of Laplace's distribution, but for a constant: |dZ| / s + log s.
+def surprise(depths_m: Tensor, log_weights: Tensor, log_spread: Tensor, true_m: Tensor) -> Tensor:
+    """Negative log likelihood of a ``DepthMixture``, but for a constant.
 
     In metres, the unit of the metric; but what cannot be told well, such as the depth of a far
-    object without LiDAR, weighs little (arXiv 1703.04977). All (..., 1), the result (...).
+    object without LiDAR, weighs little (arXiv 1703.04977), and only the suggestions near the truth
+    are drawn to it.
+
+    Args:
+        depths_m, log_weights: (..., suggestions).
+        log_spread, true_m: (..., 1).
+
+    Returns:
+        (...).
     """
-    error_m = (log_depth.expm1() - true_log_depth.expm1()).abs()
-    return (error_m * (-log_spread).exp() + log_spread).squeeze(-1)
+    errors = (depths_m - true_m).abs() * (-log_spread).exp()
+    return log_spread.squeeze(-1) - (log_weights - errors).logsumexp(-1)
 
 
-def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets, around: bool = False) -> Loss:
+def centre_loss(predicted: dict[str, Any], targets: CentreTargets, around: bool = False) -> Loss:
     """Focal loss of the heatmap and L1 of the values; of ``rotation`` 1 - cos, and of
-    ``log_depth``, where the head tells its spread, ``surprise``.
+    ``log_depth``, where the head tells the distribution ``depth`` of metres, ``surprise``.
 
     The first is summed and divided by the number of objects to be found, the others are means by
     weight, over all ranks (of at least 1).
 
     Args:
         predicted: (B, channels, h, w) by name: ``heatmap`` (logits), those of ``targets.values``
-            and, or None, ``log_spread``.
+            and, or None, ``depth``, a ``DepthMixture``.
         around: ask for values around the centres, too (``wanted_around``).
 
     Returns:
@@ -246,19 +254,20 @@ def centre_loss(predicted: dict[str, Tensor], targets: CentreTargets, around: bo
     sums = {"heatmap": focal_loss(logits, targets.heatmap, positive, targets.labelled)}
     wanted = wanted_around(targets, (height, width)) if around else wanted_at_centres(targets)
 
-    def at(name: str) -> Tensor:
-        cell = wanted.cell[:, None].expand(-1, predicted[name].shape[1], -1)
-        found = predicted[name].flatten(2).gather(2, cell).transpose(1, 2)
+    def at_centres(maps: Tensor) -> Tensor:
+        cell = wanted.cell[:, None].expand(-1, maps.shape[1], -1)
+        found = maps.flatten(2).gather(2, cell).transpose(1, 2)
         return found.to(sums["heatmap"].dtype)
 
     for name, value in wanted.values.items():
-        at_centres = at(name)
-        if name == "log_depth" and predicted.get("log_spread") is not None:
-            error = surprise(at_centres, value, at("log_spread"))
+        said = at_centres(predicted[name])
+        if name == "log_depth" and predicted.get("depth") is not None:
+            depths_m, log_weights, log_spread = map(at_centres, predicted["depth"])
+            error = surprise(depths_m, log_weights, log_spread, value.expm1())
         elif name == "rotation":
-            error = 1.0 - (functional.normalize(at_centres, dim=-1, eps=1e-4) * value).sum(-1)
+            error = 1.0 - (functional.normalize(said, dim=-1, eps=1e-4) * value).sum(-1)
         else:
-            error = (at_centres - value).abs().sum(-1)
+            error = (said - value).abs().sum(-1)
         sums[name] = (wanted.weight * torch.where(wanted.weight > 0, error, 0.0)).sum()
     counts = targets.counts.sum(), wanted.weight.sum()
     together = mean_over_ranks(torch.stack([*sums.values(), *counts]))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.heads.chosen_depth import MAX_LOG_DEPTH, ObjectDepth
+from lemumo_core.model.heads.chosen_depth import MAX_LOG_DEPTH, DepthMixture, ObjectDepth
 from lemumo_core.model.heads.layers import conv
 from lemumo_core.model.heads.neck import SUGGESTIONS
 from lemumo_core.model.heads.peaks import PeakDecoder
@@ -20,8 +20,6 @@ START = (0.5, 0.5), (1.0, 0.5, 0.5), (0.0, 0.0)
 START_LOG_DEPTH = 3.0
 """Of ``probe``: 19 m away."""
 MAX_LOG_SIZE = 4.0
-REACH_M = 2.0
-"""No farther off may a good detection be: nuScenes measures errors of such."""
 WIDTH = 256
 
 
@@ -30,7 +28,8 @@ class RawDetections(NamedTuple):
 
     heatmap: class logits (C). offset: of the centre in the cell, in cells (x, y). log_size: of
     (length, width, height) in metres. log_depth: log(1 + Z). rotation: sin, cos of the yaw.
-    log_spread: log of the expected error of Z in metres; ``probe`` has none.
+    sure: probability that the depth is no more than ``REACH_M`` off, of the distribution ``depth``;
+    ``probe`` has neither.
     """
 
     heatmap: Tensor
@@ -38,7 +37,8 @@ class RawDetections(NamedTuple):
     log_size: Tensor
     log_depth: Tensor
     rotation: Tensor
-    log_spread: Tensor | None = None
+    sure: Tensor | None = None
+    depth: DepthMixture | None = None
 
     @property
     def regressed(self) -> list[Tensor]:
@@ -84,10 +84,11 @@ class CenterNetHead(nn.Module):
         x = self.trunk(maps)
         offset, log_size, rotation = (head(x) for head in self.regress)
         if log_depths is None:
-            log_depth, log_spread = self.log_depth(x), None
-        else:
-            log_depth, log_spread = self.log_depth(x, log_depths)
-        return RawDetections(self.heatmap(x), offset, log_size, log_depth, rotation, log_spread)
+            return RawDetections(self.heatmap(x), offset, log_size, self.log_depth(x), rotation)
+        depth = self.log_depth(x, log_depths)
+        depth_m, sure = depth.mode()
+        log_depth = (1.0 + depth_m).log()
+        return RawDetections(self.heatmap(x), offset, log_size, log_depth, rotation, sure, depth)
 
 
 class CenterNetDecoder(PeakDecoder):
@@ -103,12 +104,10 @@ class CenterNetDecoder(PeakDecoder):
         Returns:
             boxes float32 (B, K, 7) x, y, z, length, width, height, yaw in the camera optical
             frame (``lemumo_core.geometry.boxes``), scores float32 (B, K), class ids int64
-            (B, K). Best score first. A score is the probability that an object is there and, where
-            the head tells the spread of its depth (of Laplace's distribution), that the depth is
-            no more than ``REACH_M`` off.
+            (B, K). Best score first. A score is the probability that an object is there times,
+            where the head tells it, that of its depth.
         """
-        sure = None if raw.log_spread is None else 1.0 - (-REACH_M * (-raw.log_spread).exp()).exp()
-        scores, class_ids, u, v, values = self.peaks(raw.heatmap, raw.regressed, sure)
+        scores, class_ids, u, v, values = self.peaks(raw.heatmap, raw.regressed, raw.sure)
         *log_size, log_depth, sin, cos = values.unbind(1)
         size = torch.stack(log_size, dim=-1).clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
         z = log_depth.clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0
