@@ -8,7 +8,7 @@ import torch
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
-from lemumo_core.model.heads.chosen_depth import ChosenDepth, ObjectDepth
+from lemumo_core.model.heads.chosen_depth import ChosenDepth, DepthMixture, ObjectDepth
 from lemumo_core.model.heads.neck import (
     START_HEIGHT_M,
     CellReturns,
@@ -30,9 +30,8 @@ def raw_detections(rows: int, columns: int, classes: int, seed: int) -> RawDetec
         return torch.randn(1, channels, rows, columns, generator=generator)
 
     offset = torch.rand(1, 2, rows, columns, generator=generator)
-    return RawDetections(
-        normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2), 2 * normal(1)
-    )
+    sure = torch.rand(1, 1, rows, columns, generator=generator)
+    return RawDetections(normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2), sure)
 
 
 def decode_by_loop(raw: RawDetections, stride: int, k: int):
@@ -52,19 +51,17 @@ def decode_by_loop(raw: RawDetections, stride: int, k: int):
                 sin, cos = raw.rotation[0, :, y, x].tolist()
                 size = np.exp(np.clip(raw.log_size[0, :, y, x].numpy(), -4, 4))
                 centre = [(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z]
-                score = heat[c, y, x]
-                if raw.log_spread is not None:  # Laplace's distribution up to 2 m
-                    score *= 1 - np.exp(-2 / np.exp(raw.log_spread[0, 0, y, x].item()))
+                score = heat[c, y, x] * (1 if raw.sure is None else raw.sure[0, 0, y, x].item())
                 found.append((score, c, [*centre, *size, np.arctan2(sin, cos)]))
     return sorted(found, key=lambda item: -item[0])[:k]
 
 
-@pytest.mark.parametrize("knows_spread", [True, False])
-def test_decoding_equals_a_loop(knows_spread: bool) -> None:
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_decoding_equals_a_loop(is_sure: bool) -> None:
     rows, columns, classes, stride = 16, 24, 3, 4
     raw = raw_detections(rows, columns, classes, 0)
-    if not knows_spread:
-        raw = raw._replace(log_spread=None)
+    if not is_sure:
+        raw = raw._replace(sure=None)
     decoder = CenterNetDecoder(classes, rows * stride, columns * stride, stride)
     boxes, scores, class_ids = decoder(raw, torch.from_numpy(K)[None])
     expected = decode_by_loop(raw, stride, 100)
@@ -151,8 +148,9 @@ def test_every_parameter_receives_a_gradient(preset) -> None:
     config = ModelConfig(preset, "tiny", 64, 96)
     model = seeded_model(config, 0).train()
     raw = model.raw(*example(config))
-    outputs = [*raw.detections, raw.depth_m, raw.depth_confidence, raw.segmentation]
-    outputs = [output for output in outputs if output is not None]
+    *detections, sure, depth = raw.detections
+    detections += [sure, *depth] if depth else []
+    outputs = [*detections, raw.depth_m, raw.depth_confidence, raw.segmentation]
     weights = torch.Generator().manual_seed(6)
     sum((o * torch.randn(o.shape, generator=weights)).sum() for o in outputs).backward()
     assert not hasattr(model.encoder, "projector")
@@ -223,20 +221,43 @@ def test_a_depth_is_chosen_by_place_and_by_nearness() -> None:
             assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_centre_lies_metres_behind_the_surface_that_is_chosen() -> None:
+def test_a_centre_lies_metres_behind_each_suggested_surface() -> None:
     told = ObjectDepth(2, 3)
     log_depths = torch.tensor([9.0, 19.0, 39.0]).log1p().view(1, 3, 1, 1)
     with torch.no_grad():
         for part in (told.surface.layer, told.centre):
             part.weight.zero_()
-        told.surface.layer.bias[1] = 50.0
+        told.surface.layer.bias[1] = 7.0
         told.centre.bias.copy_(torch.tensor([2.3, -0.7]))
-        log_depth, log_spread = told(torch.zeros(1, 2, 1, 1), log_depths)
-        assert log_depth.expm1().item() == pytest.approx(19.0 + 2.3, rel=1e-4)
-        assert log_spread.item() == pytest.approx(-0.7)
+        depth = told(torch.zeros(1, 2, 1, 1), log_depths)
+        np.testing.assert_allclose(depth.depths_m.flatten(), [11.3, 21.3, 41.3], rtol=1e-4)
+        weights = np.exp([0.0, 7.0, 5.0]) / np.exp([0.0, 7.0, 5.0]).sum()
+        np.testing.assert_allclose(depth.log_weights.exp().flatten(), weights, rtol=1e-4)
+        assert depth.log_spread.item() == pytest.approx(-0.7)
         told.centre.bias.copy_(torch.tensor([-30.0, 99.0]))
-        log_depth, log_spread = told(torch.zeros(1, 2, 1, 1), log_depths)
-        assert log_depth.item() == 0.0 and log_spread.exp().item() == pytest.approx(55, abs=1)
+        depth = told(torch.zeros(1, 2, 1, 1), log_depths)
+        np.testing.assert_allclose(depth.depths_m.flatten(), [0.0, 0.0, 9.0], atol=1e-4)
+        assert depth.log_spread.exp().item() == pytest.approx(55, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("depths_m", "weights", "middle_m"),
+    [
+        ([20.0, 20.2, 35.0], [0.35, 0.35, 0.3], 20.1),
+        ([20.0, 28.0, 35.0], [0.2, 0.3, 0.5], 35.0),
+        ([5.0, 12.0, 12.0], [0.9, 0.05, 0.05], 5.0),
+    ],
+)
+def test_the_mode_of_a_mixture_lies_on_a_surface(depths_m, weights, middle_m) -> None:
+    spread_m, at = 0.5, np.linspace(0, 60, 6001)
+    parts = np.exp(-np.abs(at[:, None] - depths_m) / spread_m) / (2 * spread_m) * weights
+    density = parts.sum(1)
+    as_maps = (torch.tensor(x).view(1, -1, 1, 1) for x in (depths_m, np.log(weights)))
+    found_m, sure = DepthMixture(*as_maps, torch.full((1, 1, 1, 1), np.log(spread_m))).mode()
+    assert found_m.item() == pytest.approx(middle_m, abs=0.15)
+    assert np.interp(found_m.item(), at, density) > 0.7 * density.max()
+    near = np.abs(at - found_m.item()) < 4.0
+    assert sure.item() == pytest.approx(density[near].sum() * 0.01, abs=0.02)
 
 
 def test_rays_pass_through_the_centres_of_cells() -> None:

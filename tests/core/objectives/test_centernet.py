@@ -18,6 +18,7 @@ from lemumo_core.data.views import MultiCrop, MultiCropConfig, clean_view
 from lemumo_core.metrics.detection import DetectionMetric
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections
+from lemumo_core.model.heads.chosen_depth import DepthMixture
 from lemumo_core.objectives.centernet import CenterNetLoss
 from lemumo_core.objectives.centres import (
     CentreTargets,
@@ -122,7 +123,10 @@ def maps_of(targets: CentreTargets) -> RawDetections:
         i, j = divmod(int(wanted.cell[b, m]), columns)
         for name, value in wanted.values.items():
             maps[name][b, :, i, j] = value[b, m]
-    return RawDetections(logits, **maps, log_spread=torch.full_like(logits[:, :1], -3.0))
+    depth_m = maps["log_depth"].expm1()
+    apart = torch.cat([depth_m + 50.0, depth_m], dim=1)
+    depth = DepthMixture(apart, torch.full_like(apart, math.log(0.5)), torch.full_like(depth_m, -3))
+    return RawDetections(logits, **maps, depth=depth)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -210,19 +214,19 @@ def loop_loss(raw: RawDetections, boxes: Boxes, K: Tensor, preset: str) -> dict[
         x, y, z, *size, yaw = boxes.boxes_3d[b, k].double().tolist()
         u = (float(K[b, 0, 0]) * x / z + float(K[b, 0, 2]) + 0.5) / stride - j
         v = (float(K[b, 1, 1]) * y / z + float(K[b, 1, 2]) + 0.5) / stride - i
-        known = {name: m for name, m in raw._asdict().items() if m is not None}
-        said = {name: m[b, :, i, j].double().tolist() for name, m in known.items()}
+        maps = {name: getattr(raw, name) for name in terms}
+        said = {name: m[b, :, i, j].double().tolist() for name, m in maps.items()}
         terms["offset"] += weight * (abs(said["offset"][0] - u) + abs(said["offset"][1] - v))
         terms["log_size"] += weight * sum(
             abs(a - math.log(s)) for a, s in zip(said["log_size"], size, strict=True)
         )
-        if preset == "deploy":  # the density exp(-|e| / s) / (2 s) of Laplace's distribution
-            error, spread = (
-                abs(math.expm1(said["log_depth"][0]) - z),
-                math.exp(said["log_spread"][0]),
+        if raw.depth is not None:  # densities exp(-|e| / s) / (2 s) of Laplace's distribution
+            depths_m, logs, (log_spread,) = (m[b, :, i, j].double().tolist() for m in raw.depth)
+            spread_m = math.exp(log_spread)
+            parts = (
+                math.exp(w - abs(d - z) / spread_m) for d, w in zip(depths_m, logs, strict=True)
             )
-            density = math.exp(-error / spread) / (2 * spread)
-            terms["log_depth"] -= weight * math.log(2 * density)
+            terms["log_depth"] -= weight * math.log(sum(parts) / spread_m)
         else:
             terms["log_depth"] += weight * abs(said["log_depth"][0] - math.log(1 + z))
         terms["rotation"] += weight * (1 - math.cos(math.atan2(*said["rotation"]) - yaw))
@@ -238,10 +242,21 @@ def depth_of(boxes: Boxes, item: tuple[tuple[int, int, int], int]) -> float:
 def random_raw(preset: str, batch: int = 3) -> RawDetections:
     g = torch.Generator().manual_seed(3)
     _, rows, columns = shape_of(preset)
-    channels = (CLASSES, 2, 3, 1, 2, 1) if preset == "deploy" else (CLASSES, 2, 3, 1, 2)
-    return RawDetections(
-        *(torch.randn(batch, c, rows, columns, generator=g).requires_grad_() for c in channels)
-    )
+
+    def maps(channels: int) -> Tensor:
+        return torch.randn(batch, channels, rows, columns, generator=g).requires_grad_()
+
+    raw = RawDetections(*(maps(channels) for channels in (CLASSES, 2, 3, 1, 2)))
+    if preset == "probe":
+        return raw
+    return raw._replace(depth=DepthMixture(maps(4), maps(4), maps(1)))
+
+
+def learning(raw: RawDetections) -> list[Tensor]:
+    """The maps that the loss acts on."""
+    if raw.depth is None:
+        return list(raw[:5])
+    return [raw.heatmap, raw.offset, raw.log_size, raw.rotation, *raw.depth]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -253,7 +268,7 @@ def test_loss_is_that_of_a_loop(preset: str) -> None:
     assert {n: float(v) for n, v in loss.terms.items()} == pytest.approx(expected, rel=1e-4)
     assert loss.total.item() == pytest.approx(sum(expected.values()), rel=1e-4)
     loss.total.backward()
-    assert all(torch.isfinite(x.grad).all() for x in raw if x is not None)
+    assert all(torch.isfinite(x.grad).all() for x in learning(raw))
 
 
 def test_perfect_output_costs_nothing() -> None:
@@ -261,16 +276,16 @@ def test_perfect_output_costs_nothing() -> None:
     loss = CenterNetLoss(4)
     raw = maps_of(loss.targets(boxes, K, shape_of("deploy")))
     found = loss(raw, boxes, K)
-    assert float(found.terms["log_depth"]) == pytest.approx(-3.0, abs=1e-3)  # the log of its spread
+    surprised = -3.0 + math.log(2)  # the log of the spread, and half of the weight lies elsewhere
+    assert float(found.terms["log_depth"]) == pytest.approx(surprised, abs=1e-3)
     assert float(found.total - found.terms["log_depth"]) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_spread_is_learnt_to_be_the_mean_error() -> None:
     errors_m = torch.tensor([0.5, 1.0, 4.5])
-    true = torch.full((3, 1), 20.0).log1p()
-    said = (20.0 + errors_m)[:, None].log1p()
-    spreads_m = torch.linspace(0.5, 6, 56)
-    costs = [surprise(said, true, s.log().expand(3, 1)).mean() for s in spreads_m]
+    true_m, said_m = torch.full((3, 1), 20.0), (20.0 + errors_m)[:, None]
+    spreads_m, weight = torch.linspace(0.5, 6, 56), torch.zeros(3, 1)
+    costs = [surprise(said_m, weight, s.log().expand(3, 1), true_m).mean() for s in spreads_m]
     assert spreads_m[int(torch.stack(costs).argmin())].item() == pytest.approx(2.0)
 
 
@@ -278,7 +293,10 @@ def test_unlabelled_images_and_no_objects() -> None:
     boxes, K = scene()
     raw, loss = random_raw("deploy"), CenterNetLoss(4)
     one = Boxes(*(x[:1] for x in vars(boxes).values()))
-    alone = loss(RawDetections(*(x[:1] for x in raw)), one, K[:1])
+    first = RawDetections(
+        *(x[:1] for x in raw[:5]), depth=DepthMixture(*(x[:1] for x in raw.depth))
+    )
+    alone = loss(first, one, K[:1])
     ids = boxes.class_ids.clone()
     ids[1:] = -1
     known = torch.tensor([True, False, False])
@@ -300,7 +318,7 @@ def test_an_object_that_does_not_count_is_neither_wanted_nor_forbidden() -> None
     targets = loss.targets(hidden, K[:1], (CLASSES, rows, columns))
     assert not targets.counts.any()
     logits = torch.zeros(1, CLASSES, rows, columns, requires_grad=True)
-    others = [torch.zeros(1, c, rows, columns) for c in (2, 3, 1, 2, 1)]
+    others = [torch.zeros(1, c, rows, columns) for c in (2, 3, 1, 2)]
     loss(RawDetections(logits, *others), hidden, K[:1]).total.backward()
     at = int(targets.cell[0, 0])
     gradient = logits.grad.flatten(2)[0, :, at]
@@ -344,4 +362,4 @@ def test_objects_without_a_3d_box_or_a_pixel_leave_no_trace() -> None:
     raw = random_raw("deploy")
     loss = CenterNetLoss(4)(raw, lost, K)
     loss.total.backward()
-    assert loss.total.item() == 0.0 and not any(x.grad.any() for x in raw)
+    assert loss.total.item() == 0.0 and not any(x.grad.any() for x in learning(raw))

@@ -10,6 +10,7 @@ from made_boxes import made_boxes
 from torch import Tensor, distributed, multiprocessing
 
 from lemumo_core.model.heads.centernet import RawDetections
+from lemumo_core.model.heads.chosen_depth import DepthMixture
 from lemumo_core.objectives.centernet import CenterNetLoss
 from lemumo_core.objectives.depth import DepthLoss
 from lemumo_core.objectives.segmentation import SegmentationLoss
@@ -23,7 +24,9 @@ def outcome(rows: slice) -> dict[str, Tensor]:
     The last two rows, a rank of their own, have no object and few labels.
     """
     g = torch.Generator().manual_seed(0)
-    maps = [torch.randn(BATCH, c, *GRID, generator=g).double()[rows] for c in (2, 2, 3, 1, 2, 1)]
+    maps = [
+        torch.randn(BATCH, c, *GRID, generator=g).double()[rows] for c in (2, 2, 3, 1, 2, 3, 3, 1)
+    ]
     boxes = torch.rand(BATCH, 5, 7, generator=g) * torch.tensor([8, 3, 30, 4, 2, 2, 3]) + 1
     ids = torch.tensor([[0, 1, 0, 1, 1]]).repeat(BATCH, 1)
     ids[2:] = -1
@@ -39,7 +42,9 @@ def outcome(rows: slice) -> dict[str, Tensor]:
     for name in ("centernet", "depth", "probe depth", "segmentation"):
         scale = torch.ones((), dtype=torch.float64, requires_grad=True)
         if name == "centernet":
-            loss = CenterNetLoss(4)(RawDetections(*(m * scale for m in maps)), truth, K)
+            *flat, depths_m, log_weights, log_spread = (m * scale for m in maps)
+            depth = DepthMixture(depths_m, log_weights, log_spread)
+            loss = CenterNetLoss(4)(RawDetections(*flat, depth=depth), truth, K)
         elif name == "segmentation":
             loss = SegmentationLoss()(logits * scale, labels[rows])
         else:
