@@ -119,5 +119,5 @@ def _record(result: Measurement, package: Package) -> dict[str, Any]:
         "load (s)": result.load_s,
         "memory (MB)": result.memory_mb,
         "foreign CPU share": None if np.isnan(result.foreign_cpu) else result.foreign_cpu,
-        "metric loss": package.manifest.losses.get(precision or "", {}),
+        "metric loss": package.manifest.losses_of(result.backend),
     }

@@ -70,6 +70,10 @@ class Manifest:
         """Precisions that the package holds a graph of."""
         return ("fp32", *(name for name in self.losses if ":" not in name))
 
+    def losses_of(self, backend: str) -> dict[str, float]:
+        """What is lost in a ``RUNTIME:PRECISION``; nothing in float32."""
+        return self.losses.get(backend, self.losses.get(backend.partition(":")[2], {}))
+
 
 def parse_manifest(document: Any, where: Path) -> Manifest:
     """A manifest from what its JSON holds; ``where`` is its file.

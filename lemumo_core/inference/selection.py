@@ -92,8 +92,7 @@ def table(results: list[Measurement], package: Package) -> str:
         if r.error:
             lines.append(f"{r.backend:26} {r.batch:5}  {r.error}")
             continue
-        losses = package.manifest.losses
-        loss = losses.get(r.backend, losses.get(r.backend.partition(":")[2], {}))
+        loss = package.manifest.losses_of(r.backend)
         shown = ", ".join(f"{name} {value:.2g}" for name, value in loss.items()) or "-"
         lines.append(
             f"{r.backend:26} {r.batch:5} {r.latency_ms(50):7.1f} {r.latency_ms(99):7.1f} "

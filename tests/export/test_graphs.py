@@ -81,9 +81,19 @@ def quantised(path, kind) -> list[onnx.NodeProto]:
 def test_8_bit_graphs_are_symmetric_pairs(graphs) -> None:
     int8 = quantised(graphs["int8"], TensorProto.INT8)
     fp8 = quantised(graphs["fp8"], TensorProto.FLOAT8E4M3FN)
-    layers = onnx.load(graphs["fp32"]).graph.node
+    plain = onnx.load(graphs["fp32"]).graph
+    layers = plain.node
     products = sum(n.op_type == "MatMul" for n in layers)
-    convolutions = sum(n.op_type == "Conv" for n in layers)
+    rows = {t.name: t.dims[0] for t in plain.initializer if t.dims}
+    weights = [n.input[1] for n in layers if n.op_type == "Conv"]
+    outputs = {name.removesuffix(".weight"): rows[name] for name in weights}
+    as_they_are = {name for name, count in outputs.items() if count < 32} | {"neck.details.0.0"}
+    assert as_they_are > {"depth.chosen.layer", "centernet.heatmap", "segmentation.layers.1"}
+    nodes = onnx.load(graphs["int8"]).graph.node
+    quantised_weights = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
+    for name in outputs:
+        assert (f"{name}.weight" in quantised_weights) == (name not in as_they_are), name
+    convolutions = len(outputs) - len(as_they_are)
     assert len(int8) > len(fp8) > products / 2
     assert len(int8) - len(fp8) >= convolutions  # whose weights at least have a pair of their own
     assert onnx.load(graphs["fp8"]).opset_import[0].version >= 19
