@@ -25,8 +25,6 @@ class LeJepa:
         weight: lambda of the papers.
         aux_unimodal: add weight / 3 * (SIGReg of the joint projections + those of the two
             unimodal passes), as the reference code does by default and its paper does not say.
-        tie_unimodal: add (1 - weight) * invariance of the two unimodal passes to the joint mean.
-            Ours.
         global_views: how many of the views, the first ones, are global.
 
     Raises:
@@ -35,7 +33,6 @@ class LeJepa:
 
     weight: float = 0.1
     aux_unimodal: bool = False
-    tie_unimodal: bool = False
     global_views: int = 2
 
     def __post_init__(self) -> None:
@@ -44,11 +41,6 @@ class LeJepa:
         if self.global_views < 1:
             raise ValueError(f"global_views is {self.global_views}, must be at least 1")
 
-    @property
-    def needs_unimodal(self) -> bool:
-        """Whether calls need projections of the camera-only and companion-only passes."""
-        return self.aux_unimodal or self.tie_unimodal
-
     def __call__(self, projections: Tensor, step: int, unimodal: Sequence[Tensor] = ()) -> Loss:
         """Loss of one step, the same on every rank.
 
@@ -56,20 +48,20 @@ class LeJepa:
             projections: (V, B, d) of this rank, global views first.
             step: seeds the slices of SIGReg.
             unimodal: projections (V, B, d) of the same views, once with only the image present
-                and once with only the companion; empty unless ``needs_unimodal``.
+                and once with only the companion; empty unless ``aux_unimodal``.
 
         Returns:
             Terms ``sigreg`` and ``invariance``; ``sigreg_image`` and ``sigreg_companion``
-            with ``aux_unimodal``; ``tie`` with ``tie_unimodal``.
+            with ``aux_unimodal``.
 
         Raises:
             ValueError: for projections of the wrong shape, or unimodal ones that are missing or
                 not asked for.
         """
-        if len(unimodal) != (2 if self.needs_unimodal else 0):
+        if len(unimodal) != (2 if self.aux_unimodal else 0):
             raise ValueError(
                 f"{len(unimodal)} unimodal passes given; {self} needs "
-                + ("two, image and companion" if self.needs_unimodal else "none")
+                + ("two, image and companion" if self.aux_unimodal else "none")
             )
         projections, *unimodal = (checked(p, self.global_views) for p in (projections, *unimodal))
         centre = projections[: self.global_views].mean(0)
@@ -83,8 +75,4 @@ class LeJepa:
                 terms[f"sigreg_{name}"] = sigreg(p, step)
             parts = [value for name, value in terms.items() if name.startswith("sigreg")]
             total = total + self.weight * torch.stack(parts).mean()
-        if self.tie_unimodal:
-            ties = [invariance(p, centre) for p in unimodal]
-            terms["tie"] = mean_over_ranks((ties[0] + ties[1]) / 2.0)
-            total = total + (1.0 - self.weight) * terms["tie"]
         return Loss(total, {name: value.detach() for name, value in terms.items()})

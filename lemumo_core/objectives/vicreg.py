@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,7 +31,6 @@ class VicReg:
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
-    needs_unimodal: ClassVar[bool] = False
 
     def __call__(self, projections: Tensor, step: int) -> Loss:
         """Loss of one step, the same on every rank.

@@ -37,28 +37,26 @@ class ObjectiveConfig:
         name: ``lejepa`` or ``vicreg``; the options below are those of ``lejepa``.
         weight: of SIGReg, lambda of the papers; invariance has 1 - weight.
         aux_unimodal: the reference's undocumented SIGReg on camera-only and companion-only passes.
-        tie_unimodal: tie those passes to the joint embedding.
-        tokens: the same objective, without these two, also on the tokens of the global views at
+        tokens: the same objective, without those passes, also on the tokens of the global views at
             places that all of them show. Ours.
     """
 
     name: Literal["lejepa", "vicreg"] = "lejepa"
     weight: float = 0.1
     aux_unimodal: bool = False
-    tie_unimodal: bool = False
     tokens: bool = False
 
     def build(self, global_views: int) -> LeJepa | VicReg:
         """The objective; ValueError as ``LeJepa``."""
         if self.name == "vicreg":
             return VicReg()
-        return LeJepa(self.weight, self.aux_unimodal, self.tie_unimodal, global_views)
+        return LeJepa(self.weight, self.aux_unimodal, global_views)
 
     def build_for_tokens(self, global_views: int) -> LeJepa | VicReg | None:
         """The objective on tokens, None without ``tokens``."""
         if not self.tokens:
             return None
-        return replace(self, aux_unimodal=False, tie_unimodal=False).build(global_views)
+        return replace(self, aux_unimodal=False).build(global_views)
 
 
 SMALL_VIEWS = MultiCropConfig(

@@ -16,7 +16,7 @@ from lemumo_core.train.run_folder import METRICS
 log = logging.getLogger(__name__)
 
 SHOWN = (
-    *("loss", "sigreg", "invariance", "variance", "covariance", "tie", "rankme"),
+    *("loss", "sigreg", "invariance", "variance", "covariance", "rankme"),
     *("detection", "depth", "segmentation", "score"),
 )
 

@@ -68,7 +68,7 @@ class TrainingStep(nn.Module):
         dense = dense or self.token_objective is not None
         joint = [self._encode(view, views, dense and view is views[0]) for view in views]
         projections = torch.cat([encoded.projections for encoded in joint])
-        if isinstance(self.objective, LeJepa) and self.objective.needs_unimodal:
+        if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
             alone = [self._alone(views, kept) for kept in range(len(MODALITIES))]
             loss = self.objective(projections, step, alone)
         else:

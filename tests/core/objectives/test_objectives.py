@@ -55,15 +55,6 @@ def test_auxiliary_unimodal_passes_of_the_reference() -> None:
     assert set(loss.terms) == {"sigreg", "invariance", "sigreg_image", "sigreg_companion"}
 
 
-def test_unimodal_passes_tied_to_the_joint_centre() -> None:
-    p, image, companion = (projections(seed) for seed in range(3))
-    loss = LeJepa(tie_unimodal=True)(p, 4, (image, companion))
-    centre = (p[0] + p[1]) / 2
-    tie = (distance(image, centre) + distance(companion, centre)) / 2
-    expected = 0.1 * sigreg(p, 4) + 0.9 * (distance(p, centre) + tie)
-    same(loss.total, expected, p, image, companion)
-
-
 def test_vicreg() -> None:
     p = projections(0)
     centre = sum(p) / V

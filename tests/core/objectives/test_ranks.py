@@ -20,7 +20,7 @@ SAMPLES, GLOBAL, LOCAL, WIDTH = 8, 2, 4, 12
 STEP = 3
 OBJECTIVES = {
     "lejepa": LeJepa(),
-    "auxiliary": LeJepa(aux_unimodal=True, tie_unimodal=True),
+    "auxiliary": LeJepa(aux_unimodal=True),
     "vicreg": VicReg(),
 }
 
@@ -41,7 +41,7 @@ class Step(nn.Module):
     def forward(self, cls: torch.Tensor) -> torch.Tensor:
         """cls: (modes, V, B, D), modes joint, image, companion."""
         modes = [self._project(mode) for mode in cls]
-        if self.objective.needs_unimodal:
+        if getattr(self.objective, "aux_unimodal", False):
             return self.objective(modes[0], STEP, modes[1:]).total
         return self.objective(modes[0], STEP).total
 

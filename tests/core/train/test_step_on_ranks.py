@@ -31,7 +31,7 @@ def config_of(sharding: str = "ddp") -> PretrainConfig:
     return small_config(
         seed=2,  # no activation lies so near a ReLU's kink that rounding decides its side
         modality_dropout=0.5,
-        objective=ObjectiveConfig(aux_unimodal=True, tie_unimodal=True, tokens=True),
+        objective=ObjectiveConfig(aux_unimodal=True, tokens=True),
         scale=ScaleConfig(sharding=sharding, workers=0),  # type: ignore[arg-type]
     )
 
@@ -104,7 +104,12 @@ def alone() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("sharding", "world"), [("ddp", 2), ("ddp", 4), ("fsdp", 2)])
 def test_ranks_equal_one_rank(folder, alone, sharding, world) -> None:
-    assert {"loss", "tie", "gradient stems.absent", "projector.1.running_var"} <= alone.keys()
+    assert {
+        "loss",
+        "sigreg_image",
+        "gradient stems.absent",
+        "projector.1.running_var",
+    } <= alone.keys()
     for rank in range(world):
         ours = torch.load(folder / f"{sharding}-{world}-{rank}.pt")
         assert ours.keys() == alone.keys()
