@@ -75,11 +75,10 @@ def _detections(
     score_threshold: float,
 ) -> Detections:
     keep = outputs["scores"] >= score_threshold
-    boxes = outputs["boxes"][keep].copy()
+    boxes, scores, class_ids = (outputs[name][keep] for name in ("boxes", "scores", "class_ids"))
     if boxes.shape[1] == 4:
         last = np.tile([camera.width - 1, camera.height - 1], 2)
         in_image = np.clip(move_boxes(boxes, view, camera), 0, last).astype(np.float32)
-        scores, class_ids = outputs["scores"][keep], outputs["class_ids"][keep]
         return Detections(np.empty((0, 7), np.float32), in_image, scores, class_ids)
     if view.model != "pinhole" and len(boxes):
         # The graph placed X and Y as if the view were a pinhole: undo that, and go through
@@ -88,9 +87,7 @@ def _detections(
             uv = boxes[:, :2] / boxes[:, 2:3] * (view.fx, view.fy) + (view.cx, view.cy)
             boxes[:, :3] = view.unproject(uv) * boxes[:, 2:3]
         seen = np.isfinite(boxes).all(axis=1)
-        keep[keep] = seen
-        boxes = boxes[seen]
-    scores, class_ids = outputs["scores"][keep], outputs["class_ids"][keep]
+        boxes, scores, class_ids = boxes[seen], scores[seen], class_ids[seen]
     _, kind_of = kinds_of(manifest.detection_classes)
     one_each = distinct(boxes, scores, kind_of[class_ids])
     boxes = boxes[one_each]

@@ -14,7 +14,7 @@ from lemumo_core.data.sources.bag_reader import BagReader
 from lemumo_core.data.sources.kitti import KittiRaw
 from lemumo_core.frame import Frame
 from lemumo_core.messages.points import points_to_array
-from lemumo_ros import cli
+from lemumo_ros import cli, replay_outputs
 from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.replay_outputs import read_rows
 from training.evaluate import main as evaluate
@@ -145,6 +145,21 @@ def test_the_result_bag_holds_inputs_and_results(replayed, street) -> None:
         assert scores == [d["score"] for d in record["detections"]]
         assert image.msg.encoding == "32FC1"
         assert counts["/lemumo/output/overlay/compressed"] == 5
+
+
+def test_without_evaluation_the_results_are_the_same(tiny_package, street, replayed, tmp_path):
+    assert replay(tiny_package, tmp_path, street, "--no-evaluation") == 0
+    lines = Path("street", "detections.jsonl")
+    assert (tmp_path / lines).read_bytes() == (replayed / lines).read_bytes()
+
+
+def test_results_in_another_format_are_not_taken_for_done(
+    tiny_package, street, tmp_path, monkeypatch, capsys
+) -> None:
+    for number, done in ((1, False), (1, True), (2, False)):
+        monkeypatch.setattr(replay_outputs, "FORMAT", number)
+        assert replay(tiny_package, tmp_path, street, "--no-evaluation") == 0
+        assert ("street: done already" in capsys.readouterr().err) == done
 
 
 def test_done_bags_are_not_done_again(tiny_package, street, tmp_path, capsys) -> None:

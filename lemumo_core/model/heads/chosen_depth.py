@@ -16,6 +16,7 @@ START_BEHIND_M = 1.0
 START_LOG_SPREAD = 1.0
 """2.7 m."""
 SHARPER = 4.0
+"""Power of the weights that tells the heavy suggestions from the others."""
 REACH_M = 4.0
 """The largest of the distances at which nuScenes counts a detection as found."""
 MAX_LOG_DEPTH = 6.0

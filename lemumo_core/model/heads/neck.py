@@ -78,7 +78,8 @@ class Neck(nn.Module):
         patches = torch.stack(self.stems(image, companion, present)).sum(0)
         details = patches.transpose(1, 2).unflatten(2, x.shape[2:])
         seen = [rays(intrinsics, self.height, x.shape[2], x.shape[3])]
-        start = (1.0 + START_HEIGHT_M * seen[0][:, 2:, :1, :1].exp()).log()
+        focal = intrinsics[:, 1, 1].view(-1, 1, 1, 1) / self.height
+        start = (1.0 + START_HEIGHT_M * focal).log()
         log_depths = start.expand(-1, 3, *x.shape[2:])
         if self.sees_depth:
             exists = present[:, 1].view(-1, 1, 1, 1) > 0.5

@@ -41,7 +41,7 @@ class Step(nn.Module):
     def forward(self, cls: torch.Tensor) -> torch.Tensor:
         """cls: (modes, V, B, D), modes joint, image, companion."""
         modes = [self._project(mode) for mode in cls]
-        if getattr(self.objective, "aux_unimodal", False):
+        if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
             return self.objective(modes[0], STEP, modes[1:]).total
         return self.objective(modes[0], STEP).total
 
