@@ -9,6 +9,7 @@ run of neighbours, and no mask is ever built.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -40,22 +41,25 @@ class FusionEncoder(Encoder):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:
-        image, companion = patches
-        batch, n, _ = image.shape
         cls_position, grids = self.positions[:, :1], self.positions[0, 1:].unflatten(0, (3, -1))
         tables = torch.cat([self.fusion_tokens + grids[:1], grids[1:]])
-        fusion, image_position, companion_position = resize_tables(tables, self.grid, size)
-        sequence = (
-            fusion.expand(batch, -1, -1),
-            (self.cls_token + cls_position).expand(batch, -1, -1),
-            image + image_position,
-            companion + companion_position,
-        )
-        blocks = cast(list[Block], self.blocks)
-        return self.norm(self.attend(blocks, torch.cat(sequence, dim=1), n, dense))
+        fusion, *positions = resize_tables(tables, self.grid, size).split(1)
+        learned = torch.cat([fusion, self.cls_token + cls_position], dim=1)
+        seen = torch.cat([x + at for x, at in zip(patches, positions, strict=True)], dim=1)
+        return self.norm(self.attend(cast(list[Block], self.blocks), learned, seen, dense))
 
-    def attend(self, blocks: list[Block], x: Tensor, n: int, dense: bool) -> Tensor:
-        """All blocks: (B, 3N + 1, D) to fusion tokens and CLS, or CLS alone unless dense."""
+    def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
+        """All blocks.
+
+        Args:
+            blocks: with their weights.
+            learned: fusion tokens and CLS (1, N + 1, D), as yet the same for all samples.
+            seen: patches of the image, then of the companion, (B, 2N, D).
+            dense: whether fusion tokens are asked for.
+
+        Returns:
+            Fusion tokens and CLS (B, N + 1, D), or CLS alone unless dense.
+        """
         raise NotImplementedError
 
 
@@ -65,68 +69,86 @@ class PrunedEncoder(FusionEncoder):
     The patches' own queries and MLP in block 0 would be dropped, so they are never computed.
     """
 
-    def attend(self, blocks: list[Block], x: Tensor, n: int, dense: bool) -> Tensor:
+    def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         first, *middle, last = blocks
-        x = fuse(first, x, n, slice(0, n + 1))
+        x = fuse(first, learned, seen, prune=True)
         for block in middle:
             x = block(x)
-        return last(x, ALL if dense else slice(n, n + 1))
+        return last(x, ALL if dense else slice(-1, None))
 
 
 class PersistentEncoder(FusionEncoder):
     """``persistent``: patches stay, and every fusion token sees its own two in every block."""
 
-    def attend(self, blocks: list[Block], x: Tensor, n: int, dense: bool) -> Tensor:
+    def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         first, *middle, last = blocks
-        x = fuse(first, x, n, ALL)
+        n = learned.shape[1] - 1
+        x = fuse(first, learned, seen, prune=False)
         for block in middle:
-            x = persist(block, x, n, ALL)
+            x = block(x, attention=partial(persist, n=n))
         if dense:
-            return persist(last, x, n, slice(0, n + 1))
+            return last(x, slice(0, n + 1), partial(persist, n=n))
         return last(x[:, : n + 1], slice(n, n + 1))
 
 
 class FullEncoder(FusionEncoder):
     """``full``: all tokens attend to all in every block."""
 
-    def attend(self, blocks: list[Block], x: Tensor, n: int, dense: bool) -> Tensor:
+    def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         *body, last = blocks
+        n = learned.shape[1] - 1
+        x = torch.cat([learned.expand(len(seen), -1, -1), seen], dim=1)
         for block in body:
             x = block(x)
         return last(x, slice(0 if dense else n, n + 1))
 
 
-def fuse(block: Block, x: Tensor, n: int, rows: slice) -> Tensor:
-    """Block 0 of ``pruned`` and ``persistent``.
+def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:
+    """Block 0 of ``pruned`` and ``persistent``, which has no stochastic depth.
 
     Keys of CLS and the patches: CLS and the patches. Keys of fusion token i: itself and the two
-    patches of cell i.
+    patches of cell i. Fusion tokens and CLS are projected once, not for every sample.
 
     Args:
         block: its weights.
-        x: (B, 3n + 1, D). n: cells.
-        rows: tokens to compute, from the first on and at least fusion and CLS.
+        learned, seen: as of ``FusionEncoder.attend``.
+        prune: leave out what becomes of the patches.
 
     Returns:
-        (B, rows, D).
+        Fusion tokens, CLS and, unless pruned, patches, (B, N + 1 or 3N + 1, D).
     """
-    q, k, v = block.attn.project(block.norm1(x), rows)
-    cells = slice(0, n), slice(n + 1, 2 * n + 1), slice(2 * n + 1, None)
-    scores = scores_in_cell(q[:, :, :n], [k[:, :, cell] for cell in cells])
+    n = learned.shape[1] - 1
+    q, k, v = block.attn.project(block.norm1(learned))
+    q_cls, k_cls, v_cls = (part[:, :, n:].expand(len(seen), -1, -1, -1) for part in (q, k, v))
+    asking, x = [q_cls], learned.expand(len(seen), -1, -1)
+    if prune:
+        k_seen, v_seen = block.attn.keys_and_values(block.norm1(seen))
+    else:
+        q_seen, k_seen, v_seen = block.attn.project(block.norm1(seen))
+        asking, x = [q_cls, q_seen], torch.cat([x, seen], dim=1)
+    scores = scores_in_cell(q[:, :, :n], [k[:, :, :n], *k_seen.chunk(2, dim=2)])
     # Softmax in float32, as in the reference.
     weights = scores.float().softmax(-1).to(v.dtype)
-    fusion = sum_in_cell(weights, [v[:, :, cell] for cell in cells])
-    others = scaled_dot_product_attention(q[:, :, n:], k[:, :, n:], v[:, :, n:])
-    return block.update(x[:, rows], torch.cat([fusion, others], dim=2))
+    fusion = sum_in_cell(weights, [v[:, :, :n], *v_seen.chunk(2, dim=2)])
+    keys, values = torch.cat([k_cls, k_seen], dim=2), torch.cat([v_cls, v_seen], dim=2)
+    others = scaled_dot_product_attention(torch.cat(asking, dim=2), keys, values)
+    return block.feed_forward(x + block.attn.merge(torch.cat([fusion, others], dim=2)))
 
 
-def persist(block: Block, x: Tensor, n: int, rows: slice) -> Tensor:
-    """Later blocks of ``persistent``; arguments as of ``fuse``.
+def persist(q: Tensor, k: Tensor, v: Tensor, n: int) -> Tensor:
+    """Attention in the later blocks of ``persistent``.
 
     Keys of CLS: CLS and the fusion tokens. Keys of fusion token i: these and the two patches of
     cell i. Keys of the patches: the patches.
+
+    Args:
+        q: (B, heads, N + 1 or 3N + 1, d), fusion tokens, CLS and perhaps patches.
+        k, v: (B, heads, 3N + 1, d).
+        n: cells, N.
+
+    Returns:
+        As q.
     """
-    q, k, v = block.attn.project(block.norm1(x), rows)
     kept, cells = slice(0, n + 1), (slice(n + 1, 2 * n + 1), slice(2 * n + 1, None))
     shared = q[:, :, :n] @ k[:, :, kept].transpose(2, 3) * q.shape[-1] ** -0.5
     own = scores_in_cell(q[:, :, :n], [k[:, :, cell] for cell in cells])
@@ -138,12 +160,13 @@ def persist(block: Block, x: Tensor, n: int, rows: slice) -> Tensor:
     if q.shape[2] > n + 1:
         q, k, v = (part[:, :, n + 1 :] for part in (q, k, v))
         parts.append(scaled_dot_product_attention(q, k, v))
-    return block.update(x[:, rows], torch.cat(parts, dim=2))
+    return torch.cat(parts, dim=2)
 
 
 def scores_in_cell(q: Tensor, keys: list[Tensor]) -> Tensor:
     """Scaled scores (B, heads, N, len(keys)) of each query with the keys at its own place."""
-    return torch.stack([(q * k).sum(-1) for k in keys], dim=-1) * q.shape[-1] ** -0.5
+    scores = torch.broadcast_tensors(*((q * k).sum(-1) for k in keys))
+    return torch.stack(scores, dim=-1) * q.shape[-1] ** -0.5
 
 
 def sum_in_cell(weights: Tensor, values: list[Tensor]) -> Tensor:

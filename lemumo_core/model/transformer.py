@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,14 +35,25 @@ class Attention(nn.Module):
         Returns:
             q (B, heads, rows, D / heads), k and v (B, heads, N, D / heads).
         """
-        if rows == ALL:
-            q, k, v = self.qkv(x).chunk(3, dim=-1)
-        else:
+        if rows != ALL:
             weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
             q = functional.linear(x[:, rows], weight[:dim], bias[:dim])
-            k, v = functional.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
-        return q, k, v
+            return self._by_head(q), *self.keys_and_values(x)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self._by_head(q), self._by_head(k), self._by_head(v)
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of tokens (B, N, D), both (B, heads, N, D / heads)."""
+        weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
+        k, v = functional.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        return self._by_head(k), self._by_head(v)
+
+    def merge(self, attended: Tensor) -> Tensor:
+        """What the heads found, (B, heads, N, D / heads), to (B, N, D)."""
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -57,22 +70,44 @@ class Block(nn.Module):
         self.mlp.add_module("fc2", nn.Linear(4 * dim, dim))
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
-        """All tokens attend to all; (B, N, D) to the outputs of ``rows`` alone, (B, rows, D)."""
-        q, k, v = self.attn.project(self.norm1(x), rows)
-        return self.update(x[:, rows], functional.scaled_dot_product_attention(q, k, v))
+    def forward(
+        self,
+        x: Tensor,
+        rows: slice = ALL,
+        attention: Callable[..., Tensor] = functional.scaled_dot_product_attention,
+    ) -> Tensor:
+        """One block.
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The block after its attention: x (B, N, D) with attended (B, heads, N, D / heads)."""
-        x = x + self._drop(self.attn.proj(attended.transpose(1, 2).flatten(2)))
-        return x + self._drop(self.mlp(self.norm2(x)))
+        Args:
+            x: (B, N, D).
+            rows: of the tokens to compute.
+            attention: from the queries of ``rows``, keys and values to what they find; by default
+                all tokens attend to all.
 
-    def _drop(self, branch: Tensor) -> Tensor:
+        Returns:
+            (B, rows, D).
+        """
+
+        def attend(x: Tensor) -> Tensor:
+            return self.attn.merge(attention(*self.attn.project(self.norm1(x), rows)))
+
+        return self.feed_forward(self._add(x[:, rows], attend, x))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The second branch, added to x (B, N, D)."""
+        return self._add(x, lambda x: self.mlp(self.norm2(x)), x)
+
+    def _add(self, x: Tensor, branch: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
+        """x + branch(source), in training without the branch for some of the samples."""
         if not self.training or self.drop_path == 0.0:
-            return branch
+            return x + branch(source)
         keep = 1.0 - self.drop_path
-        mask = rows_of_rank(len(branch), lambda n: branch.new_empty(n, 1, 1).bernoulli_(keep))
-        return branch * (mask / keep)
+        # On the CPU, so that no device is waited for.
+        mask = rows_of_rank(len(x), lambda n: torch.empty(n).bernoulli_(keep))
+        if torch.compiler.is_compiling():  # shapes must not depend on the draw
+            return x + branch(source) * (mask / keep).to(x.device).view(-1, 1, 1)
+        kept = mask.nonzero().flatten().to(x.device, non_blocking=True)
+        return x.index_add(0, kept, branch(source[kept]).to(x.dtype), alpha=1.0 / keep)
 
 
 def transformer_blocks(config: ModelConfig) -> nn.ModuleList:
