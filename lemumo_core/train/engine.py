@@ -92,10 +92,12 @@ def train(task: Task, config: RunConfig) -> int:
             found = _resumed(config, out, place)
             first = found.state["step"] if found else 0
             if place.first:
-                run_folder.begin(out, config, place.world, first)
+                run_folder.claim(out, config)
             run = _begun(config, out, place)
             if found:
                 _check_same_run(run, found)
+            if place.first:
+                run_folder.begin(out, config, place.world, first)
             learner = task.learner(run)
             if found:
                 learner.restore(found)

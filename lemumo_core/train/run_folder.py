@@ -1,7 +1,8 @@
 """The folder of a run.
 
 config.yaml       all options, resolved; ``--config`` takes it
-run.json          git revision, versions, machine, command and ranks of every start
+run.json          git revision, versions, machine, command and ranks of every start, and where the
+                  weights come from that it began with
 metrics.jsonl     one line a step
 checkpoints/      the newest few
 best/             of fine-tuning: the weights that were best on the frames held out
@@ -39,8 +40,8 @@ def new_name(program: str) -> str:
     return str(Path("out", program, time.strftime("%Y-%m-%d_%H-%M-%S")))
 
 
-def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
-    """Describe a run that starts or goes on; its metrics are cut back to before its first step.
+def claim(out: Path, config: RunConfig) -> None:
+    """Make the folder of a run.
 
     Raises:
         Fault: ``run_exists`` where another run has written there and this does not resume it.
@@ -50,6 +51,10 @@ def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
             "run_exists", f"{out} holds a run: add --resume auto to go on, or another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
+
+
+def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
+    """Describe a run that starts or goes on; its metrics are cut back to before its first step."""
     kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
     write_whole(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
     write_whole(out / CONFIG, yaml.safe_dump(plain(config), sort_keys=False).encode())
@@ -63,6 +68,8 @@ def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
         "torch": torch.__version__,
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else machine(),
     }
+    if config.weights is not None and first_step == 0:
+        about["weights"] = _origin(Path(config.weights))
     starts = json.loads((out / RUN).read_text()) if (out / RUN).exists() else []
     write_json(out / RUN, [*starts, about])
 
@@ -77,13 +84,20 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 def provenance(out: Path) -> dict[str, Any]:
     """Where a run's weights come from, for a package's manifest: the options of the run, its starts
-    (command, git revision, versions, machine) and of its summary all but the metrics."""
-    summary = json.loads((out / SUMMARY).read_text())
+    (command, git revision, versions, machine, and the same of the run whose weights it began with)
+    and, once it is finished, of its summary all but the metrics."""
+    summary = json.loads((out / SUMMARY).read_text()) if (out / SUMMARY).exists() else {}
     return {
         "options": yaml.safe_load((out / CONFIG).read_text()),
         "starts": json.loads((out / RUN).read_text()),
         **{name: value for name, value in summary.items() if name != "metrics"},
     }
+
+
+def _origin(weights: Path) -> dict[str, Any] | None:
+    """``provenance`` of the run that a run, its checkpoint or its file of weights lies in."""
+    folders = (weights, *weights.parents[:2])
+    return next((provenance(out) for out in folders if (out / CONFIG).exists()), None)
 
 
 def write_json(path: Path, value: Any) -> None:

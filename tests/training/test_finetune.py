@@ -23,7 +23,7 @@ from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.config import command_line, from_plain, parsed, plain
 from lemumo_core.train.engine import NOT_FINITE
 from lemumo_core.train.finetune_config import FinetuneConfig
-from lemumo_core.train.run_folder import read_metrics
+from lemumo_core.train.run_folder import provenance, read_metrics
 from lemumo_core.train.signals import REQUEUE
 from training.finetune import main
 
@@ -125,6 +125,9 @@ def test_from_its_weights_a_probe_and_a_larger_model_start(
     model = json.loads((out / "model.json").read_text())
     assert (model["height"], model["width"], model["size"]) == (48, 96, "tiny")
     assert losses(out)[0] < losses(uninterrupted)[0]  # it goes on from what was learnt
+    (start,) = provenance(out)["starts"]
+    assert start["weights"] == provenance(uninterrupted)
+    assert start["weights"]["options"]["steps"] == STEPS
     assert main([*options, *more[:2], "--out", str(tmp_path / "probe"), "--mode", "probe"]) == 1
     assert "does not fit the model" in capsys.readouterr().err  # deploy heads, and a probe's
 

@@ -220,10 +220,13 @@ def test_another_run_in_the_folder_is_not_overwritten(
     uninterrupted, recipe, shards, capsys
 ) -> None:
     options = ["--config", str(recipe), "--data", str(shards), "--out", str(uninterrupted)]
+    files = "config.yaml", "run.json", "metrics.jsonl"
+    before = [(uninterrupted / name).read_bytes() for name in files]
     assert main(options) == 1
     assert "--resume auto" in capsys.readouterr().err
     assert main([*options, "--resume", "auto", "--seed", "7"]) == 1
     assert "seed: 0 there, 7 here" in capsys.readouterr().err
+    assert [(uninterrupted / name).read_bytes() for name in files] == before
 
 
 def test_the_default_run_is_described_by_its_own_file(tmp_path) -> None:
