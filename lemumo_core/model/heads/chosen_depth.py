@@ -15,8 +15,9 @@ differ by some tenths."""
 START_BEHIND_M = 1.0
 START_LOG_SPREAD = 1.0
 """2.7 m."""
-SHARPER = 4.0
-"""Power of the weights that tells the heavy suggestions from the others."""
+SHARPER = 3.0
+"""Power of the weights that tells the heavy suggestions from the others. The higher, the more of
+rounding it lets through: with 4, runtimes differ by 1e-4 of a depth, for .001 of BEV mAP."""
 REACH_M = 4.0
 """The largest of the distances at which nuScenes counts a detection as found."""
 MAX_LOG_DEPTH = 6.0
