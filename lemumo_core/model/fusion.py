@@ -97,7 +97,7 @@ class FullEncoder(FusionEncoder):
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         *body, last = blocks
         n = learned.shape[1] - 1
-        x = torch.cat([learned.expand(len(seen), -1, -1), seen], dim=1)
+        x = torch.cat([learned.expand(seen.shape[0], -1, -1), seen], dim=1)
         for block in body:
             x = block(x)
         return last(x, slice(0 if dense else n, n + 1))
@@ -117,10 +117,11 @@ def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:
     Returns:
         Fusion tokens, CLS and, unless pruned, patches, (B, N + 1 or 3N + 1, D).
     """
-    n = learned.shape[1] - 1
+    # Not len(seen): it would fix the batch of an exported graph.
+    batch, n = seen.shape[0], learned.shape[1] - 1
     q, k, v = block.attn.project(block.norm1(learned))
-    q_cls, k_cls, v_cls = (part[:, :, n:].expand(len(seen), -1, -1, -1) for part in (q, k, v))
-    asking, x = [q_cls], learned.expand(len(seen), -1, -1)
+    q_cls, k_cls, v_cls = (part[:, :, n:].expand(batch, -1, -1, -1) for part in (q, k, v))
+    asking, x = [q_cls], learned.expand(batch, -1, -1)
     if prune:
         k_seen, v_seen = block.attn.keys_and_values(block.norm1(seen))
     else:

@@ -24,7 +24,7 @@ class Tower(nn.Module):
 
     def forward(self, patches: Tensor, size: tuple[int, int], dense: bool) -> Tensor:
         """(B, N, D) to (B, N + 1, D), CLS last; CLS alone unless dense."""
-        cls = (self.cls_token + self.positions[:, :1]).expand(len(patches), -1, -1)
+        cls = (self.cls_token + self.positions[:, :1]).expand(patches.shape[0], -1, -1)
         patches = patches + resize_tables(self.positions[:, 1:], self.grid, size)
         x = torch.cat([patches, cls], dim=1)
         *body, last = self.blocks
