@@ -53,14 +53,16 @@ class Scale(NamedTuple):
     held_out: int
     batch: int
     steps: int
-    probe_steps: int
     lr: float
+    probe_batch: int
+    probe_steps: int
+    probe_lr: float
     views: dict[str, Any]
 
 
 SCALES = {
     "cpu": Scale(
-        *("tiny", 128, 352, 384, 64, 16, 60, 60, 1e-4),
+        *("tiny", 128, 352, 384, 64, 16, 60, 1e-4, 4, 240, 4e-3),
         {
             "views.local_views": 2,
             "views.global_size": [80, 224],
@@ -70,7 +72,7 @@ SCALES = {
         },
     ),
     "gpu": Scale(
-        *("small", 256, 704, 20000, 500, 128, 4000, 2000, 5e-4),
+        *("small", 256, 704, 20000, 500, 128, 4000, 5e-4, 128, 2000, 1e-3),
         {
             "views.global_size": [160, 448],
             "views.local_size": [64, 176],
@@ -112,25 +114,24 @@ def prepare(scale: Scale, out: Path, device: str) -> Path:
 def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
     """Pretrain a row, unless it is the untrained one, and probe it."""
     model = {f"model.{name}": getattr(scale, name) for name in ("size", "height", "width")}
-    shared = {"data": frames, "held_out": scale.held_out, "batch": scale.batch, "seed": seed}
-    shared |= {"resume": "auto"}
+    shared = {"data": frames, "held_out": scale.held_out, "seed": seed, "resume": "auto"}
     weights = {**model, **PAPER}
     if row != "untrained":
-        options = {**shared, **model, **scale.views, "steps": scale.steps}
+        options = {**shared, **model, **scale.views, "batch": scale.batch, "steps": scale.steps}
         options |= {"optimiser.lr": scale.lr, "log.probes": False, "out": out / "pretrain"}
         finish("pretrain.py", {**options, "objective.tokens": False, **ROWS[row]})
         weights = {"weights": out / "pretrain"}
-    options = {**shared, "mode": "probe", "steps": scale.probe_steps, "out": out / "probe"}
-    options |= {"log.evaluate_every": scale.probe_steps}
-    finish("finetune.py", {**options, **weights})
+    options = {**shared, "mode": "probe", "batch": scale.probe_batch, "steps": scale.probe_steps}
+    options |= {"optimiser.lr": scale.probe_lr, "log.evaluate_every": scale.probe_steps}
+    finish("finetune.py", {**options, **weights, "out": out / "probe"})
 
 
 def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
     """The table: mean and standard deviation over seeds, and what the rows cost."""
     lines = [
         f"{machine()}; {scale.size} encoder at {scale.height} x {scale.width}, {scale.frames} "
-        f"frames, {scale.steps} steps of {scale.batch}, {scale.probe_steps} steps of probes, "
-        f"{seeds} seeds: mean ± standard deviation.",
+        f"frames, {scale.steps} steps of {scale.batch}, probes {scale.probe_steps} of "
+        f"{scale.probe_batch}, {seeds} seeds: mean ± standard deviation.",
         "",
         f"| row | {' | '.join(FIGURES.values())} | GFLOP an image | s a step | peak GB |",
         f"| --- |{' ---: |' * (len(FIGURES) + 3)}",

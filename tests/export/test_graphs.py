@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,10 +11,11 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from export.graph import INPUTS, OUTPUTS
+from export.graph import INPUTS, OUTPUTS, export_onnx
 from export.outputs import RAW, raw_tensors
 from export.quantize import quantize
 from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.model.perception import seeded_model
 
 
 def run(path, inputs, options=None) -> dict[str, np.ndarray]:
@@ -53,6 +56,18 @@ def test_batches_are_their_samples(graphs, model) -> None:
         alone = run(graphs["fp32"], {name: a[row : row + 1] for name, a in batch.items()})
         for name in ("depth", "scores"):
             np.testing.assert_allclose(together[name][row], alone[name][0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["persistent", "early", "late"])
+def test_every_encoder_takes_any_batch(model, variant, tmp_path) -> None:
+    """Whatever torch makes of a batch of 1 while it traces, the graph takes 3."""
+    config = replace(model.config, variant=variant, head_preset="probe")
+    model = seeded_model(config, 0)
+    export_onnx(model, tmp_path / "any.onnx", {"name": "test"}, dynamic=True)
+    batch = random_inputs(config.input_spec, 3, seed=7)
+    expected, got = torch_outputs(model, batch), run(tmp_path / "any.onnx", batch)
+    for name in ("depth", "scores"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_half_precision_keeps_decoding_in_float32(graphs, model, samples) -> None:

@@ -15,7 +15,7 @@ import study
 
 def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     views = {"views.global_size": [32, 48], "views.local_views": 0}
-    small = study.Scale("tiny", 64, 96, 12, 4, 4, 2, 2, 1e-4, views)
+    small = study.Scale("tiny", 64, 96, 12, 4, 4, 2, 1e-4, 2, 2, 1e-3, views)
     monkeypatch.setitem(study.SCALES, "cpu", small)
     command = ["study", "--rows", "untrained", "lemumo", "--seeds", "1", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", command)

@@ -28,7 +28,9 @@ def gradients(config: PretrainConfig, step: int = 2) -> tuple[float, dict[str, t
     return total.item(), {n: p.grad for n, p in learner.encoder.named_parameters()}
 
 
-def test_activations_are_recomputed_to_the_same_gradients(monkeypatch) -> None:
+@pytest.mark.parametrize("variant", ["pruned", "persistent"])
+def test_activations_are_recomputed_to_the_same_gradients(monkeypatch, variant) -> None:
+    model = replace(small_config().model, variant=variant)
     calls = 0
     feed_forward = Block.feed_forward
 
@@ -38,11 +40,11 @@ def test_activations_are_recomputed_to_the_same_gradients(monkeypatch) -> None:
         return feed_forward(self, x)
 
     monkeypatch.setattr(Block, "feed_forward", counted)
-    loss, plain = gradients(small_config())
+    loss, plain = gradients(small_config(model=model))
     assert calls == 2 * 12  # global and local views through every block
     calls = 0
     scale = ScaleConfig(checkpoint_activations=True, workers=0)
-    again, recomputed = gradients(small_config(scale=scale))
+    again, recomputed = gradients(small_config(model=model, scale=scale))
     assert calls == 2 * 12 + 2 * 11  # fusion's own block keeps its activations
     assert again == loss
     for name, gradient in plain.items():

@@ -24,11 +24,19 @@ from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
 from lemumo_core.train.pretrainer import Pretrainer
 
 STEP = 3
+CASES = (
+    ("ddp", 4, "pruned"),
+    ("ddp", 2, "pruned"),
+    ("fsdp", 2, "pruned"),
+    ("fsdp", 2, "persistent"),
+)
+"""Sharding, ranks and encoder."""
 CPU = torch.device("cpu")
 
 
-def config_of(sharding: str = "ddp") -> PretrainConfig:
+def config_of(sharding: str = "ddp", variant: str = "pruned") -> PretrainConfig:
     return small_config(
+        model=replace(small_config().model, variant=variant),
         seed=2,  # no activation lies so near a ReLU's kink that rounding decides its side
         modality_dropout=0.5,
         objective=ObjectiveConfig(aux_unimodal=True, tokens=True),
@@ -76,9 +84,10 @@ def run_rank(rank: int, folder: str) -> None:
         store = distributed.FileStore(f"{folder}/store{world}", world)
         distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
         place = Place(rank, world, CPU)
-        for sharding in ("ddp", "fsdp")[: 1 if world == 4 else 2]:
-            result = outcome(place, config_of(sharding))
-            torch.save(result, f"{folder}/{sharding}-{world}-{rank}.pt")
+        for sharding, ranks, variant in CASES:
+            if ranks == world:
+                result = outcome(place, config_of(sharding, variant))
+                torch.save(result, f"{folder}/{sharding}-{world}-{variant}-{rank}.pt")
         if world == 2:
             same = keeps_state(place, Path(folder, "shards"))
             torch.save(same, f"{folder}/state-{rank}.pt")
@@ -97,23 +106,25 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, torch.Tensor]:
-    """The outcome on one rank."""
-    return outcome(Place(0, 1, CPU), config_of())
+def alone() -> dict[str, dict[str, torch.Tensor]]:
+    """The outcomes on one rank, by encoder."""
+    variants = {variant for _, _, variant in CASES}
+    return {name: outcome(Place(0, 1, CPU), config_of(variant=name)) for name in variants}
 
 
-@pytest.mark.parametrize(("sharding", "world"), [("ddp", 2), ("ddp", 4), ("fsdp", 2)])
-def test_ranks_equal_one_rank(folder, alone, sharding, world) -> None:
+@pytest.mark.parametrize(("sharding", "world", "variant"), CASES)
+def test_ranks_equal_one_rank(folder, alone, sharding, world, variant) -> None:
+    expected = alone[variant]
     assert {
         "loss",
         "sigreg_image",
         "gradient stems.absent",
         "projector.1.running_var",
-    } <= alone.keys()
+    } <= expected.keys()
     for rank in range(world):
-        ours = torch.load(folder / f"{sharding}-{world}-{rank}.pt")
-        assert ours.keys() == alone.keys()
-        for name, value in alone.items():
+        ours = torch.load(folder / f"{sharding}-{world}-{variant}-{rank}.pt")
+        assert ours.keys() == expected.keys()
+        for name, value in expected.items():
             error = (ours[name] - value).abs().max().item()
             assert error <= 2e-4 * max(value.abs().max().item(), 1e-3), (rank, name, error)
 
@@ -121,7 +132,7 @@ def test_ranks_equal_one_rank(folder, alone, sharding, world) -> None:
 def test_gradients_depend_on_what_is_shared_out(alone) -> None:
     """The comparison sees other samples, views and dropped paths."""
     other = outcome(Place(0, 1, CPU), replace(config_of(), seed=1))
-    assert not torch.allclose(other["loss"], alone["loss"], rtol=1e-3)
+    assert not torch.allclose(other["loss"], alone["pruned"]["loss"], rtol=1e-3)
 
 
 def test_shards_are_saved_whole_and_restored(folder) -> None:
