@@ -2,16 +2,17 @@
 
     python benchmarks/few_labels.py --data out/street --weights out/lemumo-tiny-pretrain
 
-For each share of the labels and each seed (which also draws the labels) the same training runs
-twice: from the weights, and from scratch. Both are judged on the same frames held out. Runs that
-are finished are not repeated. The table goes to OUT/results.md.
+For each share of the labels and each seed (which also draws the labels) the same training runs four
+times: from the weights and from random ones, each with the encoder frozen and with one that learns.
+All are judged on the same frames held out. Runs that are finished are not repeated. The table goes
+to OUT/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from _runs import FIGURES, ROOT, finish, fused, spread
 from _timing import machine
@@ -19,9 +20,28 @@ from _timing import machine
 from lemumo_core.train.weights import read_weights
 
 RECIPE = ROOT / "training" / "recipes" / "lemumo_tiny_finetune.yaml"
-STARTS = ("pretrained", "from scratch")
 SIZE = "size", "height", "width"
 BATCH = 8
+
+
+class Arm(NamedTuple):
+    """What is compared: where the encoder begins, and whether it learns with the heads."""
+
+    pretrained: bool
+    learns: bool
+
+
+ARMS = {
+    "pretrained, frozen": Arm(pretrained=True, learns=False),
+    "random, frozen": Arm(pretrained=False, learns=False),
+    "pretrained": Arm(pretrained=True, learns=True),
+    "from scratch": Arm(pretrained=False, learns=True),
+}
+DUELS = (
+    ("pretrained, frozen", "random, frozen"),
+    ("pretrained, frozen", "from scratch"),
+    ("pretrained", "from scratch"),
+)
 
 
 def main() -> None:
@@ -40,52 +60,58 @@ def main() -> None:
     _, model = read_weights(args.weights)
     assert model is not None, f"{args.weights} is no run of pretraining"
     same = {f"model.{name}": model[name] for name in ("preset", "variant", *SIZE)}
-    starts = dict(zip(STARTS, ({"weights": args.weights}, same), strict=True))
     for seed in range(args.seeds):
         for fraction, steps in zip(args.fractions, args.steps, strict=True):
-            for start in STARTS:
-                print(f"== {fraction:.0%} of the labels, {start}, seed {seed}", flush=True)
-                out = folder(args.out, fraction, start, seed)
-                train(args.data, starts[start], fraction, steps, seed, out)
+            for name, arm in ARMS.items():
+                print(f"== {fraction:.0%} of the labels, {name}, seed {seed}", flush=True)
+                start = {"weights": args.weights} if arm.pretrained else same
+                out = folder(args.out, fraction, name, seed)
+                train(args.data, {**start, **mode(arm)}, fraction, steps, seed, out)
     table = results(args.out, args.fractions, args.steps, args.seeds)
     (args.out / "results.md").write_text(table)
     print(table)
 
 
-def folder(out: Path, fraction: float, start: str, seed: int) -> Path:
+def folder(out: Path, fraction: float, arm: str, seed: int) -> Path:
     """Of one run."""
-    return out / f"{fraction:g}" / start.replace(" ", "-") / str(seed)
+    return out / f"{fraction:g}" / arm.replace(", ", "-").replace(" ", "-") / str(seed)
+
+
+def mode(arm: Arm) -> dict[str, Any]:
+    """What learns: all from the first step on, or the same heads alone."""
+    if arm.learns:
+        return {"heads_first": 0}
+    return {"mode": "probe", "model.head_preset": "deploy"}
 
 
 def train(
-    data: str, start: dict[str, Any], fraction: float, steps: int, seed: int, out: Path
+    data: str, arm: dict[str, Any], fraction: float, steps: int, seed: int, out: Path
 ) -> None:
-    """One run of fine-tuning, all that learns from the first step on."""
+    """One run of fine-tuning."""
     options: dict[str, Any] = {"config": RECIPE, "data": data, "fraction": fraction, "seed": seed}
-    options |= {"batch": BATCH, "steps": steps, "heads_first": 0, "log.evaluate_every": steps}
-    options |= start
-    finish("finetune.py", {**options, "resume": "auto", "out": out})
+    options |= {"batch": BATCH, "steps": steps, "log.evaluate_every": steps}
+    finish("finetune.py", {**options, **arm, "resume": "auto", "out": out})
 
 
 def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> str:
-    """The table: mean and standard deviation over seeds, and in how many seeds pretraining won."""
+    """The table: mean and standard deviation over seeds, and in how many seeds which arm won."""
     lines = [
         f"{machine()}; batches of {BATCH}, {seeds} seeds: mean ± standard deviation.",
         "",
-        f"| labels | steps | start | {' | '.join(FIGURES.values())} |",
+        f"| labels | steps | encoder | {' | '.join(FIGURES.values())} |",
         f"| ---: | ---: | --- |{' ---: |' * len(FIGURES)}",
     ]
     for fraction, count in zip(fractions, steps, strict=True):
         found = {
-            start: [fused(folder(out, fraction, start, seed)) for seed in range(seeds)]
-            for start in STARTS
+            arm: [fused(folder(out, fraction, arm, seed)) for seed in range(seeds)] for arm in ARMS
         }
-        for start, runs in found.items():
+        for arm, runs in found.items():
             cells = [spread([one[name] for one in runs]) for name in FIGURES]
-            lines.append(f"| {fraction:.0%} | {count} | {start} | {' | '.join(cells)} |")
-        wins = [better(name, *(found[start] for start in STARTS)) for name in FIGURES]
-        cells = [f"{won} of {seeds}" for won in wins]
-        lines.append(f"| {fraction:.0%} | | pretraining is better in | {' | '.join(cells)} |")
+            lines.append(f"| {fraction:.0%} | {count} | {arm} | {' | '.join(cells)} |")
+        for ours, theirs in DUELS:
+            wins = [better(name, found[ours], found[theirs]) for name in FIGURES]
+            cells = [f"{won} of {seeds}" for won in wins]
+            lines.append(f"| {fraction:.0%} | | {ours} beats {theirs} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

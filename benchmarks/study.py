@@ -1,6 +1,6 @@
 """Which pretraining helps? Every objective and encoder on the same streets, budget and probes.
 
-    python benchmarks/study.py                      two CPU cores, about an hour; a stop costs a run
+    python benchmarks/study.py --jobs 2             two CPU cores, about an hour; a stop costs a run
     python benchmarks/study.py --scale gpu          small encoder at 256 x 704, on one GPU
     python benchmarks/study.py --rows pruned lemumo --seeds 1
 
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,14 +91,21 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, sharing cores")
     parser.add_argument("--out", type=Path, help="default: out/study-SCALE")
     args = parser.parse_args()
     scale, out = SCALES[args.scale], args.out or Path("out", f"study-{args.scale}")
     frames = prepare(scale, out, "cuda" if args.scale == "gpu" else "cpu")
     runs = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    for number, (row, seed) in enumerate(runs, start=1):
-        print(f"== {number}/{len(runs)}: {row}, seed {seed}", flush=True)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // args.jobs))
+
+    def one(number: int) -> None:
+        row, seed = runs[number]
+        print(f"== {number + 1}/{len(runs)}: {row}, seed {seed}", flush=True)
         train(row, seed, scale, frames, out / row.replace(", ", "-") / str(seed))
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(one, range(len(runs))))
     table = results(args.rows, args.seeds, scale, out)
     (out / "results.md").write_text(table)
     print(table)

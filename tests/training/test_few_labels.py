@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -14,6 +15,7 @@ import few_labels
 
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.train.weights import read_weights
 
 
 def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -> None:
@@ -34,9 +36,17 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
     few_labels.main()
     text = (out / "results.md").read_text()
     rows = [[c.strip() for c in line.split("|")] for line in text.splitlines() if "50%" in line]
-    assert [row[3] for row in rows] == [*few_labels.STARTS, "pretraining is better in"]
-    assert all("±" in cell and "nan" not in cell for row in rows[:2] for cell in row[4:7])
-    assert rows[0][4:7] != rows[1][4:7]
+    duels = [f"{ours} beats {theirs}" for ours, theirs in few_labels.DUELS]
+    assert [row[3] for row in rows] == [*few_labels.ARMS, *duels]
+    assert all("±" in cell and "nan" not in cell for row in rows[:4] for cell in row[4:7])
+
+    def learnt(arm: str) -> torch.Tensor:
+        return read_weights(few_labels.folder(out, 0.5, arm, 0))[0]["encoder.cls_token"]
+
+    start = read_weights(pretraining)[0]["cls_token"]
+    kept = [arm for arm in few_labels.ARMS if torch.equal(learnt(arm), start)]
+    assert kept == ["pretrained, frozen"]
+    assert not torch.equal(learnt("random, frozen"), learnt("from scratch"))
 
     monkeypatch.setattr(_runs, "run", lambda *_: pytest.fail("a finished run was repeated"))
     few_labels.main()

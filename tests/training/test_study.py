@@ -17,7 +17,9 @@ def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     views = {"views.global_size": [32, 48], "views.local_views": 0}
     small = study.Scale("tiny", 64, 96, 12, 4, 4, 2, 1e-4, 2, 2, 1e-3, views)
     monkeypatch.setitem(study.SCALES, "cpu", small)
-    command = ["study", "--rows", "untrained", "lemumo", "--seeds", "1", "--out", str(tmp_path)]
+    command = ["study", "--rows", "untrained", "lemumo", "--seeds", "1", "--jobs", "2"]
+    command += ["--out", str(tmp_path)]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which main() sets, and must not outlive the test
     monkeypatch.setattr(sys, "argv", command)
     study.main()
     text = (tmp_path / "results.md").read_text()
