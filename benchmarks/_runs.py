@@ -34,6 +34,11 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (bool, list)) else str(value)
 
 
+def folder_name(name: str) -> str:
+    """Of what a table calls ``name``: its words joined by hyphens."""
+    return name.replace(",", "").replace(" ", "-")
+
+
 def fused(run_folder: Path) -> dict[str, float]:
     """The figures of a finished fine-tuning run, with both sensors."""
     found = json.loads((run_folder / "summary.json").read_text())["metrics"]["fused"]

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _runs import FIGURES, ROOT, finish, fused, spread
+from _runs import FIGURES, ROOT, finish, folder_name, fused, spread
 from _timing import machine
 
 from lemumo_core.train.weights import read_weights
@@ -74,7 +74,7 @@ def main() -> None:
 
 def folder(out: Path, fraction: float, arm: str, seed: int) -> Path:
     """Of one run."""
-    return out / f"{fraction:g}" / arm.replace(", ", "-").replace(" ", "-") / str(seed)
+    return out / f"{fraction:g}" / folder_name(arm) / str(seed)
 
 
 def mode(arm: Arm) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _runs import FIGURES, finish, fused, run, spread
+from _runs import FIGURES, finish, folder_name, fused, run, spread
 from _timing import machine
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -102,7 +102,7 @@ def main() -> None:
     def one(number: int) -> None:
         row, seed = runs[number]
         print(f"== {number + 1}/{len(runs)}: {row}, seed {seed}", flush=True)
-        train(row, seed, scale, frames, out / row.replace(", ", "-") / str(seed))
+        train(row, seed, scale, frames, out / folder_name(row) / str(seed))
 
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(one, range(len(runs))))
@@ -146,7 +146,7 @@ def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
         f"| --- |{' ---: |' * (len(FIGURES) + 3)}",
     ]
     for row in rows:
-        folders = [out / row.replace(", ", "-") / str(seed) for seed in range(seeds)]
+        folders = [out / folder_name(row) / str(seed) for seed in range(seeds)]
         probes = [fused(folder / "probe") for folder in folders]
         cells = [spread([probe[name] for probe in probes]) for name in FIGURES]
         model = json.loads((folders[0] / "probe" / "model.json").read_text())
