@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from lemumo_core.model.config import PATCH, ModelConfig
+from lemumo_core.model.depth_branch import DepthBranch
 from lemumo_core.model.stems import PatchStems
 from lemumo_core.train.distributed import BatchNorm1d
 
@@ -28,13 +29,14 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """Stems, and embedding and projector for pretraining; variants add what lies between.
 
-    ``FOR_PRETRAINING`` names the parts that perception does without.
+    ``FOR_PRETRAINING`` names the parts that perception does without, or has outside the encoder:
+    ``depth_branch`` is there where pretraining tells hidden returns.
 
     The projector's batch norms take the statistics of one call over all ranks. Global and local
     views go through separate calls, as in the reference.
     """
 
-    FOR_PRETRAINING = ("embedding", "projector")
+    FOR_PRETRAINING = ("embedding", "projector", "depth_branch")
 
     def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
         super().__init__()
@@ -46,6 +48,7 @@ class Encoder(nn.Module):
             *(nn.Linear(HIDDEN, HIDDEN), BatchNorm1d(HIDDEN), nn.ReLU()),
             nn.Linear(HIDDEN, PROJECTION),
         )
+        self.depth_branch: DepthBranch | None = None
 
     def forward(
         self, image: Tensor, companion: Tensor, present: Tensor, dense: bool = True
@@ -72,3 +75,16 @@ class Encoder(nn.Module):
         """cls (B, D') to the embedding (B, 512) and its projection (B, 128)."""
         embedding = self.embedding(cls)
         return embedding, self.projector(embedding)
+
+    def tell_depth(
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        companion: Tensor,
+        intrinsics: Tensor,
+        present: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``DepthBranch``, which must be there."""
+        assert self.depth_branch is not None
+        depth_m, confidence = self.depth_branch(tokens, image, companion, intrinsics, present)
+        return depth_m, confidence

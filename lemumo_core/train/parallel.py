@@ -86,7 +86,8 @@ def _shard(encoder: Encoder, blocks: list[Block]) -> None:
     for block in blocks:
         fully_shard(block)
     fully_shard(encoder)
-    register_fsdp_forward_method(encoder, "project")
+    for method in ("project", "tell_depth"):
+        register_fsdp_forward_method(encoder, method)
 
 
 def data_parallel(step: nn.Module, config: ScaleConfig, place: Place) -> nn.Module:

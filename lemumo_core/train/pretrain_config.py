@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from jsonargparse import Namespace
 
 from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.model.config import ModelConfig
 from lemumo_core.objectives.lejepa import LeJepa
+from lemumo_core.objectives.returns import HiddenReturns
 from lemumo_core.objectives.vicreg import VicReg
 from lemumo_core.train.config import LogConfig, OptimiserConfig, RunConfig
 
@@ -39,12 +43,23 @@ class ObjectiveConfig:
         aux_unimodal: the reference's undocumented SIGReg on camera-only and companion-only passes.
         tokens: the same objective, without those passes, also on the tokens of the global views at
             places that all of them show. Ours.
+        returns: weight of telling LiDAR returns, half of which the model does not see, from the
+            global views (``HiddenReturns``); 0 leaves it out. It also trains the neck and the depth
+            head of the deploy heads, with which fine-tuning goes on. Ours.
+
+    Raises:
+        ValueError: a negative weight.
     """
 
     name: Literal["lejepa", "vicreg"] = "lejepa"
     weight: float = 0.1
     aux_unimodal: bool = False
     tokens: bool = False
+    returns: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.returns < 0:
+            raise ValueError(f"objective.returns is {self.returns}, must not be negative")
 
     def build(self, global_views: int) -> LeJepa | VicReg:
         """The objective; ValueError as ``LeJepa``."""
@@ -57,6 +72,10 @@ class ObjectiveConfig:
         if not self.tokens:
             return None
         return replace(self, aux_unimodal=False).build(global_views)
+
+    def build_for_returns(self, depth_max_m: float) -> HiddenReturns | None:
+        """The objective on returns of views (``InputSpec.depth_max_m``), None without it."""
+        return HiddenReturns(self.returns, max_depth_m=depth_max_m) if self.returns else None
 
 
 SMALL_VIEWS = MultiCropConfig(
@@ -77,7 +96,8 @@ class PretrainConfig(RunConfig):
 
     Attributes:
         views: which are cut from a sample.
-        objective: what is minimised.
+        objective: what is minimised; its ``returns`` are 0 unless given where the model has no
+            LiDAR or no deploy heads.
 
     There is no gradient accumulation: SIGReg compares the whole batch with a Gaussian, so that k
     small batches are not one large one. ``checkpoint_activations`` and more ranks are exact.
@@ -90,7 +110,7 @@ class PretrainConfig(RunConfig):
 
     views: MultiCropConfig = SMALL_VIEWS
     objective: ObjectiveConfig = field(
-        default_factory=lambda: ObjectiveConfig(weight=0.5, tokens=True)
+        default_factory=lambda: ObjectiveConfig(weight=0.5, tokens=True, returns=30.0)
     )
     # In so few steps a higher rate makes all tokens alike before they learn to differ.
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=4e-5))
@@ -105,6 +125,17 @@ class PretrainConfig(RunConfig):
                 "need not overlap, and objective.tokens compares what they share: every side of a "
                 "crop must be longer than half of the canvas"
             )
+        if self.objective.returns and not tells_depth(self.model):
+            raise ValueError(
+                "objective.returns needs LiDAR and deploy heads, and the model has "
+                f"{self.model.companion} and {self.model.heads_as} heads: set it to 0"
+            )
+
+    @classmethod
+    def defaults(cls, options: Namespace) -> dict[str, Any]:
+        """No returns to tell where the model has none."""
+        model = ModelConfig.from_dict(options.model.as_dict())
+        return {} if tells_depth(model) else {"objective.returns": 0.0}
 
     @property
     def multi_crop(self) -> MultiCropConfig:
@@ -113,3 +144,8 @@ class PretrainConfig(RunConfig):
     @property
     def needs_labels(self) -> bool:
         return self.log.probes
+
+
+def tells_depth(model: ModelConfig) -> bool:
+    """Whether a model has LiDAR, and the heads to tell its returns."""
+    return model.companion == "lidar" and model.heads_as == "deploy"

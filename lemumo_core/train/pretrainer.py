@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lemumo_core.data.views import View
-from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.depth_branch import DepthBranch
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train import checkpoint
@@ -21,7 +22,7 @@ from lemumo_core.train.pretrain_config import PretrainConfig
 from lemumo_core.train.probes import Probes
 from lemumo_core.train.seeds import seed_of
 from lemumo_core.train.step import Encoded, TrainingStep
-from lemumo_core.train.weights import read_weights
+from lemumo_core.train.weights import BRANCH, read_weights
 
 
 class Pretrainer:
@@ -35,12 +36,16 @@ class Pretrainer:
 
     def __init__(self, config: PretrainConfig, steps: int, place: Place):
         self.config, self.steps, self.place = config, steps, place
-        self.encoder = seeded_encoder(config.model, config.seed).to(place.device)
+        self.encoder = seeded_encoder(config).to(place.device)
         prepare_encoder(self.encoder, config.scale, place)
         views = config.views.global_views
         objective = config.objective
         self.step = TrainingStep(
-            self.encoder, objective.build(views), views, objective.build_for_tokens(views)
+            self.encoder,
+            objective.build(views),
+            views,
+            objective.build_for_tokens(views),
+            objective.build_for_returns(config.canvas_spec.depth_max_m),
         )
         self.model = data_parallel(self.step, config.scale, place)
         self.optimiser = build_optimiser(self.encoder, config.optimiser)
@@ -52,7 +57,11 @@ class Pretrainer:
 
     def load(self, path: Path) -> None:
         """See ``Learner``."""
-        checkpoint.load_model_tensors(self.encoder, read_weights(path)[0], path)
+        tensors, _ = read_weights(path)
+        # Of two runs one may tell returns and the other not: the rest is the same.
+        own = {n: t for n, t in self.weights().items() if n.startswith(BRANCH)}
+        kept = {n: t for n, t in tensors.items() if n in own or not n.startswith(BRANCH)}
+        checkpoint.load_model_tensors(self.encoder, own | kept, path)
 
     def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Encoded]:
         """Loss, its terms, and what the encoder made of the global views."""
@@ -112,8 +121,13 @@ class Pretrainer:
             )
 
 
-def seeded_encoder(model: ModelConfig, seed: int) -> Encoder:
+def seeded_encoder(config: PretrainConfig) -> Encoder:
     """The untrained encoder of a run, on the CPU."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, 0, "weights"))
-        return build_encoder(model)
+        torch.manual_seed(seed_of(config.seed, 0, "weights"))
+        encoder = build_encoder(config.model)
+        if config.objective.returns:
+            height, width = config.views.global_size
+            views = replace(config.model, height=height, width=width)
+            encoder.depth_branch = DepthBranch(views, encoder.stems.modalities)
+        return encoder

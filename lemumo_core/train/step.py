@@ -14,6 +14,7 @@ from lemumo_core.model.encoder import Encoder
 from lemumo_core.objectives.lejepa import LeJepa
 from lemumo_core.objectives.loss import Loss
 from lemumo_core.objectives.places import tokens_at_places
+from lemumo_core.objectives.returns import HiddenReturns
 from lemumo_core.objectives.vicreg import VicReg
 
 
@@ -39,6 +40,8 @@ class TrainingStep(nn.Module):
         token_objective: acts on the tokens of the global views at the same places
             (``tokens_at_places``). Ours: heads read tokens, so their distribution is shaped
             itself, without a projector between.
+        returns: has the encoder's ``depth_branch`` tell the returns of the global views, some of
+            which are hidden from all of it.
     """
 
     def __init__(
@@ -47,10 +50,11 @@ class TrainingStep(nn.Module):
         objective: LeJepa | VicReg,
         global_views: int,
         token_objective: LeJepa | VicReg | None = None,
+        returns: HiddenReturns | None = None,
     ):
         super().__init__()
         self.encoder, self.objective, self.global_views = encoder, objective, global_views
-        self.token_objective = token_objective
+        self.token_objective, self.returns = token_objective, returns
 
     def forward(
         self, views: Sequence[View], step: int, dense: bool = False
@@ -65,7 +69,10 @@ class TrainingStep(nn.Module):
         Returns:
             The loss, and what became of the global views, detached.
         """
-        dense = dense or self.token_objective is not None
+        dense = dense or self.token_objective is not None or self.returns is not None
+        whole = views[0]
+        if self.returns is not None:
+            views = [self.returns.hide(whole, self.global_views), *views[1:]]
         joint = [self._encode(view, views, dense and view is views[0]) for view in views]
         projections = torch.cat([encoded.projections for encoded in joint])
         if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
@@ -78,7 +85,17 @@ class TrainingStep(nn.Module):
             total, terms = self.token_objective(places, step)
             terms = {f"token_{name}": value for name, value in terms.items()}
             loss = Loss(loss.total + total, loss.terms | terms)
+        if self.returns is not None:
+            total, terms = self.returns(*self._tell_depth(joint[0].tokens, views[0]), whole)
+            loss = Loss(loss.total + total, loss.terms | terms)
         return loss, Encoded(*(x.detach() for x in joint[0]))
+
+    def _tell_depth(self, tokens: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Depth and confidence (R, h/4, w/4) of a view, of whose tokens."""
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
+            return self.encoder.tell_depth(
+                tokens, view.image, view.companion, view.intrinsics, view.present
+            )
 
     def _alone(self, views: Sequence[View], kept: int) -> Tensor:
         """Projections (V, B, 128) of all views with one modality only."""

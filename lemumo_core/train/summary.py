@@ -57,11 +57,11 @@ def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "rankme_last": ranks[-1],
     }
     if config.log.probes and config.held_out:
-        trained = seeded_encoder(config.model, config.seed)
+        trained = seeded_encoder(config)
         checkpoint.load_model_tensors(trained, weights, "the trained encoder")
         encoders = {
             "probe": trained,
-            "probe_untrained": seeded_encoder(config.model, config.seed),
+            "probe_untrained": seeded_encoder(config),
         }
         summary |= compare(encoders, config, run.samples, run.order, run.place.device)
     return summary

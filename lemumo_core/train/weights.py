@@ -18,6 +18,8 @@ from lemumo_core.train.run_folder import CHECKPOINTS, MODEL_OPTIONS, MODEL_WEIGH
 
 TABLES = ("positions", "fusion_tokens")
 """Parameters with a row for each cell of the patch grid, and perhaps one for CLS before them."""
+BRANCH = "depth_branch."
+"""What pretraining with hidden returns calls the neck and the depth head of its model."""
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -49,7 +51,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
 
 
 def load_perception(model: PerceptionModel, path: Path) -> None:
-    """Load a whole model, or the encoder alone where the weights are those of pretraining.
+    """Load a whole model, or where the weights are those of pretraining the encoder and, if they
+    were learnt and the model has such heads, the neck and the depth head.
 
     Tables of positions are resized where the model's input has another size.
 
@@ -65,6 +68,10 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     unused = () if whole else model.encoder.FOR_PRETRAINING
     kept = {name: t for name, t in tensors.items() if name.split(".")[0] not in unused}
     checkpoint.load_model_tensors(part, kept, path)
+    branch = {n.removeprefix(BRANCH): t for n, t in tensors.items() if n.startswith(BRANCH)}
+    if branch and model.neck is not None:
+        heads = nn.ModuleDict({"neck": model.neck, "depth": model.depth})
+        checkpoint.load_model_tensors(heads, branch, path)
 
 
 def _resized(name: str, table: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:

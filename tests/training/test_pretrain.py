@@ -111,6 +111,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
     config = from_plain(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
     assert config.data == str(shards) and config.steps == STEPS and config.optimiser.lr == 4e-5
+    assert config.objective.tokens and config.objective.returns == 0  # thermal has none
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(git, capture_output=True, text=True)
@@ -198,6 +199,9 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(
         (["--resume", "auto"], "add --out"),
         (["--optimiser.warmup", "3"], "warmup is 3"),
         (["--batch", "1"], "at least 2"),
+        (["--objective.returns", "-1"], "must not be negative"),
+        (["--model.companion", "thermal", "--objective.returns", "1"], "needs LiDAR"),
+        (["--model.preset", "paper", "--objective.returns", "1"], "lidar and probe heads"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys) -> None:

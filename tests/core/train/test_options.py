@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from small_run import small_batch, small_config
 
 from lemumo_core.faults import Fault
@@ -14,7 +15,7 @@ from lemumo_core.train.config import ScaleConfig
 from lemumo_core.train.data import cut_views
 from lemumo_core.train.learning import NonFinite
 from lemumo_core.train.parallel import Place
-from lemumo_core.train.pretrain_config import PretrainConfig
+from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
 from lemumo_core.train.pretrainer import Pretrainer
 
 ALONE = Place(0, 1, torch.device("cpu"))
@@ -116,6 +117,42 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
     for name, value in before.items():
         if name in weights:
             assert torch.equal(weights[name].nan_to_num(-7), value.nan_to_num(-7)), name
+
+
+def test_hidden_returns_are_told_by_what_was_seen_of_them() -> None:
+    """The model never sees a return that is hidden, and learns from those of all patches."""
+    config = small_config(objective=ObjectiveConfig(returns=1.0), modality_dropout=0.0)
+    learner = Pretrainer(config, 10, ALONE)
+    views = cut_views(small_batch(config), config, 0, 0, 1)
+    seen = []
+    for module in (learner.encoder, learner.encoder.depth_branch):
+        module.register_forward_hook(
+            lambda module, inputs, kwargs, told: seen.append(inputs), with_kwargs=True
+        )
+    learner.loss(views, 0)
+    encoded, _, told = seen  # global views, local views, their depth
+    shape = views[0].companion.shape
+    by_sample = views[0].companion.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape)
+    assert torch.equal(told[2].unflatten(0, (2, -1)).transpose(0, 1).reshape(shape), encoded[1])
+    hidden = (encoded[1] == 0) & (by_sample != 0)
+    assert 0.2 < hidden.sum() / (by_sample != 0).sum() < 0.8
+    assert torch.equal(encoded[1][~hidden], by_sample[~hidden])
+
+
+@pytest.mark.parametrize("told", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_weights_of_a_run_that_tells_returns_and_of_one_that_does_not(told, tmp_path) -> None:
+    there, here = (
+        Pretrainer(small_config(objective=ObjectiveConfig(returns=weight), seed=seed), 10, ALONE)
+        for seed, weight in enumerate(told)
+    )
+    path = tmp_path / "weights.safetensors"
+    save_file(there.weights(), path)
+    own = {name: value.clone() for name, value in here.weights().items()}
+    here.load(path)
+    for name, value in here.weights().items():
+        expected = there.weights().get(name, own[name])
+        assert torch.equal(value, expected), name
+    assert any(name.startswith("depth_branch") for name in own) == (told[1] > 0)
 
 
 def test_shards_need_ranks() -> None:

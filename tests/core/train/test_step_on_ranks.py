@@ -39,7 +39,7 @@ def config_of(sharding: str = "ddp", variant: str = "pruned") -> PretrainConfig:
         model=replace(small_config().model, variant=variant),
         seed=2,  # no activation lies so near a ReLU's kink that rounding decides its side
         modality_dropout=0.5,
-        objective=ObjectiveConfig(aux_unimodal=True, tokens=True),
+        objective=ObjectiveConfig(aux_unimodal=True, tokens=True, returns=1.0),
         scale=ScaleConfig(sharding=sharding, workers=0),  # type: ignore[arg-type]
     )
 
@@ -118,6 +118,8 @@ def test_ranks_equal_one_rank(folder, alone, sharding, world, variant) -> None:
     assert {
         "loss",
         "sigreg_image",
+        "returns",
+        "gradient depth_branch.neck.enter.weight",
         "gradient stems.absent",
         "projector.1.running_var",
     } <= expected.keys()

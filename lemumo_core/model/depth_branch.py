@@ -1,0 +1,36 @@
+"""What fine-tuning's deploy heads begin with where pretraining learnt depth, too."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.heads.depth import DepthHead
+from lemumo_core.model.heads.neck import WIDTH, Neck
+
+
+class DepthBranch(nn.Module):
+    """Neck and depth head (``deploy``). Their names are those in ``PerceptionModel``.
+
+    Args:
+        config: of the model, of the size of the views.
+        modalities: which inputs the model sees.
+    """
+
+    def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
+        super().__init__()
+        self.neck = Neck(config, modalities)
+        self.depth = DepthHead(WIDTH, "deploy")
+
+    def forward(
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        companion: Tensor,
+        intrinsics: Tensor,
+        present: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Depth, metres, and its confidence, (B, H/4, W/4), as ``DepthHead``. Arguments as
+        ``Neck``'s."""
+        depth_m, confidence = self.depth(*self.neck(tokens, image, companion, intrinsics, present))
+        return depth_m, confidence
