@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -12,6 +13,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 """Of a fine-tuning run's summary, and what tables call them."""
+
+
+def positive(text: str) -> int:
+    """A number of a command line, at least 1; what argparse takes for ``type``."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return int(text)
 
 
 def finish(program: str, options: dict[str, Any]) -> None:

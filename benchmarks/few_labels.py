@@ -4,6 +4,7 @@
 
 For each share of the labels and each seed (which also draws the labels) the same training runs four
 times: from the weights and from random ones, each with the encoder frozen and with one that learns.
+Where pretraining told hidden returns, the weights are also those of the neck and the depth head.
 All are judged on the same frames held out. Runs that are finished are not repeated. The table goes
 to OUT/results.md.
 """
@@ -14,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _runs import FIGURES, ROOT, finish, folder_name, fused, spread
+from _runs import FIGURES, ROOT, finish, folder_name, fused, positive, spread
 from _timing import machine
 
 from lemumo_core.train.weights import read_weights
@@ -51,8 +52,10 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="labelled shards")
     parser.add_argument("--weights", type=Path, required=True, help="a run of pretraining on them")
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.01, 0.1])
-    parser.add_argument("--steps", type=int, nargs="+", default=[150, 300], help="one a fraction")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--steps", type=positive, nargs="+", default=[150, 300], help="one a fraction"
+    )
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=Path("out", "few-labels"))
     args = parser.parse_args()
     if len(args.steps) != len(args.fractions):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _runs import FIGURES, finish, folder_name, fused, run, spread
+from _runs import FIGURES, finish, folder_name, fused, positive, run, spread
 from _timing import machine
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,6 +31,7 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.variants import build_encoder
 
 PAPER = {"model.preset": "paper"}
+LEMUMO = {"objective.tokens": True, "modality_dropout": 0.2}
 ROWS: dict[str, dict[str, Any]] = {
     "untrained": PAPER,
     "camera_only": {**PAPER, "model.variant": "camera_only"},
@@ -40,7 +41,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "pruned, VICReg": {**PAPER, "objective.name": "vicreg"},
     "persistent": {**PAPER, "model.variant": "persistent"},
     "pruned": PAPER,
-    "lemumo": {"objective.tokens": True, "modality_dropout": 0.2},
+    "lemumo, no returns": {**LEMUMO, "objective.returns": 0},
+    "lemumo": LEMUMO,
 }
 """Options of pretraining beside those that all rows share; ``pruned`` is Le MuMo JEPA."""
 
@@ -90,8 +92,8 @@ def main() -> None:
     )
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, sharing cores")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--jobs", type=positive, default=1, help="runs side by side, sharing cores")
     parser.add_argument("--out", type=Path, help="default: out/study-SCALE")
     args = parser.parse_args()
     scale, out = SCALES[args.scale], args.out or Path("out", f"study-{args.scale}")

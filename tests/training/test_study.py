@@ -13,6 +13,15 @@ import _runs
 import study
 
 
+@pytest.mark.parametrize("option", ["--jobs", "--seeds"])
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_number_that_is_none_is_refused(option, number, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["study", option, number])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert f"argument {option}: {number} is no whole number" in capsys.readouterr().err
+
+
 def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     views = {"views.global_size": [32, 48], "views.local_views": 0}
     small = study.Scale("tiny", 64, 96, 12, 4, 4, 2, 1e-4, 2, 2, 1e-3, views)
