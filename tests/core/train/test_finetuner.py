@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from lemumo_core.data.samples import collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
-from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
 from lemumo_core.model.config import ModelConfig
@@ -31,8 +30,6 @@ from lemumo_core.train.engine import Run
 from lemumo_core.train.finetune_config import AugmentationConfig, FinetuneConfig, FinetuneLogConfig
 from lemumo_core.train.finetuner import Finetuner, layer_rate
 from lemumo_core.train.parallel import Place
-from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
-from lemumo_core.train.pretrainer import seeded_encoder
 from lemumo_core.train.weights import load_perception
 
 CPU = torch.device("cpu")
@@ -174,27 +171,6 @@ def test_weights_of_pretraining_of_a_model_and_of_another_size(pretrained, tmp_p
         load_perception(model, tmp_path / "nothing")
 
 
-def test_neck_and_depth_head_go_on_where_pretraining_left_them(tmp_path) -> None:
-    views = MultiCropConfig(local_views=0, global_size=(32, 32))
-    objective = ObjectiveConfig(returns=1.0)
-    encoder = seeded_encoder(PretrainConfig(model=MODEL, views=views, objective=objective))
-    path = tmp_path / "pretrained.safetensors"
-    save_file(encoder.state_dict(), path)
-    branch = encoder.depth_branch
-    assert branch is not None
-    model, untouched = seeded_model(MODEL, 1), seeded_model(MODEL, 1)
-    load_perception(model, path)
-    assert model.neck is not None
-    assert same(model.neck.state_dict(), branch.neck.state_dict())
-    assert same(model.depth.state_dict(), branch.depth.state_dict())
-    assert same(model.centernet.state_dict(), untouched.centernet.state_dict())
-    assert not same(untouched.depth.state_dict(), model.depth.state_dict())
-
-    probe = seeded_model(replace(MODEL, head_preset="probe"), 1)
-    load_perception(probe, path)
-    assert same(dict(probe.encoder.state_dict()), dict(encoder.state_dict()))
-
-
 def test_the_model_is_that_of_the_weights(tmp_path) -> None:
     options = {"size": "small", "height": 64, "width": 96, "variant": "early"}
     save(tmp_path / "step-1", {"model": {}}, {"step": 1, "config": {"model": options}})
@@ -294,9 +270,9 @@ def streets() -> list[Frame]:
 @pytest.mark.timeout(600)
 def test_a_model_that_learns_its_own_frames_is_judged_well(streets, tmp_path) -> None:
     """Targets, losses, decoding and metrics agree: detection, depth and labels are found again."""
-    values = learnt_by_heart(streets, tmp_path, 80)
-    # So few steps end at .5 on one processor and above .6 on another.
-    assert values["fused_bev_map"] > 0.4 and values["fused_miou"] > 0.4
+    # After 80 steps it is .5 on one processor and above .6 on another.
+    values = learnt_by_heart(streets, tmp_path, 120)
+    assert values["fused_bev_map"] > 0.6 and values["fused_miou"] > 0.4
     assert values["fused_depth_mae_m"] < 3
     best = open_checkpoint(tmp_path / "best")
     assert best.state["metrics"]["fused"]["bev_map"] == pytest.approx(values["fused_bev_map"])

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from small_run import small_batch, small_config
 
 from lemumo_core.faults import Fault
@@ -137,22 +136,6 @@ def test_hidden_returns_are_told_by_what_was_seen_of_them() -> None:
     hidden = (encoded[1] == 0) & (by_sample != 0)
     assert 0.2 < hidden.sum() / (by_sample != 0).sum() < 0.8
     assert torch.equal(encoded[1][~hidden], by_sample[~hidden])
-
-
-@pytest.mark.parametrize("told", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
-def test_weights_of_a_run_that_tells_returns_and_of_one_that_does_not(told, tmp_path) -> None:
-    there, here = (
-        Pretrainer(small_config(objective=ObjectiveConfig(returns=weight), seed=seed), 10, ALONE)
-        for seed, weight in enumerate(told)
-    )
-    path = tmp_path / "weights.safetensors"
-    save_file(there.weights(), path)
-    own = {name: value.clone() for name, value in here.weights().items()}
-    here.load(path)
-    for name, value in here.weights().items():
-        expected = there.weights().get(name, own[name])
-        assert torch.equal(value, expected), name
-    assert any(name.startswith("depth_branch") for name in own) == (told[1] > 0)
 
 
 def test_shards_need_ranks() -> None:
