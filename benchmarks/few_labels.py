@@ -1,6 +1,6 @@
 """Does pretraining help where labels are few? Fine-tuning with and without it on the same labels.
 
-    python benchmarks/few_labels.py --data out/street --weights out/lemumo-tiny-pretrain
+    python benchmarks/few_labels.py --data out/street --weights out/pretrain
 
 For each share of the labels and each seed (which also draws the labels) the same training runs four
 times: from the weights and from random ones, each with the encoder frozen and with one that learns.

@@ -101,6 +101,11 @@ class View:
     labels: ViewLabels | None
 
 
+def transpose_rows(rows: Tensor, inner: int) -> Tensor:
+    """Rows a * inner + b to rows b * outer + a: by view to by sample, or back."""
+    return rows.unflatten(0, (-1, inner)).transpose(0, 1).flatten(0, 1)
+
+
 class MultiCrop:
     """Random views of a batch.
 

@@ -75,16 +75,3 @@ class Encoder(nn.Module):
         """cls (B, D') to the embedding (B, 512) and its projection (B, 128)."""
         embedding = self.embedding(cls)
         return embedding, self.projector(embedding)
-
-    def tell_depth(
-        self,
-        tokens: Tensor,
-        image: Tensor,
-        companion: Tensor,
-        intrinsics: Tensor,
-        present: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """See ``DepthBranch``, which must be there."""
-        assert self.depth_branch is not None
-        depth_m, confidence = self.depth_branch(tokens, image, companion, intrinsics, present)
-        return depth_m, confidence

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lemumo_core.data.views import View
+from lemumo_core.data.views import View, transpose_rows
 from lemumo_core.model.config import PATCH
 from lemumo_core.objectives.depth import DepthLoss
 from lemumo_core.objectives.loss import Loss
@@ -50,7 +50,7 @@ class HiddenReturns:
             return torch.rand(count, height // PATCH, width // PATCH)
 
         # Drawn sample by sample, as ranks share them out.
-        chance = rows_of_rank(rows, draw).unflatten(0, (-1, views)).transpose(0, 1).flatten(0, 1)
+        chance = transpose_rows(rows_of_rank(rows, draw), views)
         seen = (chance >= self.hidden).to(view.companion).unsqueeze(1)
         seen = functional.interpolate(seen, size=(height, width), mode="nearest")
         return replace(view, companion=view.companion * seen[:, 0, ..., None])

@@ -85,9 +85,10 @@ def _shard(encoder: Encoder, blocks: list[Block]) -> None:
         blocks = blocks[1:]
     for block in blocks:
         fully_shard(block)
+    if encoder.depth_branch is not None:  # called by itself
+        fully_shard(encoder.depth_branch)
     fully_shard(encoder)
-    for method in ("project", "tell_depth"):
-        register_fsdp_forward_method(encoder, method)
+    register_fsdp_forward_method(encoder, "project")
 
 
 def data_parallel(step: nn.Module, config: ScaleConfig, place: Place) -> nn.Module:

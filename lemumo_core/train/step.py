@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.data.views import View
+from lemumo_core.data.views import View, transpose_rows
 from lemumo_core.model.config import MODALITIES
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.objectives.lejepa import LeJepa
@@ -92,10 +92,12 @@ class TrainingStep(nn.Module):
 
     def _tell_depth(self, tokens: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Depth and confidence (R, h/4, w/4) of a view, of whose tokens."""
+        assert self.encoder.depth_branch is not None
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
-            return self.encoder.tell_depth(
+            depth_m, confidence = self.encoder.depth_branch(
                 tokens, view.image, view.companion, view.intrinsics, view.present
             )
+        return depth_m, confidence
 
     def _alone(self, views: Sequence[View], kept: int) -> Tensor:
         """Projections (V, B, 128) of all views with one modality only."""
@@ -111,14 +113,9 @@ class TrainingStep(nn.Module):
         with torch.autocast(present.device.type, torch.bfloat16, enabled=present.is_cuda):
             # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
             # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
-            inputs = (_swap(x, batch) for x in (view.image, view.companion, present))
+            inputs = (transpose_rows(x, batch) for x in (view.image, view.companion, present))
             cls, tokens = self.encoder(*inputs, dense=dense)
             embeddings, projections = self.encoder.project(cls)
-        by_view = (_swap(x, len(cls) // batch) for x in (projections, embeddings, tokens))
+        by_view = (transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens))
         projections, embeddings, tokens = by_view
         return Encoded(projections.unflatten(0, (-1, batch)), embeddings, tokens)
-
-
-def _swap(rows: Tensor, inner: int) -> Tensor:
-    """Rows a * inner + b to rows b * outer + a."""
-    return rows.unflatten(0, (-1, inner)).transpose(0, 1).flatten(0, 1)
