@@ -92,6 +92,6 @@ setup(
     data_files=data_files,
     install_requires=["numpy>=1.21", "onnxruntime", "opencv-python-headless>=4.5", "pyyaml>=5.4"],
     extras_require=extras,
-    entry_points={"console_scripts": ["lemumo = lemumo_ros.cli:main"]},
+    entry_points={"console_scripts": ["lemumo = lemumo_core.cli.main:main"]},
     zip_safe=False,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_ros import convert_out
+from lemumo_ros.publish import convert_out
 
 
 def sensor_messages(camera: Camera, points: int) -> tuple[Any, Any, Any]:

@@ -36,13 +36,13 @@ from torch import Tensor
 
 from lemumo_core.data.crops import whole_canvas
 from lemumo_core.data.views import View
+from lemumo_core.losses.lejepa import LeJepa
+from lemumo_core.methods.lemumo.step import TrainingStep
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.stems import IMAGENET_MEAN, IMAGENET_STD
+from lemumo_core.model.patch_embed import IMAGENET_MEAN, IMAGENET_STD
 from lemumo_core.model.variants import build_encoder
-from lemumo_core.objectives.lejepa import LeJepa
-from lemumo_core.train.config import OptimiserConfig
 from lemumo_core.train.optim import build_optimiser
-from lemumo_core.train.step import TrainingStep
+from lemumo_core.train.run_config import OptimiserConfig
 
 CONFIG = ModelConfig(preset="paper", size="small", height=224, width=224)
 VIEWS = {"global": (2, 224), "local": (4, 96)}

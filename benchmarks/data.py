@@ -84,7 +84,7 @@ def sources(folder: Path) -> Iterator[tuple[str, FrameSource]]:
     yield "KITTI object, folder", open_source("kitti", root=SHARED / "kitti_object")
     yield "nuScenes, folder", open_source("nuscenes", root=SHARED / "nuscenes_mini_tables")
     yield "LLVIP (thermal), folder", open_source("rgb-thermal", root=SHARED / "llvip_rgbt")
-    from lemumo_ros.bag_writer import write_bag
+    from lemumo_core.bags.writer import write_bag
 
     write_bag(open_source("kitti-raw", root=drive), folder / "bag", jpeg=True)
     yield "KITTI raw, mcap bag with JPEG", open_source("bags", path=folder / "bag")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from _runs import FIGURES, ROOT, finish, folder_name, fused, positive, spread
 from _timing import machine
 
-from lemumo_core.train.weights import read_weights
+from lemumo_core.train.finetune.weights import read_weights
 
 RECIPE = ROOT / "training" / "recipes" / "lemumo_tiny_finetune.yaml"
 SIZE = "size", "height", "width"

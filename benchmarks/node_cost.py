@@ -36,11 +36,11 @@ from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from lemumo_ros import convert_out
-from lemumo_ros.cameras import Cameras
-from lemumo_ros.outputs import TOPICS, Outputs
 from lemumo_ros.parameters import CameraParameters, Parameters
+from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.publisher import TOPICS, Outputs
 from lemumo_ros.worker import Worker
 
 NAMES = tuple(f"camera_{i}" for i in range(6))

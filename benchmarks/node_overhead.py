@@ -24,9 +24,9 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
-from lemumo_ros import convert_out
-from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.health import Health
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.health import Health
+from lemumo_ros.publish import convert_out
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
 POINTS = 120_000

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 from _package import untrained_package
 
+from lemumo_core.cli.replay import named
 from lemumo_core.inference.measure import processor
+from lemumo_core.replay.evaluator import Judge, Result, Settings
+from lemumo_core.replay.run import Replay
+from lemumo_core.replay.workers import Workers
 from lemumo_ros.demo import default_bag
-from lemumo_ros.replay import named
-from lemumo_ros.replay_judge import Judge, Result, Settings
-from lemumo_ros.replay_run import Replay
-from lemumo_ros.replay_workers import Workers
 
 
 class Timed:

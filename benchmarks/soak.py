@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "ros"), str(ROOT / "tests"), str(ROOT)]
+sys.path.insert(0, str(ROOT))
 
 RATE_HZ = 100.0
 INFERENCE_S = 0.05
@@ -33,16 +33,16 @@ WIDTH, HEIGHT, POINTS = 1280, 720, 60_000
 
 def start(folder: Path):
     """The node with an engine of ``INFERENCE_S``, and sensors for it."""
-    import rig as rigs
-    from node_process import NodeUnderTest
-    from toy_package import write_toy_package
+    from tests.helpers import rig as rigs
+    from tests.helpers.node_process import NodeUnderTest
+    from tests.helpers.toy_package import write_toy_package
 
     fault = folder / "fault"
     fault.write_text(f"sleep {INFERENCE_S}")
     rigs.WIDTH, rigs.HEIGHT, rigs.PERIOD_S = WIDTH, HEIGHT, 1.0 / RATE_HZ
     under_test = NodeUnderTest(
         folder / "node.log",
-        [str(ROOT / "tests" / "faults" / "faulty_node.py")],
+        [str(ROOT / "tests" / "helpers" / "faulty_node.py")],
         {"LEMUMO_FAULT": str(fault)},
         model=write_toy_package(folder / "toy"),
         backend="onnxruntime",
@@ -129,7 +129,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     args = parser.parse_args()
-    from node_process import free_domain
+    from tests.helpers.node_process import free_domain
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))

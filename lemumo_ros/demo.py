@@ -21,13 +21,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lemumo_core.data.sources.bag_reader import BagReader
-from lemumo_core.data.sources.bag_topics import BagTopics, find_topics
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.progress import Progress
-from lemumo_ros.bag_writer import write_bag
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.transport import select_transport
 
@@ -85,7 +85,7 @@ class Watcher:
         from sensor_msgs.msg import CompressedImage
         from vision_msgs.msg import LabelInfo
 
-        from lemumo_ros.outputs import LATCHED_QOS, TOPICS
+        from lemumo_ros.publish.publisher import LATCHED_QOS, TOPICS
 
         self.counts: Counter[str] = Counter()
         self.values: dict[str, str] = {}
@@ -162,7 +162,7 @@ def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
     isolate_dds()
     started = time.monotonic()
     watcher = Watcher(overlays)
-    player_command = [sys.executable, "-m", "lemumo_ros.replay", str(bag), "--live"]
+    player_command = [sys.executable, "-m", "lemumo_core.cli.replay", str(bag), "--live"]
     node = _start(node_command(model, topics, compressed), out / "node.log")
     try:
         _wait_until_active(node, watcher, out / "node.log")

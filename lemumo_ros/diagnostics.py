@@ -16,8 +16,8 @@ from lemumo_core.inference.measure import processor, resident_mb
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
-from lemumo_ros.health import Health, Level
-from lemumo_ros.silence import why_silent
+from lemumo_core.streaming.health import Health, Level
+from lemumo_ros.topic_diagnosis import why_silent
 
 PERIOD_S = 1.0
 CHECK_S = 0.02

@@ -27,11 +27,11 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
+from lemumo_core.streaming.cameras import Cameras
 from lemumo_ros import parameters
-from lemumo_ros.cameras import Cameras
 from lemumo_ros.diagnostics import Diagnostics
-from lemumo_ros.outputs import Outputs
 from lemumo_ros.parameters import Parameters
+from lemumo_ros.publish.publisher import Outputs
 from lemumo_ros.subscriptions import image_topic, subscribe
 from lemumo_ros.transport import select_transport
 from lemumo_ros.worker import Worker

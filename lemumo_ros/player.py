@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-from lemumo_core.data.sources.bag_reader import BagReader
+from lemumo_core.bags.reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress
 from lemumo_ros.transport import select_transport

@@ -12,11 +12,11 @@ from typing import Any
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.cameras import Cameras, Due
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.cameras import Cameras, Due
 from lemumo_ros.diagnostics import DebugTimes
-from lemumo_ros.outputs import Outputs
 from lemumo_ros.parameters import Parameters
+from lemumo_ros.publish.publisher import Outputs
 
 POLL_S = 0.01
 """How often it is looked for an image that is past its companion's deadline."""

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest_plugins = ["fault_table"]
+from tests.helpers.paths import SHARED
+
+pytest_plugins = ["tests.helpers.fault_table"]
 
 # Small tensors gain nothing from a second thread, and lose much where other work holds the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,8 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-"""Real sensor recordings, beside the repository: not ours to distribute."""
+SHARED_DATA = SHARED / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,8 +40,8 @@ def shared_data() -> Path:
 def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
     """Four frames of KITTI as a bag (``path``, not to be changed), and their ``source``."""
     pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    from lemumo_core.bags.writer import write_bag
     from lemumo_core.data.sources.kitti import KittiRaw
-    from lemumo_ros.bag_writer import write_bag
 
     out = tmp_path_factory.mktemp("kitti") / "bag"
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
@@ -52,7 +53,7 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
 def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a package of random weights, 64x96 pixels, one graph of it with a free batch."""
     pytest.importorskip("torch", reason='making a model needs: pip install "lemumo_ros[train]"')
-    from export.to_onnx import export_package
+    from lemumo_core.cli.to_onnx import export_package
     from lemumo_core.model.config import ModelConfig
     from lemumo_core.model.perception import seeded_model
 
@@ -66,6 +67,6 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a package of a few operators, 64x96 pixels: quick to write, load and run."""
     pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_ros[train]"')
-    from toy_package import write_toy_package
+    from tests.helpers.toy_package import write_toy_package
 
     return write_toy_package(tmp_path_factory.mktemp("toy_package"))

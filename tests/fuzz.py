@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.paths import ROOT
+
 TARGETS = {
     "PointCloud2": "test_points:test_corrupt_clouds",
     "Image": "test_images:test_corrupt_images",
@@ -33,7 +34,6 @@ def fuzz(target: str, seconds: str) -> None:
     """Fuzz one target in this process, which ends with it."""
     import atheris
 
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "core" / "messages")]
     with atheris.instrument_imports(include=["lemumo_core"]):
         module, _, test = TARGETS[target].partition(":")
         one_input = getattr(importlib.import_module(module), test).hypothesis.fuzz_one_input

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.paths import ROOT
+
 OURS = ("lemumo_core", "lemumo_ros", "training", "export")
 ROS = ("rclpy", "launch", "launch_ros", "cv_bridge", "message_filters", "sensor_msgs_py")
 ROS_PREFIXES = ("tf2", "rcl_", "rosidl_", "ament_")
@@ -35,7 +36,7 @@ NOT_FOR_THE_NODE = (
     "training",
     "export",
     "lemumo_core.model",
-    "lemumo_core.objectives",
+    "lemumo_core.losses",
     "lemumo_core.train",
 )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,8 +9,9 @@ from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.evaluation.modes import SCORE_THRESHOLD, judge, metric_for
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
+from tests.helpers.paths import ROOT
 
-FOLDER = Path(__file__).resolve().parents[1] / "models" / "lemumo-tiny"
+FOLDER = ROOT / "models" / "lemumo-tiny"
 MODES = "fused", "camera_only", "companion_only"
 FRAMES = 8
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import sys
 
-from lemumo_core.train.finetuning import FINETUNING
-from lemumo_core.train.program import program
+from lemumo_core.train.cli import program
+from lemumo_core.train.finetune.recipe import FINETUNING
 
 
 def main(arguments: list[str]) -> int:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import sys
 
-from lemumo_core.train.pretraining import PRETRAINING
-from lemumo_core.train.program import program
+from lemumo_core.train.cli import program
+from lemumo_core.train.pretrain.recipe import PRETRAINING
 
 
 def main(arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from lemumo_core.depth_projection import project_returns
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import move_boxes
+from lemumo_core.geometry.view_transfer import move_boxes
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,

@@ -10,8 +10,8 @@ import numpy as np
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.metrics.masked_returns import EVERY, hold_out
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
-from lemumo_core.metrics.returns import EVERY, hold_out
 from lemumo_core.progress import Progress
 
 MODES = ("fused", "camera_only", "companion_only")

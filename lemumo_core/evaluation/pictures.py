@@ -22,10 +22,10 @@ from lemumo_core.drawing import (
 )
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import look_up
+from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.objects import ObjectFilter, Objects
-from lemumo_core.metrics.returns import true_labels
 from lemumo_core.preprocess import thermal_in_view
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 

@@ -24,8 +24,8 @@ from lemumo_core.evaluation.modes import (
 from lemumo_core.evaluation.pictures import SHOWN_SCORE, compared
 from lemumo_core.evaluation.tables import reasons, tables
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.metrics.masked_returns import EVERY, hold_out
 from lemumo_core.metrics.perception import json_ready
-from lemumo_core.metrics.returns import EVERY, hold_out
 
 PICTURES = 3
 """Of the best, of the worst, and of random frames."""

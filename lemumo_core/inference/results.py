@@ -10,7 +10,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import move_boxes
+from lemumo_core.geometry.view_transfer import move_boxes
 from lemumo_core.inference.duplicates import distinct
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.taxonomy import kinds_of

@@ -16,14 +16,14 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import inside, look_up_where
+from lemumo_core.geometry.view_transfer import inside, look_up_where
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.depth import DepthMetric, DepthScores
 from lemumo_core.metrics.detection import DISTANCES_M, DetectionMetric, DetectionScores
 from lemumo_core.metrics.detection_2d import Detection2dMetric
+from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.metrics.paper_xy import PaperXyMetric
-from lemumo_core.metrics.returns import true_labels
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids, kinds_of
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from lemumo_core.distributed import BatchNorm1d
+from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.model.config import PATCH, ModelConfig
-from lemumo_core.model.depth_branch import DepthBranch
-from lemumo_core.model.stems import PatchStems
-from lemumo_core.train.distributed import BatchNorm1d
+from lemumo_core.model.patch_embed import PatchStems
 
 EMBEDDING = 512
 PROJECTION = 128

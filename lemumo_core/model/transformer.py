@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lemumo_core.distributed import rows_of_rank
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.train.distributed import rows_of_rank
 
 DROP_PATH = 0.1
 """Rate of stochastic depth in the last block; it rises linearly from 0 in the first."""

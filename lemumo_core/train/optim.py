@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from lemumo_core.train.config import OptimiserConfig
+from lemumo_core.train.run_config import OptimiserConfig
 
 
 def build_optimiser(

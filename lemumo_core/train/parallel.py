@@ -17,7 +17,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.fusion import FusionEncoder
 from lemumo_core.model.transformer import Block
-from lemumo_core.train.config import ScaleConfig
+from lemumo_core.train.run_config import ScaleConfig
 
 
 class Place(NamedTuple):

@@ -28,7 +28,7 @@ import yaml
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.inference.measure import processor
-from lemumo_core.train.config import RunConfig, plain
+from lemumo_core.train.run_config import RunConfig, plain
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
 CHECKPOINTS, BEST = "checkpoints", "best"

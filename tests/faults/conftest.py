@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ros"))
-
-from node_process import NODE, NodeUnderTest, isolate_dds
-from rig import Rig
+from tests.helpers.node_process import NODE, NodeUnderTest, isolate_dds
+from tests.helpers.paths import ROOT
+from tests.helpers.rig import Rig
 
 IDENTITY = [float(i % 5 == 0) for i in range(16)]
 SETTINGS = {"backend": "onnxruntime", "score_threshold": 0.05, "companion_deadline_ms": 100.0}
@@ -47,7 +45,7 @@ def fault(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def launch_faulty(launch, fault) -> Callable[..., Rig]:
     """Starts such a node, in a rig, with the sensors in one place."""
-    program = [str(Path(__file__).with_name("faulty_node.py"))]
+    program = [str(ROOT / "tests" / "helpers" / "faulty_node.py")]
 
     def start(**parameters) -> Rig:
         environment = {"LEMUMO_FAULT": str(fault)}

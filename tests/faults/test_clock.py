@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from rig import Rig
 from rosgraph_msgs.msg import Clock
 
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_ros import convert_out
-from lemumo_ros.health import Level
+from lemumo_core.streaming.health import Level
+from lemumo_ros.publish import convert_out
+from tests.helpers.rig import Rig
 
 pytestmark = pytest.mark.ros
 HOUR_NS = 3600 * 10**9

@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from node_process import INPUTS
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rig import QOS, Rig
 from sensor_msgs.msg import CompressedImage
 
-from lemumo_ros import convert_out
-from lemumo_ros.health import Level
+from lemumo_core.streaming.health import Level
+from lemumo_ros.publish import convert_out
+from tests.helpers.node_process import INPUTS
+from tests.helpers.rig import QOS, Rig
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("nothing_bad")]
 TOPIC = INPUTS["image/compressed"]

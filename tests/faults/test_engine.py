@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rig import PERIOD_S, Rig
 
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_ros.health import Level
+from lemumo_core.streaming.health import Level
+from tests.helpers.rig import PERIOD_S, Rig
 
 pytestmark = pytest.mark.ros
 SLOW_S = 10 * PERIOD_S

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import rclpy
 from rclpy.qos import QoSProfile
-from rig import HEIGHT, PERIOD_S, WIDTH, Rig, cloud, transform
 from sensor_msgs.msg import Image, PointField
 from tf2_msgs.msg import TFMessage
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_ros import convert_out
-from lemumo_ros.health import Level
+from lemumo_core.streaming.health import Level
+from lemumo_ros.publish import convert_out
+from tests.helpers.rig import HEIGHT, PERIOD_S, WIDTH, Rig, cloud, transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("nothing_bad")]
 FUSED, ALONE = "modalities/camera+lidar", "modalities/camera"

@@ -17,11 +17,12 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rig import Rig
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
-from lemumo_ros.health import Level
+from lemumo_core.streaming.health import Level
+from tests.helpers.paths import ROOT
+from tests.helpers.rig import Rig
 
 pytestmark = pytest.mark.ros
 
@@ -128,7 +129,7 @@ def test_a_signal_amid_an_inference_ends_the_process(rig, fault, seen, number) -
 
 @pytest.mark.fault(17)
 def test_200_lifecycle_cycles_leak_nothing(toy_package, seen) -> None:
-    program = Path(__file__).with_name("lifecycle_cycles.py")
+    program = ROOT / "tests" / "helpers" / "lifecycle_cycles.py"
     command = [sys.executable, str(program), "200", "--ros-args", "--log-level", "error"]
     command += ["-p", f"model:={toy_package}", "-p", "backend:=onnxruntime"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100)

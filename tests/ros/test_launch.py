@@ -20,10 +20,10 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from lemumo_core.cli.replay import add_arguments
 from lemumo_ros.parameters import Parameters, parameter_fields
-from lemumo_ros.replay import add_arguments
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("image", "camera_info", "points", "thermal")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 

@@ -18,19 +18,19 @@ pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_r
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from node_process import NodeUnderTest, isolate_dds
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter, parameter_value_to_python
-from rig import HEIGHT, LATCHED, WIDTH, cloud, transform
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
-from toy_package import write_toy_package
 from vision_msgs.msg import Detection3DArray, LabelInfo
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_ros import convert_out
+from lemumo_ros.publish import convert_out
+from tests.helpers.node_process import NodeUnderTest, isolate_dds
+from tests.helpers.rig import HEIGHT, LATCHED, WIDTH, cloud, transform
+from tests.helpers.toy_package import write_toy_package
 
 SENDING = ("front", "left")
 NAMES = (*SENDING, "rear")

@@ -7,12 +7,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
 
 import rclpy
-from node_process import NodeUnderTest, isolate_dds
-from rig import Rig
 
+from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.taxonomy import DETECTION_CLASSES
-from lemumo_ros.bag_writer import write_bag
+from tests.helpers.node_process import NodeUnderTest, isolate_dds
+from tests.helpers.rig import Rig
 
 
 @pytest.fixture

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from tests.helpers.paths import ROOT
+
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
 
 import rclpy
-from node_process import isolate_dds
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from lemumo_ros.node import PerceptionNode
+from tests.helpers.node_process import isolate_dds
 
-POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
+POLICY = ROOT / "config" / "sros2_policy.xml"
 NOT_ALWAYS = {
     ("subscribe", "/clock"),  # with use_sim_time
     ("subscribe", "/parameter_events"),  # with use_sim_time

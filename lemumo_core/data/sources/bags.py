@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lemumo_core.data.sources.bag_index import (
+from lemumo_core.bags.index import (
     LOG,
     STAMP,
     BagIndex,
@@ -22,9 +22,9 @@ from lemumo_core.data.sources.bag_index import (
     find_bags,
     load_index,
 )
-from lemumo_core.data.sources.bag_reader import require_rosbags
-from lemumo_core.data.sources.bag_topics import GROUND_TRUTH, Wanted
-from lemumo_core.data.sources.open_bag import OpenBag, transforms_of
+from lemumo_core.bags.open_bag import OpenBag, transforms_of
+from lemumo_core.bags.reader import require_rosbags
+from lemumo_core.bags.topics import GROUND_TRUTH, Wanted
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.boxes import image_bounds

@@ -15,20 +15,20 @@ except ImportError as error:
         'the synthetic world needs PyTorch: pip install "lemumo_ros[train]"'
     ) from error
 
-from lemumo_core.data.world.lidar import Sweep, sweeps
-from lemumo_core.data.world.light import shade
-from lemumo_core.data.world.objects import SPLITS
-from lemumo_core.data.world.pixels import camera_rays, to_images
-from lemumo_core.data.world.rig import Rig, rig
-from lemumo_core.data.world.sensor import develop
-from lemumo_core.data.world.street import Drive, Scene
-from lemumo_core.data.world.surface import Surface, look
-from lemumo_core.data.world.thermal import record, temperatures
-from lemumo_core.data.world.truth import truth
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.preprocess import COMPANIONS
+from lemumo_core.world.labels import truth
+from lemumo_core.world.lidar import Sweep, sweeps
+from lemumo_core.world.light import shade
+from lemumo_core.world.objects import SPLITS
+from lemumo_core.world.pixels import camera_rays, to_images
+from lemumo_core.world.rig import Rig, rig
+from lemumo_core.world.sensor import develop
+from lemumo_core.world.street import Drive, Scene
+from lemumo_core.world.surface import Surface, look
+from lemumo_core.world.thermal import record, temperatures
 
 CAMERA_HZ, LIDAR_HZ = 30.0, 10.0
 START_NS = 1_700_000_000_000_000_000

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.heads.chosen_depth import MAX_LOG_DEPTH, DepthMixture, ObjectDepth
+from lemumo_core.distributed import BatchNorm2d
+from lemumo_core.model.heads.depth_selection import MAX_LOG_DEPTH, DepthMixture, ObjectDepth
 from lemumo_core.model.heads.layers import conv
 from lemumo_core.model.heads.neck import SUGGESTIONS
 from lemumo_core.model.heads.peaks import PeakDecoder
-from lemumo_core.train.distributed import BatchNorm2d
 
 PRIOR_LOGIT = -2.19
 """Heatmap bias: every cell starts at a score of 0.1."""

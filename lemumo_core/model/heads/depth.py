@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.heads.chosen_depth import MAX_LOG_DEPTH, ChosenDepth
+from lemumo_core.model.heads.depth_selection import MAX_LOG_DEPTH, ChosenDepth
 from lemumo_core.model.heads.layers import conv
 from lemumo_core.model.heads.neck import SUGGESTIONS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lemumo_core.train.distributed import BatchNorm2d
+from lemumo_core.distributed import BatchNorm2d
 
 
 def conv(inputs: int, outputs: int) -> nn.Sequential:

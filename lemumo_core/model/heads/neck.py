@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.heads.layers import conv
-from lemumo_core.model.stems import PatchStems
+from lemumo_core.model.patch_embed import PatchStems
 
 WIDTH = 64
 DETAIL_WIDTH = 32

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_frames import small_frames
 
 from lemumo_core.frame import Frame
-
-FRAMES = 6
+from tests.helpers.bag_tools import FRAMES
+from tests.helpers.small_frames import small_frames
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ def frames() -> list[Frame]:
 def small_bag(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The six small frames, mcap; not to be changed."""
     pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
-    from lemumo_ros.bag_writer import write_bag
+    from lemumo_core.bags.writer import write_bag
 
     out = tmp_path_factory.mktemp("small") / "bag"
     write_bag(frames, out)

@@ -10,17 +10,19 @@ import shutil
 
 import numpy as np
 import pytest
-from bag_tools import assert_equal_frames, rewrite
-from conftest import FRAMES
+
+from tests.helpers.bag_tools import FRAMES, assert_equal_frames, rewrite
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
-from lemumo_core.data.sources import bag_index, bags, open_bag
-from lemumo_core.data.sources.bag_index import find_bags
-from lemumo_core.data.sources.bag_reader import BagReader
+from lemumo_core.bags import index as bag_index
+from lemumo_core.bags import open_bag
+from lemumo_core.bags.index import find_bags
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.writer import write_bag
+from lemumo_core.data.sources import bags
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
-from lemumo_ros.bag_writer import write_bag
 
 
 @pytest.fixture

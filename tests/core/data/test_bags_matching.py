@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from bag_tools import rewrite
-from conftest import FRAMES
+
+from tests.helpers.bag_tools import FRAMES, rewrite
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
-from lemumo_core.data.sources.bag_index import nearest
+from lemumo_core.bags.index import nearest
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import make_T

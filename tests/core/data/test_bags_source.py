@@ -7,15 +7,17 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from bag_tools import assert_equal_frames, rewrite, without
-from conftest import FRAMES
+
+from tests.helpers.bag_tools import FRAMES, assert_equal_frames, rewrite, without
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from lemumo_core.data.sources.bag_reader import BagReader
-from lemumo_core.data.sources.bag_topics import find_topics
+from lemumo_core.bags.message_builder import MessageBuilder
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.topics import find_topics
+from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
 from lemumo_core.data.sources.pairs import RgbThermalPairs
@@ -23,10 +25,8 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import LidarScan, ThermalImage
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.preprocess import InputSpec, preprocess
-from lemumo_ros.bag_writer import write_bag
-from lemumo_ros.camera_input import CameraInput
-from lemumo_ros.health import Health
-from lemumo_ros.message_builder import MessageBuilder
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.health import Health
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

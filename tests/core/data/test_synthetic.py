@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from lemumo_core.data.sources.synthetic import SyntheticStreet
-from lemumo_core.data.world.truth import LEAST_PIXELS, boxes_in_camera
 from lemumo_core.frame import Frame
 from lemumo_core.geometry.boxes import box_corners, points_in_box
 from lemumo_core.geometry.se3 import transform
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_IDS
+from lemumo_core.world.labels import LEAST_PIXELS, boxes_in_camera
 
 WIDTH, HEIGHT = 352, 128
 SEGMENT_OF = {

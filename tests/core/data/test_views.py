@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_boxes import made_boxes
 from torch.nn import functional
 
 from lemumo_core.data.crops import Crops, draw_crops
@@ -21,6 +20,7 @@ from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import box_corners, box_rotation
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import InputSpec
+from tests.helpers.made_boxes import made_boxes
 
 H, W = 96, 160
 LIDAR, THERMAL = InputSpec(H, W, "lidar", 2), InputSpec(H, W, "thermal", 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.views import inside, look_up, look_up_where
+from lemumo_core.geometry.view_transfer import inside, look_up, look_up_where
 from lemumo_core.preprocess import InputSpec, network_view
 
 CAMERA = Camera(124, 75, 90.0, 91.0, 60.3, 37.7)

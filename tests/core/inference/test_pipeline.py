@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_frames import small_frames
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package, write_package
 from lemumo_core.inference.pipeline import Pipeline
+from tests.helpers.small_frames import small_frames
 
 
 @pytest.fixture

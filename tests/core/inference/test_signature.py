@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
+from lemumo_core.cli.main import main
 from lemumo_core.faults import Fault
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.package import load_package, write_package
 from lemumo_core.inference.signature import SIGNATURE_NAME
 from lemumo_core.preprocess import InputSpec
-from lemumo_ros.cli import main
 
 pytest.importorskip("cryptography", reason="pip install 'lemumo_ros[signing]'")
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-STUB = Path(__file__).with_name("cuda_stub.c")
+from tests.helpers.paths import ROOT
+
+STUB = ROOT / "tests" / "helpers" / "cuda_stub.c"
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from message_builders import FUZZ, NUMBER, UINT32, fault_of, info_message, region, survives
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import transform
 from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
+from tests.helpers.message_builders import (
+    FUZZ,
+    NUMBER,
+    UINT32,
+    fault_of,
+    info_message,
+    region,
+    survives,
+)
 
 # --- cameras, transforms, stamps ----------------------------------------------------------------
 

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from message_builders import (
+
+from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.messages.camera_info import camera_from_info
+from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.points import points_to_array
+from lemumo_core.messages.transforms import transform_to_matrix
+from lemumo_core.preprocess import InputSpec, preprocess
+from tests.helpers.message_builders import (
     FUZZ,
     NUMBER,
     fault_of,
@@ -23,13 +30,6 @@ from message_builders import (
     transform_message,
     xyz_message,
 )
-
-from lemumo_core.frame import Frame, LidarScan, ThermalImage
-from lemumo_core.messages.camera_info import camera_from_info
-from lemumo_core.messages.images import image_to_rgb, thermal_to_array
-from lemumo_core.messages.points import points_to_array
-from lemumo_core.messages.transforms import transform_to_matrix
-from lemumo_core.preprocess import InputSpec, preprocess
 
 LIDAR, THERMAL = (InputSpec(32, 48, companion, 2) for companion in ("lidar", "thermal"))
 SIDE = st.one_of(st.integers(1, 70), st.sampled_from([1, 2, 3, 500]))

@@ -10,12 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from message_builders import (
+
+from lemumo_core.messages import images
+from lemumo_core.messages.images import (
+    _LAYOUTS,
+    compressed_to_rgb,
+    compressed_to_thermal,
+    image_to_rgb,
+    thermal_to_array,
+)
+from tests.helpers.message_builders import (
     COLUMNS,
     FUZZ,
     HEADER,
     SCENE,
-    SHARED,
     SMALL,
     UINT32,
     compressed_message,
@@ -27,15 +35,7 @@ from message_builders import (
     read_only,
     survives,
 )
-
-from lemumo_core.messages import images
-from lemumo_core.messages.images import (
-    _LAYOUTS,
-    compressed_to_rgb,
-    compressed_to_thermal,
-    image_to_rgb,
-    thermal_to_array,
-)
+from tests.helpers.paths import SHARED
 
 # --- images -------------------------------------------------------------------------------------
 

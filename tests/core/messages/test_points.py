@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from message_builders import (
+
+from lemumo_core.messages.points import MAX_POINTS, points_to_array
+from tests.helpers.message_builders import (
     FUZZ,
     POINT_FORMATS,
-    SHARED,
     UINT32,
     cloud_message,
     fault_of,
@@ -22,8 +23,7 @@ from message_builders import (
     survives,
     xyz_message,
 )
-
-from lemumo_core.messages.points import MAX_POINTS, points_to_array
+from tests.helpers.paths import SHARED
 
 # --- point clouds -------------------------------------------------------------------------------
 

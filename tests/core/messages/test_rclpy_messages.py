@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from message_builders import (
+
+from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
+from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.points import points_to_array
+from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_core.messages.transforms import transform_to_matrix
+from tests.helpers.message_builders import (
     HEADER,
     SMALL,
     compressed_message,
@@ -21,12 +26,7 @@ from message_builders import (
     transform_message,
     xyz_message,
 )
-
-from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
-from lemumo_core.messages.images import image_to_rgb, thermal_to_array
-from lemumo_core.messages.points import points_to_array
-from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_core.messages.transforms import transform_to_matrix
+from tests.helpers.paths import ROOT
 
 
 def test_stamp() -> None:
@@ -40,7 +40,7 @@ def test_no_ros_is_imported() -> None:
         "sys.exit(any(m.startswith(('rclpy', 'rosbags', 'cv_bridge')) or m.endswith('_msgs') "
         "for m in sys.modules))"
     )
-    root = Path(__file__).resolve().parents[3]
+    root = ROOT
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 

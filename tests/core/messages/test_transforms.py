@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from message_builders import FUZZ, NUMBER, fault_of, survives, transform_message
 
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import make_T
@@ -21,6 +20,7 @@ from lemumo_core.messages.transforms import (
     TransformBuffer,
     transform_to_matrix,
 )
+from tests.helpers.message_builders import FUZZ, NUMBER, fault_of, survives, transform_message
 
 SECOND_NS = 1_000_000_000
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from lemumo_core.losses.sigreg import directions, sigreg
 from lemumo_core.metrics.collapse import embedding_std, epps_pulley, gaussian_p_values, rankme
-from lemumo_core.objectives.sigreg import directions, sigreg
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

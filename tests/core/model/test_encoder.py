@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lemumo_core.distributed import BatchNorm1d
 from lemumo_core.model.config import VARIANTS, ModelConfig
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.transformer import resize_tables
 from lemumo_core.model.variants import ENCODERS, build_encoder
-from lemumo_core.train.distributed import BatchNorm1d
 
 FUSION = ("pruned", "persistent", "full")
 

@@ -8,7 +8,7 @@ import torch
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
-from lemumo_core.model.heads.chosen_depth import ChosenDepth, DepthMixture, ObjectDepth
+from lemumo_core.model.heads.depth_selection import ChosenDepth, DepthMixture, ObjectDepth
 from lemumo_core.model.heads.neck import (
     START_HEIGHT_M,
     CellReturns,

@@ -8,8 +8,8 @@ import pytest
 
 from lemumo_core.model.config import VARIANTS, ModelConfig
 from lemumo_core.model.variants import build_encoder
-from lemumo_core.train.config import OptimiserConfig
 from lemumo_core.train.optim import build_optimiser, learning_rate
+from lemumo_core.train.run_config import OptimiserConfig
 
 
 def test_learning_rate_of_the_paper() -> None:

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_run import small_batch, small_config
 
 from lemumo_core.faults import Fault
 from lemumo_core.model.transformer import Block
-from lemumo_core.train.config import ScaleConfig
-from lemumo_core.train.data import cut_views
-from lemumo_core.train.learning import NonFinite
+from lemumo_core.train.learner import NonFinite
+from lemumo_core.train.loader import cut_views
 from lemumo_core.train.parallel import Place
-from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
-from lemumo_core.train.pretrainer import Pretrainer
+from lemumo_core.train.pretrain.config import ObjectiveConfig, PretrainConfig
+from lemumo_core.train.pretrain.learner import Pretrainer
+from lemumo_core.train.run_config import ScaleConfig
+from tests.helpers.small_run import small_batch, small_config
 
 ALONE = Place(0, 1, torch.device("cpu"))
 

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import small_batch, small_config
-from test_data import share
 from torch import distributed, multiprocessing
 
 from lemumo_core.train.checkpoint import model_tensors, optimiser_tensors, save
 from lemumo_core.train.checkpoint import open_checkpoint as opened
-from lemumo_core.train.config import ScaleConfig
-from lemumo_core.train.data import cut_views
+from lemumo_core.train.loader import cut_views
 from lemumo_core.train.parallel import Place, full
-from lemumo_core.train.pretrain_config import ObjectiveConfig, PretrainConfig
-from lemumo_core.train.pretrainer import Pretrainer
+from lemumo_core.train.pretrain.config import ObjectiveConfig, PretrainConfig
+from lemumo_core.train.pretrain.learner import Pretrainer
+from lemumo_core.train.run_config import ScaleConfig
+from tests.helpers.small_run import share, small_batch, small_config
 
 STEP = 3
 CASES = (
@@ -99,7 +98,7 @@ def folder(tmp_path_factory) -> Path:
     """Where all ranks have left their outcomes."""
     path = tmp_path_factory.mktemp("ranks")
     multiprocessing.set_forkserver_preload(
-        ["torch._dynamo", "pytest", "lemumo_core.train.pretrainer"]
+        ["torch._dynamo", "pytest", "lemumo_core.train.pretrain.learner"]
     )
     multiprocessing.start_processes(run_rank, (str(path),), nprocs=4, start_method="forkserver")
     return path

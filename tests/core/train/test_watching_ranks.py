@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from random_views import CLASSES, CONFIG, random_view
 from torch import Tensor, distributed, multiprocessing
 from torch.testing import assert_close
 
+from lemumo_core.methods.lemumo.monitors import Monitors
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
-from lemumo_core.train.monitors import Monitors
-from lemumo_core.train.probes import Probes
+from lemumo_core.train.pretrain.probes import Probes
+from tests.helpers.random_views import CLASSES, CONFIG, random_view
 
 WORLD, VIEWS, SAMPLES = 2, 2, 6
 DIM = 8

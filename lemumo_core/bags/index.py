@@ -1,0 +1,291 @@
+"""Where the messages of a bag are, found in one pass and kept, so that any frame can be read alone.
+
+Of each message only its header stamp is parsed. Indices are cached in ``bags`` of
+``cache_folder()``, one small file a bag, rebuilt when a file of the bag changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import time
+import zipfile
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.bags.reader import STORAGE_SUFFIXES, BagReader, RawMessage
+from lemumo_core.bags.topics import GROUND_TRUTH, Wanted, find_roles
+from lemumo_core.faults import Fault
+from lemumo_core.files import cache_folder, whole_file
+from lemumo_core.messages.stamps import stamp_of_cdr
+from lemumo_core.messages.transforms import TransformBuffer
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the cached files' contents; part of their names."""
+
+TF_STATIC = "/tf_static"
+STAMP, LOG, ORDINAL = 0, 1, 2
+"""Columns of an index: header stamp (ns), log time (ns), and which of the topic's messages of that
+very log time it is."""
+
+STAMP_END = 12
+"""CDR encapsulation and header stamp, bytes: what differs between repeated CameraInfos."""
+
+PROGRESS_S = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class BagIndex:
+    """One bag. Its roles are those of ``find_roles``.
+
+    Attributes:
+        files: what to open.
+        companion: ``lidar``, ``thermal`` or None.
+        topics: role to topic, of those the bag has.
+        messages: role to int64 (N, 3), see ``STAMP``; in order of log time. Of CameraInfos only
+            those that differ from the one before.
+        frame_ids: role to the frame of the first message.
+        transforms: of /tf_static, as ``TransformBuffer.edges``.
+    """
+
+    files: tuple[Path, ...]
+    companion: str | None
+    topics: dict[str, str]
+    messages: dict[str, np.ndarray]
+    frame_ids: dict[str, str]
+    transforms: list[tuple[str, str, np.ndarray]]
+
+    @property
+    def name(self) -> str:
+        """The path, for messages to people."""
+        return str(self.files[0])
+
+
+class Session:
+    """An index, and what of it belongs together."""
+
+    def __init__(self, index: BagIndex, tolerance_ns: int):
+        self.index = index
+        stamps = index.messages["image"][:, STAMP]
+        self.matches: dict[str, np.ndarray] = {}
+        if index.companion:
+            companions = index.messages["companion"][:, STAMP]
+            self.matches["companion"] = nearest(companions, stamps, tolerance_ns)
+        for role in GROUND_TRUTH.keys() & index.topics.keys():
+            truths = index.messages[role][:, STAMP]
+            match = nearest(truths, stamps, tolerance_ns)
+            back = nearest(stamps, truths, tolerance_ns)  # its one image, and no neighbour
+            mutual = back[match] == np.arange(len(stamps)) if len(truths) else False
+            self.matches[role] = np.where((match >= 0) & mutual, match, -1)
+
+    def __len__(self) -> int:
+        return len(self.index.messages["image"])
+
+    def of_image(self, role: str, at: int) -> int | None:
+        """Number of the message in that role that belongs to an image."""
+        match = int(self.matches[role][at]) if role in self.matches else -1
+        return None if match < 0 else match
+
+    @property
+    def unmatched(self) -> int:
+        """Images without a companion, in a bag that has companions."""
+        return int((self.matches["companion"] < 0).sum()) if self.index.companion else 0
+
+    def describe(self) -> dict[str, Any]:
+        """See ``Bags.describe``."""
+        return {
+            "path": self.index.name,
+            "frames": len(self),
+            "companion": self.index.companion,
+            "unmatched_companions": self.unmatched,
+            "topics": dict(self.index.topics),
+            "matched": {role: int((of >= 0).sum()) for role, of in sorted(self.matches.items())},
+        }
+
+
+def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]:
+    """The bags at a path, in order of their names; each as what ``BagReader`` opens together.
+
+    A folder with ``metadata.yaml`` is a bag; other folders are searched at any depth. A bare file
+    is a bag, but files that rosbag2 numbered from ``X_0`` on are one.
+
+    Raises:
+        FileNotFoundError: nothing is there, or a folder holds no bag.
+    """
+    found: list[tuple[Path, ...]] = []
+    for given in [path] if isinstance(path, str | Path) else path:
+        root = Path(os.path.abspath(given))
+        if not root.exists():
+            raise FileNotFoundError(f"there is no bag at {given}")
+        bags = _bags_below(root) if root.is_dir() else [(root,)]
+        if not bags:
+            raise FileNotFoundError(
+                f"{given} holds no bag: no folder with metadata.yaml and no .mcap or .db3 file"
+            )
+        found += bags
+    if not found:
+        raise FileNotFoundError("no bag given")
+    return found
+
+
+def load_index(files: tuple[Path, ...], wanted: Wanted) -> BagIndex:
+    """The index of one bag: the cached one, else a new one, which is then cached.
+
+    Raises:
+        Fault, ImportError, FileNotFoundError: as ``BagReader`` and ``find_roles``, naming the bag.
+    """
+    cache = _cache_file(files, wanted)
+    index = _read_cache(cache, files)
+    if index is None:
+        try:
+            index = _build(files, wanted)
+        except Fault as fault:
+            if str(files[0]) in str(fault):
+                raise
+            raise Fault(fault.reason, f"{files[0]}: {fault}") from fault
+        _write_cache(cache, index)
+    return index
+
+
+def nearest(candidates: np.ndarray, stamps: np.ndarray, tolerance_ns: int) -> np.ndarray:
+    """The nearest candidate of each stamp, the earlier of two: int64 indices, -1 where none is
+    within the tolerance. Both int64 ns, in any order."""
+    if not len(candidates):
+        return np.full(len(stamps), -1)
+    order = np.argsort(candidates, kind="stable")
+    after = np.clip(np.searchsorted(candidates[order], stamps), 0, len(order) - 1)
+    before = np.maximum(after - 1, 0)
+    before, after = order[before], order[after]
+    gap_before, gap_after = np.abs(candidates[before] - stamps), np.abs(candidates[after] - stamps)
+    best = np.where(gap_before <= gap_after, before, after)
+    return np.where(np.minimum(gap_before, gap_after) <= tolerance_ns, best, -1)
+
+
+def message_stamp(raw: RawMessage) -> int:
+    """Header stamp (ns) of a message; of one too short to have any, its log time."""
+    try:
+        return stamp_of_cdr(raw.data)
+    except Fault:
+        return raw.stamp_ns
+
+
+def _bags_below(root: Path) -> list[tuple[Path, ...]]:
+    found: list[tuple[Path, ...]] = []
+    for folder, below, names in os.walk(root, followlinks=True):
+        if "metadata.yaml" in names:
+            below.clear()
+            found.append((Path(folder),))
+            continue
+        below[:] = [name for name in below if not name.startswith(".")]
+        recordings: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
+        for file in (Path(folder, name) for name in names if name.endswith(STORAGE_SUFFIXES)):
+            part = re.fullmatch(r"(.+)_(0|[1-9]\d*)", file.stem)
+            key, number = (part[1] + "_", int(part[2])) if part else (file.stem, 0)
+            recordings[key, file.suffix][number] = file
+        for parts in recordings.values():
+            numbers = sorted(parts)
+            whole = numbers == list(range(len(numbers)))
+            in_order = tuple(parts[number] for number in numbers)
+            found += [in_order] if whole else [(file,) for file in in_order]
+    return sorted(found)
+
+
+def _build(files: tuple[Path, ...], wanted: Wanted) -> BagIndex:
+    with BagReader(files) as reader:
+        companion, topics = find_roles(reader, wanted)
+        frame_ids = {topic.name: topic.frame_id for topic in reader.topics}
+        counts = {topic.name: topic.count for topic in reader.topics}
+        names = {*topics.values(), *({TF_STATIC} & counts.keys())}
+        total = sum(counts[name] for name in names)
+        transforms = TransformBuffer()
+        found = {name: array("q") for name in names}
+        last: dict[str, tuple[int, int]] = {}
+        infos: dict[str, bytes] = {}
+        reported = time.monotonic()
+        for done, raw in enumerate(reader.raw_messages(names)):
+            if time.monotonic() - reported > PROGRESS_S:
+                reported = time.monotonic()
+                print(f"indexing {files[0]}: {done}/{total} messages", file=sys.stderr, flush=True)
+            if raw.topic == TF_STATIC:
+                try:
+                    transforms.add(reader.deserialize(raw.data, raw.type))
+                except Fault as fault:
+                    log.warning("%s: %s", files[0], fault)
+                continue
+            before, ordinal = last.get(raw.topic, (None, 0))
+            ordinal = ordinal + 1 if before == raw.stamp_ns else 0
+            last[raw.topic] = raw.stamp_ns, ordinal
+            if raw.type.endswith("/CameraInfo"):
+                if infos.get(raw.topic) == raw.data[STAMP_END:]:
+                    continue
+                infos[raw.topic] = raw.data[STAMP_END:]
+            found[raw.topic].extend((message_stamp(raw), raw.stamp_ns, ordinal))
+    messages = {}
+    for role, name in topics.items():
+        rows = np.array(found[name], np.int64).reshape(-1, 3)
+        messages[role] = rows[np.argsort(rows[:, LOG], kind="stable")]
+    return BagIndex(
+        files,
+        companion,
+        topics,
+        messages,
+        {role: frame_ids[name] for role, name in topics.items()},
+        transforms.edges(),
+    )
+
+
+def _cache_file(files: tuple[Path, ...], wanted: Wanted) -> Path:
+    parts: list[tuple[str, int, int]] = []
+    for file in files:
+        for part in sorted(p for p in file.iterdir() if p.is_file()) if file.is_dir() else [file]:
+            stat = part.stat()
+            parts.append((str(part), stat.st_size, stat.st_mtime_ns))
+    key = json.dumps([VERSION, parts, asdict(wanted)])
+    return cache_folder() / "bags" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
+
+
+def _read_cache(path: Path, files: tuple[Path, ...]) -> BagIndex | None:
+    """None where there is no cached index, or one that cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"]))
+            messages = {role: stored[role] for role in about["topics"]}
+            edges = [
+                (parent, child, T)
+                for (parent, child), T in zip(about["edges"], stored["T"], strict=True)
+            ]
+        return BagIndex(
+            files, about["companion"], about["topics"], messages, about["frame_ids"], edges
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        log.warning("the cached index of %s at %s is not readable: %s", files[0], path, error)
+        return None
+
+
+def _write_cache(path: Path, index: BagIndex) -> None:
+    about = {
+        "companion": index.companion,
+        "topics": index.topics,
+        "frame_ids": index.frame_ids,
+        "edges": [[parent, child] for parent, child, _ in index.transforms],
+    }
+    T = np.array([T for _, _, T in index.transforms], np.float64).reshape(-1, 4, 4)
+    try:
+        with whole_file(path) as file:
+            np.savez(file, about=np.array(json.dumps(about)), T=T, **index.messages)  # type: ignore[arg-type]
+    except OSError as error:
+        log.warning("the index of %s cannot be cached: %s", index.name, error)

@@ -1,0 +1,82 @@
+"""What can be read of a bag that is damaged or was not closed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lemumo_core.bags.mcap_recovery import recover_mcap
+from lemumo_core.bags.reader import STORAGE_SUFFIXES, BagReader
+from lemumo_core.faults import Fault
+
+
+def sound_files(
+    files: Sequence[Path], scratch: Path, suspect: bool = False
+) -> tuple[list[Path], list[str]]:
+    """What can be read of a bag.
+
+    Args:
+        files: what ``BagReader`` opens together.
+        scratch: folder for recovered copies.
+        suspect: files that open failed while they were read: look into them.
+
+    Returns:
+        What to open instead, and in words what is lost of the bag; nothing for a whole one.
+
+    Raises:
+        Fault: ``damaged_bag`` if nothing can be read, or as ``BagReader``.
+        FileNotFoundError, ImportError: as ``BagReader``.
+    """
+    if not suspect:
+        try:
+            BagReader(files).close()
+        except Fault as fault:
+            if fault.reason != "damaged_bag":
+                raise
+        else:
+            return list(files), _unclosed(files[0])
+    found, lost, causes = [], [], []
+    for part in (part for file in files for part in _parts(file)):
+        is_mcap = part.suffix == ".mcap"
+        cause = _cause(part)
+        if cause is None and not (suspect and is_mcap):
+            found.append(part)
+            continue
+        try:
+            if not is_mcap:
+                raise Fault("damaged_bag", str(cause))
+            copy = scratch / f"{len(found)}_{part.name}"
+            lost.append(f"{part.name}: {recover_mcap(part, copy)}")
+            found.append(copy)
+        except Fault as fault:
+            causes.append(str(fault))
+            lost.append(f"{part.name} cannot be read")
+    if not found:
+        raise Fault("damaged_bag", "; ".join(causes) or f"{files[0]} holds no file of a bag")
+    return found, lost
+
+
+def _parts(file: Path) -> list[Path]:
+    """The storage files of a bag folder, or the file itself."""
+    if not file.is_dir():
+        return [file]
+    return sorted(part for part in file.iterdir() if part.suffix in STORAGE_SUFFIXES)
+
+
+def _cause(part: Path) -> Fault | None:
+    """Why a file cannot be opened, None if it can."""
+    try:
+        BagReader(part).close()
+    except Fault as fault:
+        return fault
+    return None
+
+
+def _unclosed(file: Path) -> list[str]:
+    """Words for a file of a folder that rosbag2 made, but did not come to finish."""
+    folder = file.parent
+    ours = re.fullmatch(re.escape(folder.name) + r"(_\d+)?", file.stem)
+    if file.is_dir() or not ours or (folder / "metadata.yaml").exists():
+        return []
+    return ["metadata.yaml is missing: the recording was not closed, its end may be lost"]

@@ -1,0 +1,226 @@
+"""Find in a bag the topics of one camera and its companions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lemumo_core.bags.reader import BagReader, Topic
+from lemumo_core.faults import Fault
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+
+NOT_A_SENSOR = re.compile(
+    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo"
+    r"|infra[12]/",  # RealSense's near infrared stereo pair, neither colour nor thermal
+    re.I,
+)
+THERMAL_NAME = re.compile(r"thermal|lwir|infrared|boson|lepton", re.I)
+NOT_COLOUR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
+"""Encodings of depth maps, label maps and raw thermal images."""
+
+GROUND_TRUTH = {
+    "detections": "/ground_truth/detections_3d",
+    "labels": "/ground_truth/labels",
+    "depth": "/ground_truth/depth",
+}
+"""Topics that are ground truth wherever a bag has them."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which topics to use; None finds one, '' does without. See ``Bags``."""
+
+    image: str | None = None
+    camera_info: str | None = None
+    points: str | None = None
+    thermal: str | None = None
+    thermal_info: str | None = None
+    companion: str | None = None
+    detections: str | None = None
+    labels: str | None = None
+    depth: str | None = None
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """The topics of one camera and its companions; None where the bag has none.
+
+    Attributes:
+        image: Image or CompressedImage, colour.
+        camera_info: of that camera.
+        points: PointCloud2.
+        thermal, thermal_info: thermal image and its camera_info.
+    """
+
+    image: str
+    camera_info: str | None
+    points: str | None
+    thermal: str | None
+    thermal_info: str | None
+
+
+def find_topics(
+    reader: BagReader,
+    image: str | None = None,
+    camera_info: str | None = None,
+    points: str | None = None,
+    thermal: str | None = None,
+    thermal_info: str | None = None,
+) -> BagTopics:
+    """Pick the topics of one camera, its calibration and its companions.
+
+    Topics are judged by type, then by what their names and encodings say: depth, label and debug
+    images, ground truth and lemumo's own outputs are no sensors. A camera_info belongs to an image
+    by its namespace, else by its frame_id.
+
+    Args:
+        reader: the bag.
+        image, camera_info, points, thermal, thermal_info: a name to use instead; '' means do
+            without (not for the image).
+
+    Raises:
+        Fault: ``no_camera``; ``no_camera_info`` for the image's; ``ambiguous_topics`` with the
+            candidates and the option that chooses; ``unknown_topic`` or ``wrong_type`` for a given
+            name that does not fit.
+    """
+    topics = [topic for topic in reader.topics if topic.count]
+    sensors = [topic for topic in topics if not NOT_A_SENSOR.search(topic.name)]
+    pictures = [topic for topic in sensors if topic.type in (IMAGE, COMPRESSED_IMAGE)]
+    infos = [topic for topic in sensors if topic.type == CAMERA_INFO]
+    heat = [topic for topic in pictures if _is_thermal(topic, reader)]
+    colour = [topic for topic in pictures if topic not in heat and _is_colour(topic, reader)]
+    clouds = [topic for topic in sensors if topic.type == POINT_CLOUD]
+
+    def choose(
+        option: str, given: str | None, kinds: tuple[str, ...], candidates: list[Topic]
+    ) -> Topic | None:
+        if given is not None:
+            return _given(reader, option, given, kinds) if given else None
+        if len(candidates) > 1:
+            raise Fault(
+                "ambiguous_topics",
+                f"the bag has more than one topic for {option}: "
+                f"{', '.join(topic.name for topic in candidates)}; choose one with {option}",
+            )
+        return candidates[0] if candidates else None
+
+    picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(colour))
+    if picked is None:
+        listing = "; ".join(f"{t.name} [{t.type}] x {t.count}" for t in reader.topics) or "nothing"
+        raise Fault(
+            "no_camera",
+            f"the bag has no colour camera image ({IMAGE} or {COMPRESSED_IMAGE}); it has "
+            f"{listing}. If one of these is a camera name it with --image",
+        )
+    info = choose("--camera-info", camera_info, (CAMERA_INFO,), _infos_of(picked, infos))
+    if info is None and camera_info is None:
+        names = ", ".join(topic.name for topic in infos) or "none"
+        raise Fault(
+            "no_camera_info",
+            f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
+            f"frame_id; the bag has {names}. Name one with --camera-info",
+        )
+    cloud = choose("--points", points, (POINT_CLOUD,), clouds)
+    warm = choose("--thermal", thermal, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(heat))
+    candidates = _infos_of(warm, infos) if warm else []
+    warm_info = choose("--thermal-info", thermal_info, (CAMERA_INFO,), candidates)
+    return BagTopics(
+        picked.name, *(topic.name if topic else None for topic in (info, cloud, warm, warm_info))
+    )
+
+
+def find_roles(reader: BagReader, wanted: Wanted) -> tuple[str | None, dict[str, str]]:
+    """Topics for training, by role.
+
+    Returns:
+        Kind of the companion, ``lidar``, ``thermal`` or None; and role to topic, where roles are
+        image, camera_info, companion, companion_info and those of ``GROUND_TRUTH``.
+
+    Raises:
+        Fault: as ``find_topics``; ``ambiguous_companion`` or ``no_companion`` where ``wanted``
+            does not say which of two to use, or wants one that is not there; ``no_camera_info``.
+    """
+    without_points, without_thermal = wanted.companion == "thermal", wanted.companion == "lidar"
+    found = find_topics(
+        reader,
+        wanted.image,
+        wanted.camera_info,
+        "" if without_points else wanted.points,
+        "" if without_thermal else wanted.thermal,
+        "" if without_thermal else wanted.thermal_info,
+    )
+    if found.camera_info is None:
+        raise Fault("no_camera_info", f"{found.image} needs a camera_info")
+    if found.points and found.thermal:
+        raise Fault(
+            "ambiguous_companion",
+            f"the bag has {found.points} and {found.thermal}: choose companion lidar or thermal",
+        )
+    companion = "lidar" if found.points else "thermal" if found.thermal else None
+    if wanted.companion not in (None, companion):
+        raise Fault("no_companion", f"the bag has no {wanted.companion} topic")
+    if companion == "thermal" and found.thermal_info is None:
+        raise Fault(
+            "no_camera_info", f"{found.thermal} has no camera_info; name it with --thermal-info"
+        )
+    present = {topic.name for topic in reader.topics if topic.count}
+    truth = {}
+    for role, usual in GROUND_TRUTH.items():
+        given = getattr(wanted, role)
+        if given and given not in present:
+            raise Fault("unknown_topic", f"the bag has no {role} topic {given}")
+        truth[role] = (usual if usual in present else None) if given is None else given
+    roles = {
+        "image": found.image,
+        "camera_info": found.camera_info,
+        "companion": found.points or found.thermal,
+        "companion_info": found.thermal_info,
+        **truth,
+    }
+    return companion, {role: topic for role, topic in roles.items() if topic}
+
+
+def _given(reader: BagReader, option: str, name: str, kinds: tuple[str, ...]) -> Topic:
+    found = [topic for topic in reader.topics if topic.name == name]
+    if not found:
+        listing = "; ".join(f"{topic.name} [{topic.type}]" for topic in reader.topics) or "nothing"
+        raise Fault("unknown_topic", f"{option} {name}: the bag has {listing}")
+    if found[0].type not in kinds:
+        raise Fault(
+            "wrong_type", f"{option} {name} is a {found[0].type}, expected {' or '.join(kinds)}"
+        )
+    return found[0]
+
+
+def _encoding(topic: Topic, reader: BagReader) -> str:
+    message = reader.first(topic.name)
+    return str(getattr(message, "encoding", getattr(message, "format", "")))
+
+
+def _is_thermal(topic: Topic, reader: BagReader) -> bool:
+    return bool(THERMAL_NAME.search(topic.name) or THERMAL_NAME.search(topic.frame_id))
+
+
+def _is_colour(topic: Topic, reader: BagReader) -> bool:
+    return not NOT_COLOUR.search(_encoding(topic, reader).split(";")[0])
+
+
+def _one_per_camera(topics: list[Topic]) -> list[Topic]:
+    """Leave out X/compressed where X itself was recorded too."""
+    names = {topic.name for topic in topics}
+    return [t for t in topics if not (t.type == COMPRESSED_IMAGE and _base(t.name) in names)]
+
+
+def _base(name: str) -> str:
+    """Name of the image that a transport's topic belongs to: X of X/compressed."""
+    return name.removesuffix("/compressed")
+
+
+def _infos_of(image: Topic, infos: list[Topic]) -> list[Topic]:
+    namespace = _base(image.name).rpartition("/")[0]
+    beside = [info for info in infos if info.name.rpartition("/")[0] == namespace]
+    return beside or [info for info in infos if image.frame_id and info.frame_id == image.frame_id]

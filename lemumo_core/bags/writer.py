@@ -1,0 +1,224 @@
+"""Write Frames of any source as a ROS 2 bag, without ROS.
+
+    /camera/image_raw or /camera/image_raw/compressed, /camera/camera_info      camera_optical
+    /lidar/points (x, y, z, intensity float32)                                  lidar
+    /thermal/image_raw, /thermal/camera_info                                    thermal_optical
+    /tf_static   base_link -> camera_optical, lidar, thermal_optical            transient local
+    /ground_truth/detections_3d (vision_msgs/Detection3DArray)                  camera_optical
+    /ground_truth/labels (mono8), /ground_truth/depth (32FC1, metres)           camera_optical
+
+``base_link`` sits in the camera with REP-103 body axes, for the sources know no vehicle. The other
+parts of ``Labels`` have no message and are not written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lemumo_core.bags.index import TF_STATIC
+from lemumo_core.bags.message_builder import MessageBuilder
+from lemumo_core.bags.reader import require_rosbags
+from lemumo_core.bags.topics import GROUND_TRUTH
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.geometry.se3 import inverse, make_T, transform
+
+try:
+    from rosbags.interfaces import (
+        Qos,
+        QosDurability,
+        QosHistory,
+        QosLiveliness,
+        QosReliability,
+        QosTime,
+    )
+    from rosbags.rosbag2 import StoragePlugin, Writer
+except ModuleNotFoundError:
+    pass  # said by require_rosbags, when a bag is really to be written
+
+STORAGES = ("mcap", "sqlite3")
+METADATA_VERSION: Literal[8] = 8
+"""Of metadata.yaml: the newest that keeps QoS profiles as text, as Humble expects them."""
+PROGRESS_EVERY = 10
+
+BASE, CAMERA, LIDAR, THERMAL = "base_link", "camera_optical", "lidar", "thermal_optical"
+T_BASE_CAMERA = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
+
+Stamped = tuple[int, str, Any]
+"""Log time (ns), topic and message."""
+
+
+def write_bag(
+    source: FrameSource,
+    out: str | Path,
+    storage: str = "mcap",
+    jpeg: bool = False,
+    frames: int | None = None,
+) -> None:
+    """Write Frames of one camera as a bag; header stamps and log times are the Frames' own.
+
+    Consecutive Frames whose companions bear the same stamp share one sweep (or thermal image),
+    which is written once. A bag has one extrinsic, while a source that compensates ego-motion
+    gives each Frame its own: /tf_static holds that of the first Frame with a companion (of those
+    that share it, the nearest in time), and points of other sweeps are moved so that the Frame
+    nearest to each sweep sees them where its own transform put them. Where the transforms are
+    equal, points are written as they are.
+
+    Args:
+        source: the Frames.
+        out: bag folder to create; a half-written one is removed when writing fails.
+        storage: ``mcap`` or ``sqlite3``.
+        jpeg: store CompressedImage (JPEG) instead of raw images.
+        frames: at most this many.
+
+    Raises:
+        ImportError: rosbags is not installed; the message says how.
+        FileExistsError: ``out`` exists.
+        Fault: ``empty_source``, ``several_cameras``, or as the source.
+    """
+    require_rosbags()
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; choose another name or remove it")
+    count = len(source) if frames is None else min(frames, len(source))
+    if count < 1:
+        raise Fault("empty_source", "there are no frames to write")
+    messages = _Messages(jpeg)
+    connections: dict[str, Any] = {}
+    done = 0
+    try:
+        with Writer(
+            out, version=METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()]
+        ) as writer:
+            for run in _sharing_a_companion(source[index] for index in range(count)):
+                for stamp_ns, topic, message in messages.of(run):
+                    kind, typestore = message.__msgtype__, messages.build.typestore
+                    if topic not in connections:
+                        connections[topic] = writer.add_connection(
+                            topic,
+                            kind,
+                            typestore=typestore,
+                            offered_qos_profiles=[qos(latched=topic == TF_STATIC)],
+                        )
+                    data = typestore.serialize_cdr(message, kind)
+                    writer.write(connections[topic], stamp_ns, data)
+                before, done = done, done + len(run)
+                if done // PROGRESS_EVERY > before // PROGRESS_EVERY or done == count:
+                    print(f"{out}: {done} of {count} frames", flush=True)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+class _Messages:
+    """Frames to messages; remembers the extrinsics that were written."""
+
+    def __init__(self, jpeg: bool):
+        self.build = MessageBuilder()
+        if not self.build.has_vision_msgs:
+            print("without boxes: vision_msgs is neither in interfaces nor in a sourced ROS")
+        self.jpeg = jpeg
+        self.camera_name: str | None = None
+        self.rig: dict[str, np.ndarray] = {}
+        """Frame to T_camera_frame, as /tf_static holds it."""
+
+    def of(self, run: list[Frame]) -> list[Stamped]:
+        """The messages of Frames that share a companion, in order of their stamps."""
+        found = [stamped for frame in run for stamped in self._of_camera(frame)]
+        poses = {CAMERA: np.eye(4)}
+        nearest = min(run, key=_gap_ns)
+        companion = nearest.companion
+        if isinstance(companion, LidarScan):
+            poses[LIDAR] = companion.T_camera_lidar
+            found.append(self._points(companion))
+        elif isinstance(companion, ThermalImage):
+            poses[THERMAL] = companion.T_camera_thermal
+            found += self._thermal(companion)
+        found.sort(key=lambda stamped: stamped[0])
+        new = {name: T for name, T in poses.items() if name not in self.rig}
+        if found and new:
+            self.rig |= new
+            earliest = found[0][0]
+            on_base = {name: T_BASE_CAMERA @ T for name, T in new.items()}
+            found.insert(0, (earliest, TF_STATIC, self.build.transforms(BASE, on_base, earliest)))
+        return found
+
+    def _of_camera(self, frame: Frame) -> Iterator[Stamped]:
+        if frame.camera_name != (self.camera_name or frame.camera_name):
+            raise Fault(
+                "several_cameras",
+                f"the source has frames of {self.camera_name} and of {frame.camera_name}, a bag "
+                "holds those of one camera: choose one, e.g. cameras=CAM_FRONT for nuscenes",
+            )
+        self.camera_name = frame.camera_name
+        stamp, build = frame.stamp_ns, self.build
+        if frame.image is not None:
+            yield stamp, "/camera/camera_info", build.camera_info(frame.camera, stamp, CAMERA)
+            if self.jpeg:
+                yield stamp, "/camera/image_raw/compressed", build.jpeg(frame.image, stamp, CAMERA)
+            else:
+                yield stamp, "/camera/image_raw", build.image(frame.image, stamp, CAMERA)
+        labels = frame.labels
+        if labels is None:
+            return
+        if labels.boxes_3d is not None and build.has_vision_msgs:
+            boxes, names = labels.boxes_3d, labels.class_names
+            yield stamp, GROUND_TRUTH["detections"], build.detections(boxes, names, stamp, CAMERA)
+        if labels.label_map is not None:
+            yield stamp, GROUND_TRUTH["labels"], build.image(labels.label_map, stamp, CAMERA)
+        if labels.depth_m is not None:
+            yield stamp, GROUND_TRUTH["depth"], build.image(labels.depth_m, stamp, CAMERA)
+
+    def _points(self, scan: LidarScan) -> Stamped:
+        points = scan.points
+        T_camera_lidar = self.rig.get(LIDAR, scan.T_camera_lidar)
+        if not np.array_equal(T_camera_lidar, scan.T_camera_lidar):
+            moved = transform(
+                inverse(T_camera_lidar) @ scan.T_camera_lidar, points[:, :3].astype(np.float64)
+            )
+            points = np.hstack([moved.astype(np.float32), points[:, 3:]])
+        return scan.stamp_ns, "/lidar/points", self.build.points(points, scan.stamp_ns, LIDAR)
+
+    def _thermal(self, thermal: ThermalImage) -> Iterator[Stamped]:
+        stamp, build = thermal.stamp_ns, self.build
+        yield stamp, "/thermal/camera_info", build.camera_info(thermal.camera, stamp, THERMAL)
+        yield stamp, "/thermal/image_raw", build.image(thermal.image, stamp, THERMAL)
+
+
+def _sharing_a_companion(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Consecutive Frames with the same companion, together; one without any stays alone."""
+
+    def shared(numbered: tuple[int, Frame]) -> tuple[str, int]:
+        number, frame = numbered
+        return ("companion", c.stamp_ns) if (c := frame.companion) else ("alone", number)
+
+    for _, run in groupby(enumerate(frames), shared):
+        yield [frame for _, frame in run]
+
+
+def _gap_ns(frame: Frame) -> int:
+    """Between a Frame and its companion."""
+    return abs(frame.stamp_ns - frame.companion.stamp_ns) if frame.companion else 0
+
+
+def qos(latched: bool) -> Qos:
+    """Of a topic in a bag; latched ones are transient local."""
+    forever = QosTime(0, 0)
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=forever,
+        lifespan=forever,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=forever,
+        avoid_ros_namespace_conventions=False,
+    )

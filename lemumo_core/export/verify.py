@@ -1,0 +1,127 @@
+"""Hold two backends of a package equal, and say how equal they are.
+
+    python export/verify.py PACKAGE                                  # torch against onnxruntime
+    python export/verify.py PACKAGE --candidate onnxruntime:int8 --frames bags:/data/my_bag
+    python export/verify.py PACKAGE --candidate openvino --out out/parity
+
+Prints a table, and writes parity.json and index.html with --out. Exits with 1 if a limit is
+passed, with 2 if there was nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lemumo_core.export.outputs import outputs_of
+from lemumo_core.export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, compare, judge
+from lemumo_core.export.parity_inputs import Sample, random_samples, source_samples
+from lemumo_core.export.parity_report import as_text, write_report
+from lemumo_core.inference.backends import load_backend, split_name
+from lemumo_core.inference.package import Package, load_package
+
+SCORE_THRESHOLD = 0.3
+"""Detections that the pipeline would publish by default."""
+RANDOM_SEEDS = 2
+FRAMES = 16
+
+
+def verify(
+    package: Package,
+    candidate: str,
+    samples: Sequence[Sample],
+    reference: str = "torch",
+) -> tuple[Parity, Limits]:
+    """Compare two backends of a package.
+
+    Args:
+        package: verified.
+        candidate, reference: ``RUNTIME[:PRECISION]``.
+        samples: to run both on.
+
+    Returns:
+        The differences, and the limits for the candidate's precision.
+    """
+    precisions = {split_name(name)[1] or "fp32" for name in (reference, candidate)}
+    limits = EXACT if precisions == {"fp32"} else REDUCED
+    # An untrained model's scores all lie near its prior: compare them all, or none would be.
+    least_score = 0.0 if limits is EXACT and not package.manifest.trained else SCORE_THRESHOLD
+    expected = outputs_of(package, reference, samples)
+    got = outputs_of(package, candidate, samples)
+    parity = compare(samples, expected, got, limits, least_score)
+    judge(parity, samples, expected, got, package.manifest)
+    return parity, limits
+
+
+def verify_batch(
+    package: Package, candidate: str, samples: Sequence[Sample], reference: str
+) -> tuple[Parity, Limits]:
+    """Compare the dynamic graph, all samples in one batch, with a reference on each of them.
+
+    Below float32 a difference in the last digit can round to another step, and ``int8-cpu`` finds
+    the ranges of its activations over the whole batch: those must only stay as near as a lower
+    precision must.
+
+    Args and returns as ``verify``; at least two samples.
+    """
+    limits = EXACT if split_name(candidate)[1] in (None, "fp32") else REDUCED
+    backend = load_backend(package, candidate, len(samples))
+    together = {key: np.empty(spec.shape, spec.dtype) for key, spec in backend.outputs.items()}
+    inputs = samples[0].inputs
+    backend.infer({k: np.concatenate([s.inputs[k] for s in samples]) for k in inputs}, together)
+    backend.close()
+    rows = [{k: a[i : i + 1] for k, a in together.items()} for i in range(len(samples))]
+    expected = outputs_of(package, reference, samples)
+    alone = [{k: a for k, a in out.items() if k in together} for out in expected]
+    return compare(samples, alone, rows, limits), limits
+
+
+def losses(parity: Parity) -> dict[str, float]:
+    """What a manifest keeps of a comparison: numbers only, the truth's where there was any."""
+    names = [name for name in MEASURES if name.endswith("_loss")]
+    names += ["mean_depth", "labels", "unmatched"]
+    values = {name: float(getattr(parity, name)) for name in names}
+    return {name: value for name, value in values.items() if value == value}
+
+
+def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
+    """--frames and --count, for the programs that need samples."""
+    parser.add_argument(
+        "--frames",
+        default="synthetic",
+        metavar="SOURCE[:PATH]",
+        help="real frames, e.g. bags:/data/my_bag, kitti:/data/kitti (default: %(default)s)",
+    )
+    parser.add_argument("--count", type=int, default=FRAMES, help="how many of them at most")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--reference", default="torch", metavar="RUNTIME[:PRECISION]")
+    parser.add_argument("--candidate", default="onnxruntime", metavar="RUNTIME[:PRECISION]")
+    parser.add_argument("--out", type=Path, help="folder for parity.json and index.html")
+    add_sample_arguments(parser)
+    args = parser.parse_args(arguments)
+    try:
+        package = load_package(args.package)
+        spec = package.manifest.input
+        samples = random_samples(spec, RANDOM_SEEDS)
+        samples += source_samples(args.frames, spec, args.count)
+        parity, limits = verify(package, args.candidate, samples, args.reference)
+    except (ValueError, ImportError, OSError) as error:  # Fault among them
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    title = f"{package.manifest.name}: {args.candidate} against {args.reference}"
+    print(as_text(title, parity, limits))
+    if args.out:
+        write_report(args.out, title, parity, limits, {"frames": args.frames})
+    return 1 if parity.failures(limits) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

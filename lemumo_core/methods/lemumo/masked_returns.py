@@ -1,0 +1,72 @@
+"""Hidden LiDAR returns: the model learns to tell them from the rest of what the sensors saw.
+
+Ours, beside the joint embedding. A log's own returns are the labels, as pixels are those of masked
+autoencoders (arXiv 2111.06377; images with depth: MultiMAE, arXiv 2204.01678).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lemumo_core.data.views import View, transpose_rows
+from lemumo_core.distributed import rows_of_rank
+from lemumo_core.losses.depth import DepthLoss
+from lemumo_core.losses.loss import Loss
+from lemumo_core.model.config import PATCH
+
+
+@dataclass(frozen=True)
+class HiddenReturns:
+    """``DepthLoss`` of what is told of a view against all its returns, of which only some were
+    seen.
+
+    Attributes:
+        weight: beside the joint embedding's objective.
+        hidden: probability that the returns of a patch are hidden.
+        max_depth_m: what 1 stands for in ``View.companion``; such returns are no truth.
+    """
+
+    weight: float
+    hidden: float = 0.5
+    max_depth_m: float = 80.0
+
+    @torch.no_grad()
+    def hide(self, view: View, views: int) -> View:
+        """The view without the returns of random patches, as if there were none.
+
+        Draws from torch's global generator, on the CPU: the same rows on any number of ranks.
+
+        Args:
+            view: R rows, row v * B + b being view v of sample b.
+            views: of a sample.
+        """
+        rows, height, width = view.companion.shape[:3]
+
+        def draw(count: int) -> Tensor:
+            return torch.rand(count, height // PATCH, width // PATCH)
+
+        # Drawn sample by sample, as ranks share them out.
+        chance = transpose_rows(rows_of_rank(rows, draw), views)
+        seen = (chance >= self.hidden).to(view.companion).unsqueeze(1)
+        seen = functional.interpolate(seen, size=(height, width), mode="nearest")
+        return replace(view, companion=view.companion * seen[:, 0, ..., None])
+
+    def __call__(self, depth_m: Tensor, confidence: Tensor, view: View) -> Loss:
+        """Loss of one batch, the same on every rank.
+
+        Args:
+            depth_m, confidence: (R, h, w), the depth head's output.
+            view: with all its returns.
+
+        Returns:
+            Terms ``returns`` and ``returns_confidence``; the total is their sum, weighted.
+        """
+        value = view.companion[..., 0]
+        returns_m = torch.where((value > 0) & (value < 1), value * self.max_depth_m, torch.nan)
+        total, terms = DepthLoss(max_depth_m=self.max_depth_m)(depth_m, confidence, returns_m)
+        named = {"returns": terms["depth"], "returns_confidence": terms["confidence"]}
+        return Loss(self.weight * total, named)

@@ -1,0 +1,141 @@
+"""Is pretraining healthy? Scalars for the log, and a warning when the embedding collapses."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+from lemumo_core.data.views import View
+from lemumo_core.distributed import mean_over_ranks, world_size
+from lemumo_core.metrics.collapse import embedding_std, gaussian_p_values, rankme
+from lemumo_core.model.config import MODALITIES
+from lemumo_core.model.encoder import Encoder
+from lemumo_core.train.pretrain.probes import evaluating
+
+LEAST_RANKME = 1.5
+LEAST_STD = 0.02
+"""Below either the embedding counts as collapsed. A constant encoder has a RankMe of 1 and no
+spread; embeddings that are learning were seen at 3.7 and 0.21 and above (tiny encoder, 16 samples
+in a batch, first 60 steps on the synthetic world)."""
+LEVEL = 0.05
+"""Significance at which a slice is rejected; a healthy batch has this share of rejected ones."""
+
+logger = logging.getLogger(__name__)
+
+
+class Monitors:
+    """Watches one encoder; logs a warning at each onset of a collapse.
+
+    Args:
+        encoder: the bare module, not its DDP wrapper.
+        global_views: views of a sample in the batches to come.
+    """
+
+    def __init__(self, encoder: Encoder, global_views: int = 2):
+        self.encoder, self.global_views = encoder, global_views
+        self.collapsed = False
+
+    @torch.no_grad()
+    def observe(
+        self, step: int, view: View, embeddings: Tensor, projections: Tensor
+    ) -> dict[str, float]:
+        """Look at one step. All ranks call this together and get the same answer.
+
+        Nothing of the training changes: no weight, statistic, mode or random number.
+
+        Args:
+            step: of training; seeds the slices of the SIGReg test.
+            view: the batch of global views, R = global_views x B rows.
+            embeddings: (R, 512) of these rows, ``encoder.project(cls)[0]``.
+            projections: (R, 128) or (global_views, B, 128) of them, as the objective saw them.
+
+        Returns:
+            ``rankme`` and ``embedding_std`` of the embeddings (``metrics.collapse``).
+            ``sigreg_p_median`` and ``sigreg_rejected``: of the p-values of SIGReg's test over
+            slices and views the median, and the share below 0.05; 0.5 and 0.05 where projections
+            are N(0, I). ``collapsed``: 1 below ``LEAST_RANKME`` or ``LEAST_STD``, else 0. Further
+            what ``modality_shares`` says.
+
+        Raises:
+            ValueError: embeddings or projections are not finite.
+        """
+        rows = _of_all_ranks(embeddings)
+        scalars = {"rankme": rankme(rows), "embedding_std": embedding_std(rows)}
+        samples = projections.reshape(self.global_views, -1, projections.shape[-1]).transpose(0, 1)
+        views = _of_all_ranks(samples).swapaxes(0, 1)
+        p_values = np.concatenate([gaussian_p_values(x, seed=step) for x in views])
+        scalars["sigreg_p_median"] = float(np.median(p_values))
+        scalars["sigreg_rejected"] = float((p_values < LEVEL).mean())
+        scalars["collapsed"] = float(self._collapsed(step, scalars))
+        return {**scalars, **modality_shares(self.encoder, view, self.global_views)}
+
+    def _collapsed(self, step: int, scalars: dict[str, float]) -> bool:
+        before = self.collapsed
+        rank, std = scalars["rankme"], scalars["embedding_std"]
+        self.collapsed = rank < LEAST_RANKME or std < LEAST_STD
+        if self.collapsed and not before:
+            logger.warning(
+                "collapse at step %d: RankMe %.3g (least %g), embedding std %.3g (least %g). The "
+                "encoder says nearly the same of every input. Lower the learning rate, enlarge "
+                "the batch or raise the weight of SIGReg.",
+                *(step, rank, LEAST_RANKME, std, LEAST_STD),
+            )
+        return self.collapsed
+
+
+@torch.no_grad()
+def modality_shares(encoder: Encoder, view: View, global_views: int) -> dict[str, float]:
+    """How much each modality contributes: the rise of the invariance loss when it is withheld.
+
+    All passes are in evaluation mode, over the samples that have both modalities. The centre of a
+    sample is the mean of its global views' projections, as in the objective; ``rise_m`` is the
+    mean square distance to it of the projections without modality m, less that of those with
+    both. ``share_m`` is rise_m over the sum of both, a negative rise counted as 0.
+
+    Args:
+        encoder: the bare module; its mode is kept.
+        view: R = global_views x B rows, row v * B + b being view v of sample b.
+        global_views: views of a sample.
+
+    Returns:
+        ``rise_image``, ``rise_companion``, ``share_image``, ``share_companion``, over all ranks.
+        Empty where no sample has both; no shares where neither rise is positive.
+    """
+    both = (view.present > 0.5).all(1)
+
+    def projected(present: Tensor) -> Tensor:
+        cls = encoder(view.image, view.companion, present, dense=False).cls
+        return encoder.project(cls)[1].float()
+
+    with evaluating(encoder):
+        joint = projected(view.present)
+        without = []
+        for column in range(len(MODALITIES)):
+            present = view.present.clone()
+            present[:, column] = 0.0
+            without.append(projected(present))
+    centre = joint.unflatten(0, (global_views, -1)).mean(0).repeat(global_views, 1)
+    distances = torch.stack([(p - centre).square().mean(1) for p in (joint, *without)])
+    sums = torch.cat([distances[:, both].sum(1), both.sum()[None]])
+    with_both, *withheld, count = mean_over_ranks(sums).tolist()
+    if count == 0:
+        return {}
+    rises = {m: (d - with_both) / count for m, d in zip(MODALITIES, withheld, strict=True)}
+    scalars = {f"rise_{m}": rise for m, rise in rises.items()}
+    total = sum(max(rise, 0.0) for rise in rises.values())
+    if total > 0.0:
+        scalars |= {f"share_{m}": max(rise, 0.0) / total for m, rise in rises.items()}
+    return scalars
+
+
+def _of_all_ranks(x: Tensor) -> np.ndarray:
+    """Rows (B, ...) of every rank, one after the other, (W B, ...)."""
+    x = x.detach().float().contiguous()
+    if world_size() > 1:
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        distributed.all_gather(parts, x)
+        x = torch.cat(parts)
+    return x.cpu().numpy()

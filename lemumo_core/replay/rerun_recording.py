@@ -1,0 +1,124 @@
+"""Results and inputs as a recording for the Rerun viewer: ``rerun results.rrd``. Needs no ROS.
+
+    camera/image                the image, as a pinhole camera's (a lens's distortion is not told)
+    camera/image/detections     boxes in it
+    result/depth, result/labels at the size of the output
+    lidar, or thermal           the companion; returns in metres in the camera's frame
+    detections                  boxes in space, in the same frame
+
+Timelines: ``stamp``, the image's, and ``image``, its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.drawing import class_colours
+from lemumo_core.frame import Detections, Frame, LidarScan, Perception, ThermalImage
+from lemumo_core.geometry.boxes import box_rotation
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import quaternion_from_rotation, transform
+from lemumo_core.inference.manifest import Manifest
+from lemumo_core.replay.bag_feed import Instant
+from lemumo_core.replay.evaluator import Settings, instants
+
+JPEG_QUALITY = 85
+
+
+class RerunRecording:
+    """Writes results with the images they are of, which it reads from the bag once more. A context
+    manager.
+
+    Args:
+        out: file to create.
+        files: the bag, as ``BagReader`` opens it.
+        manifest, settings: of the model and the task.
+
+    Raises:
+        ImportError: rerun-sdk is not installed.
+    """
+
+    def __init__(self, out: Path, files: Sequence[Path], manifest: Manifest, settings: Settings):
+        self._rr = rr = _rerun()
+        self._names = manifest.detection_classes
+        self._instants = instants(files, settings, manifest.input.companion)
+        self._recording = rr.RecordingStream("lemumo", recording_id=out.parent.name)
+        self._recording.set_log_time_enabled(False)
+        self._recording.set_log_tick_enabled(False)
+        self._recording.save(out)
+        self._log("/", rr.ViewCoordinates.RDF, static=True)
+        legends = {
+            "/": (self._names, class_colours(len(self._names))),
+            "result/labels": (manifest.segmentation_classes, manifest.palette),
+        }
+        for path, (names, colours) in legends.items():
+            legend = [(i, name, colours[i]) for i, name in enumerate(names)]
+            self._log(path, rr.AnnotationContext(legend), static=True)
+
+    def __enter__(self) -> RerunRecording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._instants.close()
+        self._recording.disconnect()
+
+    def write(self, instant: Instant, perception: Perception, overlay: bytes | None) -> None:
+        """Add one result; results come in the order of the bag. The overlay is left out: the viewer
+        draws one."""
+        rr, recording = self._rr, self._recording
+        frame = next(i.frame for i in self._instants if i.number == instant.number)
+        assert frame is not None, "a result of an image that was dropped"
+        recording.set_time("stamp", timestamp=np.datetime64(perception.stamp_ns, "ns"))
+        recording.set_time("image", sequence=instant.number)
+        self._log_inputs(frame)
+        self._log("result", self._pinhole(perception.output_camera))
+        self._log("result/depth", rr.DepthImage(perception.depth_m, meter=1.0))
+        self._log("result/labels", rr.SegmentationImage(perception.labels))
+        self._log_detections(perception.detections)
+
+    def _log_inputs(self, frame: Frame) -> None:
+        rr, companion = self._rr, frame.companion
+        if frame.image is not None:
+            self._log("camera/image", self._pinhole(frame.camera))
+            self._log("camera/image", rr.Image(frame.image).compress(JPEG_QUALITY))
+        if isinstance(companion, LidarScan):
+            points = transform(companion.T_camera_lidar, companion.points[:, :3])
+            self._log("lidar", rr.Points3D(points[np.isfinite(points).all(1)]))
+        elif isinstance(companion, ThermalImage):
+            self._log("thermal", rr.Image(companion.image, color_model="L"))
+
+    def _log_detections(self, found: Detections) -> None:
+        rr, ids = self._rr, found.class_ids
+        names = zip(ids.tolist(), found.scores.tolist(), strict=True)
+        about = {"class_ids": ids, "labels": [f"{self._names[i]} {s:.2f}" for i, s in names]}
+        boxes_2d = rr.Boxes2D(array=found.boxes_2d, array_format=rr.Box2DFormat.XYXY, **about)
+        self._log("camera/image/detections", boxes_2d)
+        if len(found.boxes_3d) == len(ids):  # not those of a 2D model
+            turns = [quaternion_from_rotation(R) for R in box_rotation(found.boxes_3d[:, 6])]
+            quaternions = [rr.Quaternion(xyzw=[*turn[1:], turn[0]]) for turn in turns]
+            centres, sizes = found.boxes_3d[:, :3], found.boxes_3d[:, 3:6]
+            boxes = rr.Boxes3D(centers=centres, sizes=sizes, quaternions=quaternions, **about)
+            self._log("detections", boxes)
+
+    def _pinhole(self, camera: Camera) -> Any:
+        return self._rr.Pinhole(
+            resolution=[camera.width, camera.height],
+            focal_length=[camera.fx, camera.fy],
+            principal_point=[camera.cx + 0.5, camera.cy + 0.5],  # Rerun's pixels begin at 0
+        )
+
+    def _log(self, path: str, what: Any, static: bool = False) -> None:
+        self._recording.log(path, what, static=static)
+
+
+def _rerun() -> ModuleType:
+    try:
+        import rerun
+    except ModuleNotFoundError as error:
+        raise ImportError('recordings for Rerun need: pip install "lemumo_ros[rerun]"') from error
+    return rerun

@@ -1,0 +1,144 @@
+"""A bag with the results beside the inputs, to be opened in Foxglove. Needs no ROS.
+
+    /lemumo/output/detections_3d, detections_2d     vision_msgs, class names as ids
+    /lemumo/output/depth, depth_camera_info         32FC1 metres, NaN unknown
+    /lemumo/output/labels, label_info               mono8 ids; their names, latched
+    /lemumo/output/overlay/compressed               JPEG, where overlays are drawn
+
+Messages and topics are those of the node, with the stamp and frame of the source image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lemumo_core.bags.message_builder import MessageBuilder
+from lemumo_core.bags.reader import BagReader, RawMessage
+from lemumo_core.bags.writer import METADATA_VERSION, qos
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Perception
+from lemumo_core.inference.manifest import Manifest
+from lemumo_core.replay.bag_feed import Instant
+from lemumo_core.replay.evaluator import Settings
+
+with suppress(ModuleNotFoundError):  # said by BagReader
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+OUTPUT = "/lemumo/output/"
+JPEG_QUALITY = 85
+
+
+class ResultBag:
+    """Copies a bag and puts each result behind the image that it is of. A context manager.
+
+    Args:
+        out: bag folder to create.
+        files: the bag, as ``BagReader`` opens it. Earlier results in it are left out.
+        manifest: of the model.
+        settings: of the replay; its score threshold is told in label_info.
+
+    Raises:
+        ImportError, Fault: as ``BagReader``.
+    """
+
+    def __init__(self, out: Path, files: Sequence[Path], manifest: Manifest, settings: Settings):
+        self._reader = BagReader(files)
+        self._manifest, self._score_threshold = manifest, settings.score_threshold
+        self._build = MessageBuilder()
+        self._writer = Writer(out, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        self._connections: dict[str, Any] = {}
+        self._inputs = self._copied_inputs()
+        self._waiting = next(self._inputs, None)
+        self._told = False
+
+    def __enter__(self) -> ResultBag:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._copy_until(None)
+        finally:
+            self._writer.close()
+            self._reader.close()
+
+    def write(self, instant: Instant, perception: Perception, overlay: bytes | None) -> None:
+        """Add one result; results come in the order of the bag.
+
+        Args:
+            instant: the image.
+            perception: what the model says.
+            overlay: PNG of it, or None.
+        """
+        self._copy_until(instant.arrival_ns)
+        build, found = self._build, perception.detections
+        about = perception.stamp_ns, instant.frame_id
+        names = self._manifest.detection_classes
+        messages = {
+            "depth": build.image(perception.depth_m, *about),
+            "depth_camera_info": build.camera_info(perception.output_camera, *about),
+            "labels": build.image(perception.labels, *about),
+        }
+        if build.has_vision_msgs:
+            classes = tuple(names[i] for i in found.class_ids)
+            if len(found.boxes_3d) == len(classes):  # not those of a 2D model
+                boxes = found.boxes_3d, classes, *about, found.scores
+                messages["detections_3d"] = build.detections(*boxes)
+            messages["detections_2d"] = build.detections_2d(
+                found.boxes_2d, classes, *about, found.scores
+            )
+            if not self._told:
+                self._told = True
+                messages["label_info"] = build.label_info(
+                    self._manifest.segmentation_classes, self._score_threshold, *about
+                )
+        if overlay is not None:
+            bgr = cv2.imdecode(np.frombuffer(overlay, np.uint8), cv2.IMREAD_COLOR)
+            assert bgr is not None
+            messages["overlay/compressed"] = build.jpeg(bgr[..., ::-1], *about)
+        for name, message in messages.items():
+            kind, typestore = message.__msgtype__, build.typestore
+            topic = OUTPUT + name
+            if topic not in self._connections:
+                self._connections[topic] = self._writer.add_connection(
+                    topic,
+                    kind,
+                    typestore=typestore,
+                    offered_qos_profiles=[qos(latched=name == "label_info")],
+                )
+            data = typestore.serialize_cdr(message, kind)
+            self._writer.write(self._connections[topic], instant.arrival_ns, data)
+
+    def _copied_inputs(self) -> Iterator[RawMessage]:
+        topics = [
+            topic.name
+            for topic in self._reader.topics
+            if not topic.name.startswith(OUTPUT) and topic.type in self._reader.typestore.types
+        ]
+        for name in topics:
+            kind = next(topic.type for topic in self._reader.topics if topic.name == name)
+            self._connections[name] = self._writer.add_connection(
+                name,
+                kind,
+                typestore=self._reader.typestore,
+                offered_qos_profiles=[qos(latched=self._reader.latched(name))],
+            )
+        try:
+            yield from self._reader.raw_messages(topics)
+        except Fault as fault:  # the replay of the bag tells of it, and ends here too
+            if fault.reason != "damaged_bag":
+                raise
+
+    def _copy_until(self, stamp_ns: int | None) -> None:
+        """Copy inputs up to this log time; None: all that are left."""
+        while self._waiting and (stamp_ns is None or self._waiting.stamp_ns <= stamp_ns):
+            raw = self._waiting
+            self._writer.write(self._connections[raw.topic], raw.stamp_ns, raw.data)
+            self._waiting = next(self._inputs, None)

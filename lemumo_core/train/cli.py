@@ -1,0 +1,40 @@
+"""The command line of a training program."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from lemumo_core.train.loop import Task, replay, train
+from lemumo_core.train.run_config import command_line, parsed
+
+
+def program(task: Task, description: str | None, arguments: list[str]) -> int:
+    """Train as the arguments say, or repeat a step that failed.
+
+    Args:
+        task: what the program trains.
+        description: of the program.
+        arguments: of the command.
+
+    Returns:
+        The exit code: those of ``engine.train``, or 1 after an error, which is printed.
+    """
+    logging.basicConfig(format="%(message)s")
+    parser = command_line(task.config, f"{task.config.program}.py")
+    parser.description = description
+    parser.add_argument("--replay", type=Path, help="folder of a captured step, to repeat it")
+    try:
+        options = parser.parse_args(arguments)
+        if options.replay is not None:
+            for name, (then, now) in replay(task, options.replay).items():
+                print(f"{name}: {then} then, {now} now")
+            return 0
+        if defaults := task.config.defaults(options):
+            parser.set_defaults(defaults)
+            options = parser.parse_args(arguments)
+        return train(task, parsed(task.config, parser, options))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,163 @@
+"""Options of a fine-tuning run. The defaults are a run of minutes on two CPU cores; recipes
+(``training/recipes``) say the rest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from jsonargparse import Namespace
+
+from lemumo_core.data.photometric import PHOTOMETRIC, Photometric
+from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.train.finetune.weights import read_weights
+from lemumo_core.train.run_config import FREE, LogConfig, OptimiserConfig, RunConfig
+
+MILD = Photometric(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02, gray_p=0.05, blur_p=0.05)
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """The one view that a step takes of a sample, of the model's size (``MultiCropConfig``).
+
+    Attributes:
+        scale: range of its share of the canvas.
+        aspect: range of its aspect relative to the canvas's own.
+        flip: probability of a horizontal flip.
+        photometric: how strongly appearance changes.
+    """
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    aspect: tuple[float, float] = (0.9, 1.1)
+    flip: float = 0.5
+    photometric: Photometric = MILD
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the tasks' losses, whose weighted sum is minimised.
+
+    The rule of the defaults: weighted, the losses of untrained deploy heads are alike (about 2; 8,
+    1.4 and 2.5 were measured on the synthetic world), so that no task begins by drowning another.
+
+    Attributes:
+        detection, depth, segmentation: weights, at least 0.
+        balance: of the classes of segmentation (``objectives.segmentation``).
+
+    Raises:
+        ValueError: a negative weight.
+    """
+
+    detection: float = 0.25
+    depth: float = 1.5
+    segmentation: float = 0.8
+    balance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(asdict(self).values()) < 0:
+            raise ValueError(f"weights of losses must not be negative: {self}")
+
+
+@dataclass(frozen=True)
+class FinetuneLogConfig(LogConfig):
+    """What fine-tuning writes beside that.
+
+    Attributes:
+        evaluate_every: between evaluations on the frames held out; the end has one as well.
+    """
+
+    evaluate_every: int = 100
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(RunConfig):
+    """A fine-tuning run: ``RunConfig`` and
+
+    Attributes:
+        mode: ``full`` trains encoder and heads. ``probe`` trains heads on a frozen encoder in
+            evaluation mode, by the paper's protocol: its heads, its optimiser, whole views. These
+            heads share no weight, so the weights of their losses do not matter to AdamW.
+        heads_first: passes over the data before the encoder learns, too. From scratch (without
+            ``weights``) it always does.
+        layer_decay: the learning rate of a block is this times that of the next one, the last
+            block's this times that of the heads. From scratch all learn alike.
+        losses, augmentation: see there.
+
+    ``model`` is by default that of the ``weights``. What is given on the command line or in a file
+    wins over these defaults and over a probe's.
+
+    Raises:
+        ValueError: for anything outside its range.
+    """
+
+    program: ClassVar[str] = "finetune"
+    free: ClassVar[frozenset[str]] = FREE - {"weights"}
+
+    mode: Literal["full", "probe"] = "full"
+    heads_first: float = 1.0
+    layer_decay: float = 0.8
+    batch: int = 8
+    steps: int = 400
+    modality_dropout: float = 0.3
+    losses: LossConfig = field(default_factory=LossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    log: FinetuneLogConfig = field(default_factory=FinetuneLogConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}, must be above 0 and at most 1")
+        if self.heads_first < 0:
+            raise ValueError(f"heads_first is {self.heads_first}, must not be negative")
+        if self.scale.sharding != "ddp":
+            raise ValueError("scale.sharding is fsdp: that is for pretraining, fine-tune with ddp")
+        _ = self.multi_crop  # checks the augmentation
+
+    @classmethod
+    def defaults(cls, options: Namespace) -> dict[str, Any]:
+        """The model of the weights, and the protocol of a probe."""
+        defaults: dict[str, Any] = {}
+        if options.weights is not None and Path(options.weights).exists():
+            _, model = read_weights(Path(options.weights))
+            defaults |= {f"model.{name}": value for name, value in (model or {}).items()}
+        if options.mode == "probe":
+            whole = AugmentationConfig((1.0, 1.0), (1.0, 1.0), 0.0, PHOTOMETRIC["none"])
+            probe = OptimiserConfig(lr=1e-3, warmup=0.2, weight_decay=1e-7, decay_all=True, clip=0)
+            defaults |= {"model.head_preset": "probe", "modality_dropout": 0.0}
+            defaults |= {f"augmentation.{k}": v for k, v in _leaves(asdict(whole)).items()}
+            defaults |= {f"optimiser.{k}": v for k, v in asdict(probe).items()}
+        return defaults
+
+    @property
+    def multi_crop(self) -> MultiCropConfig:
+        one = self.augmentation
+        size = self.model.height, self.model.width
+        return MultiCropConfig(
+            global_views=1,
+            local_views=0,
+            global_size=size,
+            global_scale=one.scale,
+            aspect=one.aspect,
+            flip=one.flip,
+            photometric=one.photometric,
+        )
+
+    @property
+    def needs_labels(self) -> bool:
+        return True
+
+    def heads_only_steps(self, frames: int) -> int:
+        """Steps, from the first on, in which the encoder does not learn, over so many frames."""
+        if self.mode == "probe":
+            return self.total_steps(frames)
+        return round(self.heads_first * frames / self.batch) if self.weights else 0
+
+
+def _leaves(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values by dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _leaves(value) if isinstance(value, dict) else {"": value}
+        leaves |= {f"{name}.{key}".rstrip("."): leaf for key, leaf in inner.items()}
+    return leaves

@@ -1,0 +1,210 @@
+"""What learns in fine-tuning: the perception model with its losses and its optimiser."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lemumo_core.data.samples import Boxes
+from lemumo_core.data.views import View
+from lemumo_core.losses.centernet import CenterNetLoss
+from lemumo_core.losses.centernet_2d import CenterNet2dLoss
+from lemumo_core.losses.depth import DepthLoss
+from lemumo_core.losses.loss import Loss
+from lemumo_core.losses.segmentation import SegmentationLoss
+from lemumo_core.metrics.objects import ObjectFilter
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.heads.centernet import RawDetections
+from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
+from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train.checkpoint import Checkpoint
+from lemumo_core.train.finetune.config import FinetuneConfig, LossConfig
+from lemumo_core.train.finetune.validation import HeldOut, describe, figures, score_of
+from lemumo_core.train.finetune.weights import load_perception
+from lemumo_core.train.learner import backward
+from lemumo_core.train.loop import Run
+from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning_rate
+from lemumo_core.train.parallel import data_parallel, prepare_encoder
+from lemumo_core.train.run_config import plain
+from lemumo_core.train.seeds import seed_of
+
+
+class PerceptionLoss:
+    """The weighted sum of the heads' losses on one view.
+
+    Args:
+        model: whose heads they are.
+        config: their weights.
+    """
+
+    def __init__(self, model: PerceptionModel, config: LossConfig):
+        preset, spec = model.config.heads_as, model.config.input_spec
+        counted = ObjectFilter(max_depth_m=spec.depth_max_m)
+        self.config, self.counted = config, counted
+        stride = model.centernet.stride
+        self.detection_3d = CenterNetLoss(stride, preset, counted)
+        self.detection_2d = CenterNet2dLoss(stride, preset)
+        self.depth = DepthLoss(preset, spec.depth_max_m)
+        self.segmentation = SegmentationLoss(config.balance)
+
+    def __call__(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total, and by name what it is made of: a loss for each task and their terms."""
+        labels = view.labels
+        assert labels is not None
+        losses = {
+            "detection": self._detection(raw, labels.boxes, view.intrinsics),
+            "depth": self.depth(raw.depth_m, raw.depth_confidence, labels.depth_m),
+            "segmentation": self.segmentation(raw.segmentation, labels.label_map),
+        }
+        total = torch.stack([getattr(self.config, n) * loss.total for n, loss in losses.items()])
+        terms = {name: loss.total.detach() for name, loss in losses.items()}
+        for loss in losses.values():
+            terms |= {name: value for name, value in loss.terms.items() if name not in terms}
+        return total.sum(), terms
+
+    def _detection(self, raw: RawPerception, boxes: Boxes, intrinsics: Tensor) -> Loss:
+        found = raw.detections
+        if isinstance(found, RawDetections):
+            return self.detection_3d(found, boxes, intrinsics)
+        counts = ~(boxes.visibility < self.counted.min_visibility)
+        return self.detection_2d(found, boxes.boxes_2d, boxes.class_ids, counts, boxes.known_2d)
+
+
+class FinetuningStep(nn.Module):
+    """The differentiable part of a step, in one ``forward`` as DDP needs it.
+
+    On CUDA the model computes in bfloat16 (autocast), the losses in float32.
+
+    Args:
+        model: what learns.
+        config: weights of the losses.
+    """
+
+    def __init__(self, model: PerceptionModel, config: LossConfig):
+        super().__init__()
+        self.model, self.loss = model, PerceptionLoss(model, config)
+
+    def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a step, that of all ranks together, and its terms."""
+        on_gpu = view.image.is_cuda
+        with torch.autocast(view.image.device.type, torch.bfloat16, enabled=on_gpu):
+            with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
+                tokens = self.model.encoder(view.image, view.companion, view.present).tokens
+            raw = self.model.heads(
+                tokens, view.image, view.companion, view.intrinsics, view.present
+            )
+        return self.loss(raw, view)
+
+
+class Finetuner:
+    """The model in training, a ``Learner``.
+
+    Args:
+        run: of a ``FinetuneConfig``.
+    """
+
+    def __init__(self, run: Run):
+        config: FinetuneConfig = run.config
+        self.config, self.steps, self.place = config, run.steps, run.place
+        self.heads_only_steps = config.heads_only_steps(run.order.frames)
+        self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
+        self.model.to(run.place.device)
+        prepare_encoder(self.model.encoder, config.scale, run.place)
+        self.step = FinetuningStep(self.model, config.losses)
+        decay = config.layer_decay if config.weights else 1.0
+        self.optimiser = build_optimiser(
+            self.model, config.optimiser, lambda name: layer_rate(name, config.model, decay)
+        )
+        self._encoder_learns: bool | None = None
+        self.held_out = HeldOut(run, self.model) if config.held_out else None
+        self.out, self.best = run.out, -math.inf
+
+    def load(self, path: Path) -> None:
+        """See ``Learner``."""
+        load_perception(self.model, path)
+
+    def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
+        """See ``Learner``."""
+        lr = learning_rate(self.config.optimiser, step, self.steps)
+        set_learning_rate(self.optimiser, lr)
+        self.optimiser.zero_grad()
+        total, terms = self.loss(views, step)
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        values = backward(total, terms, learning, self.config.optimiser.clip)
+        self.optimiser.step()
+        values["lr"] = lr
+        done = step + 1
+        if self.held_out and (done % self.config.log.evaluate_every == 0 or done == self.steps):
+            values |= self.evaluate(self.held_out, done)
+        return values
+
+    def evaluate(self, held_out: HeldOut, done: int) -> dict[str, float]:
+        """Judge the weights after so many steps, and keep them if they are the best so far."""
+        metrics = held_out.judge()
+        score = score_of(metrics["fused"]) if "fused" in metrics else math.nan
+        weights = self.weights()
+        if self.place.first:
+            print(f"frames held out, after step {done}: score {score:.3f}\n{describe(metrics)}")
+            if score > self.best:
+                results = {mode: metric.result() for mode, metric in metrics.items()}
+                state = {"step": done, "score": score, "metrics": results}
+                state["config"] = plain(self.config)
+                checkpoint.save(self.out / run_folder.BEST, {checkpoint.MODEL: weights}, state)
+        self.best = max(self.best, score)
+        return {"score": score, **figures(metrics)}
+
+    def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and its terms."""
+        learns = step >= self.heads_only_steps
+        if learns != self._encoder_learns:
+            self._encoder_learns = learns
+            self.model.encoder.requires_grad_(learns)
+            self.parallel = data_parallel(self.step, self.config.scale, self.place)
+        self.parallel.train()
+        self.model.encoder.train(learns)
+        # Masks of stochastic depth: those of the step, on every device.
+        torch.manual_seed(seed_of(self.config.seed, step, "paths"))
+        (view,) = views
+        loss: tuple[Tensor, dict[str, Tensor]] = self.parallel(view, learns)
+        return loss
+
+    def weights(self) -> dict[str, Tensor]:
+        """See ``Learner``."""
+        return checkpoint.model_tensors(self.model)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """See ``Learner``."""
+        return {
+            checkpoint.MODEL: self.weights(),
+            checkpoint.OPTIMISER: checkpoint.optimiser_tensors(self.model, self.optimiser),
+        }
+
+    def restore(self, found: Checkpoint) -> None:
+        """See ``Learner``."""
+        checkpoint.load_model_tensors(self.model, found.tensors(checkpoint.MODEL), found.path)
+        checkpoint.load_optimiser_tensors(
+            self.model, self.optimiser, found.tensors(checkpoint.OPTIMISER)
+        )
+        before = run_folder.read_metrics(self.out)
+        self.best = max((line["score"] for line in before if "score" in line), default=-math.inf)
+
+
+def layer_rate(name: str, model: ModelConfig, decay: float) -> float:
+    """What the learning rate of a parameter of a ``PerceptionModel`` is multiplied by.
+
+    1 for the heads and the encoder's last norm, and times ``decay`` for each block from the last
+    one on to the first, and once more for stems, tokens and positions (arXiv 2106.08254).
+
+    Args:
+        name: of the parameter.
+        model: whose parameter it is.
+        decay: of a block relative to the next one.
+    """
+    parts = name.split(".")
+    if parts[0] != "encoder" or "norm" in parts[:-1]:
+        return 1.0
+    block = int(parts[parts.index("blocks") + 1]) if "blocks" in parts else -1
+    return decay ** (model.depth - block)

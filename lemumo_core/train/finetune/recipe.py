@@ -1,0 +1,39 @@
+"""Fine-tuning as a ``Task``, and what a finished run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from lemumo_core.files import write_whole
+from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train.finetune.config import FinetuneConfig
+from lemumo_core.train.finetune.learner import Finetuner
+from lemumo_core.train.loop import Run, Task
+
+
+def conclude(run: Run, weights: Mapping[str, Tensor]) -> str:
+    """Write the best weights, or the last ones where no frame held out has truth, and
+    ``summary.json``.
+
+    The summary holds ``steps``, and of the best weights the ``step`` after which they were so, the
+    ``score`` (``held_out.score_of``) and the ``metrics`` by mode.
+    """
+    out, which = run.out, "last"
+    summary: dict[str, Any] = {"steps": run.steps}
+    if (out / run_folder.BEST).exists():
+        best, which = checkpoint.open_checkpoint(out / run_folder.BEST), "best"
+        weights = best.tensors(checkpoint.MODEL)
+        summary |= {name: best.state[name] for name in ("step", "score", "metrics")}
+    run_folder.write_json(out / run_folder.MODEL_OPTIONS, asdict(run.config.model))
+    cpu = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
+    write_whole(out / run_folder.MODEL_WEIGHTS, safetensors.torch.save(cpu))
+    run_folder.write_json(out / run_folder.SUMMARY, summary)
+    return f"the {which} weights: {out / run_folder.MODEL_WEIGHTS}"
+
+
+FINETUNING = Task(FinetuneConfig, Finetuner, conclude)

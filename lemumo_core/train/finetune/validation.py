@@ -1,0 +1,99 @@
+"""A model in training, judged on the frames held out as ``training/evaluate.py`` judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+from torch import distributed
+
+from lemumo_core.distributed import world_size
+from lemumo_core.evaluation.modes import MODES, SCORE_THRESHOLD, judge, metric_for
+from lemumo_core.inference.backends.torch import ModuleBackend
+from lemumo_core.inference.model_manifest import manifest_of
+from lemumo_core.inference.package import Package
+from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.metrics.masked_returns import EVERY, hold_out
+from lemumo_core.metrics.perception import PerceptionMetric
+from lemumo_core.model.perception import PerceptionModel
+from lemumo_core.train.loop import Run
+from lemumo_core.train.pretrain.probes import evaluating
+
+FIGURES = {
+    "bev_map": "BEV mAP {:.3f}",
+    "ap50": "AP50 {:.3f}",
+    "depth_mae_m": "depth MAE {:.2f} m",
+    "miou": "mIoU {:.3f}",
+}
+"""The figures to look at first, of ``metrics.perception.Summary``."""
+
+
+class HeldOut:
+    """Judges one model again and again.
+
+    Args:
+        run: whose frames held out these are; ranks share them.
+        model: whose weights change in between.
+    """
+
+    def __init__(self, run: Run, model: PerceptionModel):
+        self.model, self.source, place = model, run.samples.source, run.place
+        last = range(run.order.frames, run.order.frames + run.config.held_out)
+        self.frames = last[place.rank :: place.world]
+        self.manifest = manifest_of(model.config, run.out.name, trained=True)
+        with evaluating(model):
+            backend = ModuleBackend("torch", model, self.manifest.input, place.device)
+        package = Package(run.out, self.manifest)
+        self.pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
+
+    def judge(self) -> dict[str, PerceptionMetric]:
+        """Metrics by mode, over all ranks, which call this together."""
+        metrics = {mode: metric_for(self.manifest) for mode in MODES}
+        with evaluating(self.model):
+            for index in self.frames:
+                judge(self.pipeline, hold_out(self.source[index], EVERY), metrics)
+        return _over_ranks(metrics)
+
+
+def score_of(metric: PerceptionMetric) -> float:
+    """One number in [0, 1] to compare weights by: the mean of BEV mAP (AP50 of 2D boxes), of the
+    share of depths within a factor of 1.25, and of mIoU, as far as there is such truth; NaN without
+    any."""
+    one = metric.summary()
+    parts = np.array([one.bev_map, one.ap50, metric.depth.scores().delta, one.miou])
+    known = parts[~np.isnan(parts)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def figures(metrics: Mapping[str, PerceptionMetric]) -> dict[str, float]:
+    """Numbers for the log: ``MODE_FIGURE``, without those that have no truth."""
+    numbers = {}
+    for mode, metric in metrics.items():
+        for name, value in asdict(metric.summary()).items():
+            if name in FIGURES and not np.isnan(value):
+                numbers[f"{mode}_{name}"] = float(value)
+    return numbers
+
+
+def describe(metrics: Mapping[str, PerceptionMetric]) -> str:
+    """The figures for people."""
+    numbers = figures(metrics)
+    lines = []
+    for mode in metrics:
+        own = {name: numbers.get(f"{mode}_{name}") for name in FIGURES}
+        shown = [FIGURES[name].format(value) for name, value in own.items() if value is not None]
+        lines.append(f"  {mode:15s} {'  '.join(shown)}")
+    return "\n".join(lines)
+
+
+def _over_ranks(metrics: dict[str, PerceptionMetric]) -> dict[str, PerceptionMetric]:
+    if world_size() == 1:
+        return {mode: metric for mode, metric in metrics.items() if metric.frames}
+    parts: list[dict[str, PerceptionMetric]] = [{}] * world_size()
+    distributed.all_gather_object(parts, metrics)
+    first, *rest = parts
+    for mode, metric in first.items():
+        for other in rest:
+            metric.merge(other[mode])
+    return {mode: metric for mode, metric in first.items() if metric.frames}

@@ -1,0 +1,100 @@
+"""The ground plane: road, pavement, grass and the paint on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lemumo_core.taxonomy import SEGMENTATION_IDS
+from lemumo_core.world.columns import put, take
+from lemumo_core.world.road import CROSSING_HALF_M, LANE_M, PARKING_M
+from lemumo_core.world.street import Drive
+from lemumo_core.world.texture import noise
+
+ROAD, SIDEWALK, TERRAIN = (SEGMENTATION_IDS[name] for name in ("road", "sidewalk", "terrain"))
+ASPHALT, PAVING, GRASS, WHITE = (
+    *((0.085, 0.085, 0.09), (0.27, 0.25, 0.235), (0.07, 0.105, 0.035), (0.62, 0.62, 0.6)),
+)
+
+
+def layout(drive: Drive, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where ground points (n,) of the world lie: offset from the road's middle line (left is
+    positive) and distance to the middle line of the nearest crossing road, metres."""
+    middle = torch.zeros_like(x)
+    for a, k, p in drive.waves.tolist():
+        if a:
+            middle += a * torch.sin(k * x + p)
+    if not len(x):
+        return y - middle, x.clone()
+    crossings = x.new_tensor(drive.crossings(float(x.min()) - 200, float(x.max()) + 200))
+    nearest = torch.bucketize(x, (crossings[1:] + crossings[:-1]) / 2)
+    return y - middle, (x - crossings[nearest]).abs()
+
+
+def labels(drive: Drive, across: Tensor, gap: Tensor) -> Tensor:
+    """Segmentation ids uint8 (n,) of ground points by their ``layout``."""
+    side = across.abs()
+    road = (side < drive.half_m) | (gap < CROSSING_HALF_M)
+    paved = (side < drive.half_m + drive.walk_m) | (gap < CROSSING_HALF_M + 2.6)
+    label = torch.full_like(side, TERRAIN, dtype=torch.uint8)
+    return label.masked_fill_(paved, SIDEWALK).masked_fill_(road, ROAD)
+
+
+def albedo(
+    drive: Drive, x: Tensor, y: Tensor, across: Tensor, gap: Tensor, label: Tensor, far_m: Tensor
+) -> Tensor:
+    """Linear RGB (3, n) of ground points.
+
+    Args:
+        drive: the street.
+        x, y: (n,) world.
+        across, gap: their ``layout``.
+        label: their ``labels``.
+        far_m: (n,) distance from the eye; fine grain fades with it instead of flickering.
+    """
+    colour = x.new_empty(3, len(x))
+    grain = (noise(x * 21, y * 21) - 0.5) * torch.exp(far_m * (-1 / 45))
+    coarse = noise(x * 1.3, y * 1.3) - 0.5
+
+    at = (label == TERRAIN).nonzero()[:, 0]
+    bright = 1 + 0.9 * take(grain, at) + 0.7 * take(coarse, at)
+    put(colour, at, x.new_tensor(GRASS)[:, None] * bright)
+
+    at = (label == SIDEWALK).nonzero()[:, 0]
+    joint = (take(x, at) % 0.6 < 0.03) | (take(across, at) % 0.6 < 0.03)
+    bright = 1 + 0.35 * take(grain, at) + 0.25 * take(coarse, at)
+    bright -= 0.35 * joint * torch.exp(take(far_m, at) * (-1 / 14))
+    put(colour, at, x.new_tensor(PAVING)[:, None] * bright)
+
+    at = (label == ROAD).nonzero()[:, 0]
+    x, y, across, gap, coarse = (take(v, at) for v in (x, y, across, gap, coarse))
+    side = across.abs()
+    tracks = 0.12 * torch.cos((side - LANE_M / 2) * (4 * np.pi / LANE_M))
+    bright = 1 + 0.5 * take(grain, at) + 0.4 * coarse
+    bright += 0.22 * (noise(x * 0.21 + 99, y * 0.35) > 0.62)
+    bright *= 1 + tracks * (side < drive.half_m - PARKING_M)
+    road = x.new_tensor(ASPHALT)[:, None] * bright
+    painted = _paint(drive, x, across, side, gap).nonzero()[:, 0]
+    painted = painted[noise(take(x, painted) * 9, take(y, painted) * 9) > 0.22]
+    worn = 0.75 + 0.5 * take(coarse, painted)
+    put(road, painted, x.new_tensor(WHITE)[:, None] * worn)
+    put(colour, at, road)
+    return colour.clamp_(0.005, 1)
+
+
+def _paint(drive: Drive, x: Tensor, across: Tensor, side: Tensor, gap: Tensor) -> Tensor:
+    """Where lane lines, parking bays, stop lines and zebra crossings are, bool (n,)."""
+    open_road = gap > CROSSING_HALF_M + 5
+    edge = drive.half_m - PARKING_M
+    lines = (side < 0.07) & (x % 9 < (3.5, 5.0, 9.0)[drive.paint])
+    if drive.lanes_each_way == 2:
+        lines |= ((side - LANE_M).abs() < 0.06) & (x % 8 < 3)
+    lines |= (side - edge).abs() < 0.05
+    for parking in drive.parking:
+        strip = across * parking
+        lines |= (strip < drive.half_m) & (strip > edge) & (x % 7.5 < 0.09)
+    band = gap - CROSSING_HALF_M
+    zebra = (band > 0.6) & (band < 3.4) & (side < drive.half_m) & (across % 1.0 < 0.5)
+    stop = (band > 4.2) & (band < 4.6) & (side < edge) & (side > 0.2)
+    return (lines & open_road) | zebra | stop

@@ -1,0 +1,112 @@
+"""The sensors on the ego vehicle and where they sit: a different rig for every drive."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T
+from lemumo_core.world.lidar import PATTERNS
+from lemumo_core.world.objects import SPLITS
+
+RIGS = 24
+"""Rigs a split; few enough for the rays of their cameras to be kept."""
+OPTICAL_FROM_BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+MOUNTS = {"front": 0.0, "front_left": 0.9, "front_right": -0.9, "rear": np.pi}
+"""Camera names and the azimuths they look along, radians."""
+MOUNT_SHARES = (0.64, 0.12, 0.12, 0.12)
+DISTORTIONS = ("pinhole", "plumb_bob", "rational_polynomial", "equidistant")
+DISTORTION_SHARES = (0.35, 0.3, 0.2, 0.15)
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Sensors and where they sit: ``T_ego_*`` (4, 4), ego frame x forward, y left, z up, on the
+    ground; LiDARs have its axes, cameras are optical."""
+
+    camera_name: str
+    camera: Camera
+    T_ego_camera: np.ndarray
+    beams: int
+    T_ego_lidar: np.ndarray
+    thermal: Camera
+    T_ego_thermal: np.ndarray
+
+
+@functools.lru_cache(maxsize=256)
+def rig(split: str, number: int, width: int, height: int) -> Rig:
+    """Rig ``number`` (any; they repeat after ``RIGS``) of a split, for images of a size."""
+    rng = np.random.default_rng([31, SPLITS.index(split), number % RIGS])
+    name = str(rng.choice(list(MOUNTS), p=MOUNT_SHARES))
+    camera = _camera(rng, width, height)
+    away = rng.uniform((-0.2, -0.25, 1.25), (0.6, 0.25, 2.1))
+    place = np.array([1.2 * np.cos(MOUNTS[name]), 0.8 * np.sin(MOUNTS[name]), 0.0]) + away
+    turned = rng.normal(0, (0.012, 0.03, 0.03))  # roll, pitch, yaw
+    R = _turned(turned[0], turned[1], MOUNTS[name] + turned[2])
+    lidar = make_T(
+        _turned(*rng.normal(0, (0.008, 0.008, 0.02))),
+        rng.uniform((-0.3, -0.1, 1.75), (0.9, 0.1, 2.15)),
+    )
+    w, h = max(16, width // 2), max(16, height // 2)
+    f = camera.fx * w / width * rng.uniform(0.85, 1.1)
+    thermal = Camera(w, h, f, f, (w - 1) / 2 + rng.normal(0, 2), (h - 1) / 2 + rng.normal(0, 2))
+    near = make_T(
+        _turned(*rng.normal(0, 0.008, 3)) @ R, place + R @ (0.0, rng.uniform(0.08, 0.25), 0.0)
+    )
+    T_body_optical = make_T(OPTICAL_FROM_BODY.T, np.zeros(3))
+    beams = int(rng.choice(list(PATTERNS), p=(0.3, 0.5, 0.2)))
+    return Rig(
+        name,
+        camera,
+        make_T(R, place) @ T_body_optical,
+        beams,
+        lidar,
+        thermal,
+        near @ T_body_optical,
+    )
+
+
+def _camera(rng: np.random.Generator, width: int, height: int) -> Camera:
+    focal = float(np.exp(rng.uniform(np.log(0.52), np.log(1.15)))) * width
+    fy = focal * rng.uniform(0.995, 1.005)
+    cx = (width - 1) / 2 + rng.normal(0, 0.012) * width
+    cy = (height - 1) * rng.uniform(0.4, 0.52)
+    model = str(rng.choice(DISTORTIONS, p=DISTORTION_SHARES))
+    bend = min(1.0, (focal / width) ** 2)  # less where the view is wide
+    k: np.ndarray = {
+        "pinhole": np.zeros(0),
+        "plumb_bob": np.array(
+            [
+                *(rng.uniform(-0.3, 0.02) * bend, rng.uniform(0, 0.06) * bend),
+                *(*rng.normal(0, 5e-4, 2), 0.0),
+            ]
+        ),
+        "rational_polynomial": np.array(
+            [
+                *(rng.uniform(0.1, 0.4), rng.uniform(0, 0.02), *rng.normal(0, 3e-4, 2)),
+                *(0.0, rng.uniform(0.2, 0.6), rng.uniform(0, 0.05), 0.0),
+            ]
+        ),
+        "equidistant": rng.normal(0, (0.02, 0.005, 0.002, 0.0005)),
+    }[model]
+    corners = np.array([(x, y) for x in (0, width - 1) for y in (0, height - 1)])
+    while True:
+        camera = Camera(width, height, focal, fy, cx, cy, model, tuple(k.tolist()))
+        if np.isfinite(camera.unproject(corners)).all():
+            return camera
+        k = 0.8 * k  # the corners must stay where the polynomials still grow
+
+
+def _turned(roll: float, pitch: float, yaw: float) -> np.ndarray:
+    """Rotation (3, 3) about x, then y, then z."""
+    a, b, c = (
+        np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]]),
+        np.array(
+            [[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]]
+        ),
+        np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]]),
+    )
+    return c @ b @ a

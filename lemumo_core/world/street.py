@@ -1,0 +1,144 @@
+"""One drive along an endless street: what stands where, who moves, and the light of the day.
+
+Everything is a function of (seed, split, place, time), so any moment of a drive can be asked for
+on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lemumo_core.geometry.se3 import make_T
+from lemumo_core.taxonomy import SEGMENTATION_IDS
+from lemumo_core.world import roadside, traffic, weather
+from lemumo_core.world.road import CROSSING_HALF_M, LANE_M, Road
+from lemumo_core.world.solids import LAMP, joined, placed
+
+BEHIND_M, AHEAD_M = 40.0, 150.0
+"""How much of the street around the ego vehicle exists."""
+PARKING_GAP_M = 7.0
+"""Nobody stands or parks closer to a crossing road."""
+SWAY_M, SWAY_PER_M = 0.25, 0.11
+"""How far and how fast the ego vehicle weaves in its lane: metres, radians per metre."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The street at one moment.
+
+    Attributes:
+        solids: ``SOLID`` (P,), world frame; ``owner`` indexes the objects.
+        labels: detection class of each of the K objects.
+        boxes: float64 (K, 7) centre x, y, z, length, width, height, yaw, world frame.
+        lamps: float32 (L, 3) positions of street lamps.
+    """
+
+    solids: np.ndarray
+    labels: tuple[str, ...]
+    boxes: np.ndarray
+    lamps: np.ndarray
+
+
+class Drive(Road):
+    """One drive: street, weather and traffic.
+
+    Args:
+        seed: of everything, not negative.
+        split: which catalogue of objects, one of ``objects.SPLITS``.
+
+    Attributes:
+        speed: of the ego vehicle along x, m/s.
+        start_m: its x at second 0.
+        weather: the light.
+        rows: of the traffic.
+        parking: sides with parking bays beside the lanes, of -1 (right) and 1.
+    """
+
+    def __init__(self, seed: int, split: str):
+        super().__init__(seed, split)
+        rng = self.rng("drive")
+        self.speed = float(rng.uniform(6, 13))
+        self.start_m = float(rng.uniform(0, 5000))
+        self.weather = weather.draw(rng)
+        self.rows = traffic.rows(self, rng, self.speed, self.start_m)
+        names = {row.name for row in self.rows}
+        self.parking = tuple(side for side in (-1, 1) if f"parked{side}" in names)
+
+    def T_world_ego(self, seconds: float) -> np.ndarray:
+        """Pose of the ego vehicle (x forward, y left, z up, on the ground), float64 (4, 4)."""
+        x = self.start_m + self.speed * seconds
+        y = self.middle(x) - LANE_M / 2 + SWAY_M * np.sin(SWAY_PER_M * x)
+        slope = np.tan(self.heading(x)) + SWAY_M * SWAY_PER_M * np.cos(SWAY_PER_M * x)
+        yaw = np.arctan(slope)
+        c, s = np.cos(yaw), np.sin(yaw)
+        return make_T(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array([x, y, 0.0]))
+
+    def scene(self, seconds: float) -> Scene:
+        """All that exists around the ego vehicle at a time of the drive, seconds."""
+        ego = self.start_m + self.speed * seconds
+        low, high = ego - BEHIND_M, ego + AHEAD_M
+        stretches = range(int(low // roadside.STRETCH_M), int(high // roadside.STRETCH_M) + 1)
+        still = joined([self.cached(self._stretch, k) for k in stretches])
+        lamps = (still["material"] == LAMP) & (still["label"] == SEGMENTATION_IDS["pole"])
+
+        users, places = self._users(seconds, low, high)
+        positions = np.column_stack([places[:, :2], np.zeros(len(users))])
+        yaws = places[:, 2]
+        moving = placed([user.solids for user in users], positions, yaws, np.arange(len(users)))
+        return Scene(
+            joined([still, moving]),
+            tuple(user.label for user in users),
+            _boxes(users, positions, yaws),
+            still["centre"][lamps],
+        )
+
+    def _users(
+        self, seconds: float, low: float, high: float
+    ) -> tuple[list[traffic.RoadUser], np.ndarray]:
+        """All road users between two places, and x, y, yaw of each (K, 3)."""
+        crossings = self.crossings(low, high)
+        users, slots = [], []
+        for number, row in enumerate(self.rows):
+            for slot, middle in row.slots(seconds, low, high):
+                user = self.cached(self._user, number, slot)
+                if user is None:
+                    continue
+                x = middle + user.along
+                stays_clear = CROSSING_HALF_M + PARKING_GAP_M if row.speed == 0 else 0.0
+                if low < x < high and min(abs(crossings - x), default=np.inf) >= stays_clear:
+                    users.append(user)
+                    slots.append((x, row.offset + user.across, user.yaw))
+        x, offset, yaw = np.array(slots).reshape(-1, 3).T
+        y, heading = self.beside(x, offset)
+        places = np.stack([x, y, yaw + heading], axis=1)
+        waiting = [
+            waits
+            for crossing in crossings[(crossings > low) & (crossings < high)]
+            for waits in self.cached(self._queues, crossing)
+        ]
+        users += [user for user, _ in waiting]
+        return users, np.concatenate([places, np.array([at for _, at in waiting]).reshape(-1, 3)])
+
+    def _stretch(self, k: int) -> np.ndarray:
+        return roadside.stretch(self, k)
+
+    def _user(self, number: int, slot: int) -> traffic.RoadUser | None:
+        row = self.rows[number]
+        return row.user(self.rng(row.name, slot), self.split)
+
+    def _queues(self, crossing: float) -> list[traffic.Waiting]:
+        return [*traffic.queue(self, crossing, -1), *traffic.queue(self, crossing, 1)]
+
+
+def _boxes(users: list[traffic.RoadUser], positions: np.ndarray, yaws: np.ndarray) -> np.ndarray:
+    """Boxes (K, 7) of road users at positions (K, 3) with yaws (K,)."""
+    bounds = np.array([(user.low, user.high) for user in users]).reshape(-1, 2, 3)
+    middle, size = bounds.mean(axis=1), bounds[:, 1] - bounds[:, 0]
+    c, s = np.cos(yaws), np.sin(yaws)
+    boxes = np.concatenate([positions, size, yaws[:, None]], axis=1)
+    boxes[:, 0] += c * middle[:, 0] - s * middle[:, 1]
+    boxes[:, 1] += s * middle[:, 0] + c * middle[:, 1]
+    boxes[:, 2] += middle[:, 2]
+    return boxes

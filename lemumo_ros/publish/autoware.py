@@ -1,0 +1,62 @@
+"""Detections as autoware_perception_msgs/DetectedObjects, where that package is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Vector3
+from std_msgs.msg import Header
+
+from lemumo_core.frame import Detections
+from lemumo_ros.publish.convert_out import box_poses
+
+
+def message_type() -> Any:
+    """DetectedObjects.
+
+    Raises:
+        ImportError: without the package.
+    """
+    from autoware_perception_msgs.msg import DetectedObjects
+
+    return DetectedObjects
+
+
+def detected_objects(
+    detections: Detections, class_names: Sequence[str], T_output_camera: np.ndarray, header: Header
+) -> Any:
+    """A DetectedObjects message. A class that Autoware has no label for is UNKNOWN.
+
+    Args: as ``convert_out.detections_3d``.
+    """
+    from autoware_perception_msgs.msg import (
+        DetectedObject,
+        DetectedObjectKinematics,
+        ObjectClassification,
+        Shape,
+    )
+
+    message = message_type()(header=header)
+    poses = box_poses(detections.boxes_3d, T_output_camera)
+    for i, (pose, box) in enumerate(zip(poses, detections.boxes_3d.tolist(), strict=True)):
+        score = float(detections.scores[i])
+        name = class_names[int(detections.class_ids[i])].upper()
+        label = getattr(ObjectClassification, name, ObjectClassification.UNKNOWN)
+        kinematics = DetectedObjectKinematics(
+            orientation_availability=DetectedObjectKinematics.AVAILABLE
+        )
+        kinematics.pose_with_covariance.pose = pose
+        length, width, height = box[3:6]
+        message.objects.append(
+            DetectedObject(
+                existence_probability=score,
+                classification=[ObjectClassification(label=label, probability=score)],
+                kinematics=kinematics,
+                shape=Shape(
+                    type=Shape.BOUNDING_BOX, dimensions=Vector3(x=length, y=width, z=height)
+                ),
+            )
+        )
+    return message

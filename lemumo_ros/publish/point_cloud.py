@@ -1,0 +1,65 @@
+"""The dense depth as a coloured point cloud."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+import numpy as np
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from lemumo_core.frame import Frame, Perception
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.view_transfer import look_up
+from lemumo_ros.publish.convert_out import fill
+
+FIELDS = [
+    PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+    for i, name in enumerate(("x", "y", "z", "rgb"))
+]
+
+
+def coloured_points(frame: Frame, perception: Perception, header: Header) -> PointCloud2:
+    """A point for every pixel whose depth is known, in the colour of the image there.
+
+    Args:
+        frame: its image gives the colours; without one all are black.
+        perception: its depth, in its output camera.
+        header: of the source image; the points are in its optical frame, metres.
+
+    Returns:
+        x, y, z and rgb, packed in the bits of a float32 as PCL and RViz read it.
+    """
+    camera = perception.output_camera
+    known = np.isfinite(perception.depth_m)
+    depth_m = perception.depth_m[known]
+    points = np.empty((len(depth_m), 4), np.float32)
+    points[:, :3] = _rays(camera)[known] * depth_m[:, None]
+    packed = np.zeros(len(depth_m), np.uint32)
+    if frame.image is not None:
+        view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])
+        colours = look_up(frame.image, view, camera, 0)[known].astype(np.uint32)
+        packed = colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
+    points[:, 3] = packed.view(np.float32)
+    points = points[np.isfinite(points[:, :3]).all(axis=1)]  # pixels that the lens does not show
+    message = PointCloud2(
+        header=header,
+        height=1,
+        width=len(points),
+        fields=FIELDS,
+        is_bigendian=sys.byteorder == "big",
+        point_step=16,
+        row_step=16 * len(points),
+        is_dense=True,
+    )
+    fill(message, points)
+    return message
+
+
+@functools.lru_cache(maxsize=16)
+def _rays(camera: Camera) -> np.ndarray:
+    """Points at depth 1 through each pixel: float32 (height, width, 3)."""
+    v, u = np.mgrid[: camera.height, : camera.width]
+    rays = camera.unproject(np.stack([u.ravel(), v.ravel()], axis=1))
+    return rays.reshape(camera.height, camera.width, 3).astype(np.float32)

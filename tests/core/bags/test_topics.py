@@ -1,0 +1,114 @@
+"""Finding the topics of a camera and its companions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+
+
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.faults import Fault
+
+
+class FakeBag:
+    """Topics given as (name, type, frame_id[, encoding])."""
+
+    def __init__(self, *rows):
+        self.rows = {row[0]: row for row in rows}
+        self.topics = [
+            SimpleNamespace(name=r[0], type=f"sensor_msgs/msg/{r[1]}", count=5, frame_id=r[2])
+            for r in rows
+        ]
+
+    def first(self, name):
+        return SimpleNamespace(encoding=[*self.rows[name], "rgb8"][3])
+
+
+CLUTTER = (
+    ("/camera/aligned_depth_to_color/image_raw", "Image", "cam", "16UC1"),
+    ("/camera/range", "Image", "cam", "32FC1"),
+    ("/camera/infra1/image_rect_raw", "Image", "infra", "mono8"),
+    ("/camera/label_map", "Image", "cam", "mono8"),
+    ("/ground_truth/image", "Image", "cam"),
+    ("/lemumo/output/overlay", "Image", "cam"),
+    ("/camera/depth/image_raw/compressedDepth", "CompressedImage", "cam", "16UC1; compressedDepth"),
+    ("/lemumo/points", "PointCloud2", "lidar"),
+)
+
+
+def test_clutter_is_no_sensor():
+    bag = FakeBag(
+        *CLUTTER,
+        ("/cam/image", "Image", "cam"),
+        ("/cam/camera_info", "CameraInfo", "cam"),
+        ("/points", "PointCloud2", "lidar"),
+    )
+    assert find_topics(bag) == BagTopics("/cam/image", "/cam/camera_info", "/points", None, None)
+    with pytest.raises(Fault) as caught:
+        find_topics(FakeBag(*CLUTTER))
+    assert caught.value.reason == "no_camera"
+
+
+def test_camera_info_by_namespace_then_by_frame():
+    image = ("/a/image_rect/compressed", "CompressedImage", "front", "rgb8; jpeg compressed bgr8")
+    beside = ("/a/camera_info", "CameraInfo", "elsewhere")
+    same_frame = ("/b/info", "CameraInfo", "front")
+    other = ("/c/info", "CameraInfo", "rear")
+    assert find_topics(FakeBag(image, beside, same_frame, other)).camera_info == "/a/camera_info"
+    assert find_topics(FakeBag(image, same_frame, other)).camera_info == "/b/info"
+    with pytest.raises(Fault, match="--camera-info") as caught:
+        find_topics(FakeBag(image, other))
+    assert caught.value.reason == "no_camera_info"
+    assert find_topics(FakeBag(image, other), camera_info="").camera_info is None
+    assert find_topics(FakeBag(image, other), camera_info="/c/info").camera_info == "/c/info"
+
+
+def test_thermal_is_not_the_colour_camera():
+    rows = (
+        ("/rgb/image", "Image", "rgb"),
+        ("/rgb/camera_info", "CameraInfo", "rgb"),
+        ("/boson/image", "Image", "boson", "mono16"),
+    )
+    assert find_topics(FakeBag(*rows)) == BagTopics(
+        "/rgb/image", "/rgb/camera_info", None, "/boson/image", None
+    )
+
+
+def test_ambiguity_lists_candidates_and_the_option():
+    rows = [
+        row
+        for side in ("left", "right")
+        for row in (
+            (f"/{side}/image", "Image", side),
+            (f"/{side}/image/compressed", "CompressedImage", side),
+            (f"/{side}/camera_info", "CameraInfo", side),
+        )
+    ]
+    with pytest.raises(Fault, match="/left/image, /right/image; choose one with --image") as caught:
+        find_topics(FakeBag(*rows))
+    assert caught.value.reason == "ambiguous_topics"
+    assert find_topics(FakeBag(*rows), image="/right/image").camera_info == "/right/camera_info"
+
+    rows = [*rows[:3], ("/a/points", "PointCloud2", "a"), ("/b/points", "PointCloud2", "b")]
+    with pytest.raises(Fault, match="--points"):
+        find_topics(FakeBag(*rows))
+    assert find_topics(FakeBag(*rows), points="/b/points").points == "/b/points"
+    assert find_topics(FakeBag(*rows), points="").points is None
+
+
+def test_given_names_are_checked(small_bag):
+    with BagReader(small_bag) as reader:
+        with pytest.raises(
+            Fault, match=r"--image /nope: the bag has .*/camera/image_raw"
+        ) as caught:
+            find_topics(reader, image="/nope")
+        assert caught.value.reason == "unknown_topic"
+        with pytest.raises(Fault, match="expected sensor_msgs/msg/PointCloud2") as caught:
+            find_topics(reader, points="/camera/image_raw")
+        assert caught.value.reason == "wrong_type"
+        with pytest.raises(Fault, match="/nope"):
+            list(reader.messages(["/nope"]))

@@ -1,0 +1,88 @@
+"""CenterNet 2D: targets against a loop, the boxes again from the targets, and the loss."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lemumo_core.losses.centernet_2d import CenterNet2dLoss
+from lemumo_core.losses.centers import wanted_around
+from lemumo_core.model.heads.centernet_2d import CenterNet2dHead, RawDetections2d
+
+STRIDE, SHAPE = 4, (3, 32, 40)
+
+
+def scene():
+    """Boxes of 2 views (K = 8), the last one padding, one outside, two of one centre, one empty."""
+    rng = np.random.default_rng(0)
+    centre = rng.uniform((5, 5), (150, 120), (2, 8, 2))
+    size = rng.uniform(6, 90, (2, 8, 2))
+    centre[:, 1] = centre[:, 0]
+    centre[:, 2] = (-20, 60)
+    size[:, 3] = 0
+    boxes = torch.tensor(np.concatenate([centre - size / 2, centre + size / 2], 2)).float()
+    ids = torch.tensor(rng.integers(0, 3, (2, 8)))
+    ids[:, -1] = -1
+    counts = torch.ones(2, 8, dtype=torch.bool)
+    counts[:, 4] = False
+    return boxes, ids, counts, torch.ones(2, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("preset", ["probe", "deploy"])
+def test_targets_are_those_of_a_loop_and_give_the_boxes_back(preset: str) -> None:
+    boxes, ids, counts, labelled = scene()
+    targets = CenterNet2dLoss(STRIDE, preset).targets(boxes, ids, counts, labelled, SHAPE)
+    heat, found = np.zeros((2, *SHAPE)), {}
+    for b, k in np.ndindex(2, 8):
+        x0, y0, x1, y1 = boxes[b, k].double().tolist()
+        w, h, c = (x1 - x0) / STRIDE, (y1 - y0) / STRIDE, int(ids[b, k])
+        j = math.floor(((x0 + x1) / 2 + 0.5) / STRIDE)
+        i = math.floor(((y0 + y1) / 2 + 0.5) / STRIDE)
+        if c < 0 or w <= 0 or not (0 <= i < SHAPE[1] and 0 <= j < SHAPE[2]):
+            continue
+        if preset == "probe":
+            radii = (min(max(round(0.6 * max(w, h)), 2), 7),) * 2
+        else:
+            radii = tuple(min(max(e * 0.3 / 1.7, 1.5), 16.0) for e in (w, h))
+        for r, q in np.ndindex(*SHAPE[1:]):
+            dx, dy = q - j, r - i
+            if abs(dx) <= radii[0] and abs(dy) <= radii[1]:
+                value = math.exp(-4.5 * ((dx / radii[0]) ** 2 + (dy / radii[1]) ** 2))
+                heat[b, c, r, q] = max(heat[b, c, r, q], value)
+        if counts[b, k] and ((b, i, j) not in found or w * h < found[b, i, j][0]):
+            found[b, i, j] = w * h, k
+    np.testing.assert_allclose(targets.heatmap.numpy(), heat, atol=1e-5)
+    kept = {(int(b), int(k)) for b, k in targets.counts.nonzero()}
+    assert kept == {(b, k) for (b, _, _), (_, k) in found.items()} and len(kept) >= 6
+    for b, k in kept:
+        i, j = divmod(int(targets.cell[b, k]), SHAPE[2])
+        offset, log_size = (targets.values[name][b, k] for name in ("offset", "log_size"))
+        middle = (torch.tensor([j, i]) + offset) * STRIDE - 0.5
+        half = log_size.exp() * STRIDE / 2
+        torch.testing.assert_close(torch.cat([middle - half, middle + half]), boxes[b, k])
+
+
+def test_head_and_loss_fit_and_perfect_output_costs_nothing() -> None:
+    labels = scene()
+    loss = CenterNet2dLoss(STRIDE)
+    head = CenterNet2dHead(24, 3, "deploy")
+    raw = head(torch.randn(2, 24, *SHAPE[1:]))
+    assert raw.heatmap.shape == (2, *SHAPE) and head.stride == STRIDE
+    result = loss(raw, *labels)
+    result.total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+    assert set(result.terms) == {"heatmap", "offset", "log_size"}
+    targets = loss.targets(*labels, SHAPE)
+    perfect = RawDetections2d(torch.full((2, *SHAPE), -30.0), *torch.zeros(2, 2, 2, *SHAPE[1:]))
+    for b, k in targets.counts.nonzero():
+        i, j = divmod(int(targets.cell[b, k]), SHAPE[2])
+        perfect.heatmap[b, targets.class_ids[b, k], i, j] = 30.0
+    wanted = wanted_around(targets, SHAPE[1:])
+    for b, m in wanted.weight.nonzero():
+        i, j = divmod(int(wanted.cell[b, m]), SHAPE[2])
+        perfect.offset[b, :, i, j] = wanted.values["offset"][b, m]
+        perfect.log_size[b, :, i, j] = wanted.values["log_size"][b, m]
+    assert loss(perfect, *labels).total.item() == pytest.approx(0.0, abs=1e-5)

@@ -1,0 +1,126 @@
+"""Returns as truth: which are hidden, where they land, which ones the camera does not see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lemumo_core.data.sources.registry import open_source
+from lemumo_core.depth_projection import project_depth
+from lemumo_core.faults import Fault
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T
+from lemumo_core.metrics.masked_returns import hold_out, true_labels
+
+CAMERA = Camera(200, 100, 100.0, 100.0, 99.5, 49.5)
+
+
+def frame_of(points, labels: Labels | None = None, T=None) -> Frame:
+    scan = LidarScan(np.asarray(points, np.float32), np.eye(4) if T is None else T, 5)
+    return Frame(5, "front", CAMERA, None, scan, labels)
+
+
+@pytest.fixture
+def cloud() -> np.ndarray:
+    """A wall 20 m away, which hides nothing: 4000 points with a fourth column."""
+    rng = np.random.default_rng(0)
+    return rng.uniform((-30, -15, 20, 0), (30, 15, 20.5, 1), (4000, 4)).astype(np.float32)
+
+
+def hidden_rows(points: np.ndarray, every: int = 10) -> set[bytes]:
+    kept = {row.tobytes() for row in hold_out(frame_of(points), every).companion.points}
+    return {row.tobytes() for row in points} - kept
+
+
+@pytest.mark.parametrize("every", [2, 10])
+def test_about_one_in_every_is_hidden_and_nothing_is_lost(cloud, every) -> None:
+    held = hold_out(frame_of(cloud), every)
+    count = len(cloud) - len(held.companion.points)
+    assert count == pytest.approx(len(cloud) / every, rel=0.15)
+    true_m = held.labels.depth_m
+    hidden = np.array([np.frombuffer(row, np.float32) for row in hidden_rows(cloud, every)])
+    uv, _ = CAMERA.project(hidden[:, :3].astype(np.float64))
+    in_image = (uv > -0.49).all(1) & (uv < (199.49, 99.49)).all(1)
+    for (u, v), z in zip(uv[in_image].round().astype(int), hidden[in_image, 2], strict=True):
+        assert true_m[v, u] <= z  # itself, or a nearer one of the same pixel
+    assert np.isfinite(true_m).sum() <= in_image.sum() + 4  # borders
+    assert set(true_m[np.isfinite(true_m)]) <= set(hidden[:, 2])
+
+
+def test_the_choice_depends_on_nothing_but_the_point(cloud) -> None:
+    """Not on order, neighbours, other columns, stamp or pose."""
+    chosen = {row[:12] for row in hidden_rows(cloud)}
+    order = np.random.default_rng(1).permutation(len(cloud))[:2000]
+    again = {row[:12] for row in hidden_rows(cloud[order])}
+    assert again == chosen & {row.tobytes()[:12] for row in cloud[order]}
+    other = cloud * np.array([1, 1, 1, 0.5], np.float32)
+    assert {row[:12] for row in hidden_rows(other)} == chosen
+
+
+def test_regular_scans_are_sampled_evenly() -> None:
+    """Whatever the layout of a scan: a tenth of each ring, of each column, of round numbers."""
+    x, y = np.meshgrid(np.arange(-32, 32) * 0.25, np.arange(-32, 32) * 0.125)
+    points = np.stack([x, y, np.full_like(x, 16.0)], axis=-1).astype(np.float32)
+    hidden = hidden_rows(points.reshape(-1, 3))
+    mask = np.array([[point.tobytes() in hidden for point in row] for row in points])
+    assert mask.mean() == pytest.approx(0.1, abs=0.015)
+    for axis in (0, 1):
+        assert mask.mean(axis=axis).max() < 0.3 and mask.mean(axis=axis).std() < 0.06
+
+
+def test_what_the_camera_cannot_see_is_no_truth() -> None:
+    """Points behind a wall, which a LiDAR 2 m above sees over it."""
+    x = np.linspace(-8, 8, 400)
+    wall = np.stack([x, np.zeros_like(x), np.full_like(x, 10)], axis=1)
+    behind = wall * 3.0
+    T = make_T(np.eye(3), np.array([0.0, -2.0, 0.0]))
+    frame = frame_of(np.vstack([wall, behind]) + np.array([0, 2.0, 0]), T=T)
+    true_m = hold_out(frame, 2).labels.depth_m
+    assert np.isfinite(true_m).sum() > 50
+    assert np.nanmax(true_m) == pytest.approx(10.0)
+
+
+def test_dense_truth_is_better_than_returns(cloud) -> None:
+    dense = frame_of(cloud, Labels(depth_m=np.ones((100, 200), np.float32)))
+    assert hold_out(dense) is dense
+    camera_only = replace(dense, companion=None, labels=None)
+    assert hold_out(camera_only) is camera_only
+    with pytest.raises(ValueError, match="every is 1"):
+        hold_out(dense, 1)
+
+
+def test_point_labels_follow_their_points(cloud) -> None:
+    """And become a map of what the camera sees."""
+    ids = (cloud[:, 0] > 0).astype(np.uint8)
+    frame = frame_of(cloud, Labels(point_labels=ids))
+    held = hold_out(frame)
+    assert (held.labels.point_labels == (held.companion.points[:, 0] > 0)).all()
+    label_map = true_labels(held)
+    assert label_map.shape == (100, 200) and label_map.dtype == np.uint8
+    left, right = label_map[:, :99], label_map[:, 101:]
+    assert set(np.unique(left)) == {0, UNLABELLED} and set(np.unique(right)) == {1, UNLABELLED}
+    assert true_labels(frame_of(cloud)) is None
+    with pytest.raises(Fault, match="3 point labels for 4000 points"):
+        true_labels(frame_of(cloud, Labels(point_labels=ids[:3])))
+    with pytest.raises(Fault, match="3 point labels"):
+        hold_out(frame_of(cloud, Labels(point_labels=ids[:3])))
+
+
+@pytest.mark.parametrize("folder", ["kitti_object", "nuscenes_mini_tables"])
+def test_on_real_scans(shared_data, folder) -> None:
+    """A tenth is hidden, and at least half of what of it falls into the image is truth."""
+
+    source = open_source(
+        {"kitti_object": "kitti"}.get(folder, "nuscenes"), root=shared_data / folder
+    )
+    frame = source[0]
+    held = hold_out(frame)
+    scan = frame.companion
+    assert 1 - len(held.companion.points) / len(scan.points) == pytest.approx(0.1, abs=0.01)
+    truths = np.isfinite(held.labels.depth_m)
+    seen = np.isfinite(project_depth(scan.points, scan.T_camera_lidar, frame.camera, 1.0))
+    assert 0.05 < truths.sum() / seen.sum() < 0.11
+    assert (~seen[truths]).sum() == 0

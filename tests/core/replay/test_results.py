@@ -1,0 +1,211 @@
+"""What a replay writes: the figures of evaluate.py, the same bytes every time, what was lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.writer import write_bag
+from lemumo_core.cli import main as cli
+from lemumo_core.cli.evaluate import main as evaluate
+from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.frame import Frame
+from lemumo_core.messages.points import points_to_array
+from lemumo_core.replay import folder as replay_outputs
+from lemumo_core.replay.folder import read_rows
+from tests.helpers.small_frames import CAMERA, small_frames
+
+NOT_THE_SAME = {"timings.parquet", "index.html"}
+"""They hold times, which differ from run to run."""
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory) -> Path:
+    bag = tmp_path_factory.mktemp("bags") / "street"
+    write_bag(small_frames(5), bag)
+    return bag
+
+
+@pytest.fixture(scope="module")
+def replayed(tiny_package, street, tmp_path_factory) -> Path:
+    """The results of ``street``, with everything that can be asked for."""
+    out = tmp_path_factory.mktemp("replayed") / "out"
+    assert replay(tiny_package, out, street, "--overlays", "--results-bag") == 0
+    return out
+
+
+def replay(model: Path, out: Path, *arguments: object) -> int:
+    fixed = ["--model", model, "--out", out, "--score-threshold", 0.05, "--backend", "onnxruntime"]
+    return cli.main(["replay", *map(str, [*arguments, *fixed])])
+
+
+def metrics(out: Path) -> dict:
+    return json.loads((out / "metrics.json").read_text())
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    found = (path for path in out.rglob("*") if path.is_file() and path.name not in NOT_THE_SAME)
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+
+
+def test_runs_and_numbers_of_workers_write_the_same_bytes(tiny_package, street, replayed, tmp_path):
+    everything = "--overlays", "--results-bag"
+    assert replay(tiny_package, tmp_path / "a", street, *everything) == 0
+    assert replay(tiny_package, tmp_path / "b", street, *everything, "--workers", 2) == 0
+    expected = contents(replayed)
+    assert contents(tmp_path / "a") == expected
+    assert contents(tmp_path / "b") == expected
+    assert {"metrics.json", "street/frames.parquet", "street/detections.jsonl"} < expected.keys()
+    assert sum(name.startswith("street/overlays/") for name in expected) == 5
+    lines = expected["street/detections.jsonl"].splitlines()
+    assert len(lines) == 5 and json.loads(lines[0])["detections"][0]["score"] >= 0.05
+
+
+def judged_alike(model: Path, bag: Path, out: Path, tmp_path: Path, truth: str) -> None:
+    """By evaluate.py, to the last digit."""
+    arguments = [model, "--data", "bags", "--data_options.path", bag, "--out", tmp_path / "judged"]
+    assert evaluate([*map(str, arguments), "--backend", "onnxruntime"]) == 0
+    expected, found = metrics(tmp_path / "judged"), metrics(out)
+    assert expected["depth_truth"].startswith(truth)
+    for mode in ("fused", "camera_only"):
+        assert found[mode] == expected[mode]
+    for row, frame in zip(
+        read_rows(out / bag.name / "frames.parquet"), expected["by_frame"], strict=True
+    ):
+        for mode in ("fused", "camera_only"):
+            figures = {name: row[f"{mode}_{name}"] for name in frame["modes"][mode]}
+            assert figures == frame["modes"][mode]
+
+
+def test_figures_are_those_of_evaluate_on_truth(tiny_package, street, replayed, tmp_path) -> None:
+    judged_alike(tiny_package, street, replayed, tmp_path, "dense")
+    assert metrics(replayed)["fused"]["depth"]["pixels"] > 1000
+
+
+def test_figures_are_those_of_evaluate_on_hidden_returns(tiny_package, kitti_bag, tmp_path) -> None:
+    assert replay(tiny_package, tmp_path / "out", kitti_bag.path) == 0
+    judged_alike(tiny_package, kitti_bag.path, tmp_path / "out", tmp_path, "one in 10")
+    found = metrics(tmp_path / "out")["bags"]["bag"]
+    assert found["depth_held_out"] and found["checks"]["calibration"]["verdict"] == "ok"
+
+
+def test_truth_of_a_data_set_is_matched_by_stamp(tiny_package, street, replayed, tmp_path) -> None:
+    write_bag(without_labels(small_frames(5)), tmp_path / "bare")
+    done = replay(tiny_package, tmp_path / "out", tmp_path / "bare", "--truth", "bags", street)
+    assert done == 0
+    assert metrics(tmp_path / "out")["fused"] == metrics(replayed)["fused"]
+    unlabelled = replay(tiny_package, tmp_path / "none", tmp_path / "bare")
+    assert unlabelled == 0 and metrics(tmp_path / "none")["fused"]["bev_map"] is None
+
+
+def test_turned_extrinsics_are_flagged(tiny_package, shared_data, tmp_path, capsys) -> None:
+    source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
+    write_bag(source, tmp_path / "bag", frames=4)
+    T = source[0].companion.T_camera_lidar
+    yaw = np.eye(4)
+    yaw[[0, 0, 2, 2], [0, 2, 0, 2]] = (
+        *(np.cos(a := np.radians(1.0)), np.sin(a)),
+        -np.sin(a),
+        np.cos(a),
+    )
+    turned = map(str, (yaw @ T).ravel())
+    assert replay(tiny_package, tmp_path / "out", tmp_path / "bag", "--extrinsics", *turned) == 0
+    check = metrics(tmp_path / "out")["bags"]["bag"]["checks"]["calibration"]
+    assert check["verdict"] == "warn" and check["rotation_deg"][1] == pytest.approx(-1, abs=0.25)
+    rows = read_rows(tmp_path / "out" / "bag" / "frames.parquet")
+    assert [row["calibration_verdict"] for row in rows] == ["drifted"] * 4
+    assert "calibrate anew" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_result_bag_holds_inputs_and_results(replayed, street) -> None:
+    with BagReader(street) as before, BagReader(replayed / "street" / "results") as after:
+        counts = {topic.name: topic.count for topic in after.topics}
+        for topic in before.topics:
+            assert counts[topic.name] == topic.count
+            raw = [m.data for m in before.raw_messages([topic.name])]
+            assert [m.data for m in after.raw_messages([topic.name])] == raw
+        outputs = [m for m in after.messages() if m.topic.startswith("/lemumo/output/")]
+        depth = [m for m in outputs if m.topic.endswith("/depth")]
+        boxes = [m for m in outputs if m.topic.endswith("/detections_3d")]
+        (info,) = [m for m in outputs if m.topic.endswith("/label_info")]
+        assert after.latched(info.topic) and info.msg.class_map[0].class_name
+        assert after.first("/lidar/points") is not None
+        assert len(points_to_array(after.first("/lidar/points"))) == 400
+    lines = (replayed / "street" / "detections.jsonl").read_text().splitlines()
+    for frame, line, m, image in zip(small_frames(5), lines, boxes, depth, strict=True):
+        record = json.loads(line)
+        stamp = m.msg.header.stamp
+        assert stamp.sec * 10**9 + stamp.nanosec == frame.stamp_ns == record["stamp_ns"]
+        assert m.msg.header.frame_id == "camera_optical"
+        scores = [d.results[0].hypothesis.score for d in m.msg.detections]
+        assert scores == [d["score"] for d in record["detections"]]
+        assert image.msg.encoding == "32FC1"
+        assert counts["/lemumo/output/overlay/compressed"] == 5
+
+
+def test_without_evaluation_the_results_are_the_same(tiny_package, street, replayed, tmp_path):
+    assert replay(tiny_package, tmp_path, street, "--no-evaluation") == 0
+    lines = Path("street", "detections.jsonl")
+    assert (tmp_path / lines).read_bytes() == (replayed / lines).read_bytes()
+
+
+def test_results_in_another_format_are_not_taken_for_done(
+    tiny_package, street, tmp_path, monkeypatch, capsys
+) -> None:
+    for number, done in ((1, False), (1, True), (2, False)):
+        monkeypatch.setattr(replay_outputs, "FORMAT", number)
+        assert replay(tiny_package, tmp_path, street, "--no-evaluation") == 0
+        assert ("street: done already" in capsys.readouterr().err) == done
+
+
+def test_done_bags_are_not_done_again(tiny_package, street, tmp_path, capsys) -> None:
+    write_bag(small_frames(2), tmp_path / "other")
+    bags = street, tmp_path / "other"
+    assert replay(tiny_package, tmp_path / "whole", *bags) == 0
+    assert replay(tiny_package, tmp_path / "out", street) == 0
+    lines = tmp_path / "out" / "street" / "detections.jsonl"
+    written = lines.stat().st_mtime_ns
+    capsys.readouterr()
+    assert replay(tiny_package, tmp_path / "out", *bags) == 0
+    assert "street: done already" in capsys.readouterr().err
+    assert lines.stat().st_mtime_ns == written
+    assert metrics(tmp_path / "out") == metrics(tmp_path / "whole")
+    (tmp_path / "out" / "street" / "bag.json").unlink()  # as after a kill
+    assert replay(tiny_package, tmp_path / "out", *bags) == 0
+    assert lines.stat().st_mtime_ns != written
+    assert metrics(tmp_path / "out") == metrics(tmp_path / "whole")
+
+
+def test_a_dropped_image_is_a_row_with_a_reason(tiny_package, tmp_path, capsys) -> None:
+    frames = small_frames(4)
+    wide = replace(CAMERA, width=CAMERA.width + 2)
+    frames[2] = replace(frames[2], camera=wide)
+    frames[3] = replace(frames[3], companion=None)
+    write_bag(without_labels(frames), tmp_path / "bag")
+    assert replay(tiny_package, tmp_path / "out", tmp_path / "bag") == 3
+    found = metrics(tmp_path / "out")["bags"]["bag"]
+    assert found["drops"] == {"camera_info_mismatch": 1} and found["results"] == 3
+    assert found["modalities"] == {"camera": 1, "camera+lidar": 2}
+    assert "1 of 4 images were dropped" in found["checks"]["sensors"]["words"]
+    rows = read_rows(tmp_path / "out" / "bag" / "frames.parquet")
+    assert [row["drop"] for row in rows] == ["", "", "camera_info_mismatch", ""]
+    assert "publish the calibration of this resolution" in capsys.readouterr().out
+
+
+def test_bad_truth_costs_the_figures_and_not_the_results(tiny_package, tmp_path) -> None:
+    labels = [replace(f.labels, label_map=f.labels.label_map | 128) for f in small_frames(2)]
+    frames = [replace(f, labels=bad) for f, bad in zip(small_frames(2), labels, strict=True)]
+    write_bag(frames, tmp_path / "bag")
+    assert replay(tiny_package, tmp_path / "out", tmp_path / "bag") == 3
+    found = metrics(tmp_path / "out")["bags"]["bag"]
+    assert found["results"] == found["unjudged"] == 2
+    assert "is no index into" in found["faults"]["truth"]
+
+
+def without_labels(frames: list[Frame]) -> list[Frame]:
+    return [replace(frame, labels=None) for frame in frames]

@@ -1,0 +1,58 @@
+"""Weights of pretraining with hidden returns: what later runs take of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lemumo_core.model.perception import seeded_model
+from lemumo_core.train.finetune.weights import load_perception
+from lemumo_core.train.parallel import Place
+from lemumo_core.train.pretrain.config import ObjectiveConfig
+from lemumo_core.train.pretrain.learner import Pretrainer, seeded_encoder
+from tests.helpers.small_run import small_config
+
+ALONE = Place(0, 1, torch.device("cpu"))
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_neck_and_depth_head_go_on_where_pretraining_left_them(tmp_path) -> None:
+    config = small_config(objective=ObjectiveConfig(returns=1.0))
+    encoder = seeded_encoder(config)
+    path = tmp_path / "pretrained.safetensors"
+    save_file(encoder.state_dict(), path)
+    branch = encoder.depth_branch
+    assert branch is not None
+    model, untouched = seeded_model(config.model, 1), seeded_model(config.model, 1)
+    load_perception(model, path)
+    assert model.neck is not None
+    assert same(model.neck.state_dict(), branch.neck.state_dict())
+    assert same(model.depth.state_dict(), branch.depth.state_dict())
+    assert same(model.centernet.state_dict(), untouched.centernet.state_dict())
+    assert not same(untouched.depth.state_dict(), model.depth.state_dict())
+
+    probe = seeded_model(replace(config.model, head_preset="probe"), 1)
+    load_perception(probe, path)
+    assert same(dict(probe.encoder.state_dict()), dict(encoder.state_dict()))
+
+
+@pytest.mark.parametrize("told", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_weights_of_a_run_that_tells_returns_and_of_one_that_does_not(told, tmp_path) -> None:
+    there, here = (
+        Pretrainer(small_config(objective=ObjectiveConfig(returns=weight), seed=seed), 10, ALONE)
+        for seed, weight in enumerate(told)
+    )
+    path = tmp_path / "weights.safetensors"
+    save_file(there.weights(), path)
+    own = {name: value.clone() for name, value in here.weights().items()}
+    here.load(path)
+    for name, value in here.weights().items():
+        expected = there.weights().get(name, own[name])
+        assert torch.equal(value, expected), name
+    assert any(name.startswith("depth_branch") for name in own) == (told[1] > 0)

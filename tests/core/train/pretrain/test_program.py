@@ -1,0 +1,270 @@
+"""The command that pretrains, as real processes: killed, stopped, on ranks, mistyped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from lemumo_core.data.photometric import PHOTOMETRIC
+from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.data.sources.pairs import RgbThermalPairs
+from lemumo_core.train.checkpoint import checkpoints
+from lemumo_core.train.loop import NOT_FINITE
+from lemumo_core.train.pretrain.config import ObjectiveConfig, PretrainConfig
+from lemumo_core.train.run_config import command_line, from_plain, parsed, plain
+from lemumo_core.train.run_folder import read_metrics
+from lemumo_core.train.signals import REQUEUE
+from tests.helpers.paths import ROOT
+from training.pretrain import main
+
+PROGRAM = ROOT / "training" / "pretrain.py"
+RECIPES = sorted(
+    path for path in (ROOT / "training" / "recipes").glob("*.yaml") if "finetune" not in path.stem
+)
+STEPS, EVERY = 8, 4
+OPTIONS = f"""
+batch: 4
+steps: {STEPS}
+held_out: 4
+modality_dropout: 0.3
+model: {{height: 48, width: 64, companion: thermal}}
+views: {{local_views: 1, global_size: [32, 32], local_size: [16, 32]}}
+scale: {{workers: 0}}
+log: {{progress_every: 5, monitor_every: 100, checkpoint_every: {EVERY}, keep: 10, probe_steps: 2,
+  tensorboard: false}}
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """Shards of fourteen pairs of RGB and thermal images."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for i in range(14):
+        image = rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{i:02d}_visible.png"), image)
+        cv2.imwrite(str(folder / f"{i:02d}_lwir.png"), image[..., 0])
+    write_shards(RgbThermalPairs(folder), folder / "shards", frames_per_shard=8, workers=1)
+    return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(OPTIONS)
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(PROGRAM), *map(str, arguments)]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT)
+
+
+def losses(out: Path) -> list[float]:
+    lines = read_metrics(out)
+    assert [line["step"] for line in lines] == list(range(len(lines)))
+    return [line["loss"] for line in lines]
+
+
+def starts(out: Path) -> int:
+    """How often the run was started."""
+    return len(json.loads((out / "run.json").read_text())) if (out / "run.json").exists() else 0
+
+
+def start(out: Path, *arguments: object, after: int) -> subprocess.Popen[str]:
+    """The command, once the run has done so many steps."""
+    before = starts(out)
+    process = subprocess.Popen(command(*arguments), text=True, stderr=subprocess.PIPE, cwd=ROOT)
+    while starts(out) == before or len(read_metrics(out)) < after:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    return process
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shards, recipe, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    result = run("--config", recipe, "--data", shards, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert f"step {STEPS}/{STEPS}  loss" in result.stdout and "waiting for data" in result.stdout
+    return out
+
+
+def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
+    kept = {path.name for path in uninterrupted.iterdir()}
+    assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
+    config = from_plain(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
+    assert config.data == str(shards) and config.steps == STEPS and config.optimiser.lr == 4e-5
+    assert config.objective.tokens and config.objective.returns == 0  # thermal has none
+    (about,) = json.loads((uninterrupted / "run.json").read_text())
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(git, capture_output=True, text=True)
+    assert head.returncode or about["git"].startswith(head.stdout.strip())
+    summary = json.loads((uninterrupted / "summary.json").read_text())
+    names = ("loss_first", "loss_last", "rankme_first", "rankme_last")
+    assert all(np.isfinite(summary[name]) for name in names)
+    assert summary["loss_first"] == pytest.approx(np.mean(losses(uninterrupted)[: STEPS // 2]))
+    steps = [int(path.name[5:]) for path in checkpoints(uninterrupted / "checkpoints")]
+    assert steps == [EVERY, STEPS]
+
+
+def test_killed_stopped_and_resumed_the_losses_are_the_same(
+    uninterrupted, recipe, shards, tmp_path, caplog
+) -> None:
+    out = tmp_path / "run"
+    again = "--config", recipe, "--data", shards, "--out", out, "--resume", "auto"
+    steps = int(np.random.default_rng().integers(1, STEPS - 2))
+    process = start(out, *again, after=steps)
+    process.kill()
+    process.communicate()
+    assert len(read_metrics(out)) < STEPS
+    first = max((int(path.name[5:]) for path in checkpoints(out / "checkpoints")), default=0)
+    process = start(out, *again, after=first + 1)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate()[1]
+    assert process.returncode == REQUEUE == 85, errors
+    done = len(read_metrics(out))
+    assert f"SIGTERM after step {done}" in errors and done < STEPS
+    assert (out / "checkpoints" / f"step-{done:08d}").is_dir()
+    assert main(list(map(str, again))) == 0
+    assert f"going on from {out}/checkpoints/step-{done:08d}" in caplog.text
+    assert losses(out) == losses(uninterrupted)
+    last = f"checkpoints/step-{STEPS:08d}/model.safetensors"
+    ours, theirs = load_file(out / last), load_file(uninterrupted / last)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert starts(out) == 3
+
+
+def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, caplog) -> None:
+    out = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    options = ["--config", str(recipe), "--data", str(shards), "--out", str(out)]
+    result = subprocess.run(
+        [*launch, str(PROGRAM), *options], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    whole = losses(uninterrupted)
+    assert losses(out)[:4] == pytest.approx(whole[:4], rel=1e-3)
+    # As if it had been stopped halfway.
+    shutil.rmtree(checkpoints(out / "checkpoints")[-1])
+    before = losses(out)
+    assert main([*options, "--resume", "auto"]) == 0
+    assert "saved on 2 ranks and goes on on 1" in caplog.text
+    assert losses(out)[:EVERY] == before[:EVERY]
+    assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-3)
+
+
+def test_a_step_that_is_not_finite_is_captured_and_repeated(
+    recipe, shards, tmp_path, capsys
+) -> None:
+    out = tmp_path / "run"
+    options = ["--config", recipe, "--data", shards, "--out", out, "--optimiser.lr", "1e30"]
+    options += ["--optimiser.final_lr", "1e30", "--optimiser.warmup", "0"]
+    assert main(list(map(str, options))) == NOT_FINITE
+    (capture,) = out.glob("non_finite-*")
+    done = losses(out)
+    state = json.loads((capture / "state.json").read_text())["state"]
+    assert state["step"] == len(done) and len(state["batch"]) == 4
+    assert "optimiser.safetensors" not in state["files"] and not (out / "summary.json").exists()
+    capsys.readouterr()
+    assert main(["--replay", str(capture)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    lines = dict(line.split(": ", 1) for line in printed if ": " in line)
+    for name, value in state["values"].items():
+        assert lines[name] == f"{value} then, {value} now"
+    assert {"nan", "inf"} & set(state["values"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.sizee", "small"], "did you mean --model.size?"),
+        (["--model.size", "smal"], "did you mean 'small'?"),
+        (["--resume", "auto"], "add --out"),
+        (["--optimiser.warmup", "3"], "warmup is 3"),
+        (["--batch", "1"], "at least 2"),
+        (["--objective.returns", "-1"], "must not be negative"),
+        (["--model.companion", "thermal", "--objective.returns", "1"], "needs LiDAR"),
+        (["--model.preset", "paper", "--objective.returns", "1"], "lidar and probe heads"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, capsys) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    assert code and message in capsys.readouterr().err
+
+
+def test_an_unknown_key_of_a_file_is_named(tmp_path, capsys) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text("optimiser:\n  clp: 2\n")
+    with pytest.raises(SystemExit):
+        command_line(PretrainConfig).parse_args(["--config", str(path)])
+    assert "did you mean --optimiser.clip?" in capsys.readouterr().err
+
+
+def test_another_run_in_the_folder_is_not_overwritten(
+    uninterrupted, recipe, shards, capsys
+) -> None:
+    options = ["--config", str(recipe), "--data", str(shards), "--out", str(uninterrupted)]
+    files = "config.yaml", "run.json", "metrics.jsonl"
+    before = [(uninterrupted / name).read_bytes() for name in files]
+    assert main(options) == 1
+    assert "--resume auto" in capsys.readouterr().err
+    assert main([*options, "--resume", "auto", "--seed", "7"]) == 1
+    assert "seed: 0 there, 7 here" in capsys.readouterr().err
+    assert [(uninterrupted / name).read_bytes() for name in files] == before
+
+
+def test_the_default_run_is_described_by_its_own_file(tmp_path) -> None:
+    config = PretrainConfig()
+    assert from_plain(PretrainConfig, plain(config)) == config
+    assert (config.data, config.model.size) == ("synthetic", "tiny")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_parse(path) -> None:
+    parser = command_line(PretrainConfig)
+    config = parsed(PretrainConfig, parser, parser.parse_args(["--config", str(path)]))
+    assert from_plain(PretrainConfig, plain(config)) == config
+    assert str(path.relative_to(ROOT)) in path.read_text()  # says how it is used
+    if path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
+        assert config.objective.weight == 0.1
+        assert config.views.global_scale == (0.4, 1.0) and config.views.local_scale == (0.05, 0.4)
+        assert config.scale.workers > 0
+    if path.stem.startswith("paper"):
+        assert (config.model.preset, config.model.size) == ("paper", "small")
+        assert config.objective == ObjectiveConfig(weight=0.1), "the paper's loss, nothing else"
+        assert (config.optimiser.lr, config.optimiser.decay_all) == (1e-4, True)
+        steps_of_an_epoch = round(config.optimiser.warmup * config.total_steps(6400))
+        assert steps_of_an_epoch == 100
+        source = path.stem.split("_")[1]
+        assert config.data == source
+        assert asdict(config.views.photometric) == asdict(PHOTOMETRIC[source])
+        height, width = config.canvas or (0, 0)
+        low, high = (aspect * width / height for aspect in config.views.aspect)
+        assert low == pytest.approx(3 / 4, abs=0.01) and high >= 4 / 3
+
+
+def test_the_recipes_are_those_of_the_plan() -> None:
+    names = {path.stem for path in RECIPES}
+    paper = {"paper_waymo", "paper_nuscenes", "paper_flir", "paper_flir_from_waymo"}
+    assert names == paper | {"single_24gb", "eight_gpus", "cpu_smoke", "lemumo_tiny_pretrain"}
+    assert os.access(ROOT / "training" / "slurm" / "pretrain.sbatch", os.R_OK)

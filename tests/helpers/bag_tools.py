@@ -1,0 +1,57 @@
+"""Bags changed message by message, and Frames compared."""
+
+from __future__ import annotations
+
+import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.frame import LidarScan
+
+FRAMES = 6
+"""Frames of the ``small_bag`` fixture."""
+
+
+def rewrite(source, out, change=None, storage="mcap", between=None):
+    """Copy a bag, message by message.
+
+    Args:
+        change: (raw, message) to (log time, bytes or message), or None to leave it out.
+        between: log times [start, stop) to copy.
+    """
+    with (
+        BagReader(source) as reader,
+        Writer(out, version=8, storage_plugin=StoragePlugin[storage.upper()]) as writer,
+    ):
+        connections = {}
+        for raw in reader.raw_messages(None, *(between or (None, None))):
+            result = raw.stamp_ns, raw.data
+            if change:
+                result = change(raw, reader.deserialize(bytearray(raw.data), raw.type))
+            if result is None:
+                continue
+            if raw.topic not in connections:
+                connections[raw.topic] = writer.add_connection(
+                    raw.topic, raw.type, typestore=reader.typestore
+                )
+            log_ns, data = result
+            if not isinstance(data, bytes):
+                data = reader.typestore.serialize_cdr(data, raw.type)
+            writer.write(connections[raw.topic], log_ns, data)
+    return out
+
+
+def assert_equal_frames(one, other, atol=0.0):
+    assert (one.stamp_ns, one.camera) == (other.stamp_ns, other.camera)
+    np.testing.assert_array_equal(one.image, other.image)
+    assert type(one.companion) is type(other.companion)
+    if isinstance(one.companion, LidarScan):
+        assert one.companion.stamp_ns == other.companion.stamp_ns
+        np.testing.assert_array_equal(one.companion.points, other.companion.points)
+        T, expected = one.companion.T_camera_lidar, other.companion.T_camera_lidar
+        np.testing.assert_allclose(T, expected, rtol=0, atol=atol)
+
+
+def without(*topics):
+    """A change for ``rewrite``: leave topics out."""
+    return lambda raw, message: None if raw.topic in topics else (raw.stamp_ns, raw.data)

@@ -1,0 +1,9 @@
+"""Where the repository and the real recordings beside it are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+"""Real sensor recordings and what comes with them: not ours to distribute."""

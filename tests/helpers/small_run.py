@@ -1,0 +1,53 @@
+"""A run so small that a step takes a tenth of a second."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+
+from lemumo_core.data.samples import Batch, collate, sample
+from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.frame import UNLABELLED
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.train.pretrain.config import PretrainConfig, PretrainLogConfig
+from lemumo_core.train.run_config import ScaleConfig
+from tests.helpers.small_frames import small_frames
+
+
+def small_config(**changes: Any) -> PretrainConfig:
+    """Eight samples a step, two global views of 32 x 32 pixels, two local ones of 16 x 32."""
+    options: dict[str, Any] = {
+        "batch": 8,
+        "steps": 6,
+        "held_out": 4,
+        "model": ModelConfig(height=48, width=64),
+        "views": MultiCropConfig(local_views=2, global_size=(32, 32), local_size=(16, 32)),
+        "scale": ScaleConfig(workers=0),
+        "log": PretrainLogConfig(monitor_every=100, probe_steps=2, tensorboard=False),
+    }
+    return PretrainConfig(**{**options, **changes})
+
+
+def small_batch(config: PretrainConfig) -> Batch:
+    """The samples of one step, random ones with labels."""
+    classes = config.model.detection_classes
+    frames = small_frames(config.batch)
+    batch = collate([sample(frame, config.canvas_spec, classes) for frame in frames])
+    assert batch.labels is not None
+    label_map = batch.labels.label_map  # of any number: only these are classes
+    label_map[label_map >= len(config.model.segmentation_classes)] = UNLABELLED
+    return batch
+
+
+def share(batch: Batch, rank: int, world: int) -> Batch:
+    """A rank's part of a batch."""
+
+    def part(value):
+        if is_dataclass(value) and not isinstance(value, type):
+            kept = {f.name: part(getattr(value, f.name)) for f in fields(value)}
+            return replace(value, **kept) if not hasattr(value, "depth_max_m") else value
+        return value.chunk(world)[rank] if isinstance(value, torch.Tensor) else value
+
+    return part(batch)

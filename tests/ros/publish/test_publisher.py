@@ -1,0 +1,122 @@
+"""The dense point cloud, and detections as Autoware takes them."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+
+from geometry_msgs.msg import PoseWithCovariance, Vector3
+
+from lemumo_core.frame import Detections, Frame, Perception
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.messages.points import points_to_array
+from lemumo_ros.publish import autoware as autoware_out
+from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.point_cloud import coloured_points
+
+HEADER = convert_out.header(1_500_000_000, "camera")
+FISHEYE = Camera(64, 48, 30.0, 31.0, 31.0, 24.0, "equidistant", (0.01, -0.002, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("camera", [Camera(64, 48, 50.0, 52.0, 31.0, 24.0), FISHEYE])
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_points_project_to_the_pixels_they_came_from_in_their_colours(camera, shrink) -> None:
+    rng = np.random.default_rng(0)
+    height, width = camera.height // shrink, camera.width // shrink
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    view = camera.scaled(32, 24).cropped(0, 4, 32, 20)
+    depth_m = rng.uniform(1, 50, (20, 32)).astype(np.float32)
+    depth_m[rng.random(depth_m.shape) < 0.3] = np.nan
+    nothing = Detections(*(np.zeros(shape, np.float32) for shape in [(0, 7), (0, 4), 0, 0]))
+    labels = np.zeros(depth_m.shape, np.uint8)
+    perception = Perception(1, "c", nothing, depth_m, depth_m, labels, view, ("camera",))
+
+    cloud = coloured_points(Frame(1, "c", camera, image), perception, HEADER)
+
+    assert (cloud.header, cloud.point_step, cloud.row_step) == (HEADER, 16, 16 * cloud.width)
+    points = points_to_array(cloud)[:, :3]
+    uv, valid = view.project(points)
+    pixels = np.rint(uv).astype(int)
+    assert valid.all() and np.abs(uv - pixels).max() < 1e-2
+    known = np.isfinite(depth_m)
+    assert {tuple(p) for p in pixels.tolist()} == {(u, v) for v, u in np.argwhere(known).tolist()}
+    np.testing.assert_allclose(points[:, 2], depth_m[pixels[:, 1], pixels[:, 0]], rtol=1e-6)
+    packed = np.frombuffer(cloud.data, np.uint32).reshape(-1, 4)[:, 3]
+    colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1)
+    # A pixel of the view is 2x2 of the camera's: its colour is one of theirs.
+    for (u, v), colour in zip(pixels[::7].tolist(), colours[::7], strict=True):
+        step = 2 // shrink
+        row, column = (v + 4) * step, u * step
+        around = image[row : row + step, column : column + step].reshape(-1, 3)
+        assert colour.tolist() in around.tolist()
+
+
+def message_class(name: str, constants: dict | None = None, **fields) -> type:
+    """A stand-in of a generated message: keywords are its fields, and nothing else is taken."""
+
+    def init(self, **values) -> None:
+        assert values.keys() <= fields.keys(), f"{name} has no {values.keys() - fields.keys()}"
+        for field, default in fields.items():
+            setattr(self, field, values[field] if field in values else default())
+
+    return type(name, (), {"__init__": init, **(constants or {})})
+
+
+@pytest.fixture
+def autoware(monkeypatch) -> None:
+    """Fields and constants of autoware_perception_msgs 1.x, as its definitions have them."""
+    labels = ("UNKNOWN", "CAR", "TRUCK", "BUS", "TRAILER", "MOTORCYCLE", "BICYCLE", "PEDESTRIAN")
+    module = ModuleType("autoware_perception_msgs.msg")
+    module.ObjectClassification = message_class(
+        "ObjectClassification",
+        {label: i for i, label in enumerate(labels)},
+        label=int,
+        probability=float,
+    )
+    module.DetectedObjectKinematics = message_class(
+        "DetectedObjectKinematics",
+        {"UNAVAILABLE": 0, "SIGN_UNKNOWN": 1, "AVAILABLE": 2},
+        pose_with_covariance=PoseWithCovariance,
+        has_position_covariance=bool,
+        orientation_availability=int,
+        twist_with_covariance=object,
+        has_twist=bool,
+        has_twist_covariance=bool,
+    )
+    shapes = {"BOUNDING_BOX": 0, "CYLINDER": 1, "POLYGON": 2}
+    module.Shape = message_class("Shape", shapes, type=int, footprint=object, dimensions=Vector3)
+    module.DetectedObject = message_class(
+        "DetectedObject",
+        existence_probability=float,
+        classification=list,
+        kinematics=module.DetectedObjectKinematics,
+        shape=module.Shape,
+    )
+    module.DetectedObjects = message_class("DetectedObjects", header=object, objects=list)
+    monkeypatch.setitem(sys.modules, "autoware_perception_msgs", ModuleType("package"))
+    monkeypatch.setitem(sys.modules, "autoware_perception_msgs.msg", module)
+
+
+def test_autoware_gets_the_same_boxes(autoware) -> None:
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform((-5, 0, 4, 1, 1, 1, -3), (5, 2, 40, 5, 2, 2, 3), (3, 7)).astype(np.float32)
+    found = Detections(
+        boxes, np.ones((3, 4), np.float32), np.array([0.9, 0.5, 0.3], np.float32), np.arange(3)
+    )
+    names, T = ("pedestrian", "car", "stroller"), np.eye(4)
+
+    message = autoware_out.detected_objects(found, names, T, HEADER)
+
+    standard = convert_out.detections_3d(found, names, T, HEADER)
+    assert message.header is HEADER
+    assert [one.classification[0].label for one in message.objects] == [7, 1, 0]
+    for ours, theirs in zip(message.objects, standard.detections, strict=True):
+        assert ours.kinematics.pose_with_covariance.pose == theirs.bbox.center
+        assert ours.kinematics.orientation_availability == 2 and not ours.kinematics.has_twist
+        assert (ours.shape.type, ours.shape.dimensions) == (0, theirs.bbox.size)
+        assert ours.existence_probability == theirs.results[0].hypothesis.score
