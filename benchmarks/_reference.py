@@ -39,8 +39,8 @@ class Reference(nn.Module):
         """Their loss of a step: lambda SIGReg + (1 - lambda) invariance."""
         images, companions = ({name: v[i] for name, v in views.items()} for i in (0, 1))
         _, projections = self.encoder(images, companions)
-        centre = projections[: views["global"][0].shape[1]].mean(0)
-        invariance = (centre - projections).square().mean()
+        center = projections[: views["global"][0].shape[1]].mean(0)
+        invariance = (center - projections).square().mean()
         return self.weight * self.sigreg(projections) + (1 - self.weight) * invariance
 
 

@@ -41,14 +41,14 @@ from lemumo_core.methods.lemumo.step import TrainingStep
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.patch_embed import IMAGENET_MEAN, IMAGENET_STD
 from lemumo_core.model.variants import build_encoder
-from lemumo_core.train.optim import build_optimiser
-from lemumo_core.train.run_config import OptimiserConfig
+from lemumo_core.train.optim import build_optimizer
+from lemumo_core.train.run_config import OptimizerConfig
 
 CONFIG = ModelConfig(preset="paper", size="small", height=224, width=224)
 VIEWS = {"global": (2, 224), "local": (4, 96)}
 BATCH = 4
 WEIGHT = 0.1
-OPTIMISER = OptimiserConfig(lr=1e-4, weight_decay=0.05, decay_all=True)
+OPTIMIZER = OptimizerConfig(lr=1e-4, weight_decay=0.05, decay_all=True)
 TARGETS = {"forward": "(target: 0.80)", "step": "(target: 0.75)"}
 
 
@@ -75,8 +75,8 @@ def make_views(batch: int, device: str = "cpu") -> tuple[Views, list[View]]:
             x.permute(0, 3, 1, 2).unflatten(0, (count, batch)).transpose(0, 1).contiguous()
             for x in ((image - mean) / std, depth)
         )
-        normalised, depths = (x.to(device) for x in by_sample)
-        theirs[name] = normalised, depths
+        normalized, depths = (x.to(device) for x in by_sample)
+        theirs[name] = normalized, depths
     return theirs, ours
 
 
@@ -122,19 +122,19 @@ def their_forward(reference: Reference, views: Views) -> Callable[[], Any]:
 
 def our_training(step: TrainingStep, views: Sequence[View]) -> Callable[[], Any]:
     """One optimiser step of the paper's loss, as our trainer takes it."""
-    optimizer = build_optimiser(step.train(), OPTIMISER)
-    return optimisation(optimizer, lambda: step(views, 0)[0].total)
+    optimizer = build_optimizer(step.train(), OPTIMIZER)
+    return optimization(optimizer, lambda: step(views, 0)[0].total)
 
 
 def their_training(reference: Reference, views: Views) -> Callable[[], Any]:
     """The same as their training loop takes it."""
     parameters = reference.train().parameters()
-    lr, decay = OPTIMISER.lr, OPTIMISER.weight_decay
+    lr, decay = OPTIMIZER.lr, OPTIMIZER.weight_decay
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
-    return optimisation(optimizer, lambda: reference(views))
+    return optimization(optimizer, lambda: reference(views))
 
 
-def optimisation(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], Any]:
+def optimization(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], Any]:
     """One step of an optimiser."""
 
     def step() -> None:

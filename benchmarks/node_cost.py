@@ -28,7 +28,7 @@ import rclpy
 from _messages import sensor_messages
 from _timing import machine
 
-from lemumo_core.drawing import class_colours
+from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.backends import TensorSpec
@@ -237,12 +237,12 @@ class PlainNode:
         found = Detections(
             out["boxes"][keep], boxes_2d, out["scores"][keep], out["class_ids"][keep]
         )
-        T, colours = np.eye(4), class_colours(len(DETECTION_CLASSES))
+        T, colors = np.eye(4), class_colors(len(DETECTION_CLASSES))
         messages = {
             "detections_3d": convert_out.detections_3d(found, DETECTION_CLASSES, T, header),
             "depth": convert_out.depth_image(out["depth"], "32FC1", header),
             "labels": convert_out.label_image(out["labels"], header),
-            "markers": convert_out.markers(found, DETECTION_CLASSES, colours, T, header),
+            "markers": convert_out.markers(found, DETECTION_CLASSES, colors, T, header),
         }
         for key, message in messages.items():
             self.publishers[name][key].publish(message)

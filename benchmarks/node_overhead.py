@@ -18,7 +18,7 @@ from _messages import sensor_messages
 from _package import untrained_package
 from _timing import machine, measure
 
-from lemumo_core.drawing import class_colours
+from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.package import load_package
@@ -42,7 +42,7 @@ def build_outputs(perception: Any, manifest: Any) -> None:
     convert_out.depth_image(perception.depth_m, "32FC1", header)
     convert_out.camera_info(perception.output_camera, header)
     convert_out.label_image(perception.labels, header)
-    convert_out.markers(found, names, class_colours(len(names)), T, header)
+    convert_out.markers(found, names, class_colors(len(names)), T, header)
 
 
 def main() -> None:

@@ -91,13 +91,13 @@ def main() -> None:
         msg = cloud(args.points, offsets, step)
         raw = memoryview(STORE.serialize_cdr(msg, NAME))
 
-        def deserialise(raw: memoryview = raw) -> Any:
+        def deserialize(raw: memoryview = raw) -> Any:
             return STORE.deserialize_cdr(raw, NAME)
 
         ways: dict[str, Callable[[], Any]] = {
             "lemumo points_to_array": lambda msg=msg: points_to_array(msg),  # type: ignore[misc]
-            "rosbags deserialise": deserialise,
-            "rosbags deserialise + structured": lambda read=deserialise: structured(read()),  # type: ignore[misc]
+            "rosbags deserialise": deserialize,
+            "rosbags deserialise + structured": lambda read=deserialize: structured(read()),  # type: ignore[misc]
             "struct loop": lambda msg=msg: struct_loop(msg),  # type: ignore[misc]
         }
         expected = points_to_array(msg)

@@ -129,11 +129,11 @@ def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
     weights = {**model, **PAPER}
     if row != "untrained":
         options = {**shared, **model, **scale.views, "batch": scale.batch, "steps": scale.steps}
-        options |= {"optimiser.lr": scale.lr, "log.probes": False, "out": out / "pretrain"}
+        options |= {"optimizer.lr": scale.lr, "log.probes": False, "out": out / "pretrain"}
         finish("pretrain.py", {**options, "objective.tokens": False, **ROWS[row]})
         weights = {"weights": out / "pretrain"}
     options = {**shared, "mode": "probe", "batch": scale.probe_batch, "steps": scale.probe_steps}
-    options |= {"optimiser.lr": scale.probe_lr, "log.evaluate_every": scale.probe_steps}
+    options |= {"optimizer.lr": scale.probe_lr, "log.evaluate_every": scale.probe_steps}
     finish("finetune.py", {**options, **weights, "out": out / "probe"})
 
 

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 def world_size() -> int:
     """Number of ranks; 1 without a process group. Asked at every call, since a module may be
     built before the group."""
-    return distributed.get_world_size() if _initialised() else 1
+    return distributed.get_world_size() if _initialized() else 1
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def rows_of_rank(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
         rows: of this rank, the same number on each.
         draw: takes a number of rows.
     """
-    start = rows * (distributed.get_rank() if _initialised() else 0)
+    start = rows * (distributed.get_rank() if _initialized() else 0)
     return draw(rows * world_size())[start : start + rows]
 
 
@@ -49,7 +49,7 @@ class BatchNorm1d(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(input)
-        return _normalised_over_ranks(self, input)
+        return _normalized_over_ranks(self, input)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -58,10 +58,10 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(input)
-        return _normalised_over_ranks(self, input)
+        return _normalized_over_ranks(self, input)
 
 
-def _normalised_over_ranks(norm: BatchNorm1d | BatchNorm2d, input: Tensor) -> Tensor:
+def _normalized_over_ranks(norm: BatchNorm1d | BatchNorm2d, input: Tensor) -> Tensor:
     x = input.to(torch.promote_types(input.dtype, torch.float32))
     over = [axis for axis in range(x.ndim) if axis != 1]
     mean = mean_over_ranks(x.mean(over, keepdim=True))
@@ -91,5 +91,5 @@ class _MeanOverRanks(torch.autograd.Function):
         return _MeanOverRanks.forward(ctx, gradient)
 
 
-def _initialised() -> bool:
+def _initialized() -> bool:
     return distributed.is_available() and distributed.is_initialized()

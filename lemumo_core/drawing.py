@@ -12,7 +12,7 @@ from lemumo_core.frame import UNLABELLED, LidarScan
 from lemumo_core.geometry.boxes import box_corners, clip_edges
 from lemumo_core.geometry.camera import Camera
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 MAX_DEPTH_M = 80.0
 Z_MIN_M = 1.0
@@ -31,21 +31,21 @@ TURBO, PLASMA = (
 )
 
 
-def depth_colours(depth_m: np.ndarray) -> np.ndarray:
+def depth_colors(depth_m: np.ndarray) -> np.ndarray:
     """Depth (...) in metres to uint8 (..., 3): red near, blue far, NaN black."""
     nearness = 1.0 - np.clip(np.nan_to_num(depth_m, nan=MAX_DEPTH_M) / MAX_DEPTH_M, 0.0, 1.0)
     # Square: most of a street is near, and would otherwise be one colour.
-    return _coloured(nearness**2, TURBO, np.isnan(depth_m))
+    return _colored(nearness**2, TURBO, np.isnan(depth_m))
 
 
-def error_colours(error_m: np.ndarray) -> np.ndarray:
+def error_colors(error_m: np.ndarray) -> np.ndarray:
     """Absolute errors (...) in metres to uint8 (..., 3): dark blue 0, yellow 5 m and more, NaN
     black."""
     share = np.clip(np.nan_to_num(error_m) / MAX_ERROR_M, 0.0, 1.0)
-    return _coloured(share, PLASMA, np.isnan(error_m))
+    return _colored(share, PLASMA, np.isnan(error_m))
 
 
-def class_colours(count: int) -> list[Colour]:
+def class_colors(count: int) -> list[Color]:
     """Distinct colours, evenly spaced in hue, one per detection class."""
     hues = np.linspace(0, 180, count, endpoint=False).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=1)
@@ -56,14 +56,14 @@ def class_colours(count: int) -> list[Colour]:
 def blend_labels(
     picture: np.ndarray,
     label_map: np.ndarray,
-    palette: Iterable[Colour],
+    palette: Iterable[Color],
     weight: float = LABEL_WEIGHT,
 ) -> None:
     """Tint a picture (H, W, 3), in place, by label ids (H, W); 255 leaves it as it is."""
-    colours = np.zeros((256, 3), np.uint8)
-    known_colours = list(palette)
-    colours[: len(known_colours)] = known_colours
-    blended = cv2.addWeighted(picture, 1 - weight, colours[label_map], weight, 0)
+    colors = np.zeros((256, 3), np.uint8)
+    known_colors = list(palette)
+    colors[: len(known_colors)] = known_colors
+    blended = cv2.addWeighted(picture, 1 - weight, colors[label_map], weight, 0)
     known = label_map != UNLABELLED
     picture[known] = blended[known]
 
@@ -73,43 +73,43 @@ def draw_returns(picture: np.ndarray, scan: LidarScan, camera: Camera) -> None:
     depth, near ones on top."""
     seen = project_returns(scan.points, scan.T_camera_lidar, camera, Z_MIN_M)
     order = np.argsort(-seen.depth_m)
-    colours = depth_colours(seen.depth_m[order])
+    colors = depth_colors(seen.depth_m[order])
     u, v = (np.floor(at[order]).astype(int) for at in (seen.u, seen.v))
     for dv in (0, 1):
         for du in (0, 1):
             row = np.clip(v + dv, 0, camera.height - 1)
-            picture[row, np.clip(u + du, 0, camera.width - 1)] = colours
+            picture[row, np.clip(u + du, 0, camera.width - 1)] = colors
 
 
 def draw_boxes(
     picture: np.ndarray,
     boxes_3d: np.ndarray,
     camera: Camera,
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     thickness: int = 2,
 ) -> None:
     """Draw the edges of boxes (K, 7) into the picture of a camera, in place.
 
     Args:
-        colours: one per box.
+        colors: one per box.
         thickness: pixels.
     """
-    for corners, colour in zip(box_corners(boxes_3d.astype(np.float64)), colours, strict=True):
+    for corners, color in zip(box_corners(boxes_3d.astype(np.float64)), colors, strict=True):
         segments = clip_edges(corners)
         uv, valid = camera.project(segments.reshape(-1, 3))
         # Far outside, pixel coordinates would overflow OpenCV's fixed-point lines.
         uv = np.clip(uv, -1e4, 1e4).reshape(-1, 2, 2)
         for start, end in uv[valid.reshape(-1, 2).all(axis=1)].round().astype(int).tolist():
-            cv2.line(picture, start, end, colour, thickness, cv2.LINE_AA)
+            cv2.line(picture, start, end, color, thickness, cv2.LINE_AA)
 
 
 def draw_rectangles(
-    picture: np.ndarray, boxes_2d: np.ndarray, colours: Sequence[Colour], thickness: int = 1
+    picture: np.ndarray, boxes_2d: np.ndarray, colors: Sequence[Color], thickness: int = 1
 ) -> None:
     """Draw 2D boxes (K, 4) x_min, y_min, x_max, y_max, pixels of the picture, in place."""
-    for (x1, y1, x2, y2), colour in zip(boxes_2d.round().astype(int), colours, strict=True):
+    for (x1, y1, x2, y2), color in zip(boxes_2d.round().astype(int), colors, strict=True):
         start, end = (int(x1), int(y1)), (int(x2), int(y2))
-        cv2.rectangle(picture, start, end, colour, thickness)
+        cv2.rectangle(picture, start, end, color, thickness)
 
 
 def birds_eye(camera: Camera, scan: LidarScan | None, height: int) -> np.ndarray:
@@ -139,36 +139,36 @@ def birds_eye(camera: Camera, scan: LidarScan | None, height: int) -> np.ndarray
 
 
 def draw_footprints(
-    picture: np.ndarray, boxes_3d: np.ndarray, colours: Sequence[Colour], thickness: int = 2
+    picture: np.ndarray, boxes_3d: np.ndarray, colors: Sequence[Color], thickness: int = 2
 ) -> None:
     """Draw boxes (K, 7) into a ``birds_eye`` picture, in place, with a line to where they head."""
-    for box, corners, colour in zip(
-        boxes_3d, box_corners(boxes_3d.astype(np.float64)), colours, strict=True
+    for box, corners, color in zip(
+        boxes_3d, box_corners(boxes_3d.astype(np.float64)), colors, strict=True
     ):
         ground = corners[FOOTPRINT][:, [0, 2]]
-        _polyline(picture, ground, colour, True, thickness)
-        _polyline(picture, np.stack([box[[0, 2]], ground[:2].mean(0)]), colour, False, thickness)
+        _polyline(picture, ground, color, True, thickness)
+        _polyline(picture, np.stack([box[[0, 2]], ground[:2].mean(0)]), color, False, thickness)
 
 
 def write(
     picture: np.ndarray,
     text: str,
     origin: tuple[int, int],
-    colour: Colour = WHITE,
+    color: Color = WHITE,
     scale: float = 0.7,
 ) -> None:
     """Write a line on black into a picture, in place; ``origin`` is its lower left corner."""
     (width, height), below = cv2.getTextSize(text, FONT, scale, 1)
     x, y = origin
     cv2.rectangle(picture, (x - 2, y - height - 2), (x + width + 2, y + below), (0, 0, 0), -1)
-    cv2.putText(picture, text, origin, FONT, scale, colour, 1, cv2.LINE_AA)
+    cv2.putText(picture, text, origin, FONT, scale, color, 1, cv2.LINE_AA)
 
 
-def _coloured(share: np.ndarray, table: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def _colored(share: np.ndarray, table: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Shares (...) in [0, 1] to the colours (..., 3) of a table (256, 3), black where unknown."""
-    colours = table[np.rint(255 * share).astype(np.uint8)]
-    colours[unknown] = 0
-    return np.asarray(colours)
+    colors = table[np.rint(255 * share).astype(np.uint8)]
+    colors[unknown] = 0
+    return np.asarray(colors)
 
 
 def _on_ground(xz: np.ndarray, picture: np.ndarray) -> np.ndarray:
@@ -178,8 +178,8 @@ def _on_ground(xz: np.ndarray, picture: np.ndarray) -> np.ndarray:
 
 
 def _polyline(
-    picture: np.ndarray, xz: np.ndarray, colour: Colour, closed: bool, thickness: int = 1
+    picture: np.ndarray, xz: np.ndarray, color: Color, closed: bool, thickness: int = 1
 ) -> None:
     pixels = np.clip(_on_ground(xz, picture), -1e4, 1e4)
     pixels = (pixels * 2**SUBPIXEL_BITS).round().astype(np.int32)
-    cv2.polylines(picture, [pixels], closed, colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.polylines(picture, [pixels], closed, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)

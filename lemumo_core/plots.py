@@ -9,7 +9,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 600, 210
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 38, 34
-COLOURS = ("#1f5fa8", "#c8641e", "#3a8a4d", "#8b4ba1", "#7a7a7a")
+COLORS = ("#1f5fa8", "#c8641e", "#3a8a4d", "#8b4ba1", "#7a7a7a")
 TEXT = 'font-family="system-ui, sans-serif" font-size="11" fill="#555"'
 STRIP_HEIGHT = 110
 BINS = 40
@@ -31,7 +31,7 @@ def histogram(title: str, values: Sequence[float], label: str, marks: Mapping[st
     axes = _Axes(title, (low, high), (0.0, float(counts.max())), label)
     bars = [
         f'<rect x="{axes.x(a):.1f}" y="{axes.y(n):.1f}" width="{axes.x(b) - axes.x(a):.2f}" '
-        f'height="{axes.y(0) - axes.y(n):.1f}" fill="{COLOURS[0]}" opacity="0.75"/>'
+        f'height="{axes.y(0) - axes.y(n):.1f}" fill="{COLORS[0]}" opacity="0.75"/>'
         for n, a, b in zip(counts, edges[:-1], edges[1:], strict=True)
         if n
     ]
@@ -61,30 +61,30 @@ def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]],
     axes = _Axes(title, span, (min(0.0, *known, 0.0), max(known, default=1.0)), label)
     parts = []
     for i, (name, values) in enumerate(series.items()):
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         parts += [
-            f'<polyline points="{run}" fill="none" stroke="{colour}" stroke-width="1.4"/>'
+            f'<polyline points="{run}" fill="none" stroke="{color}" stroke-width="1.4"/>'
             for run in _runs(axes, x, values)
         ]
         parts += [
-            f'<circle cx="{axes.x(a):.1f}" cy="{axes.y(b):.1f}" r="1.8" fill="{colour}"/>'
+            f'<circle cx="{axes.x(a):.1f}" cy="{axes.y(b):.1f}" r="1.8" fill="{color}"/>'
             for a, b in zip(x, values, strict=True)
             if b == b and len(x) <= 120
         ]
         parts.append(
             f'<text x="{LEFT + 6 + 130 * i}" y="{TOP - 8}" font-family="system-ui, sans-serif" '
-            f'font-size="11" fill="{colour}">{html.escape(name)}</text>'
+            f'font-size="11" fill="{color}">{html.escape(name)}</text>'
         )
     return axes.svg(parts)
 
 
-def strip(title: str, x: Sequence[float], colours: Sequence[str], label: str) -> str:
+def strip(title: str, x: Sequence[float], colors: Sequence[str], label: str) -> str:
     """One upright mark for each of many events along an axis.
 
     Args:
         title: above it.
         x: where they are.
-        colours: of each.
+        colors: of each.
         label: below the axis, with the unit of x.
     """
     span = (float(min(x)), float(max(x))) if len(x) else (0.0, 1.0)
@@ -92,8 +92,8 @@ def strip(title: str, x: Sequence[float], colours: Sequence[str], label: str) ->
     width = max(0.8, min(5.0, (WIDTH - LEFT - RIGHT) / max(1, len(x)) * 0.7))
     marks = [
         f'<rect x="{axes.x(at) - width / 2:.1f}" y="{TOP}" width="{width:.1f}" '
-        f'height="{STRIP_HEIGHT - TOP - BOTTOM}" fill="{colour}"/>'
-        for at, colour in zip(x, colours, strict=True)
+        f'height="{STRIP_HEIGHT - TOP - BOTTOM}" fill="{color}"/>'
+        for at, color in zip(x, colors, strict=True)
     ]
     return axes.svg(marks)
 

@@ -254,7 +254,7 @@ def thermal_in_view(thermal: ThermalImage, view: Camera) -> np.ndarray:
             f"{(camera.height, camera.width)}",
         )
     u, v = _thermal_map(view, camera, thermal.T_camera_thermal[:3, :3].tobytes())
-    value = cv2.remap(_normalise_thermal(image), u, v, cv2.INTER_LINEAR)
+    value = cv2.remap(_normalize_thermal(image), u, v, cv2.INTER_LINEAR)
     e = THERMAL_TOLERANCE_PX
     valid = (u >= -e) & (u <= camera.width - 1 + e) & (v >= -e) & (v <= camera.height - 1 + e)
     return _with_validity(value, valid)
@@ -268,7 +268,7 @@ def _with_validity(value: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return companion
 
 
-def _normalise_thermal(image: np.ndarray) -> np.ndarray:
+def _normalize_thermal(image: np.ndarray) -> np.ndarray:
     """Thermal counts to float32 in [0, 1]: 8 bit by 255, 16 bit by the image's own range."""
     if image.dtype == np.uint8:
         return image.astype(np.float32) / 255.0

@@ -51,13 +51,13 @@ class MessageBuilder:
     def image(self, image: np.ndarray, stamp_ns: int, frame_id: str) -> Any:
         """sensor_msgs/Image: rgb8 of uint8 (H, W, 3); mono8, mono16 or 32FC1 of uint8, uint16 or
         float32 (H, W)."""
-        grey = {"uint8": "mono8", "uint16": "mono16", "float32": "32FC1"}
+        gray = {"uint8": "mono8", "uint16": "mono16", "float32": "32FC1"}
         return self.new(
             "sensor_msgs/Image",
             header=self.header(stamp_ns, frame_id),
             height=image.shape[0],
             width=image.shape[1],
-            encoding="rgb8" if image.ndim == 3 else grey[image.dtype.name],
+            encoding="rgb8" if image.ndim == 3 else gray[image.dtype.name],
             is_bigendian=0,
             step=image[0].nbytes,
             data=np.ascontiguousarray(image).reshape(-1).view(np.uint8),
@@ -202,7 +202,7 @@ class MessageBuilder:
             if width <= 0 or height <= 0:
                 continue
             x, y = ((box[:2] + box[2:]) / 2).tolist()
-            centre = self.new(
+            center = self.new(
                 "vision_msgs/Pose2D", position=self.new("vision_msgs/Point2D", x=x, y=y), theta=0.0
             )
             found.append(
@@ -211,7 +211,7 @@ class MessageBuilder:
                     header=header,
                     results=[self._hypothesis(name, score, nowhere)],
                     bbox=self.new(
-                        "vision_msgs/BoundingBox2D", center=centre, size_x=width, size_y=height
+                        "vision_msgs/BoundingBox2D", center=center, size_x=width, size_y=height
                     ),
                     id="",
                 )

@@ -19,7 +19,7 @@ NOT_A_SENSOR = re.compile(
     re.I,
 )
 THERMAL_NAME = re.compile(r"thermal|lwir|infrared|boson|lepton", re.I)
-NOT_COLOUR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
+NOT_COLOR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
 """Encodings of depth maps, label maps and raw thermal images."""
 
 GROUND_TRUTH = {
@@ -92,7 +92,7 @@ def find_topics(
     pictures = [topic for topic in sensors if topic.type in (IMAGE, COMPRESSED_IMAGE)]
     infos = [topic for topic in sensors if topic.type == CAMERA_INFO]
     heat = [topic for topic in pictures if _is_thermal(topic, reader)]
-    colour = [topic for topic in pictures if topic not in heat and _is_colour(topic, reader)]
+    color = [topic for topic in pictures if topic not in heat and _is_color(topic, reader)]
     clouds = [topic for topic in sensors if topic.type == POINT_CLOUD]
 
     def choose(
@@ -108,7 +108,7 @@ def find_topics(
             )
         return candidates[0] if candidates else None
 
-    picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(colour))
+    picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(color))
     if picked is None:
         listing = "; ".join(f"{t.name} [{t.type}] x {t.count}" for t in reader.topics) or "nothing"
         raise Fault(
@@ -205,8 +205,8 @@ def _is_thermal(topic: Topic, reader: BagReader) -> bool:
     return bool(THERMAL_NAME.search(topic.name) or THERMAL_NAME.search(topic.frame_id))
 
 
-def _is_colour(topic: Topic, reader: BagReader) -> bool:
-    return not NOT_COLOUR.search(_encoding(topic, reader).split(";")[0])
+def _is_color(topic: Topic, reader: BagReader) -> bool:
+    return not NOT_COLOR.search(_encoding(topic, reader).split(";")[0])
 
 
 def _one_per_camera(topics: list[Topic]) -> list[Topic]:

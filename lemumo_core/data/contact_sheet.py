@@ -11,7 +11,7 @@ from lemumo_core.drawing import (
     WHITE,
     Z_MIN_M,
     blend_labels,
-    depth_colours,
+    depth_colors,
     draw_boxes,
     draw_rectangles,
     draw_returns,
@@ -65,19 +65,19 @@ def _second(frame: Frame, view: Camera) -> np.ndarray:
     labels = frame.labels
     if isinstance(frame.companion, ThermalImage):
         counts = frame.companion.image.astype(np.float32)
-        grey = (counts - counts.min()) * (255 / max(float(np.ptp(counts)), 1.0))
-        return np.dstack([grey.astype(np.uint8)] * 3)
+        gray = (counts - counts.min()) * (255 / max(float(np.ptp(counts)), 1.0))
+        return np.dstack([gray.astype(np.uint8)] * 3)
     if labels is not None and labels.label_map is not None:
         picture = np.zeros((*labels.label_map.shape, 3), np.uint8)
         blend_labels(picture, labels.label_map, SEGMENTATION_CLASSES.values(), weight=1.0)
         return picture
     if labels is not None and labels.depth_m is not None:
-        return depth_colours(labels.depth_m)
+        return depth_colors(labels.depth_m)
     if isinstance(frame.companion, LidarScan):
         half = view.scaled((view.width + 1) // 2, (view.height + 1) // 2)  # for larger dots
         scan = frame.companion
         depth_m = project_depth(scan.points, scan.T_camera_lidar, half, Z_MIN_M)
-        return depth_colours(depth_m)
+        return depth_colors(depth_m)
     return np.zeros((1, 1, 3), np.uint8)
 
 

@@ -104,10 +104,10 @@ class Changes(NamedTuple):
                 gaussian_taps(self.table[:, 4], size, self.blur_taps) for size in images.shape[1:3]
             )
             images = resample(by_column(images), rows, columns)
-        matrix, offset = self._colour_map(images.mean((1, 2)))
+        matrix, offset = self._color_map(images.mean((1, 2)))
         return (images.flatten(1, 2) @ matrix.mT).add_(offset).view_as(images)
 
-    def _colour_map(self, mean_rgb: Tensor) -> tuple[Tensor, Tensor]:
+    def _color_map(self, mean_rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Matrix (R, 3, 3) and offset (R, 1, 1) on RGB, for images of a mean colour (R, 3)."""
         brightness, contrast, saturation, hue = self.table[:, :4, None, None].unbind(1)
         gray, chroma, turned, luma = (

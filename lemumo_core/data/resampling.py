@@ -34,11 +34,11 @@ def antialiased_taps(axis: Axis) -> Taps:
     length = axis.length[:, None, None].to(torch.float32)
     step = length / axis.size
     support = step.clamp(min=1.0)
-    centre = (axis.order[..., None] + 0.5) * step
-    first = (centre - support + 0.5).floor().clamp(min=0)
+    center = (axis.order[..., None] + 0.5) * step
+    first = (center - support + 0.5).floor().clamp(min=0)
     widest = max(axis.longest / axis.size, 1.0)
     index = first + torch.arange(math.ceil(2 * widest) + 1, device=length.device)
-    weight = (1 - (index + 0.5 - centre).abs() / support).clamp(min=0)
+    weight = (1 - (index + 0.5 - center).abs() / support).clamp(min=0)
     weight = torch.where(index < length, weight, 0.0)
     weight = weight / weight.sum(-1, keepdim=True)
     index = torch.minimum(index, length - 1).to(torch.int64) + axis.start[:, None, None]

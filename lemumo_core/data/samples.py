@@ -34,7 +34,7 @@ PADDING = {
     "returns": float("inf"),
     "point_labels": UNLABELLED,
     "boxes_3d": 0.0,
-    "centres": float("nan"),
+    "centers": float("nan"),
     "boxes_2d": 0.0,
     "class_ids": -1,
     "visibility": float("nan"),
@@ -52,7 +52,7 @@ class Boxes:
     Attributes:
         boxes_3d: float32 (B, K, 7) as in ``frame.Labels``, camera optical frame. Boxes that the
             image does not show are kept. Zeros where the source has none.
-        centres: float32 (B, K, 2) u, v of the 3D boxes' centres, pixels, through the lens
+        centers: float32 (B, K, 2) u, v of the 3D boxes' centres, pixels, through the lens
             distortion; NaN for those that have no pixel.
         boxes_2d: float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels. Zeros where the source has
             none.
@@ -64,7 +64,7 @@ class Boxes:
     """
 
     boxes_3d: Tensor
-    centres: Tensor
+    centers: Tensor
     boxes_2d: Tensor
     class_ids: Tensor
     visibility: Tensor
@@ -223,7 +223,7 @@ def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str])
     num_points = column(labels.num_points, (), PADDING["num_points"])
     return Boxes(
         boxes_3d=_batch_of_one(boxes_3d.astype(np.float32)),
-        centres=_batch_of_one(view.project(boxes_3d[:, :3])[0].astype(np.float32)),
+        centers=_batch_of_one(view.project(boxes_3d[:, :3])[0].astype(np.float32)),
         boxes_2d=_batch_of_one(boxes_2d.astype(np.float32)),
         class_ids=_batch_of_one(ids[kept]),
         visibility=_batch_of_one(visibility.astype(np.float32)),

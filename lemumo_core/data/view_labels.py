@@ -60,7 +60,7 @@ def labels_in_views(
 def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
     """Boxes on the canvas, one row a view, in the views."""
     flipped = crops.flipped[:, None] & (boxes.class_ids >= 0)
-    u, v = boxes.centres.unbind(-1)
+    u, v = boxes.centers.unbind(-1)
     low_u, low_v, high_u, high_v = boxes.boxes_2d.unbind(-1)
     ends = [crops.columns.position(end) for end in (low_u, high_u)]
     sides = torch.minimum(*ends), crops.rows.position(low_v), torch.maximum(*ends)
@@ -70,7 +70,7 @@ def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
     return replace(
         boxes,
         boxes_3d=torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d),
-        centres=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
+        centers=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
         boxes_2d=cut.clamp(min=0.0).minimum(last),
     )
 

@@ -8,16 +8,16 @@ import numpy as np
 from lemumo_core.drawing import (
     GREY,
     WHITE,
-    Colour,
+    Color,
     birds_eye,
     blend_labels,
-    class_colours,
-    depth_colours,
+    class_colors,
+    depth_colors,
     draw_boxes,
     draw_footprints,
     draw_rectangles,
     draw_returns,
-    error_colours,
+    error_colors,
     write,
 )
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception, ThermalImage
@@ -71,10 +71,10 @@ def compared(frame: Frame, perception: Perception, manifest: Manifest) -> np.nda
         error_m = _shrunk(error_m, np.isfinite(error_m), np.nan, camera, small)
 
     boxes, above = _boxes(image, frame, small, perception, manifest)
-    left = {"boxes": boxes, "depth": depth_colours(depth_m), "labels": said}
+    left = {"boxes": boxes, "depth": depth_colors(depth_m), "labels": said}
     middle = {
         **_companion(image, frame, small),
-        "depth error, 0 (blue) to 5 m (yellow)": error_colours(error_m),
+        "depth error, 0 (blue) to 5 m (yellow)": error_colors(error_m),
         "true labels" if true_ids is not None else "no true labels": truth,
     }
     return _joined([_column(left), _column(middle), above], axis=1)
@@ -88,22 +88,22 @@ def _boxes(
     scan = frame.companion if isinstance(frame.companion, LidarScan) else None
     picture, above = image.copy(), birds_eye(frame.camera, scan, 3 * len(image) + 2 * GAP_PX)
     shown = found.scores >= SHOWN_SCORE
-    palette = class_colours(len(manifest.detection_classes))
-    colours = [palette[i] for i in found.class_ids[shown]]
+    palette = class_colors(len(manifest.detection_classes))
+    colors = [palette[i] for i in found.class_ids[shown]]
     flat = labels.boxes_3d is None and labels.boxes_2d is not None
     if flat or manifest.numbers_of_box == 4:
         scale = small.width / frame.camera.width
         true = np.empty((0, 4)) if labels.boxes_2d is None else labels.boxes_2d
         draw_rectangles(picture, true * scale, [WHITE] * len(true))
-        draw_rectangles(picture, found.boxes_2d[shown] * scale, colours)
+        draw_rectangles(picture, found.boxes_2d[shown] * scale, colors)
         return picture, above
-    for boxes_3d, own in (_true_boxes(labels, manifest), (found.boxes_3d[shown], colours)):
+    for boxes_3d, own in (_true_boxes(labels, manifest), (found.boxes_3d[shown], colors)):
         draw_boxes(picture, boxes_3d, small, own, 1)
         draw_footprints(above, boxes_3d, own, 1)
     return picture, above
 
 
-def _true_boxes(labels: Labels, manifest: Manifest) -> tuple[np.ndarray, list[Colour]]:
+def _true_boxes(labels: Labels, manifest: Manifest) -> tuple[np.ndarray, list[Color]]:
     if labels.boxes_3d is None:
         return np.empty((0, 7)), []
     objects = Objects.from_labels(labels, manifest.detection_classes)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lemumo_core import web_page
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.drawing import class_colours
+from lemumo_core.drawing import class_colors
 from lemumo_core.evaluation.modes import (
     Evaluation,
     JudgedFrame,
@@ -123,8 +123,8 @@ def _figure(judged: JudgedFrame, model: Model, manifest: Manifest, source: Frame
 
 def _legend(manifest: Manifest) -> str:
     """What the pictures show, and the colours of classes."""
-    colours = class_colours(len(manifest.detection_classes))
-    boxes = _names(zip(manifest.detection_classes, colours, strict=True))
+    colors = class_colors(len(manifest.detection_classes))
+    boxes = _names(zip(manifest.detection_classes, colors, strict=True))
     labels = _names(zip(manifest.segmentation_classes, manifest.palette, strict=True))
     return (
         f"<h2>Pictures</h2><p>Boxes with a score of at least {SHOWN_SCORE:g}: {boxes}; true ones "
@@ -134,8 +134,8 @@ def _legend(manifest: Manifest) -> str:
     )
 
 
-def _names(colours: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+def _names(colors: Iterable[tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(
-        f'<span class="swatch" style="background: rgb{tuple(colour)}"></span>{html.escape(name)}'
-        for name, colour in colours
+        f'<span class="swatch" style="background: rgb{tuple(color)}"></span>{html.escape(name)}'
+        for name, color in colors
     )

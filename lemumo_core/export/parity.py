@@ -34,7 +34,7 @@ class Limits:
     bev_map_loss: float | None = None
     depth_mae_loss: float | None = None
     miou_loss: float | None = None
-    centre: float = 1e-3
+    center: float = 1e-3
     """Two detections of a class are the same if their centres are at most this share of their
     distance apart (or of one metre)."""
 
@@ -48,7 +48,7 @@ REDUCED = Limits(
     bev_map_loss=0.01,
     depth_mae_loss=0.02,
     miou_loss=0.01,
-    centre=0.05,
+    center=0.05,
 )
 """For a lower precision: what the vehicle would notice."""
 
@@ -99,7 +99,7 @@ class Parity:
         return failed
 
 
-MEASURES = tuple(f.name for f in fields(Limits) if f.name != "centre")
+MEASURES = tuple(f.name for f in fields(Limits) if f.name != "center")
 
 
 def compare(
@@ -115,7 +115,7 @@ def compare(
         samples: what went in.
         reference, candidate: the outputs by name, one set per sample; names that begin with
             ``raw_`` are heads before decoding.
-        limits: its ``centre`` says which detections are the same.
+        limits: its ``center`` says which detections are the same.
         least_score: detections below it do not count.
     """
     parity = Parity(samples=len(samples))
@@ -124,7 +124,7 @@ def compare(
         gaps = {name: relative_gap(b[name], a[name]) for name in ("depth", "depth_confidence")}
         raw = [relative_gap(b[name], a[name]) for name in a if name.startswith("raw_")]
         gaps["raw"] = float(np.max(raw)) if raw else 0.0
-        matches, unmatched, count = match_detections(a, b, limits.centre, least_score)
+        matches, unmatched, count = match_detections(a, b, limits.center, least_score)
         sums["unmatched"] += unmatched
         parity.detections += count
         i, j = np.array(matches, int).reshape(-1, 2).T
@@ -183,12 +183,12 @@ def score(samples: Sequence[Sample], outputs: Sequence[Arrays], manifest: Manife
 
 
 def match_detections(
-    reference: Arrays, candidate: Arrays, centre: float, least_score: float
+    reference: Arrays, candidate: Arrays, center: float, least_score: float
 ) -> tuple[list[tuple[int, int]], int, int]:
     """Pair the detections of two outputs as sets, since near-tied scores may change places.
 
     One to one and best score first, each takes, of the free ones of its class whose centres are
-    within ``centre`` (see ``Limits``), the most similar box. A detection near the last score that
+    within ``center`` (see ``Limits``), the most similar box. A detection near the last score that
     still made the top K need not have a counterpart: which of them makes it is a matter of
     rounding.
 
@@ -200,9 +200,9 @@ def match_detections(
     pairs: list[tuple[int, int]] = []
     free = b["scores"][0] > 0.0
     for i in range(len(a["scores"][0])):
-        at = _centres(a["boxes"][0, i])
-        apart = np.linalg.norm(_centres(b["boxes"][0]) - at, axis=1)
-        near = apart <= centre * max(1.0, float(np.linalg.norm(at)))
+        at = _centers(a["boxes"][0, i])
+        apart = np.linalg.norm(_centers(b["boxes"][0]) - at, axis=1)
+        near = apart <= center * max(1.0, float(np.linalg.norm(at)))
         usable = free & near & (b["class_ids"][0] == a["class_ids"][0, i])
         if usable.any():
             gaps = box_gap(b["boxes"][0, usable], a["boxes"][0, i])
@@ -221,7 +221,7 @@ def match_detections(
     return pairs, unmatched, count
 
 
-def _centres(boxes: np.ndarray) -> np.ndarray:
+def _centers(boxes: np.ndarray) -> np.ndarray:
     """Of boxes (..., 7), metres, or of 2D boxes (..., 4), pixels."""
     if boxes.shape[-1] == 7:
         return boxes[..., :3]

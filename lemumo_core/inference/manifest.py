@@ -108,7 +108,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             raise Fault("bad_package", f"{where}: {name} must be {words}: {document[name]!r:.80}")
     for name in ("detection_classes", "segmentation_classes"):
         values[name] = tuple(document[name])
-    values["palette"] = tuple(tuple(colour) for colour in document["palette"])
+    values["palette"] = tuple(tuple(color) for color in document["palette"])
     manifest = Manifest(**values)
     if len(manifest.palette) != len(manifest.segmentation_classes):
         raise Fault(
@@ -129,10 +129,10 @@ def _is_names(value: Any) -> bool:
 
 def _is_palette(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(colour, list)
-        and len(colour) == 3
-        and all(type(part) is int and 0 <= part <= 255 for part in colour)
-        for colour in value
+        isinstance(color, list)
+        and len(color) == 3
+        and all(type(part) is int and 0 <= part <= 255 for part in color)
+        for color in value
     )
 
 

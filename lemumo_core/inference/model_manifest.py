@@ -30,12 +30,12 @@ def manifest_of(config: ModelConfig, name: str, trained: bool, **more: Any) -> M
         input=config.input_spec,
         detection_classes=config.detection_classes,
         segmentation_classes=classes,
-        palette=tuple(SEGMENTATION_CLASSES.get(c, _colour(i)) for i, c in enumerate(classes)),
+        palette=tuple(SEGMENTATION_CLASSES.get(c, _color(i)) for i, c in enumerate(classes)),
         **more,
     )
 
 
-def _colour(index: int) -> tuple[int, int, int]:
+def _color(index: int) -> tuple[int, int, int]:
     """A distinct colour for a class that the default taxonomy does not name."""
     rng = np.random.default_rng(index)
     r, g, b = (int(value) for value in rng.integers(40, 256, 3))

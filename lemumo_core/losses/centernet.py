@@ -10,9 +10,9 @@ from torch import Tensor
 from lemumo_core.data.samples import Boxes
 from lemumo_core.losses.centers import (
     MOST_RADIUS,
-    CentreTargets,
+    CenterTargets,
     cells_of,
-    centre_loss,
+    center_loss,
     first_in_cell,
     gaussian_heatmap,
     overlap_radius,
@@ -60,15 +60,15 @@ class CenterNetLoss:
         """
         classes, height, width = raw.heatmap.shape[1:]
         targets = self.targets(boxes, intrinsics, (classes, height, width))
-        return centre_loss(raw._asdict(), targets, around=self.preset == "deploy")
+        return center_loss(raw._asdict(), targets, around=self.preset == "deploy")
 
     @torch.no_grad()
     def targets(
         self, boxes: Boxes, intrinsics: Tensor, shape: tuple[int, int, int]
-    ) -> CentreTargets:
+    ) -> CenterTargets:
         """What a head with heatmaps of a shape (C, h, w) should say of B views.
 
-        Where a centre is, the boxes say (``Boxes.centres``), since a view knows no lens
+        Where a centre is, the boxes say (``Boxes.centers``), since a view knows no lens
         distortion; the decoder's rays are bent accordingly (``inference.pipeline``).
 
         Args:
@@ -76,7 +76,7 @@ class CenterNetLoss:
             intrinsics: float32 (B, 3, 3) of the views.
         """
         _, z, size, yaw = boxes.boxes_3d.float().split([2, 1, 3, 1], dim=-1)
-        cells = cells_of(boxes.centres, self.stride, shape[1:])
+        cells = cells_of(boxes.centers, self.stride, shape[1:])
         real = (boxes.class_ids >= 0) & (z[..., 0] >= NEAR_M)
         cells = cells._replace(inside=cells.inside & real)
         if self.preset == "probe":
@@ -87,7 +87,7 @@ class CenterNetLoss:
             radius, most = overlap_radius(extent), MOST_RADIUS
         cell = cells.row * shape[2] + cells.column
         counts = self.counted.counts(z[..., 0], boxes.visibility, boxes.num_points) & cells.inside
-        return CentreTargets(
+        return CenterTargets(
             heatmap=gaussian_heatmap(cells, boxes.class_ids, radius, most, shape),
             labelled=boxes.known_3d,
             class_ids=boxes.class_ids,

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lemumo_core.losses.centers import (
     MOST_RADIUS,
-    CentreTargets,
+    CenterTargets,
     cells_of,
-    centre_loss,
+    center_loss,
     first_in_cell,
     gaussian_heatmap,
     overlap_radius,
@@ -64,7 +64,7 @@ class CenterNet2dLoss:
         classes, height, width = raw.heatmap.shape[1:]
         shape = classes, height, width
         targets = self.targets(boxes_2d, class_ids, counts, labelled, shape)
-        return centre_loss(raw._asdict(), targets, around=self.preset == "deploy")
+        return center_loss(raw._asdict(), targets, around=self.preset == "deploy")
 
     @torch.no_grad()
     def targets(
@@ -74,7 +74,7 @@ class CenterNet2dLoss:
         counts: Tensor,
         labelled: Tensor,
         shape: tuple[int, int, int],
-    ) -> CentreTargets:
+    ) -> CenterTargets:
         """What a head with heatmaps of a shape (C, h, w) should say; arguments as in a call."""
         low, high = boxes_2d.float().split(2, dim=-1)
         size = (high - low) / self.stride
@@ -88,7 +88,7 @@ class CenterNet2dLoss:
             radius, most = overlap_radius(size), MOST_RADIUS
         cell = cells.row * shape[2] + cells.column
         counts = counts & cells.inside
-        return CentreTargets(
+        return CenterTargets(
             heatmap=gaussian_heatmap(cells, class_ids, radius, most, shape),
             labelled=labelled,
             class_ids=class_ids,

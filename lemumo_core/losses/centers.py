@@ -18,7 +18,7 @@ from lemumo_core.losses.loss import Loss
 LEAST_RADIUS = 1.5
 MOST_RADIUS = 16.0
 OVERLAP = 0.7
-CENTRES_FIRST = 1e6
+CENTERS_FIRST = 1e6
 """More than any ``order``: what lies beside an object comes after all centres."""
 SIGMAS = 3.0
 """A Gaussian ends where it has fallen to exp(-4.5) = 0.011."""
@@ -40,7 +40,7 @@ class Cells(NamedTuple):
     inside: Tensor
 
 
-class CentreTargets(NamedTuple):
+class CenterTargets(NamedTuple):
     """What a head should say.
 
     Attributes:
@@ -162,7 +162,7 @@ class Wanted(NamedTuple):
     """Where values are regressed, and which.
 
     Attributes:
-        cell: int64 (B, M), as in ``CentreTargets``.
+        cell: int64 (B, M), as in ``CenterTargets``.
         weight: float32 (B, M), 0 where nothing is asked.
         values: float32 (B, M, channels) by name.
     """
@@ -172,12 +172,12 @@ class Wanted(NamedTuple):
     values: dict[str, Tensor]
 
 
-def wanted_at_centres(targets: CentreTargets) -> Wanted:
+def wanted_at_centers(targets: CenterTargets) -> Wanted:
     """The paper's: values of objects to be found, at their centres alone."""
     return Wanted(targets.cell, targets.counts.float(), targets.values)
 
 
-def wanted_around(targets: CentreTargets, grid: tuple[int, int]) -> Wanted:
+def wanted_around(targets: CenterTargets, grid: tuple[int, int]) -> Wanted:
     """Values of objects to be found in the 3 x 3 cells around their centres: weight 1, 1/2 beside
     and 1/4 at the corners.
 
@@ -198,7 +198,7 @@ def wanted_around(targets: CentreTargets, grid: tuple[int, int]) -> Wanted:
     asked = (asked & targets.counts[..., None]).flatten(1)
     cell = torch.where(asked, (row * width + column).flatten(1), 0)
     apart = down.abs() + right.abs()
-    order = (targets.order[..., None] + CENTRES_FIRST * (apart > 0)).flatten(1)
+    order = (targets.order[..., None] + CENTERS_FIRST * (apart > 0)).flatten(1)
     weight = first_in_cell(cell, asked, order, height * width) * 0.5 ** apart.repeat(row.shape[1])
     values = {name: value.repeat_interleave(9, dim=1) for name, value in targets.values.items()}
     shift = torch.stack([right, down], dim=-1).repeat(row.shape[1], 1)
@@ -223,7 +223,7 @@ def surprise(depths_m: Tensor, log_weights: Tensor, log_spread: Tensor, true_m: 
     return log_spread.squeeze(-1) - (log_weights - errors).logsumexp(-1)
 
 
-def centre_loss(predicted: dict[str, Any], targets: CentreTargets, around: bool = False) -> Loss:
+def center_loss(predicted: dict[str, Any], targets: CenterTargets, around: bool = False) -> Loss:
     """Focal loss of the heatmap and L1 of the values; of ``rotation`` 1 - cos, and of
     ``log_depth``, where the head tells the distribution ``depth`` of metres, ``surprise``.
 
@@ -252,17 +252,17 @@ def centre_loss(predicted: dict[str, Any], targets: CentreTargets, around: bool 
     positive = torch.zeros(len(logits), classes * pixels + 1, dtype=torch.bool, device=index.device)
     positive = positive.scatter_(1, index, True)[:, :-1].view(-1, classes, height, width)
     sums = {"heatmap": focal_loss(logits, targets.heatmap, positive, targets.labelled)}
-    wanted = wanted_around(targets, (height, width)) if around else wanted_at_centres(targets)
+    wanted = wanted_around(targets, (height, width)) if around else wanted_at_centers(targets)
 
-    def at_centres(maps: Tensor) -> Tensor:
+    def at_centers(maps: Tensor) -> Tensor:
         cell = wanted.cell[:, None].expand(-1, maps.shape[1], -1)
         found = maps.flatten(2).gather(2, cell).transpose(1, 2)
         return found.to(sums["heatmap"].dtype)
 
     for name, value in wanted.values.items():
-        said = at_centres(predicted[name])
+        said = at_centers(predicted[name])
         if name == "log_depth" and predicted.get("depth") is not None:
-            depths_m, log_weights, log_spread = map(at_centres, predicted["depth"])
+            depths_m, log_weights, log_spread = map(at_centers, predicted["depth"])
             error = surprise(depths_m, log_weights, log_spread, value.expm1())
         elif name == "rotation":
             error = 1.0 - (functional.normalize(said, dim=-1, eps=1e-4) * value).sum(-1)

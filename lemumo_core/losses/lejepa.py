@@ -64,10 +64,10 @@ class LeJepa:
                 + ("two, image and companion" if self.aux_unimodal else "none")
             )
         projections, *unimodal = (checked(p, self.global_views) for p in (projections, *unimodal))
-        centre = projections[: self.global_views].mean(0)
+        center = projections[: self.global_views].mean(0)
         terms = {
             "sigreg": sigreg(projections, step),
-            "invariance": mean_over_ranks(invariance(projections, centre)),
+            "invariance": mean_over_ranks(invariance(projections, center)),
         }
         total = self.weight * terms["sigreg"] + (1.0 - self.weight) * terms["invariance"]
         if self.aux_unimodal:

@@ -30,6 +30,6 @@ def checked(projections: Tensor, global_views: int = 1) -> Tensor:
     return projections.to(torch.promote_types(projections.dtype, torch.float32))
 
 
-def invariance(projections: Tensor, centre: Tensor) -> Tensor:
+def invariance(projections: Tensor, center: Tensor) -> Tensor:
     """Mean square distance of projections (V, B, d) from a centre (B, d), on this rank."""
-    return (projections - centre).square().mean()
+    return (projections - center).square().mean()

@@ -32,8 +32,8 @@ def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarra
     """
     boxes, names = [], []
     for detection in msg.detections:
-        centre, size = detection.bbox.center, detection.bbox.size
-        pose = SimpleNamespace(translation=centre.position, rotation=centre.orientation)
+        center, size = detection.bbox.center, detection.bbox.size
+        pose = SimpleNamespace(translation=center.position, rotation=center.orientation)
         T = T_camera_box @ transform_to_matrix(pose)
         sizes = [size.x, size.y, size.z]
         if not detection.results or not np.isfinite(sizes).all():

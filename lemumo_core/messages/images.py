@@ -143,7 +143,7 @@ def thermal_to_array(msg: Any) -> np.ndarray:
         )
     pixels = pixels_of(msg)
     if pixels.ndim == 3:
-        return _grey(pixels)
+        return _gray(pixels)
     return np.require(pixels, pixels.dtype.newbyteorder("="), ["ALIGNED"])
 
 
@@ -189,7 +189,7 @@ def compressed_to_thermal(msg: Any) -> np.ndarray:
     """
     data, size, _ = _inspected(msg)
     image = decode(data, size, cv2.IMREAD_UNCHANGED)
-    return image if image.ndim == 2 else _grey(image[..., :3])
+    return image if image.ndim == 2 else _gray(image[..., :3])
 
 
 def pixels_of(msg: Any) -> np.ndarray:
@@ -213,7 +213,7 @@ def pixels_of(msg: Any) -> np.ndarray:
     return np.ndarray(shape, dtype, buffer=msg.data, strides=strides)
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
+def _gray(image: np.ndarray) -> np.ndarray:
     """One channel of a grey (H, W, 3) image."""
     spread = max(int(cv2.absdiff(image[..., i], image[..., 1]).max(initial=0)) for i in (0, 2))
     if spread > GREY_TOLERANCE:

@@ -24,7 +24,7 @@ WARN_DEG = 0.5
 STEPS_DEG = np.linspace(-2.0, 2.0, 17)
 ROTATIONS_DEG = np.array(list(itertools.product(STEPS_DEG, repeat=3)))
 """Every rotation that is tried, (G, 3): about the camera's x (pitch), y (yaw) and z (roll)."""
-CENTRE = len(ROTATIONS_DEG) // 2
+CENTER = len(ROTATIONS_DEG) // 2
 
 Z_MIN_M = 1.0
 CELL_DEG = 0.2
@@ -108,7 +108,7 @@ def drift(alignments: Sequence[Alignment]) -> Drift:
     if edges < MIN_EDGES:
         return Drift((0.0, 0.0, 0.0), 0.0, 0.0, edges, "undecided")
     scores = np.concatenate([one.scores for one in alignments])
-    scores = scores[scores[:, CENTRE] > 0]
+    scores = scores[scores[:, CENTER] > 0]
     draws = np.random.default_rng(0).multinomial(
         len(scores), np.full(len(scores), 1 / len(scores)), RESAMPLES
     )
@@ -144,11 +144,11 @@ def _peaks(scores: np.ndarray) -> np.ndarray:
 def _gradients(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Size of the gradient along x and along y, float32 (H, W) each, relative to that around, so
     that a bush does not outweigh the outline of a car."""
-    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
+    gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
     pixels_per_degree = camera.fx * np.deg2rad(1.0)
     found = []
     for dx, dy in ((1, 0), (0, 1)):
-        size = np.abs(cv2.Sobel(grey, cv2.CV_32F, dx, dy))
+        size = np.abs(cv2.Sobel(gray, cv2.CV_32F, dx, dy))
         size = np.minimum(size, np.percentile(size, CLIP_PERCENTILE))
         side = round(2 * SURROUND_DEG * pixels_per_degree)
         surround = cv2.blur(size, (side, side))

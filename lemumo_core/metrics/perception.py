@@ -176,9 +176,9 @@ class PerceptionMetric:
     def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
         view, found = perception.output_camera, perception.detections
         objects = Objects.from_labels(labels, self.classes)
-        centres = objects.boxes_3d[:, :3].astype(np.float64)
-        shown = inside(camera.project(centres)[0], camera)
-        shown &= inside(view.project(centres)[0], view)
+        centers = objects.boxes_3d[:, :3].astype(np.float64)
+        shown = inside(camera.project(centers)[0], camera)
+        shown &= inside(view.project(centers)[0], view)
         boxes = found.boxes_3d, found.scores, found.class_ids
         counted = replace(objects, visibility=np.where(shown, objects.visibility, 0.0))
         self.detection_by_class.add(*boxes, counted)

@@ -91,9 +91,9 @@ def _verdicts(bags: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _badge(verdict: str) -> str:
-    colour = BADGES.get(verdict, "#8a8a8a")
+    color = BADGES.get(verdict, "#8a8a8a")
     return (
-        f'<span style="background: {colour}; color: white; border-radius: 3px; '
+        f'<span style="background: {color}; color: white; border-radius: 3px; '
         f'padding: 0 .5em">{verdict}</span>'
     )
 
@@ -123,7 +123,7 @@ def _timeline(name: str, rows: Sequence[Row]) -> str:
     """What became of every image of a bag, and how good it was."""
     times_s = np.array([row["arrival_ns"] for row in rows], np.int64)
     since_s = ((times_s - times_s[0]) / 1e9).tolist() if len(rows) else []
-    colours = [
+    colors = [
         DROPPED if row["drop"] else FUSED if "+" in row["modalities"] else ALONE for row in rows
     ]
     legend = (
@@ -132,7 +132,7 @@ def _timeline(name: str, rows: Sequence[Row]) -> str:
         f'<span style="color: {DROPPED}">&#9632;</span> dropped'
     )
     label = "s since the first image"
-    plots = [strip("What became of each image", since_s, colours, label)]
+    plots = [strip("What became of each image", since_s, colors, label)]
     for title, columns in (
         ("Depth MAE, m", {mode: f"{mode}_depth_mae_m" for mode in JUDGED_MODES}),
         ("BEV mAP", {mode: f"{mode}_bev_map" for mode in JUDGED_MODES}),

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.drawing import class_colours
+from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Detections, Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.boxes import box_rotation
 from lemumo_core.geometry.camera import Camera
@@ -53,11 +53,11 @@ class RerunRecording:
         self._recording.save(out)
         self._log("/", rr.ViewCoordinates.RDF, static=True)
         legends = {
-            "/": (self._names, class_colours(len(self._names))),
+            "/": (self._names, class_colors(len(self._names))),
             "result/labels": (manifest.segmentation_classes, manifest.palette),
         }
-        for path, (names, colours) in legends.items():
-            legend = [(i, name, colours[i]) for i, name in enumerate(names)]
+        for path, (names, colors) in legends.items():
+            legend = [(i, name, colors[i]) for i, name in enumerate(names)]
             self._log(path, rr.AnnotationContext(legend), static=True)
 
     def __enter__(self) -> RerunRecording:
@@ -101,8 +101,8 @@ class RerunRecording:
         if len(found.boxes_3d) == len(ids):  # not those of a 2D model
             turns = [quaternion_from_rotation(R) for R in box_rotation(found.boxes_3d[:, 6])]
             quaternions = [rr.Quaternion(xyzw=[*turn[1:], turn[0]]) for turn in turns]
-            centres, sizes = found.boxes_3d[:, :3], found.boxes_3d[:, 3:6]
-            boxes = rr.Boxes3D(centers=centres, sizes=sizes, quaternions=quaternions, **about)
+            centers, sizes = found.boxes_3d[:, :3], found.boxes_3d[:, 3:6]
+            boxes = rr.Boxes3D(centers=centers, sizes=sizes, quaternions=quaternions, **about)
             self._log("detections", boxes)
 
     def _pinhole(self, camera: Camera) -> Any:

@@ -7,8 +7,8 @@ import numpy as np
 
 from lemumo_core.drawing import (
     blend_labels,
-    class_colours,
-    depth_colours,
+    class_colors,
+    depth_colors,
     draw_boxes,
     draw_rectangles,
     draw_returns,
@@ -40,18 +40,18 @@ def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np
     blend_labels(picture, labels, manifest.palette)
     if isinstance(frame.companion, LidarScan):
         draw_returns(picture, frame.companion, camera)
-    palette = class_colours(len(manifest.detection_classes))
-    colours = [palette[class_id] for class_id in found.class_ids]
+    palette = class_colors(len(manifest.detection_classes))
+    colors = [palette[class_id] for class_id in found.class_ids]
     if manifest.numbers_of_box == 7:
-        draw_boxes(picture, found.boxes_3d, camera, colours)
+        draw_boxes(picture, found.boxes_3d, camera, colors)
     else:
-        draw_rectangles(picture, found.boxes_2d, colours, 2)
-    for i, colour in enumerate(colours):
+        draw_rectangles(picture, found.boxes_2d, colors, 2)
+    for i, color in enumerate(colors):
         x, y = (int(at) for at in found.boxes_2d[i, :2])
         name = manifest.detection_classes[found.class_ids[i]]
-        write(picture, f"{name} {found.scores[i]:.2f}", (x, max(y - 4, 12)), colour, 0.5)
+        write(picture, f"{name} {found.scores[i]:.2f}", (x, max(y - 4, 12)), color, 0.5)
     caption = f"{manifest.name}: {'+'.join(perception.modalities)}"
     if not manifest.trained:
         caption += "   UNTRAINED WEIGHTS"
     write(picture, caption, (8, 24))
-    return np.concatenate([picture, look_up(depth_colours(perception.depth_m), view, camera, 0)])
+    return np.concatenate([picture, look_up(depth_colors(perception.depth_m), view, camera, 0)])

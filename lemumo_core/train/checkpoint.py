@@ -31,8 +31,8 @@ from lemumo_core.train.parallel import full, like
 
 log = logging.getLogger(__name__)
 
-MODEL, OPTIMISER = "model", "optimiser"
-PROBES, PROBES_OPTIMISER = "probes", "probes_optimiser"
+MODEL, OPTIMIZER = "model", "optimizer"
+PROBES, PROBES_OPTIMIZER = "probes", "probes_optimizer"
 STATE = "state.json"
 PART = ".part"
 
@@ -159,32 +159,32 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], origin: 
     model.load_state_dict({name: like(tensors[name], value) for name, value in own.items()})
 
 
-def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """State of an optimiser of a model's parameters; all ranks call this together."""
     return {
         f"{name}.{key}": full(value)
         for name, parameter in model.named_parameters()
-        for key, value in optimiser.state.get(parameter, {}).items()
+        for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def load_optimiser_tensors(
-    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+def load_optimizer_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of ``optimiser_tensors``."""
+    """The inverse of ``optimizer_tensors``."""
     states: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         parameter, _, key = name.rpartition(".")
         states.setdefault(parameter, {})[key] = value
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    numbered = optimiser.state_dict()
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    numbered = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, parameter in enumerate(parameters):
         state = states.get(names[id(parameter)], {})
         numbered["state"][number] = {
             key: value if key == "step" else like(value, parameter) for key, value in state.items()
         }
-    optimiser.load_state_dict(numbered)
+    optimizer.load_state_dict(numbered)
 
 
 def _fits(name: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:

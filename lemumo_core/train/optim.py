@@ -8,17 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from lemumo_core.train.run_config import OptimiserConfig
+from lemumo_core.train.run_config import OptimizerConfig
 
 
-def build_optimiser(
-    model: nn.Module, config: OptimiserConfig, rate: Callable[[str], float] = lambda name: 1.0
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, rate: Callable[[str], float] = lambda name: 1.0
 ) -> torch.optim.AdamW:
     """AdamW over all parameters.
 
     Args:
         model: of the parameters.
-        config: see ``OptimiserConfig.decay_all`` for which of them decay.
+        config: see ``OptimizerConfig.decay_all`` for which of them decay.
         rate: by the name of a parameter, what its learning rate is multiplied by.
     """
     maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
@@ -37,7 +37,7 @@ def build_optimiser(
     )
 
 
-def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """Of a step out of so many: linear from lr / 100 to lr, then cosine to ``final_lr``."""
     warmup = round(config.warmup * steps)
     if step < warmup:
@@ -46,7 +46,7 @@ def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
     return config.final_lr + (config.lr - config.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Of all groups, each times its own rate."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]

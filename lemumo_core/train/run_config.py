@@ -16,7 +16,7 @@ from lemumo_core.preprocess import InputSpec
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimizerConfig:
     """AdamW with warm-up and cosine.
 
     Attributes:
@@ -124,7 +124,7 @@ class RunConfig:
         steps: instead of ``epochs``, unless 0.
         modality_dropout: probability that a view loses its image or its companion.
         canvas: height and width of what views are cut from; by default the model's input.
-        model, optimiser, scale, log: see there.
+        model, optimizer, scale, log: see there.
 
     Raises:
         ValueError: for anything outside its range.
@@ -150,7 +150,7 @@ class RunConfig:
     modality_dropout: float = 0.0
     canvas: tuple[int, int] | None = None
     model: ModelConfig = field(default_factory=lambda: ModelConfig(height=96, width=192))
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     log: LogConfig = field(default_factory=LogConfig)
 

@@ -53,19 +53,19 @@ def albedo(
         label: their ``labels``.
         far_m: (n,) distance from the eye; fine grain fades with it instead of flickering.
     """
-    colour = x.new_empty(3, len(x))
+    color = x.new_empty(3, len(x))
     grain = (noise(x * 21, y * 21) - 0.5) * torch.exp(far_m * (-1 / 45))
     coarse = noise(x * 1.3, y * 1.3) - 0.5
 
     at = (label == TERRAIN).nonzero()[:, 0]
     bright = 1 + 0.9 * take(grain, at) + 0.7 * take(coarse, at)
-    put(colour, at, x.new_tensor(GRASS)[:, None] * bright)
+    put(color, at, x.new_tensor(GRASS)[:, None] * bright)
 
     at = (label == SIDEWALK).nonzero()[:, 0]
     joint = (take(x, at) % 0.6 < 0.03) | (take(across, at) % 0.6 < 0.03)
     bright = 1 + 0.35 * take(grain, at) + 0.25 * take(coarse, at)
     bright -= 0.35 * joint * torch.exp(take(far_m, at) * (-1 / 14))
-    put(colour, at, x.new_tensor(PAVING)[:, None] * bright)
+    put(color, at, x.new_tensor(PAVING)[:, None] * bright)
 
     at = (label == ROAD).nonzero()[:, 0]
     x, y, across, gap, coarse = (take(v, at) for v in (x, y, across, gap, coarse))
@@ -79,8 +79,8 @@ def albedo(
     painted = painted[noise(take(x, painted) * 9, take(y, painted) * 9) > 0.22]
     worn = 0.75 + 0.5 * take(coarse, painted)
     put(road, painted, x.new_tensor(WHITE)[:, None] * worn)
-    put(colour, at, road)
-    return colour.clamp_(0.005, 1)
+    put(color, at, road)
+    return color.clamp_(0.005, 1)
 
 
 def _paint(drive: Drive, x: Tensor, across: Tensor, side: Tensor, gap: Tensor) -> Tensor:

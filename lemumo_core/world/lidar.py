@@ -135,9 +135,9 @@ def _reflected(met: Surface) -> Tensor:
     cosine = -(met.ray * met.normal).sum(0).clamp_max(0)
     albedo = torch.full_like(cosine, 0.2)  # of the ground, in the infrared
     material = met.of_solids("material")
-    colour = 0.1 + 0.8 * met.of_solids("colour").mean(0)
-    colour = torch.where(material == GLASS, 0.02, colour)
-    put(albedo, met.hit, torch.where(material == RETRO, 20.0, colour))
+    color = 0.1 + 0.8 * met.of_solids("color").mean(0)
+    color = torch.where(material == GLASS, 0.02, color)
+    put(albedo, met.hit, torch.where(material == RETRO, 20.0, color))
     return albedo * cosine
 
 
@@ -164,8 +164,8 @@ def _sector(beams: int, sectors: int, device: torch.device) -> Rays:
 
 def _within(scene: Scene, T_world_view: np.ndarray, half_turn: float, reach_m: float) -> Scene:
     """The part of a scene that a sector can meet, by the spheres around its solids."""
-    centre = transform(inverse(T_world_view), scene.solids["centre"])
+    center = transform(inverse(T_world_view), scene.solids["center"])
     size = np.linalg.norm(scene.solids["half"], axis=1)
-    aside = np.abs(centre[:, 0]) * np.cos(half_turn) - centre[:, 2] * np.sin(half_turn)
-    met = (aside < size) & (centre[:, 2] > -size) & (centre[:, 2] - size < reach_m)
+    aside = np.abs(center[:, 0]) * np.cos(half_turn) - center[:, 2] * np.sin(half_turn)
+    met = (aside < size) & (center[:, 2] > -size) & (center[:, 2] - size < reach_m)
     return replace(scene, solids=scene.solids[met])

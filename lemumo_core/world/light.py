@@ -141,12 +141,12 @@ def _headlights(surface: Surface, far_m: Tensor) -> Tensor:
 def _above(ray: Tensor, clouds: float, sky: Sky) -> Tensor:
     """Linear RGB (3, n) of rays (3, n) that hit nothing."""
     up = ray[2].clamp(0, 1)
-    colour = sky.haze + (1 - (1 - up) ** 3.5) * (sky.zenith - sky.haze)
+    color = sky.haze + (1 - (1 - up) ** 3.5) * (sky.zenith - sky.haze)
     if clouds:
         scale = 14 / (up + 0.15)
         a, b = ray[0] * scale, ray[1] * scale
         cloud = 0.6 * noise(a, b) + 0.4 * noise(a * 3.7, b * 3.7)
         cover = ((cloud - 0.55) * 2.5).clamp(0, 0.7) * (up * 12).clamp(0, 1) * clouds
-        colour += cover * (sky.haze * 0.8 + sky.sun_light * 0.1 - colour)
+        color += cover * (sky.haze * 0.8 + sky.sun_light * 0.1 - color)
     glow = (ray * sky.sun).sum(0).clamp_min(0)
-    return colour + (0.25 * glow**24 + 4 * glow**900) * sky.sun_light
+    return color + (0.25 * glow**24 + 4 * glow**900) * sky.sun_light

@@ -40,7 +40,7 @@ def appearance(surface: Surface, night: bool, sky: Sky, facing: Tensor) -> tuple
         Linear RGB float32 (3, n) each.
     """
     hit = surface.hit
-    albedo, material = surface.of_solids("colour"), surface.of_solids("material")
+    albedo, material = surface.of_solids("color"), surface.of_solids("material")
     emitted = torch.zeros_like(albedo)
     point, normal = take(surface.point, hit), take(surface.normal, hit)
     # Coordinates on a surface: along it and up it, or x and y where it lies flat.

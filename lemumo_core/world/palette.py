@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 Rng = np.random.Generator
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 TYRE, STEEL, DARK = (0.02, 0.02, 0.02), (0.35, 0.36, 0.38), (0.035, 0.035, 0.04)
 WINDOW, PLATE = (0.03, 0.04, 0.05), (0.8, 0.8, 0.78)
@@ -22,12 +22,12 @@ ENGINE_K, WHEEL_K, BODY_K, SKIN_K, CABIN_K = 25.0, 14.0, 12.0, 16.0, 4.0
 """Of a running engine, rolling tyres, clothed people, bare skin and the cabin of a vehicle."""
 
 
-def pick(rng: Rng, options: tuple[Colour, ...]) -> Colour:
+def pick(rng: Rng, options: tuple[Color, ...]) -> Color:
     """One of the colours."""
     return options[rng.integers(len(options))]
 
 
-def cloth(rng: Rng, brightest: float) -> Colour:
+def cloth(rng: Rng, brightest: float) -> Color:
     """Any colour up to an albedo."""
     red, green, blue = rng.uniform(0.01, brightest, 3).tolist()
     return red, green, blue

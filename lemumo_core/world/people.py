@@ -19,7 +19,7 @@ from lemumo_core.world.palette import (
     TYRE,
     WHEEL_K,
     WHITE_LAMP,
-    Colour,
+    Color,
     Rng,
     cloth,
     pick,
@@ -156,8 +156,8 @@ def _person(
     x, y, z = spine(1.0)
     x, z = x + 0.2 * tall * 0.35 * ahead + 0.01, z + tall * 0.115
 
-    def lump(at: Point, size: Point, colour: Colour, pitch: float = 0.0) -> np.ndarray:
-        return solid(label, at, size, colour, ELLIPSOID, pitch=pitch, warmth=BODY_K)
+    def lump(at: Point, size: Point, color: Color, pitch: float = 0.0) -> np.ndarray:
+        return solid(label, at, size, color, ELLIPSOID, pitch=pitch, warmth=BODY_K)
 
     head = solid(label, (x, y, z), (0.2, 0.16, 0.24), skin, ELLIPSOID, warmth=SKIN_K)
     over = (x - 0.03, y, z + 0.025)

@@ -110,10 +110,10 @@ def solids_in_views(
 
     half = column("half")
     axes = T[:, :3, :3] @ column("axes")
-    centre = (T[:, :3, :3] @ column("centre")[:, :, None])[..., 0] + T[:, :3, 3]
+    center = (T[:, :3, :3] @ column("center")[:, :, None])[..., 0] + T[:, :3, 3]
     to_local = axes.transpose(1, 2) / half[:, :, None]
-    origin = -(to_local @ centre[:, :, None])[..., 0]
-    corners = centre[:, None] + (_CORNERS.to(device) * half[:, None]) @ axes.transpose(1, 2)
+    origin = -(to_local @ center[:, :, None])[..., 0]
+    corners = center[:, None] + (_CORNERS.to(device) * half[:, None]) @ axes.transpose(1, 2)
     bounds, near = _bounds(corners)
     order = torch.argsort(near)
     large = ((bounds[:, 2:] - bounds[:, :2]) > least_angle).any(1)
@@ -204,8 +204,8 @@ def occluded(solids: Solids, points: Tensor, view: Tensor, towards: Tensor) -> T
     high = torch.where(finite[:, None], flat, -torch.inf).amax(2)
 
     axes = torch.linalg.inv(solids.to_local)
-    centre = -(axes @ solids.origin[:, :, None])
-    mid = (light[solids.view] @ centre)[..., 0]
+    center = -(axes @ solids.origin[:, :, None])
+    mid = (light[solids.view] @ center)[..., 0]
     reach = (light[solids.view] @ axes).abs().sum(2)
     # Towards the light everything counts that reaches farther than the tile's nearest point.
     high[:, 0] = torch.inf

@@ -31,7 +31,7 @@ WALLS = (
 )
 ROOFS = ((0.2, 0.08, 0.05), (0.1, 0.1, 0.11), (0.16, 0.12, 0.1))
 BARK, GALVANISED, CONCRETE = (0.09, 0.065, 0.045), (0.32, 0.33, 0.34), (0.42, 0.41, 0.39)
-SIGN_COLOURS = ((0.6, 0.02, 0.03), (0.02, 0.12, 0.5), (0.75, 0.6, 0.02), (0.75, 0.75, 0.75))
+SIGN_COLORS = ((0.6, 0.02, 0.03), (0.02, 0.12, 0.5), (0.75, 0.6, 0.02), (0.75, 0.75, 0.75))
 
 
 def building(rng: Rng, length: float) -> np.ndarray:
@@ -193,12 +193,12 @@ def lamp_post(rng: Rng) -> np.ndarray:
 def traffic_light(rng: Rng) -> np.ndarray:
     """A signal post that faces the traffic of its side of the road (+x)."""
     lit = rng.integers(3)
-    colours = ((0.8, 0.02, 0.02), (0.85, 0.5, 0.02), (0.02, 0.7, 0.2))
+    colors = ((0.8, 0.02, 0.02), (0.85, 0.5, 0.02), (0.02, 0.7, 0.2))
     parts = [
         solid("pole", (0, 0, 1.5), (0.13, 0.13, 3.0), GALVANISED, CYLINDER),
         solid("sign", (0, 0, 3.4), (0.24, 0.3, 0.9), (0.02, 0.02, 0.02)),
     ]
-    for k, (red, green, blue) in enumerate(colours):
+    for k, (red, green, blue) in enumerate(colors):
         at, size = (0.13, 0, 3.68 - 0.28 * k), (0.05, 0.2, 0.2)
         if k == lit:
             parts.append(solid("sign", at, size, (red, green, blue), ELLIPSOID, LAMP))
@@ -212,18 +212,18 @@ def road_sign(rng: Rng) -> np.ndarray:
     """A post with a plate that faces the traffic of its side of the road (+x)."""
     height = rng.uniform(2.3, 2.9)
     parts = [solid("pole", (0, 0, height / 2), (0.07, 0.07, height), GALVANISED, CYLINDER)]
-    colour, size = SIGN_COLOURS[rng.integers(len(SIGN_COLOURS))], rng.uniform(0.55, 0.8)
+    color, size = SIGN_COLORS[rng.integers(len(SIGN_COLORS))], rng.uniform(0.55, 0.8)
     kind = rng.integers(3)
     at, white = (0.06, 0, height), (0.8, 0.8, 0.8)
     if kind == 0:
         disc, inner = (size, size, 0.03), (0.7 * size, 0.7 * size, 0.04)
-        parts.append(solid("sign", at, disc, colour, CYLINDER, RETRO, axis="x"))
+        parts.append(solid("sign", at, disc, color, CYLINDER, RETRO, axis="x"))
         parts.append(solid("sign", (0.075, 0, height), inner, white, CYLINDER, RETRO, axis="x"))
     elif kind == 1:
         triangle = (0.03, size, size)
-        parts.append(solid("sign", at, triangle, colour, TAPERED, RETRO, taper=(0, 0, 0.95)))
+        parts.append(solid("sign", at, triangle, color, TAPERED, RETRO, taper=(0, 0, 0.95)))
     else:
-        parts.append(solid("sign", at, (0.03, size * 1.3, size * 0.8), colour, BOX, RETRO))
+        parts.append(solid("sign", at, (0.03, size * 1.3, size * 0.8), color, BOX, RETRO))
     return joined(parts)
 
 

@@ -16,14 +16,14 @@ PLAIN, PAINT, GLASS, FACADE, BRICK, FOLIAGE, LAMP, RETRO = range(8)
 
 SOLID = np.dtype(
     [
-        ("centre", "f4", 3),
+        ("center", "f4", 3),
         ("axes", "f4", (3, 3)),  # columns: the solid's own axes
         ("half", "f4", 3),  # half sizes along them
         ("taper", "f4", 3),  # how far front, rear and both sides lean in at the top, 0 to 1
         ("shape", "u1"),
         ("material", "u1"),
         ("label", "u1"),
-        ("colour", "f4", 3),  # linear albedo, 0 to 1
+        ("color", "f4", 3),  # linear albedo, 0 to 1
         ("warmth", "f4"),  # kelvin above the surroundings, for the thermal camera
         ("owner", "i4"),  # index of the object it belongs to, -1 = scenery
     ]
@@ -35,9 +35,9 @@ _BYTES = np.dtype((np.void, SOLID.itemsize))
 
 def solid(
     label: str,
-    centre: Triple,
+    center: Triple,
     size: Triple,
-    colour: Triple,
+    color: Triple,
     shape: int = BOX,
     material: int = PLAIN,
     *,
@@ -51,9 +51,9 @@ def solid(
 
     Args:
         label: a segmentation class.
-        centre: metres.
+        center: metres.
         size: full size along the solid's own axes, metres.
-        colour: linear RGB albedo, 0 to 1.
+        color: linear RGB albedo, 0 to 1.
         shape: ``BOX``, ``TAPERED``, ``CYLINDER`` (about its z) or ``ELLIPSOID``.
         material: one of the materials above.
         axis: body axis that its own z points along.
@@ -69,8 +69,8 @@ def solid(
     x, y, z = (cy * cp, sy * cp, -sp), (-sy, cy, 0.0), (cy * sp, sy * sp, cp)
     own = {"z": (x, y, z), "x": (y, z, x), "y": (z, x, y)}[axis]
     half = (size[0] / 2, size[1] / 2, size[2] / 2)
-    row = (centre, tuple(zip(*own, strict=True)), half, taper, shape, material)
-    return np.array([(*row, SEGMENTATION_IDS[label], colour, warmth, -1)], SOLID)
+    row = (center, tuple(zip(*own, strict=True)), half, taper, shape, material)
+    return np.array([(*row, SEGMENTATION_IDS[label], color, warmth, -1)], SOLID)
 
 
 def bar(
@@ -78,7 +78,7 @@ def bar(
     start: Triple,
     end: Triple,
     width: float,
-    colour: Triple,
+    color: Triple,
     material: int = PLAIN,
     *,
     warmth: float = 0.0,
@@ -93,7 +93,7 @@ def bar(
         label,
         tuple((float(a) + float(b)) / 2 for a, b in zip(start, end, strict=True)),
         (width, width, math.hypot(dx, dy, dz)),
-        colour,
+        color,
         CYLINDER,
         material,
         pitch=math.atan2(math.hypot(dx, dy), dz),
@@ -135,8 +135,8 @@ def placed(
     R[:, 0, 1] = -R[:, 1, 0]
     R[:, 2, 2] = 1
     R = np.repeat(R, counts, axis=0)
-    world["centre"] = (R @ world["centre"][:, :, None])[..., 0]
-    world["centre"] += np.repeat(np.asarray(positions, np.float32), counts, axis=0)
+    world["center"] = (R @ world["center"][:, :, None])[..., 0]
+    world["center"] += np.repeat(np.asarray(positions, np.float32), counts, axis=0)
     world["axes"] = R @ world["axes"]
     world["owner"] = np.repeat(owners, counts)
     return world
@@ -154,4 +154,4 @@ def extent(model: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shape < CYLINDER, arms[..., 0] + arms[..., 1], np.hypot(arms[..., 0], arms[..., 1])
     )
     reach = np.where(shape == ELLIPSOID, np.hypot(across, arms[..., 2]), across + arms[..., 2])
-    return (model["centre"] - reach).min(axis=0), (model["centre"] + reach).max(axis=0)
+    return (model["center"] - reach).min(axis=0), (model["center"] + reach).max(axis=0)

@@ -91,7 +91,7 @@ class Drive(Road):
             joined([still, moving]),
             tuple(user.label for user in users),
             _boxes(users, positions, yaws),
-            still["centre"][lamps],
+            still["center"][lamps],
         )
 
     def _users(

@@ -19,7 +19,7 @@ from lemumo_core.world.palette import (
     WHEEL_K,
     WHITE_LAMP,
     WINDOW,
-    Colour,
+    Color,
     Rng,
     pick,
 )
@@ -93,7 +93,7 @@ def car(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
     return joined(parts)
 
 
-def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Colour) -> list[np.ndarray]:
+def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Color) -> list[np.ndarray]:
     """Glass under a painted roof that six painted pillars carry.
 
     Args:
@@ -112,7 +112,7 @@ def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Colour) 
     def half_width(s: float) -> float:
         return width / 2 * (1 - taper[2] * s)
 
-    def slab(low: float, high: float, colour: Colour, material: int, warmth: float) -> np.ndarray:
+    def slab(low: float, high: float, color: Color, material: int, warmth: float) -> np.ndarray:
         """The part of the tapered box between two shares of its height."""
         front, rear, half = edge(low, 1), edge(low, -1), half_width(low)
         half_length = (front - rear) / 2
@@ -121,9 +121,9 @@ def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Colour) 
             (edge(high, -1) - rear) / half_length,
             1 - half_width(high) / half,
         )
-        centre = ((front + rear) / 2, 0, z + height * (low + high) / 2)
+        center = ((front + rear) / 2, 0, z + height * (low + high) / 2)
         extents = (2 * half_length, 2 * half, height * (high - low))
-        return solid("car", centre, extents, colour, TAPERED, material, taper=lean, warmth=warmth)
+        return solid("car", center, extents, color, TAPERED, material, taper=lean, warmth=warmth)
 
     parts = [
         slab(0.0, 1 - roof, WINDOW, GLASS, CABIN_K),
@@ -177,7 +177,7 @@ def truck(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
 
 
 def _truck_load(
-    kind: int, at: float, length: float, width: float, top: float, body: Colour
+    kind: int, at: float, length: float, width: float, top: float, body: Color
 ) -> list[np.ndarray]:
     """Box body (0), flat bed with sides (1) or tank (2).
 
@@ -237,17 +237,17 @@ def bus(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
 
 
 def _shell(
-    label: str, at: Triple, size: tuple[float, float], paint: Colour, taper: Triple, warmth: float
+    label: str, at: Triple, size: tuple[float, float], paint: Color, taper: Triple, warmth: float
 ) -> np.ndarray:
     """A painted tapered box of a length and width, at = x of its middle, z of top and bottom."""
     x, top, bottom = at
-    centre, full = (x, 0, (top + bottom) / 2), (*size, top - bottom)
-    return solid(label, centre, full, paint, TAPERED, PAINT, taper=taper, warmth=warmth)
+    center, full = (x, 0, (top + bottom) / 2), (*size, top - bottom)
+    return solid(label, center, full, paint, TAPERED, PAINT, taper=taper, warmth=warmth)
 
 
-def _pane(centre: Triple, size: Triple) -> np.ndarray:
+def _pane(center: Triple, size: Triple) -> np.ndarray:
     """A window of a truck or a bus."""
-    return solid(HEAVY, centre, size, WINDOW, BOX, GLASS)
+    return solid(HEAVY, center, size, WINDOW, BOX, GLASS)
 
 
 def _wheels(

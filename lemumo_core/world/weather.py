@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lemumo_core.world.palette import Colour, Rng
+from lemumo_core.world.palette import Color, Rng
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,12 @@ class _Kind(NamedTuple):
     share: float  # of all drives
     sun: float
     sky: float
-    zenith: Colour
-    haze: Colour
+    zenith: Color
+    haze: Color
     ambient_k: float
     visibility_m: tuple[float, float]  # range
     sun_height: tuple[float, float] = (0.35, 1.2)  # range, radians
-    sun_colour: Colour = (1.0, 0.95, 0.86)
+    sun_color: Color = (1.0, 0.95, 0.86)
     exposure: float = 1.0
     lamps: bool = False
     overcast: bool = False
@@ -87,7 +87,7 @@ _KINDS = (
         ambient_k=6.0,
         visibility_m=(320, 320),
         sun_height=(0.12, 0.3),
-        sun_colour=(1.0, 0.6, 0.32),
+        sun_color=(1.0, 0.6, 0.32),
         exposure=1.35,
         lamps=True,
     ),
@@ -99,12 +99,12 @@ _KINDS = (
         haze=(0.012, 0.013, 0.018),
         ambient_k=-6.0,
         visibility_m=(260, 260),
-        sun_colour=(0.6, 0.7, 1.0),
+        sun_color=(0.6, 0.7, 1.0),
         exposure=3.2,
         lamps=True,
     ),
 )
-_SKY_COLOUR = np.array((0.8, 0.92, 1.1), np.float32)
+_SKY_COLOR = np.array((0.8, 0.92, 1.1), np.float32)
 
 
 def draw(rng: Rng) -> Weather:
@@ -114,8 +114,8 @@ def draw(rng: Rng) -> Weather:
     flat = np.cos(height)
     return Weather(
         sun=np.array([np.cos(azimuth) * flat, np.sin(azimuth) * flat, np.sin(height)], np.float32),
-        sun_light=np.array(kind.sun_colour, np.float32) * kind.sun,
-        sky_light=_SKY_COLOUR * kind.sky,
+        sun_light=np.array(kind.sun_color, np.float32) * kind.sun,
+        sky_light=_SKY_COLOR * kind.sky,
         sky=np.array(kind.zenith, np.float32),
         haze=np.array(kind.haze, np.float32),
         visibility_m=float(rng.uniform(*kind.visibility_m)),

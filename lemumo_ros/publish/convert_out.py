@@ -202,11 +202,11 @@ def detections_2d(
     for i, (left, top, right, bottom) in enumerate(detections.boxes_2d.tolist()):
         if right <= left or bottom <= top:
             continue
-        centre = Pose2D(position=Point2D(x=(left + right) / 2, y=(top + bottom) / 2))
+        center = Pose2D(position=Point2D(x=(left + right) / 2, y=(top + bottom) / 2))
         msg.detections.append(
             Detection2D(
                 header=header,
-                bbox=BoundingBox2D(center=centre, size_x=right - left, size_y=bottom - top),
+                bbox=BoundingBox2D(center=center, size_x=right - left, size_y=bottom - top),
                 results=[
                     ObjectHypothesisWithPose(hypothesis=_hypothesis(detections, i, class_names))
                 ],

@@ -20,7 +20,7 @@ FIELDS = [
 ]
 
 
-def coloured_points(frame: Frame, perception: Perception, header: Header) -> PointCloud2:
+def colored_points(frame: Frame, perception: Perception, header: Header) -> PointCloud2:
     """A point for every pixel whose depth is known, in the colour of the image there.
 
     Args:
@@ -39,8 +39,8 @@ def coloured_points(frame: Frame, perception: Perception, header: Header) -> Poi
     packed = np.zeros(len(depth_m), np.uint32)
     if frame.image is not None:
         view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])
-        colours = look_up(frame.image, view, camera, 0)[known].astype(np.uint32)
-        packed = colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
+        colors = look_up(frame.image, view, camera, 0)[known].astype(np.uint32)
+        packed = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
     points[:, 3] = packed.view(np.float32)
     points = points[np.isfinite(points[:, :3]).all(axis=1)]  # pixels that the lens does not show
     message = PointCloud2(

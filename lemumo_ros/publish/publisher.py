@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
-from lemumo_core.drawing import class_colours
+from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.transforms import TransformBuffer
@@ -22,7 +22,7 @@ from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish import autoware as autoware_out
 from lemumo_ros.publish import convert_out
-from lemumo_ros.publish.point_cloud import coloured_points
+from lemumo_ros.publish.point_cloud import colored_points
 
 OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
@@ -117,9 +117,9 @@ class Outputs:
                 perception.output_camera, in_camera
             ),
             "labels": lambda: convert_out.label_image(perception.labels, in_camera),
-            "points": lambda: coloured_points(frame, perception, in_camera),
+            "points": lambda: colored_points(frame, perception, in_camera),
             "markers": lambda: convert_out.markers(
-                found, names, class_colours(len(names)), T_output_camera, in_output
+                found, names, class_colors(len(names)), T_output_camera, in_output
             ),
             "objects": lambda: autoware_out.detected_objects(
                 found, names, T_output_camera, in_output

@@ -110,8 +110,8 @@ def test_kitti_edges_line_up_only_with_the_true_extrinsics(shared_data) -> None:
     cv2 = pytest.importorskip("cv2")
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
     for frame in (source[0], source[8]):
-        grey = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        edges = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0))
+        gray = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        edges = np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0))
         edges = cv2.GaussianBlur(edges, (0, 0), 2)
 
         def score(degrees: float, frame=frame, edges=edges) -> float:

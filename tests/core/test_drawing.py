@@ -18,14 +18,14 @@ CAMERA = Camera(384, 256, 300, 300, 191.5, 127.5)
 RED = (255, 0, 0)
 
 
-def test_depth_and_errors_have_colours_that_order_them() -> None:
-    red, green, blue = drawing.depth_colours(np.array([2.0, 30.0, 79.0])).astype(int)
+def test_depth_and_errors_have_colors_that_order_them() -> None:
+    red, green, blue = drawing.depth_colors(np.array([2.0, 30.0, 79.0])).astype(int)
     assert red[0] > red[2] and blue[2] > blue[0] and green[1] == max(green)
-    small, large, beyond = drawing.error_colours(np.array([0.0, 5.0, 50.0])).astype(int)
+    small, large, beyond = drawing.error_colors(np.array([0.0, 5.0, 50.0])).astype(int)
     assert small[2] > small[1] and large[0] > large[2] and (large == beyond).all()
-    for colours in (drawing.depth_colours, drawing.error_colours):
-        assert (colours(np.array([[np.nan]])) == 0).all()
-        assert colours(np.empty((0, 4))).shape == (0, 4, 3)
+    for colors in (drawing.depth_colors, drawing.error_colors):
+        assert (colors(np.array([[np.nan]])) == 0).all()
+        assert colors(np.empty((0, 4))).shape == (0, 4, 3)
 
 
 def test_labels_tint_only_where_there_are_any() -> None:
@@ -40,8 +40,8 @@ def test_near_returns_cover_far_ones() -> None:
     points = np.array([[0, 0, 40], [0, 0, 10], [0, 0, -5], [np.nan, 0, 9]], np.float32)
     picture = np.zeros((256, 384, 3), np.uint8)
     drawing.draw_returns(picture, LidarScan(points, np.eye(4), 0), CAMERA)
-    colour = drawing.depth_colours(np.array([10.0]))[0]
-    assert (picture[127:129, 191:193] == colour).all() and (picture != 0).any(-1).sum() == 4
+    color = drawing.depth_colors(np.array([10.0]))[0]
+    assert (picture[127:129, 191:193] == color).all() and (picture != 0).any(-1).sum() == 4
     drawing.draw_returns(picture, LidarScan(points[2:], np.eye(4), 0), CAMERA)  # none in view
 
 
@@ -69,8 +69,8 @@ def test_birds_eye_puts_things_where_they_are(x, z) -> None:
     below, above = (picture[800 - round(10 * z) + d, 300 + round(10 * x)] for d in (10, -10))
     assert below.tolist() == [255, 0, 0] and above.tolist() != [255, 0, 0]
     scan = LidarScan(np.array([[x, 1, z], [0, 0, -3], [0, 0, 300]], np.float32), np.eye(4), 0)
-    grey = (drawing.birds_eye(CAMERA, scan, 800) != before).any(-1)
-    assert np.argwhere(grey).tolist() == [[800 - 10 * z, 300 + 10 * x]]
+    gray = (drawing.birds_eye(CAMERA, scan, 800) != before).any(-1)
+    assert np.argwhere(gray).tolist() == [[800 - 10 * z, 300 + 10 * x]]
 
 
 def test_a_page_holds_its_pictures_and_escapes_its_text() -> None:

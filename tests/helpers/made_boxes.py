@@ -27,7 +27,7 @@ def made_boxes(
     unknown = torch.full((batch, count), math.nan)
     return Boxes(
         boxes_3d=boxes_3d,
-        centres=torch.where(ahead, projected[..., :2] / projected[..., 2:], math.nan),
+        centers=torch.where(ahead, projected[..., :2] / projected[..., 2:], math.nan),
         boxes_2d=torch.zeros(batch, count, 4),
         class_ids=class_ids,
         visibility=unknown if visibility is None else visibility,

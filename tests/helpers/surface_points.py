@@ -28,4 +28,4 @@ def surface_points(part: np.ndarray, steps: int = 40) -> np.ndarray:
                 for y in (-1, 1)
             ]
         )
-    return (own * part["half"]) @ part["axes"].T + part["centre"]
+    return (own * part["half"]) @ part["axes"].T + part["center"]

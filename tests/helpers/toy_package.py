@@ -78,10 +78,8 @@ def write_toy_package(folder: Path, name: str = "toy", companion: str = "lidar")
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         checker.check_model(model, full_check=True)
         save(model, folder / model_file(dynamic=batch != 1))
-    colours = tuple((60 * i, 10, 20) for i in range(4))
+    colors = tuple((60 * i, 10, 20) for i in range(4))
     spec = InputSpec(HEIGHT, WIDTH, companion, 2)
     names = ("road", "car", "tree", "sky")
-    write_package(
-        folder, Manifest(name, "1.0", False, {}, spec, ("car", "cyclist"), names, colours)
-    )
+    write_package(folder, Manifest(name, "1.0", False, {}, spec, ("car", "cyclist"), names, colors))
     return folder

@@ -137,7 +137,7 @@ def test_the_installed_package_has_our_fields(name: str) -> None:
 
 
 @needs_ros
-def test_detections_survive_serialisation() -> None:
+def test_detections_survive_serialization() -> None:
     from rclpy.serialization import deserialize_message, serialize_message
     from vision_msgs.msg import (
         BoundingBox3D,
@@ -161,7 +161,7 @@ def test_detections_survive_serialisation() -> None:
 
 
 @needs_ros
-def test_transforms_survive_serialisation() -> None:
+def test_transforms_survive_serialization() -> None:
     from geometry_msgs.msg import TransformStamped
     from rclpy.serialization import deserialize_message, serialize_message
     from tf2_msgs.msg import TFMessage

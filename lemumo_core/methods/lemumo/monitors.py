@@ -117,8 +117,8 @@ def modality_shares(encoder: Encoder, view: View, global_views: int) -> dict[str
             present = view.present.clone()
             present[:, column] = 0.0
             without.append(projected(present))
-    centre = joint.unflatten(0, (global_views, -1)).mean(0).repeat(global_views, 1)
-    distances = torch.stack([(p - centre).square().mean(1) for p in (joint, *without)])
+    center = joint.unflatten(0, (global_views, -1)).mean(0).repeat(global_views, 1)
+    distances = torch.stack([(p - center).square().mean(1) for p in (joint, *without)])
     sums = torch.cat([distances[:, both].sum(1), both.sum()[None]])
     with_both, *withheld, count = mean_over_ranks(sums).tolist()
     if count == 0:

@@ -113,9 +113,9 @@ class CenterNetDecoder(PeakDecoder):
         z = log_depth.clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0
         fx, fy = intrinsics[:, 0, 0, None], intrinsics[:, 1, 1, None]
         cx, cy = intrinsics[:, 0, 2, None], intrinsics[:, 1, 2, None]
-        centre = torch.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], dim=-1)
+        center = torch.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], dim=-1)
         yaw = angle(sin, cos).unsqueeze(-1)
-        return torch.cat([centre, size, yaw], dim=-1), scores, class_ids
+        return torch.cat([center, size, yaw], dim=-1), scores, class_ids
 
 
 def angle(sin: Tensor, cos: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class CenterNet2dDecoder(PeakDecoder):
             scores float32 (B, K), class ids int64 (B, K). Best score first.
         """
         scores, class_ids, u, v, log_size = self.peaks(raw.heatmap, raw.regressed)
-        centre = torch.stack([u, v], dim=-1)
+        center = torch.stack([u, v], dim=-1)
         half = log_size.transpose(1, 2).clamp(-MAX_LOG_CELLS, MAX_LOG_CELLS).exp()
         half = half * (self.stride / 2)
-        return torch.cat([centre - half, centre + half], dim=-1), scores, class_ids
+        return torch.cat([center - half, center + half], dim=-1), scores, class_ids

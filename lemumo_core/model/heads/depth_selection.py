@@ -103,14 +103,14 @@ class ObjectDepth(nn.Module):
     def __init__(self, inputs: int, suggestions: int):
         super().__init__()
         self.surface = ChosenDepth(inputs, suggestions)
-        self.centre = nn.Conv2d(inputs, 2, 1)
-        self.centre.bias = nn.Parameter(torch.tensor([START_BEHIND_M, START_LOG_SPREAD]))
+        self.center = nn.Conv2d(inputs, 2, 1)
+        self.center.bias = nn.Parameter(torch.tensor([START_BEHIND_M, START_LOG_SPREAD]))
 
     def forward(self, features: Tensor, log_depths: Tensor) -> DepthMixture:
         """A component for each suggestion. Arguments as ``ChosenDepth``'s."""
         logits, difference = self.surface.weigh(features, log_depths)
         surfaces_m = (log_depths + difference).clamp(0.0, MAX_LOG_DEPTH).exp() - 1.0
-        behind_m, log_spread = self.centre(features).float().split(1, dim=1)
+        behind_m, log_spread = self.center(features).float().split(1, dim=1)
         return DepthMixture(
             (surfaces_m + behind_m).clamp(min=0.0),
             logits.log_softmax(1),

@@ -88,7 +88,7 @@ class Neck(nn.Module):
             nearest, farthest, mean = log_depths.split(1, dim=1)
             seen += [mean, nearest - mean, farthest - mean, returns.share]
         details = torch.cat([details, *(x.to(details.dtype) for x in seen)], dim=1)
-        return Features(self.refine4(x + self.details(details)), neighbours(log_depths))
+        return Features(self.refine4(x + self.details(details)), neighbors(log_depths))
 
 
 def rays(intrinsics: Tensor, height: int, rows: int, columns: int) -> Tensor:
@@ -173,7 +173,7 @@ def _carried(values: Tensor, known: Tensor, upwards: bool) -> tuple[Tensor, Tens
     return values, known
 
 
-def neighbours(maps: Tensor) -> Tensor:
+def neighbors(maps: Tensor) -> Tensor:
     """Maps (B, C, h, w) in the 3 x 3 cells around each cell, (B, 9 C, h, w); itself last. Borders
     repeat."""
     for dim in (2, 3):

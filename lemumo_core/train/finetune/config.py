@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from lemumo_core.data.photometric import PHOTOMETRIC, Photometric
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.train.finetune.weights import read_weights
-from lemumo_core.train.run_config import FREE, LogConfig, OptimiserConfig, RunConfig
+from lemumo_core.train.run_config import FREE, LogConfig, OptimizerConfig, RunConfig
 
 MILD = Photometric(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02, gray_p=0.05, blur_p=0.05)
 
@@ -123,10 +123,10 @@ class FinetuneConfig(RunConfig):
             defaults |= {f"model.{name}": value for name, value in (model or {}).items()}
         if options.mode == "probe":
             whole = AugmentationConfig((1.0, 1.0), (1.0, 1.0), 0.0, PHOTOMETRIC["none"])
-            probe = OptimiserConfig(lr=1e-3, warmup=0.2, weight_decay=1e-7, decay_all=True, clip=0)
+            probe = OptimizerConfig(lr=1e-3, warmup=0.2, weight_decay=1e-7, decay_all=True, clip=0)
             defaults |= {"model.head_preset": "probe", "modality_dropout": 0.0}
             defaults |= {f"augmentation.{k}": v for k, v in _leaves(asdict(whole)).items()}
-            defaults |= {f"optimiser.{k}": v for k, v in asdict(probe).items()}
+            defaults |= {f"optimizer.{k}": v for k, v in asdict(probe).items()}
         return defaults
 
     @property

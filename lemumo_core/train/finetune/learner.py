@@ -26,7 +26,7 @@ from lemumo_core.train.finetune.validation import HeldOut, describe, figures, sc
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import backward
 from lemumo_core.train.loop import Run
-from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning_rate
+from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import data_parallel, prepare_encoder
 from lemumo_core.train.run_config import plain
 from lemumo_core.train.seeds import seed_of
@@ -115,8 +115,8 @@ class Finetuner:
         prepare_encoder(self.model.encoder, config.scale, run.place)
         self.step = FinetuningStep(self.model, config.losses)
         decay = config.layer_decay if config.weights else 1.0
-        self.optimiser = build_optimiser(
-            self.model, config.optimiser, lambda name: layer_rate(name, config.model, decay)
+        self.optimizer = build_optimizer(
+            self.model, config.optimizer, lambda name: layer_rate(name, config.model, decay)
         )
         self._encoder_learns: bool | None = None
         self.held_out = HeldOut(run, self.model) if config.held_out else None
@@ -128,13 +128,13 @@ class Finetuner:
 
     def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
         """See ``Learner``."""
-        lr = learning_rate(self.config.optimiser, step, self.steps)
-        set_learning_rate(self.optimiser, lr)
-        self.optimiser.zero_grad()
+        lr = learning_rate(self.config.optimizer, step, self.steps)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.zero_grad()
         total, terms = self.loss(views, step)
         learning = [p for p in self.model.parameters() if p.requires_grad]
-        values = backward(total, terms, learning, self.config.optimiser.clip)
-        self.optimiser.step()
+        values = backward(total, terms, learning, self.config.optimizer.clip)
+        self.optimizer.step()
         values["lr"] = lr
         done = step + 1
         if self.held_out and (done % self.config.log.evaluate_every == 0 or done == self.steps):
@@ -179,14 +179,14 @@ class Finetuner:
         """See ``Learner``."""
         return {
             checkpoint.MODEL: self.weights(),
-            checkpoint.OPTIMISER: checkpoint.optimiser_tensors(self.model, self.optimiser),
+            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.model, self.optimizer),
         }
 
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
         checkpoint.load_model_tensors(self.model, found.tensors(checkpoint.MODEL), found.path)
-        checkpoint.load_optimiser_tensors(
-            self.model, self.optimiser, found.tensors(checkpoint.OPTIMISER)
+        checkpoint.load_optimizer_tensors(
+            self.model, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
         )
         before = run_folder.read_metrics(self.out)
         self.best = max((line["score"] for line in before if "score" in line), default=-math.inf)

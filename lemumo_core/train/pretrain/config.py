@@ -14,7 +14,7 @@ from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.vicreg import VicReg
 from lemumo_core.methods.lemumo.masked_returns import HiddenReturns
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.train.run_config import LogConfig, OptimiserConfig, RunConfig
+from lemumo_core.train.run_config import LogConfig, OptimizerConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class PretrainConfig(RunConfig):
         default_factory=lambda: ObjectiveConfig(weight=0.5, tokens=True, returns=30.0)
     )
     # In so few steps a higher rate makes all tokens alike before they learn to differ.
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=4e-5))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=4e-5))
     log: PretrainLogConfig = field(default_factory=PretrainLogConfig)
 
     def __post_init__(self) -> None:

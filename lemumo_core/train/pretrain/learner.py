@@ -18,7 +18,7 @@ from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.weights import BRANCH, read_weights
 from lemumo_core.train.learner import backward
-from lemumo_core.train.optim import build_optimiser, learning_rate, set_learning_rate
+from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import Place, data_parallel, prepare_encoder
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.probes import Probes
@@ -48,7 +48,7 @@ class Pretrainer:
             objective.build_for_returns(config.canvas_spec.depth_max_m),
         )
         self.model = data_parallel(self.step, config.scale, place)
-        self.optimiser = build_optimiser(self.encoder, config.optimiser)
+        self.optimizer = build_optimizer(self.encoder, config.optimizer)
         self.monitors = Monitors(self.encoder, views)
         self.probes: Probes | None = None
         if config.log.probes:
@@ -73,17 +73,17 @@ class Pretrainer:
 
     def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
         """See ``Learner``."""
-        lr = learning_rate(self.config.optimiser, step, self.steps)
-        set_learning_rate(self.optimiser, lr)
-        self.optimiser.zero_grad()
+        lr = learning_rate(self.config.optimizer, step, self.steps)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.zero_grad()
         total, terms, encoded = self.loss(views, step)
-        clip = self.config.optimiser.clip
+        clip = self.config.optimizer.clip
         values = backward(total, terms, self.encoder.parameters(), clip)
         values["lr"] = lr
         observing = step % self.config.log.monitor_every == 0 or step == self.steps - 1
         if observing:  # the weights that gave this loss
             values |= self.monitors.observe(step, views[0], encoded.embeddings, encoded.projections)
-        self.optimiser.step()
+        self.optimizer.step()
         if self.probes is not None:
             losses = self.probes.step(encoded.tokens, views[0])
             if observing:
@@ -98,11 +98,11 @@ class Pretrainer:
         """See ``Learner``."""
         tensors = {
             checkpoint.MODEL: self.weights(),
-            checkpoint.OPTIMISER: checkpoint.optimiser_tensors(self.encoder, self.optimiser),
+            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.encoder, self.optimizer),
         }
         if self.probes is not None:
             tensors[checkpoint.PROBES] = checkpoint.model_tensors(self.probes)
-            tensors[checkpoint.PROBES_OPTIMISER] = checkpoint.optimiser_tensors(
+            tensors[checkpoint.PROBES_OPTIMIZER] = checkpoint.optimizer_tensors(
                 self.probes, self.probes.optimizer
             )
         return tensors
@@ -110,14 +110,14 @@ class Pretrainer:
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
         checkpoint.load_model_tensors(self.encoder, found.tensors(checkpoint.MODEL), found.path)
-        checkpoint.load_optimiser_tensors(
-            self.encoder, self.optimiser, found.tensors(checkpoint.OPTIMISER)
+        checkpoint.load_optimizer_tensors(
+            self.encoder, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
         )
         if self.probes is not None and checkpoint.PROBES in found.names:
             probes = found.tensors(checkpoint.PROBES)
             checkpoint.load_model_tensors(self.probes, probes, found.path)
-            checkpoint.load_optimiser_tensors(
-                self.probes, self.probes.optimizer, found.tensors(checkpoint.PROBES_OPTIMISER)
+            checkpoint.load_optimizer_tensors(
+                self.probes, self.probes.optimizer, found.tensors(checkpoint.PROBES_OPTIMIZER)
             )
 
 

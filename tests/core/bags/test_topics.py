@@ -67,7 +67,7 @@ def test_camera_info_by_namespace_then_by_frame():
     assert find_topics(FakeBag(image, other), camera_info="/c/info").camera_info == "/c/info"
 
 
-def test_thermal_is_not_the_colour_camera():
+def test_thermal_is_not_the_color_camera():
     rows = (
         ("/rgb/image", "Image", "rgb"),
         ("/rgb/camera_info", "CameraInfo", "rgb"),

@@ -13,7 +13,7 @@ import pytest
 
 from lemumo_core.cli.evaluate import main
 from lemumo_core.data.sources.registry import open_source
-from lemumo_core.drawing import class_colours
+from lemumo_core.drawing import class_colors
 from lemumo_core.evaluation.modes import MODES, JudgedFrame, best_first, evaluate, with_sensors
 from lemumo_core.evaluation.pictures import GAP_PX, TILE_WIDTH, compared
 from lemumo_core.evaluation.tables import as_text, reasons, tables
@@ -211,7 +211,7 @@ def test_pictures_show_what_the_frame_has() -> None:
     companions = [picture[20:height, width + GAP_PX : 2 * width + GAP_PX] for picture in pictures]
     assert np.ptp(companions[1].astype(int), axis=-1).max() == 0  # thermal images are grey
     assert companions[1].any() and not companions[2].any() and companions[0].any()
-    scale, red = width / 96, class_colours(len(CONFIG.detection_classes))[0]
+    scale, red = width / 96, class_colors(len(CONFIG.detection_classes))[0]
     x, y = round(30 * scale), round(30 * scale)
     assert pictures[1][y, x].tolist() == list(red)
     x, y = round(35 * scale), round(30 * scale)

@@ -106,7 +106,7 @@ def test_rectified_images_turn_everything_with_them(small_bag, frames, tmp_path)
     np.testing.assert_allclose(
         frame.companion.T_camera_lidar, T @ plain.companion.T_camera_lidar, atol=1e-9
     )
-    centres = plain.labels.boxes_3d[:, :3] @ R.T
-    np.testing.assert_allclose(frame.labels.boxes_3d[:, :3], centres, atol=1e-4)
+    centers = plain.labels.boxes_3d[:, :3] @ R.T
+    np.testing.assert_allclose(frame.labels.boxes_3d[:, :3], centers, atol=1e-4)
     turn = frame.labels.boxes_3d[:, 6] - plain.labels.boxes_3d[:, 6]
     np.testing.assert_allclose(np.angle(np.exp(1j * turn)), a, atol=1e-6)

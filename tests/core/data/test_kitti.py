@@ -91,9 +91,9 @@ def test_labels_are_the_file_without_dont_care(shared_data):
     )
     P2 = calibration(source.folder / "calib" / "000000.txt")["P2"].reshape(3, 4)
     shift = np.linalg.inv(P2[:, :3]) @ P2[:, 3]
-    centre = np.array([1.84, 1.47 - 1.89 / 2, 8.41]) + shift
+    center = np.array([1.84, 1.47 - 1.89 / 2, 8.41]) + shift
     np.testing.assert_allclose(
-        frame.labels.boxes_3d[0], [*centre, 1.20, 0.48, 1.89, 0.01], atol=1e-5
+        frame.labels.boxes_3d[0], [*center, 1.20, 0.48, 1.89, 0.01], atol=1e-5
     )
 
 
@@ -160,7 +160,7 @@ def test_raw_right_camera(shared_data, tmp_path):
         KittiRaw(folder, camera=3)
 
 
-def test_only_the_colour_cameras(shared_data):
+def test_only_the_color_cameras(shared_data):
     for source in (KittiObject, KittiRaw):
         with pytest.raises(Fault, match="camera 0"):
             source(shared_data / "kitti_object", camera=0)

@@ -163,15 +163,15 @@ def test_six_cameras_account_for_all_annotations(root, tables):
     for index in (6, -7):
         with pytest.raises(IndexError):
             source[index]
-    centres = np.array([row["translation"] for row in tables["sample_annotation"]])
-    seen = np.zeros(len(centres), int)
+    centers = np.array([row["translation"] for row in tables["sample_annotation"]])
+    seen = np.zeros(len(centers), int)
     for frame in source:
         T_world_camera = world_from(tables, frame.camera_name)
-        dropped = np.ones(len(centres), bool)
+        dropped = np.ones(len(centers), bool)
         labels = frame.labels
         for box, count in zip(labels.boxes_3d, labels.num_points, strict=True):
-            centre = transform(T_world_camera, box[None, :3].astype(np.float64))
-            distance = np.linalg.norm(centres - centre, axis=1)
+            center = transform(T_world_camera, box[None, :3].astype(np.float64))
+            distance = np.linalg.norm(centers - center, axis=1)
             assert distance.min() < 1e-3
             assert count == tables["sample_annotation"][distance.argmin()]["num_lidar_pts"]
             dropped[distance.argmin()] = False
@@ -193,12 +193,12 @@ def test_boxes_of_the_devkit(root):
     nusc = devkit.NuScenes("v1.0-mini", str(root), verbose=False)
     for frame in NuScenes(root):
         token = nusc.sample[0]["data"][frame.camera_name]
-        centres = {box.token: box.center for box in nusc.get_sample_data(token)[1]}
+        centers = {box.token: box.center for box in nusc.get_sample_data(token)[1]}
         # The devkit also wants every corner in front of the camera.
         ours = frame.labels.boxes_3d[:, :3]
-        for centre in centres.values():
-            assert np.linalg.norm(ours - centre, axis=1).min() < 1e-3
-        assert len(centres) <= len(ours)
+        for center in centers.values():
+            assert np.linalg.norm(ours - center, axis=1).min() < 1e-3
+        assert len(centers) <= len(ours)
 
 
 def test_frames_are_ordered_by_keyframe_then_camera(copy):

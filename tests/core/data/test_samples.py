@@ -229,4 +229,4 @@ def test_sources_with_2d_boxes_alone() -> None:
     assert boxes.known_2d.all() and not boxes.known_3d.any()
     # Half the size: pixel i covers [i - 1/2, i + 1/2).
     assert boxes.boxes_2d.tolist() == [[[-0.25, -0.25, 19.75, 29.75]]]
-    assert boxes.centres.isnan().all() and not boxes.boxes_3d.any()
+    assert boxes.centers.isnan().all() and not boxes.boxes_3d.any()

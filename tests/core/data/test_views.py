@@ -306,7 +306,7 @@ def image_changes(**values: float) -> Changes:
     return Changes(torch.tensor([[neutral[name] for name in names]]), 7)
 
 
-def test_colour_factors_are_those_of_their_definitions() -> None:
+def test_color_factors_are_those_of_their_definitions() -> None:
     image = batch_of(1).image.float()
     x = image[0].double().numpy()
     gray = (x @ [0.299, 0.587, 0.114])[..., None]
@@ -321,7 +321,7 @@ def test_colour_factors_are_those_of_their_definitions() -> None:
         np.testing.assert_allclose(ours, f * x + (1 - f) * other, atol=2e-2)
 
 
-def test_hue_keeps_luma_and_gray_and_turns_colours() -> None:
+def test_hue_keeps_luma_and_gray_and_turns_colors() -> None:
     image = torch.tensor([[[[200.0, 60, 60], [90, 90, 90]]]]).expand(1, 8, 2, 3)
     for turns in (-0.2, 0.1, 1 / 3):
         turned = image_changes(hue=turns, sigma=0.0)._replace(blur_taps=1).of_image(image)[0, 0]
@@ -460,7 +460,7 @@ def test_boxes_of_a_distorted_camera_lie_where_the_view_shows_them(crop, size, s
     mirror = np.array([-1.0 if flipped else 1.0, 1, 1])
     camera = camera.flipped() if flipped else camera
     uv, valid = camera.project(boxes[:, :3].astype(np.float64) * mirror)
-    np.testing.assert_allclose(ours.centres[0].numpy(), uv, atol=2e-3)
+    np.testing.assert_allclose(ours.centers[0].numpy(), uv, atol=2e-3)
     assert not valid[5] and valid[:5].all()
     pinhole = boxes[:5, :2] * mirror[:2] / boxes[:5, 2:3] * (camera.fx, camera.fy)
     assert np.abs(uv[:5] - pinhole - (camera.cx, camera.cy)).max() > 0.5  # distortion matters

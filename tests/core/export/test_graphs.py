@@ -82,7 +82,7 @@ def test_half_precision_keeps_decoding_in_float32(graphs, model, samples) -> Non
     assert np.abs(got["scores"] - expected["scores"]).max() < 1e-3
 
 
-def quantised(path, kind) -> list[onnx.NodeProto]:
+def quantized(path, kind) -> list[onnx.NodeProto]:
     graph = onnx.load(path)
     zeros = {t.name: t for t in graph.graph.initializer}
     nodes = [n for n in graph.graph.node if n.op_type == "QuantizeLinear"]
@@ -94,8 +94,8 @@ def quantised(path, kind) -> list[onnx.NodeProto]:
 
 
 def test_8_bit_graphs_are_symmetric_pairs(graphs) -> None:
-    int8 = quantised(graphs["int8"], TensorProto.INT8)
-    fp8 = quantised(graphs["fp8"], TensorProto.FLOAT8E4M3FN)
+    int8 = quantized(graphs["int8"], TensorProto.INT8)
+    fp8 = quantized(graphs["fp8"], TensorProto.FLOAT8E4M3FN)
     plain = onnx.load(graphs["fp32"]).graph
     layers = plain.node
     products = sum(n.op_type == "MatMul" for n in layers)
@@ -105,9 +105,9 @@ def test_8_bit_graphs_are_symmetric_pairs(graphs) -> None:
     as_they_are = {name for name, count in outputs.items() if count < 32} | {"neck.details.0.0"}
     assert as_they_are > {"depth.chosen.layer", "centernet.heatmap", "segmentation.layers.1"}
     nodes = onnx.load(graphs["int8"]).graph.node
-    quantised_weights = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
+    quantized_weights = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
     for name in outputs:
-        assert (f"{name}.weight" in quantised_weights) == (name not in as_they_are), name
+        assert (f"{name}.weight" in quantized_weights) == (name not in as_they_are), name
     convolutions = len(outputs) - len(as_they_are)
     assert len(int8) > len(fp8) > products / 2
     assert len(int8) - len(fp8) >= convolutions  # whose weights at least have a pair of their own

@@ -32,7 +32,7 @@ def constant(name, value, dtype) -> onnx.TensorProto:
     return numpy_helper.from_array(np.array(value, dtype), name)
 
 
-def quantised(zero, dtype, kind):
+def quantized(zero, dtype, kind):
     pair = [
         node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
         node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
@@ -77,14 +77,14 @@ REFUSED = {
     "uint16 input": (graph_of([node("Cast", ["x"], ["y"], to=FLOAT)], 4), "16-bit"),
     "int16 input": (graph_of([node("Cast", ["x"], ["y"], to=FLOAT)], 5), "16-bit"),
     "antialias": (resize(1), "antialiased Resize the_Resize"),
-    "asymmetric Q/DQ": (quantised(3, np.int8, INT8), "zero point other than 0"),
+    "asymmetric Q/DQ": (quantized(3, np.int8, INT8), "zero point other than 0"),
     "dynamic quantisation": (dynamic_product(), "DynamicQuantizeLinear"),
 }
 TAKEN = {
     "Cast first": cast_first(1),
     "K at the limit": top_k(3840),
     "plain Resize": resize(0),
-    "symmetric Q/DQ": quantised(0, np.int8, INT8),
+    "symmetric Q/DQ": quantized(0, np.int8, INT8),
 }
 
 
@@ -116,7 +116,7 @@ def test_refused_by_both(rtx, name, tmp_path) -> None:
 
 def test_unsigned_pairs_are_refused_since_rtx_would_misread_them(rtx, tmp_path, caplog) -> None:
     """It takes uint8 for int8 with nothing but a warning, which cuts the upper half off."""
-    graph = quantised(0, np.uint8, UINT8)
+    graph = quantized(0, np.uint8, UINT8)
     with pytest.raises(ValueError, match="the_QuantizeLinear is unsigned"):
         check_operators(graph)
     assert rtx_takes(rtx, graph, tmp_path / "g.onnx")

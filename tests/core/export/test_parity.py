@@ -68,7 +68,7 @@ def break_class(out) -> None:
     out["class_ids"][0, 1] += 7
 
 
-def break_centre(out) -> None:
+def break_center(out) -> None:
     out["boxes"][0, 2, :3] += 3.0
 
 
@@ -101,7 +101,7 @@ def nan_box(out) -> None:
     [
         (break_boxes, "boxes"),
         (break_class, "unmatched"),
-        (break_centre, "unmatched"),
+        (break_center, "unmatched"),
         (break_depth, "depth"),
         (break_confidence, "depth_confidence"),
         (break_labels, "labels"),
@@ -239,5 +239,5 @@ def test_boxes_of_2d_models_are_compared_in_pixels() -> None:
     same, other = (compare([Sample({})], [flat], [one], EXACT) for one in (flat, moved))
     assert same.boxes == same.unmatched == 0.0
     assert other.unmatched > 0 and "unmatched" in " ".join(other.failures(EXACT))
-    wide = replace(EXACT, centre=0.05)
+    wide = replace(EXACT, center=0.05)
     assert compare([Sample({})], [flat], [moved], wide).boxes == pytest.approx(3 / 60)

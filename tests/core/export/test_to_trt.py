@@ -40,8 +40,8 @@ def package(graphs, model, tmp_path, monkeypatch) -> Package:
     shutil.copy(graphs["fp16"], folder / "model.fp16.onnx")
     shutil.copy(graphs["dynamic"], folder / "model.dynamic.onnx")
     config = model.config
-    colours = tuple((i, i, i) for i in range(len(config.segmentation_classes)))
-    names = (config.detection_classes, config.segmentation_classes, colours)
+    colors = tuple((i, i, i) for i in range(len(config.segmentation_classes)))
+    names = (config.detection_classes, config.segmentation_classes, colors)
     manifest = Manifest("test", "1", False, {}, config.input_spec, *names, {"fp16": {}})
     return write_package(folder, manifest)
 

@@ -65,9 +65,9 @@ def test_corners_by_hand() -> None:
 
 def test_points_in_box() -> None:
     corners = box_corners(BOX[None])[0]
-    centre = BOX[:3]
-    assert points_in_box(centre + 0.99 * (corners - centre), BOX).all()
-    assert not points_in_box(centre + 1.01 * (corners - centre), BOX).any()
+    center = BOX[:3]
+    assert points_in_box(center + 0.99 * (corners - center), BOX).all()
+    assert not points_in_box(center + 1.01 * (corners - center), BOX).any()
 
 
 def test_image_bounds_hold_a_dense_sampling() -> None:

@@ -26,8 +26,8 @@ def toy(tmp_path, monkeypatch) -> Package:
         write_toy(onnx, folder / model_file("fp32", dynamic), "batch" if dynamic else 1)
     write_toy(onnx, folder / model_file("int8-cpu"), 1)
     losses = {"int8-cpu": {"depth": 0.01}}
-    colours = ((1, 2, 3),)
-    manifest = Manifest("toy", "1", False, {}, SPEC, ("car",), ("road",), colours, losses)
+    colors = ((1, 2, 3),)
+    manifest = Manifest("toy", "1", False, {}, SPEC, ("car",), ("road",), colors, losses)
     return write_package(folder, manifest)
 
 

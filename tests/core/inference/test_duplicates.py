@@ -13,8 +13,8 @@ BUS = [3.0, 0.0, 20.0, 11.0, 2.5, 3.2, 0.4]
 
 def moved(box: list[float], ahead_m: float, left_m: float) -> list[float]:
     """A box elsewhere, told along its own axes."""
-    centre = box[:3] + box_rotation(np.array(box[6]))[:, :2] @ [ahead_m, left_m]
-    return [*centre, *box[3:]]
+    center = box[:3] + box_rotation(np.array(box[6]))[:, :2] @ [ahead_m, left_m]
+    return [*center, *box[3:]]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from lemumo_core.data.samples import Boxes, collate, sample
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, clean_view
 from lemumo_core.losses.centernet import CenterNetLoss
 from lemumo_core.losses.centers import (
-    CentreTargets,
+    CenterTargets,
     focal_loss,
     overlap_radius,
     surprise,
@@ -107,7 +107,7 @@ def loop_targets(boxes: Boxes, K: Tensor, preset: str, counted: ObjectFilter):
     return heat, found
 
 
-def maps_of(targets: CentreTargets) -> RawDetections:
+def maps_of(targets: CenterTargets) -> RawDetections:
     """The head's output that says exactly what is asked for."""
     rows, columns = targets.heatmap.shape[2:]
     maps = {
@@ -356,7 +356,7 @@ def test_objects_without_a_3d_box_or_a_pixel_leave_no_trace() -> None:
     lost = replace(
         boxes,
         boxes_3d=torch.zeros_like(boxes.boxes_3d),
-        centres=torch.full_like(boxes.centres, math.nan),
+        centers=torch.full_like(boxes.centers, math.nan),
         known_3d=torch.zeros(3, dtype=torch.bool),
     )
     raw = random_raw("deploy")

@@ -18,12 +18,12 @@ STRIDE, SHAPE = 4, (3, 32, 40)
 def scene():
     """Boxes of 2 views (K = 8), the last one padding, one outside, two of one centre, one empty."""
     rng = np.random.default_rng(0)
-    centre = rng.uniform((5, 5), (150, 120), (2, 8, 2))
+    center = rng.uniform((5, 5), (150, 120), (2, 8, 2))
     size = rng.uniform(6, 90, (2, 8, 2))
-    centre[:, 1] = centre[:, 0]
-    centre[:, 2] = (-20, 60)
+    center[:, 1] = center[:, 0]
+    center[:, 2] = (-20, 60)
     size[:, 3] = 0
-    boxes = torch.tensor(np.concatenate([centre - size / 2, centre + size / 2], 2)).float()
+    boxes = torch.tensor(np.concatenate([center - size / 2, center + size / 2], 2)).float()
     ids = torch.tensor(rng.integers(0, 3, (2, 8)))
     ids[:, -1] = -1
     counts = torch.ones(2, 8, dtype=torch.bool)

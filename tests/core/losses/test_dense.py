@@ -52,10 +52,10 @@ def test_median_is_unbiased_on_slanted_ground_and_clean_at_edges() -> None:
     """The reasons for the median, in numbers: a plane 1.6 m below the camera, and a pole."""
     rows = torch.arange(256.0).view(1, 256, 1).expand(1, 256, 8)
     ground = 500 * 1.6 / (rows - 119.5).clamp(min=10.0)
-    centre = 500 * 1.6 / (rows - 119.5)[:, 1::4, ::4].add(0.5)  # at the cells' middle
+    center = 500 * 1.6 / (rows - 119.5)[:, 1::4, ::4].add(0.5)  # at the cells' middle
     far = slice(35, 40)  # 20 to 40 m away
-    bias = (pool_depth(ground, (64, 2)) - centre)[:, far]
-    nearest = (-functional.max_pool2d(-ground, 4) - centre)[:, far]
+    bias = (pool_depth(ground, (64, 2)) - center)[:, far]
+    nearest = (-functional.max_pool2d(-ground, 4) - center)[:, far]
     assert nearest.mean() < -1.0 and bias.abs().max() < 0.05
     edge = torch.full((1, 4, 4), 40.0)
     edge[..., :2] = 10.0

@@ -17,8 +17,8 @@ def projections(seed: int) -> torch.Tensor:
     return torch.randn(V, B, D, generator=generator, dtype=torch.float64).requires_grad_()
 
 
-def distance(p: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
-    parts = [(p[v, b, i] - centre[b, i]) ** 2 for v in range(V) for b in range(B) for i in range(D)]
+def distance(p: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+    parts = [(p[v, b, i] - center[b, i]) ** 2 for v in range(V) for b in range(B) for i in range(D)]
     return sum(parts) / len(parts)
 
 
@@ -38,7 +38,7 @@ def test_lejepa() -> None:
     assert not any(term.requires_grad for term in loss.terms.values())
 
 
-def test_the_gradient_flows_through_the_centre() -> None:
+def test_the_gradient_flows_through_the_center() -> None:
     p = projections(0)
     detached = distance(p, ((p[0] + p[1]) / 2).detach())
     ours = torch.autograd.grad(LeJepa(weight=0.0)(p, 0).total, p)[0]
@@ -49,15 +49,15 @@ def test_auxiliary_unimodal_passes_of_the_reference() -> None:
     p, image, companion = (projections(seed) for seed in range(3))
     loss = LeJepa(aux_unimodal=True)(p, 4, (image, companion))
     regular = sigreg(p, 4) + sigreg(image, 4) + sigreg(companion, 4)
-    centre = (p[0] + p[1]) / 2
-    expected = 0.1 * sigreg(p, 4) + 0.9 * distance(p, centre) + 0.1 / 3 * regular
+    center = (p[0] + p[1]) / 2
+    expected = 0.1 * sigreg(p, 4) + 0.9 * distance(p, center) + 0.1 / 3 * regular
     same(loss.total, expected, p, image, companion)
     assert set(loss.terms) == {"sigreg", "invariance", "sigreg_image", "sigreg_companion"}
 
 
 def test_vicreg() -> None:
     p = projections(0)
-    centre = sum(p) / V
+    center = sum(p) / V
     variance, covariance = 0.0, 0.0
     for view in p:
         x = view - view.mean(0)
@@ -67,7 +67,7 @@ def test_vicreg() -> None:
             for j in range(D):
                 if i != j:
                     covariance += ((x[:, i] * x[:, j]).sum() / (B - 1)) ** 2 / (V * D)
-    expected = 25 * distance(p, centre) + 25 * variance + covariance
+    expected = 25 * distance(p, center) + 25 * variance + covariance
     loss = VicReg()(p, 0)
     same(loss.total, expected, p)
     assert set(loss.terms) == {"invariance", "variance", "covariance"}

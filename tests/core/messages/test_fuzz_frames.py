@@ -76,13 +76,13 @@ def test_any_camera_and_cloud(
 def test_any_two_cameras(data: st.DataObject, width: int, height: int, encoding: str) -> None:
     kind = np.uint8 if encoding == "mono8" else np.uint16
     picture = image_message(random_image(height, width, dtype=kind), encoding)
-    colour = image_message(random_image(height, width, 3), "rgb8")
+    color = image_message(random_image(height, width, 3), "rgb8")
     both = [data.draw(infos(width, height)) for _ in range(2)]
 
     def run() -> None:
         camera, thermal = (camera_from_info(info) for info in both)
         companion = ThermalImage(thermal_to_array(picture), thermal, np.eye(4), 0)
-        check(Frame(0, "c", camera, image_to_rgb(colour), companion), THERMAL)
+        check(Frame(0, "c", camera, image_to_rgb(color), companion), THERMAL)
 
     survives(run)
 

@@ -58,10 +58,10 @@ def test_channel_orders(encoding: str, order: list[int], padding: int) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
-def test_grey_image_has_equal_channels(encoding: str) -> None:
-    grey = random_image(6, 9)
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    np.testing.assert_array_equal(image_to_rgb(image_message(grey, encoding, 3)), expected)
+def test_gray_image_has_equal_channels(encoding: str) -> None:
+    gray = random_image(6, 9)
+    expected = np.repeat(gray[..., None], 3, axis=2)
+    np.testing.assert_array_equal(image_to_rgb(image_message(gray, encoding, 3)), expected)
 
 
 def test_rgb8_is_a_view() -> None:
@@ -109,18 +109,18 @@ def test_thermal_16_bit(encoding: str, padding: int, big_endian: bool) -> None:
     np.testing.assert_array_equal(result, counts)
 
 
-def test_thermal_8_bit_and_grey_colour() -> None:
-    grey = random_image(6, 8)
-    np.testing.assert_array_equal(thermal_to_array(image_message(grey, "mono8")), grey)
+def test_thermal_8_bit_and_gray_color() -> None:
+    gray = random_image(6, 8)
+    np.testing.assert_array_equal(thermal_to_array(image_message(gray, "mono8")), gray)
     for encoding in ("rgb8", "bgr8", "8UC3"):
-        msg = image_message(np.repeat(grey[..., None], 3, axis=2), encoding, 1)
-        np.testing.assert_array_equal(thermal_to_array(msg), grey)
+        msg = image_message(np.repeat(gray[..., None], 3, axis=2), encoding, 1)
+        np.testing.assert_array_equal(thermal_to_array(msg), gray)
     assert fault_of(thermal_to_array, image_message(SCENE, "rgb8")).reason == "unsupported_encoding"
     assert "'bgra8'" in str(fault_of(thermal_to_array, image_message(SCENE, "bgra8")))
 
 
 @pytest.mark.parametrize("encoding", ["mono16", "16UC1", "32FC1"])
-def test_colour_camera_without_white_level_is_refused(encoding: str) -> None:
+def test_color_camera_without_white_level_is_refused(encoding: str) -> None:
     fault = fault_of(image_to_rgb, image_message(random_image(4, 4, 2), encoding))
     assert fault.reason == "unsupported_encoding" and "thermal" in str(fault)
 
@@ -168,7 +168,7 @@ def test_sizes_that_a_format_cannot_have() -> None:
 
 
 @pytest.mark.parametrize("text", ["png", "", "rgb8; png compressed bgr8", "bgr8"])
-def test_png_colours(text: str) -> None:
+def test_png_colors(text: str) -> None:
     rgb = random_image(20, 30, 3)
     msg = compressed_message(encode(rgb, ".png"), text)
     np.testing.assert_array_equal(compressed_to_rgb(msg), rgb)
@@ -176,7 +176,7 @@ def test_png_colours(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["jpeg", "jpg", "", "bgr8; jpeg compressed bgr8"])
-def test_jpeg_colours(text: str) -> None:
+def test_jpeg_colors(text: str) -> None:
     rgb = compressed_to_rgb(compressed_message(encode(SCENE, ".jpg"), text))
     np.testing.assert_allclose(rgb.astype(int), SCENE, atol=8)
 
@@ -211,12 +211,12 @@ def test_compressed_thermal() -> None:
     msg = compressed_message(encode(counts, ".png"), "mono16; png compressed ")
     np.testing.assert_array_equal(thermal_to_array(msg), counts)
     assert fault_of(compressed_to_rgb, msg).reason == "unsupported_encoding"
-    grey = SCENE[..., 0]
-    for image in (grey, np.repeat(grey[..., None], 3, axis=2)):
+    gray = SCENE[..., 0]
+    for image in (gray, np.repeat(gray[..., None], 3, axis=2)):
         msg = compressed_message(encode(image, ".png"), "png")
-        np.testing.assert_array_equal(compressed_to_thermal(msg), grey)
-    false_colours = compressed_message(encode(SCENE, ".png"), "png")
-    assert fault_of(thermal_to_array, false_colours).reason == "unsupported_encoding"
+        np.testing.assert_array_equal(compressed_to_thermal(msg), gray)
+    false_colors = compressed_message(encode(SCENE, ".png"), "png")
+    assert fault_of(thermal_to_array, false_colors).reason == "unsupported_encoding"
 
 
 @pytest.mark.parametrize("codec", [".jpg", ".png"])

@@ -82,9 +82,9 @@ def test_rises_are_their_definition():
         rises = []
         for row in range(1, 6):
             sample = row % 3
-            centre = (joint[sample] + joint[3 + sample]) / 2
+            center = (joint[sample] + joint[3 + sample]) / 2
             for p, sign in ((alone, 1), (joint, -1)):
-                rises.append(sign * (p[row] - centre).square().mean().item())
+                rises.append(sign * (p[row] - center).square().mean().item())
         assert_allclose(shares[f"rise_{name}"], sum(rises) / 5, rtol=1e-3, atol=1e-7)
     assert_allclose(shares["share_image"] + shares["share_companion"], 1.0)
 

@@ -191,7 +191,7 @@ def test_coarse_predictions_are_asked_by_every_pixel() -> None:
     assert result["segmentation"]["classes"]["car"] == pytest.approx(both.sum() / either.sum())
 
 
-def test_a_distorted_camera_shows_centres_by_its_distortion() -> None:
+def test_a_distorted_camera_shows_centers_by_its_distortion() -> None:
     """An object that only the pinhole would put into the image does not count, and vice versa."""
     camera = replace(CAMERA, model="plumb_bob", distortion=(-0.25, 0.0, 0.0, 0.0))
     x = (CAMERA.width - CAMERA.cx + 6) / CAMERA.fx * 10.0  # 6 px outside of a pinhole's image

@@ -14,7 +14,7 @@ from lemumo_core.model.heads.neck import (
     CellReturns,
     cell_returns,
     filled,
-    neighbours,
+    neighbors,
     rays,
     suggested,
 )
@@ -50,9 +50,9 @@ def decode_by_loop(raw: RawDetections, stride: int, k: int):
                 v = (y + raw.offset[0, 1, y, x].item()) * stride - 0.5
                 sin, cos = raw.rotation[0, :, y, x].tolist()
                 size = np.exp(np.clip(raw.log_size[0, :, y, x].numpy(), -4, 4))
-                centre = [(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z]
+                center = [(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z]
                 score = heat[c, y, x] * (1 if raw.sure is None else raw.sure[0, 0, y, x].item())
-                found.append((score, c, [*centre, *size, np.arctan2(sin, cos)]))
+                found.append((score, c, [*center, *size, np.arctan2(sin, cos)]))
     return sorted(found, key=lambda item: -item[0])[:k]
 
 
@@ -196,9 +196,9 @@ def test_empty_cells_are_suggested_what_stands_below_and_what_lies_above() -> No
         assert got[b, :, i, j].tolist() == [value.item() for value in expected], (b, i, j)
 
 
-def test_neighbours_are_those_of_a_padded_map() -> None:
+def test_neighbors_are_those_of_a_padded_map() -> None:
     maps = torch.rand(2, 3, 4, 5)
-    got = neighbours(maps)
+    got = neighbors(maps)
     padded = np.pad(maps.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
     around = [padded[:, :, y : y + 4, x : x + 5] for y in range(3) for x in range(3)]
     around.append(around.pop(4))
@@ -221,20 +221,20 @@ def test_a_depth_is_chosen_by_place_and_by_nearness() -> None:
             assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_centre_lies_metres_behind_each_suggested_surface() -> None:
+def test_a_center_lies_metres_behind_each_suggested_surface() -> None:
     told = ObjectDepth(2, 3)
     log_depths = torch.tensor([9.0, 19.0, 39.0]).log1p().view(1, 3, 1, 1)
     with torch.no_grad():
-        for part in (told.surface.layer, told.centre):
+        for part in (told.surface.layer, told.center):
             part.weight.zero_()
         told.surface.layer.bias[1] = 7.0
-        told.centre.bias.copy_(torch.tensor([2.3, -0.7]))
+        told.center.bias.copy_(torch.tensor([2.3, -0.7]))
         depth = told(torch.zeros(1, 2, 1, 1), log_depths)
         np.testing.assert_allclose(depth.depths_m.flatten(), [11.3, 21.3, 41.3], rtol=1e-4)
         weights = np.exp([0.0, 7.0, 5.0]) / np.exp([0.0, 7.0, 5.0]).sum()
         np.testing.assert_allclose(depth.log_weights.exp().flatten(), weights, rtol=1e-4)
         assert depth.log_spread.item() == pytest.approx(-0.7)
-        told.centre.bias.copy_(torch.tensor([-30.0, 99.0]))
+        told.center.bias.copy_(torch.tensor([-30.0, 99.0]))
         depth = told(torch.zeros(1, 2, 1, 1), log_depths)
         np.testing.assert_allclose(depth.depths_m.flatten(), [0.0, 0.0, 9.0], atol=1e-4)
         assert depth.log_spread.exp().item() == pytest.approx(55, abs=1)
@@ -260,7 +260,7 @@ def test_the_mode_of_a_mixture_lies_on_a_surface(depths_m, weights, middle_m) ->
     assert sure.item() == pytest.approx(density[near].sum() * 0.01, abs=0.02)
 
 
-def test_rays_pass_through_the_centres_of_cells() -> None:
+def test_rays_pass_through_the_centers_of_cells() -> None:
     x, y, focal = rays(torch.from_numpy(K)[None], 64, 16, 24)[0]
     for i, j in np.ndindex(16, 24):
         u, v = np.mean([4 * j, 4 * j + 3]), np.mean([4 * i, 4 * i + 3])

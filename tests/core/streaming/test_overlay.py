@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lemumo_core.drawing import class_colours, depth_colours
+from lemumo_core.drawing import class_colors, depth_colors
 from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.manifest import Manifest
@@ -38,12 +38,12 @@ def result() -> tuple[Frame, Perception]:
 def test_points_boxes_and_depth_are_drawn_where_they_belong(result) -> None:
     picture = draw_overlay(*result, MANIFEST)
     assert picture.shape == (512, 384, 3) and picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture[127, 131], depth_colours(np.array([10.0]))[0])
+    np.testing.assert_array_equal(picture[127, 131], depth_colors(np.array([10.0]))[0])
     # The front face's bottom left corner: x 0 to 2, y 1 m down, z 7.5 m.
     u, v = (round(x) for x in CAMERA.project(np.array([[1.0, 1.0, 7.5]]))[0][0])
-    np.testing.assert_array_equal(picture[v, u], class_colours(2)[1])
+    np.testing.assert_array_equal(picture[v, u], class_colors(2)[1])
     assert (picture[200, 20] == 100).all()  # unlabelled: the image shines through
-    np.testing.assert_array_equal(picture[256 + 200, 200], depth_colours(np.array([20.0]))[0])
+    np.testing.assert_array_equal(picture[256 + 200, 200], depth_colors(np.array([20.0]))[0])
 
 
 def test_labels_tint_the_image(result) -> None:

@@ -221,7 +221,7 @@ def test_message_filters_beside_it_fails_in_two_ways() -> None:
 
     found: list = []
 
-    def synchronised(callback):
+    def synchronized(callback):
         filters = [message_filters.SimpleFilter() for _ in range(2)]
         both = message_filters.ApproximateTimeSynchronizer(filters, 10, 0.06)
         both.registerCallback(callback)
@@ -232,11 +232,11 @@ def test_message_filters_beside_it_fails_in_two_ways() -> None:
 
         return both, send
 
-    _, send = synchronised(lambda *messages: found.append(messages))
+    _, send = synchronized(lambda *messages: found.append(messages))
     loop_of_a_bag(lambda ms, _: send(0, ms), lambda ms, _: send(1, ms))
     assert not found
 
-    both, send = synchronised(lambda *messages: 1 / 0)
+    both, send = synchronized(lambda *messages: 1 / 0)
     send(0, 100)
     with pytest.raises(ZeroDivisionError):
         send(1, 100)

@@ -16,7 +16,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import checkpoint_folder, newest, open_checkpoint, prune, save
 
-TENSORS = {"model": {"a": torch.arange(3.0), "n": torch.tensor(7)}, "optimiser": {}}
+TENSORS = {"model": {"a": torch.arange(3.0), "n": torch.tensor(7)}, "optimizer": {}}
 
 
 def saved(root: Path, *steps: int) -> None:
@@ -28,13 +28,13 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
     saved(tmp_path, 3, 20)
     found = newest(tmp_path)
     assert found is not None and found.state["step"] == 20
-    assert found.names == ["model", "optimiser"]
+    assert found.names == ["model", "optimizer"]
     tensors = found.tensors("model")
     assert tensors.keys() == TENSORS["model"].keys()
     assert all(torch.equal(tensors[name], value) for name, value in TENSORS["model"].items())
 
 
-@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimiser.safetensors"])
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors"])
 def test_cut_off_at_any_byte_it_is_refused_and_the_one_before_is_used(
     tmp_path: Path, name: str, caplog
 ) -> None:
@@ -127,7 +127,7 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
     shutil.rmtree(folder)
 
 
-def test_an_optimiser_goes_on_where_it_was() -> None:
+def test_an_optimizer_goes_on_where_it_was() -> None:
     def start() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
@@ -135,20 +135,20 @@ def test_an_optimiser_goes_on_where_it_was() -> None:
         groups = [{"params": list(model[1].parameters())}, {"params": list(model[0].parameters())}]
         return model, torch.optim.AdamW(groups, lr=0.1)
 
-    def learn(model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> None:
+    def learn(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         for _ in range(steps):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model(torch.ones(5, 3)).square().sum().backward()
-            optimiser.step()
+            optimizer.step()
 
     one, first = start()
     learn(one, first, 3)
     other, second = start()
     checkpoint.load_model_tensors(other, checkpoint.model_tensors(one), "here")
-    state = checkpoint.optimiser_tensors(one, first)
+    state = checkpoint.optimizer_tensors(one, first)
     assert state["0.weight.step"] == 3
     copied = {name: value.clone() for name, value in state.items()}
-    checkpoint.load_optimiser_tensors(other, second, copied)
+    checkpoint.load_optimizer_tensors(other, second, copied)
     learn(one, first, 2)
     learn(other, second, 2)
     for name, value in one.state_dict().items():

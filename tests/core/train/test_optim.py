@@ -8,13 +8,13 @@ import pytest
 
 from lemumo_core.model.config import VARIANTS, ModelConfig
 from lemumo_core.model.variants import build_encoder
-from lemumo_core.train.optim import build_optimiser, learning_rate
-from lemumo_core.train.run_config import OptimiserConfig
+from lemumo_core.train.optim import build_optimizer, learning_rate
+from lemumo_core.train.run_config import OptimizerConfig
 
 
 def test_learning_rate_of_the_paper() -> None:
     # Five epochs of 100 steps: one of them warm-up, as lr 1e-4 from a hundredth of it.
-    config = OptimiserConfig(lr=1e-4, final_lr=1e-6, warmup=0.2)
+    config = OptimizerConfig(lr=1e-4, final_lr=1e-6, warmup=0.2)
     rates = [learning_rate(config, step, 500) for step in range(500)]
     assert rates[0] == pytest.approx(1e-6)
     assert rates[50] == pytest.approx(1e-4 * (0.01 + 0.99 / 2))
@@ -26,9 +26,9 @@ def test_learning_rate_of_the_paper() -> None:
 
 
 def test_learning_rate_of_very_short_runs() -> None:
-    config = OptimiserConfig()
+    config = OptimizerConfig()
     assert learning_rate(config, 0, 1) == pytest.approx(config.lr)
-    assert learning_rate(OptimiserConfig(warmup=1.0), 1, 2) < config.lr
+    assert learning_rate(OptimizerConfig(warmup=1.0), 1, 2) < config.lr
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -36,8 +36,8 @@ def test_only_maps_decay_unless_all_do(variant: str) -> None:
     encoder = build_encoder(ModelConfig(height=32, width=32, variant=variant))
     maps = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight")
     for everything in (False, True):
-        optimiser = build_optimiser(encoder, OptimiserConfig(decay_all=everything))
-        groups = optimiser.param_groups
+        optimizer = build_optimizer(encoder, OptimizerConfig(decay_all=everything))
+        groups = optimizer.param_groups
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         for name, parameter in encoder.named_parameters():
             mapping = name.endswith(maps) or name in ("embedding.weight", "stems.image.weight")
@@ -49,6 +49,6 @@ def test_only_maps_decay_unless_all_do(variant: str) -> None:
 
 def test_options_outside_their_range() -> None:
     with pytest.raises(ValueError, match="warmup is 2"):
-        OptimiserConfig(warmup=2)
+        OptimizerConfig(warmup=2)
     with pytest.raises(ValueError, match="final_lr"):
-        OptimiserConfig(lr=1e-7)
+        OptimizerConfig(lr=1e-7)

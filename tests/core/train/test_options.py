@@ -111,7 +111,7 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
     before = {name: value.clone() for name, value in learner.tensors()["model"].items()}
     with pytest.raises(NonFinite, match="loss"):
         learner.learn(views, 0)
-    assert not learner.optimiser.state
+    assert not learner.optimizer.state
     weights = dict(learner.encoder.named_parameters())
     for name, value in before.items():
         if name in weights:

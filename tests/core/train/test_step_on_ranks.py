@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from lemumo_core.train.checkpoint import model_tensors, optimiser_tensors, save
+from lemumo_core.train.checkpoint import model_tensors, optimizer_tensors, save
 from lemumo_core.train.checkpoint import open_checkpoint as opened
 from lemumo_core.train.loader import cut_views
 from lemumo_core.train.parallel import Place, full
@@ -66,7 +66,7 @@ def keeps_state(place: Place, folder: Path) -> bool:
     distributed.barrier()
     other.restore(opened(folder))
     restored = {"model": model_tensors(other.encoder)}
-    restored["optimiser"] = optimiser_tensors(other.encoder, other.optimiser)
+    restored["optimizer"] = optimizer_tensors(other.encoder, other.optimizer)
     return all(
         torch.equal(value, tensors[kind][name])
         for kind, values in restored.items()

@@ -40,7 +40,7 @@ def test_sizes_and_labels_are_those_of_the_class(label, split):
         assert -0.01 < low[2] < 0.06, "stands on the ground"
         names = {tuple(SEGMENTATION_CLASSES)[k] for k in model["label"]}
         assert names == {SEGMENTATION.get(label, label)}
-        assert (model["colour"] >= 0).all() and (model["colour"] <= 1).all()
+        assert (model["color"] >= 0).all() and (model["color"] <= 1).all()
         assert (model["half"] > 0).all()
         assert ((model["taper"] >= 0) & (model["taper"] <= 1)).all()
 
@@ -67,7 +67,7 @@ def test_no_two_models_of_any_split_have_one_shape(label):
 def test_one_model_comes_in_several_paints_but_one_shape():
     one, other = (objects.build("car", 0, "train", np.random.default_rng(k)) for k in (1, 2))
     np.testing.assert_array_equal(one["half"], other["half"])
-    assert (one["colour"] != other["colour"]).any()
+    assert (one["color"] != other["color"]).any()
     again = objects.build("car", 0, "train", np.random.default_rng(1))
     assert one.tobytes() == again.tobytes()
 
@@ -75,18 +75,18 @@ def test_one_model_comes_in_several_paints_but_one_shape():
 def test_the_roof_of_a_car_is_painted_and_covers_its_glass():
     for model in _all("train", "car"):
         body = model[0]
-        top = model["centre"][:, 2] + model["half"][:, 2]
+        top = model["center"][:, 2] + model["half"][:, 2]
         flat = (model["shape"] == TAPERED) & (
             np.abs(top - top[model["shape"] == TAPERED].max()) < 1e-4
         )
         (roof,) = model[flat]
         assert roof["material"] == PAINT
-        np.testing.assert_array_equal(roof["colour"], body["colour"])
+        np.testing.assert_array_equal(roof["color"], body["color"])
         (glass,) = model[(model["shape"] == TAPERED) & (model["material"] != PAINT)]
         # Each half length of the roof's floor is that of the glass's ceiling.
         for sign, side in ((1, 0), (-1, 1)):
-            ceiling = glass["centre"][0] + sign * glass["half"][0] * (1 - glass["taper"][side])
-            floor = roof["centre"][0] + sign * roof["half"][0]
+            ceiling = glass["center"][0] + sign * glass["half"][0] * (1 - glass["taper"][side])
+            floor = roof["center"][0] + sign * roof["half"][0]
             assert floor == pytest.approx(ceiling, abs=1e-4)
         assert roof["half"][1] == pytest.approx(
             glass["half"][1] * (1 - glass["taper"][2]), abs=1e-4

@@ -22,7 +22,7 @@ def rotation(rng: np.random.Generator) -> np.ndarray:
 def clutter(rng: np.random.Generator, count: int) -> np.ndarray:
     """Solids of all shapes, turned any way, some around and behind the eye."""
     made = np.zeros(count, SOLID)
-    made["centre"] = rng.uniform((-12, -6, -4), (12, 6, 40), (count, 3))
+    made["center"] = rng.uniform((-12, -6, -4), (12, 6, 40), (count, 3))
     made["axes"] = [rotation(rng) for _ in range(count)]
     made["half"] = rng.uniform(0.2, 3, (count, 3))
     made["taper"] = rng.uniform(0, 0.9, (count, 3))
@@ -49,7 +49,7 @@ def first_hit(solids: np.ndarray, eye: np.ndarray, ray: np.ndarray) -> tuple[flo
     steps = np.linspace(NEAR_M, 60, 6001)
     for k, solid in enumerate(solids):
         M = (solid["axes"].astype(float) / solid["half"]).T
-        o, d = M @ (eye - solid["centre"]), M @ ray
+        o, d = M @ (eye - solid["center"]), M @ ray
         inner = inside(solid, o[:, None] + d[:, None] * steps)
         if inner[0] or not inner.any():
             continue  # an eye inside of a solid looks through it
@@ -90,7 +90,7 @@ def test_first_hits_equal_the_loop(seed):
 
 def test_tiles_of_several_views_see_their_own_view_only():
     solid = np.zeros(2, SOLID)
-    solid["centre"], solid["axes"], solid["half"] = [(0, 0, 5), (0, 0, 9)], np.eye(3), 1
+    solid["center"], solid["axes"], solid["half"] = [(0, 0, 5), (0, 0, 9)], np.eye(3), 1
     seen = solids_in_views(solid, np.array([0, 1]), np.stack([np.eye(4)] * 2), CPU)
     rays = Rays.of(torch.zeros(2, 2, 1), torch.tensor([0, 1]))
     depth, first = cast(seen, rays)
@@ -112,7 +112,7 @@ def test_shadows_equal_the_loop(seed):
     towards_world /= np.linalg.norm(towards_world)
     points = rng.uniform((-8, -4, 3), (8, 4, 30), (4, 16, 3))
     M = np.linalg.inv(solids["axes"].astype(float) * solids["half"][:, None])
-    away = points[:, :, None] - solids["centre"]
+    away = points[:, :, None] - solids["center"]
     q = np.einsum("pij,trpj->trpi", M, away)
     clear = (np.abs(q) > 1.05).any(axis=3).all(axis=2)  # a point inside of a solid has no surface
     local = np.einsum("ij,trj->tir", inverse(T_world_view)[:3, :3], points - T_world_view[:3, 3])

@@ -55,8 +55,8 @@ def test_bar_reaches_from_point_to_point():
     start, end = np.array([1.0, -2.0, 0.5]), np.array([-0.4, 0.7, 2.0])
     made = bar("pole", start, end, 0.1, (1, 1, 1))[0]
     along = made["axes"][:, 2] * made["half"][2]
-    np.testing.assert_allclose(made["centre"] - along, start, atol=1e-6)
-    np.testing.assert_allclose(made["centre"] + along, end, atol=1e-6)
+    np.testing.assert_allclose(made["center"] - along, start, atol=1e-6)
+    np.testing.assert_allclose(made["center"] + along, end, atol=1e-6)
 
 
 def test_placed_moves_every_point_of_every_model():

@@ -79,7 +79,7 @@ def test_a_scene_is_of_sound_solids():
     solids = scene.solids
     assert solids.dtype == SOLID
     assert set(np.unique(solids["owner"])) == set(range(-1, len(scene.labels)))
-    for name in ("centre", "axes", "half", "colour", "warmth"):
+    for name in ("center", "axes", "half", "color", "warmth"):
         assert np.isfinite(solids[name]).all()
     gram = np.swapaxes(solids["axes"], 1, 2) @ solids["axes"]
     np.testing.assert_allclose(gram, np.tile(np.eye(3), (len(solids), 1, 1)), atol=1e-5)
@@ -198,13 +198,13 @@ def test_scenery_stands_beside_the_road_and_its_plates_face_the_traffic():
         drive = Drive(seed, "train")
         solids = drive.scene(3.0).solids
         posts = solids[(solids["label"] == SEGMENTATION_IDS["pole"]) & (solids["half"][:, 2] > 1)]
-        posts = posts[posts["centre"][:, 2] < 5]
-        across = posts["centre"][:, 1] - drive.middle(posts["centre"][:, 0])
+        posts = posts[posts["center"][:, 2] < 5]
+        across = posts["center"][:, 1] - drive.middle(posts["center"][:, 0])
         assert (np.abs(across) > drive.half_m).all()
         for plate in solids[solids["label"] == SEGMENTATION_IDS["sign"]]:
-            offset = plate["centre"] - posts["centre"]
+            offset = plate["center"] - posts["center"]
             post = offset[np.hypot(offset[:, 0], offset[:, 1]).argmin()]
-            side = np.sign(plate["centre"][1] - drive.middle(plate["centre"][0]))
+            side = np.sign(plate["center"][1] - drive.middle(plate["center"][0]))
             if abs(post[0]) > 0.02:  # the housing of a signal is on its post
                 signs += 1
                 # Those on the right (side -1) look back along x, those on the left along it.

@@ -65,7 +65,7 @@ def pose_matrix(pose: Any) -> np.ndarray:
     return make_T(rotation_from_quaternion(q.w, q.x, q.y, q.z), np.array([p.x, p.y, p.z]))
 
 
-def serialised(msg: Any) -> Any:
+def serialized(msg: Any) -> Any:
     """The message after a trip through CDR: what a subscriber gets."""
     from rclpy.serialization import deserialize_message, serialize_message
 
@@ -81,12 +81,12 @@ def test_stamp_round_trip() -> None:
 def test_images_come_back() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
     for encoding, pixels in (("rgb8", rgb), ("bgr8", rgb[..., ::-1])):
-        msg = serialised(image(pixels, encoding, HEADER))
+        msg = serialized(image(pixels, encoding, HEADER))
         assert (msg.height, msg.width, msg.step, msg.header) == (7, 5, 15, HEADER)
         np.testing.assert_array_equal(image_to_rgb(msg), rgb)
     counts = np.random.default_rng(0).integers(0, 65536, (7, 10), np.uint16)[:, ::2]
     np.testing.assert_array_equal(
-        thermal_to_array(serialised(image(counts, "mono16", HEADER))), counts
+        thermal_to_array(serialized(image(counts, "mono16", HEADER))), counts
     )
     assert image(np.empty((0, 4), np.uint8), "mono8", HEADER).data == array.array("B")
 
@@ -133,10 +133,10 @@ def test_every_image_is_filled_through_array() -> None:
 
 def test_depth_encodings() -> None:
     depth = np.array([[1.2344, np.nan, np.inf, -1], [0, 65.535, 65.536, 1e30]], np.float32)
-    msg = serialised(depth_image(depth, "32FC1", HEADER))
+    msg = serialized(depth_image(depth, "32FC1", HEADER))
     metres = np.frombuffer(msg.data, np.float32).reshape(msg.height, -1)
     np.testing.assert_array_equal(metres, depth)
-    msg = serialised(depth_image(depth, "16UC1", HEADER))
+    msg = serialized(depth_image(depth, "16UC1", HEADER))
     assert msg.is_bigendian == (sys.byteorder == "big")
     millimetres = np.frombuffer(msg.data, np.uint16).reshape(msg.height, -1)
     np.testing.assert_array_equal(millimetres, [[1234, 0, 0, 0], [0, 65535, 0, 0]])
@@ -156,7 +156,7 @@ def test_depth_encodings() -> None:
 )
 def test_camera_round_trip(model: str, distortion: tuple[float, ...]) -> None:
     camera = Camera(704, 256, 550.5, 551.5, 350.25, 120.75, model, distortion)
-    msg = serialised(camera_info(camera, HEADER))
+    msg = serialized(camera_info(camera, HEADER))
     again = camera_from_info(msg)
     points = np.random.default_rng(0).uniform([-2, -1, 5], [2, 1, 9], (20, 3))
     np.testing.assert_array_equal(again.project(points)[0], camera.project(points)[0])
@@ -169,9 +169,9 @@ def test_camera_round_trip(model: str, distortion: tuple[float, ...]) -> None:
 
 def test_labels() -> None:
     labels = np.array([[0, 1], [255, 2]], np.uint8)
-    msg = serialised(label_image(labels, HEADER))
+    msg = serialized(label_image(labels, HEADER))
     assert msg.encoding == "mono8" and msg.data.tobytes() == labels.tobytes()
-    info = serialised(label_info(("road", "sky"), 0.3, HEADER))
+    info = serialized(label_info(("road", "sky"), 0.3, HEADER))
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "road"), (1, "sky")]
     assert info.threshold == pytest.approx(0.3)
 
@@ -179,7 +179,7 @@ def test_labels() -> None:
 def test_3d_detection_is_the_same_box() -> None:
     """Corners built from the published pose and size are the model's corners, moved."""
     detections = some_detections()
-    msg = serialised(detections_3d(detections, NAMES, T_BASE_CAMERA, header(STAMP_NS, "base")))
+    msg = serialized(detections_3d(detections, NAMES, T_BASE_CAMERA, header(STAMP_NS, "base")))
     assert msg.header.frame_id == "base" and len(msg.detections) == 5
     signs = np.array([[x, y, z] for x in (1, -1) for y in (1, -1) for z in (-1, 1)]) / 2
     for i, detection in enumerate(msg.detections):
@@ -214,16 +214,16 @@ def test_box_that_drives_ahead_has_no_rotation_in_the_vehicle_frame() -> None:
 def test_2d_detections() -> None:
     detections = some_detections()
     detections.boxes_2d[3] = 0  # what image_bounds gives for a box that the image does not show
-    msg = serialised(detections_2d(detections, NAMES, HEADER))
+    msg = serialized(detections_2d(detections, NAMES, HEADER))
     assert len(msg.detections) == 4
     shown = [0, 1, 2, 4]
     for i, detection in zip(shown, msg.detections, strict=True):
-        box, centre = detection.bbox, detection.bbox.center.position
+        box, center = detection.bbox, detection.bbox.center.position
         edges = [
-            centre.x - box.size_x / 2,
-            centre.y - box.size_y / 2,
-            centre.x + box.size_x / 2,
-            centre.y + box.size_y / 2,
+            center.x - box.size_x / 2,
+            center.y - box.size_y / 2,
+            center.x + box.size_x / 2,
+            center.y + box.size_y / 2,
         ]
         np.testing.assert_allclose(edges, detections.boxes_2d[i], atol=1e-4)
         assert detection.results[0].hypothesis.class_id == NAMES[i % 2]
@@ -232,7 +232,7 @@ def test_2d_detections() -> None:
 def test_markers() -> None:
     detections = some_detections()
     base = header(STAMP_NS, "base")
-    msg = serialised(markers(detections, NAMES, COLORS, T_BASE_CAMERA, base, 1.25))
+    msg = serialized(markers(detections, NAMES, COLORS, T_BASE_CAMERA, base, 1.25))
     first, *rest = msg.markers
     assert first.action == first.DELETEALL
     assert len({marker.id for marker in rest}) == len(rest) == 10

@@ -17,7 +17,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.points import points_to_array
 from lemumo_ros.publish import autoware as autoware_out
 from lemumo_ros.publish import convert_out
-from lemumo_ros.publish.point_cloud import coloured_points
+from lemumo_ros.publish.point_cloud import colored_points
 
 HEADER = convert_out.header(1_500_000_000, "camera")
 FISHEYE = Camera(64, 48, 30.0, 31.0, 31.0, 24.0, "equidistant", (0.01, -0.002, 0.0, 0.0))
@@ -25,7 +25,7 @@ FISHEYE = Camera(64, 48, 30.0, 31.0, 31.0, 24.0, "equidistant", (0.01, -0.002, 0
 
 @pytest.mark.parametrize("camera", [Camera(64, 48, 50.0, 52.0, 31.0, 24.0), FISHEYE])
 @pytest.mark.parametrize("shrink", [1, 2])
-def test_points_project_to_the_pixels_they_came_from_in_their_colours(camera, shrink) -> None:
+def test_points_project_to_the_pixels_they_came_from_in_their_colors(camera, shrink) -> None:
     rng = np.random.default_rng(0)
     height, width = camera.height // shrink, camera.width // shrink
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -36,7 +36,7 @@ def test_points_project_to_the_pixels_they_came_from_in_their_colours(camera, sh
     labels = np.zeros(depth_m.shape, np.uint8)
     perception = Perception(1, "c", nothing, depth_m, depth_m, labels, view, ("camera",))
 
-    cloud = coloured_points(Frame(1, "c", camera, image), perception, HEADER)
+    cloud = colored_points(Frame(1, "c", camera, image), perception, HEADER)
 
     assert (cloud.header, cloud.point_step, cloud.row_step) == (HEADER, 16, 16 * cloud.width)
     points = points_to_array(cloud)[:, :3]
@@ -47,13 +47,13 @@ def test_points_project_to_the_pixels_they_came_from_in_their_colours(camera, sh
     assert {tuple(p) for p in pixels.tolist()} == {(u, v) for v, u in np.argwhere(known).tolist()}
     np.testing.assert_allclose(points[:, 2], depth_m[pixels[:, 1], pixels[:, 0]], rtol=1e-6)
     packed = np.frombuffer(cloud.data, np.uint32).reshape(-1, 4)[:, 3]
-    colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1)
+    colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1)
     # A pixel of the view is 2x2 of the camera's: its colour is one of theirs.
-    for (u, v), colour in zip(pixels[::7].tolist(), colours[::7], strict=True):
+    for (u, v), color in zip(pixels[::7].tolist(), colors[::7], strict=True):
         step = 2 // shrink
         row, column = (v + 4) * step, u * step
         around = image[row : row + step, column : column + step].reshape(-1, 3)
-        assert colour.tolist() in around.tolist()
+        assert color.tolist() in around.tolist()
 
 
 def message_class(name: str, constants: dict | None = None, **fields) -> type:

@@ -107,7 +107,7 @@ def test_from_scratch_the_encoder_learns_at_once(tmp_path) -> None:
     before = encoder_of(learner)
     learner.learn(views_of(run, 0), 0)
     assert not same(encoder_of(learner), before)
-    assert {group["rate"] for group in learner.optimiser.param_groups} == {1.0}
+    assert {group["rate"] for group in learner.optimizer.param_groups} == {1.0}
 
 
 def test_a_probe_never_moves_the_encoder_and_drops_no_path(pretrained, tmp_path) -> None:
@@ -136,13 +136,13 @@ def test_layers_learn_at_their_rates(variant) -> None:
             assert rate == 1.0, name
 
 
-def test_the_optimiser_takes_these_rates(pretrained, tmp_path) -> None:
+def test_the_optimizer_takes_these_rates(pretrained, tmp_path) -> None:
     run = small_run(tmp_path, weights=str(pretrained), layer_decay=0.5, heads_first=0)
     learner = Finetuner(run)
     learner.learn(views_of(run, 0), 0)
     names = {id(p): name for name, p in learner.model.named_parameters()}
-    base = learner.optimiser.param_groups[0]["lr"]
-    for group in learner.optimiser.param_groups:
+    base = learner.optimizer.param_groups[0]["lr"]
+    for group in learner.optimizer.param_groups:
         for parameter in group["params"]:
             expected = base * layer_rate(names[id(parameter)], MODEL, 0.5)
             assert group["lr"] == pytest.approx(expected)
@@ -183,7 +183,7 @@ def test_the_model_is_that_of_the_weights(tmp_path) -> None:
     model = found.model
     assert (model.size, model.height, model.width, model.variant) == ("small", 64, 128, "early")
     assert model.head_preset == "probe" and found.modality_dropout == 0
-    assert found.optimiser.lr == 1e-3 and found.optimiser.weight_decay == 1e-7
+    assert found.optimizer.lr == 1e-3 and found.optimizer.weight_decay == 1e-7
     assert found.augmentation.scale == [1.0, 1.0] or found.augmentation.scale == (1.0, 1.0)
     assert found.augmentation.photometric.jitter_p == 0
 

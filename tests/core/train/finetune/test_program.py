@@ -134,7 +134,7 @@ def test_from_its_weights_a_probe_and_a_larger_model_start(
 
 def test_a_step_that_is_not_finite_is_captured_and_repeated(options, tmp_path, capsys) -> None:
     out = tmp_path / "run"
-    wild = ["--optimiser.lr", "1e30", "--optimiser.final_lr", "1e30", "--optimiser.warmup", "0"]
+    wild = ["--optimizer.lr", "1e30", "--optimizer.final_lr", "1e30", "--optimizer.warmup", "0"]
     assert main([*options, *wild, "--out", str(out), "--held_out", "0"]) == NOT_FINITE
     (capture,) = out.glob("non_finite-*")
     assert not (out / "summary.json").exists()

@@ -110,7 +110,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     kept = {path.name for path in uninterrupted.iterdir()}
     assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
     config = from_plain(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
-    assert config.data == str(shards) and config.steps == STEPS and config.optimiser.lr == 4e-5
+    assert config.data == str(shards) and config.steps == STEPS and config.optimizer.lr == 4e-5
     assert config.objective.tokens and config.objective.returns == 0  # thermal has none
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
@@ -174,14 +174,14 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(
     recipe, shards, tmp_path, capsys
 ) -> None:
     out = tmp_path / "run"
-    options = ["--config", recipe, "--data", shards, "--out", out, "--optimiser.lr", "1e30"]
-    options += ["--optimiser.final_lr", "1e30", "--optimiser.warmup", "0"]
+    options = ["--config", recipe, "--data", shards, "--out", out, "--optimizer.lr", "1e30"]
+    options += ["--optimizer.final_lr", "1e30", "--optimizer.warmup", "0"]
     assert main(list(map(str, options))) == NOT_FINITE
     (capture,) = out.glob("non_finite-*")
     done = losses(out)
     state = json.loads((capture / "state.json").read_text())["state"]
     assert state["step"] == len(done) and len(state["batch"]) == 4
-    assert "optimiser.safetensors" not in state["files"] and not (out / "summary.json").exists()
+    assert "optimizer.safetensors" not in state["files"] and not (out / "summary.json").exists()
     capsys.readouterr()
     assert main(["--replay", str(capture)]) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -197,7 +197,7 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(
         (["--model.sizee", "small"], "did you mean --model.size?"),
         (["--model.size", "smal"], "did you mean 'small'?"),
         (["--resume", "auto"], "add --out"),
-        (["--optimiser.warmup", "3"], "warmup is 3"),
+        (["--optimizer.warmup", "3"], "warmup is 3"),
         (["--batch", "1"], "at least 2"),
         (["--objective.returns", "-1"], "must not be negative"),
         (["--model.companion", "thermal", "--objective.returns", "1"], "needs LiDAR"),
@@ -252,8 +252,8 @@ def test_recipes_parse(path) -> None:
     if path.stem.startswith("paper"):
         assert (config.model.preset, config.model.size) == ("paper", "small")
         assert config.objective == ObjectiveConfig(weight=0.1), "the paper's loss, nothing else"
-        assert (config.optimiser.lr, config.optimiser.decay_all) == (1e-4, True)
-        steps_of_an_epoch = round(config.optimiser.warmup * config.total_steps(6400))
+        assert (config.optimizer.lr, config.optimizer.decay_all) == (1e-4, True)
+        steps_of_an_epoch = round(config.optimizer.warmup * config.total_steps(6400))
         assert steps_of_an_epoch == 100
         source = path.stem.split("_")[1]
         assert config.data == source
