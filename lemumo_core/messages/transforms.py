@@ -63,12 +63,15 @@ class _Moving:
         self.transforms: list[np.ndarray] = []
 
     def add(self, stamp_ns: int, T: np.ndarray) -> None:
-        # Later ones come from before the clock went back.
-        later = bisect.bisect_left(self.stamps_ns, stamp_ns)
-        del self.stamps_ns[later:], self.transforms[later:]
-        self.stamps_ns.append(stamp_ns)
-        self.transforms.append(T)
-        old = bisect.bisect_left(self.stamps_ns, stamp_ns - HISTORY_NS)
+        """Insert one at its place, as tf2's TimeCache does with those that arrive late."""
+        if self.stamps_ns and stamp_ns < self.stamps_ns[-1] - HISTORY_NS:
+            # tf2 refuses these for ever. Nothing is that late: the clock went back.
+            self.stamps_ns.clear()
+            self.transforms.clear()
+        place = bisect.bisect_right(self.stamps_ns, stamp_ns)
+        self.stamps_ns.insert(place, stamp_ns)
+        self.transforms.insert(place, T)
+        old = bisect.bisect_left(self.stamps_ns, self.stamps_ns[-1] - HISTORY_NS)
         old = max(old, len(self.stamps_ns) - MAX_HISTORY)
         del self.stamps_ns[:old], self.transforms[:old]
 
@@ -107,8 +110,9 @@ class TransformBuffer:
         Args:
             parent, child: frame names; a leading '/' is dropped.
             T_parent_child: (4, 4), maps points in child to parent.
-            stamp_ns: when it is true; None: always. One older than the newest means that the
-                clock went back, and forgets those after it.
+            stamp_ns: when it is true; None: always. One that arrives late is inserted in order;
+                one older than the newest by more than ``HISTORY_NS`` means that the clock went
+                back, and replaces all that were known.
 
         Raises:
             Fault: ``bad_transform`` for an empty name, a frame that is its own parent, a matrix

@@ -220,9 +220,11 @@ def test_moving_frames_are_interpolated_as_tf2_does() -> None:
 
     from lemumo_core.geometry.se3 import quaternion_from_rotation
 
-    buffer, moves, _ = moving_arm()
-    theirs = tf2_ros.Buffer()
-    for stamp_ns, T in moves:
+    _, moves, _ = moving_arm()
+    buffer, theirs = TransformBuffer(), tf2_ros.Buffer()
+    for index in np.argsort(np.arange(len(moves)) + np.random.default_rng(2).normal(0, 3, 20)):
+        stamp_ns, T = moves[index]
+        buffer.set("map", "base", T, stamp_ns)
         stamped = TransformStamped(child_frame_id="base")
         stamped.header.frame_id = "map"
         stamped.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
@@ -253,11 +255,73 @@ def test_a_moving_frame_is_held_for_a_little_and_then_refused_by_name() -> None:
 
 
 def test_transforms_from_before_the_clock_went_back_are_forgotten() -> None:
-    buffer, _, _ = moving_arm()
+    buffer = TransformBuffer()
+    for i in range(20):
+        buffer.set("map", "base", translation(i), HISTORY_NS + i * SECOND_NS)
     buffer.set("map", "base", translation(5), SECOND_NS)
     assert buffer.lookup("map", "base", SECOND_NS + HOLD_NS)[0, 3] == 5
     with pytest.raises(Fault, match="known from"):
-        buffer.lookup("map", "base", SECOND_NS + 5 * HOLD_NS)
+        buffer.lookup("map", "base", HISTORY_NS + 5 * SECOND_NS)
+
+
+class ReferenceTimeCache:
+    """tf2's TimeCache by its definition (geometry2, tf2/src/cache.cpp), for one axis of x.
+
+    A list of all transforms, newest first. An insertion goes before the first entry that is not
+    newer; entries older than the newest by more than 10 s are dropped. A look-up takes an exact
+    end, refuses what lies outside, and interpolates between the two entries around the stamp.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, float]] = []
+
+    def insert(self, stamp_ns: int, x: float) -> None:
+        if self.entries and self.entries[0][0] > stamp_ns + HISTORY_NS:
+            return
+        at = 0
+        while at < len(self.entries) and self.entries[at][0] > stamp_ns:
+            at += 1
+        self.entries.insert(at, (stamp_ns, x))
+        while self.entries[-1][0] + HISTORY_NS < self.entries[0][0]:
+            self.entries.pop()
+
+    def x(self, stamp_ns: int) -> float | None:
+        if not self.entries[-1][0] <= stamp_ns <= self.entries[0][0]:
+            return None
+        if stamp_ns == self.entries[0][0]:
+            return self.entries[0][1]
+        at = next(i for i, (entry_ns, _) in enumerate(self.entries) if entry_ns <= stamp_ns)
+        (one_ns, one), (two_ns, two) = self.entries[at], self.entries[at - 1]
+        return one + (two - one) * (stamp_ns - one_ns) / (two_ns - one_ns)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_late_transforms_are_inserted_in_order_as_tf2_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rate_ns = int(rng.choice([5, 20, 100])) * 1_000_000
+    sent = np.arange(0, 15 * SECOND_NS, rate_ns)
+    # Network jitter, a tenth of all held back for long, some sent twice, some beyond the history.
+    delay = rng.exponential(2 * rate_ns, len(sent)) + (rng.random(len(sent)) < 0.1) * 3e8
+    sent = np.concatenate([sent, rng.choice(sent, 20)])
+    arrived = np.concatenate([sent[: len(delay)] + delay, rng.uniform(0, 15e9, 20)])
+    buffer, reference = TransformBuffer(), ReferenceTimeCache()
+    newest, compared = 0, 0
+    for i in np.argsort(arrived, kind="stable"):
+        stamp_ns, x = int(sent[i]), float(rng.normal())
+        if stamp_ns < newest - HISTORY_NS:
+            continue  # here the two differ: see the test of the clock
+        newest = max(newest, stamp_ns)
+        buffer.set("map", "base", translation(x), stamp_ns)
+        reference.insert(stamp_ns, x)
+        asked = int(rng.integers(max(0, newest - SECOND_NS), newest + 1))
+        expected = reference.x(asked)
+        if expected is None:
+            with pytest.raises(Fault, match="known from"):
+                buffer.lookup("map", "base", asked)
+            continue
+        compared += 1
+        assert buffer.lookup("map", "base", asked)[0, 3] == pytest.approx(expected, abs=1e-12)
+    assert compared > 100
 
 
 def test_the_history_of_a_moving_frame_is_bounded() -> None:
