@@ -36,4 +36,5 @@ bench: setup
 lint: setup
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+	$(RUN) -m codespell_lib $$(git ls-files ":!models" ":!LICENSE")
 	$(RUN) -m mypy $(CHECKED)

@@ -48,6 +48,7 @@ extras = {
     "rerun": ["rerun-sdk>=0.41"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
+        "codespell>=2.3",
         "hypothesis",
         "mypy",
         "pycocotools>=2.0.10",  # oracle of the 2D metric

@@ -1,0 +1,1 @@
+"""Bags: reading, index, topics, recovery of damaged files, writing."""

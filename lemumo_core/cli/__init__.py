@@ -1,0 +1,1 @@
+"""The command `lemumo`: one module a subcommand."""

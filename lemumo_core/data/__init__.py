@@ -1,0 +1,1 @@
+"""Frames into training samples: sources, views of a frame, shards."""

@@ -1,0 +1,1 @@
+"""Models into ONNX graphs and TensorRT engines, and the proof of their parity."""

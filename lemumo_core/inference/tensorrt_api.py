@@ -91,12 +91,13 @@ def tensors(engine: Any) -> list[str]:
 
 def is_input(trt: ModuleType, engine: Any, name: str) -> bool:
     """Whether a tensor of an engine goes in."""
-    return engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+    return bool(engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
 
 
-def dtype_of(trt: ModuleType, engine: Any, name: str) -> np.dtype:
+def dtype_of(trt: ModuleType, engine: Any, name: str) -> np.dtype[Any]:
     """NumPy type of a tensor of an engine."""
-    return np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+    dtype: np.dtype[Any] = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+    return dtype
 
 
 def set_shapes(context: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:

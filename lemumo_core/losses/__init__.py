@@ -1,0 +1,1 @@
+"""Losses: pure functions and modules, tensors in, loss out."""

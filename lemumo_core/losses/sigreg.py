@@ -48,4 +48,5 @@ def directions(dimensions: int, step: int) -> Tensor:
     """Random unit directions of a step, float64 (d, SLICES), uniform on the sphere."""
     generator = torch.Generator().manual_seed(step)
     normal = torch.randn(dimensions, SLICES, generator=generator, dtype=torch.float64)
-    return normal / normal.norm(dim=0)
+    lengths: Tensor = normal.norm(dim=0)
+    return normal / lengths

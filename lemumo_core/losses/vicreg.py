@@ -50,8 +50,8 @@ class VicReg:
         if samples < 2:
             raise ValueError("VICReg needs a batch of at least 2 samples, got 1")
         with torch.autocast(projections.device.type, enabled=False):
-            centerd = x - mean_over_ranks(x.mean(1, keepdim=True))
-            products = centerd.transpose(1, 2) @ centerd / x.shape[1]
+            centered = x - mean_over_ranks(x.mean(1, keepdim=True))
+            products = centered.transpose(1, 2) @ centered / x.shape[1]
             covariance = mean_over_ranks(products) * samples / (samples - 1)
             variance = covariance.diagonal(dim1=1, dim2=2)
             off_diagonal = covariance - torch.diag_embed(variance)

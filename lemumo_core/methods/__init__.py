@@ -1,0 +1,1 @@
+"""Methods of self-supervised pretraining, one folder or module each."""

@@ -1,0 +1,1 @@
+"""Metrics of depth, detection, segmentation and representations, in NumPy."""

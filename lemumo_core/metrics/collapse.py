@@ -19,7 +19,7 @@ def rankme(embeddings: np.ndarray) -> float:
     """Effective rank by RankMe (arXiv 2210.02885, equation 1).
 
     exp of the entropy of p_k = sigma_k / sum(sigma) + 1e-7 over the min(N, D) singular values of
-    the matrix, which is not centerd: 1 where all rows are the same, at most min(N, D).
+    the matrix, which is not centered: 1 where all rows are the same, at most min(N, D).
 
     Args:
         embeddings: (N, D).

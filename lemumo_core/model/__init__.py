@@ -1,0 +1,1 @@
+"""The network: patch embeddings, encoders and heads."""

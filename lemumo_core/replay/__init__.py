@@ -1,0 +1,1 @@
+"""Bags to results: run, evaluate, record, report."""

@@ -1,0 +1,1 @@
+"""What node and replay share: camera inputs, synchronization, health."""

@@ -1,0 +1,1 @@
+"""Training: loop, checkpoints, data loading, run folder."""

@@ -1,0 +1,1 @@
+"""Perceptions to ROS messages, and their publishers."""

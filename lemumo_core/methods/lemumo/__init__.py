@@ -1,0 +1,1 @@
+"""Le MuMo JEPA: its projector, views, losses and monitors."""

@@ -43,4 +43,4 @@ def tokens_at_places(tokens: Tensor, crops: Crops, views: int) -> Tensor:
     found = functional.grid_sample(
         maps, at.to(maps.dtype), mode="bilinear", padding_mode="border", align_corners=False
     )
-    return found.flatten(2).transpose(1, 2).unflatten(0, (views, -1)).flatten(1, 2)
+    return torch.unflatten(found.flatten(2).transpose(1, 2), 0, (views, -1)).flatten(1, 2)

@@ -1,0 +1,1 @@
+"""Heads on the encoder's tokens, one module a task."""
