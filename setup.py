@@ -48,9 +48,11 @@ extras = {
     "rerun": ["rerun-sdk>=0.41"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
+        "check-jsonschema>=0.39",  # schemas of .github/ and CITATION.cff
         "codespell>=2.3",
         "hypothesis",
         "mypy",
+        "pre-commit>=4",
         "pycocotools>=2.0.10",  # oracle of the 2D metric
         "pytest",
         "pytest-timeout",
