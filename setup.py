@@ -95,6 +95,11 @@ setup(
     data_files=data_files,
     install_requires=["numpy>=1.21", "onnxruntime", "opencv-python-headless>=4.5", "pyyaml>=5.4"],
     extras_require=extras,
-    entry_points={"console_scripts": ["lemumo = lemumo_core.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["lemumo = lemumo_core.cli.main:main"],
+        # lemumo_core imports nothing of lemumo_ros: `lemumo replay` finds these by name.
+        "lemumo.players": ["dds = lemumo_ros.player:play"],
+        "lemumo.image_decoders": ["cv_bridge = lemumo_ros.cv_bridge_images:through_cv_bridge"],
+    },
     zip_safe=False,
 )

@@ -116,7 +116,7 @@ class OurNode:
     def __init__(self, node: Any):
         own = CameraParameters(extrinsics=tuple(T_CAMERA_LIDAR.ravel().tolist()))
         settings = Parameters(cameras=NAMES, by_camera=dict.fromkeys(NAMES, own))
-        self.cameras = Cameras(settings, "lidar", time.monotonic_ns, time.time_ns)
+        self.cameras = Cameras(settings.camera_options(), "lidar", time.monotonic_ns, time.time_ns)
         outputs = {name: Outputs(node, settings.topics(name)) for name in NAMES}
         self.worker = Worker(node, self.cameras, outputs, make_pipeline(), settings)
         self.worker.start()
@@ -125,10 +125,10 @@ class OurNode:
         """Take a tick's messages; returns how many frames came out."""
         healths = [camera.health for camera in self.cameras.inputs.values()]
         before = sum(health.frames_out for health in healths)
-        self.cameras.waking(self.cameras.on_points)(sensors.cloud)
+        self.cameras.notifying(self.cameras.on_points)(sensors.cloud)
         for name, camera in self.cameras.inputs.items():
             camera.on_camera_info(sensors.infos[name])
-            self.cameras.waking(camera.on_image)(sensors.images[name])
+            self.cameras.notifying(camera.on_image)(sensors.images[name])
         deadline = time.monotonic() + 60.0
         while (done := sum(h.frames_out for h in healths) - before) < len(NAMES):
             assert time.monotonic() < deadline, [h.drops for h in healths]

@@ -24,7 +24,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
-from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 from lemumo_ros.publish import convert_out
 
@@ -52,9 +52,8 @@ def main() -> None:
     pipeline = Pipeline(load_package(untrained_package()))
     manifest = pipeline.package.manifest
     image, info, cloud = sensor_messages(CAMERA, POINTS)
-    camera_input = CameraInput(
-        "c", "lidar", 60_000_000, 0, Health(), time.monotonic_ns, T_CAMERA_LIDAR
-    )
+    options = CameraOptions(companion_deadline_ns=0, T_camera_companion=T_CAMERA_LIDAR)
+    camera_input = CameraInput("c", "lidar", options, Health(), time.monotonic_ns)
     camera_input.on_camera_info(info)
     perceived = []
 

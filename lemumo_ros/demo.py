@@ -48,7 +48,8 @@ def default_bag() -> Path:
     path = Path("out/bags/street")
     if not path.exists():
         print(f"demo: rendering {FRAMES} frames of a street", flush=True)
-        write_bag(open_source("synthetic", **STREET), path)
+        source = open_source("synthetic", **STREET)
+        write_bag((source[index] for index in range(len(source))), path)
     return path
 
 

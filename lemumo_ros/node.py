@@ -29,6 +29,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_ros import parameters
+from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish.publisher import Outputs
@@ -61,7 +62,9 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(self.diagnostics.fault)
             return TransitionCallbackReturn.FAILURE
         companion = pipeline.package.manifest.input.companion
-        cameras = Cameras(settings, companion, time.monotonic_ns, self._now_ns)
+        cameras = Cameras(
+            settings.camera_options(), companion, time.monotonic_ns, self._now_ns, through_cv_bridge
+        )
         outputs = {name: Outputs(self, settings.topics(name)) for name in cameras.inputs}
         self._worker = Worker(self, cameras, outputs, pipeline, settings)
         self._subscriptions_made = subscribe(self, settings, cameras, companion)
@@ -129,7 +132,7 @@ class PerceptionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         if settings and self._worker:
             self._worker.settings = settings
-            self._worker.cameras.tune(settings)
+            self._worker.cameras.set_options(settings.camera_options())
             self._worker.publish_label_info()  # it names the score threshold
         return SetParametersResult(successful=True)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.streaming.camera_input import CameraOptions
 
 LIVE, ON_LOAD, ON_CONFIGURE = "at once", "with ~/load_model or configure", "with configure"
 """When a new value counts."""
@@ -112,6 +113,19 @@ class Parameters(CameraParameters):
                 raise ValueError(f"cameras: '{name}' must be one word, and there once")
         if self.cameras and self.extrinsics:
             raise ValueError(f"extrinsics: of which camera? Set {self.cameras[0]}.extrinsics")
+
+    def camera_options(self) -> dict[str, CameraOptions]:
+        """Return the options of each camera's input, by camera name."""
+        return {
+            name: CameraOptions(
+                sync_tolerance_ns=int(self.sync_tolerance_ms * 1e6),
+                companion_deadline_ns=int(self.companion_deadline_ms * 1e6),
+                companion_offset_ns=int(camera.companion_offset_ms * 1e6),
+                T_camera_companion=camera.T_camera_companion,
+                thermal_window=camera.thermal_window,
+            )
+            for name, camera in self.by_camera.items()
+        }
 
     def topics(self, name: str) -> str:
         """What the topics of a camera begin with, below ``~/input/`` and ``~/output/``."""

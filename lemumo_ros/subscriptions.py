@@ -40,16 +40,16 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
         (TFMessage, "/tf", moving, TF_QOS),
     ]
     if companion == "lidar":
-        on_points = cameras.waking(cameras.on_points)
+        on_points = cameras.notifying(cameras.on_points)
         topics.append((PointCloud2, "~/input/points", on_points, SENSOR_QOS))
     for name, camera in cameras.inputs.items():
         prefix = f"~/input/{settings.topics(name)}"
         topic = image_topic(settings, name)
         kind = CompressedImage if topic.endswith("/compressed") else Image
-        topics.append((kind, topic, cameras.waking(camera.on_image), SENSOR_QOS))
+        topics.append((kind, topic, cameras.notifying(camera.on_image), SENSOR_QOS))
         topics.append((CameraInfo, f"{prefix}camera_info", camera.on_camera_info, SENSOR_QOS))
         if companion == "thermal":
-            on_thermal, on_info = cameras.waking(camera.on_companion), camera.on_thermal_info
+            on_thermal, on_info = cameras.notifying(camera.on_companion), camera.on_thermal_info
             topics.append((Image, f"{prefix}thermal", on_thermal, SENSOR_QOS))
             topics.append((CameraInfo, f"{prefix}thermal_info", on_info, SENSOR_QOS))
     return {

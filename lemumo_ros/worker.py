@@ -13,7 +13,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.streaming.camera_input import CameraInput
-from lemumo_core.streaming.cameras import Cameras, Due
+from lemumo_core.streaming.cameras import Cameras, ReadyPair
 from lemumo_ros.diagnostics import DebugTimes
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish.publisher import Outputs
@@ -33,7 +33,7 @@ class Taken:
         convert_ms: what that took.
     """
 
-    due: Due
+    due: ReadyPair
     wanted: set[str]
     frame: Frame
     convert_ms: float
@@ -124,7 +124,7 @@ class Worker:
                 self.cameras.arrived.wait(POLL_S)
                 self.cameras.arrived.clear()
 
-    def _process(self, due: list[Due]) -> None:
+    def _process(self, due: list[ReadyPair]) -> None:
         started_ns = time.monotonic_ns()
         taken = []
         for camera, pair in due:
@@ -137,7 +137,7 @@ class Worker:
                 self._check_age(pair.image.stamp_ns)
                 frame = camera.to_frame(pair, self.pipeline.package.manifest.input)
                 convert_ms = 1e3 * (time.perf_counter() - begin)
-                taken.append(Taken(Due(camera, pair), wanted, frame, convert_ms))
+                taken.append(Taken(ReadyPair(camera, pair), wanted, frame, convert_ms))
         results: list[Perception | Fault] = []
         with self._counting(*(one.due.camera for one in taken)):
             self.pipeline.score_threshold = self.settings.score_threshold

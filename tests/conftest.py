@@ -45,7 +45,7 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
 
     out = tmp_path_factory.mktemp("kitti") / "bag"
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
-    write_bag(source, out, request.param, frames=4)
+    write_bag(source, out, request.param, limit=4)
     return SimpleNamespace(path=out, source=source)
 
 

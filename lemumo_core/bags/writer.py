@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ from lemumo_core.bags.index import TF_STATIC
 from lemumo_core.bags.message_builder import MessageBuilder
 from lemumo_core.bags.reader import require_rosbags
 from lemumo_core.bags.topics import GROUND_TRUTH
-from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.se3 import inverse, make_T, transform
@@ -56,11 +55,11 @@ Stamped = tuple[int, str, Any]
 
 
 def write_bag(
-    source: FrameSource,
+    frames: Iterable[Frame],
     out: str | Path,
     storage: str = "mcap",
     jpeg: bool = False,
-    frames: int | None = None,
+    limit: int | None = None,
 ) -> None:
     """Write Frames of one camera as a bag; header stamps and log times are the Frames' own.
 
@@ -72,24 +71,21 @@ def write_bag(
     equal, points are written as they are.
 
     Args:
-        source: the Frames.
+        frames: a source, or any other iterable of Frames in order of their stamps.
         out: bag folder to create; a half-written one is removed when writing fails.
         storage: ``mcap`` or ``sqlite3``.
         jpeg: store CompressedImage (JPEG) instead of raw images.
-        frames: at most this many.
+        limit: largest number of Frames to write; None writes all.
 
     Raises:
         ImportError: rosbags is not installed; the message says how.
         FileExistsError: ``out`` exists.
-        Fault: ``empty_source``, ``several_cameras``, or as the source.
+        Fault: ``empty_source``, ``several_cameras``, or as the iterable raises.
     """
     require_rosbags()
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another name or remove it")
-    count = len(source) if frames is None else min(frames, len(source))
-    if count < 1:
-        raise Fault("empty_source", "there are no frames to write")
     messages = _Messages(jpeg)
     connections: dict[str, Any] = {}
     done = 0
@@ -97,7 +93,7 @@ def write_bag(
         with Writer(
             out, version=METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()]
         ) as writer:
-            for run in _sharing_a_companion(source[index] for index in range(count)):
+            for run in _sharing_a_companion(islice(frames, limit)):
                 for stamp_ns, topic, message in messages.of(run):
                     kind, typestore = message.__msgtype__, messages.build.typestore
                     if topic not in connections:
@@ -110,8 +106,11 @@ def write_bag(
                     data = typestore.serialize_cdr(message, kind)
                     writer.write(connections[topic], stamp_ns, data)
                 before, done = done, done + len(run)
-                if done // PROGRESS_EVERY > before // PROGRESS_EVERY or done == count:
-                    print(f"{out}: {done} of {count} frames", flush=True)
+                if done // PROGRESS_EVERY > before // PROGRESS_EVERY:
+                    print(f"{out}: {done} frames", flush=True)
+        if not done:
+            raise Fault("empty_source", "there are no frames to write")
+        print(f"{out}: {done} frames in all", flush=True)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

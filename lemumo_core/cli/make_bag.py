@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Run ``lemumo make-bag`` with parsed options. Returns 0, or 1 on a fault."""
     try:
         source = open_source(args.source, **source_options(args.source, args.path, args.set))
-        write_bag(source, args.out, args.storage, args.jpeg, args.frames)
+        frames = (source[index] for index in range(len(source)))
+        write_bag(frames, args.out, args.storage, args.jpeg, args.frames)
     except (Fault, OSError, ImportError) as error:
         print(f"lemumo make-bag: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from lemumo_core.replay.evaluator import SENSOR_TOPICS, Judge, Settings
 from lemumo_core.replay.folder import Bag
 from lemumo_core.replay.run import Replay, exit_code
 from lemumo_core.replay.workers import Workers
-from lemumo_ros.player import play
 
 EXIT_CODES = """exit codes:
   0  every image of every bag became a result
@@ -90,8 +90,7 @@ def run(args: argparse.Namespace) -> int:
     """``lemumo replay``. Returns one of ``EXIT_CODES``."""
     try:
         if args.live:
-            with BagReader(args.bags) as reader:
-                return play(reader, args.rate)
+            return _play(args.bags, args.rate)
         if not args.model:
             raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
         return _run_offline(args)
@@ -127,6 +126,20 @@ def settings_of(args: argparse.Namespace) -> Settings:
         evaluate=not args.no_evaluation,
         overlays=args.overlays,
     )
+
+
+def _play(bags: list[str], rate: float) -> int:
+    """Publish bags over DDS with the player of lemumo_ros, which registers it by entry point."""
+    players = entry_points(group="lemumo.players", name="dds")
+    if not players:
+        raise ImportError(
+            "--live needs the player of lemumo_ros, and this installation does not register one: "
+            "install the package (pip install -e . in a clone)"
+        )
+    (player,) = players
+    with BagReader(bags) as reader:
+        status: int = player.load()(reader, rate)
+    return status
 
 
 def _run_offline(args: argparse.Namespace) -> int:

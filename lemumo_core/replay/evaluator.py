@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from lemumo_core.metrics.masked_returns import hold_out
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.replay.bag_feed import BagClock, Instant, feed
 from lemumo_core.replay.read_ahead import read_ahead
-from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.overlay import draw_overlay
 
@@ -220,18 +221,23 @@ def instants(
         companion: of the model.
         wanted: which images, by number.
     """
-    camera_input = CameraInput(
-        "camera",
-        companion,
+    options = CameraOptions(
         settings.sync_tolerance_ns,
         settings.companion_deadline_ns,
-        Health(),
-        BagClock(),
-        settings.extrinsics,
+        T_camera_companion=settings.extrinsics,
+    )
+    camera_input = CameraInput(
+        *("camera", companion, options, Health(), BagClock()), fallback_decoder=_fallback_decoder()
     )
     with BagReader(files) as reader:
         topics = find_topics(reader, **settings.topics)
         yield from feed(reader, topics, camera_input, wanted)
+
+
+def _fallback_decoder() -> Callable[[Any], np.ndarray] | None:
+    """Return the decoder that the node uses for unusual encodings, where one is installed."""
+    decoders = entry_points(group="lemumo.image_decoders")
+    return next((decoder.load() for decoder in decoders), None)
 
 
 def missing_companion(reader: BagReader, topics: BagTopics, companion: str) -> str:

@@ -1,7 +1,7 @@
-"""Messages of one camera and its companion in, Frames out.
+"""Turn the messages of one camera and its companion into Frames.
 
 The node subscribes these callbacks; the offline replay calls the very same ones from a bag. They
-only store; conversion happens in ``to_frame``, for the frames that are really used.
+only store messages; conversion happens in ``to_frame``, for the frames that are really used.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,61 +25,84 @@ from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.preprocess import InputSpec, reduced, reduction
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Matcher, Pair, Stamped
-from lemumo_ros.cv_bridge_images import through_cv_bridge
 
 
 class PointCloud(Stamped):
-    """A PointCloud2; however many cameras it is for, it is converted once."""
+    """A PointCloud2, which is converted once, however many cameras use it."""
 
     @functools.cached_property
     def points(self) -> np.ndarray:
-        """As ``points_to_array``."""
+        """Points as ``points_to_array`` returns them: float32 (N, >= 3), metres, LiDAR frame."""
         return points_to_array(self.message)
+
+
+@dataclass(frozen=True, eq=False)
+class CameraOptions:
+    """Options of one camera's input.
+
+    Attributes:
+        sync_tolerance_ns: largest difference of stamps in a pair, as in ``Matcher``.
+        companion_deadline_ns: longest wait of an image for its companion, as in ``Matcher``.
+        companion_offset_ns: stamp of the companion minus stamp of the image when both show the
+            same moment.
+        T_camera_companion: (4, 4) extrinsics; None takes them from tf.
+        thermal_window: left, top, width and height of the part of the image that the thermal
+            image covers, as fractions (``Camera.of_window``); empty where both are calibrated.
+    """
+
+    sync_tolerance_ns: int = 60_000_000
+    companion_deadline_ns: int = 100_000_000
+    companion_offset_ns: int = 0
+    T_camera_companion: np.ndarray | None = None
+    thermal_window: Sequence[float] = ()
 
 
 class CameraInput:
     """Collects the inputs of one camera.
 
     Args:
-        camera_name: for the Frames.
+        camera_name: name of the camera in its Frames.
         companion: ``lidar`` or ``thermal``, from the model's manifest.
-        tolerance_ns, deadline_ns, offset_ns: as in ``Matcher``.
-        health: drops are counted there.
-        clock: now, ns, on any steady clock (the bag's own time in a replay).
-        extrinsics: (4, 4) T_camera_companion, or None to take it from tf.
-        transforms: where frames are, shared by the cameras of a node; None: one of its own.
-        thermal_window: what of the image the thermal one covers (``Camera.of_window``), where the
-            two are not calibrated; empty where they are.
+        options: may be replaced at any time by ``set_options``.
+        health: counts arrivals and drops.
+        clock: returns the time, ns, of any steady clock (the bag's own time in a replay).
+        transforms: buffer shared by the cameras of a node; None creates one.
+        fallback_decoder: turns images of encodings that ``image_to_rgb`` does not know into uint8
+            (H, W, 3) RGB, as cv_bridge can; None refuses them.
     """
 
     def __init__(
         self,
         camera_name: str,
         companion: str,
-        tolerance_ns: int,
-        deadline_ns: int,
+        options: CameraOptions,
         health: Health,
         clock: Callable[[], int],
-        extrinsics: np.ndarray | None = None,
-        offset_ns: int = 0,
         transforms: TransformBuffer | None = None,
-        thermal_window: Sequence[float] = (),
+        fallback_decoder: Callable[[Any], np.ndarray] | None = None,
     ):
         self.camera_name = camera_name
         self.companion = companion
         self.health = health
         self.clock = clock
-        self.extrinsics = extrinsics
-        self.thermal_window = thermal_window
         self.transforms = transforms or TransformBuffer()
-        self.matcher = Matcher(tolerance_ns, deadline_ns, offset_ns)
+        self.matcher = Matcher(0, 0)
+        self.set_options(options)
+        self._fallback_decoder = fallback_decoder
         self._camera_info: Any = None
         self._thermal_info: Any = None
         self._cameras: dict[str, tuple[Any, Camera]] = {}
         self._lock = threading.Lock()
 
+    def set_options(self, options: CameraOptions) -> None:
+        """Replace the options; they count from the next ``take`` on."""
+        self.options = options
+        self.matcher.tolerance_ns = options.sync_tolerance_ns
+        self.matcher.deadline_ns = options.companion_deadline_ns
+        self.matcher.offset_ns = options.companion_offset_ns
+
     def on_image(self, message: Any) -> None:
-        """Image or CompressedImage of the colour camera."""
+        """Queue an Image or CompressedImage of the colour camera."""
         stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
         self.health.count_in("image", stamped.stamp_ns)
         with self._lock:
@@ -87,33 +111,33 @@ class CameraInput:
             self.health.count_drop(reason)
 
     def on_companion(self, message: Any) -> None:
-        """PointCloud2, or thermal Image or CompressedImage."""
+        """Queue a PointCloud2, or a thermal Image or CompressedImage."""
         kind = PointCloud if self.companion == "lidar" else Stamped
         self.add_companion(kind(stamp_to_ns(message.header.stamp), self.clock(), message))
 
     def add_companion(self, stamped: Stamped) -> None:
-        """The same, where several cameras share one ``PointCloud``."""
+        """Queue a companion, which may be a ``PointCloud`` that several cameras share."""
         self.health.count_in(self.companion, stamped.stamp_ns)
         with self._lock:
             self.matcher.add_companion(stamped)
 
     def on_camera_info(self, message: Any) -> None:
-        """CameraInfo of the colour camera."""
+        """Store the CameraInfo of the colour camera."""
         self._camera_info = message
 
     def on_thermal_info(self, message: Any) -> None:
-        """CameraInfo of the thermal camera."""
+        """Store the CameraInfo of the thermal camera."""
         self._thermal_info = message
 
     def on_transforms(self, message: Any, moving: bool = False) -> None:
-        """TFMessage of ``/tf_static``, or of ``/tf``, whose frames move."""
+        """Add a TFMessage of ``/tf_static``, or of ``/tf``, whose frames move."""
         try:
             self.transforms.add(message, moving)
         except Fault as fault:
             self.health.count_drop(fault.reason, message=str(fault))
 
     def take(self, flush: bool = False) -> list[Pair]:
-        """Pairs that are ready, oldest first."""
+        """Remove and return the pairs that are ready, oldest first; ``flush`` releases all."""
         with self._lock:
             return self.matcher.take(self.clock(), flush)
 
@@ -122,8 +146,9 @@ class CameraInput:
 
         Args:
             pair: from ``take``.
-            spec: what the frame is for. A JPEG of twice its width or more is decoded at a half,
-                a quarter or an eighth, and the frame's image is that small; None: at full size.
+            spec: input of the network. A JPEG of twice its width or more is decoded at a half, a
+                quarter or an eighth of its size, and so is the Frame's image; None decodes at full
+                size.
 
         Raises:
             Fault: naming what is wrong with the messages, or which input is still missing.
@@ -134,7 +159,7 @@ class CameraInput:
         if pair.companion is not None:
             companion = self._convert_companion(pair.image, pair.companion, camera)
         factor = reduction(camera, spec) if spec and hasattr(message, "format") else 1
-        image = image_to_rgb(message, through_cv_bridge, factor)
+        image = image_to_rgb(message, self._fallback_decoder, factor)
         height, width = image.shape[:2]
         whole = camera.height, camera.width
         if (height, width) not in (whole, reduced(whole, factor)):
@@ -149,12 +174,13 @@ class CameraInput:
         self, image: Stamped, stamped: Stamped, image_camera: Camera
     ) -> LidarScan | ThermalImage:
         message = stamped.message
-        if self.thermal_window and not isinstance(stamped, PointCloud):
+        window = self.options.thermal_window
+        if window and not isinstance(stamped, PointCloud):
             thermal = thermal_to_array(message)
             height, width = thermal.shape
-            camera = image_camera.of_window(self.thermal_window, width, height)
+            camera = image_camera.of_window(window, width, height)
             return ThermalImage(thermal, camera, np.eye(4), stamped.stamp_ns)
-        T_camera_companion = self.extrinsics
+        T_camera_companion = self.options.T_camera_companion
         if T_camera_companion is None:
             frames = image.message.header.frame_id, message.header.frame_id
             T_camera_companion = self.transforms.lookup(*frames, image.stamp_ns)
@@ -165,9 +191,11 @@ class CameraInput:
         return ThermalImage(thermal, camera, T_camera_companion, stamped.stamp_ns)
 
     def _camera(self, key: str, topic: str, info: Any) -> Camera:
-        """The camera model of the newest info. All that is computed from it, the maps of
-        preprocessing too, is kept by its value: it is made anew when a number changes, and only
-        then."""
+        """Return the camera model of the newest CameraInfo.
+
+        Equal models compare equal, so what is cached by a camera, such as the maps of
+        preprocessing, is computed again only when a number of the calibration changes.
+        """
         if info is None:
             raise Fault(
                 "no_camera_info",

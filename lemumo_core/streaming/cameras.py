@@ -1,21 +1,22 @@
-"""All cameras of a node: their inputs, and whose frame is next."""
+"""The inputs of all cameras of a node, and the order in which their frames are served."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
-from lemumo_core.streaming.camera_input import CameraInput, PointCloud
+from lemumo_core.streaming.camera_input import CameraInput, CameraOptions, PointCloud
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Pair
-from lemumo_ros.parameters import Parameters
 
 
-class Due(NamedTuple):
-    """A pair that is ready, and whose."""
+class ReadyPair(NamedTuple):
+    """A pair that is ready to be processed, and its camera."""
 
     camera: CameraInput
     pair: Pair
@@ -24,28 +25,30 @@ class Due(NamedTuple):
 class Cameras:
     """The inputs of all cameras, and a mailbox of one frame for each.
 
-    A newer frame takes the place of one that was not served yet, which is counted as ``busy``.
-    Cameras are served in the order in which they became ready, so that none starves; one that is
-    silent is not waited for.
+    A newer frame replaces one that was not served yet, which is counted as ``busy``. Cameras are
+    served in the order in which they became ready, so that none starves, and none waits for a
+    camera that sends nothing.
 
     Args:
-        settings: one input is made for each camera.
+        options: options by camera name; one input is created for each.
         companion: ``lidar``, one for all cameras, or ``thermal``, one for each.
-        clock: now, ns, steady.
-        stamp_clock: now, ns, on the clock of the messages' stamps.
+        clock: returns the time, ns, of a steady clock.
+        stamp_clock: returns the time, ns, of the clock of the messages' stamps.
+        fallback_decoder: as for ``CameraInput``.
 
     Attributes:
-        inputs: by name.
-        transforms: of all cameras.
-        arrived: set whenever something came.
+        inputs: inputs by camera name.
+        transforms: buffer that all cameras share.
+        arrived: event that is set whenever a message arrives.
     """
 
     def __init__(
         self,
-        settings: Parameters,
+        options: Mapping[str, CameraOptions],
         companion: str,
         clock: Callable[[], int],
         stamp_clock: Callable[[], int],
+        fallback_decoder: Callable[[Any], np.ndarray] | None = None,
     ):
         self.transforms = TransformBuffer()
         self.arrived = threading.Event()
@@ -53,30 +56,24 @@ class Cameras:
             name: CameraInput(
                 name,
                 companion,
-                tolerance_ns=0,
-                deadline_ns=0,
-                health=Health(clock, companion, stamp_clock),
-                clock=clock,
-                transforms=self.transforms,
+                camera_options,
+                Health(clock, companion, stamp_clock),
+                clock,
+                self.transforms,
+                fallback_decoder,
             )
-            for name in settings.by_camera
+            for name, camera_options in options.items()
         }
-        self.tune(settings)
         self._clock = clock
-        self._mailbox: dict[str, Due] = {}
+        self._mailbox: dict[str, ReadyPair] = {}
 
-    def tune(self, settings: Parameters) -> None:
-        """Take over new values of the parameters that may change at any time."""
-        for name, of_camera in settings.by_camera.items():
-            camera = self.inputs[name]
-            camera.extrinsics = of_camera.T_camera_companion
-            camera.thermal_window = of_camera.thermal_window
-            camera.matcher.offset_ns = int(of_camera.companion_offset_ms * 1e6)
-            camera.matcher.tolerance_ns = int(settings.sync_tolerance_ms * 1e6)
-            camera.matcher.deadline_ns = int(settings.companion_deadline_ms * 1e6)
+    def set_options(self, options: Mapping[str, CameraOptions]) -> None:
+        """Replace the options, by camera name."""
+        for name, camera_options in options.items():
+            self.inputs[name].set_options(camera_options)
 
-    def waking(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback of an input that also sets ``arrived``."""
+    def notifying(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return a callback that calls the given one and then sets ``arrived``."""
 
         def call(message: Any) -> None:
             callback(message)
@@ -85,28 +82,31 @@ class Cameras:
         return call
 
     def on_points(self, message: Any) -> None:
-        """PointCloud2 for all cameras."""
+        """Queue a PointCloud2 for all cameras."""
         cloud = PointCloud(stamp_to_ns(message.header.stamp), self._clock(), message)
         for camera in self.inputs.values():
             camera.add_companion(cloud)
 
     def on_transforms(self, message: Any, moving: bool = False) -> None:
-        """TFMessage of ``/tf_static``, or of ``/tf``; a fault counts for the first camera."""
+        """Add a TFMessage of ``/tf_static``, or of ``/tf``; a fault counts for the first camera."""
         next(iter(self.inputs.values())).on_transforms(message, moving)
 
-    def take(self, most: int) -> list[Due]:
-        """Frames to serve now, at most one of a camera, those that wait longest first."""
+    def take(self, limit: int) -> list[ReadyPair]:
+        """Remove and return the frames to serve now, at most one a camera and ``limit`` in all.
+
+        Those that have waited longest come first.
+        """
         for name, camera in self.inputs.items():
             pairs = camera.take()
             if pairs:
-                passed_over = len(pairs) - 1 + (name in self._mailbox)
-                camera.health.count_drop("busy", passed_over)
-                self._mailbox[name] = Due(camera, pairs[-1])  # keeps its place in the order
-        names = list(self._mailbox)[:most]
+                skipped = len(pairs) - 1 + (name in self._mailbox)
+                camera.health.count_drop("busy", skipped)
+                self._mailbox[name] = ReadyPair(camera, pairs[-1])  # keeps its place in the order
+        names = list(self._mailbox)[:limit]
         return [self._mailbox.pop(name) for name in names]
 
     def clear(self) -> None:
-        """Forget the frames that wait."""
+        """Drop the frames that wait."""
         self._mailbox.clear()
         for camera in self.inputs.values():
             camera.take(flush=True)

@@ -57,14 +57,6 @@ def static_transforms(reader: BagReader) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.fixture(scope="module")
-def small_bag(tmp_path_factory):
-    """Six small synthetic frames, mcap."""
-    out = tmp_path_factory.mktemp("small") / "bag"
-    write_bag(small_frames(6), out)
-    return out
-
-
 def test_kitti_round_trip_is_exact(kitti_bag):
     with BagReader(kitti_bag.path) as reader:
         images = list(reader.messages(["/camera/image_raw"]))
@@ -149,7 +141,7 @@ def test_nuscenes_bag_keeps_both_stamps(shared_data, tmp_path):
 def test_thermal_pairs(shared_data, tmp_path, folder, pairs):
     source = RgbThermalPairs(shared_data / folder)
     assert len(source) == pairs
-    write_bag(source, tmp_path / "bag", frames=2)
+    write_bag(source, tmp_path / "bag", limit=2)
     with BagReader(tmp_path / "bag") as reader:
         assert find_topics(reader) == BagTopics(
             "/camera/image_raw",
@@ -172,14 +164,12 @@ def test_existing_bag_is_left_alone(small_bag):
 
 
 def test_failed_writing_leaves_nothing(tmp_path):
-    class Broken(list):
-        def __getitem__(self, index):
-            if index == 1:
-                raise Fault("bad_image", "frame 1")
-            return super().__getitem__(index)
+    def broken():
+        yield from small_frames(1)
+        raise Fault("bad_image", "frame 1")
 
     with pytest.raises(Fault, match="frame 1"):
-        write_bag(Broken(small_frames(3)), tmp_path / "bag")
+        write_bag(broken(), tmp_path / "bag")
     assert not (tmp_path / "bag").exists()
 
 

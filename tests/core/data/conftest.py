@@ -1,4 +1,4 @@
-"""What tests of bags share."""
+"""Fixtures of the tests of sources."""
 
 from __future__ import annotations
 
@@ -6,29 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lemumo_core.frame import Frame
-from tests.helpers.bag_tools import FRAMES
-from tests.helpers.small_frames import small_frames
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where indices of bags go: a folder of each test's own."""
     monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "bags"
-
-
-@pytest.fixture(scope="session")
-def frames() -> list[Frame]:
-    return small_frames(FRAMES)
-
-
-@pytest.fixture(scope="session")
-def small_bag(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The six small frames, mcap; not to be changed."""
-    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
-    from lemumo_core.bags.writer import write_bag
-
-    out = tmp_path_factory.mktemp("small") / "bag"
-    write_bag(frames, out)
-    return out

@@ -25,14 +25,14 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import LidarScan, ThermalImage
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.preprocess import InputSpec, preprocess
-from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_kitti_comes_back_exactly(shared_data, tmp_path, storage):
     drive = shared_data / "kitti_raw_seq" / "2011_09_26"
-    write_bag(KittiRaw(drive), tmp_path / "bag", storage, frames=4)
+    write_bag(KittiRaw(drive), tmp_path / "bag", storage, limit=4)
     source, expected = Bags(tmp_path / "bag"), KittiRaw(drive)
     assert len(source) == 4
     for i in range(4):
@@ -85,7 +85,7 @@ def test_jpeg(frames, tmp_path):
 
 
 def test_thermal_pairs(shared_data, tmp_path):
-    write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), tmp_path / "bag", frames=2)
+    write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), tmp_path / "bag", limit=2)
     source = Bags(tmp_path / "bag")
     visible = sorted((shared_data / "kaist_rgbt").glob("*_visible.*"))[1]
     frame = source[1]
@@ -131,10 +131,10 @@ def test_network_inputs_equal_those_of_the_node(kind, small_bag, shared_data, tm
     path = small_bag
     if kind == "thermal":
         path = tmp_path / "bag"
-        write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), path, frames=2)
+        write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), path, limit=2)
     spec = InputSpec(64, 128, kind, 2)
     health = Health()
-    node = CameraInput("camera", kind, 50_000_000, 0, health, lambda: 0)
+    node = CameraInput("camera", kind, CameraOptions(50_000_000, 0), health, lambda: 0)
     with BagReader(path) as reader:
         topics = find_topics(reader)
         callbacks = {

@@ -18,7 +18,7 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.preprocess import preprocess
 from lemumo_core.replay.bag_feed import BagClock, Instant, feed
-from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 from tests.helpers.small_frames import small_frames
 
@@ -39,7 +39,7 @@ def street(tmp_path_factory):
 
 def fed(bag, companion: str) -> list[Instant]:
     """What the callbacks make of a bag."""
-    camera_input = CameraInput("camera", companion, 60_000_000, 100_000_000, Health(), BagClock())
+    camera_input = CameraInput("camera", companion, CameraOptions(), Health(), BagClock())
     with BagReader(bag) as reader:
         return list(feed(reader, find_topics(reader), camera_input))
 
@@ -47,7 +47,7 @@ def fed(bag, companion: str) -> list[Instant]:
 def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data, tmp_path) -> None:
     """Training reads the folder, the node reads messages: the network must see no difference."""
     folder = shared_data / "kitti_raw_seq" / "2011_09_26"
-    write_bag(KittiRaw(folder), tmp_path / "bag", frames=2)
+    write_bag(KittiRaw(folder), tmp_path / "bag", limit=2)
     source = KittiRaw(folder)
     instants = fed(tmp_path / "bag", "lidar")
     assert len(instants) == 2

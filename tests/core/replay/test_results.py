@@ -105,7 +105,7 @@ def test_truth_of_a_data_set_is_matched_by_stamp(tiny_package, street, replayed,
 
 def test_turned_extrinsics_are_flagged(tiny_package, shared_data, tmp_path, capsys) -> None:
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
-    write_bag(source, tmp_path / "bag", frames=4)
+    write_bag(source, tmp_path / "bag", limit=4)
     T = source[0].companion.T_camera_lidar
     yaw = np.eye(4)
     yaw[[0, 0, 2, 2], [0, 2, 0, 2]] = (

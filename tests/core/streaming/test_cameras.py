@@ -39,7 +39,7 @@ def cameras(clock) -> Cameras:
     settings = Parameters(
         cameras=NAMES, by_camera=dict.fromkeys(NAMES, own), companion_deadline_ms=50.0
     )
-    return Cameras(settings, "lidar", clock, clock)
+    return Cameras(settings.camera_options(), "lidar", clock, clock)
 
 
 def send_image(cameras: Cameras, clock: Clock, name: str, pixels: np.ndarray | None = None) -> None:
@@ -160,7 +160,7 @@ def test_an_uncalibrated_thermal_image_covers_its_window(clock) -> None:
     window = 0.25, 0.125, 0.5, 0.75
     own = CameraParameters(thermal_window=window)
     settings = Parameters(cameras=("front",), by_camera={"front": own})
-    front = Cameras(settings, "thermal", clock, clock).inputs["front"]
+    front = Cameras(settings.camera_options(), "thermal", clock, clock).inputs["front"]
     camera = Camera(160, 80, 100.0, 100.0, 70.0, 45.0)
     header = convert_out.header(0, "front")
     front.on_camera_info(convert_out.camera_info(camera, header))
