@@ -48,7 +48,7 @@ extras = {
     "rerun": ["rerun-sdk>=0.41"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
-        "check-jsonschema>=0.39",  # schemas of .github/ and CITATION.cff
+        "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff
         "codespell>=2.3",
         "hypothesis",
         "mypy",

@@ -25,7 +25,7 @@ SCHEMAS = {
 
 def check(schema: str, *paths: Path) -> subprocess.CompletedProcess[str]:
     """Hold files against a schema."""
-    pytest.importorskip("check_jsonschema", reason='install it with: pip install ".[dev]"')
+    pytest.importorskip("check_jsonschema", reason="it needs Python 3.11 and: pip install '.[dev]'")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
     return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True)
 
