@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lemumo_core.data.sources.synthetic import SyntheticStreet
-from lemumo_core.evaluation.modes import SCORE_THRESHOLD, judge, metric_for
+from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate_frame, metric_for
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 from tests.helpers.paths import ROOT
 
 FOLDER = ROOT / "models" / "lemumo-tiny"
-MODES = "fused", "camera_only", "companion_only"
+MODALITIES = "fused", "camera_only", "companion_only"
 FRAMES = 8
 
 
@@ -27,7 +27,7 @@ def test_it_is_whole_small_and_says_how_it_was_made(package) -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 16e6
     assert manifest.training["options"]["seed"] == 0
     assert {"command", "machine", "git"} <= set(manifest.training["starts"][0])
-    for mode in MODES:
+    for mode in MODALITIES:
         assert set(manifest.metrics[mode]) == {"bev_map", "depth_mae_m", "miou"}
 
 
@@ -39,9 +39,9 @@ def test_on_streets_that_it_never_saw_it_is_as_good_as_it_says(package, backend)
         seed=2, split="test", frames=FRAMES, frames_per_drive=1, rate_hz=1.0, **frame
     )
     pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
-    metrics = {mode: metric_for(package.manifest) for mode in MODES}
+    metrics = {mode: metric_for(package.manifest) for mode in MODALITIES}
     for frame in streets:
-        judge(pipeline, frame, metrics)
+        evaluate_frame(pipeline, frame, metrics)
     for mode, metric in metrics.items():
         found, said = metric.summary(), package.manifest.metrics[mode]
         assert found.depth_mae_m < 2 * said["depth_mae_m"], mode

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.command_line import CommandLine
-from lemumo_core.data.sources import FrameSource, spread
+from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.registry import source_of
-from lemumo_core.evaluation.modes import SCORE_THRESHOLD, evaluate
+from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.faults import Fault
@@ -56,7 +56,7 @@ def run(
     pipeline = load(model, backend)
     manifest = pipeline.package.manifest
     source = open_source(data, data_options or {}, manifest)
-    indices = spread(len(source), limit)
+    indices = evenly_spaced(len(source), limit)
     if not indices:
         print(f"evaluate: no frame of the {len(source)} of {data}", file=sys.stderr)
         return 2

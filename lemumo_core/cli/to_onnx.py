@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from lemumo_core.evaluation.modes import MODES
+from lemumo_core.evaluation.modalities import MODALITIES
 from lemumo_core.export.graph import OPSET, export_onnx, half_precision
 from lemumo_core.export.parity import Limits, Parity
 from lemumo_core.export.parity_inputs import PRESENCE, Sample, random_samples, source_samples
@@ -261,7 +261,7 @@ def _figures(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The figures to look at first, by mode, of what a run or an evaluation says."""
     return {
         mode: {name: metrics[mode][name] for name in FIGURES if metrics[mode][name] is not None}
-        for mode in MODES
+        for mode in MODALITIES
         if mode in metrics
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lemumo_core.data.sources import FrameSource, spread
+from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.depth_projection import project_depth
 from lemumo_core.drawing import (
     WHITE,
@@ -34,7 +34,7 @@ def contact_sheet(source: FrameSource, tiles: int) -> np.ndarray:
         blue far); below, the thermal image, else the label map, else the dense depth,
         else the returns alone.
     """
-    pictures = [_tile(source[index], index) for index in spread(len(source), tiles)]
+    pictures = [_tile(source[index], index) for index in evenly_spaced(len(source), tiles)]
     height = max(len(picture) for picture in pictures)
     columns = min(COLUMNS, len(pictures))
     blank = np.zeros((height, TILE_WIDTH, 3), np.uint8)

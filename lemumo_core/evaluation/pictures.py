@@ -38,7 +38,7 @@ DENSE_SHARE = 0.25
 LABEL_WEIGHT = 0.6
 
 
-def compared(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
+def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
     """Draw a result beside the truth.
 
     Args:

@@ -14,17 +14,17 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.drawing import class_colors
-from lemumo_core.evaluation.modes import (
+from lemumo_core.evaluation.modalities import (
     Evaluation,
-    JudgedFrame,
+    FrameScores,
     Model,
-    best_first,
-    with_sensors,
+    rank_frames,
+    with_modality,
 )
-from lemumo_core.evaluation.pictures import SHOWN_SCORE, compared
+from lemumo_core.evaluation.pictures import SHOWN_SCORE, draw_comparison
 from lemumo_core.evaluation.tables import reasons, tables
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.metrics.masked_returns import EVERY, hold_out
+from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import json_ready
 
 PICTURES = 3
@@ -40,8 +40,8 @@ def depth_truth(evaluation: Evaluation) -> str:
     """What the depth was judged on, in words."""
     if not any(metric.depth.scores().pixels for metric in evaluation.metrics.values()):
         return "nothing"
-    if evaluation.held_out:
-        return f"one in {EVERY} LiDAR returns, hidden from the model"
+    if evaluation.returns_masked:
+        return f"one in {MASK_EVERY} LiDAR returns, hidden from the model"
     return "dense depth"
 
 
@@ -51,10 +51,16 @@ def write_metrics(out: Path, evaluation: Evaluation, about: Mapping[str, Any]) -
         **about,
         "depth_truth": depth_truth(evaluation),
         **results_of(evaluation),
-        "by_frame": [asdict(frame) for frame in evaluation.frames],
+        "by_frame": [_row(frame) for frame in evaluation.frames],
     }
     text = json.dumps(json_ready(document), indent=1, allow_nan=False)
     (out / "metrics.json").write_text(f"{text}\n")
+
+
+def _row(scores: FrameScores) -> dict[str, Any]:
+    row = asdict(scores)
+    row["modes"] = row.pop("summaries")  # the file's own word
+    return row
 
 
 def write_page(
@@ -90,22 +96,22 @@ def write_page(
     (out / "index.html").write_text(web_page.page(f"{manifest.name}: evaluation", parts))
 
 
-def _chosen(frames: Sequence[JudgedFrame]) -> dict[str, list[JudgedFrame]]:
+def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:
     """The worst, the best and random frames, none of them twice."""
-    ranked = best_first(frames)
+    ranked = rank_frames(frames)
     worst = ranked[::-1][: min(PICTURES, len(ranked) // 2)]
     best = ranked[: min(PICTURES, len(ranked) - len(worst))]
     shown = {frame.index for frame in (*worst, *best)}
-    others = [frame for frame in frames if frame.modes and frame.index not in shown]
+    others = [frame for frame in frames if frame.summaries and frame.index not in shown]
     order = np.random.default_rng(0).permutation(len(others))[:PICTURES]
     chosen = {"Worst frames": worst, "Best frames": best}
     return {**chosen, "Random frames": [others[i] for i in sorted(order)]}
 
 
-def _figure(judged: JudgedFrame, model: Model, manifest: Manifest, source: FrameSource) -> str:
-    mode, figures = next(iter(judged.modes.items()))
-    frame = hold_out(source[judged.index])
-    seen = with_sensors(frame, mode)
+def _figure(judged: FrameScores, model: Model, manifest: Manifest, source: FrameSource) -> str:
+    mode, figures = next(iter(judged.summaries.items()))
+    frame = mask_returns(source[judged.index])
+    seen = with_modality(frame, mode)
     assert seen is not None
     values = (
         ("BEV mAP {:.3f}", figures.bev_map),
@@ -118,7 +124,7 @@ def _figure(judged: JudgedFrame, model: Model, manifest: Manifest, source: Frame
         f"frame {judged.index}, {judged.camera_name}, {judged.stamp_ns / 1e9:.3f} s, "
         f"{mode.replace('_', ' ')}: {known or 'no truth'}"
     )
-    return web_page.figure(compared(frame, model(seen), manifest), caption)
+    return web_page.figure(draw_comparison(frame, model(seen), manifest), caption)
 
 
 def _legend(manifest: Manifest) -> str:

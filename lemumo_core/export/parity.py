@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
-from lemumo_core.evaluation.modes import SCORE_THRESHOLD, metric_for
+from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, metric_for
 from lemumo_core.export.parity_inputs import Sample
 from lemumo_core.faults import Fault
 from lemumo_core.inference.manifest import Manifest

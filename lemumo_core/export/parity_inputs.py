@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lemumo_core.data.sources import spread
+from lemumo_core.data.sources import evenly_spaced
 from lemumo_core.data.sources.registry import source_class
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.metrics.masked_returns import hold_out
+from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.preprocess import InputSpec, preprocess
 
 PRESENCE = ((1, 1), (1, 0), (0, 1))
@@ -58,5 +58,5 @@ def source_samples(name: str, spec: InputSpec, count: int) -> list[Sample]:
     source = opened(**({first: path} if path else {}))
     if len(source) == 0:
         raise Fault("no_input", f"{name} holds no frames")
-    frames = [hold_out(source[index]) for index in spread(len(source), count)]
+    frames = [mask_returns(source[index]) for index in evenly_spaced(len(source), count)]
     return [Sample(preprocess(frame, spec).arrays(), frame) for frame in frames]

@@ -11,7 +11,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
 
-EVERY = 10
+MASK_EVERY = 10
 """By default a tenth of the returns is held out."""
 NEAREST_M = 1.0
 OCCLUSION_RAD = np.radians(0.5)
@@ -20,7 +20,7 @@ OCCLUSION_RATIO = 1.05
 another one, in the same square of this size, is nearer by more than this factor."""
 
 
-def hold_out(frame: Frame, every: int = EVERY) -> Frame:
+def mask_returns(frame: Frame, every: int = MASK_EVERY) -> Frame:
     """Hide a share of the LiDAR returns from the model and make them its depth truth.
 
     A frame without LiDAR, or one that has dense depth, is returned as it is.

@@ -52,7 +52,7 @@ class PerceptionMetric:
     """Detection, depth and segmentation over frames. Can be pickled and merged.
 
     Truth is taken from ``Frame.labels``; what they do not hold is not judged. Depth truth is
-    ``labels.depth_m``: where only a LiDAR knows the depth, give the model ``returns.hold_out``'s
+    ``labels.depth_m``: where only a LiDAR knows the depth, give the model ``mask_returns``'s
     frame, or it is judged on its own input. Label truth is the label map or else the point labels.
     Objects whose centre the view does not show count neither way, as in training.
 

@@ -19,15 +19,15 @@ import numpy as np
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.data.sources.truth_by_stamp import Truth, truth_of_bag, truth_of_source
-from lemumo_core.evaluation.modes import SCORE_THRESHOLD, metric_for, with_sensors
-from lemumo_core.evaluation.pictures import compared
+from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, metric_for, with_modality
+from lemumo_core.evaluation.pictures import draw_comparison
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, Perception
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.calibration import Alignment, align
 from lemumo_core.metrics.consistency import Difference, above, difference
-from lemumo_core.metrics.masked_returns import hold_out
+from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.replay.bag_feed import BagClock, Instant, feed
 from lemumo_core.replay.read_ahead import read_ahead
@@ -145,8 +145,11 @@ class Judge:
             truth = self._truth_of(files, reader)
             for instant in self._instants(files, set(numbers).__contains__):
                 if instant.frame is not None:
-                    frame = hold_out(_labelled(instant.frame, truth))
-                    yield instant.number, compared(frame, self.pipeline(frame), self.manifest)
+                    frame = mask_returns(_labelled(instant.frame, truth))
+                    yield (
+                        instant.number,
+                        draw_comparison(frame, self.pipeline(frame), self.manifest),
+                    )
 
     def topics(self, reader: BagReader) -> BagTopics:
         """The sensors' topics of a bag; Fault as ``find_topics``."""
@@ -187,10 +190,10 @@ class Judge:
 
     def _evaluated(self, frame: Frame, full: Perception) -> dict[str, Any]:
         """Fields of a ``Result``. What the model saw already is not inferred again."""
-        held = hold_out(frame)
+        held = mask_returns(frame)
         metrics, figures, cut = {}, {}, []
         for mode in JUDGED_MODES:
-            seen = with_sensors(held, mode)
+            seen = with_modality(held, mode)
             if seen is None:
                 continue
             same = seen is frame or frame.companion is None

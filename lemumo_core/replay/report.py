@@ -12,10 +12,10 @@ import numpy as np
 
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import sound_files
-from lemumo_core.evaluation.modes import JudgedFrame, best_first
+from lemumo_core.evaluation.modalities import FrameScores, rank_frames
 from lemumo_core.evaluation.tables import Results, reasons, tables
 from lemumo_core.faults import Fault
-from lemumo_core.metrics.masked_returns import EVERY
+from lemumo_core.metrics.masked_returns import MASK_EVERY
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.plots import histogram, lines, strip
 from lemumo_core.replay.evaluator import JUDGED_MODES, Judge
@@ -53,7 +53,7 @@ def write_report(
     facts = {key: value for key, value in about.items() if not isinstance(value, dict)}
     facts["bags"] = len(bags)
     if any(bag["depth_held_out"] for bag in read.values()):
-        facts["depth judged on"] = f"one in {EVERY} LiDAR returns, hidden from the model"
+        facts["depth judged on"] = f"one in {MASK_EVERY} LiDAR returns, hidden from the model"
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
     parts += ["<h2>What looks wrong</h2>", _verdicts(bags)]
     if results:
@@ -159,12 +159,12 @@ def _worst(
     """Pictures of the frames that are worst by their figures."""
     rated = (judged_frame(name, row) for name, rows in frames.items() for row in rows)
     judged = [frame for frame in rated if frame is not None]
-    chosen = best_first(judged)[::-1][:WORST]
+    chosen = rank_frames(judged)[::-1][:WORST]
     parts = ["<h2>Worst frames</h2>"] if chosen else []
     for name in dict.fromkeys(frame.camera_name for frame in chosen):
         ours = {frame.index: frame for frame in chosen if frame.camera_name == name}
         for number, picture in _pictures(bags[name], list(ours), judge):
-            figures = next(iter(ours[number].modes.values()))
+            figures = next(iter(ours[number].summaries.values()))
             known = ", ".join(
                 f"{key.replace('_', ' ')} {value:.3f}"
                 for key, value in vars(figures).items()
@@ -189,14 +189,14 @@ def _pictures(
                 raise
 
 
-def judged_frame(bag: str, row: Row) -> JudgedFrame | None:
+def judged_frame(bag: str, row: Row) -> FrameScores | None:
     """The figures of a row, by mode, with the bag for a camera; None where there are none."""
     modes = {}
     for mode in JUDGED_MODES:
         values = [_number(row[f"{mode}_{figure}"]) for figure in FIGURES]
         if any(value == value for value in values):
             modes[mode] = Summary(*values)
-    return JudgedFrame(row["number"], row["stamp_ns"], bag, modes) if modes else None
+    return FrameScores(row["number"], row["stamp_ns"], bag, modes) if modes else None
 
 
 def _number(value: float | None) -> float:

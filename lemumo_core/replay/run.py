@@ -10,7 +10,7 @@ from typing import Any
 
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.recovery import sound_files
-from lemumo_core.evaluation.modes import metric_for
+from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.tables import as_text, tables
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress

@@ -29,7 +29,7 @@ class FrameSource(Protocol):
         ...
 
 
-def spread(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """At most so many indices below ``count``, evenly spread from the first to the last."""
     indices = np.linspace(0, count - 1, max(0, min(count, most))).round().astype(int)
     return np.unique(indices).tolist()

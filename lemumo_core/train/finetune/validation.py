@@ -9,12 +9,17 @@ import numpy as np
 from torch import distributed
 
 from lemumo_core.distributed import world_size
-from lemumo_core.evaluation.modes import MODES, SCORE_THRESHOLD, judge, metric_for
+from lemumo_core.evaluation.modalities import (
+    MODALITIES,
+    SCORE_THRESHOLD,
+    evaluate_frame,
+    metric_for,
+)
 from lemumo_core.inference.backends.torch import ModuleBackend
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.metrics.masked_returns import EVERY, hold_out
+from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.train.loop import Run
@@ -49,10 +54,10 @@ class HeldOut:
 
     def judge(self) -> dict[str, PerceptionMetric]:
         """Metrics by mode, over all ranks, which call this together."""
-        metrics = {mode: metric_for(self.manifest) for mode in MODES}
+        metrics = {mode: metric_for(self.manifest) for mode in MODALITIES}
         with evaluating(self.model):
             for index in self.frames:
-                judge(self.pipeline, hold_out(self.source[index], EVERY), metrics)
+                evaluate_frame(self.pipeline, mask_returns(self.source[index], MASK_EVERY), metrics)
         return _over_ranks(metrics)
 
 

@@ -14,14 +14,20 @@ import pytest
 from lemumo_core.cli.evaluate import main
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.drawing import class_colors
-from lemumo_core.evaluation.modes import MODES, JudgedFrame, best_first, evaluate, with_sensors
-from lemumo_core.evaluation.pictures import GAP_PX, TILE_WIDTH, compared
+from lemumo_core.evaluation.modalities import (
+    MODALITIES,
+    FrameScores,
+    evaluate,
+    rank_frames,
+    with_modality,
+)
+from lemumo_core.evaluation.pictures import GAP_PX, TILE_WIDTH, draw_comparison
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.frame import Detections, Labels, Perception
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import load_package, write_package
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.metrics.masked_returns import hold_out
+from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.model.config import SIZES, ModelConfig
 from lemumo_core.model.perception import save_weights, seeded_model
@@ -66,7 +72,7 @@ def test_rendered_streets(package, tmp_path, capsys) -> None:
         metric.add(source[index], pipeline(replace(source[index], companion=None)))
     assert found["camera_only"] == json.loads(json.dumps(metric.result()))
     assert [row["index"] for row in found["by_frame"]] == [0, 100, 199]
-    assert set(found["by_frame"][0]["modes"]) == set(MODES)
+    assert set(found["by_frame"][0]["modes"]) == set(MODALITIES)
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 3 and "http" not in page
     assert {int(i) for i in re.findall(r"<figcaption>frame (\d+)", page)} == {0, 100, 199}
@@ -84,7 +90,7 @@ def test_real_data(package, tmp_path, shared_data, name, folder, frames) -> None
     root = shared_data / folder
     done, found = judged(package, tmp_path, "--data", name, "--data_options.root", root)
     assert done == 0 and "one in 10 LiDAR returns" in found["depth_truth"]
-    for mode in MODES:
+    for mode in MODALITIES:
         one = found[mode]
         assert one["frames"] == frames and one["depth"]["pixels"] > 100 * frames
         assert 0 < one["depth_mae_m"] < 80 and one["detection"]["objects"] > 0
@@ -100,7 +106,7 @@ def test_what_is_held_out_never_reaches_the_model(package, shared_data) -> None:
         return pipeline(frame)
 
     evaluate(model, pipeline.package.manifest, source, [0])
-    full, held = source[0].companion.points, hold_out(source[0])
+    full, held = source[0].companion.points, mask_returns(source[0])
     fused, camera_only, companion_only = given
     assert len(fused.companion.points) == len(held.companion.points) < 0.92 * len(full)
     hidden = {row.tobytes() for row in full} - {row.tobytes() for row in fused.companion.points}
@@ -141,8 +147,8 @@ def test_frames_without_a_sensor_are_judged_by_what_they_have() -> None:
     frame = open_source("synthetic", frames=1, width=96, height=64)[0]
     camera, lidar = replace(frame, companion=None), replace(frame, image=None)
     given = {
-        mode: [with_sensors(one, mode) is not None for one in (frame, camera, lidar)]
-        for mode in MODES
+        mode: [with_modality(one, mode) is not None for one in (frame, camera, lidar)]
+        for mode in MODALITIES
     }
     assert given == {
         "fused": [True, False, False],
@@ -155,11 +161,11 @@ def test_frames_are_ranked_by_all_they_have() -> None:
     nan = float("nan")
     rows = [(0.9, 1.0, 0.8), (0.1, 9.0, 0.1), (0.5, 2.0, nan), (nan, nan, nan), (nan, 0.5, nan)]
     frames = [
-        JudgedFrame(i, 0, "front", {"fused": Summary(map_, 0.0, mae_m, miou, nan)})
+        FrameScores(i, 0, "front", {"fused": Summary(map_, 0.0, mae_m, miou, nan)})
         for i, (map_, mae_m, miou) in enumerate(rows)
     ]
-    frames.append(JudgedFrame(5, 0, "front", {}))
-    assert [frame.index for frame in best_first(frames)] == [4, 0, 2, 1]
+    frames.append(FrameScores(5, 0, "front", {}))
+    assert [frame.index for frame in rank_frames(frames)] == [4, 0, 2, 1]
 
 
 def test_tables_put_results_side_by_side() -> None:
@@ -203,7 +209,7 @@ def test_pictures_show_what_the_frame_has() -> None:
     said = Perception(0, "front", found, *maps, np.zeros((16, 24), np.uint8), view, ("camera",))
     only_2d = Labels(boxes_2d=rectangle + 5, class_names=("car",))
     pictures = [
-        compared(one, said, manifest)
+        draw_comparison(one, said, manifest)
         for one in (frame, replace(thermal, labels=only_2d), replace(frame, companion=None))
     ]
     height, width = TILE_WIDTH * 64 // 96, TILE_WIDTH
@@ -217,4 +223,4 @@ def test_pictures_show_what_the_frame_has() -> None:
     x, y = round(35 * scale), round(30 * scale)
     assert pictures[1][y, x].tolist() == [255, 255, 255]
     nothing = replace(frame, image=None, companion=None, labels=None)
-    assert compared(nothing, said, manifest).shape == pictures[0].shape
+    assert draw_comparison(nothing, said, manifest).shape == pictures[0].shape

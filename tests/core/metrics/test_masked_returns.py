@@ -13,7 +13,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
-from lemumo_core.metrics.masked_returns import hold_out, true_labels
+from lemumo_core.metrics.masked_returns import mask_returns, true_labels
 
 CAMERA = Camera(200, 100, 100.0, 100.0, 99.5, 49.5)
 
@@ -31,13 +31,13 @@ def cloud() -> np.ndarray:
 
 
 def hidden_rows(points: np.ndarray, every: int = 10) -> set[bytes]:
-    kept = {row.tobytes() for row in hold_out(frame_of(points), every).companion.points}
+    kept = {row.tobytes() for row in mask_returns(frame_of(points), every).companion.points}
     return {row.tobytes() for row in points} - kept
 
 
 @pytest.mark.parametrize("every", [2, 10])
 def test_about_one_in_every_is_hidden_and_nothing_is_lost(cloud, every) -> None:
-    held = hold_out(frame_of(cloud), every)
+    held = mask_returns(frame_of(cloud), every)
     count = len(cloud) - len(held.companion.points)
     assert count == pytest.approx(len(cloud) / every, rel=0.15)
     true_m = held.labels.depth_m
@@ -78,25 +78,25 @@ def test_what_the_camera_cannot_see_is_no_truth() -> None:
     behind = wall * 3.0
     T = make_T(np.eye(3), np.array([0.0, -2.0, 0.0]))
     frame = frame_of(np.vstack([wall, behind]) + np.array([0, 2.0, 0]), T=T)
-    true_m = hold_out(frame, 2).labels.depth_m
+    true_m = mask_returns(frame, 2).labels.depth_m
     assert np.isfinite(true_m).sum() > 50
     assert np.nanmax(true_m) == pytest.approx(10.0)
 
 
 def test_dense_truth_is_better_than_returns(cloud) -> None:
     dense = frame_of(cloud, Labels(depth_m=np.ones((100, 200), np.float32)))
-    assert hold_out(dense) is dense
+    assert mask_returns(dense) is dense
     camera_only = replace(dense, companion=None, labels=None)
-    assert hold_out(camera_only) is camera_only
+    assert mask_returns(camera_only) is camera_only
     with pytest.raises(ValueError, match="every is 1"):
-        hold_out(dense, 1)
+        mask_returns(dense, 1)
 
 
 def test_point_labels_follow_their_points(cloud) -> None:
     """And become a map of what the camera sees."""
     ids = (cloud[:, 0] > 0).astype(np.uint8)
     frame = frame_of(cloud, Labels(point_labels=ids))
-    held = hold_out(frame)
+    held = mask_returns(frame)
     assert (held.labels.point_labels == (held.companion.points[:, 0] > 0)).all()
     label_map = true_labels(held)
     assert label_map.shape == (100, 200) and label_map.dtype == np.uint8
@@ -106,7 +106,7 @@ def test_point_labels_follow_their_points(cloud) -> None:
     with pytest.raises(Fault, match="3 point labels for 4000 points"):
         true_labels(frame_of(cloud, Labels(point_labels=ids[:3])))
     with pytest.raises(Fault, match="3 point labels"):
-        hold_out(frame_of(cloud, Labels(point_labels=ids[:3])))
+        mask_returns(frame_of(cloud, Labels(point_labels=ids[:3])))
 
 
 @pytest.mark.parametrize("folder", ["kitti_object", "nuscenes_mini_tables"])
@@ -117,7 +117,7 @@ def test_on_real_scans(shared_data, folder) -> None:
         {"kitti_object": "kitti"}.get(folder, "nuscenes"), root=shared_data / folder
     )
     frame = source[0]
-    held = hold_out(frame)
+    held = mask_returns(frame)
     scan = frame.companion
     assert 1 - len(held.companion.points) / len(scan.points) == pytest.approx(0.1, abs=0.01)
     truths = np.isfinite(held.labels.depth_m)

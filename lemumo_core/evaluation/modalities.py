@@ -10,30 +10,30 @@ import numpy as np
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.metrics.masked_returns import EVERY, hold_out
+from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.progress import Progress
 
-MODES = ("fused", "camera_only", "companion_only")
+MODALITIES = ("fused", "camera_only", "companion_only")
 SCORE_THRESHOLD = 0.0
 """Of a pipeline that is to be judged: average precision needs the detections of low scores too."""
 Model = Callable[[Frame], Perception]
 
 
 @dataclass(frozen=True)
-class JudgedFrame:
+class FrameScores:
     """Figures of one frame.
 
     Attributes:
         index: in the source.
         stamp_ns, camera_name: the frame's.
-        modes: mode to figures, of the modes that the frame allows.
+        summaries: by modality, of those that the frame allows.
     """
 
     index: int
     stamp_ns: int
     camera_name: str
-    modes: dict[str, Summary]
+    summaries: dict[str, Summary]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Evaluation:
     Attributes:
         metrics: by mode, of the modes that any frame allowed.
         frames: in the order of the source.
-        held_out: whether depth was judged on LiDAR returns that were hidden from the model.
+        returns_masked: whether depth was judged on LiDAR returns that were hidden from the model.
     """
 
     metrics: dict[str, PerceptionMetric]
-    frames: list[JudgedFrame]
-    held_out: bool
+    frames: list[FrameScores]
+    returns_masked: bool
 
 
 def metric_for(manifest: Manifest) -> PerceptionMetric:
@@ -73,21 +73,21 @@ def evaluate(
     Raises:
         Fault: as the source, the model, or ``bad_labels``.
     """
-    metrics = {mode: metric_for(manifest) for mode in MODES}
-    frames, held_out, progress = [], False, Progress("evaluate", len(indices))
+    metrics = {mode: metric_for(manifest) for mode in MODALITIES}
+    frames, returns_masked, progress = [], False, Progress("evaluate", len(indices))
     for index in indices:
         original = source[index]
-        frame = hold_out(original, EVERY)
-        held_out |= frame is not original
-        found = judge(model, frame, metrics)
-        frames.append(JudgedFrame(index, frame.stamp_ns, frame.camera_name, found))
+        frame = mask_returns(original, MASK_EVERY)
+        returns_masked |= frame is not original
+        found = evaluate_frame(model, frame, metrics)
+        frames.append(FrameScores(index, frame.stamp_ns, frame.camera_name, found))
         progress.update(len(frames))
     progress.finish()
     used = {mode: metric for mode, metric in metrics.items() if metric.frames}
-    return Evaluation(used, frames, held_out)
+    return Evaluation(used, frames, returns_masked)
 
 
-def judge(
+def evaluate_frame(
     model: Model, frame: Frame, metrics: Mapping[str, PerceptionMetric]
 ) -> dict[str, Summary]:
     """Judge a model on one frame, in the modes that the frame allows.
@@ -99,11 +99,11 @@ def judge(
     return {
         mode: metric.add(frame, model(seen))
         for mode, metric in metrics.items()
-        if (seen := with_sensors(frame, mode)) is not None
+        if (seen := with_modality(frame, mode)) is not None
     }
 
 
-def with_sensors(frame: Frame, mode: str) -> Frame | None:
+def with_modality(frame: Frame, mode: str) -> Frame | None:
     """The frame with the sensors of a mode only; None where it lacks one of them."""
     if mode != "companion_only" and frame.image is None:
         return None
@@ -114,13 +114,13 @@ def with_sensors(frame: Frame, mode: str) -> Frame | None:
     return frame if mode == "fused" else replace(frame, image=None)
 
 
-def best_first(frames: Iterable[JudgedFrame]) -> list[JudgedFrame]:
+def rank_frames(frames: Iterable[FrameScores]) -> list[FrameScores]:
     """Frames by their mean rank in the figures that they have, with all the sensors they have.
 
     Ranks, and not values, so that metres and precisions can be weighed against each other.
     """
-    frames = [frame for frame in frames if frame.modes]
-    figures = [next(iter(frame.modes.values())) for frame in frames]
+    frames = [frame for frame in frames if frame.summaries]
+    figures = [next(iter(frame.summaries.values())) for frame in frames]
     columns = [
         [-one.bev_map for one in figures],
         [one.depth_mae_m for one in figures],
