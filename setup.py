@@ -28,7 +28,7 @@ extras = {
         "tqdm",
     ],
     "signing": ["cryptography>=41"],
-    "bags": ["pyarrow>=14", "rosbags>=0.10"],
+    "bags": ["mcap>=1.6", "pyarrow>=14", "rosbags>=0.10"],
     "openvino": ["openvino>=2025"],
     "tensorrt-rtx": ["tensorrt-rtx>=1.7; sys_platform == 'linux' and platform_machine == 'x86_64'"],
     # ROS 2 Kilted from wheels, for machines without an apt ROS. Never a hard dependency: beside an

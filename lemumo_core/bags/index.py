@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.bags.reader import STORAGE_SUFFIXES, BagReader, RawMessage
+from lemumo_core.bags.metadata import METADATA, ROS1_SUFFIX, STORAGE_SUFFIXES
+from lemumo_core.bags.reader import BagReader, RawMessage
 from lemumo_core.bags.topics import GROUND_TRUTH, Wanted, find_roles
 from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder, whole_file
@@ -131,9 +132,7 @@ def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]
             raise FileNotFoundError(f"there is no bag at {given}")
         bags = _bags_below(root) if root.is_dir() else [(root,)]
         if not bags:
-            raise FileNotFoundError(
-                f"{given} holds no bag: no folder with metadata.yaml and no .mcap or .db3 file"
-            )
+            raise FileNotFoundError(f"{given} holds no bag: no .mcap, .db3 or .bag file")
         found += bags
     if not found:
         raise FileNotFoundError("no bag given")
@@ -184,13 +183,15 @@ def message_stamp(raw: RawMessage) -> int:
 def _bags_below(root: Path) -> list[tuple[Path, ...]]:
     found: list[tuple[Path, ...]] = []
     for folder, below, names in os.walk(root, followlinks=True):
-        if "metadata.yaml" in names:
+        if METADATA in names:
             below.clear()
             found.append((Path(folder),))
             continue
         below[:] = [name for name in below if not name.startswith(".")]
         recordings: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
-        for file in (Path(folder, name) for name in names if name.endswith(STORAGE_SUFFIXES)):
+        for file in (
+            Path(folder, name) for name in names if name.endswith((*STORAGE_SUFFIXES, ROS1_SUFFIX))
+        ):
             part = re.fullmatch(r"(.+)_(0|[1-9]\d*)", file.stem)
             key, number = (part[1] + "_", int(part[2])) if part else (file.stem, 0)
             recordings[key, file.suffix][number] = file

@@ -1,7 +1,8 @@
-"""Read ROS 2 bags without ROS.
+"""Read bags without ROS.
 
-Bags of any distribution, mcap or sqlite3, a recorded folder or one bare file, are read through the
-``rosbags`` library. Messages are its plain dataclasses, with the field names of the ROS types.
+Bags of any ROS 2 distribution, mcap or sqlite3, and of ROS 1, a recorded folder or one bare file,
+are read through the ``rosbags`` library. Messages are its plain dataclasses, with the field names
+of the ROS 2 types.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from lemumo_core.bags.channel import Channel, Storage
+from lemumo_core.bags.metadata import (
+    ROS1_SUFFIX,
+    STORAGE_SUFFIXES,
+    Metadata,
+    read_metadata,
+    storage_files,
+)
 from lemumo_core.faults import Fault
 
 try:
-    from rosbags.interfaces import Connection, QosDurability
-    from rosbags.rosbag2 import Reader
     from rosbags.serde import SerdeError
 
+    from lemumo_core.bags.storage import open_storage
     from lemumo_core.bags.types import typestore_of
 except ModuleNotFoundError as error:
     MISSING: ModuleNotFoundError | None = error
 else:
     MISSING = None
-
-STORAGE_SUFFIXES = (".mcap", ".db3")
 
 
 def require_rosbags() -> None:
@@ -68,8 +74,8 @@ class BagReader:
     """One or more bags, read as one in the order of their log times. A context manager.
 
     Args:
-        path: a folder with ``metadata.yaml``, a ``.mcap`` or ``.db3`` file, a folder of such files
-            without metadata, or a list of these.
+        path: a folder of ``.mcap``, ``.db3`` or ``.bag`` files, with ``metadata.yaml`` or without,
+            one such file, or a list of these.
 
     Types come from the definitions inside the bag where it has them, else from ROS 2 Kilted.
     Topics of other types stay listed and can be read raw.
@@ -86,16 +92,14 @@ class BagReader:
         paths = [path] if isinstance(path, str | Path) else list(path)
         if not paths:
             raise FileNotFoundError("no bag given")
-        self._readers: list[Reader] = []
+        self._storages: list[Storage] = []
         try:
-            for file in (file for given in paths for file in _bag_files(Path(given))):
-                self._readers.append(_open(file))
+            for given in paths:
+                self._storages += _open(Path(given))
         except BaseException:
             self.close()
             raise
-        self.typestore = typestore_of(
-            frozenset((c.msgtype, c.msgdef.format.name, c.msgdef.data) for c in self._connections())
-        )
+        self.typestore = typestore_of(frozenset((c.type, *c.definition) for c in self._channels()))
         self._topics: list[Topic] | None = None
 
     def __enter__(self) -> BagReader:
@@ -111,26 +115,26 @@ class BagReader:
 
     def close(self) -> None:
         """Close every file; the reader is of no use afterwards."""
-        while self._readers:
-            self._readers.pop().close()
+        while self._storages:
+            self._storages.pop().close()
 
     @property
     def start_ns(self) -> int:
         """Log time of the first message; 0 for an empty bag."""
-        return min((r.start_time for r in self._readers if r.message_count), default=0)
+        return min((s.start_ns for s in self._storages if _count(s)), default=0)
 
     @property
     def end_ns(self) -> int:
         """Log time of the last message; 0 for an empty bag."""
-        return max((r.end_time - 1 for r in self._readers if r.message_count), default=0)
+        return max((s.end_ns for s in self._storages if _count(s)), default=0)
 
     @property
     def topics(self) -> list[Topic]:
         """Every topic, by name."""
         if self._topics is None:
             counts: dict[tuple[str, str], int] = {}
-            for c in self._connections():
-                counts[c.topic, c.msgtype] = counts.get((c.topic, c.msgtype), 0) + c.msgcount
+            for c in self._channels():
+                counts[c.topic, c.type] = counts.get((c.topic, c.type), 0) + c.count
             self._topics = [
                 Topic(name, kind, count, self._frame_id(name))
                 for (name, kind), count in sorted(counts.items())
@@ -139,11 +143,7 @@ class BagReader:
 
     def latched(self, topic: str) -> bool:
         """Whether the topic was offered transient local, as /tf_static is."""
-        return any(
-            qos.durability == QosDurability.TRANSIENT_LOCAL
-            for c in self._connections([topic])
-            for qos in getattr(c.ext, "offered_qos_profiles", ())
-        )
+        return any(channel.latched for channel in self._channels([topic]))
 
     def raw_messages(
         self,
@@ -161,11 +161,11 @@ class BagReader:
         Raises:
             Fault: ``unknown_topic``, ``damaged_bag``.
         """
-        wanted = self._connections(topics)
+        names = {channel.topic for channel in self._channels(topics)}
         streams = [
-            _stream(reader, mine, start_ns, stop_ns)
-            for reader in self._readers
-            if (mine := [c for c in reader.connections if c in wanted])
+            _stream(storage, mine, start_ns, stop_ns)
+            for storage in self._storages
+            if (mine := [c for c in storage.channels if c.topic in names])
         ]
         return heapq.merge(*streams, key=lambda raw: raw.stamp_ns)
 
@@ -209,60 +209,64 @@ class BagReader:
     def _frame_id(self, topic: str) -> str:
         return str(getattr(getattr(self.first(topic), "header", None), "frame_id", ""))
 
-    def _connections(self, topics: Iterable[str] | None = None) -> list[Connection]:
-        connections = [c for reader in self._readers for c in reader.connections]
+    def _channels(self, topics: Iterable[str] | None = None) -> list[Channel]:
+        channels = [channel for storage in self._storages for channel in storage.channels]
         if topics is None:
-            return connections
+            return channels
         names = set(topics)
-        if unknown := names - {c.topic for c in connections}:
+        if unknown := names - {channel.topic for channel in channels}:
             raise Fault(
                 "unknown_topic",
                 f"the bag has no topic {', '.join(sorted(unknown))}; it has "
-                f"{', '.join(sorted({c.topic for c in connections})) or 'none'}",
+                f"{', '.join(sorted({c.topic for c in channels})) or 'none'}",
             )
-        return [c for c in connections if c.topic in names]
+        return [channel for channel in channels if channel.topic in names]
 
 
-def _bag_files(path: Path) -> list[Path]:
-    """What to open for a path: itself, or the files of a folder that lost its metadata."""
+def _open(path: Path) -> list[Storage]:
+    """Open the storage files at a path: a file, or those of a folder."""
     if not path.exists():
         raise FileNotFoundError(f"there is no bag at {path}")
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        files = sorted(file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES)
+    metadata, files = Metadata(), [path]
+    if path.is_dir():
+        metadata = read_metadata(path)
+        files = storage_files(path, metadata)
         if not files:
             raise FileNotFoundError(
-                f"{path} is not a bag: it holds no metadata.yaml and no .mcap or .db3 file"
+                f"{path} is not a bag: it holds no .mcap, .db3 or .bag file"
+                + (", as its metadata.yaml says" * bool(metadata.files))
             )
-        return files
-    if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
-        hint = "; convert a ROS 1 bag with rosbags-convert" if path.suffix == ".bag" else ""
-        raise Fault("not_a_bag", f"{path} is neither a bag folder, a .mcap nor a .db3 file{hint}")
-    return [path]
-
-
-def _open(path: Path) -> Reader:
+    elif path.suffix not in (*STORAGE_SUFFIXES, ROS1_SUFFIX):
+        raise Fault("not_a_bag", f"{path} is neither a bag folder, a .mcap, .db3 nor .bag file")
+    opened: list[Storage] = []
     try:
-        reader = Reader(path)
-        reader.open()
+        for file in files:
+            opened.append(open_storage(file, metadata))
     except (FileNotFoundError, PermissionError):
         raise
-    except Exception as error:  # damaged files fail in many ways inside the library
+    except Exception as error:  # damaged files fail in many ways inside the libraries
+        for storage in opened:
+            storage.close()
         raise _damaged(path, error) from error
-    return reader
+    return opened
+
+
+def _count(storage: Storage) -> int:
+    return sum(channel.count for channel in storage.channels)
 
 
 def _stream(
-    reader: Reader, connections: list[Connection], start_ns: int | None, stop_ns: int | None
+    storage: Storage, channels: list[Channel], start_ns: int | None, stop_ns: int | None
 ) -> Iterator[RawMessage]:
-    source = reader.messages(connections, start_ns, stop_ns)
+    source = storage.messages(channels, start_ns, stop_ns)
     while True:
         try:
-            connection, stamp_ns, data = next(source)
+            channel, stamp_ns, data = next(source)
         except StopIteration:
             return
         except Exception as error:
-            raise _damaged(Path(str(reader.path)), error) from error
-        yield RawMessage(stamp_ns, connection.topic, connection.msgtype, data)
+            raise _damaged(storage.path, error) from error
+        yield RawMessage(stamp_ns, channel.topic, channel.type, data)
 
 
 def _damaged(path: Path, error: Exception) -> Fault:
@@ -270,7 +274,7 @@ def _damaged(path: Path, error: Exception) -> Fault:
     advice = [
         *["save what is left with: mcap recover FILE -o NEW"] * (".mcap" in suffixes),
         *["save what is left with: sqlite3 FILE .recover | sqlite3 NEW"] * (".db3" in suffixes),
-        *["delete metadata.yaml to read the files that are there"] * path.is_dir(),
+        *["save what is left with: rosbag reindex FILE"] * (".bag" in suffixes),
     ]
     cause = str(error) or type(error).__name__
     return Fault(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lemumo_core.bags.mcap_recovery import recover_mcap
-from lemumo_core.bags.reader import STORAGE_SUFFIXES, BagReader
+from lemumo_core.bags.metadata import METADATA, read_metadata, storage_files
+from lemumo_core.bags.reader import BagReader
 from lemumo_core.faults import Fault
 
 
@@ -35,7 +36,7 @@ def sound_files(
             if fault.reason != "damaged_bag":
                 raise
         else:
-            return list(files), _unclosed(files[0])
+            return list(files), [*_unclosed(files[0]), *_uncounted(files)]
     found, lost, causes = [], [], []
     for part in (part for file in files for part in _parts(file)):
         is_mcap = part.suffix == ".mcap"
@@ -61,7 +62,7 @@ def _parts(file: Path) -> list[Path]:
     """The storage files of a bag folder, or the file itself."""
     if not file.is_dir():
         return [file]
-    return sorted(part for part in file.iterdir() if part.suffix in STORAGE_SUFFIXES)
+    return storage_files(file, read_metadata(file))
 
 
 def _cause(part: Path) -> Fault | None:
@@ -77,6 +78,21 @@ def _unclosed(file: Path) -> list[str]:
     """Words for a file of a folder that rosbag2 made, but did not come to finish."""
     folder = file.parent
     ours = re.fullmatch(re.escape(folder.name) + r"(_\d+)?", file.stem)
-    if file.is_dir() or not ours or (folder / "metadata.yaml").exists():
+    if file.is_dir() or not ours or (folder / METADATA).exists():
         return []
     return ["metadata.yaml is missing: the recording was not closed, its end may be lost"]
+
+
+def _uncounted(files: Sequence[Path]) -> list[str]:
+    """Words for folders whose files hold fewer messages than were recorded."""
+    lost = []
+    for folder in (file for file in files if file.is_dir()):
+        recorded = read_metadata(folder).count
+        with BagReader(folder) as reader:
+            held = sum(topic.count for topic in reader.topics)
+        if recorded is not None and held < recorded:
+            lost.append(
+                f"{folder.name}: {recorded - held} of {recorded} recorded messages are missing:"
+                f" its files hold {held}"
+            )
+    return lost

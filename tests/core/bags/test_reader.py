@@ -118,12 +118,13 @@ def test_damaged_message_is_a_fault_and_the_bag_goes_on(tmp_path):
 def test_paths_that_are_no_bags(tmp_path):
     with pytest.raises(FileNotFoundError, match="no bag at"):
         BagReader(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError, match=r"no metadata\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"no \.mcap, \.db3 or \.bag file"):
         BagReader(tmp_path)
     ros1 = tmp_path / "old.bag"
     ros1.write_bytes(b"#ROSBAG V2.0\n")
-    with pytest.raises(Fault, match="rosbags-convert"):
+    with pytest.raises(Fault, match="rosbag reindex") as caught:
         BagReader(ros1)
-    (tmp_path / "metadata.yaml").write_text("nonsense: [")
-    with pytest.raises(Fault, match=r"(?s)damaged.*delete metadata\.yaml"):
-        BagReader(tmp_path)
+    assert caught.value.reason == "damaged_bag"
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(Fault, match="neither a bag folder"):
+        BagReader(tmp_path / "notes.txt")

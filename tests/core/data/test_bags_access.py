@@ -164,7 +164,7 @@ def test_few_bags_are_open_at_once(frames, tmp_path, monkeypatch):
     for i in (0, 1, 2, 3, 0, 4, 0, 5):
         source[i]
     assert len(opened) == 6  # 0 was kept, as it was used in between
-    assert sum(bool(reader._readers) for reader in opened) == 4
+    assert sum(bool(reader._storages) for reader in opened) == 4
 
 
 def test_a_frame_reads_its_own_chunks_only(frames, tmp_path, monkeypatch):
@@ -177,8 +177,7 @@ def test_a_frame_reads_its_own_chunks_only(frames, tmp_path, monkeypatch):
     write_bag(long, tmp_path / "bag")
     source = Bags(tmp_path / "bag")
     source[0]
-    (storage,) = (reader.storage for reader in source._open[0].reader._readers)
-    (file,) = storage.storages
+    (file,) = (storage._reader.storage for storage in source._open[0].reader._storages)
     read = 0
 
     class Counting:

@@ -233,7 +233,7 @@ def test_paths_without_bags(tmp_path):
     with pytest.raises(FileNotFoundError, match="no bag given"):
         Bags([])
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
-    with pytest.raises(Fault, match="rosbags-convert"):
+    with pytest.raises(Fault, match="rosbag reindex"):
         Bags(tmp_path / "old.bag")
     (tmp_path / "bad.mcap").write_bytes(b"nonsense")
     with pytest.raises(Fault, match=r"bad\.mcap is damaged"):

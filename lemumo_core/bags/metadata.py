@@ -1,0 +1,88 @@
+"""What ``metadata.yaml`` of a bag folder says that its storage files do not."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from lemumo_core.faults import Fault
+
+log = logging.getLogger(__name__)
+
+METADATA = "metadata.yaml"
+STORAGE_SUFFIXES = (".mcap", ".db3")
+COMPRESSED_SUFFIX = ".zstd"
+ROS1_SUFFIX = ".bag"
+TRANSIENT_LOCAL = ("transient_local", 1)
+"""The durability as rosbag2 writes it: by name from Jazzy on, by number before."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Facts about a recorded folder; the defaults are those of a folder without the file.
+
+    Attributes:
+        files: names of its storage files, in order.
+        count: number of messages that were recorded, None where it is not known.
+        compression: ``file``, ``message`` or '' for none.
+        latched: topics offered transient local.
+    """
+
+    files: tuple[str, ...] = ()
+    count: int | None = None
+    compression: str = ""
+    latched: frozenset[str] = frozenset()
+
+
+def read_metadata(folder: Path) -> Metadata:
+    """Read the metadata of a bag folder; of any version, since only lasting fields are taken.
+
+    A file that is missing or cannot be parsed, which is logged, gives no facts.
+
+    Raises:
+        Fault: ``bad_bag`` for a compression other than zstd, or messages other than CDR.
+    """
+    file = folder / METADATA
+    if not file.exists():
+        return Metadata()
+    try:
+        about = yaml.safe_load(file.read_text())["rosbag2_bagfile_information"]
+        topics = about.get("topics_with_message_count") or []
+        metadata = Metadata(
+            tuple(PurePath(name).name for name in about.get("relative_file_paths") or ()),
+            about.get("message_count"),
+            str(about.get("compression_mode") or "").lower().replace("none", ""),
+            frozenset(t["topic_metadata"]["name"] for t in topics if _latched(t)),
+        )
+        kind = str(about.get("compression_format") or "")
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        cause = str(error).replace("\n", " ") or type(error).__name__
+        log.warning("%s cannot be read and is passed over: %s", file, cause)
+        return Metadata()
+    if metadata.compression and kind != "zstd":
+        raise Fault("bad_bag", f"{folder} is compressed as '{kind}', which is not read: only zstd")
+    return metadata
+
+
+def storage_files(folder: Path, metadata: Metadata) -> list[Path]:
+    """Return the storage files of a folder, in order.
+
+    They are those that the metadata names. Where one of these is missing, renamed for instance,
+    or none is named, all that lie in the folder.
+    """
+    named = [folder / name for name in metadata.files]
+    if named and all(file.exists() for file in named):
+        return named
+    suffixes = (*STORAGE_SUFFIXES, *(s + COMPRESSED_SUFFIX for s in STORAGE_SUFFIXES), ROS1_SUFFIX)
+    return sorted(file for file in folder.iterdir() if file.name.endswith(suffixes))
+
+
+def _latched(topic: dict[str, Any]) -> bool:
+    profiles = topic["topic_metadata"].get("offered_qos_profiles") or []
+    if isinstance(profiles, str):
+        profiles = yaml.safe_load(profiles) or []
+    return any(profile.get("durability") in TRANSIENT_LOCAL for profile in profiles)

@@ -1,0 +1,122 @@
+"""ROS 1 recordings, read as if ROS 2 had made them. Needs rosbags."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Nodetype
+from rosbags.rosbag1 import Reader
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from lemumo_core.bags.channel import Channel
+
+RENAMED_TYPES = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
+"""Types that ROS 2 has under another name."""
+EMPTY_CDR = b"\x00\x01\x00\x00"
+"""An encapsulation header without content, which no type of ours can be deserialised from."""
+
+
+class Ros1Bag:
+    """A ``.bag`` file of ROS 1, a ``Storage``.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._reader = Reader(path)
+        self._reader.open()
+        self._connections = {connection.id: connection for connection in self._reader.connections}
+        self._converter = Ros1Converter(
+            {c.msgtype: c.msgdef.data for c in self._connections.values()}
+        )
+        self.channels = [
+            Channel(
+                connection.id,
+                connection.topic,
+                ros2_name(connection.msgtype),
+                self._converter.definition(connection.msgtype),
+                connection.msgcount,
+                bool(getattr(connection.ext, "latching", 0)),
+            )
+            for connection in self._connections.values()
+        ]
+        empty = not self._reader.message_count
+        self.start_ns = 0 if empty else self._reader.start_time
+        self.end_ns = 0 if empty else self._reader.end_time - 1
+
+    def messages(
+        self, channels: Collection[Channel], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[Channel, int, bytes]]:
+        """See ``Storage``."""
+        wanted = {channel.id: channel for channel in channels}
+        connections = [self._connections[number] for number in wanted]
+        for connection, stamp_ns, data in self._reader.messages(connections, start_ns, stop_ns):
+            yield wanted[connection.id], stamp_ns, self._converter.cdr(data, connection.msgtype)
+
+    def close(self) -> None:
+        """See ``Storage``."""
+        self._reader.close()
+
+
+class Ros1Converter:
+    """Turns serialised ROS 1 messages into CDR of ROS 2's type of that name.
+
+    Headers lose their ``seq``; upper-case fields (``CameraInfo.K``) get ROS 2's lower case.
+
+    Args:
+        definitions: text of the ROS 1 message definitions by type.
+    """
+
+    def __init__(self, definitions: Mapping[str, str]):
+        self._ros1 = get_typestore(Stores.ROS1_NOETIC)
+        self._ros2 = get_typestore(Stores.ROS2_KILTED)
+        self._own = set()
+        for msgtype, text in definitions.items():
+            types = get_types_from_msg(text, msgtype)
+            for store in (self._ros1, self._ros2):
+                new = {name: of for name, of in types.items() if name not in store.types}
+                store.register(new)
+            if msgtype in new:
+                self._own.add(msgtype)
+
+    def definition(self, msgtype: str) -> tuple[str, str]:
+        """Return format and text of the ROS 2 definition, if ROS 2 has none of its own."""
+        if msgtype not in self._own or msgtype in RENAMED_TYPES:
+            return "NONE", ""
+        return "MSG", self._ros2.generate_msgdef(msgtype)[0]
+
+    def cdr(self, data: bytes, msgtype: str) -> bytes:
+        """Convert one message; one that does not fit its type becomes an empty one.
+
+        The caller's deserialisation then refuses that message alone, by name.
+        """
+        try:
+            message = self._ros1.deserialize_ros1(data, msgtype)
+            converted = _as_type(message, ros2_name(msgtype), self._ros2)
+            return bytes(self._ros2.serialize_cdr(converted, ros2_name(msgtype)))
+        except Exception:  # the library fails in many ways on damaged messages
+            return EMPTY_CDR
+
+
+def ros2_name(msgtype: str) -> str:
+    """Return the name that ROS 2 has for a type of ROS 1."""
+    return RENAMED_TYPES.get(msgtype, msgtype)
+
+
+def _as_type(message: Any, msgtype: str, store: Typestore) -> Any:
+    """Copy the fields that a type of the store has."""
+    values = {}
+    fields: list[tuple[str, tuple[Nodetype, Any]]] = store.fielddefs[msgtype][1]  # type: ignore[assignment]
+    for name, (kind, inner) in fields:
+        value = getattr(message, name if hasattr(message, name) else name.upper())
+        if kind == Nodetype.NAME:
+            value = _as_type(value, inner, store)
+        elif kind in (Nodetype.ARRAY, Nodetype.SEQUENCE) and inner[0][0] == Nodetype.NAME:
+            value = [_as_type(item, inner[0][1], store) for item in value]
+        values[name] = value
+    return store.types[msgtype](**values)
