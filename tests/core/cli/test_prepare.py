@@ -18,6 +18,7 @@ import pytest
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import wait_until
 
 FRAMES = 24
 SHARDS = 6
@@ -78,25 +79,27 @@ def stop_when(
 ) -> int:
     """Signal a process, or with ``os.killpg`` its group, as soon as a condition holds; its exit
     status."""
-    deadline = time.monotonic() + 60
-    while not reached():
+
+    def step() -> None:
         assert process.poll() is None, "finished before it was stopped"
-        assert time.monotonic() < deadline
         time.sleep(0.002)
+
+    wait_until(reached, step=step)
     send(process.pid, number)
-    return process.wait(30)
+    return process.wait()
 
 
 def wait_until_gone(group: int) -> None:
     """All processes of a group have ended."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def gone() -> bool:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    raise AssertionError("workers outlive the command")
+            return True
+        return False
+
+    wait_until(gone, "the end of the workers")
 
 
 def start(pairs: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:

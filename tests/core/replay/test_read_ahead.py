@@ -9,6 +9,7 @@ from collections.abc import Generator
 import pytest
 
 from lemumo_core.replay.read_ahead import read_ahead
+from tests.helpers.waiting import wait_until
 
 
 def test_items_come_in_order_from_one_other_thread() -> None:
@@ -31,9 +32,7 @@ def test_it_runs_ahead_as_far_as_told_and_no_further() -> None:
 
     items = read_ahead(count, 2)
     assert next(items) == 0
-    deadline = time.monotonic() + 10
-    while len(made) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: len(made) >= 3)
     time.sleep(0.1)
     assert made == [0, 1, 2]
     assert list(items) == list(range(1, 10))

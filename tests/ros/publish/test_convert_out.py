@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import sys
-import time
 from typing import Any
 
 import cv2
@@ -107,16 +106,11 @@ def test_array_that_does_not_fit_its_encoding(pixels: np.ndarray, encoding: str)
         image(pixels, encoding, HEADER)
 
 
-def test_big_image_goes_out_fast_through_array() -> None:
+def test_big_image_goes_out_through_array() -> None:
     """A NumPy array assigned to ``data`` would take half a second."""
     rgb = np.zeros((1080, 1920, 3), np.uint8)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        msg = image(rgb, "rgb8", HEADER)
-        seconds.append(time.perf_counter() - start)
+    msg = image(rgb, "rgb8", HEADER)
     assert type(msg.data) is array.array and len(msg.data) == rgb.nbytes
-    assert min(seconds) < 0.05
 
 
 def test_every_image_is_filled_through_array() -> None:
