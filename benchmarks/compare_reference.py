@@ -41,6 +41,7 @@ from lemumo_core.methods.lemumo.step import TrainingStep
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.patch_embed import IMAGENET_MEAN, IMAGENET_STD
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.preprocess import Inputs
 from lemumo_core.train.optim import build_optimizer
 from lemumo_core.train.run_config import OptimizerConfig
 
@@ -89,7 +90,7 @@ def greatest_difference(reference: Reference, ours: TrainingStep) -> float:
     worst = 0.0
     for view, their_view in zip(our_views, their_views.values(), strict=True):
         embeddings, projections, tokens = reference.encoder._forward_batch(*their_view)
-        encoding = ours.encoder(view.image, view.companion, view.present)
+        encoding = ours.encoder(view.inputs)
         embedding, projection = ours.encoder.project(encoding.cls)
         count = their_view[0].shape[1]
         for mine, their in (
@@ -108,9 +109,9 @@ def by_view(rows: Tensor, count: int) -> Tensor:
 
 def our_forward(step: TrainingStep, views: Sequence[View]) -> Callable[[], Any]:
     """Inference on one image and its depth map: tokens, embedding and projection."""
-    inputs = [x[:1] for x in (views[0].image, views[0].companion, views[0].present)]
+    inputs = Inputs(*(x[:1] for x in views[0].inputs))
     step.eval()
-    return torch.no_grad()(lambda: step.encoder.project(step.encoder(*inputs).cls))
+    return torch.no_grad()(lambda: step.encoder.project(step.encoder(inputs).cls))
 
 
 def their_forward(reference: Reference, views: Views) -> Callable[[], Any]:

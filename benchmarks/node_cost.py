@@ -35,7 +35,7 @@ from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.preprocess import InputSpec
+from lemumo_core.preprocess import Inputs, InputSpec
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from lemumo_ros.parameters import CameraParameters, Parameters
@@ -76,7 +76,7 @@ class Stub:
             for key, value in self.answers.items()
         }
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         """As ``Backend.infer``."""
         time.sleep(STUB_S)
         for key, array in outputs.items():

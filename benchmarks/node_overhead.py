@@ -67,7 +67,7 @@ def main() -> None:
 
     scan = LidarScan(np.zeros((1, 3), np.float32), T_CAMERA_LIDAR, 1)
     pixels = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    feed = preprocess(Frame(1, "c", CAMERA, pixels, scan), manifest.input).arrays()
+    feed = preprocess(Frame(1, "c", CAMERA, pixels, scan), manifest.input)
     buffers = {n: np.empty(s.shape, s.dtype) for n, s in pipeline.backend.outputs.items()}
     node_path()
     medians = measure(

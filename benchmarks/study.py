@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.preprocess import Inputs
 
 PAPER = {"model.preset": "paper"}
 LEMUMO = {"objective.tokens": True, "modality_dropout": 0.2}
@@ -173,10 +174,9 @@ def cost(folders: list[Path], batch: int) -> list[str]:
 def gflop(config: ModelConfig) -> float:
     """Of the encoder on one image, 2 for a multiplication and an addition."""
     inputs = random_inputs(config.input_spec, batch=1)
-    names = "image", "companion", "present"
     encoder = build_encoder(config).eval()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        encoder(*(torch.from_numpy(inputs[name]) for name in names))
+        encoder(Inputs(*map(torch.from_numpy, inputs)))
     return counter.get_total_flops() / 1e9
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -60,36 +61,28 @@ class InputSpec:
             raise ValueError(f"companion_channels is {self.companion_channels}, must be 1 or 2")
 
 
-@dataclass(frozen=True, eq=False)
-class NetworkInput:
-    """One sample for the network.
+class Inputs(NamedTuple):
+    """What the network takes, as numpy arrays or as torch tensors, in the order of its graphs.
 
     Attributes:
-        image: uint8 (1, H, W, 3) RGB.
-        companion: float32 (1, H, W, C): value in [0, 1] and, for C = 2, its validity.
-        intrinsics: float32 (1, 3, 3) of the view.
-        present: float32 (1, 2), which of image and companion exists.
-        view: camera model of the (H, W) view.
+        image: uint8 (B, H, W, 3) RGB.
+        companion: float32 (B, H, W, C): value in [0, 1] and, for C = 2, its validity.
+        intrinsics: float32 (B, 3, 3) of the (H, W) view, pixels.
+        present: float32 (B, 2), 1 where image, companion exist.
     """
 
-    image: np.ndarray
-    companion: np.ndarray
-    intrinsics: np.ndarray
-    present: np.ndarray
-    view: Camera
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The network's inputs by name."""
-        names = ("image", "companion", "intrinsics", "present")
-        return {name: getattr(self, name) for name in names}
+    image: Any
+    companion: Any
+    intrinsics: Any
+    present: Any
 
 
-def preprocess(frame: Frame, spec: InputSpec) -> NetworkInput:
-    """Bring a frame to the network's resolution.
+def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
+    """Bring a frame to the network's resolution, as a batch of one numpy sample.
 
     The image is scaled to the view's width, its aspect kept; the view holds the *bottom* rows
-    (a driving camera's top rows are sky) or is padded at the top. The companion is rendered
-    into that view, so nothing ever resamples a sparse map.
+    (a driving camera's top rows are sky) or is padded at the top: ``network_view``. The companion
+    is rendered into that view, so nothing ever resamples a sparse map.
 
     Raises:
         Fault: ``no_input`` if the frame has neither image nor companion, ``bad_image`` if the
@@ -105,12 +98,11 @@ def preprocess(frame: Frame, spec: InputSpec) -> NetworkInput:
         companion = thermal_in_view(frame.companion, view)
     else:
         companion = np.zeros((spec.height, spec.width, 2), np.float32)
-    return NetworkInput(
+    return Inputs(
         image_in_view(frame, spec)[None],
         np.ascontiguousarray(companion[None, ..., : spec.companion_channels]),
         view.K.astype(np.float32)[None],
         modalities_present(frame)[None],
-        view,
     )
 
 

@@ -150,7 +150,7 @@ def _trtexec(
     shapes: dict[str, Any] = {}
     if options.batch != (1, 1, 1):
         inputs = random_inputs(package.manifest.input)
-        shapes = {name: array.shape[1:] for name, array in inputs.items()}
+        shapes = {name: array.shape[1:] for name, array in inputs._asdict().items()}
     return trtexec_line(trt, graph, precision, options, shapes)
 
 

@@ -22,6 +22,7 @@ from lemumo_core.data.resampling import antialiased_taps, by_column, resample
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.view_labels import ViewLabels, labels_in_views
 from lemumo_core.frame import UNLABELLED
+from lemumo_core.preprocess import Inputs
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class MultiCropConfig:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """R = views x B network inputs of one size (``preprocess.NetworkInput``, as tensors).
+    """R = views x B network inputs of one size (``preprocess.Inputs``, as tensors).
 
     Row v * B + b is view v of sample b.
 
@@ -99,6 +100,11 @@ class View:
     present: Tensor
     crops: Crops
     labels: ViewLabels | None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the network takes of the view."""
+        return Inputs(self.image, self.companion, self.intrinsics, self.present)
 
 
 def transpose_rows(rows: Tensor, inner: int) -> Tensor:

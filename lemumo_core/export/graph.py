@@ -15,10 +15,10 @@ from lemumo_core.export.operators import check_operators
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.patch_embed import PatchStems
 from lemumo_core.model.perception import Outputs, PerceptionModel
+from lemumo_core.preprocess import Inputs
 
 OPSET = 18
 """TensorRT 10 takes it, and 23's Attention was seen to fail in TensorRT-RTX."""
-INPUTS = ("image", "companion", "intrinsics", "present")
 OUTPUTS = Outputs._fields
 MAX_BATCH = 64
 
@@ -44,18 +44,18 @@ def export_onnx(
     """
     # A batch of 1 would be taken for a constant.
     inputs = random_inputs(model.config.input_spec, batch=2 if dynamic else 1)
-    example = tuple(torch.from_numpy(inputs[name]) for name in INPUTS)
+    example = Inputs(*map(torch.from_numpy, inputs))
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     # The exporter warns about torchvision operators, which are not used here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     program = torch.onnx.export(
         model,
-        example,
+        (example,),
         dynamo=True,
         opset_version=opset,
-        input_names=list(INPUTS),
+        input_names=list(Inputs._fields),
         output_names=list(OUTPUTS),
-        dynamic_shapes=tuple({0: batch} for _ in INPUTS) if dynamic else None,
+        dynamic_shapes=(Inputs(*({0: batch} for _ in example)),) if dynamic else None,
         verbose=False,
     )
     assert program is not None

@@ -7,14 +7,13 @@ the label logits feed the ArgMax.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 
-from lemumo_core.export.graph import INPUTS
 from lemumo_core.export.parity_inputs import Sample
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.backends.onnxruntime import session_options
@@ -22,9 +21,10 @@ from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
+from lemumo_core.preprocess import Inputs
 
 RAW = ("raw_heatmap", "raw_regression", "raw_labels")
-RawHeads = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+RawHeads = Callable[[Inputs], dict[str, np.ndarray]]
 
 
 def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[dict]:
@@ -60,10 +60,9 @@ def _torch_heads(package: Package) -> RawHeads:
     config = ModelConfig.from_dict(package.manifest.model)
     model = load_model(config, package.file("weights.safetensors"))
 
-    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    def run(inputs: Inputs) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            raw = model.raw(**tensors)
+            raw = model.raw(Inputs(*map(torch.from_numpy, inputs)))
         regressed = torch.cat(raw.detections.regressed, dim=1).flatten(2)
         values = (raw.detections.heatmap, regressed, raw.segmentation)
         return {name: value.numpy() for name, value in zip(RAW, values, strict=True)}
@@ -80,8 +79,8 @@ def _graph_heads(package: Package, precision: str) -> RawHeads:
         graph.SerializeToString(), session_options(precision), providers=["CPUExecutionProvider"]
     )
 
-    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        values = session.run(names, {name: inputs[name] for name in INPUTS})
+    def run(inputs: Inputs) -> dict[str, np.ndarray]:
+        values = session.run(names, inputs._asdict())
         return {k: v.astype(np.float32) for k, v in zip(RAW, values, strict=True)}
 
     return run

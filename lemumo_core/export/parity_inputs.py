@@ -13,7 +13,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.metrics.masked_returns import mask_returns
-from lemumo_core.preprocess import InputSpec, preprocess
+from lemumo_core.preprocess import Inputs, InputSpec, preprocess
 
 PRESENCE = ((1, 1), (1, 0), (0, 1))
 
@@ -23,11 +23,11 @@ class Sample:
     """One network input, batch 1, and what is true of it.
 
     Attributes:
-        inputs: arrays by name.
+        inputs: numpy arrays.
         frame: where they come from, with labels; None for made-up inputs.
     """
 
-    inputs: dict[str, np.ndarray]
+    inputs: Inputs
     frame: Frame | None = None
 
 
@@ -37,7 +37,7 @@ def random_samples(spec: InputSpec, seeds: int) -> list[Sample]:
     for seed in range(seeds):
         for present in PRESENCE:
             inputs = random_inputs(spec, seed=seed)
-            samples.append(Sample(inputs | {"present": np.array([present], np.float32)}))
+            samples.append(Sample(inputs._replace(present=np.array([present], np.float32))))
     return samples
 
 
@@ -59,4 +59,4 @@ def source_samples(name: str, spec: InputSpec, count: int) -> list[Sample]:
     if len(source) == 0:
         raise Fault("no_input", f"{name} holds no frames")
     frames = [mask_returns(source[index]) for index in evenly_spaced(len(source), count)]
-    return [Sample(preprocess(frame, spec).arrays(), frame) for frame in frames]
+    return [Sample(preprocess(frame, spec), frame) for frame in frames]

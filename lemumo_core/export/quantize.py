@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime import quantization
 
 from lemumo_core.export.graph import save_checked
+from lemumo_core.preprocess import Inputs
 
 INT8_MAX, FP8_MAX = 127.0, 448.0
 """Largest values of int8 in symmetric use, and of float8 e4m3fn."""
@@ -43,9 +44,7 @@ _SYMMETRIC = {
 }
 
 
-def quantize(
-    source: Path, target: Path, precision: str, frames: Iterable[Mapping[str, np.ndarray]]
-) -> None:
+def quantize(source: Path, target: Path, precision: str, frames: Iterable[Inputs]) -> None:
     """Write the quantised graph of a float32 one.
 
     Args:
@@ -144,8 +143,8 @@ def _no_advice() -> Iterator[None]:
 
 
 class _Frames(quantization.CalibrationDataReader):
-    def __init__(self, frames: Iterable[Mapping[str, np.ndarray]]):
-        self.frames = [dict(frame) for frame in frames]
+    def __init__(self, frames: Iterable[Inputs]):
+        self.frames = [frame._asdict() for frame in frames]
         self._next = iter(self.frames)
 
     def get_next(self) -> dict[str, np.ndarray] | None:

@@ -23,6 +23,7 @@ from lemumo_core.export.parity_inputs import Sample, random_samples, source_samp
 from lemumo_core.export.parity_report import as_text, write_report
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.package import Package, load_package
+from lemumo_core.preprocess import Inputs
 
 SCORE_THRESHOLD = 0.3
 """Detections that the pipeline would publish by default."""
@@ -71,8 +72,8 @@ def verify_batch(
     limits = EXACT if split_name(candidate)[1] in (None, "fp32") else REDUCED
     backend = load_backend(package, candidate, len(samples))
     together = {key: np.empty(spec.shape, spec.dtype) for key, spec in backend.outputs.items()}
-    inputs = samples[0].inputs
-    backend.infer({k: np.concatenate([s.inputs[k] for s in samples]) for k in inputs}, together)
+    joined = zip(*(sample.inputs for sample in samples), strict=True)
+    backend.infer(Inputs(*map(np.concatenate, joined)), together)
     backend.close()
     rows = [{k: a[i : i + 1] for k, a in together.items()} for i in range(len(samples))]
     expected = outputs_of(package, reference, samples)

@@ -21,7 +21,7 @@ from lemumo_core.inference.backends import (
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.results import perception_of
-from lemumo_core.preprocess import NetworkInput, preprocess
+from lemumo_core.preprocess import Inputs, network_view, preprocess
 
 OUTPUT_SHAPES: dict[str, tuple[str | int, ...]] = {
     "boxes": ("K", "box"),
@@ -69,7 +69,7 @@ class Pipeline:
         else:
             self.batch, self.backend = 1, backend
         check_outputs(self.backend.outputs, package.manifest.numbers_of_box)
-        self._inputs: dict[str, np.ndarray] = {}
+        self._inputs: Inputs | None = None
         self._outputs = {
             name: np.empty(spec.shape, spec.dtype) for name, spec in self.backend.outputs.items()
         }
@@ -103,7 +103,7 @@ class Pipeline:
             time ``infer`` is that of the whole inference.
         """
         results: dict[int, Perception | Fault] = {}
-        sound: list[tuple[int, NetworkInput]] = []
+        sound: list[tuple[int, Inputs]] = []
         times_s: dict[int, list[float]] = {}
         for i, frame in enumerate(frames):
             started = time.perf_counter()
@@ -115,12 +115,12 @@ class Pipeline:
         for first in range(0, len(sound), self.batch):
             samples = sound[first : first + self.batch]
             started = time.perf_counter()
-            self._infer([network_input for _, network_input in samples])
+            self._infer([inputs for _, inputs in samples])
             inferred = time.perf_counter()
-            for row, (i, network_input) in enumerate(samples):
+            for row, (i, _) in enumerate(samples):
                 begin = time.perf_counter()
                 try:
-                    perception = self._finish(frames[i], network_input, row)
+                    perception = self._finish(frames[i], row)
                 except Fault as fault:
                     results[i] = fault
                     continue
@@ -130,25 +130,23 @@ class Pipeline:
                 results[i] = perception
         return [results[i] for i in range(len(frames))]
 
-    def _infer(self, samples: list[NetworkInput]) -> None:
+    def _infer(self, samples: list[Inputs]) -> None:
         """Run the network; the results of the samples are the first rows of the outputs."""
-        count = len(samples)
-        feed = samples[0].arrays()
+        count, inputs = len(samples), samples[0]
         if count > 1:
-            if not self._inputs:
-                self._inputs = {
-                    name: np.empty((self.batch, *array.shape[1:]), array.dtype)
-                    for name, array in feed.items()
-                }
-            for name in feed:
-                parts = [getattr(sample, name) for sample in samples]
-                feed[name] = np.concatenate(parts, out=self._inputs[name][:count])
-        self.backend.infer(feed, {name: array[:count] for name, array in self._outputs.items()})
+            if self._inputs is None:
+                self._inputs = Inputs(
+                    *(np.empty((self.batch, *one.shape[1:]), one.dtype) for one in inputs)
+                )
+            joined = zip(zip(*samples, strict=True), self._inputs, strict=True)
+            inputs = Inputs(*(np.concatenate(parts, out=out[:count]) for parts, out in joined))
+        self.backend.infer(inputs, {name: array[:count] for name, array in self._outputs.items()})
 
-    def _finish(self, frame: Frame, network_input: NetworkInput, row: int) -> Perception:
+    def _finish(self, frame: Frame, row: int) -> Perception:
         outputs = {name: array[row] for name, array in self._outputs.items()}
-        manifest, threshold = self.package.manifest, self.score_threshold
-        return perception_of(outputs, frame, network_input.view, manifest, threshold)
+        manifest = self.package.manifest
+        view = network_view(frame.camera, manifest.input)
+        return perception_of(outputs, frame, view, manifest, self.score_threshold)
 
     def close(self) -> None:
         """Free the network."""

@@ -11,6 +11,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import Backend, load_backend
 from lemumo_core.inference.package import Package
+from lemumo_core.preprocess import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class RecoveringBackend:
         self.name, self.outputs = self._backend.name, self._backend.outputs
         self.trouble = ""
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         """As ``Backend.infer``.
 
         Raises:

@@ -10,6 +10,7 @@ from lemumo_core.distributed import BatchNorm1d
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.model.config import PATCH, ModelConfig
 from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.preprocess import Inputs
 
 EMBEDDING = 512
 PROJECTION = 128
@@ -50,20 +51,16 @@ class Encoder(nn.Module):
         )
         self.depth_branch: DepthBranch | None = None
 
-    def forward(
-        self, image: Tensor, companion: Tensor, present: Tensor, dense: bool = True
-    ) -> Encoding:
+    def forward(self, inputs: Inputs, dense: bool = True) -> Encoding:
         """Encode views of any size that is a multiple of 16 pixels.
 
         Args:
-            image: uint8 or float (B, H, W, 3) RGB, 0 to 255.
-            companion: float32 (B, H, W, C).
-            present: float32 (B, 2), 1 where image, companion exist.
+            inputs: tensors; intrinsics are not looked at.
             dense: False leaves the tokens out, with zero rows, and with them most of the last
                 block. cls is the same.
         """
-        size = image.shape[1] // PATCH, image.shape[2] // PATCH
-        x = self.transform(self.stems(image, companion, present), size, dense)
+        size = inputs.image.shape[1] // PATCH, inputs.image.shape[2] // PATCH
+        x = self.transform(self.stems(inputs), size, dense)
         return Encoding(x[:, -1], x[:, :-1])
 
     def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.model.config import MODALITIES, PATCH, ModelConfig
+from lemumo_core.preprocess import Inputs
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -47,13 +48,11 @@ class PatchStems(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, False)
 
-    def forward(self, image: Tensor, companion: Tensor, present: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Inputs) -> list[Tensor]:
         """Embed the modalities.
 
         Args:
-            image: uint8 or float (B, H, W, 3) RGB, 0 to 255.
-            companion: float32 (B, H, W, C).
-            present: float32 (B, 2), 1 where image, companion exist.
+            inputs: tensors; the image may be floats from 0 to 255, too.
 
         Returns:
             Tokens of each modality, (B, N, D), with modality embeddings.
@@ -62,11 +61,11 @@ class PatchStems(nn.Module):
         for row, name in enumerate(self.modalities):
             if name == "image":
                 # Cast first: TensorRT lets a uint8 tensor feed nothing but a Cast.
-                x = (image.float().permute(0, 3, 1, 2) - self.mean) / self.std
+                x = (inputs.image.float().permute(0, 3, 1, 2) - self.mean) / self.std
             else:
-                x = companion.permute(0, 3, 1, 2)
+                x = inputs.companion.permute(0, 3, 1, 2)
             # torch.where, not a product: content of an absent input may be NaN.
-            exists = present[:, MODALITIES.index(name)].view(-1, 1, 1, 1) > 0.5
+            exists = inputs.present[:, MODALITIES.index(name)].view(-1, 1, 1, 1) > 0.5
             patches = self.get_submodule(name)(torch.where(exists, x, 0.0))
             patches = patches.flatten(2).transpose(1, 2)
             if self.absent is not None:

@@ -20,6 +20,7 @@ from lemumo_core.model.heads.depth import DepthHead
 from lemumo_core.model.heads.neck import WIDTH, Neck
 from lemumo_core.model.heads.segmentation import SegmentationHead
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.preprocess import Inputs
 
 
 class RawPerception(NamedTuple):
@@ -67,25 +68,15 @@ class PerceptionModel(nn.Module):
             classes, config.height, config.width, self.centernet.stride
         )
 
-    def raw(
-        self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor
-    ) -> RawPerception:
-        """Predictions before decoding. Arguments as in ``forward``."""
-        tokens = self.encoder(image, companion, present).tokens
-        return self.heads(tokens, image, companion, intrinsics, present)
+    def raw(self, inputs: Inputs) -> RawPerception:
+        """Return the predictions before decoding."""
+        return self.heads(self.encoder(inputs).tokens, inputs)
 
-    def heads(
-        self,
-        tokens: Tensor,
-        image: Tensor,
-        companion: Tensor,
-        intrinsics: Tensor,
-        present: Tensor,
-    ) -> RawPerception:
+    def heads(self, tokens: Tensor, inputs: Inputs) -> RawPerception:
         """What the heads say of the encoder's tokens (B, N, D') and the inputs."""
         maps, log_depths = tokens.transpose(1, 2).unflatten(2, self.config.grid), None
         if self.neck:
-            maps, log_depths = self.neck(tokens, image, companion, intrinsics, present)
+            maps, log_depths = self.neck(tokens, inputs)
         depth_m, confidence = self.depth(maps, log_depths)
         if log_depths is not None:  # objects learn from depth, not depth from objects
             log_depth = (1.0 + depth_m.detach()).log().unsqueeze(1)
@@ -96,22 +87,13 @@ class PerceptionModel(nn.Module):
             detections = self.centernet(maps, log_depths)
         return RawPerception(detections, depth_m, confidence, self.segmentation(maps))
 
-    def forward(
-        self, image: Tensor, companion: Tensor, intrinsics: Tensor, present: Tensor
-    ) -> Outputs:
-        """Perceive.
-
-        Args:
-            image: uint8 (B, H, W, 3) RGB.
-            companion: float32 (B, H, W, C).
-            intrinsics: float32 (B, 3, 3) of the (H, W) view.
-            present: float32 (B, 2), 1 where image, companion exist.
-        """
-        raw = self.raw(image, companion, intrinsics, present)
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Return what is seen in inputs of B views."""
+        raw = self.raw(inputs)
         if isinstance(self.decoder, CenterNet2dDecoder):
             boxes, scores, class_ids = self.decoder(raw.detections)
         else:
-            boxes, scores, class_ids = self.decoder(raw.detections, intrinsics)
+            boxes, scores, class_ids = self.decoder(raw.detections, inputs.intrinsics)
         labels = raw.segmentation.argmax(1).to(torch.uint8)
         return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
 

@@ -65,7 +65,7 @@ def test_lidar_channels() -> None:
 def test_arrays_fit_the_contract() -> None:
     camera = camera_of(640, 480)
     result = preprocess(Frame(1, "c", camera, np.zeros((480, 640, 3), np.uint8)), SPEC)
-    kinds = {name: (a.shape, a.dtype.name) for name, a in result.arrays().items()}
+    kinds = {name: (a.shape, a.dtype.name) for name, a in result._asdict().items()}
     assert kinds == {
         "image": ((1, 64, 176, 3), "uint8"),
         "companion": ((1, 64, 176, 2), "float32"),
@@ -73,7 +73,7 @@ def test_arrays_fit_the_contract() -> None:
         "present": ((1, 2), "float32"),
     }
     assert result.present.tolist() == [[1.0, 0.0]]
-    np.testing.assert_allclose(result.intrinsics[0], result.view.K, rtol=1e-6)
+    np.testing.assert_allclose(result.intrinsics[0], network_view(camera, SPEC).K, rtol=1e-6)
 
 
 THERMAL = InputSpec(64, 176, "thermal", 2)
@@ -161,8 +161,8 @@ def test_a_reduced_image_gives_the_same_network_input(size, factor) -> None:
     while small.shape[:2] != reduced(image.shape[:2], factor):
         half = reduced(small.shape[:2], 2)
         small = cv2.resize(small, half[::-1], interpolation=cv2.INTER_AREA)
-    inputs = [preprocess(Frame(1, "c", camera, i), SPEC).arrays() for i in (image, small)]
-    for name in inputs[0]:
-        np.testing.assert_array_equal(inputs[0][name], inputs[1][name])
+    inputs = [preprocess(Frame(1, "c", camera, i), SPEC) for i in (image, small)]
+    for whole, halved in zip(*inputs, strict=True):
+        np.testing.assert_array_equal(whole, halved)
     with pytest.raises(Fault, match="another resolution"):
         preprocess(Frame(1, "c", camera, small[:-1]), SPEC)

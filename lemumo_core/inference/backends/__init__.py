@@ -13,6 +13,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.cuda_driver import why_no_gpu
 from lemumo_core.inference.manifest import PRECISIONS
 from lemumo_core.inference.package import Package
+from lemumo_core.preprocess import Inputs
 
 
 class TensorSpec(NamedTuple):
@@ -33,11 +34,11 @@ class Backend(Protocol):
     name: str
     outputs: dict[str, TensorSpec]
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         """Run once, on as many samples as the backend was loaded for, or fewer.
 
         Args:
-            inputs: C-contiguous arrays by name, as ``NetworkInput.arrays`` gives them.
+            inputs: C-contiguous arrays, as ``preprocess`` gives them.
             outputs: arrays of ``self.outputs``' shapes and dtypes, but of as many samples as the
                 inputs, which are overwritten.
         """

@@ -13,6 +13,7 @@ from lemumo_core.files import cache_folder
 from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
+from lemumo_core.preprocess import Inputs
 
 PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
@@ -61,9 +62,9 @@ class OnnxRuntimeBackend:
             for o in self._session.get_outputs()
         }
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         binding = self._session.io_binding()
-        for name, array in inputs.items():
+        for name, array in inputs._asdict().items():
             binding.bind_cpu_input(name, array)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

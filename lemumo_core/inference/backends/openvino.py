@@ -12,6 +12,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
+from lemumo_core.preprocess import Inputs
 
 HEAVY = ("Convolution", "FullyConnected")
 """Layers where the time goes, nearly all quantised in an int8 graph."""
@@ -56,8 +57,8 @@ class OpenVinoBackend:
             for o in compiled.outputs
         }
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
-        for name, array in (*inputs.items(), *outputs.items()):
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
+        for name, array in (*inputs._asdict().items(), *outputs.items()):
             self._request.set_tensor(name, self._tensor(array, shared_memory=True))
         self._request.infer()
 

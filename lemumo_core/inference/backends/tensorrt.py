@@ -16,6 +16,7 @@ from lemumo_core.inference.cuda_driver import CudaError, CudaStream, find_gpu
 from lemumo_core.inference.engine_cache import EngineKey, find_engine
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
+from lemumo_core.preprocess import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,11 @@ class TensorRtBackend:
         }
         self._graph = self._record()
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         self._stream.enter()
         for name in self._inputs:
-            np.copyto(self._host[name][: len(inputs[name])], inputs[name])
+            array = getattr(inputs, name)
+            np.copyto(self._host[name][: len(array)], array)
         if self._graph is None:
             self._enqueue()
         else:

@@ -14,7 +14,7 @@ from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.inference.package import WEIGHTS_NAME, Package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
-from lemumo_core.preprocess import InputSpec
+from lemumo_core.preprocess import Inputs, InputSpec
 
 
 class ModuleBackend:
@@ -22,7 +22,7 @@ class ModuleBackend:
 
     Args:
         name: of the backend.
-        model: in evaluation mode; called with the network's inputs by name.
+        model: in evaluation mode; called with ``Inputs`` of tensors.
         spec: of the input.
         device: of its weights.
         batch: samples in one call.
@@ -42,7 +42,7 @@ class ModuleBackend:
             name: TensorSpec(tuple(t.shape), t.cpu().numpy().dtype) for name, t in example.items()
         }
 
-    def infer(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         results = self._run(inputs)
         for name, array in outputs.items():
             np.copyto(array, results[name].cpu().numpy())
@@ -50,10 +50,10 @@ class ModuleBackend:
     def close(self) -> None:
         del self._model
 
-    def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        tensors = {name: torch.from_numpy(a).to(self._device) for name, a in inputs.items()}
+    def _run(self, inputs: Inputs) -> dict[str, torch.Tensor]:
+        tensors = Inputs(*(torch.from_numpy(array).to(self._device) for array in inputs))
         with torch.inference_mode():
-            results: dict[str, torch.Tensor] = self._model(**tensors)._asdict()
+            results: dict[str, torch.Tensor] = self._model(tensors)._asdict()
             return results
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.depth import DepthHead
 from lemumo_core.model.heads.neck import WIDTH, Neck
+from lemumo_core.preprocess import Inputs
 
 
 class DepthBranch(nn.Module):
@@ -22,15 +23,8 @@ class DepthBranch(nn.Module):
         self.neck = Neck(config, modalities)
         self.depth = DepthHead(WIDTH, "deploy")
 
-    def forward(
-        self,
-        tokens: Tensor,
-        image: Tensor,
-        companion: Tensor,
-        intrinsics: Tensor,
-        present: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Depth, metres, and its confidence, (B, H/4, W/4), as ``DepthHead``. Arguments as
         ``Neck``'s."""
-        depth_m, confidence = self.depth(*self.neck(tokens, image, companion, intrinsics, present))
+        depth_m, confidence = self.depth(*self.neck(tokens, inputs))
         return depth_m, confidence

@@ -107,7 +107,7 @@ def modality_shares(encoder: Encoder, view: View, global_views: int) -> dict[str
     both = (view.present > 0.5).all(1)
 
     def projected(present: Tensor) -> Tensor:
-        cls = encoder(view.image, view.companion, present, dense=False).cls
+        cls = encoder(view.inputs._replace(present=present), dense=False).cls
         return encoder.project(cls)[1].float()
 
     with evaluating(encoder):

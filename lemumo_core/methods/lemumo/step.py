@@ -16,6 +16,7 @@ from lemumo_core.methods.lemumo.correspondences import tokens_at_places
 from lemumo_core.methods.lemumo.masked_returns import HiddenReturns
 from lemumo_core.model.config import MODALITIES
 from lemumo_core.model.encoder import Encoder
+from lemumo_core.preprocess import Inputs
 
 
 class Encoded(NamedTuple):
@@ -94,9 +95,7 @@ class TrainingStep(nn.Module):
         """Depth and confidence (R, h/4, w/4) of a view, of whose tokens."""
         assert self.encoder.depth_branch is not None
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
-            depth_m, confidence = self.encoder.depth_branch(
-                tokens, view.image, view.companion, view.intrinsics, view.present
-            )
+            depth_m, confidence = self.encoder.depth_branch(tokens, view.inputs)
         return depth_m, confidence
 
     def _alone(self, views: Sequence[View], kept: int) -> Tensor:
@@ -113,9 +112,11 @@ class TrainingStep(nn.Module):
         with torch.autocast(present.device.type, torch.bfloat16, enabled=present.is_cuda):
             # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
             # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
-            inputs = (transpose_rows(x, batch) for x in (view.image, view.companion, present))
-            cls, tokens = self.encoder(*inputs, dense=dense)
+            by_view = view.inputs._replace(present=present)
+            inputs = Inputs(*(transpose_rows(x, batch) for x in by_view))
+            cls, tokens = self.encoder(inputs, dense=dense)
             embeddings, projections = self.encoder.project(cls)
-        by_view = (transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens))
-        projections, embeddings, tokens = by_view
+        projections, embeddings, tokens = (
+            transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens)
+        )
         return Encoded(projections.unflatten(0, (-1, batch)), embeddings, tokens)

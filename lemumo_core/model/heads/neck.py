@@ -11,6 +11,7 @@ from torch.nn import functional
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.heads.layers import conv
 from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.preprocess import Inputs
 
 WIDTH = 64
 DETAIL_WIDTH = 32
@@ -64,26 +65,19 @@ class Neck(nn.Module):
         self.details = nn.Sequential(conv(width, DETAIL_WIDTH), conv(DETAIL_WIDTH, WIDTH))
         self.refine4 = conv(WIDTH, WIDTH)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        image: Tensor,
-        companion: Tensor,
-        intrinsics: Tensor,
-        present: Tensor,
-    ) -> Features:
-        """Features of tokens (B, N, D') and the network's inputs (``PerceptionModel.forward``)."""
+    def forward(self, tokens: Tensor, inputs: Inputs) -> Features:
+        """Return the features of the encoder's tokens (B, N, D') and the network's inputs."""
         x = tokens.transpose(1, 2).unflatten(2, self.grid)
         x = self.shuffle(self.widen(self.refine8(self.shuffle(self.enter(x)))))
-        patches = torch.stack(self.stems(image, companion, present)).sum(0)
+        patches = torch.stack(self.stems(inputs)).sum(0)
         details = patches.transpose(1, 2).unflatten(2, x.shape[2:])
-        seen = [rays(intrinsics, self.height, x.shape[2], x.shape[3])]
-        focal = intrinsics[:, 1, 1].view(-1, 1, 1, 1) / self.height
+        seen = [rays(inputs.intrinsics, self.height, x.shape[2], x.shape[3])]
+        focal = inputs.intrinsics[:, 1, 1].view(-1, 1, 1, 1) / self.height
         start = (1.0 + START_HEIGHT_M * focal).log()
         log_depths = start.expand(-1, 3, *x.shape[2:])
         if self.sees_depth:
-            exists = present[:, 1].view(-1, 1, 1, 1) > 0.5
-            returns = cell_returns(torch.where(exists, companion, 0.0), self.depth_max_m)
+            exists = inputs.present[:, 1].view(-1, 1, 1, 1) > 0.5
+            returns = cell_returns(torch.where(exists, inputs.companion, 0.0), self.depth_max_m)
             log_depths = suggested(returns, start)
             nearest, farthest, mean = log_depths.split(1, dim=1)
             seen += [mean, nearest - mean, farthest - mean, returns.share]

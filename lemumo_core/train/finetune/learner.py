@@ -92,10 +92,8 @@ class FinetuningStep(nn.Module):
         on_gpu = view.image.is_cuda
         with torch.autocast(view.image.device.type, torch.bfloat16, enabled=on_gpu):
             with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
-                tokens = self.model.encoder(view.image, view.companion, view.present).tokens
-            raw = self.model.heads(
-                tokens, view.image, view.companion, view.intrinsics, view.present
-            )
+                tokens = self.model.encoder(view.inputs).tokens
+            raw = self.model.heads(tokens, view.inputs)
         return self.loss(raw, view)
 
 

@@ -148,7 +148,7 @@ class Probes(nn.Module):
 def tokens_of(encoder: Encoder, view: View) -> Tensor:
     """Tokens (R, N, D) of a view without dropped paths; the encoder's mode is kept."""
     with evaluating(encoder):
-        return encoder(view.image, view.companion, view.present).tokens
+        return encoder(view.inputs).tokens
 
 
 @contextmanager

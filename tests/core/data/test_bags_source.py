@@ -151,10 +151,10 @@ def test_network_inputs_equal_those_of_the_node(kind, small_bag, shared_data, tm
     source = Bags(path)
     assert len(of_node) == len(source) > 1
     for expected, frame in zip(of_node, source, strict=True):
-        theirs, ours = preprocess(expected, spec).arrays(), preprocess(frame, spec).arrays()
-        for name in theirs:
-            np.testing.assert_array_equal(ours[name], theirs[name])
-        assert ours["companion"].any() and ours["present"].all()
+        theirs, ours = preprocess(expected, spec), preprocess(frame, spec)
+        for got, wanted in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        assert ours.companion.any() and ours.present.all()
         assert frame.stamp_ns == expected.stamp_ns
 
 

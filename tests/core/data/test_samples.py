@@ -15,7 +15,7 @@ from lemumo_core.data.views import clean_view
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.preprocess import InputSpec, preprocess
+from lemumo_core.preprocess import InputSpec, network_view, preprocess
 
 CANVAS = InputSpec(64, 176, "lidar", 2)
 CAMERAS = [
@@ -47,7 +47,7 @@ def thermal_frame(camera: Camera, counts=np.uint16) -> Frame:
 
 def assert_is_preprocess(frame: Frame, spec: InputSpec) -> None:
     expected, view = preprocess(frame, spec), clean_view(sample(frame, spec))
-    for name, array in expected.arrays().items():
+    for name, array in expected._asdict().items():
         ours = getattr(view, name).numpy()
         assert ours.dtype == array.dtype, name
         np.testing.assert_array_equal(ours, array, err_msg=name)
@@ -86,7 +86,7 @@ def test_returns_are_all_that_the_camera_sees_with_their_labels() -> None:
     )
     expected = []
     for point, label in zip(points, point_labels, strict=True):
-        uv, valid = preprocess(frame, CANVAS).view.project(point[None], z_min=1.0)
+        uv, valid = network_view(frame.camera, CANVAS).project(point[None], z_min=1.0)
         if valid[0] and -0.5 <= uv[0, 0] < 175.5 and -0.5 <= uv[0, 1] < 63.5:
             expected.append([*uv[0], point[2], label])
     assert len(expected) > 500
@@ -104,7 +104,7 @@ def test_label_maps_take_the_nearest_pixel_of_the_image_they_belong_to() -> None
         depth_m = (row * 1000 + column).astype(np.float32)
         frame = lidar_frame(camera, labels=Labels(label_map=label_map, depth_m=depth_m))
         batch = sample(frame, CANVAS, ())
-        view = preprocess(frame, CANVAS).view
+        view = network_view(frame.camera, CANVAS)
         v, u = np.mgrid[:64, :176]
         # Where the centre of each pixel lies in the full image, by the two pinhole parts.
         full_u = (u - view.cx) / view.fx * camera.fx + camera.cx

@@ -11,27 +11,28 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from lemumo_core.export.graph import INPUTS, OUTPUTS, export_onnx
+from lemumo_core.export.graph import OUTPUTS, export_onnx
 from lemumo_core.export.outputs import RAW, raw_tensors
 from lemumo_core.export.quantize import quantize
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.perception import seeded_model
+from lemumo_core.preprocess import Inputs, InputSpec
 
 
 def run(path, inputs, options=None) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
+    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs._asdict()), strict=True))
 
 
 def torch_outputs(model, inputs) -> dict[str, np.ndarray]:
     with torch.no_grad():
-        outputs = model(*(torch.from_numpy(inputs[name]) for name in INPUTS))
+        outputs = model(Inputs(*map(torch.from_numpy, inputs)))
     return {name: tensor.numpy() for name, tensor in outputs._asdict().items()}
 
 
 def test_inputs_outputs_and_metadata(graphs, model) -> None:
     graph = onnx.load(graphs["fp32"])
-    assert [i.name for i in graph.graph.input] == list(INPUTS)
+    assert [i.name for i in graph.graph.input] == list(Inputs._fields)
     assert [o.name for o in graph.graph.output] == list(OUTPUTS)
     assert graph.opset_import[0].version == 18
     assert {p.key: p.value for p in graph.metadata_props}["name"] == "test"
@@ -53,7 +54,7 @@ def test_batches_are_their_samples(graphs, model) -> None:
     batch = random_inputs(model.config.input_spec, 3, seed=7)
     together = run(graphs["dynamic"], batch)
     for row in range(3):
-        alone = run(graphs["fp32"], {name: a[row : row + 1] for name, a in batch.items()})
+        alone = run(graphs["fp32"], Inputs(*(a[row : row + 1] for a in batch)))
         for name in ("depth", "scores"):
             np.testing.assert_allclose(together[name][row], alone[name][0], rtol=1e-4, atol=1e-5)
 
@@ -143,7 +144,12 @@ def test_calibration_needs_frames(graphs, tmp_path) -> None:
     with pytest.raises(ValueError, match="needs frames"):
         quantize(graphs["fp32"], tmp_path / "x.onnx", "int8", [])
     with pytest.raises(ValueError, match="cannot quantise to int4"):
-        quantize(graphs["fp32"], tmp_path / "x.onnx", "int4", [{}])
+        quantize(
+            graphs["fp32"],
+            tmp_path / "x.onnx",
+            "int4",
+            [random_inputs(InputSpec(64, 96, "lidar", 2))],
+        )
 
 
 def test_raw_heads_are_the_models(graphs, model, samples) -> None:
@@ -152,9 +158,9 @@ def test_raw_heads_are_the_models(graphs, model, samples) -> None:
     for name in names:
         graph.graph.output.append(onnx.ValueInfoProto(name=name))
     session = onnxruntime.InferenceSession(graph.SerializeToString())
-    got = dict(zip(RAW, session.run(names, samples[0].inputs), strict=True))
+    got = dict(zip(RAW, session.run(names, samples[0].inputs._asdict()), strict=True))
     with torch.no_grad():
-        raw = model.raw(**{name: torch.from_numpy(a) for name, a in samples[0].inputs.items()})
+        raw = model.raw(Inputs(*map(torch.from_numpy, samples[0].inputs)))
     np.testing.assert_allclose(got["raw_heatmap"], raw.detections.heatmap, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got["raw_labels"], raw.segmentation, rtol=1e-4, atol=1e-5)
     depth = raw.detections.log_depth.flatten(2)[:, 0]

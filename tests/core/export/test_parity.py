@@ -224,10 +224,10 @@ def test_report(tmp_path) -> None:
 def test_real_frames_keep_returns_as_truth(shared_data) -> None:
     spec = InputSpec(64, 96, "lidar", 2)
     samples = source_samples(f"kitti:{shared_data / 'kitti_object'}", spec, 2)
-    assert len(samples) == 2 and samples[0].inputs["image"].shape == (1, 64, 96, 3)
+    assert len(samples) == 2 and samples[0].inputs.image.shape == (1, 64, 96, 3)
     for sample in samples:
         shown = preprocess(sample.frame, spec).companion
-        np.testing.assert_array_equal(sample.inputs["companion"], shown)
+        np.testing.assert_array_equal(sample.inputs.companion, shown)
         assert np.isfinite(sample.frame.labels.depth_m).sum() > 500
 
 

@@ -19,7 +19,7 @@ from lemumo_core.model.perception import load_model, save_weights, with_half_wei
 
 
 def outputs(path, inputs) -> list[np.ndarray]:
-    return onnxruntime.InferenceSession(str(path)).run(None, inputs)
+    return onnxruntime.InferenceSession(str(path)).run(None, inputs._asdict())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

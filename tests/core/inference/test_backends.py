@@ -12,16 +12,17 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference import backends
 from lemumo_core.inference.backends import RUNTIMES, load_backend, split_name, why_not
 from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.preprocess import Inputs
 
 
-def toy_outputs(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def toy_outputs(inputs: Inputs) -> dict[str, np.ndarray]:
     """What the network of the fixture ``toy`` says, by hand."""
-    red = inputs["image"][..., 0].astype(np.float32)
+    red = inputs.image[..., 0].astype(np.float32)
     return {
-        "depth": red + 80.0 * inputs["companion"][..., 0],
-        "scores": inputs["present"],
-        "labels": inputs["image"][..., 1],
-        "class_ids": inputs["present"].astype(np.int64),
+        "depth": red + 80.0 * inputs.companion[..., 0],
+        "scores": inputs.present,
+        "labels": inputs.image[..., 1],
+        "class_ids": inputs.present.astype(np.int64),
     }
 
 

@@ -139,7 +139,8 @@ ENGINE = """
     depth = np.zeros((1, 4, 4, 3), np.uint8)
 
     def frame(value):
-        backend.infer({"image": np.full_like(depth, value)}, {"depth": depth})
+        image = np.full_like(depth, value)
+        backend.infer(types.SimpleNamespace(image=image), {"depth": depth})
         assert (depth == value).all(), (value, depth)
 
     frame(3)

@@ -50,7 +50,7 @@ def infos(draw: st.DrawFn, width: int, height: int) -> Any:
 
 
 def check(frame: Frame, spec: InputSpec) -> None:
-    for name, array in preprocess(frame, spec).arrays().items():
+    for name, array in preprocess(frame, spec)._asdict().items():
         assert np.isfinite(array).all(), name
 
 

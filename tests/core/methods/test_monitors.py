@@ -32,7 +32,7 @@ def constant(encoder: Encoder) -> Encoder:
 
 @torch.no_grad()
 def outputs(encoder: Encoder, view: View) -> tuple[Tensor, Tensor]:
-    cls = encoder(view.image, view.companion, view.present, dense=False).cls
+    cls = encoder(view.inputs, dense=False).cls
     return encoder.project(cls)
 
 

@@ -15,6 +15,7 @@ from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.transformer import resize_tables
 from lemumo_core.model.variants import ENCODERS, build_encoder
+from lemumo_core.preprocess import Inputs
 
 FUSION = ("pruned", "persistent", "full")
 
@@ -31,12 +32,12 @@ def encoder_of(preset: str, height: int, width: int, variant: str = "pruned") ->
         return build_encoder(ModelConfig(preset, "tiny", height, width, variant=variant)).eval()
 
 
-def inputs(preset: str, height: int, width: int, batch: int = 2):
+def inputs(preset: str, height: int, width: int, batch: int = 2) -> Inputs:
     generator = torch.Generator().manual_seed(2)
     channels = ModelConfig(preset).input_spec.companion_channels
     image = torch.randint(0, 256, (batch, height, width, 3), generator=generator).byte()
     companion = torch.rand(batch, height, width, channels, generator=generator)
-    return image, companion, torch.ones(batch, 2)
+    return Inputs(image, companion, torch.eye(3).expand(batch, 3, 3), torch.ones(batch, 2))
 
 
 def test_parameter_counts_are_the_papers() -> None:
@@ -106,9 +107,9 @@ def masks(variant: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return first, later
 
 
-def naive(encoder, variant, image, companion, present):
+def naive(encoder, variant, arguments):
     """All 1 + 3N tokens through all blocks under dense masks."""
-    rgb, other = encoder.stems(image, companion, present)
+    rgb, other = encoder.stems(arguments)
     batch, n, _ = rgb.shape
     fusion = encoder.fusion_tokens.expand(batch, -1, -1)
     x = torch.cat([encoder.cls_token.expand(batch, -1, -1), fusion, rgb, other], dim=1)
@@ -128,8 +129,8 @@ def naive(encoder, variant, image, companion, present):
 def test_fusion_equals_a_naive_masked_encoder(variant, preset, size) -> None:
     encoder = encoder_of(preset, *size, variant)
     arguments = inputs(preset, *size)
-    cls, tokens = naive(encoder, variant, *arguments)
-    ours = encoder(*arguments)
+    cls, tokens = naive(encoder, variant, arguments)
+    ours = encoder(arguments)
     torch.testing.assert_close(ours.cls, cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
 
@@ -140,7 +141,7 @@ def test_gradients_equal_those_of_a_naive_masked_encoder(variant) -> None:
     arguments = inputs("paper", 64, 64)
     weights = torch.randn(2, 17, 192, generator=torch.Generator().manual_seed(4))
     gradients = []
-    for cls, tokens in (naive(encoder, variant, *arguments), encoder(*arguments)):
+    for cls, tokens in (naive(encoder, variant, arguments), encoder(arguments)):
         encoder.zero_grad()
         (torch.cat([cls[:, None], tokens], dim=1) * weights).sum().backward()
         gradients.append(
@@ -185,9 +186,9 @@ def plain(tower, tokens):
 def test_one_modality_is_a_plain_vit(variant) -> None:
     encoder = encoder_of("paper", 64, 64, variant)
     arguments = inputs("paper", 64, 64)
-    (tokens,) = encoder.stems(*arguments)
+    (tokens,) = encoder.stems(arguments)
     cls, tokens = plain(encoder.tower, tokens)
-    ours = encoder(*arguments)
+    ours = encoder(arguments)
     torch.testing.assert_close(ours.cls, cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
     stems = {name for name, _ in encoder.stems.named_children()}
@@ -197,15 +198,14 @@ def test_one_modality_is_a_plain_vit(variant) -> None:
 @torch.no_grad()
 def test_early_is_one_patch_embedding_of_stacked_channels() -> None:
     encoder = encoder_of("lemumo", 64, 64, "early")
-    image, companion, present = inputs("lemumo", 64, 64)
-    stems = encoder.stems
-    pixels = (image.permute(0, 3, 1, 2) - stems.mean) / stems.std
-    rgbd = torch.cat([pixels, companion.permute(0, 3, 1, 2)], dim=1)
+    arguments, stems = inputs("lemumo", 64, 64), encoder.stems
+    pixels = (arguments.image.permute(0, 3, 1, 2) - stems.mean) / stems.std
+    rgbd = torch.cat([pixels, arguments.companion.permute(0, 3, 1, 2)], dim=1)
     weight = torch.cat([stems.image.weight, stems.companion.weight], dim=1)
     bias = stems.image.bias + stems.companion.bias + stems.modality.sum(0)
     tokens = functional.conv2d(rgbd, weight, bias, stride=16).flatten(2).transpose(1, 2)
     cls, tokens = plain(encoder.tower, tokens)
-    ours = encoder(image, companion, present)
+    ours = encoder(arguments)
     torch.testing.assert_close(ours.cls, cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
 
@@ -213,10 +213,10 @@ def test_early_is_one_patch_embedding_of_stacked_channels() -> None:
 @torch.no_grad()
 def test_late_gives_both_modalities_tokens() -> None:
     encoder = encoder_of("lemumo", 64, 64, "late")
-    image, companion, present = inputs("lemumo", 64, 64)
-    ours = encoder(image, companion, present)
+    arguments = inputs("lemumo", 64, 64)
+    ours = encoder(arguments)
     assert ours.cls.shape == (2, 384) and ours.tokens.shape == (2, 16, 384)
-    both = zip(encoder.towers.values(), encoder.stems(image, companion, present), strict=True)
+    both = zip(encoder.towers.values(), encoder.stems(arguments), strict=True)
     parts = [plain(tower, tokens) for tower, tokens in both]
     for i, result in enumerate(ours):
         expected = torch.cat([part[i] for part in parts], dim=-1)
@@ -229,9 +229,9 @@ def test_cls_alone_is_the_same_cls(variant) -> None:
     encoder = encoder_of("lemumo", 64, 64, variant)
     for size in ((64, 64), (32, 48)):
         arguments = inputs("lemumo", *size)
-        alone = encoder(*arguments, dense=False)
+        alone = encoder(arguments, dense=False)
         assert alone.tokens.shape[1] == 0
-        torch.testing.assert_close(alone.cls, encoder(*arguments).cls, atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone.cls, encoder(arguments).cls, atol=1e-5, rtol=0)
 
 
 def test_every_variant_has_an_encoder() -> None:
@@ -246,7 +246,7 @@ def test_heads_fit_every_variant(variant) -> None:
         spec = config.input_spec
         image = torch.empty(1, spec.height, spec.width, 3, dtype=torch.uint8)
         companion = torch.empty(1, spec.height, spec.width, spec.companion_channels)
-        raw = model.raw(image, companion, torch.empty(1, 3, 3), torch.empty(1, 2))
+        raw = model.raw(Inputs(image, companion, torch.empty(1, 3, 3), torch.empty(1, 2)))
     assert raw.depth_m.shape == (1, 16, 24)
 
 
@@ -254,9 +254,9 @@ def test_heads_fit_every_variant(variant) -> None:
 def test_every_parameter_learns_from_the_cls(variant) -> None:
     """DDP waits for the gradient of every parameter; a dead one would hang it."""
     encoder = copy.deepcopy(encoder_of("lemumo", 64, 64, variant)).train()
-    image, companion, present = inputs("lemumo", 32, 32, batch=3)
-    present[1:] = torch.eye(2)
-    _, projection = encoder.project(encoder(image, companion, present, dense=False).cls)
+    arguments = inputs("lemumo", 32, 32, batch=3)
+    arguments.present[1:] = torch.eye(2)
+    _, projection = encoder.project(encoder(arguments, dense=False).cls)
     (projection * torch.randn(3, 128, generator=torch.Generator().manual_seed(6))).sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
@@ -288,7 +288,7 @@ def test_a_crop_sees_the_resized_tables(variant) -> None:
             tokens = resize_tables(module.fusion_tokens, (4, 4), (2, 6))
             module.fusion_tokens = torch.nn.Parameter(tokens)
     arguments = inputs("lemumo", 32, 96)
-    ours, expected = encoder(*arguments), small(*arguments)
+    ours, expected = encoder(arguments), small(arguments)
     torch.testing.assert_close(ours.cls, expected.cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, expected.tokens, atol=1e-5, rtol=0)
 
@@ -301,11 +301,15 @@ def test_a_crop_sees_the_resized_tables(variant) -> None:
 @torch.no_grad()
 def test_content_of_an_absent_modality_has_no_influence(preset, variant, missing) -> None:
     encoder = encoder_of(preset, 64, 64, variant)
-    image, companion, present = inputs(preset, 64, 64)
-    present[:, missing] = 0
-    first = encoder(image, companion, present)
-    garbage = [torch.zeros_like(image), torch.full_like(companion, float("nan"))][missing]
-    second = encoder(*([garbage, companion] if missing == 0 else [image, garbage]), present)
+    arguments = inputs(preset, 64, 64)
+    arguments.present[:, missing] = 0
+    first = encoder(arguments)
+    if missing == 0:
+        garbage = arguments._replace(image=torch.zeros_like(arguments.image))
+    else:
+        nan = torch.full_like(arguments.companion, float("nan"))
+        garbage = arguments._replace(companion=nan)
+    second = encoder(garbage)
     assert torch.equal(first.tokens, second.tokens) and torch.equal(first.cls, second.cls)
 
 
@@ -313,10 +317,10 @@ def test_content_of_an_absent_modality_has_no_influence(preset, variant, missing
 def test_absent_lidar_differs_from_no_returns_only_in_our_preset() -> None:
     for preset, same in (("paper", True), ("lemumo", False)):
         encoder = encoder_of(preset, 64, 64)
-        image, companion, present = inputs(preset, 64, 64)
-        empty = torch.zeros_like(companion)
-        absent = present * torch.tensor([1.0, 0.0])
-        gap = (encoder(image, empty, present).cls - encoder(image, empty, absent).cls).abs().max()
+        arguments = inputs(preset, 64, 64)
+        empty = arguments._replace(companion=torch.zeros_like(arguments.companion))
+        absent = empty._replace(present=empty.present * torch.tensor([1.0, 0.0]))
+        gap = (encoder(empty).cls - encoder(absent).cls).abs().max()
         assert (gap == 0) == same
 
 
@@ -325,10 +329,10 @@ def test_absent_lidar_differs_from_no_returns_only_in_our_preset() -> None:
 def test_stochastic_depth_acts_only_while_training_and_follows_the_seed(variant) -> None:
     encoder = copy.deepcopy(encoder_of("lemumo", 64, 64, variant))
     arguments = inputs("lemumo", 32, 32, batch=8)
-    assert torch.equal(encoder(*arguments).cls, encoder(*arguments).cls)
+    assert torch.equal(encoder(arguments).cls, encoder(arguments).cls)
     encoder.train()
     results = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        results.append(encoder(*arguments).cls)
+        results.append(encoder(arguments).cls)
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])

@@ -19,6 +19,7 @@ from lemumo_core.model.heads.neck import (
     suggested,
 )
 from lemumo_core.model.perception import PerceptionModel, seeded_model
+from lemumo_core.preprocess import Inputs
 
 K = np.array([[90.0, 0, 47], [0, 80.0, 30], [0, 0, 1]], np.float32)
 
@@ -121,7 +122,7 @@ def test_probe_heads_have_the_papers_parameters() -> None:
 @torch.no_grad()
 def test_outputs_have_the_documented_shapes(preset, variant) -> None:
     config = ModelConfig(preset, "tiny", 64, 96, variant=variant)
-    out = seeded_model(config, 0)(*example(config))
+    out = seeded_model(config, 0)(example(config))
     shapes = {name: (tuple(t.shape[1:]), t.dtype) for name, t in out._asdict().items()}
     assert shapes == {
         "boxes": ((100, 7), torch.float32),
@@ -134,20 +135,20 @@ def test_outputs_have_the_documented_shapes(preset, variant) -> None:
     assert (out.depth >= 0).all() and (out.labels < len(config.segmentation_classes)).all()
 
 
-def example(config: ModelConfig):
+def example(config: ModelConfig) -> Inputs:
     generator = torch.Generator().manual_seed(5)
     size = (3, config.height, config.width)
     image = torch.randint(0, 256, (*size, 3), generator=generator).byte()
     companion = torch.rand(*size, config.input_spec.companion_channels, generator=generator)
     present = torch.tensor([[1.0, 1], [1, 0], [0, 1]])
-    return image, companion, torch.from_numpy(K).expand(3, 3, 3), present
+    return Inputs(image, companion, torch.from_numpy(K).expand(3, 3, 3), present)
 
 
 @pytest.mark.parametrize("preset", ["paper", "lemumo"])
 def test_every_parameter_receives_a_gradient(preset) -> None:
     config = ModelConfig(preset, "tiny", 64, 96)
     model = seeded_model(config, 0).train()
-    raw = model.raw(*example(config))
+    raw = model.raw(example(config))
     *detections, sure, depth = raw.detections
     detections += [sure, *depth] if depth else []
     outputs = [*detections, raw.depth_m, raw.depth_confidence, raw.segmentation]
@@ -301,7 +302,7 @@ def test_an_untrained_model_says_the_depth_of_the_returns(companion: str) -> Non
     )
     for focal in (80.0, 160.0):  # in the longer one the same picture is twice as far away
         intrinsics[:, 1, 1] = focal
-        depth_m = model.raw(image, value, intrinsics, present).depth_m
+        depth_m = model.raw(Inputs(image, value, intrinsics, present)).depth_m
         unknown = START_HEIGHT_M * focal / 64
         known = 30.0 if companion == "lidar" else unknown
         assert depth_m[0].median().item() == pytest.approx(known, rel=0.5)

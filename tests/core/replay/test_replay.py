@@ -55,12 +55,13 @@ def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data,
     for i, instant in enumerate(instants):
         frame = instant.frame
         assert frame.stamp_ns == instant.stamp_ns == source[i].stamp_ns
-        ours, expected = preprocess(frame, spec).arrays(), preprocess(source[i], spec).arrays()
+        ours, expected = preprocess(frame, spec), preprocess(source[i], spec)
         for name in ("image", "intrinsics", "present"):
-            np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
+            got, wanted = getattr(ours, name), getattr(expected, name)
+            np.testing.assert_array_equal(got, wanted, err_msg=name)
         # The extrinsics came through a quaternion: depth may differ in its last bit.
-        value, valid = np.moveaxis(ours["companion"], -1, 0)
-        wanted_value, wanted_valid = np.moveaxis(expected["companion"], -1, 0)
+        value, valid = np.moveaxis(ours.companion, -1, 0)
+        wanted_value, wanted_valid = np.moveaxis(expected.companion, -1, 0)
         np.testing.assert_array_equal(valid, wanted_valid)
         np.testing.assert_allclose(value, wanted_value, rtol=1e-6)
 

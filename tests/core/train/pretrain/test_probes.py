@@ -60,7 +60,7 @@ def train(steps: int, with_probes: bool) -> tuple[dict[str, Tensor], dict[str, T
         probes = Probes(CONFIG.token_dim, CLASSES)
     for step in range(steps):
         view = random_view(4, step)
-        cls, tokens = encoder(view.image, view.companion, view.present)
+        cls, tokens = encoder(view.inputs)
         optimizer.zero_grad()
         if with_probes:
             probes.step(tokens, view)  # not even detached
