@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median_low
 from typing import Any
 
 MAX_IMAGES = 8
@@ -127,5 +129,6 @@ class Matcher:
         nearest = self._nearest(image, candidates)
         if nearest is None or len(candidates) < 2:
             return False
-        period_ns = candidates[-1].stamp_ns - candidates[-2].stamp_ns
+        # The median, since the last difference is two periods where one scan was lost.
+        period_ns = median_low(b.stamp_ns - a.stamp_ns for a, b in pairwise(candidates))
         return self._gap(image, candidates[-1]) + period_ns > abs(self._gap(image, nearest))

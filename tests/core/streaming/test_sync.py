@@ -59,6 +59,21 @@ def test_an_image_waits_only_while_a_nearer_companion_can_come() -> None:
     assert pairs(matcher.take(201 * MS)) == [(167, 200)]
 
 
+@pytest.mark.parametrize("lost_ms", [(300,), (300, 600), (200, 500)])
+def test_lost_scans_do_not_make_the_period_longer(lost_ms: tuple[int, ...]) -> None:
+    """Images 60 ms after a scan: the next scan, 40 ms later, is nearer, and on its way."""
+    matcher = Matcher(60 * MS, 100 * MS)
+    found = []
+    for ms in range(0, 1000, 20):
+        if ms % 100 == 0 and ms not in lost_ms:
+            matcher.add_companion(stamped(ms))
+        if ms % 100 == 60:
+            matcher.add_image(stamped(ms))
+        found += pairs(matcher.take(ms * MS))
+    expected = [(ms, ms + 40 if ms + 40 not in lost_ms else ms - 60) for ms in range(160, 960, 100)]
+    assert found[1:] == expected
+
+
 def test_past_the_deadline_an_image_goes_alone() -> None:
     matcher = Matcher(60 * MS, 100 * MS)
     matcher.add_image(stamped(10))
