@@ -1,4 +1,4 @@
-"""LiDAR points to a sparse depth map, straight at the resolution of the view."""
+"""Projection of LiDAR points to a sparse depth map, at the resolution of the view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lemumo_core.geometry.camera import Camera
 
 
 class Returns(NamedTuple):
-    """The M LiDAR returns that a camera sees, hidden ones included.
+    """The M LiDAR returns inside a camera's image, occluded ones included.
 
     u, v: float32 (M,) pixels. depth_m: float32 (M,) along the optical axis. row: intp (M,), which
     row of the scan each one is.

@@ -16,18 +16,20 @@ from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
-    """Number of ranks; 1 without a process group. Asked at every call, since a module may be
-    built before the group."""
+    """Return the number of ranks; 1 without a process group.
+
+    It is asked at every call, since a module may be built before the group.
+    """
     return distributed.get_world_size() if _initialized() else 1
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
-    """Mean of a tensor of one shape over all ranks; its gradient is averaged likewise."""
+    """Average a tensor of one shape over all ranks; its gradient is averaged likewise."""
     return x if world_size() == 1 else _MeanOverRanks.apply(x)
 
 
 def rows_of_rank(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
-    """This rank's rows of a random draw for the rows of all ranks.
+    """Return this rank's rows of a random draw for the rows of all ranks.
 
     Ranks whose generators agree draw what one rank would that holds all rows, in order of ranks.
 
@@ -47,15 +49,17 @@ class BatchNorm1d(nn.BatchNorm1d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, D)."""
         if not self.training or world_size() == 1:
             return super().forward(input)
         return _normalized_over_ranks(self, input)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """The same for (B, D, h, w)."""
+    """Batch normalisation of (B, D, h, w) by the statistics of all ranks."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, D, h, w)."""
         if not self.training or world_size() == 1:
             return super().forward(input)
         return _normalized_over_ranks(self, input)

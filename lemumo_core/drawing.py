@@ -1,4 +1,4 @@
-"""Frames and results as pictures, uint8 RGB. Pure NumPy and OpenCV."""
+"""Pictures of frames and results, uint8 RGB. Pure NumPy and OpenCV."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ TURBO, PLASMA = (
 
 
 def depth_colors(depth_m: np.ndarray) -> np.ndarray:
-    """Depth (...) in metres to uint8 (..., 3): red near, blue far, NaN black."""
+    """Colour depth (...) in metres, uint8 (..., 3): red near, blue far, NaN black."""
     nearness = 1.0 - np.clip(np.nan_to_num(depth_m, nan=MAX_DEPTH_M) / MAX_DEPTH_M, 0.0, 1.0)
     # Square: most of a street is near, and would otherwise be one colour.
     return _colored(nearness**2, TURBO, np.isnan(depth_m))
 
 
 def error_colors(error_m: np.ndarray) -> np.ndarray:
-    """Absolute errors (...) in metres to uint8 (..., 3): dark blue 0, yellow 5 m and more, NaN
-    black."""
+    """Colour absolute errors (...) in metres, uint8 (..., 3).
+
+    Dark blue is 0, yellow 5 m and more, black NaN.
+    """
     share = np.clip(np.nan_to_num(error_m) / MAX_ERROR_M, 0.0, 1.0)
     return _colored(share, PLASMA, np.isnan(error_m))
 
 
 def class_colors(count: int) -> list[Color]:
-    """Distinct colours, evenly spaced in hue, one per detection class."""
+    """Return distinct colours, evenly spaced in hue, one per detection class."""
     hues = np.linspace(0, 180, count, endpoint=False).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=1)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
@@ -69,8 +71,10 @@ def blend_labels(
 
 
 def draw_returns(picture: np.ndarray, scan: LidarScan, camera: Camera) -> None:
-    """Draw LiDAR returns into the picture of a camera, in place: two pixels a side, coloured by
-    depth, near ones on top."""
+    """Draw LiDAR returns into the picture of a camera, in place.
+
+    They are two pixels a side, coloured by depth, near ones on top.
+    """
     seen = project_returns(scan.points, scan.T_camera_lidar, camera, Z_MIN_M)
     order = np.argsort(-seen.depth_m)
     colors = depth_colors(seen.depth_m[order])
@@ -91,6 +95,9 @@ def draw_boxes(
     """Draw the edges of boxes (K, 7) into the picture of a camera, in place.
 
     Args:
+        picture: uint8 (H, W, 3).
+        boxes_3d: (K, 7) as in ``geometry.boxes``, camera optical frame.
+        camera: of the picture's size.
         colors: one per box.
         thickness: pixels.
     """
@@ -113,7 +120,7 @@ def draw_rectangles(
 
 
 def birds_eye(camera: Camera, scan: LidarScan | None, height: int) -> np.ndarray:
-    """An empty bird's-eye view for ``draw_footprints``: 80 m ahead and 30 m to either side.
+    """Make an empty bird's-eye view for ``draw_footprints``: 80 m ahead, 30 m to either side.
 
     Returns:
         (height, 3/4 height, 3): the camera at the bottom, the borders of its image, a ring every
@@ -165,14 +172,14 @@ def write(
 
 
 def _colored(share: np.ndarray, table: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Shares (...) in [0, 1] to the colours (..., 3) of a table (256, 3), black where unknown."""
+    """Look up shares (...) in [0, 1] in a table (256, 3): (..., 3), black where unknown."""
     colors = table[np.rint(255 * share).astype(np.uint8)]
     colors[unknown] = 0
     return np.asarray(colors)
 
 
 def _on_ground(xz: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Places (N, 2) x, z, metres, to pixels (N, 2) of a ``birds_eye`` picture."""
+    """Map positions (N, 2) x, z, metres, to pixels (N, 2) of a ``birds_eye`` picture."""
     scale = len(picture) / MAX_DEPTH_M
     return np.stack([xz[:, 0] * scale + picture.shape[1] / 2, len(picture) - xz[:, 1] * scale], 1)
 

@@ -23,7 +23,7 @@ class Fault(ValueError):
 
 
 def known_names(name: str, names: Iterable[str]) -> str:
-    """End of a message about a name that does not exist: the likely one, and all there are."""
+    """Finish a message about an unknown name: with the likely one and all there are."""
     known = list(names)
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ""

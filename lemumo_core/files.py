@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder for what can be made again."""
+"""Files that appear whole or not at all, and the cache folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CACHE_VARIABLE = "LEMUMO_CACHE"
 
 
 def cache_folder() -> Path:
-    """``$LEMUMO_CACHE``, or ``lemumo`` in the user's cache folder; it may not exist yet."""
+    """Return ``$LEMUMO_CACHE``, or ``lemumo`` in the user's cache folder; it need not exist."""
     if own := os.environ.get(CACHE_VARIABLE):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lemumo"
@@ -21,8 +21,9 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its place when the block ends, even before a power cut; if the
-    block raises, nothing has changed.
+    """Open a file that takes its place only when the block ends, even before a power cut.
+
+    If the block raises, nothing has changed.
 
     Raises:
         OSError: the folder cannot be made or written, or is full.
@@ -42,6 +43,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file as ``whole_file``."""
+    """Write a file as ``whole_file`` does."""
     with whole_file(path) as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""What flows through lemumo: a Frame in, a Perception out.
+"""Data types of the pipeline: a Frame goes in, a Perception comes out.
 
 Units are SI. Camera frames are optical (REP-103): x right, y down, z forward. ``T_a_b`` maps
 points in b to a. A missing part is None, never zeros.
@@ -118,7 +118,7 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Perception:
-    """What the model says of one Frame.
+    """Predictions of the model for one Frame.
 
     Attributes:
         stamp_ns, camera_name: the Frame's.

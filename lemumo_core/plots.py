@@ -1,4 +1,4 @@
-"""Plots as inline SVG, for pages that need nothing but themselves."""
+"""Plots as inline SVG, for self-contained pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TICKS = 5
 
 
 def histogram(title: str, values: Sequence[float], label: str, marks: Mapping[str, float]) -> str:
-    """Counts of values in equal bins.
+    """Plot counts of values in equal bins.
 
     Args:
         title: above it.
@@ -48,7 +48,7 @@ def histogram(title: str, values: Sequence[float], label: str, marks: Mapping[st
 
 
 def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]], label: str) -> str:
-    """Values over time; NaN leaves a gap.
+    """Plot values over time; NaN leaves a gap.
 
     Args:
         title: above it.
@@ -79,7 +79,7 @@ def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]],
 
 
 def strip(title: str, x: Sequence[float], colors: Sequence[str], label: str) -> str:
-    """One upright mark for each of many events along an axis.
+    """Plot one upright mark for each of many events along an axis.
 
     Args:
         title: above it.
@@ -99,7 +99,7 @@ def strip(title: str, x: Sequence[float], colors: Sequence[str], label: str) -> 
 
 
 class _Axes:
-    """A frame with ticks; maps values to pixels."""
+    """Axes with ticks; maps values to pixels."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class _Axes:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a span, about ``TICKS`` of them."""
+    """Return round numbers within a span, about ``TICKS`` of them."""
     raw = (high - low) / TICKS
     size = 10.0 ** np.floor(np.log10(raw))
     step = size * min((m for m in (1, 2, 5, 10) if m * size >= raw), default=10)
@@ -168,7 +168,7 @@ def _widened(span: tuple[float, float]) -> tuple[float, float]:
 
 
 def _runs(axes: _Axes, x: Sequence[float], values: Sequence[float]) -> list[str]:
-    """Points of each run of known values."""
+    """Return the points of each run of known values."""
     runs: list[list[str]] = [[]]
     for a, b in zip(x, values, strict=True):
         if b == b:

@@ -1,4 +1,4 @@
-"""The default classes. A trained model's own list travels in its manifest and wins."""
+"""Default classes. A trained model's own list travels in its manifest and wins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = {
     "motorcycle": "two-wheeler",
     "bicycle": "two-wheeler",
 }
-"""What classes are together that look alike, and that sources divide differently."""
+"""Kinds of classes that look alike, and that sources divide differently."""
 
 SEGMENTATION_CLASSES: dict[str, tuple[int, int, int]] = {
     "road": (128, 64, 128),
@@ -60,21 +60,23 @@ _DETECTION_ALIASES = {
 
 
 def detection_class(name: str) -> str | None:
-    """One of ``DETECTION_CLASSES`` for the class name of any source; None where none fits."""
+    """Return which of ``DETECTION_CLASSES`` a source's class name is; None where none fits."""
     name = name.lower()
     return name if name in DETECTION_CLASSES else _DETECTION_ALIASES.get(name)
 
 
 def kinds_of(classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Kinds of a model's classes (``KINDS``; any other class is its own), and the kind of each
-    class as an int64 index into them."""
+    """Return the kinds of a model's classes, and the kind of each class as an int64 index.
+
+    Kinds are those of ``KINDS``; any other class is its own.
+    """
     named = [KINDS.get(name, name) for name in classes]
     kinds = tuple(dict.fromkeys(named))
     return kinds, np.array([kinds.index(name) for name in named], np.int64)
 
 
 def detection_ids(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Class names of any source to ids into a model's classes, int64; -1 for none of them."""
+    """Map class names of any source to ids into a model's classes, int64; -1 for none of them."""
     number = {name: i for i, name in enumerate(classes)}
     ids = [number.get(ours, -1) if (ours := detection_class(name)) else -1 for name in names]
     return np.array(ids, np.int64)

@@ -1,4 +1,4 @@
-"""Pages for people: one HTML file that needs nothing but itself."""
+"""Self-contained HTML pages: one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ figcaption { color: #555; padding: .2rem 0 }
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """A whole page of parts that are HTML already."""
+    """Return a whole page of parts that are HTML already."""
     name = html.escape(title)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -52,7 +52,7 @@ def table(
     head: Sequence[str] = (),
     bad_rows: Iterable[int] = (),
 ) -> str:
-    """A table; numbers, and text that begins with a digit, stand to the right.
+    """Return a table; numbers, and text that begins with a digit, are aligned to the right.
 
     Args:
         caption: above it, may be empty.
@@ -75,12 +75,12 @@ def table(
 
 
 def facts(caption: str, values: Mapping[str, Any]) -> str:
-    """A table of names and values."""
+    """Return a table of names and values."""
     return table(caption, values.items())
 
 
 def figure(source: np.ndarray | str, caption: str = "") -> str:
-    """A picture: uint8 (H, W, 3) RGB, which goes into the page itself, or the URL of a file."""
+    """Return a picture of uint8 (H, W, 3) RGB, embedded in the page, or of the URL of a file."""
     if not isinstance(source, str):
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         _, data = cv2.imencode(".jpg", source[..., ::-1], quality)
@@ -91,7 +91,7 @@ def figure(source: np.ndarray | str, caption: str = "") -> str:
 
 
 def _cells(tag: str, cells: Sequence[str], pattern: Sequence[str]) -> str:
-    """Cells of one row, those to the right that hold a number in the pattern; never the first."""
+    """Return the cells of one row; numbers in the pattern are right-aligned, never the first."""
     right = [j > 0 and cell.startswith(NUMBER) for j, cell in enumerate(pattern)]
     return "".join(
         f"<{tag}{' class=number' if aligned else ''}>{html.escape(cell)}</{tag}>"

@@ -1,1 +1,1 @@
-"""Models on frames with truth: figures, tables and pictures."""
+"""Evaluation of models on labelled frames: metrics, tables and pictures."""

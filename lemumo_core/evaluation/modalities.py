@@ -1,4 +1,4 @@
-"""A model judged three times on the same frames: with both sensors, and with either one alone."""
+"""Evaluation of a model three times on the same frames: both sensors, and either one alone."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from lemumo_core.progress import Progress
 
 MODALITIES = ("fused", "camera_only", "companion_only")
 SCORE_THRESHOLD = 0.0
-"""Of a pipeline that is to be judged: average precision needs the detections of low scores too."""
-Model = Callable[[Frame], Perception]
+"""Of a pipeline under evaluation: average precision needs the detections of low scores too."""
+Predict = Callable[[Frame], Perception]
+"""A model as evaluation sees it, e.g. a ``Pipeline``."""
 
 
 @dataclass(frozen=True)
 class FrameScores:
-    """Figures of one frame.
+    """Scores of one frame.
 
     Attributes:
         index: in the source.
-        stamp_ns, camera_name: the frame's.
+        stamp_ns: the frame's.
+        camera_name: the frame's.
         summaries: by modality, of those that the frame allows.
     """
 
@@ -38,12 +40,12 @@ class FrameScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` found.
+    """Result of ``evaluate``.
 
     Attributes:
-        metrics: by mode, of the modes that any frame allowed.
+        metrics: by modality, of those that any frame allowed.
         frames: in the order of the source.
-        returns_masked: whether depth was judged on LiDAR returns that were hidden from the model.
+        returns_masked: whether depth was evaluated on LiDAR returns masked from the model.
     """
 
     metrics: dict[str, PerceptionMetric]
@@ -52,20 +54,20 @@ class Evaluation:
 
 
 def metric_for(manifest: Manifest) -> PerceptionMetric:
-    """A metric for a model's classes."""
+    """Make an empty metric for a model's classes."""
     return PerceptionMetric(manifest.detection_classes, manifest.segmentation_classes)
 
 
 def evaluate(
-    model: Model, manifest: Manifest, source: FrameSource, indices: Sequence[int]
+    model: Predict, manifest: Manifest, source: FrameSource, indices: Sequence[int]
 ) -> Evaluation:
-    """Judge a model, showing progress.
+    """Evaluate a model, showing progress.
 
-    Where frames have no dense depth, a tenth of the LiDAR returns is hidden from the model and its
-    depth is judged on these.
+    Where frames have no dense depth, a tenth of the LiDAR returns is masked from the model and its
+    depth is evaluated on these.
 
     Args:
-        model: e.g. a ``Pipeline`` with ``SCORE_THRESHOLD``.
+        model: predicts, e.g. a ``Pipeline`` with ``SCORE_THRESHOLD``.
         manifest: of the model.
         source: frames with labels.
         indices: which of them.
@@ -73,7 +75,7 @@ def evaluate(
     Raises:
         Fault: as the source, the model, or ``bad_labels``.
     """
-    metrics = {mode: metric_for(manifest) for mode in MODALITIES}
+    metrics = {modality: metric_for(manifest) for modality in MODALITIES}
     frames, returns_masked, progress = [], False, Progress("evaluate", len(indices))
     for index in indices:
         original = source[index]
@@ -83,49 +85,59 @@ def evaluate(
         frames.append(FrameScores(index, frame.stamp_ns, frame.camera_name, found))
         progress.update(len(frames))
     progress.finish()
-    used = {mode: metric for mode, metric in metrics.items() if metric.frames}
+    used = {modality: metric for modality, metric in metrics.items() if metric.frames}
     return Evaluation(used, frames, returns_masked)
 
 
 def evaluate_frame(
-    model: Model, frame: Frame, metrics: Mapping[str, PerceptionMetric]
+    model: Predict, frame: Frame, metrics: Mapping[str, PerceptionMetric]
 ) -> dict[str, Summary]:
-    """Judge a model on one frame, in the modes that the frame allows.
+    """Evaluate a model on one frame, with each modality that the frame allows.
 
     Args:
-        model, frame: as for ``evaluate``.
-        metrics: by mode; they take the frame in.
+        model: predicts.
+        frame: with labels.
+        metrics: by modality; the frame is added to them.
+
+    Returns:
+        Summaries of this frame alone, by modality.
+
+    Raises:
+        Fault: as the model, or ``bad_labels``.
     """
     return {
-        mode: metric.add(frame, model(seen))
-        for mode, metric in metrics.items()
-        if (seen := with_modality(frame, mode)) is not None
+        modality: metric.add(frame, model(seen))
+        for modality, metric in metrics.items()
+        if (seen := with_modality(frame, modality)) is not None
     }
 
 
-def with_modality(frame: Frame, mode: str) -> Frame | None:
-    """The frame with the sensors of a mode only; None where it lacks one of them."""
-    if mode != "companion_only" and frame.image is None:
+def with_modality(frame: Frame, modality: str) -> Frame | None:
+    """Return the frame with the sensors of a modality only; None where it lacks one of them."""
+    if modality != "companion_only" and frame.image is None:
         return None
-    if mode != "camera_only" and frame.companion is None:
+    if modality != "camera_only" and frame.companion is None:
         return None
-    if mode == "camera_only":
+    if modality == "camera_only":
         return replace(frame, companion=None)
-    return frame if mode == "fused" else replace(frame, image=None)
+    return frame if modality == "fused" else replace(frame, image=None)
 
 
 def rank_frames(frames: Iterable[FrameScores]) -> list[FrameScores]:
-    """Frames by their mean rank in the figures that they have, with all the sensors they have.
+    """Sort frames, best first, by their mean rank in the summaries that they have.
+
+    The summary is the one with most sensors. Ranks, and not values, let metres and precisions be
+    weighed against each other.
 
     Ranks, and not values, so that metres and precisions can be weighed against each other.
     """
     frames = [frame for frame in frames if frame.summaries]
-    figures = [next(iter(frame.summaries.values())) for frame in frames]
+    summaries = [next(iter(frame.summaries.values())) for frame in frames]
     columns = [
-        [-one.bev_map for one in figures],
-        [one.depth_mae_m for one in figures],
-        [-one.miou for one in figures],
-        [-one.ap50 for one in figures],
+        [-one.bev_map for one in summaries],
+        [one.depth_mae_m for one in summaries],
+        [-one.miou for one in summaries],
+        [-one.ap50 for one in summaries],
     ]
     ranks = np.array([_shares_below(np.array(column)) for column in columns])
     known = ~np.isnan(ranks)
@@ -134,6 +146,6 @@ def rank_frames(frames: Iterable[FrameScores]) -> list[FrameScores]:
 
 
 def _shares_below(values: np.ndarray) -> np.ndarray:
-    """For each value the share of the known ones that are smaller; NaN for NaN."""
+    """Return for each value the share of the known ones that are smaller; NaN for NaN."""
     known = np.sort(values[~np.isnan(values)])
     return np.where(np.isnan(values), np.nan, np.searchsorted(known, values) / max(len(known), 1))

@@ -1,4 +1,4 @@
-"""One picture of what a model said of a frame, and of what is true."""
+"""One picture of the predictions for a frame beside its ground truth."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ LABEL_WEIGHT = 0.6
 
 
 def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
-    """Draw a result beside the truth.
+    """Draw a result beside the ground truth.
 
     Args:
         frame: with labels; what it lacks stays black.
-        perception: what the model said of it.
+        perception: the model's predictions for it.
         manifest: of the model.
 
     Returns:
         uint8 (H, W, 3) RGB. Left: the image with boxes, the depth and the labels as predicted.
-        Middle: LiDAR returns or thermal image, the error of the depth, the true labels. Right:
+        Middle: LiDAR returns or thermal image, the error of the depth, the labels. Right:
         bird's-eye view. Predicted boxes have the colours of their classes; true ones are white,
         those that do not count grey.
     """
@@ -57,13 +57,13 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
     image = np.zeros((small.height, small.width, 3), np.uint8)
     if frame.image is not None:
         image[:] = cv2.resize(frame.image, image.shape[1::-1], interpolation=cv2.INTER_AREA)
-    said, truth = image.copy(), image.copy()
+    predicted, actual = image.copy(), image.copy()
     predicted_ids = look_up(perception.labels, view, small, UNLABELLED)
-    blend_labels(said, predicted_ids, manifest.palette, LABEL_WEIGHT)
+    blend_labels(predicted, predicted_ids, manifest.palette, LABEL_WEIGHT)
     true_ids = true_labels(frame)
     if true_ids is not None:
         true_ids = _shrunk(true_ids, true_ids != UNLABELLED, UNLABELLED, camera, small)
-        blend_labels(truth, true_ids, SEGMENTATION_CLASSES.values(), LABEL_WEIGHT)
+        blend_labels(actual, true_ids, SEGMENTATION_CLASSES.values(), LABEL_WEIGHT)
     depth_m = look_up(perception.depth_m, view, small, np.nan)
     error_m = np.full_like(depth_m, np.nan)
     if labels.depth_m is not None:
@@ -71,11 +71,11 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
         error_m = _shrunk(error_m, np.isfinite(error_m), np.nan, camera, small)
 
     boxes, above = _boxes(image, frame, small, perception, manifest)
-    left = {"boxes": boxes, "depth": depth_colors(depth_m), "labels": said}
+    left = {"boxes": boxes, "depth": depth_colors(depth_m), "labels": predicted}
     middle = {
         **_companion(image, frame, small),
         "depth error, 0 (blue) to 5 m (yellow)": error_colors(error_m),
-        "true labels" if true_ids is not None else "no true labels": truth,
+        "true labels" if true_ids is not None else "no true labels": actual,
     }
     return _joined([_column(left), _column(middle), above], axis=1)
 
@@ -83,7 +83,7 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
 def _boxes(
     image: np.ndarray, frame: Frame, small: Camera, perception: Perception, manifest: Manifest
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted boxes, in the image and in bird's-eye view."""
+    """Draw predicted and ground truth boxes, in the image and in bird's-eye view."""
     labels, found = frame.labels or Labels(), perception.detections
     scan = frame.companion if isinstance(frame.companion, LidarScan) else None
     picture, above = image.copy(), birds_eye(frame.camera, scan, 3 * len(image) + 2 * GAP_PX)
@@ -113,7 +113,7 @@ def _true_boxes(labels: Labels, manifest: Manifest) -> tuple[np.ndarray, list[Co
 
 
 def _companion(image: np.ndarray, frame: Frame, small: Camera) -> dict[str, np.ndarray]:
-    """The picture of what the companion measured, by its name."""
+    """Draw what the companion measured, by its name."""
     if isinstance(frame.companion, LidarScan):
         picture = image.copy()
         draw_returns(picture, frame.companion, small)
@@ -127,8 +127,10 @@ def _companion(image: np.ndarray, frame: Frame, small: Camera) -> dict[str, np.n
 def _shrunk(
     values: np.ndarray, known: np.ndarray, unknown: float, camera: Camera, small: Camera
 ) -> np.ndarray:
-    """A map of an image in a smaller picture of it; sparse values keep a size that can be seen,
-    the largest on top."""
+    """Scale a map of an image down to a smaller picture of it.
+
+    Sparse values keep a size that can be seen, the largest on top.
+    """
     if known.mean() >= DENSE_SHARE:
         return look_up(values, camera, small, unknown)
     row, column = np.nonzero(known)
@@ -145,14 +147,14 @@ def _shrunk(
 
 
 def _column(tiles: dict[str, np.ndarray]) -> np.ndarray:
-    """Pictures below each other, each with its name."""
+    """Stack pictures below each other, each with its name."""
     for name, tile in tiles.items():
         write(tile, name, (6, 16), scale=0.4)
     return _joined(list(tiles.values()), axis=0)
 
 
 def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
-    """Pictures side by side with a white gap."""
+    """Join pictures side by side with a white gap."""
     parts = [pictures[0]]
     for picture in pictures[1:]:
         shape = list(picture.shape)

@@ -1,4 +1,4 @@
-"""An evaluation as ``metrics.json`` and as a page with pictures."""
+"""Reports of an evaluation: ``metrics.json`` and a page with pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lemumo_core.drawing import class_colors
 from lemumo_core.evaluation.modalities import (
     Evaluation,
     FrameScores,
-    Model,
+    Predict,
     rank_frames,
     with_modality,
 )
@@ -32,21 +32,21 @@ PICTURES = 3
 
 
 def results_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """Figures by mode, as ``PerceptionMetric.result``."""
-    return {mode: metric.result() for mode, metric in evaluation.metrics.items()}
+    """Return the metrics by modality, as ``PerceptionMetric.result``."""
+    return {modality: metric.result() for modality, metric in evaluation.metrics.items()}
 
 
 def depth_truth(evaluation: Evaluation) -> str:
-    """What the depth was judged on, in words."""
+    """Name the ground truth that the depth was evaluated on."""
     if not any(metric.depth.scores().pixels for metric in evaluation.metrics.values()):
         return "nothing"
     if evaluation.returns_masked:
-        return f"one in {MASK_EVERY} LiDAR returns, hidden from the model"
+        return f"one in {MASK_EVERY} LiDAR returns, masked from the model"
     return "dense depth"
 
 
 def write_metrics(out: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
-    """Write ``metrics.json``: what was judged, and the figures by mode and of each frame."""
+    """Write ``metrics.json``: model and data, the metrics by modality and of each frame."""
     document = {
         **about,
         "depth_truth": depth_truth(evaluation),
@@ -67,23 +67,26 @@ def write_page(
     out: Path,
     evaluation: Evaluation,
     about: Mapping[str, Any],
-    model: Model,
+    model: Predict,
     manifest: Manifest,
     source: FrameSource,
 ) -> None:
-    """Write ``index.html``: the tables, and pictures of frames, which the model sees once more.
+    """Write ``index.html``: tables, and pictures of frames, for which the model runs once more.
 
     Args:
         out: folder.
-        evaluation, about: as for ``write_metrics``.
-        model, manifest, source: those that were judged.
+        evaluation: its result.
+        about: model, data and machine, as for ``write_metrics``.
+        model: that was evaluated.
+        manifest: of the model.
+        source: that it was evaluated on.
     """
     results = results_of(evaluation)
     parts = []
     if not manifest.trained:
-        parts.append('<p class="warning">The weights are <b>untrained</b>: figures near zero.</p>')
+        parts.append('<p class="warning">The weights are <b>untrained</b>: expect no score.</p>')
     data = ", ".join(f"{key} {value}" for key, value in about["data"].items())
-    facts = {**about, "data": data, "depth judged on": depth_truth(evaluation)}
+    facts = {**about, "data": data, "depth evaluated on": depth_truth(evaluation)}
     first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
     beside = f'<div class="fill">{web_page.facts("", facts)}</div>'
     parts.append(f'<div class="row">{first}{beside}</div>')
@@ -97,7 +100,7 @@ def write_page(
 
 
 def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:
-    """The worst, the best and random frames, none of them twice."""
+    """Choose the worst, the best and random frames, none of them twice."""
     ranked = rank_frames(frames)
     worst = ranked[::-1][: min(PICTURES, len(ranked) // 2)]
     best = ranked[: min(PICTURES, len(ranked) - len(worst))]
@@ -108,27 +111,27 @@ def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:
     return {**chosen, "Random frames": [others[i] for i in sorted(order)]}
 
 
-def _figure(judged: FrameScores, model: Model, manifest: Manifest, source: FrameSource) -> str:
-    mode, figures = next(iter(judged.summaries.items()))
-    frame = mask_returns(source[judged.index])
-    seen = with_modality(frame, mode)
+def _figure(scores: FrameScores, model: Predict, manifest: Manifest, source: FrameSource) -> str:
+    modality, summary = next(iter(scores.summaries.items()))
+    frame = mask_returns(source[scores.index])
+    seen = with_modality(frame, modality)
     assert seen is not None
     values = (
-        ("BEV mAP {:.3f}", figures.bev_map),
-        ("depth MAE {:.2f} m", figures.depth_mae_m),
-        ("mIoU {:.3f}", figures.miou),
-        ("2D AP50 {:.3f}", figures.ap50),
+        ("BEV mAP {:.3f}", summary.bev_map),
+        ("depth MAE {:.2f} m", summary.depth_mae_m),
+        ("mIoU {:.3f}", summary.miou),
+        ("2D AP50 {:.3f}", summary.ap50),
     )
     known = ", ".join(text.format(value) for text, value in values if value == value)
     caption = (
-        f"frame {judged.index}, {judged.camera_name}, {judged.stamp_ns / 1e9:.3f} s, "
-        f"{mode.replace('_', ' ')}: {known or 'no truth'}"
+        f"frame {scores.index}, {scores.camera_name}, {scores.stamp_ns / 1e9:.3f} s, "
+        f"{modality.replace('_', ' ')}: {known or 'no truth'}"
     )
     return web_page.figure(draw_comparison(frame, model(seen), manifest), caption)
 
 
 def _legend(manifest: Manifest) -> str:
-    """What the pictures show, and the colours of classes."""
+    """Explain the pictures and the colours of classes, in HTML."""
     colors = class_colors(len(manifest.detection_classes))
     boxes = _names(zip(manifest.detection_classes, colors, strict=True))
     labels = _names(zip(manifest.segmentation_classes, manifest.palette, strict=True))

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Results = Mapping[str, Mapping[str, Any]]
-"""What is compared, by name (modes of a model, or models), to ``PerceptionMetric.result()``."""
-Place = tuple[str, ...]
+"""Name (a modality of one model, or a model) to ``PerceptionMetric.result()``."""
+KeyPath = tuple[str, ...]
 """Keys that lead to a value in such a result."""
 
 SHARE, METRES, COUNT = "{:.3f}", "{:.2f}", "{}"
-FIGURES: tuple[tuple[str, str, Place], ...] = (
+METRICS: tuple[tuple[str, str, KeyPath], ...] = (
     ("BEV mAP", SHARE, ("bev_map",)),
     ("- NDS, without velocity", SHARE, ("detection", "nds")),
     ("- translation error ATE, m", METRES, ("detection", "ate_m")),
@@ -32,7 +32,7 @@ FIGURES: tuple[tuple[str, str, Place], ...] = (
     ("- labelled pixels", COUNT, ("segmentation", "pixels")),
 )
 """Rows of the first table; those without any value are left out."""
-BREAKDOWNS: tuple[tuple[str, str, Place, Place], ...] = (
+BREAKDOWNS: tuple[tuple[str, str, KeyPath, KeyPath], ...] = (
     ("average precision by kind", SHARE, ("detection", "kinds"), ("ap",)),
     ("average precision by class", SHARE, ("detection", "classes"), ("ap",)),
     ("translation error by class, m", METRES, ("detection", "classes"), ("ate_m",)),
@@ -41,7 +41,7 @@ BREAKDOWNS: tuple[tuple[str, str, Place, Place], ...] = (
     ("depth MAE by range, m", METRES, ("depth", "bands"), ("mae_m",)),
     ("intersection over union", SHARE, ("segmentation", "classes"), ()),
 )
-"""Further tables: a row for each key at the first place, the value at the second below it."""
+"""Further tables: a row for each key at the first path, the value at the second below it."""
 
 
 class Table(NamedTuple):
@@ -53,11 +53,13 @@ class Table(NamedTuple):
 
 
 def tables(results: Results) -> list[Table]:
-    """The figures, and what of them was measured by class and by range; a column for each of the
-    results."""
+    """Make tables of the metrics: the headline ones, then by class and by range.
+
+    Each result has a column.
+    """
     head = ("", *(name.replace("_", " ") for name in results))
-    figures = [_row(results, name, form, place) for name, form, place in FIGURES]
-    made = [Table("", head, [row for row in figures if any(cell != "-" for cell in row[1:])])]
+    rows = [_row(results, name, form, path) for name, form, path in METRICS]
+    made = [Table("", head, [row for row in rows if any(cell != "-" for cell in row[1:])])]
     for caption, form, before, after in BREAKDOWNS:
         keys = list(dict.fromkeys(key for one in results.values() for key in _at(one, before)))
         rows = [_row(results, key, form, (*before, key, *after)) for key in keys]
@@ -67,7 +69,7 @@ def tables(results: Results) -> list[Table]:
 
 
 def as_text(table: Table) -> str:
-    """The table for a terminal."""
+    """Format the table for a terminal."""
     lines = [table.head, *table.rows]
     first, *rest = (max(map(len, column)) for column in zip(*lines, strict=True))
     texts = [
@@ -78,19 +80,19 @@ def as_text(table: Table) -> str:
 
 
 def reasons(results: Results) -> list[str]:
-    """Why figures are missing, each reason once."""
+    """Return the reasons why metrics are missing, each once."""
     sections = ("detection", "depth", "segmentation")
     found = (f"{name}: {one[name]['why_null']}" for one in results.values() for name in sections)
     return [why for why in dict.fromkeys(found) if not why.endswith(": None")]
 
 
-def _row(results: Results, name: str, form: str, place: Place) -> tuple[str, ...]:
-    values = (_at(one, place) for one in results.values())
+def _row(results: Results, name: str, form: str, path: KeyPath) -> tuple[str, ...]:
+    values = (_at(one, path) for one in results.values())
     return (name, *("-" if value in (None, {}) else form.format(value) for value in values))
 
 
-def _at(result: Any, place: Place) -> Any:
-    """The value at a place; an empty dict where there is none."""
-    for key in place:
+def _at(result: Any, path: KeyPath) -> Any:
+    """Return the value at a path of keys; an empty dict where there is none."""
+    for key in path:
         result = result.get(key, {})
     return result

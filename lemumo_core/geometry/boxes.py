@@ -35,8 +35,10 @@ NEAR_M = 0.1
 
 
 def box_rotation(yaw: np.ndarray) -> np.ndarray:
-    """Axes of boxes: yaw (K,) to (K, 3, 3) whose columns are the length (forward), width (left)
-    and height (up) directions in the camera frame, so R maps REP-103 body axes to the camera's.
+    """Return the axes of boxes of yaw (K,): rotations (K, 3, 3).
+
+    The columns are the length (forward), width (left) and height (up) directions in the camera
+    frame, so R maps REP-103 body axes to the camera's.
     """
     yaw = np.asarray(yaw, np.float64)
     c, s, o = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
@@ -45,20 +47,22 @@ def box_rotation(yaw: np.ndarray) -> np.ndarray:
 
 
 def box_corners(boxes: np.ndarray) -> np.ndarray:
-    """Corners of boxes (K, 7) as (K, 8, 3): front left bottom/top, front right, rear left, rear
-    right, each bottom first."""
+    """Return the corners of boxes (K, 7) as (K, 8, 3).
+
+    Their order is front left bottom and top, front right, rear left, rear right, each bottom first.
+    """
     local = boxes[:, None, 3:6] * _SIGNS
     return local @ np.swapaxes(box_rotation(boxes[:, 6]), 1, 2) + boxes[:, None, :3]
 
 
 def points_in_box(points: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Which points (N, 3) lie inside one box (7,): bool (N,)."""
+    """Return which points (N, 3) lie inside one box (7,): bool (N,)."""
     local = (points - box[:3]) @ box_rotation(box[6])
     return (np.abs(local) <= box[3:6] / 2).all(axis=1)
 
 
 def count_points(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """How many of points (N, 3) lie inside each of boxes (K, 7): int32 (K,)."""
+    """Count the points (N, 3) inside each of boxes (K, 7): int32 (K,)."""
     counts = np.zeros(len(boxes), np.int32)
     if not len(boxes):
         return counts
@@ -76,7 +80,7 @@ def count_points(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def image_bounds(boxes: np.ndarray, camera: Camera) -> np.ndarray:
-    """Bounds of projected boxes, clipped to the image.
+    """Return the bounds of projected boxes, clipped to the image.
 
     Edges are cut at ``NEAR_M`` so a box that reaches behind the camera keeps its visible part.
 
@@ -100,14 +104,16 @@ def image_bounds(boxes: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def clip_edges(corners: np.ndarray) -> np.ndarray:
-    """Visible parts of a box's edges: corners (8, 3) to segments (E, 2, 3), z >= ``NEAR_M``."""
+    """Clip a box's edges to z >= ``NEAR_M``: corners (8, 3) to segments (E, 2, 3)."""
     segments, ahead = _clip(corners[None])
     return segments[ahead]
 
 
 def _clip(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (K, 8, 3) to the parts of all edges with z >= ``NEAR_M``, (K, 12, 2, 3), and which
-    edges have one, (K, 12); the others' segments mean nothing."""
+    """Clip the edges of boxes with corners (K, 8, 3) to z >= ``NEAR_M``: (K, 12, 2, 3).
+
+    Also returns which edges have such a part, (K, 12); the others' segments mean nothing.
+    """
     segments = corners[:, np.array(EDGES)]
     p, q = segments[..., 0, :], segments[..., 1, :]
     near = segments[..., 2] < NEAR_M

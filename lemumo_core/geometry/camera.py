@@ -82,10 +82,11 @@ class Camera:
     def from_calibration(
         width: int, height: int, K: Sequence[float] | np.ndarray, model: str, D: Sequence[float]
     ) -> Camera:
-        """Build a camera from the plain numbers of a CameraInfo or a calibration file.
+        """Build a camera from the numbers of a CameraInfo or a calibration file.
 
         Args:
-            width, height: image size, pixels.
+            width: of the image, pixels.
+            height: of the image, pixels.
             K: (3, 3) or 9 numbers, row by row.
             model: ROS name; '' or ``pinhole`` without distortion; OpenCV's ``fisheye`` is
                 ``equidistant``. All-zero coefficients of a polynomial model give a pinhole.
@@ -116,15 +117,16 @@ class Camera:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
     def scaled(self, width: int, height: int) -> Camera:
-        """The camera of the image resized to (width, height)."""
+        """Return the camera of the image resized to (width, height)."""
         return self.of_window((0.0, 0.0, 1.0, 1.0), width, height)
 
     def of_window(self, window: Sequence[float], width: int, height: int) -> Camera:
-        """A camera at the same place whose whole image covers a window of this one's.
+        """Return a camera at the same place whose whole image covers a window of this one's.
 
         Args:
             window: left, top, width and height, shares of the image.
-            width, height: of the new image, pixels.
+            width: of the new image, pixels.
+            height: of the new image, pixels.
         """
         left, top, share_x, share_y = window
         sx, sy = width / (share_x * self.width), height / (share_y * self.height)
@@ -139,11 +141,11 @@ class Camera:
         )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
-        """The camera of a window of the image; a window may reach outside (padding)."""
+        """Return the camera of a window of the image; a window may reach outside (padding)."""
         return replace(self, width=width, height=height, cx=self.cx - left, cy=self.cy - top)
 
     def flipped(self) -> Camera:
-        """The camera of the horizontally mirrored image, which sees a world mirrored in x.
+        """Return the camera of the horizontally mirrored image, which sees a world mirrored in x.
 
         Points and boxes must be mirrored too: x -> -x. Of the coefficients only the second
         tangential one is odd in x.
@@ -175,10 +177,12 @@ class Camera:
     def project_ahead(
         self, x: np.ndarray, y: np.ndarray, z: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``project`` by components, for points already known to have z > 0.
+        """Project by components, as ``project``, points already known to have z > 0.
 
         Args:
-            x, y, z: (N,) metres, optical frame.
+            x: (N,) metres, optical frame.
+            y: (N,) likewise.
+            z: (N,) likewise, above 0.
 
         Returns:
             u, v (N,) pixels, NaN outside the invertible field of view.
@@ -191,7 +195,7 @@ class Camera:
         return x * self.fx + self.cx, y * self.fy + self.cy
 
     def unproject(self, uv: np.ndarray) -> np.ndarray:
-        """Rays through pixels.
+        """Return the rays through pixels.
 
         Args:
             uv: (N, 2) pixels.
@@ -218,7 +222,7 @@ class Camera:
         return _max_radius(self.model, self.distortion)
 
     def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ideal to distorted normalised coordinates (OpenCV calib3d and fisheye definitions)."""
+        """Distort ideal normalised coordinates (OpenCV calib3d and fisheye definitions)."""
         if self.model == "equidistant":
             r = np.hypot(x, y)
             scale = np.where(
@@ -274,7 +278,7 @@ def _polynomial_scale(d: tuple[float, ...], r2: np.ndarray) -> np.ndarray:
 
 
 def _radial(model: str, d: tuple[float, ...], r: np.ndarray) -> np.ndarray:
-    """Distorted radius of an ideal radius (tangent of the angle to the axis)."""
+    """Return the distorted radius of an ideal radius (tangent of the angle to the axis)."""
     if model == "equidistant":
         theta = np.arctan(r)
         t2 = theta * theta
@@ -284,7 +288,7 @@ def _radial(model: str, d: tuple[float, ...], r: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _max_radius(model: str, d: tuple[float, ...]) -> float:
-    """First radius at which the radial distortion stops growing, found on a fine angle grid."""
+    """Find the first radius at which the radial distortion stops growing, on a fine angle grid."""
     if model == "pinhole":
         return float("inf")
     radius = np.tan(np.linspace(0.0, np.pi / 2, 20_001)[:-1])

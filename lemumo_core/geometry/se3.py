@@ -7,11 +7,11 @@ import numpy as np
 from lemumo_core.faults import Fault
 
 MAX_TRANSLATION_M = 1e9
-"""Farther apart are no two frames; what a corrupt message says would overflow further on."""
+"""Largest distance between two frames; that of a corrupt message would overflow further on."""
 
 
 def make_T(R: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) and translation (3,) to a float64 (4, 4) transform."""
+    """Compose a float64 (4, 4) transform of a rotation (3, 3) and a translation (3,)."""
     T = np.eye(4)
     T[:3, :3] = R
     T[:3, 3] = t
@@ -19,7 +19,7 @@ def make_T(R: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def inverse(T: np.ndarray) -> np.ndarray:
-    """Inverse of a rigid (4, 4) transform."""
+    """Invert a rigid (4, 4) transform."""
     R = T[:3, :3].T
     return make_T(R, -R @ T[:3, 3])
 
@@ -30,7 +30,7 @@ def transform(T: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def rotation_from_quaternion(w: float, x: float, y: float, z: float) -> np.ndarray:
-    """Unit quaternion to a float64 (3, 3) rotation matrix."""
+    """Convert a unit quaternion to a float64 (3, 3) rotation matrix."""
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -41,7 +41,9 @@ def rotation_from_quaternion(w: float, x: float, y: float, z: float) -> np.ndarr
 
 
 def quaternion_from_rotation(R: np.ndarray) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) to unit quaternions (w, x, y, z) with w >= 0: float64 (..., 4).
+    """Convert rotation matrices (..., 3, 3) to unit quaternions, float64 (..., 4).
+
+    Their order is w, x, y, z, with w >= 0.
 
     Each is the best conditioned of Shepperd's four branches, the rows of 4 q q^T.
     """
@@ -63,8 +65,11 @@ def quaternion_from_rotation(R: np.ndarray) -> np.ndarray:
 
 
 def interpolate(T_a: np.ndarray, T_b: np.ndarray, fraction: float) -> np.ndarray:
-    """The transform on the way from T_a (fraction 0) to T_b (1): positions on a line, rotations
-    at constant speed about one axis, the short way round (SLERP; Shoemake, SIGGRAPH 1985)."""
+    """Interpolate between T_a (fraction 0) and T_b (fraction 1).
+
+    Positions move on a line, rotations at constant speed about one axis, the short way round
+    (SLERP; Shoemake, SIGGRAPH 1985).
+    """
     q_a, q_b = quaternion_from_rotation(np.stack([T_a[:3, :3], T_b[:3, :3]]))
     cosine = float(q_a @ q_b)
     if cosine < 0:

@@ -1,4 +1,4 @@
-"""Views of one camera that differ by scale and crop: which pixel of one is which of the other."""
+"""Pixels of one view of a camera looked up in another that differs by scale and crop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ TIE_PX = 1e-6
 
 
 def inside(uv: np.ndarray, camera: Camera) -> np.ndarray:
-    """Which pixels (N, 2) u, v lie in the image: bool (N,), False for NaN."""
+    """Return which pixels (N, 2) u, v lie in the image: bool (N,), False for NaN."""
     seen = (uv >= -0.5) & (uv < (camera.width - 0.5, camera.height - 0.5))
     return np.asarray(seen.all(axis=1))
 
 
 def look_up(values: np.ndarray, view: Camera, camera: Camera, outside: float) -> np.ndarray:
-    """The value of a map at every pixel of another view: that of the map's pixel it falls into.
+    """Return the value of a map at every pixel of another view: that of the pixel it falls into.
 
     Args:
         values: (view.height, view.width, ...), any dtype.
@@ -36,7 +36,7 @@ def look_up(values: np.ndarray, view: Camera, camera: Camera, outside: float) ->
 
 
 def move_boxes(boxes_2d: np.ndarray, view: Camera, camera: Camera) -> np.ndarray:
-    """2D boxes (K, 4) in pixels of one view, in pixels of another one; float64, not cut."""
+    """Move 2D boxes (K, 4) from pixels of one view to those of another; float64, not clipped."""
     scale = np.array([camera.fx / view.fx, camera.fy / view.fy])
     corners = (boxes_2d.reshape(-1, 2, 2) - (view.cx, view.cy)) * scale + (camera.cx, camera.cy)
     return corners.reshape(-1, 4)
@@ -45,19 +45,22 @@ def move_boxes(boxes_2d: np.ndarray, view: Camera, camera: Camera) -> np.ndarray
 def look_up_where(
     values: np.ndarray, view: Camera, camera: Camera, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``look_up`` of some pixels only.
+    """Look up, as ``look_up``, some pixels only.
 
     Args:
+        values: (view.height, view.width, ...), a map of the view.
+        view: model of the map.
+        camera: model whose pixels are asked for.
         wanted: bool (camera.height, camera.width).
 
     Returns:
-        Values (M, ...) of the wanted pixels that the view holds, row by row, and which these are,
-        bool as ``wanted``.
+        Values (M, ...) of the wanted pixels that the view contains, row by row, and which these
+        are, bool as ``wanted``.
     """
     (rows, seen_rows), (columns, seen_columns) = _indices(view, camera)
-    held = wanted & seen_rows[:, None] & seen_columns
-    row, column = np.nonzero(held)
-    return values[rows[row], columns[column]], held
+    shown = wanted & seen_rows[:, None] & seen_columns
+    row, column = np.nonzero(shown)
+    return values[rows[row], columns[column]], shown
 
 
 Indices = tuple[np.ndarray, np.ndarray]
@@ -73,7 +76,7 @@ def _indices(view: Camera, camera: Camera) -> tuple[Indices, Indices]:
 def _along(
     length: int, f: float, c: float, view_length: int, view_f: float, view_c: float
 ) -> Indices:
-    """Along one axis: the view's pixel of each pixel (length,), and which of them it holds."""
+    """Return the view's pixel of each pixel (length,) of one axis, and which of them it holds."""
     position = (np.arange(length) - c) * (view_f / f) + view_c
     index = np.floor(position + 0.5 + TIE_PX).astype(np.intp)
     seen = (index >= 0) & (index < view_length)

@@ -1,4 +1,4 @@
-"""sensor_msgs/CameraInfo to camera models."""
+"""Camera models from sensor_msgs/CameraInfo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOCAL_LENGTHS = (0.02, 100.0)
 
 
 def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
-    """The model of the images that come with a CameraInfo.
+    """Build the model of the images that a CameraInfo describes.
 
     Calibration is of the full sensor; the region of interest is cut out of it, then binned. A
     binned pixel lies at the mean of its pixels, so the principal point moves as in
@@ -61,7 +61,7 @@ def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
 
 
 def _check_plausible(camera: Camera) -> None:
-    """Catch what is a number but no calibration: of another resolution, or not in pixels."""
+    """Reject numbers that are no calibration: of another resolution, or not in pixels."""
     shorter, longer = sorted((camera.width, camera.height))
     low, high = FOCAL_LENGTHS[0] * shorter, FOCAL_LENGTHS[1] * longer
     in_image = -longer < camera.cx < 2 * longer and -longer < camera.cy < 2 * longer
@@ -75,7 +75,7 @@ def _check_plausible(camera: Camera) -> None:
 
 
 def rectifying_transform(msg: Any) -> np.ndarray:
-    """Transform from the camera's optical frame to the frame of its rectified images.
+    """Return the transform from the optical frame to that of the rectified images.
 
     CameraInfo's R turns the camera; the fourth column of P shifts the second camera of a stereo
     pair, whose messages carry the first one's frame. For one camera it is the identity.

@@ -16,7 +16,7 @@ MM_PER_M = 1000.0
 
 
 def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Boxes with the class that each is most probably of.
+    """Read boxes, each with its most probable class.
 
     Args:
         msg: vision_msgs/Detection3DArray; sizes are length, width, height, and orientations turn
@@ -45,7 +45,7 @@ def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarra
 
 
 def label_map_from_image(msg: Any) -> np.ndarray:
-    """Label ids of a mono8 or 8UC1 sensor_msgs/Image: uint8 (H, W).
+    """Read the label ids of a mono8 or 8UC1 sensor_msgs/Image: uint8 (H, W).
 
     Raises:
         Fault: ``bad_labels`` for another encoding, ``bad_image``.
@@ -54,7 +54,7 @@ def label_map_from_image(msg: Any) -> np.ndarray:
 
 
 def depth_from_image(msg: Any) -> np.ndarray:
-    """A depth image as in REP-118 to metres: float32 (H, W), NaN = unknown.
+    """Convert a depth image as in REP-118 to metres: float32 (H, W), NaN = unknown.
 
     Args:
         msg: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres; what is not finite and

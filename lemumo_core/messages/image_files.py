@@ -1,5 +1,8 @@
-"""JPEG and PNG files inside messages: looked through before anything is decoded, so that broken,
-truncated or absurdly large ones cost nothing."""
+"""JPEG and PNG files inside messages.
+
+They are inspected before anything is decoded, so that broken, truncated or absurdly large ones cost
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,11 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-"""Of these flags grey is the one that says nothing of colour."""
+"""Of these flags grey is the one that implies no colour."""
 
 
 def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
-    """(width, height) and bits per value of a complete JPEG or PNG, undecoded.
+    """Return (width, height) and bits per value of a complete JPEG or PNG, without decoding it.
 
     Args:
         data: the file.
@@ -62,7 +65,7 @@ def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
 
 
 def decode(data: bytes, size: tuple[int, int], flags: int, reduce: int = 1) -> np.ndarray:
-    """Decode a file that was inspected; orientation tags are ignored.
+    """Decode an inspected file; orientation tags are ignored.
 
     Args:
         data: the file.
@@ -86,7 +89,7 @@ def decode(data: bytes, size: tuple[int, int], flags: int, reduce: int = 1) -> n
 
 
 def _inspect_jpeg(data: bytes) -> tuple[int, int, int]:
-    """Width, height and bits from the frame header (ITU-T T.81, B.2.2)."""
+    """Read width, height and bits from the frame header (ITU-T T.81, B.2.2)."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -108,7 +111,7 @@ def _inspect_jpeg(data: bytes) -> tuple[int, int, int]:
 
 
 def _inspect_png(data: bytes) -> tuple[int, int, int]:
-    """Width, height and bits from IHDR; every chunk must be whole (PNG, third edition, 5.3)."""
+    """Read width, height and bits from IHDR; all chunks must be whole (PNG, third edition, 5.3)."""
     if data[12:16] != b"IHDR":
         raise Fault("bad_image", "broken PNG: it does not begin with IHDR")
     at, kind = 8, b""

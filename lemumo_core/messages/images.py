@@ -1,4 +1,4 @@
-"""sensor_msgs Image and CompressedImage to NumPy images.
+"""NumPy images from sensor_msgs Image and CompressedImage.
 
 Encodings are those of sensor_msgs/image_encodings.hpp.
 """
@@ -46,7 +46,7 @@ _TO_RGB = {
     "mono8": cv2.COLOR_GRAY2RGB,
     "8UC1": cv2.COLOR_GRAY2RGB,
     "bgr8": cv2.COLOR_BGR2RGB,
-    # An OpenCV type says nothing of the order. Messages carry it when OpenCV's own arrays, which
+    # An OpenCV type does not imply the order. Messages carry it when OpenCV's own arrays, which
     # are BGR, were published without naming an encoding (the default of cv_bridge).
     "8UC3": cv2.COLOR_BGR2RGB,
     "rgba8": cv2.COLOR_RGBA2RGB,
@@ -71,7 +71,7 @@ _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV >= 4.11
 def image_to_rgb(
     msg: Any, fallback: Callable[[Any], np.ndarray] | None = None, reduce: int = 1
 ) -> np.ndarray:
-    """A colour camera's message to RGB.
+    """Convert a colour camera's message to RGB.
 
     8 bit rgb, bgr, rgba, bgra, mono, Bayer, packed YUV 4:2:2, ``8UC1`` (grey) and ``8UC3`` (BGR).
     Grey images of more than 8 bits and floating-point images are refused: how many of the bits
@@ -119,7 +119,7 @@ def image_to_rgb(
 
 
 def thermal_to_array(msg: Any) -> np.ndarray:
-    """A thermal camera's message to its raw counts.
+    """Convert a thermal camera's message to its raw counts.
 
     Args:
         msg: sensor_msgs/Image with ``mono8``, ``8UC1``, ``mono16``, ``16UC1`` of either byte
@@ -148,9 +148,9 @@ def thermal_to_array(msg: Any) -> np.ndarray:
 
 
 def compressed_to_rgb(msg: Any, reduce: int = 1) -> np.ndarray:
-    """A colour camera's JPEG or PNG to RGB.
+    """Decode a colour camera's JPEG or PNG to RGB.
 
-    Colours are those that the file itself defines; what ``format`` says of the pixels before
+    Colours are those that the file itself defines; what ``format`` states about the pixels before
     compression changes nothing. Orientation tags are ignored: calibration knows nothing of them.
 
     Args:
@@ -176,7 +176,7 @@ def compressed_to_rgb(msg: Any, reduce: int = 1) -> np.ndarray:
 
 
 def compressed_to_thermal(msg: Any) -> np.ndarray:
-    """A thermal camera's JPEG or PNG to its raw counts; see ``thermal_to_array``.
+    """Decode a thermal camera's JPEG or PNG to its raw counts; see ``thermal_to_array``.
 
     Args:
         msg: sensor_msgs/CompressedImage.
@@ -193,8 +193,9 @@ def compressed_to_thermal(msg: Any) -> np.ndarray:
 
 
 def pixels_of(msg: Any) -> np.ndarray:
-    """View of a raw image of a known encoding and a checked size: (H, W) or (H, W, C), in the
-    message's byte order, strided where rows are padded.
+    """View the pixels of a raw image of a known encoding and a checked size, without a copy.
+
+    The view is (H, W) or (H, W, C), in the message's byte order, strided where rows are padded.
 
     Raises:
         Fault: ``bad_image``.
@@ -214,7 +215,7 @@ def pixels_of(msg: Any) -> np.ndarray:
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
-    """One channel of a grey (H, W, 3) image."""
+    """Return one channel of a grey (H, W, 3) image."""
     spread = max(int(cv2.absdiff(image[..., i], image[..., 1]).max(initial=0)) for i in (0, 2))
     if spread > GREY_TOLERANCE:
         raise Fault(
@@ -243,7 +244,7 @@ def _check_length(msg: Any) -> None:
 
 
 def _inspected(msg: Any) -> tuple[bytes, tuple[int, int], int]:
-    """Bytes of a CompressedImage, its (width, height) and bits per value, undecoded."""
+    """Return the bytes of a CompressedImage, its (width, height) and bits per value, undecoded."""
     data = bytes(msg.data)
     size, bits = inspect(data, msg.format)
     check_size(*size)

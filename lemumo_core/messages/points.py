@@ -1,4 +1,4 @@
-"""sensor_msgs/PointCloud2 to NumPy arrays."""
+"""NumPy arrays from sensor_msgs/PointCloud2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8
 
 
 def points_to_array(msg: Any) -> np.ndarray:
-    """A point cloud to rows of x, y, z and, where the cloud has it, intensity.
+    """Convert a point cloud to rows of x, y, z and, where the cloud has it, intensity.
 
     Any field layout, byte order, row padding and organised clouds. Numbers are cast to float32 as
     they stand: integers are metres too, as PointCloud2 has no scale. Names may be in any case.
@@ -84,7 +84,7 @@ def points_to_array(msg: Any) -> np.ndarray:
 
 
 def _runs(columns: list[tuple[np.dtype, int]]) -> list[tuple[int, np.dtype, int, int]]:
-    """Neighbouring columns of one type as (first column, type, offset, number of columns)."""
+    """Group neighbouring columns of one type: (first column, type, offset, number of columns)."""
     runs: list[tuple[int, np.dtype, int, int]] = []
     for i, (dtype, offset) in enumerate(columns):
         if runs:
@@ -97,7 +97,7 @@ def _runs(columns: list[tuple[np.dtype, int]]) -> list[tuple[int, np.dtype, int,
 
 
 def _columns(msg: Any) -> list[tuple[np.dtype, int]]:
-    """Type and offset of x, y, z[, intensity]."""
+    """Return type and offset of x, y, z[, intensity]."""
     columns = []
     for name in ("x", "y", "z", "intensity"):
         fields = [field for field in msg.fields if field.name.lower() == name]

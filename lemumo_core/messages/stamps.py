@@ -1,4 +1,4 @@
-"""Times in messages."""
+"""Time stamps of messages."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from lemumo_core.faults import Fault
 
 
 def stamp_to_ns(stamp: Any) -> int:
-    """A builtin_interfaces/Time to nanoseconds."""
+    """Convert a builtin_interfaces/Time to nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def stamp_of_cdr(data: bytes) -> int:
-    """Header stamp (ns) of a serialised message that begins with a std_msgs/Header, without
-    deserialising the rest.
+    """Read the header stamp (ns) of a serialised message without deserialising the rest.
+
+    The message must begin with a std_msgs/Header.
 
     Raises:
         Fault: ``bad_message`` where the bytes end before it.

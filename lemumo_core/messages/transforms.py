@@ -1,4 +1,4 @@
-"""Where frames are, and were: /tf_static and /tf, composed along any chain."""
+"""Coordinate frames over time: /tf_static and /tf, composed along any chain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOLD_NS = 100_000_000
 
 
 def transform_to_matrix(msg: Any) -> np.ndarray:
-    """A geometry_msgs/Transform to float64 (4, 4); the quaternion is normalised.
+    """Convert a geometry_msgs/Transform to float64 (4, 4); the quaternion is normalised.
 
     Raises:
         Fault: ``bad_transform`` for a number that is not finite, a translation above
@@ -76,7 +76,7 @@ class _Moving:
         del self.stamps_ns[:old], self.transforms[:old]
 
     def at(self, stamp_ns: int | None) -> np.ndarray | None:
-        """None where the stamp lies outside."""
+        """Interpolate at a stamp; return None where the stamp lies outside."""
         stamps_ns = self.stamps_ns
         if stamp_ns is None or stamps_ns[-1] <= stamp_ns <= stamps_ns[-1] + HOLD_NS:
             return self.transforms[-1]
@@ -89,7 +89,7 @@ class _Moving:
 
 
 class TransformBuffer:
-    """A tree of frames, fixed and moving ones; one thread may fill it while others ask.
+    """A tree of fixed and moving frames; one thread may fill it while others look up.
 
     Attributes:
         version: grows whenever a fixed transform changes, so that callers know when what they
@@ -108,7 +108,8 @@ class TransformBuffer:
         """Set one transform; as in TF, a frame has one parent, and a new one replaces the old.
 
         Args:
-            parent, child: frame names; a leading '/' is dropped.
+            parent: frame name; a leading '/' is dropped.
+            child: likewise.
             T_parent_child: (4, 4), maps points in child to parent.
             stamp_ns: when it is true; None: always. One that arrives late is inserted in order;
                 one older than the newest by more than ``HISTORY_NS`` means that the clock went
@@ -139,7 +140,7 @@ class TransformBuffer:
                 self.version += 1
 
     def add(self, msg: Any, moving: bool = False) -> None:
-        """Take in a tf2_msgs/TFMessage; its good transforms count even where others are bad.
+        """Add a tf2_msgs/TFMessage; its good transforms count even where others are bad.
 
         Args:
             msg: of ``/tf_static``, or of ``/tf``.
@@ -160,7 +161,7 @@ class TransformBuffer:
             raise fault
 
     def edges(self) -> list[tuple[str, str, np.ndarray]]:
-        """Every fixed transform as (parent, child, T_parent_child), as ``set`` takes them."""
+        """Return every fixed transform as (parent, child, T_parent_child), ready for ``set``."""
         with self._lock:
             return [
                 (parent, child, T)
@@ -169,12 +170,16 @@ class TransformBuffer:
             ]
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
-        """The transform that maps points in source to target: float64 (4, 4) T_target_source.
+        """Return the transform that maps points in source to target: float64 (4, 4).
 
         Args:
-            target, source: frame names.
+            target: name of the frame that points are mapped to.
+            source: name of the frame that they are given in.
             stamp_ns: when; moving frames are interpolated, and held for ``HOLD_NS`` after their
                 newest transform. None: the newest of each.
+
+        Returns:
+            ``T_target_source``.
 
         Raises:
             Fault: ``missing_transform`` where no chain connects the two, ``old_transform`` where
@@ -191,14 +196,14 @@ class TransformBuffer:
             return inverse(T_meeting_target) @ self._compose(of_source, meeting, stamp_ns)
 
     def _chain(self, frame: str) -> list[str]:
-        """A frame and all above it, nearest first; ends at a cycle."""
+        """Return a frame and all above it, nearest first; it ends at a cycle."""
         found = [frame]
         while frame in self._edges and (frame := self._edges[frame][0]) not in found:
             found.append(frame)
         return found
 
     def _compose(self, chain: list[str], top: str, stamp_ns: int | None) -> np.ndarray:
-        """T_top_frame, of a chain that begins at the frame and passes the top."""
+        """Compose T_top_frame of a chain that begins at the frame and passes the top."""
         T_top_frame = np.eye(4)
         for child in chain[: chain.index(top)]:
             parent, T = self._edges[child]

@@ -1,4 +1,4 @@
-"""Bands of depth, by which metrics are broken down."""
+"""Bands of depth by which metrics are broken down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BAND_EDGES_M = (0.0, 20.0, 40.0, 80.0)
 
 
 def band_of(depth_m: np.ndarray, edges_m: tuple[float, ...]) -> np.ndarray:
-    """Index of the band of each depth, int; -1 for depths outside all bands and NaN."""
+    """Return the index of the band of each depth, int; -1 for NaN and depths outside all bands."""
     depth_m = np.asarray(depth_m)
     band = np.searchsorted(edges_m, depth_m, side="right") - 1
     band = np.where(depth_m == edges_m[-1], len(edges_m) - 2, band)
@@ -19,12 +19,12 @@ def band_of(depth_m: np.ndarray, edges_m: tuple[float, ...]) -> np.ndarray:
 
 
 def band_names(edges_m: tuple[float, ...]) -> tuple[str, ...]:
-    """E.g. ("0-20 m", "20-40 m")."""
+    """Return the names of the bands, e.g. ("0-20 m", "20-40 m")."""
     return tuple(f"{a:g}-{b:g} m" for a, b in pairwise(edges_m))
 
 
 def checked_edges(edges_m: tuple[float, ...]) -> tuple[float, ...]:
-    """The edges.
+    """Return the edges as a tuple, once they are found valid.
 
     Raises:
         ValueError: unless there are two or more, none negative, rising.

@@ -1,4 +1,4 @@
-"""Does the LiDAR lie on the image? Extrinsic drift of recorded data, without labels or targets.
+"""Extrinsic drift between LiDAR and camera in recorded data, without labels or targets.
 
 Where depth jumps, images have edges (Levinson and Thrun, "Automatic Online Calibration of Cameras
 and Lasers", RSS 2013). The jumps of a scan are looked up in the gradient of the image under small
@@ -46,7 +46,7 @@ Verdict = Literal["aligned", "drifted", "undecided"]
 
 
 class Alignment(NamedTuple):
-    """Of one frame: how much image gradient the depth edges of each block meet.
+    """How much image gradient the depth edges of one frame meet, by block and rotation.
 
     scores: float32 (BLOCKS, G), by rotation of ``ROTATIONS_DEG``. edges: their number.
     """
@@ -57,7 +57,7 @@ class Alignment(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """What frames say of the extrinsics.
+    """Estimated drift of the extrinsics over some frames.
 
     Attributes:
         rotation_deg: pitch, yaw and roll (about camera x, y, z) that ``T_camera_lidar`` needs to
@@ -76,7 +76,7 @@ class Drift:
 
 
 def align(frame: Frame) -> Alignment | None:
-    """Compare the depth edges of a frame with its image; None without image or LiDAR."""
+    """Compare the depth edges of a frame with its image; return None without image or LiDAR."""
     scan, camera = frame.companion, frame.camera
     if frame.image is None or not isinstance(scan, LidarScan):
         return None
@@ -100,7 +100,7 @@ def align(frame: Frame) -> Alignment | None:
 
 
 def drift(alignments: Sequence[Alignment]) -> Drift:
-    """The rotation that fits the frames best together, and how sure that is.
+    """Estimate the rotation that fits all frames best, and the confidence in it.
 
     Confidence is that of a bootstrap over the blocks of all frames.
     """
@@ -124,8 +124,10 @@ def drift(alignments: Sequence[Alignment]) -> Drift:
 
 
 def _peaks(scores: np.ndarray) -> np.ndarray:
-    """Rotations (B, 3), degrees, of the highest of scores (B, G), between the steps of the grid
-    by a parabola along each axis."""
+    """Return the rotations (B, 3), degrees, at the highest of scores (B, G).
+
+    A parabola along each axis refines them between the steps of the grid.
+    """
     steps, step = len(STEPS_DEG), STEPS_DEG[1] - STEPS_DEG[0]
     index = scores.argmax(axis=1)
     at = np.stack(np.unravel_index(index, (steps, steps, steps)), axis=1)
@@ -142,8 +144,10 @@ def _peaks(scores: np.ndarray) -> np.ndarray:
 
 
 def _gradients(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Size of the gradient along x and along y, float32 (H, W) each, relative to that around, so
-    that a bush does not outweigh the outline of a car."""
+    """Return the size of the gradient along x and along y, float32 (H, W) each.
+
+    It is relative to that around it, so that a bush does not outweigh the outline of a car.
+    """
     gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
     pixels_per_degree = camera.fx * np.deg2rad(1.0)
     found = []
@@ -158,8 +162,10 @@ def _gradients(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarra
 
 
 def _depth_edges(scan: LidarScan, camera: Camera) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Where depth jumps along rows, and along columns upwards (below an object lies ground, at its
-    own depth): pixels float32 (N, 2), and weights (N,).
+    """Find where depth jumps along rows, and along columns upwards.
+
+    Below an object lies ground at its own depth, so jumps downwards are no edges. Returns pixels
+    float32 (N, 2) and weights (N,) of both directions.
 
     An edge lies half way between the last return of the near surface and the first of the far.
     Inverse depth is linear on planes, so the surface is continued by its slope: the ground is no
@@ -176,7 +182,7 @@ def _depth_edges(scan: LidarScan, camera: Camera) -> list[tuple[np.ndarray, np.n
     grid = nearest.reshape(rows, columns)
     found = []
     for axis, lines in ((0, (grid, grid[:, ::-1])), (1, (grid.T[:, ::-1],))):
-        places, weights = [], []
+        pixels, weights = [], []
         for line in lines:
             before, after = _next(line[:, ::-1])[:, ::-1], _next(line)
             whole = (line >= 0) & (before >= 0) & (after >= 0)
@@ -187,17 +193,19 @@ def _depth_edges(scan: LidarScan, camera: Camera) -> list[tuple[np.ndarray, np.n
             surface = np.clip(continued, 1e-4, inverse[a])
             ratio = surface / inverse[b] - 1.0
             jumps = (ratio > JUMP_RATIO) & (1.0 / inverse[b] - 1.0 / surface > JUMP_M)
-            places.append((uv[a[jumps]] + uv[b[jumps]]) / 2)
+            pixels.append((uv[a[jumps]] + uv[b[jumps]]) / 2)
             weights.append(np.minimum(ratio[jumps], MAX_WEIGHT))
-        place, weight = np.concatenate(places), np.concatenate(weights).astype(np.float32)
-        every = max(1, -(-2 * len(place) // MAX_EDGES))
-        found.append((place[::every], weight[::every]))
+        uv_edges, weight = np.concatenate(pixels), np.concatenate(weights).astype(np.float32)
+        every = max(1, -(-2 * len(uv_edges) // MAX_EDGES))
+        found.append((uv_edges[::every], weight[::every]))
     return found
 
 
 def _next(line: np.ndarray) -> np.ndarray:
-    """For each cell of rows (R, C) the value of the nearest filled one to its right, -1 where none
-    is within ``REACH``."""
+    """Return, for each cell of rows (R, C), the value of the nearest filled one to its right.
+
+    It is -1 where none is within ``REACH``.
+    """
     found = np.full_like(line, -1)
     for step in range(min(REACH, line.shape[1] - 1), 0, -1):
         shifted = line[:, step:]
@@ -206,7 +214,7 @@ def _next(line: np.ndarray) -> np.ndarray:
 
 
 def _pixels_per_radian(rays: np.ndarray, camera: Camera) -> np.ndarray:
-    """How far pixels move by small rotations of their rays (N, 3): (N, 2, 3)."""
+    """Return how far pixels move by small rotations of their rays (N, 3): (N, 2, 3)."""
     small = 1e-3
     moves = []
     for axis in range(3):

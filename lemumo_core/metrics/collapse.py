@@ -1,4 +1,4 @@
-"""Has a representation collapsed? Measures of the rows of an (N, D) matrix, one row a sample."""
+"""Measures of collapse of a representation, from an (N, D) matrix with one row a sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DRAWS = 100_000
 
 
 def rankme(embeddings: np.ndarray) -> float:
-    """Effective rank by RankMe (arXiv 2210.02885, equation 1).
+    """Compute the effective rank by RankMe (arXiv 2210.02885, equation 1).
 
     exp of the entropy of p_k = sigma_k / sum(sigma) + 1e-7 over the min(N, D) singular values of
     the matrix, which is not centered: 1 where all rows are the same, at most min(N, D).
@@ -33,7 +33,9 @@ def rankme(embeddings: np.ndarray) -> float:
 
 
 def embedding_std(embeddings: np.ndarray) -> float:
-    """Spread of the rows, whatever their scale (SimSiam, arXiv 2011.10566, section 4.1).
+    """Compute the spread of the rows, whatever their scale.
+
+    It is the measure of SimSiam (arXiv 2011.10566, section 4.1).
 
     Rows are divided by their length; the standard deviation over the rows is averaged over
     dimensions and multiplied by sqrt(D). It is 0 where all rows point the same way, and about 1
@@ -52,10 +54,10 @@ def embedding_std(embeddings: np.ndarray) -> float:
 
 
 def gaussian_p_values(projections: np.ndarray, seed: int) -> np.ndarray:
-    """P-values (SLICES,) of "these rows are drawn from N(0, I)", one for each random direction.
+    """Test the rows against N(0, I) along random directions; return p-values (SLICES,).
 
     The test is SIGReg's, Epps-Pulley with its knots and window, of samples against N(0, 1). Under
-    that hypothesis the p-values are uniform; their distribution, not the smallest one, says how
+    that hypothesis the p-values are uniform; their distribution, not the smallest one, shows how
     far a batch is from the target. They hold from about 8 rows on.
 
     Args:
@@ -73,7 +75,10 @@ def gaussian_p_values(projections: np.ndarray, seed: int) -> np.ndarray:
 
 
 def epps_pulley(samples: np.ndarray) -> np.ndarray:
-    """Statistics (K,) of K columns of samples (N, K) against N(0, 1); 1.0525 on average if so."""
+    """Compute the Epps-Pulley statistics (K,) of K columns of samples (N, K) against N(0, 1).
+
+    Their mean is 1.0525 where the samples are standard normal.
+    """
     angles = samples[..., None] * KNOTS
     error = (np.cos(angles).mean(0) - PHI) ** 2 + np.sin(angles).mean(0) ** 2
     return len(samples) * (error @ WEIGHTS)
@@ -81,7 +86,7 @@ def epps_pulley(samples: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _null_statistics() -> np.ndarray:
-    """Sorted draws of the statistic's limit distribution under N(0, 1).
+    """Return sorted draws of the statistic's limit distribution under N(0, 1).
 
     sqrt(N) times the deviations of mean cos(t x) and mean sin(t x) is normal in the limit, with
     covariance (phi(s - t) + phi(s + t)) / 2 - phi(s) phi(t) and (phi(s - t) - phi(s + t)) / 2,
@@ -99,7 +104,7 @@ def _null_statistics() -> np.ndarray:
 
 
 def _checked(matrix: np.ndarray) -> np.ndarray:
-    """The matrix in float64.
+    """Return the matrix in float64.
 
     Raises:
         ValueError: naming what is wrong.

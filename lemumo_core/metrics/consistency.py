@@ -1,4 +1,4 @@
-"""How much two results differ: of one frame with other sensors, or of one frame and the next.
+"""Differences between two results: of one frame with other sensors, or of consecutive frames.
 
 Needs no labels. Between modalities it is disagreement, between consecutive frames flicker (to which
 the motion of the camera adds its share, the same for every model on the same drive).
@@ -17,7 +17,7 @@ from lemumo_core.metrics.matching import match
 
 @dataclass(frozen=True)
 class Difference:
-    """Shares from 0, equal, to 1; NaN where there is nothing to compare.
+    """Shares from 0 (equal) to 1; NaN where there is nothing to compare.
 
     Attributes:
         detections: of all 3D detections, those without a counterpart of their class in the other
@@ -35,7 +35,8 @@ def difference(one: Perception, other: Perception, within_m: float) -> Differenc
     """Compare two results of one camera model.
 
     Args:
-        one, other: cut at a score threshold.
+        one: detections above a score threshold, depth and labels.
+        other: likewise.
         within_m: farthest that the centres of a pair may lie apart in bird's-eye view.
     """
     a, b = one.detections, other.detections
@@ -60,7 +61,7 @@ def difference(one: Perception, other: Perception, within_m: float) -> Differenc
 
 
 def above(perception: Perception, score: float) -> Perception:
-    """The result without the detections below a score."""
+    """Return the result without the detections below a score."""
     found = perception.detections
     keep = found.scores >= score
     kept = {name: column[keep] if len(column) else column for name, column in vars(found).items()}

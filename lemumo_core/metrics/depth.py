@@ -1,4 +1,4 @@
-"""Dense depth against truth, by band of depth."""
+"""Metrics of dense depth against ground truth, by band of depth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATIO = 1.25
 
 @dataclass(frozen=True)
 class DepthScores:
-    """Scores over pixels with truth, each pixel of all frames weighing the same.
+    """Scores over pixels with ground truth, each pixel of all frames weighing the same.
 
     Attributes:
         pixels: with truth.
@@ -35,7 +35,7 @@ class DepthScores:
 
 
 class DepthMetric:
-    """Errors of depth over frames. Can be pickled; ranks and replays merge theirs.
+    """Accumulates errors of depth over frames. Picklable; ranks and replays merge theirs.
 
     Args:
         band_edges_m: bands of the true depth. Truth outside all of them is no truth.
@@ -49,7 +49,7 @@ class DepthMetric:
         self.sums = np.zeros((len(band_edges_m) - 1, 6))
 
     def add(self, predicted_m: np.ndarray, true_m: np.ndarray) -> None:
-        """Take in depth maps of one shape, metres.
+        """Add one frame's depth maps of one shape, metres.
 
         Args:
             predicted_m: NaN where there is no prediction.
@@ -77,7 +77,7 @@ class DepthMetric:
             self.sums[:, column] += np.bincount(band, term, count)
 
     def merge(self, other: DepthMetric) -> None:
-        """Take in the frames of another one.
+        """Add the frames of another metric.
 
         Raises:
             ValueError: its bands differ.
@@ -87,11 +87,11 @@ class DepthMetric:
         self.sums = self.sums + other.sums
 
     def scores(self) -> DepthScores:
-        """Scores over all bands."""
+        """Return the scores over all bands."""
         return _scores(self.sums.sum(axis=0))
 
     def scores_by_band(self) -> dict[str, DepthScores]:
-        """Scores of each band, by its name."""
+        """Return the scores of each band, by its name."""
         names = band_names(self.band_edges_m)
         return {name: _scores(sums) for name, sums in zip(names, self.sums, strict=True)}
 

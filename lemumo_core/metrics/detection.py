@@ -15,7 +15,7 @@ DISTANCES_M = (0.5, 1.0, 2.0, 4.0)
 ERRORS_AT = DISTANCES_M.index(2.0)
 """Errors are those of the matches within 2 m."""
 MIN_RECALL, MIN_PRECISION = 0.1, 0.1
-"""What lies below either, at the noisy end of the curve, does not count."""
+"""The noisy end of the curve, below either, does not count."""
 RECALLS = np.linspace(0.0, 1.0, 101)
 FIRST = round(100 * MIN_RECALL) + 1
 GROUND = [0, 2]
@@ -74,9 +74,11 @@ class DetectionScores:
 
     @property
     def nds(self) -> float:
-        """nuScenes detection score of what is measured here, neither velocity nor attributes:
-        (5 mAP + sum of 1 - min(1, error)) / 8. As in nuScenes, a class without matches has errors
-        of 1, so a detector that returns nothing scores 0."""
+        """Score of nuScenes (NDS) without velocity and attributes, which are not predicted.
+
+        It is (5 mAP + sum of 1 - min(1, error)) / 8. As in nuScenes, a class without matches has
+        errors of 1, so a detector that returns nothing scores 0.
+        """
         errors = [(one.ate_m, one.ase, one.aoe_rad) for one in self.classes.values()]
         if not errors:
             return float("nan")
@@ -85,7 +87,7 @@ class DetectionScores:
 
 
 class DetectionMetric(Accumulator):
-    """Average precision and errors over frames.
+    """Accumulates average precision and errors over frames.
 
     Detections are matched in order of their scores, each to the nearest free object of its class.
     One that finds only an object that does not count, or none while its own centre is out of
@@ -112,7 +114,7 @@ class DetectionMetric(Accumulator):
     def add(
         self, boxes_3d: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, truth: Objects
     ) -> None:
-        """Take in one image.
+        """Add one image.
 
         Args:
             boxes_3d: (K, 7) as in ``geometry.boxes``, camera optical frame.
@@ -155,7 +157,7 @@ class DetectionMetric(Accumulator):
         self._count(truth.class_ids[counts], band_of(real[counts, 2], self.band_edges_m))
 
     def scores(self) -> DetectionScores:
-        """Scores over all ranges.
+        """Return the scores over all ranges.
 
         Raises:
             ValueError: no frame was added.
@@ -163,7 +165,7 @@ class DetectionMetric(Accumulator):
         return self._scores(None)
 
     def scores_by_band(self) -> dict[str, DetectionScores]:
-        """Scores of each band of depth, by its name.
+        """Return the scores of each band of depth, by its name.
 
         Raises:
             ValueError: no frame was added.
@@ -194,7 +196,7 @@ class DetectionMetric(Accumulator):
 
 
 def _average_precision(hits: np.ndarray, truths: int) -> float:
-    """nuScenes' AP of detections (N,), best first, of which these are true positives."""
+    """Compute nuScenes' AP of detections (N,), best first, given which are true positives."""
     if not hits.any():
         return 0.0
     found = np.cumsum(hits)
@@ -205,12 +207,15 @@ def _average_precision(hits: np.ndarray, truths: int) -> float:
 def _errors(
     scores: np.ndarray, hits: np.ndarray, errors: np.ndarray, truths: int
 ) -> tuple[float, float, float]:
-    """nuScenes' errors: running means over the matches, averaged over the recalls from 0.1 to the
-    highest; NaN where that one is lower.
+    """Compute nuScenes' errors: running means over matches, averaged over recalls from 0.1 up.
+
+    They are NaN where the highest recall is below 0.1.
 
     Args:
-        scores, hits: (N,), best first.
-        errors: (N, 3).
+        scores: (N,), best first.
+        hits: bool (N,), which are true positives.
+        errors: (N, 3) of translation, scale and yaw.
+        truths: number of objects that count.
     """
     if not hits.any():
         return (np.nan, np.nan, np.nan)
@@ -225,17 +230,17 @@ def _errors(
 
 
 def _scale_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 - IoU of boxes (K, 7) of equal centre and yaw."""
+    """Return 1 - IoU of boxes (K, 7) as if of equal centre and yaw."""
     shared = np.minimum(a[:, 3:6], b[:, 3:6]).prod(axis=1)
     return 1.0 - shared / (a[:, 3:6].prod(axis=1) + b[:, 3:6].prod(axis=1) - shared)
 
 
 def _yaw_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Absolute difference of yaw of boxes (K, 7), in [0, pi]."""
+    """Return the absolute difference of yaw of boxes (K, 7), in [0, pi]."""
     return np.abs((a[:, 6] - b[:, 6] + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Mean of the values that are not NaN; NaN without any."""
+    """Return the mean of the values that are not NaN; NaN without any."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")

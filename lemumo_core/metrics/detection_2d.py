@@ -15,7 +15,7 @@ MAX_DETECTIONS = 100
 
 
 class Detection2dMetric(Accumulator):
-    """Average precision over frames at overlaps (IoU) from 0.5 to 0.95.
+    """Accumulates average precision over frames at overlaps (IoU) from 0.5 to 0.95.
 
     Args:
         classes: names by id.
@@ -33,11 +33,12 @@ class Detection2dMetric(Accumulator):
         truth_class_ids: np.ndarray,
         counts: np.ndarray | None = None,
     ) -> None:
-        """Take in one image.
+        """Add one image.
 
         Args:
             boxes_2d: (K, 4) x_min, y_min, x_max, y_max, pixels.
-            scores, class_ids: (K,).
+            scores: (K,).
+            class_ids: (K,).
             truth_boxes_2d: (G, 4) in the same pixels.
             truth_class_ids: (G,), -1 for none of ``classes``.
             counts: bool (G,), which objects count; None for all. A detection of one that does not
@@ -62,7 +63,7 @@ class Detection2dMetric(Accumulator):
         self._count(truth_class_ids[counts])
 
     def ap(self) -> np.ndarray:
-        """Average precision, float64 (classes, overlaps); NaN for a class without objects.
+        """Return average precision, float64 (classes, overlaps); NaN for classes without objects.
 
         Raises:
             ValueError: no frame was added.
@@ -76,16 +77,16 @@ class Detection2dMetric(Accumulator):
         return result
 
     def ap50(self) -> float:
-        """Mean AP at an overlap of 0.5 over classes with objects; NaN if none has."""
+        """Return the mean AP at an overlap of 0.5 over classes with objects; NaN if none has."""
         return _mean(self.ap()[:, 0])
 
     def ap50_95(self) -> float:
-        """Mean AP over all overlaps and classes with objects; NaN if none has."""
+        """Return the mean AP over all overlaps and classes with objects; NaN if none has."""
         return _mean(self.ap())
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (K, G) of boxes (K, 4) and (G, 4); 0 where both are empty."""
+    """Compute the IoU (K, G) of boxes (K, 4) and (G, 4); 0 where both are empty."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.maximum(high - low, 0).prod(axis=-1)
@@ -95,7 +96,10 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _best_of_class(class_ids: np.ndarray) -> np.ndarray:
-    """Which detections, best first, are among the first ``MAX_DETECTIONS`` of their class."""
+    """Return which detections, best first, are among the first of their class.
+
+    The limit is ``MAX_DETECTIONS``.
+    """
     kept = np.zeros(len(class_ids), bool)
     for class_id in np.unique(class_ids):
         kept[np.flatnonzero(class_ids == class_id)[:MAX_DETECTIONS]] = True
@@ -103,7 +107,7 @@ def _best_of_class(class_ids: np.ndarray) -> np.ndarray:
 
 
 def _average_precision(hits: np.ndarray, truths: int) -> float:
-    """COCO's AP of detections (N,), best first: the precision envelope at 101 recalls."""
+    """Compute COCO's AP of detections (N,), best first: the envelope at 101 recalls."""
     found = np.cumsum(hits)
     precision = found / np.arange(1, len(hits) + 1)
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)

@@ -1,4 +1,4 @@
-"""Truth from a LiDAR: returns that the model did not see, and labels of points, as sparse maps."""
+"""Ground truth from a LiDAR: returns masked from the model, and point labels, as sparse maps."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
 
 MASK_EVERY = 10
-"""By default a tenth of the returns is held out."""
+"""By default one return in ten is masked."""
 NEAREST_M = 1.0
 OCCLUSION_RAD = np.radians(0.5)
 OCCLUSION_RATIO = 1.05
-"""The LiDAR sees past the edges of what hides things from the camera: a return is no truth where
-another one, in the same square of this size, is nearer by more than this factor."""
+"""The LiDAR sees past the edges of what occludes things for the camera: a return is no ground truth
+where another one, in the same square of this size, is nearer by more than this factor."""
 
 
 def mask_returns(frame: Frame, every: int = MASK_EVERY) -> Frame:
-    """Hide a share of the LiDAR returns from the model and make them its depth truth.
+    """Mask a share of the LiDAR returns from the model and make them its depth ground truth.
 
     A frame without LiDAR, or one that has dense depth, is returned as it is.
 
-    Which returns are hidden follows from their coordinates alone: the same ones in every run, in
+    Which returns are masked follows from their coordinates alone: the same ones in every run, in
     whatever order or file they come, about one in ``every``.
 
     Args:
@@ -33,34 +33,34 @@ def mask_returns(frame: Frame, every: int = MASK_EVERY) -> Frame:
         every: 2 or more.
 
     Returns:
-        The frame without the hidden returns (and their point labels). Its ``labels.depth_m`` is
-        the depth of those hidden returns that the camera sees too, NaN elsewhere.
+        The frame without the masked returns (and their point labels). Its ``labels.depth_m`` is
+        the depth of those masked returns that the camera sees too, NaN elsewhere.
 
     Raises:
         Fault: ``bad_labels`` if there is not one point label for each point.
     """
     if every < 2:
-        raise ValueError(f"every is {every}: holding out all returns leaves the model none")
+        raise ValueError(f"every is {every}: masking all returns leaves the model none; take 2 up")
     labels, scan = frame.labels or Labels(), frame.companion
     if not isinstance(scan, LidarScan) or labels.depth_m is not None:
         return frame
-    hidden = _lots(scan.points) % every == 0
+    masked = _hashes(scan.points) % every == 0
     seen = _unoccluded(scan, frame.camera)
-    truth = Returns(*(column[hidden[seen.row]] for column in seen))
+    truth = Returns(*(column[masked[seen.row]] for column in seen))
     point_labels = _point_labels(labels, scan)
     return replace(
         frame,
-        companion=replace(scan, points=scan.points[~hidden]),
+        companion=replace(scan, points=scan.points[~masked]),
         labels=replace(
             labels,
             depth_m=_sparse_map(truth, truth.depth_m, np.nan, frame.camera),
-            point_labels=None if point_labels is None else point_labels[~hidden],
+            point_labels=None if point_labels is None else point_labels[~masked],
         ),
     )
 
 
 def true_labels(frame: Frame) -> np.ndarray | None:
-    """The label map, or one of the labels of the LiDAR points that the camera sees.
+    """Return the label map, or one made of the labels of LiDAR points that the camera sees.
 
     Returns:
         uint8 (H, W) of the image, 255 = unlabelled; None where the frame has neither.
@@ -86,8 +86,8 @@ def _point_labels(labels: Labels, scan: LidarScan) -> np.ndarray | None:
     return labels.point_labels
 
 
-def _lots(points: np.ndarray) -> np.ndarray:
-    """A number for each point (N, >=3), uint64 (N,), mixed from the bits of x, y and z."""
+def _hashes(points: np.ndarray) -> np.ndarray:
+    """Hash each point (N, >=3) by the bits of x, y and z to a number: uint64 (N,)."""
     bits = np.ascontiguousarray(points[:, :3], np.float32).view(np.uint32).astype(np.uint64)
     # Odd constants of SplitMix64 (Steele et al., OOPSLA 2014); products wrap around.
     mixed = bits @ np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
@@ -97,7 +97,7 @@ def _lots(points: np.ndarray) -> np.ndarray:
 
 
 def _unoccluded(scan: LidarScan, camera: Camera) -> Returns:
-    """The returns that the camera sees, see ``OCCLUSION_RATIO``."""
+    """Return the returns that the camera sees too, see ``OCCLUSION_RATIO``."""
     found = project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M)
     side = max(1.0, camera.fx * OCCLUSION_RAD)
     columns = int(camera.width / side) + 1
@@ -110,7 +110,7 @@ def _unoccluded(scan: LidarScan, camera: Camera) -> Returns:
 
 
 def _sparse_map(returns: Returns, values: np.ndarray, unknown: float, camera: Camera) -> np.ndarray:
-    """Values (M,) of returns at their pixels, the nearest return's where several meet."""
+    """Render values (M,) of returns at their pixels; where several meet, the nearest wins."""
     rendered = np.full((camera.height, camera.width), unknown, values.dtype)
     last_wins = np.argsort(-returns.depth_m, kind="stable")
     row, column = ((at[last_wins] + 0.5).astype(np.intp) for at in (returns.v, returns.u))

@@ -1,4 +1,4 @@
-"""What the detection metrics share: greedy matching, and frames that accumulate."""
+"""Greedy matching and accumulation over frames, shared by the detection metrics."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 IGNORED, FALSE, TRUE = -1, 0, 1
-"""What became of a detection: it counts neither way, or is a false or a true positive."""
+"""Outcomes of a detection: it counts neither way, or is a false or a true positive."""
 
 
 class Accumulator:
-    """What frames leave behind. Can be pickled; ranks and replays merge theirs.
+    """Rows gathered over frames. Picklable; ranks and replays merge theirs.
 
     Args:
         truths: shape of the counts of objects, by class id and what else the metric counts by.
@@ -24,7 +24,7 @@ class Accumulator:
         self._truths = np.zeros(truths, np.int64)
 
     def merge(self, other: Accumulator) -> None:
-        """Take in the frames of another one. The order matters only to equal scores.
+        """Add the frames of another accumulator. The order matters only to equal scores.
 
         Raises:
             ValueError: it is of another kind or has other settings.
@@ -38,12 +38,12 @@ class Accumulator:
         self._truths = self._truths + other._truths
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that was taken in, as plain arrays; empty lists of frames have no columns."""
+        """Return everything gathered as plain arrays; without frames there are no columns."""
         columns = [np.concatenate(column) for column in zip(*self._rows, strict=True)]
         return {"truths": self._truths, **{str(i): column for i, column in enumerate(columns)}}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Become what ``state`` was taken of.
+        """Restore what ``state`` returned.
 
         Raises:
             ValueError: that was of other settings.
@@ -60,7 +60,7 @@ class Accumulator:
         np.add.at(self._truths, tuple(index[known] for index in (class_ids, *rest)), 1)
 
     def _best_first(self) -> list[np.ndarray]:
-        """Each column of all frames, joined, in falling order of the first one, the scores.
+        """Return the columns over all frames, sorted by falling score (the first column).
 
         Raises:
             ValueError: no frame was added.
@@ -75,11 +75,13 @@ class Accumulator:
 def by_score(
     boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Detections of one image, best first, equal scores in the order given.
+    """Sort the detections of one image by falling score, equal ones in the order given.
 
     Args:
         boxes: (K, width).
-        scores, class_ids: (K,).
+        scores: (K,).
+        class_ids: (K,).
+        width: numbers of a box.
 
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
@@ -98,7 +100,7 @@ def by_score(
 
 
 def match(cost: np.ndarray, allowed: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Give each detection in turn the cheapest object that is still free.
+    """Match each detection in turn to the cheapest object that is still free.
 
     An object that does not count is given only where none that counts is free.
 

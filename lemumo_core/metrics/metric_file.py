@@ -1,4 +1,4 @@
-"""A ``PerceptionMetric`` on disk, so that interrupted work goes on: plain arrays, never pickle."""
+"""``PerceptionMetric`` files, so that interrupted work goes on: plain arrays, never pickle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_metrics(path: Path, metrics: Mapping[str, PerceptionMetric]) -> None:
 
 
 def load_metrics(path: Path, empty: PerceptionMetric) -> dict[str, PerceptionMetric]:
-    """Read what ``save_metrics`` wrote.
+    """Read the metrics that ``save_metrics`` wrote, by name.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""Labelled objects, and which of them count: one rule for metrics and training targets."""
+"""Labelled objects and the rule which of them count, for metrics and training targets alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lemumo_core.taxonomy import detection_ids
 
 @dataclass(frozen=True)
 class ObjectFilter:
-    """Objects that a model can be asked for; the others count neither way.
+    """Rule which objects a model is expected to find; the others count neither way.
 
     Attributes:
         min_visibility: least share of the object that is seen.
@@ -27,7 +27,7 @@ class ObjectFilter:
     max_depth_m: float = 80.0
 
     def counts(self, depth_m: Any, visibility: Any, num_points: Any) -> Any:
-        """Which objects count. What a source does not say does not exclude an object.
+        """Return which objects count. An unknown value does not exclude an object.
 
         Args:
             depth_m: z of the centres; those behind the camera never count.
@@ -44,8 +44,9 @@ class ObjectFilter:
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """Ground truth of one image. What the image does not show does not belong here, unless
-    ``visibility`` says so.
+    """Ground truth objects of one image.
+
+    Objects that the image does not show do not belong here, unless ``visibility`` marks them.
 
     Attributes:
         boxes_3d: float (G, 7) as in ``geometry.boxes``, camera optical frame.
@@ -61,7 +62,7 @@ class Objects:
 
     @classmethod
     def from_labels(cls, labels: Labels, classes: Sequence[str]) -> Objects:
-        """Objects of a frame whose ``taxonomy.detection_class`` is one of the classes.
+        """Select the objects of a frame whose ``taxonomy.detection_class`` is a given class.
 
         Raises:
             ValueError: the labels have no 3D boxes.

@@ -18,7 +18,7 @@ MIN_SCORE = 0.1
 
 
 class PaperXyMetric(Accumulator):
-    """Average precision by distance in the image plane's axes, metres.
+    """Accumulates average precision by distance in the image plane's axes, metres.
 
     Each detection with a score above 0.1 looks at the nearest object of its class alone: it is a
     true positive if that one is nearer than the limit and not taken by a better score. No object is
@@ -35,11 +35,13 @@ class PaperXyMetric(Accumulator):
     def add(
         self, boxes_3d: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, truth: Objects
     ) -> None:
-        """Take in one image.
+        """Add one image.
 
         Args:
-            boxes_3d, scores, class_ids, truth: as for ``DetectionMetric.add``; the truth must hold
-                only objects whose centre the image shows.
+            boxes_3d: as for ``DetectionMetric.add``.
+            scores: likewise.
+            class_ids: likewise.
+            truth: likewise, but only objects whose centre the image shows.
 
         Raises:
             ValueError: detections whose shapes do not fit or that are not finite.
@@ -61,8 +63,9 @@ class PaperXyMetric(Accumulator):
         self._count(truth.class_ids)
 
     def map(self) -> float:
-        """Mean over classes that have objects, NaN if none has, and over the distances, of the area
-        under the precision envelope.
+        """Return the mean over classes and distances of the area under the precision envelope.
+
+        Classes without objects are left out; NaN if none has any.
 
         Raises:
             ValueError: no frame was added.
@@ -76,7 +79,7 @@ class PaperXyMetric(Accumulator):
 
 
 def _area(hits: np.ndarray, truths: int) -> float:
-    """Area under the precision envelope of detections (N,), best first."""
+    """Compute the area under the precision envelope of detections (N,), best first."""
     found = np.cumsum(hits)
     precision = found / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]

@@ -1,8 +1,9 @@
-"""What a model says of frames against what is true of them: all metrics at once.
+"""All metrics of predictions against ground truth at once: detection, depth, segmentation.
 
-One rule for every map: the truth stays at the resolution of the image, and each of its pixels (or
-LiDAR returns) asks the pixel of the prediction that it falls into. So models of any resolution are
-judged on the same truth. What the model's view leaves out of the image (its top rows) is not asked.
+One rule for every map: the ground truth stays at the resolution of the image, and each of its
+pixels (or LiDAR returns) is compared with the pixel of the prediction that it falls into. So models
+of any resolution are evaluated on the same ground truth. What the model's view leaves out of the
+image (its top rows) is not compared.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids, kinds_of
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures to look at first, of one frame or of many; NaN where there is no truth.
+    """Headline metrics of one frame or of many; NaN where there is no ground truth.
 
     Attributes:
         bev_map: mean average precision in bird's-eye view (``metrics.detection``), over the kinds
@@ -49,15 +50,17 @@ class Summary:
 
 
 class PerceptionMetric:
-    """Detection, depth and segmentation over frames. Can be pickled and merged.
+    """Accumulates detection, depth and segmentation over frames. Picklable, mergeable.
 
-    Truth is taken from ``Frame.labels``; what they do not hold is not judged. Depth truth is
-    ``labels.depth_m``: where only a LiDAR knows the depth, give the model ``mask_returns``'s
-    frame, or it is judged on its own input. Label truth is the label map or else the point labels.
-    Objects whose centre the view does not show count neither way, as in training.
+    Ground truth is taken from ``Frame.labels``; what they lack is not evaluated. That of depth is
+    ``labels.depth_m``: where only a LiDAR measures depth, give the model the frame that
+    ``mask_returns`` makes, or it is evaluated on its own input. That of labels is the label map or
+    else the point labels. Objects whose centre the view does not show count neither way, as in
+    training.
 
     Args:
-        detection_classes, segmentation_classes: the model's names by id.
+        detection_classes: the model's names by id.
+        segmentation_classes: the model's names by id.
         counted: which objects count.
         band_edges_m: bands of depth, metres.
     """
@@ -85,7 +88,7 @@ class PerceptionMetric:
                 self._label_ids[i] = segmentation_classes.index(name)
 
     def add(self, frame: Frame, perception: Perception) -> Summary:
-        """Take in one frame.
+        """Add one frame.
 
         Args:
             frame: with labels. What the model was given may lack the image or the companion.
@@ -93,11 +96,11 @@ class PerceptionMetric:
                 detections of low scores too.
 
         Returns:
-            The figures of this frame alone.
+            The headline metrics of this frame alone.
 
         Raises:
             ValueError: detections, depths or labels that do not fit (as the metrics of each).
-            Fault: ``bad_labels`` if truth is not the size of the image or of the scan.
+            Fault: ``bad_labels`` if labels are not the size of the image or of the scan.
         """
         one = PerceptionMetric(*self._settings)
         one._add(frame, perception)
@@ -105,7 +108,7 @@ class PerceptionMetric:
         return one.summary()
 
     def merge(self, other: PerceptionMetric) -> None:
-        """Take in the frames of another one.
+        """Add the frames of another metric.
 
         Raises:
             ValueError: its classes, filter or bands differ.
@@ -121,7 +124,7 @@ class PerceptionMetric:
         self.frames_with_2d_boxes += other.frames_with_2d_boxes
 
     def summary(self) -> Summary:
-        """The figures of all frames."""
+        """Return the headline metrics of all frames."""
         boxes = self.frames_with_boxes > 0
         return Summary(
             bev_map=self.detection.scores().map if boxes else np.nan,
@@ -132,12 +135,12 @@ class PerceptionMetric:
         )
 
     def result(self) -> dict[str, Any]:
-        """All figures, ready for JSON.
+        """Return all metrics, ready for JSON.
 
         The keys of ``Summary``, ``frames``, and one section each for ``detection``,
         ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth;
-        detections also by kind, of which the section's own figures are means. What could not be
-        measured is None, and the section's ``why_null`` says why.
+        detections also by kind, over which the section's own values are means. What could not be
+        measured is None, and the section's ``why_null`` gives the reason.
         """
         return json_ready(
             {
@@ -164,14 +167,14 @@ class PerceptionMetric:
         if labels.depth_m is not None:
             _check_size("true depth", labels.depth_m, camera)
             known = labels.depth_m > 0
-            predicted_m, held = look_up_where(perception.depth_m, view, camera, known)
-            self.depth.add(predicted_m, labels.depth_m[held])
+            predicted_m, shown = look_up_where(perception.depth_m, view, camera, known)
+            self.depth.add(predicted_m, labels.depth_m[shown])
         true = true_labels(frame)
         if true is not None:
             _check_size("label map", true, camera)
             labelled = true != UNLABELLED
-            predicted, held = look_up_where(perception.labels, view, camera, labelled)
-            self.segmentation.add(predicted, self._ids_of_model(true[held]))
+            predicted, shown = look_up_where(perception.labels, view, camera, labelled)
+            self.segmentation.add(predicted, self._ids_of_model(true[shown]))
 
     def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
         view, found = perception.output_camera, perception.detections
@@ -187,7 +190,7 @@ class PerceptionMetric:
         self.paper_xy.add(*boxes, Objects(*(column[shown] for column in vars(objects).values())))
 
     def _ids_of_model(self, ids: np.ndarray) -> np.ndarray:
-        """Ids of ``taxonomy.SEGMENTATION_CLASSES`` as the model's; unlabelled where it has none."""
+        """Map ids of ``SEGMENTATION_CLASSES`` to the model's; unlabelled where it has none."""
         if ids.max(initial=0) >= len(SEGMENTATION_CLASSES):
             known = ", ".join(SEGMENTATION_CLASSES)
             raise Fault("bad_labels", f"label {ids.max()} is no index into {known}")
@@ -289,7 +292,7 @@ def _check_size(what: str, truth: np.ndarray, camera: Camera) -> None:
 
 
 def json_ready(value: Any) -> Any:
-    """Nested dicts and lists with None for floats that are not finite: JSON knows no NaN."""
+    """Replace floats that are not finite by None in nested dicts and lists: JSON knows no NaN."""
     if isinstance(value, dict):
         return {key: json_ready(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

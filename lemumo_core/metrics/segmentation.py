@@ -10,7 +10,7 @@ from lemumo_core.frame import UNLABELLED
 
 
 class SegmentationMetric:
-    """Confusion matrix over frames. Can be pickled; ranks and replays merge theirs.
+    """Accumulates a confusion matrix over frames. Picklable; ranks and replays merge theirs.
 
     Args:
         classes: names by id.
@@ -25,7 +25,7 @@ class SegmentationMetric:
         self.confusion = np.zeros((len(classes), len(classes) + 1), np.int64)
 
     def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
-        """Take in label maps of one shape, integers.
+        """Add one frame's label maps of one shape, integers.
 
         Args:
             predicted: class ids, 255 for none.
@@ -53,7 +53,7 @@ class SegmentationMetric:
         self.confusion += flat.reshape(self.confusion.shape)
 
     def merge(self, other: SegmentationMetric) -> None:
-        """Take in the frames of another one.
+        """Add the frames of another metric.
 
         Raises:
             ValueError: its classes differ.
@@ -63,7 +63,7 @@ class SegmentationMetric:
         self.confusion = self.confusion + other.confusion
 
     def iou(self) -> dict[str, float]:
-        """Intersection over union by class, of classes that occur in the truth."""
+        """Return intersection over union by class, of classes that occur in the ground truth."""
         hits = np.diagonal(self.confusion)
         true, predicted = self.confusion.sum(axis=1), self.confusion[:, :-1].sum(axis=0)
         return {
@@ -73,6 +73,6 @@ class SegmentationMetric:
         }
 
     def miou(self) -> float:
-        """Mean of ``iou``; NaN where nothing is labelled."""
+        """Return the mean of ``iou``; NaN where nothing is labelled."""
         values = list(self.iou().values())
         return float(np.mean(values)) if values else float("nan")
