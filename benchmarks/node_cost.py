@@ -39,8 +39,9 @@ from lemumo_core.preprocess import Inputs, InputSpec
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from lemumo_ros.parameters import CameraParameters, Parameters
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.markers import markers
 from lemumo_ros.publish.publisher import TOPICS, Outputs
+from lemumo_ros.publish.rclpy_builder import build
 from lemumo_ros.worker import Worker
 
 NAMES = tuple(f"camera_{i}" for i in range(6))
@@ -105,9 +106,9 @@ class Sensors:
     def stamp(self, stamp_ns: int) -> None:
         """Give all messages a new stamp."""
         for name in NAMES:
-            header = convert_out.header(stamp_ns, name)
+            header = build.header(stamp_ns, name)
             self.images[name].header = self.infos[name].header = header
-        self.cloud.header = convert_out.header(stamp_ns, "lidar")
+        self.cloud.header = build.header(stamp_ns, "lidar")
 
 
 class OurNode:
@@ -239,10 +240,10 @@ class PlainNode:
         )
         T, colors = np.eye(4), class_colors(len(DETECTION_CLASSES))
         messages = {
-            "detections_3d": convert_out.detections_3d(found, DETECTION_CLASSES, T, header),
-            "depth": convert_out.depth_image(out["depth"], "32FC1", header),
-            "labels": convert_out.label_image(out["labels"], header),
-            "markers": convert_out.markers(found, DETECTION_CLASSES, colors, T, header),
+            "detections_3d": build.detections_3d(found, DETECTION_CLASSES, T, header),
+            "depth": build.depth_image(out["depth"], "32FC1", header),
+            "labels": build.label_image(out["labels"], header),
+            "markers": markers(found, DETECTION_CLASSES, colors, T, header),
         }
         for key, message in messages.items():
             self.publishers[name][key].publish(message)

@@ -26,7 +26,8 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
 from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.markers import markers
+from lemumo_ros.publish.rclpy_builder import build
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
 POINTS = 120_000
@@ -35,14 +36,14 @@ T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [
 
 def build_outputs(perception: Any, manifest: Any) -> None:
     """Every message of ``Outputs`` but the overlay, which only a viewer asks for."""
-    header = convert_out.header(perception.stamp_ns, "camera")
+    header = build.header(perception.stamp_ns, "camera")
     found, names, T = perception.detections, manifest.detection_classes, np.eye(4)
-    convert_out.detections_3d(found, names, T, header)
-    convert_out.detections_2d(found, names, header)
-    convert_out.depth_image(perception.depth_m, "32FC1", header)
-    convert_out.camera_info(perception.output_camera, header)
-    convert_out.label_image(perception.labels, header)
-    convert_out.markers(found, names, class_colors(len(names)), T, header)
+    build.detections_3d(found, names, T, header)
+    build.detections_2d(found, names, header)
+    build.depth_image(perception.depth_m, "32FC1", header)
+    build.camera_info(perception.output_camera, header)
+    build.label_image(perception.labels, header)
+    markers(found, names, class_colors(len(names)), T, header)
 
 
 def main() -> None:

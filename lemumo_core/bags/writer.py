@@ -22,11 +22,11 @@ from typing import Any, Literal
 import numpy as np
 
 from lemumo_core.bags.index import TF_STATIC
-from lemumo_core.bags.message_builder import MessageBuilder
+from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import require_rosbags
 from lemumo_core.bags.topics import GROUND_TRUTH
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.frame import Detections, Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.se3 import inverse, make_T, transform
 
 try:
@@ -46,6 +46,9 @@ STORAGES = ("mcap", "sqlite3")
 METADATA_VERSION: Literal[8] = 8
 """Of metadata.yaml: the newest that keeps QoS profiles as text, as Humble expects them."""
 PROGRESS_EVERY = 10
+JPEG_QUALITY = 95
+POINT_FIELDS = ("x", "y", "z", "intensity")
+"""Columns of the points that are written; intensity is 0 where a source has none."""
 
 BASE, CAMERA, LIDAR, THERMAL = "base_link", "camera_optical", "lidar", "thermal_optical"
 T_BASE_CAMERA = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
@@ -95,16 +98,14 @@ def write_bag(
         ) as writer:
             for run in _sharing_a_companion(islice(frames, limit)):
                 for stamp_ns, topic, message in messages.of(run):
-                    kind, typestore = message.__msgtype__, messages.build.typestore
                     if topic not in connections:
                         connections[topic] = writer.add_connection(
                             topic,
-                            kind,
-                            typestore=typestore,
+                            message.__msgtype__,
+                            typestore=messages.build.typestore,
                             offered_qos_profiles=[qos(latched=topic == TF_STATIC)],
                         )
-                    data = typestore.serialize_cdr(message, kind)
-                    writer.write(connections[topic], stamp_ns, data)
+                    writer.write(connections[topic], stamp_ns, messages.build.serialize(message))
                 before, done = done, done + len(run)
                 if done // PROGRESS_EVERY > before // PROGRESS_EVERY:
                     print(f"{out}: {done} frames", flush=True)
@@ -120,7 +121,7 @@ class _Messages:
     """Frames to messages; remembers the extrinsics that were written."""
 
     def __init__(self, jpeg: bool):
-        self.build = MessageBuilder()
+        self.build = RosbagsBuilder()
         if not self.build.has_vision_msgs:
             print("without boxes: vision_msgs is neither in interfaces nor in a sourced ROS")
         self.jpeg = jpeg
@@ -146,7 +147,14 @@ class _Messages:
             self.rig |= new
             earliest = found[0][0]
             on_base = {name: T_BASE_CAMERA @ T for name, T in new.items()}
-            found.insert(0, (earliest, TF_STATIC, self.build.transforms(BASE, on_base, earliest)))
+            found.insert(
+                0,
+                (
+                    earliest,
+                    TF_STATIC,
+                    self.build.transforms(on_base, self.build.header(earliest, BASE)),
+                ),
+            )
         return found
 
     def _of_camera(self, frame: Frame) -> Iterator[Stamped]:
@@ -158,22 +166,26 @@ class _Messages:
             )
         self.camera_name = frame.camera_name
         stamp, build = frame.stamp_ns, self.build
+        header = build.header(stamp, CAMERA)
         if frame.image is not None:
-            yield stamp, "/camera/camera_info", build.camera_info(frame.camera, stamp, CAMERA)
+            yield stamp, "/camera/camera_info", build.camera_info(frame.camera, header)
             if self.jpeg:
-                yield stamp, "/camera/image_raw/compressed", build.jpeg(frame.image, stamp, CAMERA)
+                jpeg = build.jpeg(frame.image, JPEG_QUALITY, header)
+                yield stamp, "/camera/image_raw/compressed", jpeg
             else:
-                yield stamp, "/camera/image_raw", build.image(frame.image, stamp, CAMERA)
+                yield stamp, "/camera/image_raw", build.image(frame.image, "rgb8", header)
         labels = frame.labels
         if labels is None:
             return
         if labels.boxes_3d is not None and build.has_vision_msgs:
-            boxes, names = labels.boxes_3d, labels.class_names
-            yield stamp, GROUND_TRUTH["detections"], build.detections(boxes, names, stamp, CAMERA)
+            boxes = build.detections_3d(
+                _certain_detections(labels.boxes_3d), labels.class_names, np.eye(4), header
+            )
+            yield stamp, GROUND_TRUTH["detections"], boxes
         if labels.label_map is not None:
-            yield stamp, GROUND_TRUTH["labels"], build.image(labels.label_map, stamp, CAMERA)
+            yield stamp, GROUND_TRUTH["labels"], build.label_image(labels.label_map, header)
         if labels.depth_m is not None:
-            yield stamp, GROUND_TRUTH["depth"], build.image(labels.depth_m, stamp, CAMERA)
+            yield stamp, GROUND_TRUTH["depth"], build.depth_image(labels.depth_m, "32FC1", header)
 
     def _points(self, scan: LidarScan) -> Stamped:
         points = scan.points
@@ -183,12 +195,25 @@ class _Messages:
                 inverse(T_camera_lidar) @ scan.T_camera_lidar, points[:, :3].astype(np.float64)
             )
             points = np.hstack([moved.astype(np.float32), points[:, 3:]])
-        return scan.stamp_ns, "/lidar/points", self.build.points(points, scan.stamp_ns, LIDAR)
+        cloud = np.zeros((len(points), len(POINT_FIELDS)), np.float32)
+        columns = min(len(POINT_FIELDS), points.shape[1])
+        cloud[:, :columns] = points[:, :columns]
+        header = self.build.header(scan.stamp_ns, LIDAR)
+        message = self.build.point_cloud(cloud, POINT_FIELDS, header)
+        return scan.stamp_ns, "/lidar/points", message
 
     def _thermal(self, thermal: ThermalImage) -> Iterator[Stamped]:
         stamp, build = thermal.stamp_ns, self.build
-        yield stamp, "/thermal/camera_info", build.camera_info(thermal.camera, stamp, THERMAL)
-        yield stamp, "/thermal/image_raw", build.image(thermal.image, stamp, THERMAL)
+        header = build.header(stamp, THERMAL)
+        encoding = "mono16" if thermal.image.dtype == np.uint16 else "mono8"
+        yield stamp, "/thermal/camera_info", build.camera_info(thermal.camera, header)
+        yield stamp, "/thermal/image_raw", build.image(thermal.image, encoding, header)
+
+
+def _certain_detections(boxes: np.ndarray) -> Detections:
+    """Return ground truth as detections of score 1, each a class of its own."""
+    count = len(boxes)
+    return Detections(boxes, np.zeros((count, 4)), np.ones(count), np.arange(count))
 
 
 def _sharing_a_companion(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

@@ -18,9 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lemumo_core.bags.message_builder import MessageBuilder
+from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader, RawMessage
-from lemumo_core.bags.writer import METADATA_VERSION, qos
+from lemumo_core.bags.writer import JPEG_QUALITY, METADATA_VERSION, qos
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
 from lemumo_core.inference.manifest import Manifest
@@ -31,7 +31,6 @@ with suppress(ModuleNotFoundError):  # said by BagReader
     from rosbags.rosbag2 import StoragePlugin, Writer
 
 OUTPUT = "/lemumo/output/"
-JPEG_QUALITY = 85
 
 
 class ResultBag:
@@ -50,13 +49,12 @@ class ResultBag:
     def __init__(self, out: Path, files: Sequence[Path], manifest: Manifest, settings: Settings):
         self._reader = BagReader(files)
         self._manifest, self._score_threshold = manifest, settings.score_threshold
-        self._build = MessageBuilder()
+        self._build = RosbagsBuilder()
         self._writer = Writer(out, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections: dict[str, Any] = {}
         self._inputs = self._copied_inputs()
         self._waiting = next(self._inputs, None)
-        self._told = False
 
     def __enter__(self) -> ResultBag:
         return self
@@ -79,41 +77,35 @@ class ResultBag:
         """
         self._copy_until(instant.arrival_ns)
         build, found = self._build, perception.detections
-        about = perception.stamp_ns, instant.frame_id
+        header = build.header(perception.stamp_ns, instant.frame_id)
         names = self._manifest.detection_classes
         messages = {
-            "depth": build.image(perception.depth_m, *about),
-            "depth_camera_info": build.camera_info(perception.output_camera, *about),
-            "labels": build.image(perception.labels, *about),
+            "depth": build.depth_image(perception.depth_m, "32FC1", header),
+            "depth_camera_info": build.camera_info(perception.output_camera, header),
+            "labels": build.label_image(perception.labels, header),
         }
         if build.has_vision_msgs:
-            classes = tuple(names[i] for i in found.class_ids)
-            if len(found.boxes_3d) == len(classes):  # not those of a 2D model
-                boxes = found.boxes_3d, classes, *about, found.scores
-                messages["detections_3d"] = build.detections(*boxes)
-            messages["detections_2d"] = build.detections_2d(
-                found.boxes_2d, classes, *about, found.scores
-            )
-            if not self._told:
-                self._told = True
+            if len(found.boxes_3d) == len(found.scores):  # not those of a 2D model
+                messages["detections_3d"] = build.detections_3d(found, names, np.eye(4), header)
+            messages["detections_2d"] = build.detections_2d(found, names, header)
+            if OUTPUT + "label_info" not in self._connections:
                 messages["label_info"] = build.label_info(
-                    self._manifest.segmentation_classes, self._score_threshold, *about
+                    self._manifest.segmentation_classes, self._score_threshold, header
                 )
         if overlay is not None:
             bgr = cv2.imdecode(np.frombuffer(overlay, np.uint8), cv2.IMREAD_COLOR)
             assert bgr is not None
-            messages["overlay/compressed"] = build.jpeg(bgr[..., ::-1], *about)
+            messages["overlay/compressed"] = build.jpeg(bgr[..., ::-1], JPEG_QUALITY, header)
         for name, message in messages.items():
-            kind, typestore = message.__msgtype__, build.typestore
             topic = OUTPUT + name
             if topic not in self._connections:
                 self._connections[topic] = self._writer.add_connection(
                     topic,
-                    kind,
-                    typestore=typestore,
+                    message.__msgtype__,
+                    typestore=build.typestore,
                     offered_qos_profiles=[qos(latched=name == "label_info")],
                 )
-            data = typestore.serialize_cdr(message, kind)
+            data = build.serialize(message)
             self._writer.write(self._connections[topic], instant.arrival_ns, data)
 
     def _copied_inputs(self) -> Iterator[RawMessage]:

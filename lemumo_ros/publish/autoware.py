@@ -10,11 +10,11 @@ from geometry_msgs.msg import Vector3
 from std_msgs.msg import Header
 
 from lemumo_core.frame import Detections
-from lemumo_ros.publish.convert_out import box_poses
+from lemumo_ros.publish.rclpy_builder import build
 
 
 def message_type() -> Any:
-    """DetectedObjects.
+    """Return the class DetectedObjects.
 
     Raises:
         ImportError: without the package.
@@ -27,9 +27,10 @@ def message_type() -> Any:
 def detected_objects(
     detections: Detections, class_names: Sequence[str], T_output_camera: np.ndarray, header: Header
 ) -> Any:
-    """A DetectedObjects message. A class that Autoware has no label for is UNKNOWN.
+    """Return a DetectedObjects message; classes that Autoware does not name are UNKNOWN.
 
-    Args: as ``convert_out.detections_3d``.
+    Args:
+        detections, class_names, T_output_camera, header: as for ``MessageBuilder.detections_3d``.
     """
     from autoware_perception_msgs.msg import (
         DetectedObject,
@@ -39,7 +40,7 @@ def detected_objects(
     )
 
     message = message_type()(header=header)
-    poses = box_poses(detections.boxes_3d, T_output_camera)
+    poses = build.box_poses(detections.boxes_3d, T_output_camera)
     for i, (pose, box) in enumerate(zip(poses, detections.boxes_3d.tolist(), strict=True)):
         score = float(detections.scores[i])
         name = class_names[int(detections.class_ids[i])].upper()

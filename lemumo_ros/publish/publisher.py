@@ -1,12 +1,10 @@
-"""Perceptions to published messages."""
+"""The publishers of one camera's results."""
 
 from __future__ import annotations
 
 import importlib.util
-import time
 from typing import Any
 
-import cv2
 import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -18,11 +16,12 @@ from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.transforms import TransformBuffer
-from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_ros.parameters import Parameters
-from lemumo_ros.publish import autoware as autoware_out
-from lemumo_ros.publish import convert_out
-from lemumo_ros.publish.point_cloud import colored_points
+from lemumo_ros.publish import autoware
+from lemumo_ros.publish.markers import markers
+from lemumo_ros.publish.overlay import RateLimit, overlay_image
+from lemumo_ros.publish.points import colored_points
+from lemumo_ros.publish.rclpy_builder import build
 
 OUTPUT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
@@ -37,7 +36,6 @@ TOPICS = {
     "points": PointCloud2,
     "markers": MarkerArray,
 }
-JPEG_QUALITY = 85
 
 
 class Outputs:
@@ -57,20 +55,20 @@ class Outputs:
         self._node = node
         kinds = TOPICS | {"overlay": CompressedImage}
         if importlib.util.find_spec("autoware_perception_msgs"):
-            kinds |= {"objects": autoware_out.message_type()}
+            kinds |= {"objects": autoware.message_type()}
         self._publishers = {
             name: node.create_publisher(kind, f"~/output/{topics}{name}", OUTPUT_QOS)
             for name, kind in kinds.items()
         }
         topic = f"~/output/{topics}label_info"
         self._label_info = node.create_publisher(LabelInfo, topic, LATCHED_QOS)
-        self._last_overlay_s = -np.inf
+        self._overlay_limit = RateLimit()
 
     def publish_label_info(self, manifest: Manifest, settings: Parameters) -> None:
         """Publish the label names, once for all subscribers to come."""
-        header = convert_out.header(self._node.get_clock().now().nanoseconds, "")
+        header = build.header(self._node.get_clock().now().nanoseconds, "")
         names, threshold = manifest.segmentation_classes, settings.score_threshold
-        self._label_info.publish(convert_out.label_info(names, threshold, header))
+        self._label_info.publish(build.label_info(names, threshold, header))
 
     def wanted(self) -> set[str]:
         """The outputs that someone listens to."""
@@ -100,33 +98,27 @@ class Outputs:
             Fault: ``missing_transform``, ``old_transform``.
         """
         found, names = perception.detections, manifest.detection_classes
-        in_camera = convert_out.header(perception.stamp_ns, source.frame_id)
+        in_camera = build.header(perception.stamp_ns, source.frame_id)
         output_frame, T_output_camera = settings.output_frame or source.frame_id, np.eye(4)
         if output_frame != source.frame_id and wanted & {"detections_3d", "markers", "objects"}:
             T_output_camera = transforms.lookup(output_frame, source.frame_id, perception.stamp_ns)
-        in_output = convert_out.header(perception.stamp_ns, output_frame)
+        in_output = build.header(perception.stamp_ns, output_frame)
         builders = {
-            "detections_3d": lambda: convert_out.detections_3d(
-                found, names, T_output_camera, in_output
-            ),
-            "detections_2d": lambda: convert_out.detections_2d(found, names, in_camera),
-            "depth": lambda: convert_out.depth_image(
+            "detections_3d": lambda: build.detections_3d(found, names, T_output_camera, in_output),
+            "detections_2d": lambda: build.detections_2d(found, names, in_camera),
+            "depth": lambda: build.depth_image(
                 perception.depth_m, settings.publish_depth_as, in_camera
             ),
-            "depth_camera_info": lambda: convert_out.camera_info(
-                perception.output_camera, in_camera
-            ),
-            "labels": lambda: convert_out.label_image(perception.labels, in_camera),
+            "depth_camera_info": lambda: build.camera_info(perception.output_camera, in_camera),
+            "labels": lambda: build.label_image(perception.labels, in_camera),
             "points": lambda: colored_points(frame, perception, in_camera),
-            "markers": lambda: convert_out.markers(
+            "markers": lambda: markers(
                 found, names, class_colors(len(names)), T_output_camera, in_output
             ),
-            "objects": lambda: autoware_out.detected_objects(
-                found, names, T_output_camera, in_output
-            ),
-            "overlay": lambda: _overlay(frame, perception, manifest, in_camera),
+            "objects": lambda: autoware.detected_objects(found, names, T_output_camera, in_output),
+            "overlay": lambda: overlay_image(frame, perception, manifest, in_camera),
         }
-        if "overlay" in wanted and not self._overlay_is_due(settings.overlay_rate_hz):
+        if "overlay" in wanted and not self._overlay_limit.passes(settings.overlay_rate_hz):
             wanted = wanted - {"overlay"}
         messages = {name: builders[name]() for name in wanted}
         for name, message in messages.items():
@@ -136,20 +128,3 @@ class Outputs:
         """Destroy the publishers."""
         for publisher in (*self._publishers.values(), self._label_info):
             self._node.destroy_publisher(publisher)
-
-    def _overlay_is_due(self, rate_hz: float) -> bool:
-        now_s = time.monotonic()
-        if rate_hz <= 0 or now_s - self._last_overlay_s < 1.0 / rate_hz:
-            return False
-        self._last_overlay_s = now_s
-        return True
-
-
-def _overlay(
-    frame: Frame, perception: Perception, manifest: Manifest, header: Header
-) -> CompressedImage:
-    bgr = cv2.cvtColor(draw_overlay(frame, perception, manifest), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    message = CompressedImage(header=header, format="jpeg")
-    convert_out.fill(message, data)
-    return message

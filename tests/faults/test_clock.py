@@ -9,7 +9,7 @@ from rosgraph_msgs.msg import Clock
 
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.streaming.health import Level
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.rig import Rig
 
 pytestmark = pytest.mark.ros
@@ -45,7 +45,7 @@ def rig(launch, now_ns) -> Rig:
 
 def tick(rig: Rig):
     """Sends /clock with every set."""
-    return lambda _: rig.clock.publish(Clock(clock=convert_out.ns_to_stamp(rig.now_ns())))
+    return lambda _: rig.clock.publish(Clock(clock=build.stamp(rig.now_ns())))
 
 
 def newest_is_answered(rig: Rig) -> float:

@@ -9,7 +9,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 
 from lemumo_core.streaming.health import Level
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.node_process import INPUTS
 from tests.helpers.rig import QOS, Rig
 
@@ -34,7 +34,7 @@ def compressed(pixels: np.ndarray, codec: str = "jpeg", bomb: bytes = b"", cut: 
             at = data.index(b"\xff\xc0") + 5
             data = data[:at] + bomb + data[at + 4 :]
         message = CompressedImage(header=messages["image"].header, format=codec)
-        convert_out.fill(message, np.frombuffer(data[:cut], np.uint8))
+        message.data = build.data(np.frombuffer(data[:cut], np.uint8))
         messages["image"] = message
 
     return change
@@ -69,7 +69,7 @@ def test_files_that_are_broken_or_absurd_are_refused(rig, seen) -> None:
         compressed(pixels)(messages)
         data = cv2.imencode(".png", np.zeros((96, 192), np.uint16))[1]
         messages["image"].format = "png"
-        convert_out.fill(messages["image"], data.ravel())
+        messages["image"].data = build.data(data.ravel())
 
     for reason, change in (
         ("bad_image", compressed(pixels, cut=700)),

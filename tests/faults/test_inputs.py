@@ -18,7 +18,7 @@ from tf2_msgs.msg import TFMessage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.streaming.health import Level
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.rig import HEIGHT, PERIOD_S, WIDTH, Rig, cloud, transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("nothing_bad")]
@@ -133,7 +133,7 @@ def test_stamps_of_another_time(rig, seen, offset_s, reason) -> None:
     def change(messages: dict[str, Any]) -> None:
         stamp_ns = 0 if offset_s is None else rig.now_ns() + offset_s * 10**9
         for message in messages.values():
-            message.header.stamp = convert_out.ns_to_stamp(stamp_ns)
+            message.header.stamp = build.stamp(stamp_ns)
 
     rig.refused(reason, change)
     if offset_s:
@@ -156,7 +156,7 @@ def test_duplicates_late_ones_and_bursts(rig, seen) -> None:
         rig.publishers["image"].publish(messages["image"])
         rig.under_test.spin(0.05)
     old = rig.messages()["image"]
-    old.header.stamp = convert_out.ns_to_stamp(stamp_to_ns(messages["image"].header.stamp) - 10**7)
+    old.header.stamp = build.stamp(stamp_to_ns(messages["image"].header.stamp) - 10**7)
     rig.publishers["image"].publish(old)
     rig.under_test.spin_until(lambda: duplicate() and late())
     for _ in range(100):
@@ -209,7 +209,7 @@ def padded_rows(messages: dict[str, Any]) -> None:
     message = messages["points"]
     message.height, message.width, message.row_step = 2, message.width // 2, message.row_step // 2
     rows = np.frombuffer(message.data, np.uint8).reshape(2, message.row_step)
-    convert_out.fill(message, np.ascontiguousarray(np.pad(rows, ((0, 0), (0, 7)))))
+    message.data = build.data(np.ascontiguousarray(np.pad(rows, ((0, 0), (0, 7)))))
     message.row_step += 7
 
 
@@ -270,7 +270,7 @@ def encoded(rgb: np.ndarray, encoding: str, padding: int = 0) -> Callable[[dict[
         message = Image(header=messages["image"].header, encoding=encoding)
         message.height, message.width = rgb.shape[:2]
         message.step = rows.shape[1] + padding
-        convert_out.fill(message, np.ascontiguousarray(np.pad(rows, ((0, 0), (0, padding)))))
+        message.data = build.data(np.ascontiguousarray(np.pad(rows, ((0, 0), (0, padding)))))
         messages["image"] = message
 
     return change
@@ -309,9 +309,9 @@ def test_camera_info_that_is_wrong_or_changes(rig, reference, seen) -> None:
     def smaller(messages: dict[str, Any]) -> None:
         header = messages["image"].header
         camera = Camera(WIDTH, HEIGHT, 100.0, 100.0, 95.5, 47.5).scaled(WIDTH // 2, HEIGHT // 2)
-        messages["camera_info"] = convert_out.camera_info(camera, header)
+        messages["camera_info"] = build.camera_info(camera, header)
         pixels = np.ascontiguousarray(rig.pixels[::2, ::2])
-        messages["image"] = convert_out.image(pixels, "rgb8", header)
+        messages["image"] = build.image(pixels, "rgb8", header)
 
     since_ns = rig.now_ns()
     first_ns = rig.send(smaller)

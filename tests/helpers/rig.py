@@ -14,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.node_process import INPUTS, NodeUnderTest
 from tests.helpers.waiting import LIMIT_S
 
@@ -36,7 +36,7 @@ def cloud(points: np.ndarray, kind: int = PointField.FLOAT32, dtype: str = "<f4"
         PointField(name=name, offset=i * size, datatype=kind, count=1)
         for i, name in enumerate("xyz")
     ]
-    convert_out.fill(message, data)
+    message.data = build.data(data)
     return message
 
 
@@ -87,14 +87,14 @@ class Rig:
     def messages(self) -> dict[str, Any]:
         """A good set, its keys in the order of sending."""
         stamp_ns = self.now_ns()
-        header = convert_out.header(stamp_ns, "camera")
+        header = build.header(stamp_ns, "camera")
         points = cloud(self.points)
-        points.header = convert_out.header(stamp_ns, "lidar")
+        points.header = build.header(stamp_ns, "lidar")
         camera = Camera(WIDTH, HEIGHT, 100.0, 100.0, 95.5, 47.5)
         return {
-            "camera_info": convert_out.camera_info(camera, header),
+            "camera_info": build.camera_info(camera, header),
             "points": points,
-            "image": convert_out.image(self.pixels, "rgb8", header),
+            "image": build.image(self.pixels, "rgb8", header),
         }
 
     def send(self, change: Change | None = None, bad: bool = False) -> int:

@@ -27,7 +27,7 @@ from vision_msgs.msg import Detection3DArray, LabelInfo
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.node_process import NodeUnderTest
 from tests.helpers.rig import HEIGHT, LATCHED, WIDTH, cloud, transform
 from tests.helpers.ros_domain import isolate_dds
@@ -77,17 +77,17 @@ class Robot:
     def send(self) -> None:
         now_ns = self.now_ns()
         moved = transform("map", "base", SPEED_M_S * (now_ns % 10**12) / 1e9)
-        moved.header.stamp = convert_out.ns_to_stamp(now_ns)
+        moved.header.stamp = build.stamp(now_ns)
         self.tf.publish(TFMessage(transforms=[moved]))
         stamp_ns = now_ns - 20_000_000  # an image is a little older than the newest transform
         points = cloud(np.full((50, 3), 5.0))
-        points.header = convert_out.header(stamp_ns, "lidar")
+        points.header = build.header(stamp_ns, "lidar")
         self.points.publish(points)
         camera = Camera(WIDTH, HEIGHT, 100.0, 100.0, 95.5, 47.5)
         for name in SENDING:
-            header = convert_out.header(stamp_ns, name)
-            self.infos[name].publish(convert_out.camera_info(camera, header))
-            self.images[name].publish(convert_out.image(self.pixels, "rgb8", header))
+            header = build.header(stamp_ns, name)
+            self.infos[name].publish(build.camera_info(camera, header))
+            self.images[name].publish(build.image(self.pixels, "rgb8", header))
 
     def run_until(self, condition, timeout_s: float = LIMIT_S) -> None:
         """Send at the rate until the condition holds."""

@@ -14,7 +14,7 @@ pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from lemumo_core.bags.message_builder import MessageBuilder
+from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics
 from lemumo_core.bags.writer import write_bag
@@ -193,21 +193,19 @@ def test_bags_that_lack_something(small_bag, tmp_path):
 
 
 def test_both_companions_need_a_choice(small_bag, frames, tmp_path):
-    build = MessageBuilder()
+    build = RosbagsBuilder()
+    stamp_ns = frames[0].stamp_ns
+    header = build.header(stamp_ns, "lidar")
     warm = tmp_path / "warm"
     with Writer(warm, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         for topic, message in [
-            ("/thermal/image_raw", build.image(frames[0].image[..., 0], 5, "lidar")),
-            ("/thermal/camera_info", build.camera_info(frames[0].camera, 5, "lidar")),
+            ("/thermal/image_raw", build.image(frames[0].image[..., 0], "mono8", header)),
+            ("/thermal/camera_info", build.camera_info(frames[0].camera, header)),
         ]:
             connection = writer.add_connection(
                 topic, message.__msgtype__, typestore=build.typestore
             )
-            stamp_ns = frames[0].stamp_ns
-            message.header = build.header(stamp_ns, "lidar")
-            writer.write(
-                connection, stamp_ns, build.typestore.serialize_cdr(message, message.__msgtype__)
-            )
+            writer.write(connection, stamp_ns, build.serialize(message))
     folder = tmp_path / "both"
     folder.mkdir()
     shutil.copy(next(small_bag.glob("*.mcap")), folder / "x_0.mcap")

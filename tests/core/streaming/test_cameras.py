@@ -11,7 +11,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.streaming import camera_input
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_ros.parameters import CameraParameters, Parameters
-from lemumo_ros.publish import convert_out
+from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.rig import cloud
 
 MS = 1_000_000
@@ -44,8 +44,8 @@ def cameras(clock) -> Cameras:
 
 def send_image(cameras: Cameras, clock: Clock, name: str, pixels: np.ndarray | None = None) -> None:
     pixels = np.zeros((8, 16, 3), np.uint8) if pixels is None else pixels
-    header = convert_out.header(clock(), name)
-    cameras.inputs[name].on_image(convert_out.image(pixels, "rgb8", header))
+    header = build.header(clock(), name)
+    cameras.inputs[name].on_image(build.image(pixels, "rgb8", header))
 
 
 def served(cameras: Cameras, most: int = 3) -> list[str]:
@@ -107,7 +107,7 @@ def test_one_point_cloud_is_converted_once_for_all_cameras(cameras, clock, monke
     cameras.on_points(points)
     camera = Camera(16, 8, 10.0, 10.0, 7.5, 3.5)
     for name in NAMES:
-        info = convert_out.camera_info(camera, convert_out.header(0, name))
+        info = build.camera_info(camera, build.header(0, name))
         cameras.inputs[name].on_camera_info(info)
         send_image(cameras, clock, name)
     frames = [due.camera.to_frame(due.pair) for due in cameras.take(3)]
@@ -147,7 +147,7 @@ def test_an_info_that_changes_counts_from_the_next_frame_on(cameras, clock) -> N
     front = cameras.inputs["front"]
     for width, fx in ((16, 10.0), (16, 12.0), (32, 20.0)):
         camera = Camera(width, 8, fx, fx, 7.5, 3.5)
-        front.on_camera_info(convert_out.camera_info(camera, convert_out.header(0, "front")))
+        front.on_camera_info(build.camera_info(camera, build.header(0, "front")))
         clock.now_ms += 100.0
         send_image(cameras, clock, "front", np.zeros((8, width, 3), np.uint8))
         clock.now_ms += 50.0
@@ -162,10 +162,10 @@ def test_an_uncalibrated_thermal_image_covers_its_window(clock) -> None:
     settings = Parameters(cameras=("front",), by_camera={"front": own})
     front = Cameras(settings.camera_options(), "thermal", clock, clock).inputs["front"]
     camera = Camera(160, 80, 100.0, 100.0, 70.0, 45.0)
-    header = convert_out.header(0, "front")
-    front.on_camera_info(convert_out.camera_info(camera, header))
-    front.on_companion(convert_out.image(np.zeros((30, 40), np.uint8), "mono8", header))
-    front.on_image(convert_out.image(np.zeros((80, 160, 3), np.uint8), "rgb8", header))
+    header = build.header(0, "front")
+    front.on_camera_info(build.camera_info(camera, header))
+    front.on_companion(build.image(np.zeros((30, 40), np.uint8), "mono8", header))
+    front.on_image(build.image(np.zeros((80, 160, 3), np.uint8), "rgb8", header))
     (pair,) = front.take(flush=True)
     thermal = front.to_frame(pair).companion
     assert thermal.image.shape == (30, 40) and (thermal.T_camera_thermal == np.eye(4)).all()

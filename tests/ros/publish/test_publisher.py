@@ -16,10 +16,10 @@ from lemumo_core.frame import Detections, Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.points import points_to_array
 from lemumo_ros.publish import autoware as autoware_out
-from lemumo_ros.publish import convert_out
-from lemumo_ros.publish.point_cloud import colored_points
+from lemumo_ros.publish.points import colored_points
+from lemumo_ros.publish.rclpy_builder import build
 
-HEADER = convert_out.header(1_500_000_000, "camera")
+HEADER = build.header(1_500_000_000, "camera")
 FISHEYE = Camera(64, 48, 30.0, 31.0, 31.0, 24.0, "equidistant", (0.01, -0.002, 0.0, 0.0))
 
 
@@ -112,7 +112,7 @@ def test_autoware_gets_the_same_boxes(autoware) -> None:
 
     message = autoware_out.detected_objects(found, names, T, HEADER)
 
-    standard = convert_out.detections_3d(found, names, T, HEADER)
+    standard = build.detections_3d(found, names, T, HEADER)
     assert message.header is HEADER
     assert [one.classification[0].label for one in message.objects] == [7, 1, 0]
     for ours, theirs in zip(message.objects, standard.detections, strict=True):

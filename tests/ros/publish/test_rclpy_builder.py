@@ -21,22 +21,11 @@ from lemumo_core.messages.stamps import stamp_to_ns
 pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")
 pytest.importorskip("vision_msgs", reason="needs vision_msgs: python interfaces/build.py")
 
-from lemumo_ros.publish.convert_out import (
-    camera_info,
-    depth_image,
-    detections_2d,
-    detections_3d,
-    fill,
-    header,
-    image,
-    label_image,
-    label_info,
-    markers,
-    ns_to_stamp,
-)
+from lemumo_ros.publish.markers import markers
+from lemumo_ros.publish.rclpy_builder import build
 
 STAMP_NS = 1_700_000_000_123_456_789
-HEADER = header(STAMP_NS, "camera_optical")
+HEADER = build.header(STAMP_NS, "camera_optical")
 NAMES = ("car", "pedestrian")
 COLORS = [(255, 0, 0), (0, 51, 255)]
 # The camera looks along the vehicle's x axis from 1.5 m above its origin and 2 m ahead of it.
@@ -73,21 +62,21 @@ def serialized(msg: Any) -> Any:
 
 def test_stamp_round_trip() -> None:
     for stamp_ns in (0, 999_999_999, 1_000_000_000, STAMP_NS):
-        assert stamp_to_ns(ns_to_stamp(stamp_ns)) == stamp_ns
+        assert stamp_to_ns(build.stamp(stamp_ns)) == stamp_ns
     assert HEADER.frame_id == "camera_optical" and stamp_to_ns(HEADER.stamp) == STAMP_NS
 
 
 def test_images_come_back() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
     for encoding, pixels in (("rgb8", rgb), ("bgr8", rgb[..., ::-1])):
-        msg = serialized(image(pixels, encoding, HEADER))
+        msg = serialized(build.image(pixels, encoding, HEADER))
         assert (msg.height, msg.width, msg.step, msg.header) == (7, 5, 15, HEADER)
         np.testing.assert_array_equal(image_to_rgb(msg), rgb)
     counts = np.random.default_rng(0).integers(0, 65536, (7, 10), np.uint16)[:, ::2]
     np.testing.assert_array_equal(
-        thermal_to_array(serialized(image(counts, "mono16", HEADER))), counts
+        thermal_to_array(serialized(build.image(counts, "mono16", HEADER))), counts
     )
-    assert image(np.empty((0, 4), np.uint8), "mono8", HEADER).data == array.array("B")
+    assert build.image(np.empty((0, 4), np.uint8), "mono8", HEADER).data == array.array("B")
 
 
 @pytest.mark.parametrize(
@@ -103,39 +92,39 @@ def test_images_come_back() -> None:
 )
 def test_array_that_does_not_fit_its_encoding(pixels: np.ndarray, encoding: str) -> None:
     with pytest.raises(ValueError, match=encoding):
-        image(pixels, encoding, HEADER)
+        build.image(pixels, encoding, HEADER)
 
 
 def test_big_image_goes_out_through_array() -> None:
     """A NumPy array assigned to ``data`` would take half a second."""
     rgb = np.zeros((1080, 1920, 3), np.uint8)
-    msg = image(rgb, "rgb8", HEADER)
+    msg = build.image(rgb, "rgb8", HEADER)
     assert type(msg.data) is array.array and len(msg.data) == rgb.nbytes
 
 
 def test_every_image_is_filled_through_array() -> None:
     depth = np.ones((4, 6), np.float32)
     for msg in (
-        depth_image(depth, "32FC1", HEADER),
-        depth_image(depth, "16UC1", HEADER),
-        label_image(depth.astype(np.uint8), HEADER),
+        build.depth_image(depth, "32FC1", HEADER),
+        build.depth_image(depth, "16UC1", HEADER),
+        build.label_image(depth.astype(np.uint8), HEADER),
     ):
         assert type(msg.data) is array.array
-    fill(msg, np.arange(6, dtype=np.uint16).reshape(2, 3).T)
+    msg.data = build.data(np.arange(6, dtype=np.uint16).reshape(2, 3).T)
     assert msg.data.tobytes() == np.array([[0, 3], [1, 4], [2, 5]], np.uint16).tobytes()
 
 
 def test_depth_encodings() -> None:
     depth = np.array([[1.2344, np.nan, np.inf, -1], [0, 65.535, 65.536, 1e30]], np.float32)
-    msg = serialized(depth_image(depth, "32FC1", HEADER))
+    msg = serialized(build.depth_image(depth, "32FC1", HEADER))
     metres = np.frombuffer(msg.data, np.float32).reshape(msg.height, -1)
     np.testing.assert_array_equal(metres, depth)
-    msg = serialized(depth_image(depth, "16UC1", HEADER))
+    msg = serialized(build.depth_image(depth, "16UC1", HEADER))
     assert msg.is_bigendian == (sys.byteorder == "big")
     millimetres = np.frombuffer(msg.data, np.uint16).reshape(msg.height, -1)
     np.testing.assert_array_equal(millimetres, [[1234, 0, 0, 0], [0, 65535, 0, 0]])
     with pytest.raises(ValueError, match="mono8"):
-        depth_image(depth, "mono8", HEADER)
+        build.depth_image(depth, "mono8", HEADER)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +139,7 @@ def test_depth_encodings() -> None:
 )
 def test_camera_round_trip(model: str, distortion: tuple[float, ...]) -> None:
     camera = Camera(704, 256, 550.5, 551.5, 350.25, 120.75, model, distortion)
-    msg = serialized(camera_info(camera, HEADER))
+    msg = serialized(build.camera_info(camera, HEADER))
     again = camera_from_info(msg)
     points = np.random.default_rng(0).uniform([-2, -1, 5], [2, 1, 9], (20, 3))
     np.testing.assert_array_equal(again.project(points)[0], camera.project(points)[0])
@@ -163,9 +152,9 @@ def test_camera_round_trip(model: str, distortion: tuple[float, ...]) -> None:
 
 def test_labels() -> None:
     labels = np.array([[0, 1], [255, 2]], np.uint8)
-    msg = serialized(label_image(labels, HEADER))
+    msg = serialized(build.label_image(labels, HEADER))
     assert msg.encoding == "mono8" and msg.data.tobytes() == labels.tobytes()
-    info = serialized(label_info(("road", "sky"), 0.3, HEADER))
+    info = serialized(build.label_info(("road", "sky"), 0.3, HEADER))
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "road"), (1, "sky")]
     assert info.threshold == pytest.approx(0.3)
 
@@ -173,7 +162,9 @@ def test_labels() -> None:
 def test_3d_detection_is_the_same_box() -> None:
     """Corners built from the published pose and size are the model's corners, moved."""
     detections = some_detections()
-    msg = serialized(detections_3d(detections, NAMES, T_BASE_CAMERA, header(STAMP_NS, "base")))
+    msg = serialized(
+        build.detections_3d(detections, NAMES, T_BASE_CAMERA, build.header(STAMP_NS, "base"))
+    )
     assert msg.header.frame_id == "base" and len(msg.detections) == 5
     signs = np.array([[x, y, z] for x in (1, -1) for y in (1, -1) for z in (-1, 1)]) / 2
     for i, detection in enumerate(msg.detections):
@@ -197,7 +188,7 @@ def test_box_that_drives_ahead_has_no_rotation_in_the_vehicle_frame() -> None:
         np.ones(1, np.float32),
         np.zeros(1, np.int64),
     )
-    (detection,) = detections_3d(detections, NAMES, T_BASE_CAMERA, HEADER).detections
+    (detection,) = build.detections_3d(detections, NAMES, T_BASE_CAMERA, HEADER).detections
     np.testing.assert_allclose(
         pose_matrix(detection.bbox.center),
         make_T(np.eye(3), np.array([12.0, -1.0, 1.0])),
@@ -208,7 +199,7 @@ def test_box_that_drives_ahead_has_no_rotation_in_the_vehicle_frame() -> None:
 def test_2d_detections() -> None:
     detections = some_detections()
     detections.boxes_2d[3] = 0  # what image_bounds gives for a box that the image does not show
-    msg = serialized(detections_2d(detections, NAMES, HEADER))
+    msg = serialized(build.detections_2d(detections, NAMES, HEADER))
     assert len(msg.detections) == 4
     shown = [0, 1, 2, 4]
     for i, detection in zip(shown, msg.detections, strict=True):
@@ -225,12 +216,12 @@ def test_2d_detections() -> None:
 
 def test_markers() -> None:
     detections = some_detections()
-    base = header(STAMP_NS, "base")
+    base = build.header(STAMP_NS, "base")
     msg = serialized(markers(detections, NAMES, COLORS, T_BASE_CAMERA, base, 1.25))
     first, *rest = msg.markers
     assert first.action == first.DELETEALL
     assert len({marker.id for marker in rest}) == len(rest) == 10
-    boxes = detections_3d(detections, NAMES, T_BASE_CAMERA, base).detections
+    boxes = build.detections_3d(detections, NAMES, T_BASE_CAMERA, base).detections
     for i, (cube, text) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
         assert cube.type == cube.CUBE and text.type == text.TEXT_VIEW_FACING
         assert cube.pose == boxes[i].bbox.center and cube.scale == boxes[i].bbox.size
@@ -255,8 +246,8 @@ def test_nothing_detected_is_published_too() -> None:
         np.empty(0, np.float32),
         np.empty(0, np.int64),
     )
-    assert len(detections_3d(empty, NAMES, T_BASE_CAMERA, HEADER).detections) == 0
-    assert len(detections_2d(empty, NAMES, HEADER).detections) == 0
+    assert len(build.detections_3d(empty, NAMES, T_BASE_CAMERA, HEADER).detections) == 0
+    assert len(build.detections_2d(empty, NAMES, HEADER).detections) == 0
     assert len(markers(empty, NAMES, COLORS, T_BASE_CAMERA, HEADER).markers) == 1
 
 
@@ -265,5 +256,5 @@ def test_images_equal_cv_bridge() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
     bridge = cv_bridge.CvBridge()
     theirs = bridge.cv2_to_imgmsg(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), "bgr8", HEADER)
-    ours = image(rgb[..., ::-1], "bgr8", HEADER)
+    ours = build.image(rgb[..., ::-1], "bgr8", HEADER)
     assert ours == theirs

@@ -1,35 +1,30 @@
-"""The dense depth as a coloured point cloud."""
+"""Dense depth as a coloured point cloud."""
 
 from __future__ import annotations
 
 import functools
-import sys
 
 import numpy as np
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import look_up
-from lemumo_ros.publish.convert_out import fill
-
-FIELDS = [
-    PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-    for i, name in enumerate(("x", "y", "z", "rgb"))
-]
+from lemumo_ros.publish.rclpy_builder import build
 
 
 def colored_points(frame: Frame, perception: Perception, header: Header) -> PointCloud2:
-    """A point for every pixel whose depth is known, in the colour of the image there.
+    """Return a point for every pixel of known depth, in the colour of the image there.
 
     Args:
-        frame: its image gives the colours; without one all are black.
-        perception: its depth, in its output camera.
+        frame: its image gives the colours; without an image all points are black.
+        perception: its depth and output camera give the points.
         header: of the source image; the points are in its optical frame, metres.
 
     Returns:
-        x, y, z and rgb, packed in the bits of a float32 as PCL and RViz read it.
+        A cloud of x, y, z and rgb, which is packed in the bits of a float32 as PCL and RViz read
+        it.
     """
     camera = perception.output_camera
     known = np.isfinite(perception.depth_m)
@@ -43,23 +38,12 @@ def colored_points(frame: Frame, perception: Perception, header: Header) -> Poin
         packed = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
     points[:, 3] = packed.view(np.float32)
     points = points[np.isfinite(points[:, :3]).all(axis=1)]  # pixels that the lens does not show
-    message = PointCloud2(
-        header=header,
-        height=1,
-        width=len(points),
-        fields=FIELDS,
-        is_bigendian=sys.byteorder == "big",
-        point_step=16,
-        row_step=16 * len(points),
-        is_dense=True,
-    )
-    fill(message, points)
-    return message
+    return build.point_cloud(points, ("x", "y", "z", "rgb"), header)
 
 
 @functools.lru_cache(maxsize=16)
 def _rays(camera: Camera) -> np.ndarray:
-    """Points at depth 1 through each pixel: float32 (height, width, 3)."""
+    """Return the point at depth 1 behind each pixel: float32 (height, width, 3)."""
     v, u = np.mgrid[: camera.height, : camera.width]
     rays = camera.unproject(np.stack([u.ravel(), v.ravel()], axis=1))
     return rays.reshape(camera.height, camera.width, 3).astype(np.float32)
