@@ -1,154 +1,116 @@
-"""Which part may import which, held by walking the import graph of the sources."""
+"""Which part may import which, held by walking the import graph of the sources; their size and
+words. ``python -m tests.helpers.floors`` and ``python -m tests.helpers.private_words`` print what
+these tests go by."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import floors
+from tests.helpers.floors import ON_THE_VEHICLE, READ_BAGS, RULES, TORCH_BACKEND
+from tests.helpers.import_graph import below, modules_of
 from tests.helpers.paths import ROOT
+from tests.helpers.private_words import private_words, words_in
 
-OURS = ("lemumo_core", "lemumo_ros", "training", "export")
-ROS = ("rclpy", "launch", "launch_ros", "cv_bridge", "message_filters", "sensor_msgs_py")
-ROS_PREFIXES = ("tf2", "rcl_", "rosidl_", "ament_")
-ROS_SUFFIXES = ("_msgs", "_interfaces")
-ON_THE_VEHICLE = (
-    "lemumo_core.frame",
-    "lemumo_core.faults",
-    "lemumo_core.taxonomy",
-    "lemumo_core.geometry",
-    "lemumo_core.messages",
-    "lemumo_core.depth_projection",
-    "lemumo_core.drawing",
-    "lemumo_core.evaluation",
-    "lemumo_core.progress",
-    "lemumo_core.web_page",
-    "lemumo_core.preprocess",
-    "lemumo_core.inference",
-    "lemumo_core.metrics",
-)
-TORCH_BACKEND = "lemumo_core.inference.backends.torch"  # loaded only when it is chosen
-NOT_FOR_THE_NODE = (
-    "training",
-    "export",
-    "lemumo_core.model",
-    "lemumo_core.losses",
-    "lemumo_core.train",
-)
-
-
-def below(module: str, *parents: str) -> bool:
-    """Whether a module is one of the named packages or lies in one."""
-    return any(module == parent or module.startswith(f"{parent}.") for parent in parents)
-
-
-def is_ros(module: str) -> bool:
-    """Whether a module belongs to ROS 2."""
-    top = module.partition(".")[0]
-    return top in ROS or top.startswith(ROS_PREFIXES) or top.endswith(ROS_SUFFIXES)
-
-
-def modules_of(root: Path) -> dict[str, Path]:
-    """All modules of our packages below root, by dotted name."""
-    found = {}
-    for package in OURS:
-        for path in sorted((root / package).rglob("*.py")):
-            parts = path.relative_to(root).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def nodes(tree: ast.AST, module_level_only: bool) -> Iterator[ast.AST]:
-    """Syntax nodes; on request without function bodies and `if TYPE_CHECKING:` blocks."""
-    for child in ast.iter_child_nodes(tree):
-        if module_level_only:
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-                continue
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-        yield child
-        yield from nodes(child, module_level_only)
-
-
-def imports(name: str, path: Path, module_level_only: bool = False) -> set[str]:
-    """Dotted names that one module imports; of `from a import b` both a and a.b."""
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    found: set[str] = set()
-    for node in nodes(ast.parse(path.read_text(), str(path)), module_level_only):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            source = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
-    return found
+PENDING: dict[str, set[str]] = {
+    "arrows_up": {
+        "lemumo_core.losses.centernet imports lemumo_core.model.heads.centernet",
+        "lemumo_core.losses.centernet_2d imports lemumo_core.model.heads.centernet_2d",
+        "lemumo_core.losses.presets imports lemumo_core.model.config",
+        "lemumo_core.methods.lemumo.monitors imports lemumo_core.train.pretrain.probes",
+        "lemumo_core.model.encoder imports lemumo_core.methods.lemumo.depth_branch",
+    },
+    "circles_of_imports": {
+        "lemumo_core.inference.backends <-> lemumo_core.inference.measure <-> "
+        "lemumo_core.inference.selection",
+        "lemumo_core.world.light <-> lemumo_core.world.materials",
+    },
+}
+"""What a rule still finds and is about to go; an entry that is gone must go from here too."""
+PENDING_WORDS: set[str] = {
+    "ChosenDepth",
+    "FOR_PRETRAINING",
+    "FREE",
+    "FrameOrder",
+    "Instant",
+    "Judge",
+    "Part",
+    "PatchStems",
+    "Place",
+    "SHARPER",
+    "STEEP",
+    "Taken",
+    "Wanted",
+    "conclude",
+    "farness",
+    "figures",
+    "finetuner",
+    "first_in_cell",
+    "frame_order",
+    "from_plain",
+    "held_out",
+    "judge",
+    "parsed",
+    "part_of",
+    "places",
+    "plain",
+    "pretrainer",
+    "says",
+    "spread",
+    "stems",
+    "suggested",
+    "suggestions",
+    "sure",
+    "surprise",
+    "tells_depth",
+    "tokens_at_places",
+    "told",
+    "wanted_around",
+    "weigh",
+    "why_not",
+    "why_silent",
+}
+"""Private words that are about to go."""
 
 
-def with_parents(module: str) -> set[str]:
-    """A module and the packages around it: importing it runs their __init__ too."""
-    parts = module.split(".")
-    return {".".join(parts[: n + 1]) for n in range(len(parts))}
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds(rule) -> None:
+    assert set(rule(ROOT)) == PENDING.get(rule.__name__, set())
 
 
-def ros_in_core(root: Path) -> list[str]:
-    """Imports of ROS in lemumo_core; rosbags may be used by its data sources."""
-    wrong = []
-    for name, path in modules_of(root).items():
-        for target in sorted(imports(name, path)) if below(name, "lemumo_core") else ():
-            bags = below(target, "rosbags") and not below(name, "lemumo_core.data.sources")
-            if bags or is_ros(target) or below(target, "lemumo_ros"):
-                wrong.append(f"{name} imports {target}")
-    return wrong
+def test_no_private_word_is_left() -> None:
+    found = private_words(ROOT)
+    new = {word: where for word, where in found.items() if word not in PENDING_WORDS}
+    assert new == {}
+    assert found.keys() == PENDING_WORDS
 
 
-def training_in_node(root: Path) -> list[str]:
-    """Imports of training code in lemumo_ros, wherever in a file they stand."""
-    return [
-        f"{name} imports {target}"
-        for name, path in modules_of(root).items()
-        if below(name, "lemumo_ros")
-        for target in sorted(imports(name, path))
-        if below(target, *NOT_FOR_THE_NODE)
-    ]
+def test_the_floors_print(capsys) -> None:
+    """Shown with ``pytest -s``, and by ``python -m tests.helpers.floors``."""
+    text = floors.as_text(ROOT)
+    with capsys.disabled():
+        print(f"\n{text}")
+    names = [line.split()[0] for line in text.splitlines()]
+    assert names.index("lemumo_ros") < names.index("lemumo_core.inference")
+    assert names.index("lemumo_core.inference") < names.index("lemumo_core.frame")
 
 
-def torch_on_vehicle(root: Path) -> list[str]:
-    """Chains of module-level imports that lead from what the vehicle needs to torch."""
-    known = modules_of(root)
-    wrong = []
-    for start in known:
-        if not below(start, *ON_THE_VEHICLE) or start == TORCH_BACKEND:
-            continue
-        seen, todo = set(), [(start, start)]
-        while todo:
-            name, chain = todo.pop()
-            for module in with_parents(name) & known.keys() - seen:
-                seen.add(module)
-                for target in sorted(imports(module, known[module], module_level_only=True)):
-                    todo.append((target, f"{chain} -> {target}"))
-            if below(name, "torch"):
-                wrong.append(chain)
-                break
-    return wrong
-
-
-@pytest.mark.parametrize("rule", [ros_in_core, training_in_node, torch_on_vehicle])
-def test_boundary_holds(rule) -> None:
-    assert rule(ROOT) == []
-
-
-def test_the_vehicle_imports_really_run_without_torch() -> None:
+@pytest.mark.parametrize("bags", [False, True], ids=["without rosbags", "with rosbags"])
+def test_the_vehicle_imports_really_run_without_torch(bags: bool) -> None:
     """Import every vehicle module in a Python in which torch and ROS cannot be imported."""
     vehicle = [name for name in modules_of(ROOT) if below(name, *ON_THE_VEHICLE)]
-    modules = [name for name in vehicle if name != TORCH_BACKEND]
-    assert "lemumo_core.frame" in modules
+    modules = [
+        name for name in vehicle if name != TORCH_BACKEND and below(name, *READ_BAGS) == bags
+    ]
+    assert ("lemumo_core.replay.run" if bags else "lemumo_core.frame") in modules
+    missing = ["torch", "rclpy", "sensor_msgs", "vision_msgs", *([] if bags else ["rosbags"])]
     program = (
         "import importlib, sys\n"
-        "for name in ('torch', 'rclpy', 'sensor_msgs', 'vision_msgs', 'rosbags'):\n"
+        f"for name in {missing}:\n"
         "    sys.modules[name] = None\n"
         "for name in sys.argv[1:]:\n"
         "    importlib.import_module(name)\n"
@@ -191,31 +153,85 @@ def fake(tmp_path: Path):
     ],
 )
 def test_ros_in_core_is_found(fake, line: str) -> None:
-    assert len(ros_in_core(fake("lemumo_core.frame", line))) >= 1
+    assert len(floors.ros_in_core(fake("lemumo_core.frame", line))) >= 1
 
 
-def test_rosbags_may_feed_a_source(fake) -> None:
-    assert ros_in_core(fake("lemumo_core.data.sources.bags", "import rosbags")) == []
+def test_rosbags_may_read_bags(fake) -> None:
+    assert floors.ros_in_core(fake("lemumo_core.bags.reader", "import rosbags")) == []
 
 
 @pytest.mark.parametrize(
     "line",
     [
         "import training.pretrain",
-        "from lemumo_core import model",
-        "from lemumo_core.train import engine",
+        "from lemumo_core.model import encoder",
+        "from lemumo_core.train import loop",
         "def f():\n    from export import to_onnx",
     ],
 )
 def test_training_in_the_node_is_found(fake, line: str) -> None:
-    assert len(training_in_node(fake("lemumo_ros.node", line))) >= 1
+    for name in ("training.pretrain", "export.to_onnx", "lemumo_core.model.encoder"):
+        fake(name, "")
+    fake("lemumo_core.train.loop", "")
+    assert len(floors.training_on_the_vehicle(fake("lemumo_ros.node", line))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lemumo_core.inference.pipeline import Pipeline",
+        "from ..inference import pipeline",
+        "def f():\n    import lemumo_core.inference.pipeline",
+        "if TYPE_CHECKING:\n    from lemumo_core.inference import pipeline",
+        "from importlib import import_module\nimport_module('lemumo_core.inference.pipeline')",
+    ],
+)
+def test_an_arrow_up_is_found(fake, line: str) -> None:
+    fake("lemumo_core.inference.pipeline", "from lemumo_core.messages import images")
+    root = fake("lemumo_core.messages.images", line)
+    up = "lemumo_core.messages.images imports lemumo_core.inference.pipeline"
+    assert floors.arrows_up(root) == [up]
+
+
+def test_a_module_on_no_floor_is_found(fake) -> None:
+    root = fake("lemumo_core.attic.things", "")
+    assert "lemumo_core.attic.things is on no floor" in floors.arrows_up(root)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_circle_is_found(fake, hidden: bool) -> None:
+    fake("lemumo_core.data.views", "from lemumo_core.data import crops")
+    fake("lemumo_core.data.crops", "from lemumo_core.data.samples import Sample")
+    line = "from lemumo_core.data.views import View"
+    root = fake("lemumo_core.data.samples", f"def f():\n    {line}" if hidden else line)
+    names = "crops", "samples", "views"
+    assert floors.circles_of_imports(root) == [
+        " <-> ".join(f"lemumo_core.data.{name}" for name in names)
+    ]
+
+
+def test_a_module_that_is_too_long_is_found(fake) -> None:
+    fake("lemumo_core.frame", "\n" * floors.MAX_LINES)
+    root = fake("lemumo_core.files", "\n" * (floors.MAX_LINES + 1))
+    assert floors.long_modules(root) == ["lemumo_core.files: 301 lines"]
+
+
+def test_private_words_are_found(fake) -> None:
+    root = fake("lemumo_core.frame", "class Judge:\n    held_out_frames = 1  # not colour\n")
+    assert private_words(root) == {
+        "judge": ["lemumo_core/frame.py:1 Judge"],
+        "Judge": ["lemumo_core/frame.py:1 Judge"],
+        "held_out": ["lemumo_core/frame.py:2 held_out_frames"],
+    }
+    assert words_in("colorful") == words_in("measured") == set()
+    assert words_in("_told") == {"told"} and words_in("ColourMap") == {"colour"}
 
 
 def test_torch_behind_others_is_found(fake) -> None:
     fake("lemumo_core.preprocess", "from lemumo_core.geometry import camera")
     fake("lemumo_core.geometry.camera", "from ..deep import thing")
     root = fake("lemumo_core.deep", "from torch import nn\nthing = nn")
-    chains = [chain.split(" -> ") for chain in torch_on_vehicle(root)]
+    chains = [chain.split(" -> ") for chain in floors.torch_on_the_vehicle(root)]
     first = next(chain for chain in chains if chain[0] == "lemumo_core.preprocess")
     assert first[1].startswith("lemumo_core.geometry") and first[-1].startswith("torch")
 
@@ -223,7 +239,7 @@ def test_torch_behind_others_is_found(fake) -> None:
 def test_torch_in_a_package_around_is_found(fake) -> None:
     root = fake("lemumo_core.metrics.depth", "import numpy")
     (root / "lemumo_core" / "__init__.py").write_text("import torch")
-    assert torch_on_vehicle(root) != []
+    assert floors.torch_on_the_vehicle(root) != []
 
 
 @pytest.mark.parametrize(
@@ -235,4 +251,4 @@ def test_torch_in_a_package_around_is_found(fake) -> None:
     ],
 )
 def test_lazy_torch_is_allowed(fake, text: str) -> None:
-    assert torch_on_vehicle(fake("lemumo_core.inference.backend", text)) == []
+    assert floors.torch_on_the_vehicle(fake("lemumo_core.inference.backend", text)) == []
