@@ -18,7 +18,6 @@ maintainer = package.find("maintainer")
 extras = {
     "gpu": ["onnxruntime-gpu", "tensorrt"],
     "train": [
-        "jsonargparse[signatures]>=4.53",
         "onnx",
         "onnxscript",
         "pyarrow>=14",
@@ -93,11 +92,18 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["lemumo_core*", "lemumo_ros*"]),
     data_files=data_files,
-    install_requires=["numpy>=1.21", "onnxruntime", "opencv-python-headless>=4.5", "pyyaml>=5.4"],
+    install_requires=[
+        "jsonargparse[signatures]>=4.53,<5",
+        "numpy>=1.21",
+        "onnxruntime",
+        "opencv-python-headless>=4.5",
+        "pyyaml>=5.4",
+    ],
     extras_require=extras,
     entry_points={
         "console_scripts": ["lemumo = lemumo_core.cli.main:main"],
-        # lemumo_core imports nothing of lemumo_ros: `lemumo replay` finds these by name.
+        # lemumo_core imports nothing of lemumo_ros: `lemumo` finds these by name.
+        "lemumo.commands": ["node = lemumo_ros.node:main", "demo = lemumo_ros.demo:main"],
         "lemumo.players": ["dds = lemumo_ros.player:play"],
         "lemumo.image_decoders": ["cv_bridge = lemumo_ros.cv_bridge_images:through_cv_bridge"],
     },

@@ -1,8 +1,11 @@
-"""Write a model package. ``--help`` says how."""
+"""Run ``lemumo export`` from a clone, which ``make setup`` has installed."""
 
 import sys
 
-from lemumo_core.cli.to_onnx import main
+try:
+    from lemumo_core.cli.main import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; run make setup, or: pip install --editable '.[train]'")
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["export", *sys.argv[1:]]))

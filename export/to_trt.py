@@ -1,8 +1,11 @@
-"""Build TensorRT engines of a package. ``--help`` says how."""
+"""Run ``lemumo build-engine`` from a clone, which ``make setup`` has installed."""
 
 import sys
 
-from lemumo_core.cli.to_trt import main
+try:
+    from lemumo_core.cli.main import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; run make setup, or: pip install --editable '.[train]'")
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["build-engine", *sys.argv[1:]]))

@@ -1,8 +1,11 @@
-"""Hold two backends of a package equal. ``--help`` says how."""
+"""Run ``lemumo parity`` from a clone, which ``make setup`` has installed."""
 
 import sys
 
-from lemumo_core.export.verify import main
+try:
+    from lemumo_core.cli.main import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; run make setup, or: pip install --editable '.[train]'")
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["parity", *sys.argv[1:]]))

@@ -1,18 +1,36 @@
-"""Commands made from signatures: jsonargparse, with a suggestion where an option is unknown."""
+"""Commands made from signatures: jsonargparse, in the spelling that users of a shell expect.
+
+The signature of a function is its command: parameters before ``*`` are words, those after it are
+options, and the docstring is the help. A parameter named ``options`` is a dataclass whose fields
+are options each. All commands of lemumo speak this one dialect:
+
+- ``--option_name``, as in YAML; hyphens in place of underscores are accepted;
+- ``--flag`` alone means true, ``--flag false`` the contrary;
+- lists and tuples take several words: ``--precision fp16 int8``;
+- ``--config FILE.yaml`` holds options by name; later ones on the command line override it;
+- an unknown option ends the command with exit code 2 and a suggestion;
+- what cannot be used ends it with exit code 1 and one line that names it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import difflib
+import inspect
+import json
 import re
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+import jsonargparse
 import numpy as np
+import yaml
 
-try:
-    import jsonargparse
-except ImportError as error:
-    raise ImportError('this command needs jsonargparse: pip install "lemumo_ros[train]"') from error
+from lemumo_core.extras import missing_package
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
 
@@ -20,31 +38,173 @@ UNKNOWN = (
     r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted"
     r"|Group '([\w.]+)' does not accept option '([\w.]+)'"
 )
+OPTIONS = "options"
+"""Name of the parameter whose fields are options each."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of SIGINT."""
+
+T = TypeVar("T")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):  # type: ignore[misc]
+    """Shows descriptions as they are written, with their examples."""
 
 
 class CommandLine(jsonargparse.ArgumentParser):
-    """Parser of a command. Adds ``--config FILE.yaml``, which later options override; hyphens in
-    the names of options are underscores; an unknown name ends the command with a suggestion."""
+    """Parser of a command in the dialect of this module."""
 
     def __init__(self, **options: Any):
-        super().__init__(**options)
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
         self.add_argument("--config", action="config", help="YAML file of these options")
+
+    def add_function(self, function: Callable[..., Any]) -> None:
+        """Add the parameters of a function: words before its ``*``, options after it."""
+        parameters = inspect.signature(function).parameters.values()
+        options = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+        words = {one.name for one in parameters} - options
+        for skipped, as_positional in ((options, True), (words | {OPTIONS}, False)):
+            self.add_function_arguments(
+                function, as_group=False, as_positional=as_positional, skip=set(skipped)
+            )
+        if OPTIONS in options:
+            self.add_class_arguments(get_type_hints(function)[OPTIONS], as_group=False)
+
+    def call(self, function: Callable[..., T], options: jsonargparse.Namespace) -> T:
+        """Call a function added by ``add_function`` with what was parsed.
+
+        Raises:
+            ValueError: for an option outside its range; whatever the function raises.
+        """
+        values = self.instantiate(options)
+        arguments = {
+            name: values[name] for name in inspect.signature(function).parameters if name != OPTIONS
+        }
+        if kind := get_type_hints(function).get(OPTIONS):
+            arguments[OPTIONS] = kind(**{one.name: values[one.name] for one in fields(kind)})
+        return function(**arguments)
 
     def parse_args(self, args: Sequence[str], **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
         """As ``jsonargparse.ArgumentParser.parse_args``."""
-        return super().parse_args([_with_underscores(arg) for arg in args], **options)
+        for action in self._actions:
+            if _is_list(getattr(action, "_typehint", None)):
+                action.metavar = f"{action.dest.upper()} ..."
+            elif not action.option_strings:
+                action.metavar = action.dest.upper()
+        return super().parse_args(self._as_jsonargparse(list(args)), **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End the command with a message."""
+        """End the command with a message and exit code 2."""
         if found := re.search(UNKNOWN, message):
             known = [action.dest for action in self._actions]
             close = difflib.get_close_matches(".".join(filter(None, found.groups())), known, n=1)
             message += f"\ndid you mean --{close[0]}?" if close else ""
         super().error(message, ex)
 
+    def _as_jsonargparse(self, args: list[str]) -> list[str]:
+        """The same words as jsonargparse reads them: values of flags, lists in brackets."""
+        types = {action.dest: getattr(action, "_typehint", str) for action in self._actions}
+        alone = {"help", "print_config"}  # these take no word after them
+        positional = [action.dest for action in self._actions if not action.option_strings]
+        words: list[str] = []
+        options: list[str] = []
+        while args:
+            arg = args.pop(0)
+            if arg == "--":
+                words += args
+                break
+            if not arg.startswith("--") and arg != "-h":
+                words.append(arg)
+                continue
+            name, equals, value = arg.removeprefix("--").partition("=")
+            name = "help" if name == "-h" else name.replace("-", "_")
+            options.append(f"--{name}={value}" if equals else f"--{name}")
+            if equals or name in alone:
+                continue
+            following = list(_values(args))
+            kind = types.get(name, str)
+            if kind is bool:
+                value = following[0] if following else ""
+                is_value = value.lower() in ("true", "false")
+                options[-1] += f"={value}" if is_value else "=true"
+                del args[: int(is_value)]
+            elif _is_list(kind) and following:
+                options[-1] += f"={_bracketed(kind, following)}"
+                del args[: len(following)]
+            elif following:
+                options[-1] += f"={args.pop(0)}"
+        if positional and _is_list(types[positional[-1]]) and len(words) >= len(positional):
+            first = len(positional) - 1
+            words[first:] = [_bracketed(types[positional[-1]], words[first:])]
+        return [*options, "--", *words] if words else options
 
-def _with_underscores(arg: str) -> str:
-    if not arg.startswith("--"):
-        return arg
-    name, *value = arg[2:].split("=", 1)
-    return "=".join([f"--{name.replace('-', '_')}", *value])
+
+def run_function(
+    prog: str,
+    function: Callable[..., int | None],
+    arguments: Sequence[str],
+    description: str | None = None,
+) -> int:
+    """Run a function as a command.
+
+    Args:
+        prog: name of the command, in its help and before its errors.
+        function: whose signature the command has; returns an exit code, None for 0.
+        arguments: words of the command line.
+        description: of the command; by default the function's own.
+
+    Returns:
+        The exit code; 1 after a fault, which is printed.
+    """
+    parser = CommandLine(prog=prog, description=description or _summary(function))
+    parser.add_function(function)
+    options = parser.parse_args(arguments)
+    return guarded(prog, lambda: parser.call(function, options))
+
+
+def guarded(prog: str, action: Callable[[], int | None]) -> int:
+    """Run an action; an error that its user can mend becomes one line and exit code 1."""
+    try:
+        return action() or 0
+    except ImportError as error:
+        print(f"{prog}: {missing_package(error)}", file=sys.stderr)
+    except (ValueError, OSError) as error:  # Fault among them
+        print(f"{prog}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{prog}: stopped", file=sys.stderr)
+        return INTERRUPTED
+    return 1
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    """The docstring of a function before its sections."""
+    return (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
+
+
+def _values(args: Sequence[str]) -> Iterator[str]:
+    for arg in args:
+        if arg.startswith("--"):
+            return
+        yield arg
+
+
+def _members(kind: Any) -> list[Any]:
+    """The types that a type stands for: those of a union, without None."""
+    if get_origin(kind) in (list, tuple, set, dict, Sequence) or not get_args(kind):
+        return [kind]
+    if get_origin(kind) is Literal:
+        return [kind]
+    return [member for member in get_args(kind) if member is not NoneType]
+
+
+def _is_list(kind: Any) -> bool:
+    return any(get_origin(member) in (list, tuple, set) for member in _members(kind))
+
+
+def _bracketed(kind: Any, words: Sequence[str]) -> str:
+    """Words as one list in YAML; a list that its user wrote in brackets stays as it is."""
+    if len(words) == 1 and words[0].startswith("["):
+        return words[0]
+    elements = {argument for member in _members(kind) for argument in get_args(member)}
+    if any(one in (str, Path) or get_origin(one) is Literal for one in elements):
+        return json.dumps(list(words))
+    return json.dumps([yaml.safe_load(word) for word in words])

@@ -5,7 +5,6 @@ Writes ``summary.json``, overlay pictures and an ``index.html`` that shows them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ import numpy as np
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.bags.writer import write_bag
+from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
@@ -163,7 +163,7 @@ def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
     isolate_dds()
     started = time.monotonic()
     watcher = Watcher(overlays)
-    player_command = [sys.executable, "-m", "lemumo_core.cli.replay", str(bag), "--live"]
+    player_command = [sys.executable, "-m", "lemumo_core.cli.main", "replay", str(bag), "--live"]
     node = _start(node_command(model, topics, compressed), out / "node.log")
     try:
         _wait_until_active(node, watcher, out / "node.log")
@@ -238,28 +238,38 @@ def _died(reason: str, what: str, log: Path) -> Fault:
     return Fault(reason, f"{what} did not run; the end of {log}:\n{tail}")
 
 
-def main() -> int:
-    """``python -m lemumo_ros.demo``."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bag", type=Path, help="bag to play; default: one it renders itself")
-    parser.add_argument("--model", type=Path, default=MODEL, help="model package")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument("--rate", type=float, default=0.4, help="speed of the bag it renders")
-    args = parser.parse_args()
-    rate = args.rate if args.bag is None else 1.0
-    try:
-        summary = run(args.bag or default_bag(), args.model, args.out, rate)
-    except (Fault, OSError, ImportError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    (args.out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
-    write_report(summary, args.out)
+def demo(
+    *,
+    bag: Path | None = None,
+    model: Path = MODEL,
+    out: Path = Path("out/demo"),
+    rate: float = 0.4,
+) -> int:
+    """Play a bag to the node in processes of their own, and write what came out.
+
+    Args:
+        bag: to play at its own speed; by default one that is rendered.
+        model: package to run.
+        out: folder for pictures, summary.json and index.html.
+        rate: speed of the rendered bag.
+
+    Returns:
+        The exit code: 1 where no detection message came out.
+    """
+    summary = run(bag or default_bag(), model, out, rate if bag is None else 1.0)
+    (out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    write_report(summary, out)
     print(json.dumps(asdict(summary), indent=2))
-    print(f"demo: open {args.out / 'index.html'}")
+    print(f"demo: open {out / 'index.html'}")
     if not summary.messages_out.get("detections_3d"):
-        print(f"demo: nothing came out; see {args.out / 'node.log'}", file=sys.stderr)
+        print(f"demo: nothing came out; see {out / 'node.log'}", file=sys.stderr)
         return 1
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``lemumo demo``; return its exit code."""
+    return run_function("lemumo demo", demo, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

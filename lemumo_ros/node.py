@@ -231,14 +231,18 @@ def make_executor() -> Executor:
     return EventsExecutor()
 
 
-def main() -> None:
-    """Entry point of the ``perception`` executable."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run ``lemumo node``, which is the ``perception`` executable of ``ros2 run``.
+
+    Args:
+        arguments: with ``--ros-args``; by default those of this process.
+    """
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     keep_large_blocks()
     select_transport()
     clean_shared_memory()
     # Our own handlers: a KeyboardInterrupt inside the events executor's C++ aborts the process.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

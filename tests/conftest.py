@@ -53,13 +53,13 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
 def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a package of random weights, 64x96 pixels, one graph of it with a free batch."""
     pytest.importorskip("torch", reason='making a model needs: pip install "lemumo_ros[train]"')
-    from lemumo_core.cli.to_onnx import export_package
+    from lemumo_core.export.package import ExportOptions, ModelCard, export_package
     from lemumo_core.model.config import ModelConfig
     from lemumo_core.model.perception import seeded_model
 
     path = tmp_path_factory.mktemp("tiny_package")
     model = seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0)
-    export_package(model, path, "t", trained=False, dynamic=True)
+    export_package(model, path, ModelCard("t"), ExportOptions(dynamic=True))
     return path
 
 

@@ -1,8 +1,11 @@
-"""Judge a model on frames with truth. ``--help`` says how."""
+"""Run ``lemumo evaluate`` from a clone, which ``make setup`` has installed."""
 
 import sys
 
-from lemumo_core.cli.evaluate import main
+try:
+    from lemumo_core.cli.main import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; run make setup, or: pip install --editable '.[train]'")
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -1,8 +1,11 @@
-"""Write frames of a source as shards. ``--help`` says how."""
+"""Run ``lemumo prepare`` from a clone, which ``make setup`` has installed."""
 
 import sys
 
-from lemumo_core.cli.prepare import main
+try:
+    from lemumo_core.cli.main import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; run make setup, or: pip install --editable '.[train]'")
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["prepare", *sys.argv[1:]]))

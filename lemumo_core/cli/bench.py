@@ -1,16 +1,21 @@
-"""``lemumo bench``: how fast a model package runs on this machine, by backend and precision."""
+"""Measure how fast a model package runs on this machine, by backend and precision.
+
+    lemumo bench PACKAGE
+    lemumo bench PACKAGE --backend onnxruntime openvino:int8 --batch 1 4 --json bench.json
+
+Exit codes: 0 done, 1 an error, or nothing could be measured.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
+from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lemumo_core.faults import Fault
+from lemumo_core.command_line import run_function
 from lemumo_core.inference.backends import split_name, why_not
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import Measurement, measure, processor
@@ -21,45 +26,50 @@ ROUNDS = 20
 NO_DYNAMIC = "no dynamic graph: export it with --dynamic"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``lemumo bench``."""
-    parser.add_argument("package", type=Path, help="folder of the model package")
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        metavar="RUNTIME[:PRECISION]",
-        help="default: all that this machine runs of the package, and torch",
-    )
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 2, 4, 8])
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each backend")
-    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+def bench_package(
+    package: Path,
+    *,
+    backend: list[str] | None = None,
+    batch: tuple[int, ...] = (1, 2, 4, 8),
+    rounds: int = ROUNDS,
+    json: Path | None = None,
+) -> int:
+    """Measure a package and print what was found.
 
+    Args:
+        package: folder of the model package.
+        backend: RUNTIME[:PRECISION] of each; by default all that this machine runs, and torch.
+        batch: batch sizes; those above 1 need the package's dynamic graph.
+        rounds: turns of each backend.
+        json: file to write the numbers to.
 
-def run(args: argparse.Namespace) -> int:
-    """Measure and report. Returns 0, or 1 if nothing could be measured."""
-    try:
-        package = load_package(args.package)
-        results, skipped = bench(package, args.backend, args.batch, args.rounds)
-    except (Fault, OSError) as error:
-        print(f"lemumo bench: {error}", file=sys.stderr)
-        return 1
-    print(table(results, package))
+    Returns:
+        0, or 1 where nothing could be measured.
+    """
+    loaded = load_package(package)
+    results, skipped = bench(loaded, backend, list(batch), rounds)
+    print(table(results, loaded))
     for name, reason in skipped.items():
         print(f"{name:26}        {reason}")
-    if not package.manifest.trained:
+    if not loaded.manifest.trained:
         print("the weights are UNTRAINED: speed counts, losses do not")
-    if args.json:
+    if json is not None:
         document = {
-            "model": package.manifest.name,
-            "trained": package.manifest.trained,
+            "model": loaded.manifest.name,
+            "trained": loaded.manifest.trained,
             "machine": processor(),
             "measures": "the network alone, from host memory to host memory",
-            "results": [_record(result, package) for result in results],
+            "results": [_record(result, loaded) for result in results],
             "skipped": skipped,
         }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(dumps(document, indent=2) + "\n")
     return 0 if any(not result.error for result in results) else 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``lemumo bench``; return its exit code."""
+    return run_function("lemumo bench", bench_package, arguments, __doc__)
 
 
 def bench(

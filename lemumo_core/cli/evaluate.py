@@ -1,25 +1,24 @@
-"""Judge a model on frames with truth: fused, camera only and companion only.
+"""Measure a model on frames with ground truth: fused, camera only and companion only.
 
-    python training/evaluate.py MODEL                          on held-out rendered streets
-    python training/evaluate.py MODEL --data DIR_or_URI        shards of training/prepare.py
-    python training/evaluate.py MODEL --data kitti --data_options.root /data/kitti --limit 500
-    python training/evaluate.py MODEL --out out/evaluation     metrics.json and a page with pictures
+    lemumo evaluate MODEL                          on rendered streets of the test split
+    lemumo evaluate MODEL --data DIR_or_URI        shards of lemumo prepare
+    lemumo evaluate MODEL --data kitti --data_options.root /data/kitti --limit 500
+    lemumo evaluate MODEL --out out/evaluation     metrics.json and a page with pictures
 
-MODEL is a model package, or a run or checkpoint folder of training/finetune.py. Sources: those of
-lemumo_core/data/sources/registry.py. Where they have no dense depth, a tenth of the LiDAR
-returns is hidden from the model and its depth is judged on these.
+MODEL is a model package, or a run or checkpoint folder of lemumo finetune. Where a source has no
+dense depth, a tenth of the LiDAR returns is masked from the model and its depth is measured on
+these.
 
-Exit codes: 0 done, 1 an error, 2 no frame.
+Exit codes: 0 done, 1 an error, also where the source has no frame.
 """
 
 from __future__ import annotations
 
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
-from lemumo_core.command_line import CommandLine
+from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
@@ -35,31 +34,34 @@ STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
 """Of the synthetic world, many of them."""
 
 
-def run(
+def evaluate_model(
     model: Path,
+    *,
     data: str = "synthetic",
     data_options: dict[str, Any] | None = None,
     limit: int = 200,
     out: Path | None = None,
     backend: str = "auto",
-) -> int:
-    """Judge a model and say what was found.
+) -> None:
+    """Measure a model and print its metrics.
 
     Args:
-        model: package, or run or checkpoint folder of training/finetune.py.
+        model: package, or run or checkpoint folder of ``lemumo finetune``.
         data: name of a source, or the folder or URI of shards.
         data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
         limit: frames at most, spread evenly over the source.
         out: folder for metrics.json and index.html.
-        backend: RUNTIME[:PRECISION] of a package; a run is judged in torch.
+        backend: RUNTIME[:PRECISION] of a package; a run is evaluated in torch.
+
+    Raises:
+        Fault: ``no_frames``; as ``load`` and the source.
     """
     pipeline = load(model, backend)
     manifest = pipeline.package.manifest
     source = open_source(data, data_options or {}, manifest)
     indices = evenly_spaced(len(source), limit)
     if not indices:
-        print(f"evaluate: no frame of the {len(source)} of {data}", file=sys.stderr)
-        return 2
+        raise Fault("no_frames", f"no frame of the {len(source)} of {data} is left: raise --limit")
     evaluation = evaluate(pipeline, manifest, source, indices)
     results = results_of(evaluation)
     about = {
@@ -76,7 +78,6 @@ def run(
         write_metrics(out, evaluation, about)
         write_page(out, evaluation, about, pipeline, manifest, source)
         print(f"written: {out}/metrics.json, {out}/index.html")
-    return 0
 
 
 def load(model: Path, backend: str) -> Pipeline:
@@ -104,7 +105,7 @@ def load(model: Path, backend: str) -> Pipeline:
     if options is None:
         raise Fault(
             "bad_model",
-            f"{model} is neither a model package nor a run or checkpoint of training/finetune.py",
+            f"{model} is neither a model package nor a run or checkpoint of lemumo finetune",
         )
     network = PerceptionModel(ModelConfig.from_dict(options)).eval()
     load_model_tensors(network, weights, model)
@@ -124,15 +125,5 @@ def open_source(data: str, options: dict[str, Any], manifest: Manifest) -> Frame
 
 
 def main(arguments: list[str]) -> int:
-    parser = CommandLine(prog="evaluate.py", description=__doc__)
-    parser.add_function_arguments(run, as_positional=True)
-    options = parser.parse_args(arguments)
-    try:
-        return run(**{name: value for name, value in options.items() if name != "config"})
-    except (ValueError, OSError, ImportError) as error:  # Fault among them
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    """Run ``lemumo evaluate``; return its exit code."""
+    return run_function("lemumo evaluate", evaluate_model, arguments, __doc__)

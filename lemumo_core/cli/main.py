@@ -1,94 +1,89 @@
-"""The command ``lemumo``: replay, compare, make-bag, bench, inspect, sign, verify."""
+"""The command ``lemumo``: one subcommand for every step from a log to a vehicle.
+
+A command's module is imported when the command is called, so that ``lemumo --help`` is quick and
+a machine without the training packages runs the others. Packages that build on lemumo add commands
+by the entry point group ``lemumo.commands``: a name and a function that takes the arguments of the
+command line and returns an exit code, or None for 0.
+"""
 
 from __future__ import annotations
 
-import argparse
+import difflib
+import importlib
 import sys
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoints, entry_points, version
 
-from lemumo_core.bags.reader import BagReader
-from lemumo_core.cli import bench, make_bag, replay
-from lemumo_core.faults import Fault
-from lemumo_core.inference.package import MANIFEST_NAME, load_package, read_manifest
-from lemumo_core.inference.signature import sign
-from lemumo_core.replay import compare
+from lemumo_core.extras import DISTRIBUTION, missing_package
+
+COMMANDS = {
+    "prepare": "write a source as shards, or look at shards",
+    "pretrain": "pretrain an encoder on unlabelled frames",
+    "finetune": "fine-tune a perception model on labelled frames",
+    "evaluate": "measure a model on frames with ground truth",
+    "export": "write a verified model package",
+    "build-engine": "build TensorRT engines of a package and prove them",
+    "parity": "compare two backends of a package",
+    "replay": "run a model over bags, or publish them",
+    "compare": "compare two replays of the same bags",
+    "make-bag": "write a source as a bag",
+    "bench": "measure how fast a package runs on this machine",
+    "inspect": "show what a package or a bag holds",
+    "sign": "sign a package with an ed25519 key",
+    "verify": "check that a package is whole and signed",
+}
+"""Command to its help; its module is ``lemumo_core.cli.<name>``, with underscores."""
+GROUP = "lemumo.commands"
+Command = Callable[[list[str]], int | None]
+USAGE_ERROR = 2
 
 
-def inspect(args: argparse.Namespace) -> int:
-    """Print what a model package or a bag holds."""
-    path = Path(args.path)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: of the command line, the command first; by default those of this process.
+
+    Returns:
+        The exit code: 0, 1 after an error, 2 after a mistake in the command line, or what the
+        command documents.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in COMMANDS:
+        return _run(f"lemumo_core.cli.{name.replace('-', '_')}", name, rest)
+    if name == "--version":
+        print(f"lemumo {version(DISTRIBUTION)}")
+        return 0
+    others = entry_points(group=GROUP)
+    if name in ("", "-h", "--help"):
+        print(usage(others), file=sys.stdout if name else sys.stderr)
+        return 0 if name else USAGE_ERROR
+    if name in others.names:
+        return _run(others[name].module, name, rest, others[name].attr)
+    close = difflib.get_close_matches(name, [*COMMANDS, *others.names], n=1)
+    guess = f": did you mean 'lemumo {close[0]}'?" if close else "; lemumo --help lists them"
+    print(f"lemumo: there is no command '{name}'{guess}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def usage(others: EntryPoints) -> str:
+    """Return the help of ``lemumo``, with the commands that other packages add."""
+    lines = ["usage: lemumo COMMAND ...", ""]
+    lines += [f"  {name:14}{text}" for name, text in COMMANDS.items()]
+    lines += [f"  {one.name:14}from {one.module.partition('.')[0]}" for one in others]
+    return "\n".join([*lines, "", "lemumo COMMAND --help shows the options of a command."])
+
+
+def _run(module: str, name: str, arguments: list[str], function: str = "main") -> int:
+    """Import a command and run it; a missing package becomes one line that says what to install."""
     try:
-        if (path / MANIFEST_NAME).exists():
-            manifest = load_package(path).manifest
-            for key, value in vars(manifest).items():
-                print(f"{key:22} {value}")
-            return 0
-        with BagReader(path) as reader:
-            seconds = (reader.end_ns - reader.start_ns) / 1e9
-            print(f"{path}: {seconds:.1f} s")
-            for topic in reader.topics:
-                print(f"  {topic.name:40} {topic.type:40} {topic.count:6}  {topic.frame_id}")
-    except (Fault, OSError, ImportError) as error:
-        print(f"lemumo inspect: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def sign_package(args: argparse.Namespace) -> int:
-    """Sign a model package that is whole."""
-    try:
-        manifest = read_manifest(args.package)
-        load_package(args.package)
-        sign(args.package, manifest, args.key)
-    except (Fault, OSError, ImportError) as error:
-        print(f"lemumo sign: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def verify(args: argparse.Namespace) -> int:
-    """Say whether a model package is whole, and signed where a key is given."""
-    try:
-        manifest = load_package(args.package, args.key).manifest
-    except (Fault, OSError, ImportError) as error:
-        print(f"lemumo verify: {error}", file=sys.stderr)
-        return 1
-    signed = f", signed for {args.key}" if args.key else ""
-    print(f"{args.package}: {manifest.name} {manifest.version} is whole{signed}")
-    return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(prog="lemumo", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("replay", help="run a model over bags, or publish them")
-    replay.add_arguments(command)
-    command.set_defaults(run=replay.run)
-    command = commands.add_parser("compare", help="two replays of the same bags side by side")
-    compare.add_arguments(command)
-    command.set_defaults(run=compare.run)
-    command = commands.add_parser("make-bag", help="write a bag from a data set")
-    make_bag.add_arguments(command)
-    command.set_defaults(run=make_bag.run)
-    command = commands.add_parser("bench", help="how fast a model package runs on this machine")
-    bench.add_arguments(command)
-    command.set_defaults(run=bench.run)
-    command = commands.add_parser("inspect", help="what a model package or a bag holds")
-    command.add_argument("path", help="package or bag")
-    command.set_defaults(run=inspect)
-    for function, name, text, key in (
-        (sign_package, "sign", "sign a model package with an ed25519 key", "private"),
-        (verify, "verify", "whether a model package is whole and signed", "public"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("package", type=Path)
-        command.add_argument(
-            "--key", type=Path, required=name == "sign", help=f"{key} key, a PEM file"
+        command: Callable[[list[str]], int | None] = getattr(
+            importlib.import_module(module), function
         )
-        command.set_defaults(run=function)
-    args = parser.parse_args(arguments)
-    return args.run(args)
+    except ImportError as error:
+        print(f"lemumo {name}: {missing_package(error)}", file=sys.stderr)
+        return 1
+    return command(arguments) or 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Replay bags: offline through the node's own callbacks, and judged; or live over DDS.
+"""Replay bags: offline through the node's own callbacks, and evaluated; or live over DDS.
+
+    lemumo replay BAG ... --model PACKAGE --out out/replay --workers 2
+    lemumo replay BAG --model PACKAGE --truth nuscenes --truth_options.root /data/nuscenes
+    lemumo replay BAG --live
 
 Offline needs no ROS, loses nothing and is deterministic: every image is processed, waits are
 measured on the bag's clock, and two runs, with however many workers, write the same bytes. Bags
@@ -7,20 +11,20 @@ that are done are not done again: stop it, start it, and it goes on.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.cli.make_bag import source_options
+from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.replay.evaluator import SENSOR_TOPICS, Judge, Settings
@@ -37,95 +41,116 @@ EXIT_CODES = """exit codes:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``lemumo replay``."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXIT_CODES
-    parser.add_argument("bags", nargs="+", metavar="BAG", help="bag, file, or folder of bags")
-    parser.add_argument("--model", help="model package (offline)")
-    parser.add_argument("--out", type=Path, help="folder for results and report")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the work")
-    parser.add_argument("--overlays", action="store_true", help="write a picture of every result")
-    parser.add_argument(
-        "--results-bag", action="store_true", help="write bags with the results beside the inputs"
-    )
-    parser.add_argument(
-        "--rerun", action="store_true", help="write recordings of both for the Rerun viewer"
-    )
-    parser.add_argument(
-        "--no-evaluation",
-        action="store_true",
-        help="only perceive: a third of the time, without metrics and checks",
-    )
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--score-threshold", type=float, default=0.3)
-    parser.add_argument("--sync-tolerance-ms", type=float, default=60.0)
-    parser.add_argument("--companion-deadline-ms", type=float, default=100.0)
-    parser.add_argument(
-        "--extrinsics", type=float, nargs=16, metavar="T", help="T_camera_companion by row"
-    )
-    for name in SENSOR_TOPICS:
-        option = "--" + name.replace("_", "-")
-        parser.add_argument(option, metavar="TOPIC", help="where the bag leaves a choice")
-    parser.add_argument(
-        "--truth",
-        nargs=2,
-        metavar=("SOURCE", "PATH"),
-        help="a data set whose labels belong to the bag's images by stamp, e.g. nuscenes DIR; "
-        "by default the bag's own /ground_truth topics",
-    )
-    parser.add_argument(
-        "--truth-set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="options of that source, e.g. cameras=CAM_FRONT",
-    )
-    parser.add_argument("--live", action="store_true", help="publish over DDS with /clock instead")
-    parser.add_argument("--rate", type=float, default=1.0, help="speed of --live")
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What is done with the bags.
 
-
-def run(args: argparse.Namespace) -> int:
-    """``lemumo replay``. Returns one of ``EXIT_CODES``."""
-    try:
-        if args.live:
-            return _play(args.bags, args.rate)
-        if not args.model:
-            raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
-        return _run_offline(args)
-    except (Fault, OSError, ImportError) as error:
-        print(f"lemumo replay: {error}", file=sys.stderr)
-        return 1
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """Settings from parsed arguments.
-
-    Raises:
-        Fault: ``bad_transform``, ``bad_option``.
+    Attributes:
+        model: package to run; needed unless ``live``.
+        out: folder for results and report.
+        workers: processes that share the work.
+        overlays: write a picture of every result.
+        results_bag: write bags with the results beside the inputs.
+        rerun: write recordings of both for the Rerun viewer.
+        no_evaluation: only perceive, in a third of the time, without metrics and checks.
+        backend: RUNTIME[:PRECISION], or auto.
+        score_threshold: of the detections that are results; metrics see all of them.
+        sync_tolerance_ms: between image and companion.
+        companion_deadline_ms: how long an image waits for its companion.
+        extrinsics: the 16 numbers of T_camera_companion by row, instead of tf.
+        image: topic, where the bag leaves a choice; so are the next four.
+        camera_info: topic of the image's calibration.
+        points: topic of the LiDAR.
+        thermal: topic of the thermal camera.
+        thermal_info: topic of its calibration.
+        truth: name of a source whose labels belong to the bag's images by stamp, e.g. nuscenes;
+            by default the bag's own /ground_truth topics.
+        truth_options: of that source, e.g. ``--truth_options.root DIR``.
+        live: publish over DDS with /clock instead; needs ROS 2.
+        rate: speed of ``live``.
     """
-    extrinsics = None
-    if args.extrinsics:
-        extrinsics = check_rigid(np.reshape(args.extrinsics, (4, 4)), "--extrinsics")
-    truth = None
-    if args.truth:
-        name, path = args.truth
-        truth = name, source_options(name, path, args.truth_set)
-    if args.workers < 1:
-        raise Fault("bad_option", f"--workers {args.workers} must be 1 or more")
-    return Settings(
-        model=Path(args.model),
-        backend=args.backend,
-        score_threshold=args.score_threshold,
-        sync_tolerance_ns=int(args.sync_tolerance_ms * 1e6),
-        companion_deadline_ns=int(args.companion_deadline_ms * 1e6),
-        extrinsics=extrinsics,
-        topics={name: getattr(args, name) for name in SENSOR_TOPICS},
-        truth=truth,
-        evaluate=not args.no_evaluation,
-        overlays=args.overlays,
-    )
+
+    model: Path | None = None
+    out: Path | None = None
+    workers: int = 1
+    overlays: bool = False
+    results_bag: bool = False
+    rerun: bool = False
+    no_evaluation: bool = False
+    backend: str = "auto"
+    score_threshold: float = 0.3
+    sync_tolerance_ms: float = 60.0
+    companion_deadline_ms: float = 100.0
+    extrinsics: list[float] | None = None
+    image: str | None = None
+    camera_info: str | None = None
+    points: str | None = None
+    thermal: str | None = None
+    thermal_info: str | None = None
+    truth: str | None = None
+    truth_options: dict[str, Any] = field(default_factory=dict)
+    live: bool = False
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise Fault("bad_option", f"--workers {self.workers} must be 1 or more")
+        if self.extrinsics is not None and len(self.extrinsics) != 16:
+            given = len(self.extrinsics)
+            raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
+        if not self.live and self.model is None:
+            raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
+
+    def settings(self) -> Settings:
+        """Return the settings of an offline replay.
+
+        Raises:
+            Fault: ``bad_transform``.
+        """
+        assert self.model is not None
+        extrinsics = None
+        if self.extrinsics is not None:
+            extrinsics = check_rigid(np.reshape(self.extrinsics, (4, 4)), "--extrinsics")
+        return Settings(
+            model=self.model,
+            backend=self.backend,
+            score_threshold=self.score_threshold,
+            sync_tolerance_ns=int(self.sync_tolerance_ms * 1e6),
+            companion_deadline_ns=int(self.companion_deadline_ms * 1e6),
+            extrinsics=extrinsics,
+            topics={name: getattr(self, name) for name in SENSOR_TOPICS},
+            truth=None if self.truth is None else (self.truth, self.truth_options),
+            evaluate=not self.no_evaluation,
+            overlays=self.overlays,
+        )
+
+
+def replay(bags: list[str], *, options: ReplayOptions) -> int:
+    """Replay bags, offline or live.
+
+    Args:
+        bags: bag folders or files, or folders of bags.
+        options: what is done with them.
+
+    Returns:
+        The exit code.
+    """
+    if options.live:
+        return _play(bags, options.rate)
+    settings = options.settings()
+    found_bags = named(find_bags(bags))
+    judge = Judge(settings)
+    started = time.monotonic()
+    with _folder(options.out) as out, _source(settings, options.workers, judge) as source:
+        wanted = {"bag": options.results_bag, "rerun": options.rerun}
+        run = Replay(judge, source, out, [name for name, is_on in wanted.items() if is_on])
+        found = [run.bag(bag) for bag in found_bags]
+        run.conclude(found, report=options.out is not None)
+    seconds = time.monotonic() - started
+    print(f"{run.frames / seconds:.1f} frames/s")
+    if options.out is not None:
+        print(f"written: {out}/metrics.json, {out}/index.html")
+    return exit_code(found)
 
 
 def _play(bags: list[str], rate: float) -> int:
@@ -140,23 +165,6 @@ def _play(bags: list[str], rate: float) -> int:
     with BagReader(bags) as reader:
         status: int = player.load()(reader, rate)
     return status
-
-
-def _run_offline(args: argparse.Namespace) -> int:
-    settings = settings_of(args)
-    bags = named(find_bags(args.bags))
-    judge = Judge(settings)
-    started = time.monotonic()
-    with _folder(args.out) as out, _source(settings, args.workers, judge) as source:
-        wanted = {"bag": args.results_bag, "rerun": args.rerun}
-        replay = Replay(judge, source, out, [name for name, is_on in wanted.items() if is_on])
-        found = [replay.bag(bag) for bag in bags]
-        replay.conclude(found, report=args.out is not None)
-    seconds = time.monotonic() - started
-    print(f"{replay.frames / seconds:.1f} frames/s")
-    if args.out is not None:
-        print(f"written: {out}/metrics.json, {out}/index.html")
-    return exit_code(found)
 
 
 @contextmanager
@@ -199,12 +207,7 @@ def without_ros_arguments(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def main() -> None:
-    """Entry point of the ``replay`` executable."""
-    parser = argparse.ArgumentParser(prog="replay", description=__doc__)
-    add_arguments(parser)
-    sys.exit(run(parser.parse_args(without_ros_arguments(sys.argv[1:]))))
-
-
-if __name__ == "__main__":
-    main()
+def main(arguments: list[str]) -> int:
+    """Run ``lemumo replay``; return its exit code."""
+    words = without_ros_arguments(arguments)
+    return run_function("lemumo replay", replay, words, f"{__doc__}\n{EXIT_CODES}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference import tensorrt_api as api
@@ -36,9 +36,9 @@ class BuildOptions:
 
     batch: tuple[int, int, int] = (1, 1, 1)
     workspace_mb: int = 0
-    optimization_level: int = 3
+    optimization_level: Literal[0, 1, 2, 3, 4, 5] = 3
     version_compatible: bool = False
-    hardware_compatibility: str = "none"
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def build(
     if engine is None:
         reason = api.last_errors(trt)
         if "implementation" in reason:
-            reason += " (often this means too little memory: try --workspace-mb)"
+            reason += " (often this means too little memory: try --workspace_mb)"
         raise Fault("build_failed", f"TensorRT could not build {onnx_path}: {reason}")
     kept = bytes(cache.serialize()) if cache is not None else b""
     return Built(bytes(engine), dict(types), time.monotonic() - started, kept)

@@ -1,28 +1,16 @@
-"""Hold two backends of a package equal, and say how equal they are.
-
-    python export/verify.py PACKAGE                                  # torch against onnxruntime
-    python export/verify.py PACKAGE --candidate onnxruntime:int8 --frames bags:/data/my_bag
-    python export/verify.py PACKAGE --candidate openvino --out out/parity
-
-Prints a table, and writes parity.json and index.html with --out. Exits with 1 if a limit is
-passed, with 2 if there was nothing to compare.
-"""
+"""Compare two backends of a package on frames, within the limits of their precisions."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from lemumo_core.export.outputs import outputs_of
 from lemumo_core.export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, compare, judge
-from lemumo_core.export.parity_inputs import Sample, random_samples, source_samples
-from lemumo_core.export.parity_report import as_text, write_report
+from lemumo_core.export.parity_inputs import Sample
 from lemumo_core.inference.backends import load_backend, split_name
-from lemumo_core.inference.package import Package, load_package
+from lemumo_core.inference.package import Package
 from lemumo_core.preprocess import Inputs
 
 SCORE_THRESHOLD = 0.3
@@ -87,42 +75,3 @@ def losses(parity: Parity) -> dict[str, float]:
     names += ["mean_depth", "labels", "unmatched"]
     values = {name: float(getattr(parity, name)) for name in names}
     return {name: value for name, value in values.items() if value == value}
-
-
-def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
-    """--frames and --count, for the programs that need samples."""
-    parser.add_argument(
-        "--frames",
-        default="synthetic",
-        metavar="SOURCE[:PATH]",
-        help="real frames, e.g. bags:/data/my_bag, kitti:/data/kitti (default: %(default)s)",
-    )
-    parser.add_argument("--count", type=int, default=FRAMES, help="how many of them at most")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("package", type=Path)
-    parser.add_argument("--reference", default="torch", metavar="RUNTIME[:PRECISION]")
-    parser.add_argument("--candidate", default="onnxruntime", metavar="RUNTIME[:PRECISION]")
-    parser.add_argument("--out", type=Path, help="folder for parity.json and index.html")
-    add_sample_arguments(parser)
-    args = parser.parse_args(arguments)
-    try:
-        package = load_package(args.package)
-        spec = package.manifest.input
-        samples = random_samples(spec, RANDOM_SEEDS)
-        samples += source_samples(args.frames, spec, args.count)
-        parity, limits = verify(package, args.candidate, samples, args.reference)
-    except (ValueError, ImportError, OSError) as error:  # Fault among them
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
-    title = f"{package.manifest.name}: {args.candidate} against {args.reference}"
-    print(as_text(title, parity, limits))
-    if args.out:
-        write_report(args.out, title, parity, limits, {"frames": args.frames})
-    return 1 if parity.failures(limits) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -137,7 +137,7 @@ def find_engine(folder: Path, key: EngineKey) -> tuple[Path, bytes]:
             return path, read_engine(path, key)
         except Fault as fault:
             problems.append(str(fault))
-    build = f"python export/to_trt.py PACKAGE --flavour {key.flavour} --precision {key.precision}"
+    build = f"lemumo build-engine PACKAGE --runtime {key.flavour} --precision {key.precision}"
     shown = "".join(f"\n  {problem}" for problem in problems[:5])
     raise Fault("no_engine", f"{folder} has no engine for this machine; build it: {build}{shown}")
 

@@ -38,7 +38,7 @@ class Manifest:
         segmentation_classes: names by label id.
         palette: RGB colour of each label id.
         losses: what each precision below float32 loses against it, measure to number
-            (``export/verify.py``): none ships without. Beside them ``RUNTIME:PRECISION``, where a
+            (``lemumo parity``): none ships without. Beside them ``RUNTIME:PRECISION``, where a
             runtime has passed a gate of its own (``backends.Runtime.judged_alone``).
         files: file name to sha256 (hex).
         training: provenance (recipe, seed, data, git revision, machine); free-form.

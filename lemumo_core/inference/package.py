@@ -122,7 +122,7 @@ def read_manifest(path: Path) -> bytes:
         raise Fault(
             "bad_package",
             f"{path} is not a model package: it has no {MANIFEST_NAME}. Make one with "
-            "python export/to_onnx.py, or check the `model` parameter",
+            "lemumo export, or check the `model` parameter",
         )
     if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
         raise Fault("bad_package", f"{manifest_path} is larger than {MAX_MANIFEST_BYTES} bytes")
@@ -148,5 +148,5 @@ def _check_inside(graph: Path, manifest: Manifest) -> None:
         raise Fault(
             "bad_package",
             f"{graph} keeps data in {outside}; a package's graph may keep it in its own file and "
-            f"in the package's {WEIGHTS_NAME}. Export it with python export/to_onnx.py",
+            f"in the package's {WEIGHTS_NAME}. Export it with lemumo export",
         )

@@ -1,4 +1,4 @@
-"""The command ``lemumo compare``: two replays of the same bags side by side.
+"""Compare two replays of the same bags, image by image.
 
 Images are paired by bag and stamp, so what both share, such as how hard a scene is, cancels out.
 Confidence intervals are those of a bootstrap over blocks of consecutive images (Kuensch, Annals of
@@ -7,9 +7,7 @@ Statistics 1989), for neighbours are alike and no independent evidence.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core import web_page
-from lemumo_core.evaluation.tables import Results, Table, as_text, tables
+from lemumo_core.evaluation.tables import Results, Table, tables
 from lemumo_core.faults import Fault
 from lemumo_core.metrics.perception import json_ready
 from lemumo_core.plots import lines
@@ -104,30 +102,26 @@ def bootstrap(differences: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``lemumo compare``."""
-    parser.add_argument("a", type=Path, metavar="A", help="--out of one lemumo replay")
-    parser.add_argument("b", type=Path, metavar="B", help="--out of another, of the same bags")
-    parser.add_argument("--out", type=Path, help="folder for compare.json and index.html")
+def tables_of(a: Path, b: Path, found: Sequence[Paired]) -> list[Table]:
+    """Return the tables of a comparison: image by image, then of all images together."""
+    return [_table(found), *tables(_results(a, b))]
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run ``lemumo compare`` with parsed options. Returns 0, or 1 on a fault."""
-    try:
-        found, differences = compare(args.a, args.b)
-        made = [_table(found), *tables(_results(args.a, args.b))]
-        print("\n\n".join(as_text(table) for table in made))
-        if args.out:
-            args.out.mkdir(parents=True, exist_ok=True)
-            document = {"a": str(args.a), "b": str(args.b), "paired": [asdict(x) for x in found]}
-            text = json.dumps(json_ready(document), indent=1, allow_nan=False)
-            (args.out / "compare.json").write_text(f"{text}\n")
-            (args.out / "index.html").write_text(_page(args.a, args.b, made, differences, found))
-            print(f"written: {args.out}/compare.json, {args.out}/index.html")
-    except (Fault, OSError, ImportError) as error:
-        print(f"lemumo compare: {error}", file=sys.stderr)
-        return 1
-    return 0
+def write_comparison(
+    out: Path, a: Path, b: Path, found: Sequence[Paired], differences: Mapping[str, np.ndarray]
+) -> None:
+    """Write ``compare.json`` and ``index.html``.
+
+    Args:
+        out: folder to write to.
+        a, b: folders of the replays.
+        found, differences: as ``compare`` returns them.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"a": str(a), "b": str(b), "paired": [asdict(one) for one in found]}
+    text = json.dumps(json_ready(document), indent=1, allow_nan=False)
+    (out / "compare.json").write_text(f"{text}\n")
+    (out / "index.html").write_text(_page(a, b, tables_of(a, b, found), differences, found))
 
 
 def _by_image(out: Path) -> dict[Key, dict[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
+from lemumo_core.command_line import guarded
 from lemumo_core.train.loop import Task, replay, train
 from lemumo_core.train.run_config import command_line, parsed
 
@@ -19,13 +19,15 @@ def program(task: Task, description: str | None, arguments: list[str]) -> int:
         arguments: of the command.
 
     Returns:
-        The exit code: those of ``engine.train``, or 1 after an error, which is printed.
+        The exit code: those of ``loop.train``, or 1 after an error, which is printed.
     """
     logging.basicConfig(format="%(message)s")
-    parser = command_line(task.config, f"{task.config.program}.py")
+    prog = f"lemumo {task.config.program}"
+    parser = command_line(task.config, prog)
     parser.description = description
     parser.add_argument("--replay", type=Path, help="folder of a captured step, to repeat it")
-    try:
+
+    def run() -> int:
         options = parser.parse_args(arguments)
         if options.replay is not None:
             for name, (then, now) in replay(task, options.replay).items():
@@ -35,6 +37,5 @@ def program(task: Task, description: str | None, arguments: list[str]) -> int:
             parser.set_defaults(defaults)
             options = parser.parse_args(arguments)
         return train(task, parsed(task.config, parser, options))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return guarded(prog, run)

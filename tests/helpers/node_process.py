@@ -94,7 +94,7 @@ class NodeUnderTest:
 
     def play(self, bag: Path, rate: float) -> None:
         """Play a bag to its end from another process."""
-        command = [sys.executable, "-m", "lemumo_core.cli.replay", str(bag), "--live"]
+        command = [sys.executable, "-m", "lemumo_core.cli.main", "replay", str(bag), "--live"]
         with subprocess.Popen([*command, "--rate", str(rate)]) as player:
             while player.poll() is None:
                 self.spin(0.1)

@@ -6,7 +6,6 @@ a launch file asks for. Where the real ones are installed, they load the files t
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib.util
 import json
@@ -20,7 +19,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from lemumo_core.cli.replay import add_arguments
+from lemumo_core.cli.replay import replay as replay_bags
+from lemumo_core.command_line import CommandLine
 from lemumo_ros.parameters import Parameters, parameter_fields
 from tests.helpers.paths import ROOT
 
@@ -176,14 +176,14 @@ def test_a_wrong_flag_is_an_error(perception: Launched) -> None:
 def test_replay_wants_a_bag(monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Launched("replay", monkeypatch)
     assert replay.arguments["bag"] is None  # launch itself asks for an argument without default
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = CommandLine()
+    parser.add_function(replay_bags)
     offline = parser.parse_args(replay.node(bag="/b", model="/m", out="/o").arguments)
-    assert (offline.bags, offline.model, offline.out) == (["/b"], "/m", Path("/o"))
+    assert (offline.bags, offline.model, offline.out) == (["/b"], Path("/m"), Path("/o"))
     assert not offline.live
     more = replay.node(bag="/b", model="/m", options='--workers 2 --image "/a b"').arguments
     more = parser.parse_args(more)
-    assert (more.workers, more.image, more.model) == (2, "/a b", "/m")
+    assert (more.workers, more.image, more.model) == (2, "/a b", Path("/m"))
     live = parser.parse_args(replay.node(bag="/b", live="true", rate="0.5").arguments)
     assert (live.bags, live.live, live.rate) == (["/b"], True, 0.5)
 

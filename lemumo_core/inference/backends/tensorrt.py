@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class TensorRtBackend:
-    """Runs an engine that ``export/to_trt.py`` built on this machine.
+    """Runs an engine that ``lemumo build-engine`` built on this machine.
 
     Inputs and outputs go through page-locked buffers. Copies and network are recorded once as a
     CUDA graph, so that a frame costs one launch.

@@ -21,8 +21,6 @@ from rosbags.typesys import Stores, get_typestore
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.bags.writer import write_bag
-from lemumo_core.cli import main as cli
-from lemumo_core.cli.make_bag import source_options
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.data.sources.kitti import KittiObject
 from lemumo_core.data.sources.nuscenes import NuScenes
@@ -234,46 +232,6 @@ def test_frames_of_two_cameras_are_refused(tmp_path):
     with pytest.raises(Fault, match="front and of rear") as caught:
         write_bag([front, dataclasses.replace(rear, camera_name="rear")], tmp_path / "bag")
     assert caught.value.reason == "several_cameras" and not (tmp_path / "bag").exists()
-
-
-def test_source_options():
-    assert source_options("nuscenes", "/d", ["cameras=[CAM_BACK, CAM_FRONT]", "split=val"]) == {
-        "root": "/d",
-        "cameras": ["CAM_BACK", "CAM_FRONT"],
-        "split": "val",
-    }
-    assert source_options("bags", "/d", ["tolerance_ms=20"]) == {"path": "/d", "tolerance_ms": 20}
-
-
-def test_command_line(shared_data, tmp_path, capsys):
-    out = tmp_path / "bag"
-    args = ["make-bag", "rgb-thermal", str(shared_data / "kaist_rgbt"), "--out", str(out)]
-    args += ["--storage", "sqlite3", "--frames", "2", "--jpeg"]
-    assert cli.main([*args, "--set", "rate_hz=4", "focal_px=500"]) == 0
-    with BagReader(out) as reader:
-        assert find_topics(reader).thermal == "/thermal/image_raw"
-        assert reader.first("/camera/image_raw/compressed") is not None
-        assert reader.first("/camera/camera_info").k[0] == 500
-        assert reader.end_ns - reader.start_ns == 250_000_000
-    assert cli.main(args) == 1
-    assert "exists already" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["kitti"], "kitti needs root"),
-        (["kity", "x"], "did you mean 'kitti'"),
-        (["kitti", "x", "--set", "rate=2"], "did you mean 'rate_hz'"),
-        (["kitti", "x", "--set", "rate_hz"], "OPTION=VALUE"),
-        (["kitti", "x", "--set", "rate_hz=["], "rate_hz="),
-        (["kitti", "no_such_folder"], "no_such_folder"),
-    ],
-)
-def test_bad_requests_exit_with_words(arguments, word, tmp_path, capsys):
-    assert cli.main(["make-bag", *arguments, "--out", str(tmp_path / "bag")]) == 1
-    assert word in capsys.readouterr().err
-    assert not (tmp_path / "bag").exists()
 
 
 def test_without_rosbags_the_line_that_installs_it_is_said():

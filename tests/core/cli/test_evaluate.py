@@ -190,7 +190,7 @@ def test_errors_say_what_to_do(package, tmp_path, capsys) -> None:
     assert "neither a model package nor a run" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--data", "kiti"]) == 1
     assert "did you mean 'kitti'" in capsys.readouterr().err
-    assert main([str(package), "--backend", "torch", "--limit", "0"]) == 2
+    assert main([str(package), "--backend", "torch", "--limit", "0"]) == 1
     assert "no frame of the 200" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--data", "kitti"]) == 1
     assert "kitti needs root" in capsys.readouterr().err

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from lemumo_core.cli import to_onnx
-from lemumo_core.cli.to_onnx import export_package, gate
+from lemumo_core.cli import parity as parity_command
+from lemumo_core.export import package as export_module
 from lemumo_core.export import verify
+from lemumo_core.export.package import ExportOptions, ModelCard, export_package, gate
 from lemumo_core.export.parity import REDUCED, Limits
 from lemumo_core.export.parity_inputs import random_samples, source_samples
 from lemumo_core.faults import Fault
@@ -30,15 +31,16 @@ def package(model, graphs, tmp_path_factory) -> Package:
     """Exported with graphs that are there already."""
     frames = source_samples("synthetic", model.config.input_spec, 2)
     out = tmp_path_factory.mktemp("package")
-    wanted = ("int8", "int8-cpu")
+    options = ExportOptions(("int8", "int8-cpu"), dynamic=True)
+    card = ModelCard("test", training={"seed": 0})
     (out / "model.fp16.onnx").write_bytes(b"of an earlier export")
 
     def copied(model, path, metadata, dynamic, opset) -> None:
         shutil.copy(graphs["dynamic" if dynamic else "fp32"], path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(to_onnx, "export_onnx", copied)
-        return export_package(model, out, "test", False, {"seed": 0}, wanted, True, frames=frames)
+        patch.setattr(export_module, "export_onnx", copied)
+        return export_package(model, out, card, options, frames)
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_runtime_that_rounds_otherwise_has_a_gate_of_its_own(
             limits = Limits(unmatched=None, mean_depth=most_depth)
         return parity, limits
 
-    monkeypatch.setattr(to_onnx, "verify", judged)
+    monkeypatch.setattr(export_module, "verify", judged)
     manifest = gate(staged, [])
     passed = most_depth == 1.0
     assert ("openvino:int8" in manifest.losses) == passed and "int8" in manifest.precisions
@@ -119,7 +121,7 @@ def test_verify_passes_what_is_equal(package, candidate, tmp_path, capsys) -> No
     if reason := why_not(candidate.partition(":")[0]):
         pytest.skip(reason)
     arguments = [str(package.path), "--candidate", candidate, "--count", "1"]
-    assert verify.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert parity_command.main([*arguments, "--out", str(tmp_path)]) == 0
     assert "passes" in capsys.readouterr().out
     assert (tmp_path / "parity.json").exists() and (tmp_path / "index.html").exists()
 
@@ -147,19 +149,19 @@ def test_a_batch_that_mixes_its_samples_is_noticed(package, monkeypatch) -> None
     assert any("depth" in failure for failure in parity.failures(limits))
 
 
-def test_a_failing_gate_exits_with_1(package, monkeypatch, capsys) -> None:
+def test_a_failing_gate_exits_with_3(package, monkeypatch, capsys) -> None:
     monkeypatch.setattr(verify, "REDUCED", Limits(mean_depth=1e-9))
     arguments = [str(package.path), "--candidate", "onnxruntime:int8", "--count", "1"]
-    assert verify.main(arguments) == 1
+    assert parity_command.main(arguments) == 3
     assert "FAILS: mean_depth" in capsys.readouterr().out
     assert REDUCED.mean_depth == 0.02
 
 
-def test_nothing_to_compare_exits_with_2(package, tmp_path, capsys) -> None:
-    assert verify.main([str(tmp_path)]) == 2
+def test_nothing_to_compare_exits_with_1(package, tmp_path, capsys) -> None:
+    assert parity_command.main([str(tmp_path)]) == 1
     assert "is not a model package" in capsys.readouterr().err
     arguments = [str(package.path), "--candidate", "onnxruntime:fp16", "--count", "1"]
-    assert verify.main(arguments) == 2
+    assert parity_command.main(arguments) == 1
     assert "holds no model.fp16.onnx" in capsys.readouterr().err
 
 

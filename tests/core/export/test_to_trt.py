@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lemumo_core.cli import to_trt
-from lemumo_core.cli.to_trt import ensure_engine
+from lemumo_core.cli import build_engine
+from lemumo_core.export import engine
+from lemumo_core.export.engine import ensure_engine, prove
 from lemumo_core.export.trt_build import BuildOptions, build, check_precision, trtexec_line
 from lemumo_core.faults import Fault
 from lemumo_core.inference.cuda_driver import why_no_gpu
@@ -108,7 +109,7 @@ def test_an_engine_is_built_once_and_again_only_if_it_must(rtx, package, capsys)
 def test_two_builds_at_once_build_once(rtx, package) -> None:
     """Two processes; the second waits and takes what the first made."""
     program = [sys.executable, str(ROOT / "export" / "to_trt.py"), str(package.path)]
-    program += ["--flavour", "tensorrt-rtx", "--build-only", "--precision", "fp16"]
+    program += ["--runtime", "tensorrt-rtx", "--build-only", "--precision", "fp16"]
 
     def start(_) -> str:
         return subprocess.run(program, capture_output=True, text=True, check=True).stdout
@@ -121,12 +122,14 @@ def test_two_builds_at_once_build_once(rtx, package) -> None:
 
 def test_a_cache_that_cannot_be_written_is_named(rtx, package, monkeypatch, capsys) -> None:
     monkeypatch.setenv("LEMUMO_CACHE", str(package.path / "model.onnx" / "below-a-file"))
-    arguments = [str(package.path), "--flavour", "tensorrt-rtx", "--build-only"]
-    assert to_trt.main(arguments) == 1
+    arguments = [str(package.path), "--runtime", "tensorrt-rtx", "--build-only"]
+    assert build_engine.main(arguments) == 1
     assert "set LEMUMO_CACHE to another folder" in capsys.readouterr().err
 
 
-NO_DRIVER = "to_trt: cannot run engines here: no NVIDIA driver: libcuda.so.1 is not here"
+NO_DRIVER = (
+    "lemumo build-engine: cannot run engines here: no NVIDIA driver: libcuda.so.1 is not here"
+)
 
 
 def test_without_a_driver_the_first_line_says_so(package) -> None:
@@ -134,23 +137,23 @@ def test_without_a_driver_the_first_line_says_so(package) -> None:
         pytest.skip("this machine has a GPU")
     command = [sys.executable, str(ROOT / "export" / "to_trt.py"), str(package.path)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2 and result.stdout.splitlines() == [NO_DRIVER]
-    assert "pip install tensorrt-rtx" in result.stderr
+    assert result.returncode == 1 and not result.stdout
+    assert result.stderr.startswith(NO_DRIVER) and "pip install tensorrt-rtx" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--flavour", "tensorrt-rtx"], ["--build-only"]])
+@pytest.mark.parametrize("arguments", [["--runtime", "tensorrt-rtx"], ["--build-only"]])
 def test_without_a_driver_only_rtx_builds(package, arguments, capsys) -> None:
     if why_no_gpu() is None:
         pytest.skip("this machine has a GPU")
-    assert to_trt.main([str(package.path), *arguments]) == 2
-    assert "--flavour tensorrt-rtx --build-only builds" in capsys.readouterr().err
+    assert build_engine.main([str(package.path), *arguments]) == 1
+    assert "--runtime tensorrt-rtx --build_only builds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_an_engine_is_proven_or_deleted(package, rtx, failing, monkeypatch, capsys) -> None:
     """The comparison itself needs a GPU; here ONNX Runtime speaks for the engine."""
     path, _ = ensure(rtx, package)
-    real = to_trt.verify
+    real = engine.verify
 
     def instead(package, name, samples, reference):
         assert (name, reference) == ("tensorrt-rtx:fp32", "onnxruntime")
@@ -158,8 +161,8 @@ def test_an_engine_is_proven_or_deleted(package, rtx, failing, monkeypatch, caps
         parity.depth = 1.0 if failing else parity.depth
         return parity, limits
 
-    monkeypatch.setattr(to_trt, "verify", instead)
-    assert to_trt.prove(package, "tensorrt-rtx", "fp32", path, []) is not failing
+    monkeypatch.setattr(engine, "verify", instead)
+    assert prove(package, "tensorrt-rtx", "fp32", path, []) is not failing
     assert path.exists() is not failing and path.with_suffix(".json").exists() is not failing
     if not failing:
         assert '"parity"' in path.with_suffix(".json").read_text()
@@ -167,15 +170,15 @@ def test_an_engine_is_proven_or_deleted(package, rtx, failing, monkeypatch, caps
 
 def test_an_engine_with_a_profile_is_proven_in_one_batch(package, rtx, monkeypatch) -> None:
     path, _ = ensure(rtx, package, batch=(1, 2, 3))
-    real = to_trt.verify_batch
+    real = engine.verify_batch
     batches = []
 
     def instead(package, name, samples, reference):
         batches.append(len(samples))
         return real(package, "onnxruntime", samples, reference)
 
-    monkeypatch.setattr(to_trt, "verify_batch", instead)
-    assert to_trt.prove(package, "tensorrt-rtx", "fp32", path, [], largest_batch=3)
+    monkeypatch.setattr(engine, "verify_batch", instead)
+    assert prove(package, "tensorrt-rtx", "fp32", path, [], largest_batch=3)
     assert batches == [3]
 
 

@@ -98,7 +98,9 @@ def test_the_newest_sound_engine_is_found(tmp_path) -> None:
     assert find_engine(tmp_path, KEY) == (new, b"new")
     new.write_bytes(b"ne")
     assert find_engine(tmp_path, KEY) == (old, b"old")
-    with pytest.raises(Fault, match=r"to_trt.py PACKAGE --flavour tensorrt --precision int8") as e:
+    with pytest.raises(
+        Fault, match=r"build-engine PACKAGE --runtime tensorrt --precision int8"
+    ) as e:
         find_engine(tmp_path, replace(KEY, precision="int8"))
     assert e.value.reason == "no_engine" and "precision fp16, not int8" in str(e.value)
     with pytest.raises(Fault, match="has no engine for this machine"):

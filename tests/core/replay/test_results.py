@@ -96,7 +96,15 @@ def test_figures_are_those_of_evaluate_on_hidden_returns(tiny_package, kitti_bag
 
 def test_truth_of_a_data_set_is_matched_by_stamp(tiny_package, street, replayed, tmp_path) -> None:
     write_bag(without_labels(small_frames(5)), tmp_path / "bare")
-    done = replay(tiny_package, tmp_path / "out", tmp_path / "bare", "--truth", "bags", street)
+    done = replay(
+        tiny_package,
+        tmp_path / "out",
+        tmp_path / "bare",
+        "--truth",
+        "bags",
+        "--truth_options.path",
+        street,
+    )
     assert done == 0
     assert metrics(tmp_path / "out")["fused"] == metrics(replayed)["fused"]
     unlabelled = replay(tiny_package, tmp_path / "none", tmp_path / "bare")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from lemumo_core.cli.to_onnx import main as export
+from lemumo_core.cli.export import main as export
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.inference.package import load_package

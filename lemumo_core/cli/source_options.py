@@ -1,0 +1,51 @@
+"""The options of a source on the command line, typed by its signature: ``COMMAND SOURCE ...``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lemumo_core.command_line import CommandLine
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.registry import SOURCES, source_class
+
+USAGE_ERROR = 2
+
+
+def help_without_source(description: str | None, arguments: Sequence[str]) -> int | None:
+    """Print the help where no source is named; return the exit code then, otherwise None."""
+    if arguments and arguments[0] not in ("-h", "--help"):
+        return None
+    print(f"{description}\nSOURCE is one of: {', '.join(SOURCES)}")
+    return 0 if arguments else USAGE_ERROR
+
+
+def parse_source(
+    prog: str, arguments: Sequence[str], function: Callable[..., Any]
+) -> tuple[FrameSource, dict[str, Any]]:
+    """Open a source, and parse the options of a function that uses it.
+
+    Args:
+        prog: name of the command.
+        arguments: the name of a source, then options of the source and of the function.
+        function: its first parameter is the source or its frames. An option that the source has as
+            well is the source's: one that makes as many frames as it is asked for takes
+            ``--frames`` itself.
+
+    Returns:
+        The source, and keyword arguments of the function.
+
+    Raises:
+        Fault: as ``source_class`` and the source.
+    """
+    name, *rest = arguments
+    kind = source_class(name)
+    own = set(inspect.signature(kind).parameters)
+    parser = CommandLine(prog=f"{prog} {name}")
+    parser.add_class_arguments(kind)
+    skipped: set[str | int] = {next(iter(inspect.signature(function).parameters)), *own}
+    added = parser.add_function_arguments(function, skip=skipped)
+    options = parser.instantiate(parser.parse_args(rest))
+    source = kind(**{option: options[option] for option in own})
+    return source, {option: options[option] for option in added}

@@ -1,0 +1,62 @@
+"""Models to export: of a package, of a fine-tuning run, of a weights file, or of a seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lemumo_core.evaluation.modalities import MODALITIES
+from lemumo_core.export.package import ModelCard
+from lemumo_core.faults import Fault
+from lemumo_core.inference.package import WEIGHTS_NAME, load_package
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import PerceptionModel, load_model, seeded_model
+from lemumo_core.train.finetune.validation import FIGURES
+from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
+
+
+def of_package(path: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
+    """Load the model of a package and its card, under a new name.
+
+    Raises:
+        Fault: ``bad_package``, also where the package ships no weights.
+    """
+    package = load_package(path)
+    manifest = package.manifest
+    if WEIGHTS_NAME not in manifest.files:
+        raise Fault("bad_package", f"{path} ships no {WEIGHTS_NAME}")
+    model = load_model(ModelConfig.from_dict(manifest.model), package.file(WEIGHTS_NAME))
+    return model, ModelCard(name, manifest.trained, manifest.training, manifest.metrics)
+
+
+def of_run(run: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
+    """Load the model of a finished fine-tuning run, with its provenance and validation metrics.
+
+    Raises:
+        FileNotFoundError: where the run is not finished.
+    """
+    config = ModelConfig.from_dict(json.loads((run / MODEL_OPTIONS).read_text()))
+    model = load_model(config, run / MODEL_WEIGHTS)
+    summary = json.loads((run / SUMMARY).read_text())
+    metrics = main_metrics(summary.get("metrics", {}))
+    return model, ModelCard(name, True, provenance(run), metrics)
+
+
+def of_file(weights: Path, config: ModelConfig, name: str) -> tuple[PerceptionModel, ModelCard]:
+    """Load a trained model from a safetensors file."""
+    return load_model(config, weights), ModelCard(name, trained=True)
+
+
+def of_seed(seed: int, config: ModelConfig, name: str) -> tuple[PerceptionModel, ModelCard]:
+    """Make a model of random weights."""
+    return seeded_model(config, seed), ModelCard(name, training={"seed": seed})
+
+
+def main_metrics(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Select the metrics that a manifest shows, by modalities, of a run or an evaluation."""
+    return {
+        mode: {name: metrics[mode][name] for name in FIGURES if metrics[mode][name] is not None}
+        for mode in MODALITIES
+        if mode in metrics
+    }
