@@ -1,4 +1,4 @@
-"""Some columns of large tensors; on a CPU several times as fast as indexing."""
+"""Selected columns of large tensors; on a CPU several times as fast as indexing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def take(values: Tensor, at: Tensor) -> Tensor:
-    """``values[..., at]`` for int64 (n,)."""
+    """Return ``values[..., at]`` for int64 (n,)."""
     return values.index_select(-1, at)
 
 
 def put(values: Tensor, at: Tensor, new: Tensor) -> None:
-    """``values[..., at] = new``."""
+    """Assign ``values[..., at] = new`` in place."""
     values.index_copy_(-1, at, new.expand(*values.shape[:-1], len(at)))

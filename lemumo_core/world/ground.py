@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,41 +20,51 @@ ASPHALT, PAVING, GRASS, WHITE = (
 )
 
 
-def layout(drive: Drive, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Where ground points (n,) of the world lie: offset from the road's middle line (left is
-    positive) and distance to the middle line of the nearest crossing road, metres."""
+class GroundPoints(NamedTuple):
+    """Points (n,) of the ground, metres.
+
+    x: world. y: world. across: offset from the road's middle line, left is positive. gap: distance
+    to the middle line of the nearest crossing road.
+    """
+
+    x: Tensor
+    y: Tensor
+    across: Tensor
+    gap: Tensor
+
+
+def points_on_street(drive: Drive, x: Tensor, y: Tensor) -> GroundPoints:
+    """Locate ground points (n,) of the world relative to the road and its crossings."""
     middle = torch.zeros_like(x)
     for a, k, p in drive.waves.tolist():
         if a:
             middle += a * torch.sin(k * x + p)
     if not len(x):
-        return y - middle, x.clone()
+        return GroundPoints(x, y, y - middle, x.clone())
     crossings = x.new_tensor(drive.crossings(float(x.min()) - 200, float(x.max()) + 200))
     nearest = torch.bucketize(x, (crossings[1:] + crossings[:-1]) / 2)
-    return y - middle, (x - crossings[nearest]).abs()
+    return GroundPoints(x, y, y - middle, (x - crossings[nearest]).abs())
 
 
-def labels(drive: Drive, across: Tensor, gap: Tensor) -> Tensor:
-    """Segmentation ids uint8 (n,) of ground points by their ``layout``."""
-    side = across.abs()
-    road = (side < drive.half_m) | (gap < CROSSING_HALF_M)
-    paved = (side < drive.half_m + drive.walk_m) | (gap < CROSSING_HALF_M + 2.6)
+def labels(drive: Drive, points: GroundPoints) -> Tensor:
+    """Return the segmentation ids, uint8 (n,), of ground points."""
+    side = points.across.abs()
+    road = (side < drive.half_m) | (points.gap < CROSSING_HALF_M)
+    paved = (side < drive.half_m + drive.walk_m) | (points.gap < CROSSING_HALF_M + 2.6)
     label = torch.full_like(side, TERRAIN, dtype=torch.uint8)
     return label.masked_fill_(paved, SIDEWALK).masked_fill_(road, ROAD)
 
 
-def albedo(
-    drive: Drive, x: Tensor, y: Tensor, across: Tensor, gap: Tensor, label: Tensor, far_m: Tensor
-) -> Tensor:
-    """Linear RGB (3, n) of ground points.
+def albedo(drive: Drive, points: GroundPoints, label: Tensor, far_m: Tensor) -> Tensor:
+    """Return the albedo of ground points, linear RGB (3, n).
 
     Args:
         drive: the street.
-        x, y: (n,) world.
-        across, gap: their ``layout``.
+        points: of ``points_on_street``.
         label: their ``labels``.
         far_m: (n,) distance from the eye; fine grain fades with it instead of flickering.
     """
+    x, y, across, gap = points
     color = x.new_empty(3, len(x))
     grain = (noise(x * 21, y * 21) - 0.5) * torch.exp(far_m * (-1 / 45))
     coarse = noise(x * 1.3, y * 1.3) - 0.5
@@ -84,7 +96,7 @@ def albedo(
 
 
 def _paint(drive: Drive, x: Tensor, across: Tensor, side: Tensor, gap: Tensor) -> Tensor:
-    """Where lane lines, parking bays, stop lines and zebra crossings are, bool (n,)."""
+    """Return where lane lines, parking bays, stop lines and zebra crossings are, bool (n,)."""
     open_road = gap > CROSSING_HALF_M + 5
     edge = drive.half_m - PARKING_M
     lines = (side < 0.07) & (x % 9 < (3.5, 5.0, 9.0)[drive.paint])

@@ -1,4 +1,4 @@
-"""Where rays enter and leave solids, and which way their surfaces face.
+"""Intersections of rays with solids, and normals of the solids' surfaces.
 
 What depends on a sign is written as a minimum or maximum with it times infinity: on a CPU a
 ``where`` with a random mask takes many times as long.
@@ -18,14 +18,14 @@ SHAPES = ((BOX,), (TAPERED,), (CYLINDER, ELLIPSOID))
 def intersect(
     shapes: tuple[int, ...], shape: Tensor, taper: Tensor, o: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Ray parameters at which rays enter and leave solids.
+    """Return the ray parameters at which rays enter and leave solids.
 
     Args:
         shapes: one entry of ``SHAPES``; all solids are of these.
         shape: uint8 (n,).
         taper: float32 (n, 3).
-        o, d: origins and directions in the solids' own axes and half sizes, (n, 3, R) or
-            (n, 3, 1).
+        o: origins in the solids' own axes and half sizes, (n, 3, R) or (n, 3, 1).
+        d: directions likewise.
 
     Returns:
         near, far float32 (n, R); near < far is a hit.
@@ -53,7 +53,7 @@ def intersect(
 
 
 def _slab(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays cross the faces -1 and 1 of an axis, the nearer one first."""
+    """Intersect rays with the faces -1 and 1 of an axis, the nearer one first."""
     inverse = (d + 1e-12).reciprocal_()  # keeps it free of 0 / 0
     middle = -o * inverse
     reach = inverse.abs_()
@@ -61,7 +61,7 @@ def _slab(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _half_spaces(taper: Tensor, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Tapered boxes: a slab along z and four half-spaces n . q <= h that lean by the taper."""
+    """Intersect tapered boxes: a slab along z and four leaning half-spaces n . q <= h."""
     (x, y, z), (u, v, w) = o.unbind(1), d.unbind(1)
     near, far = _slab(z, w)
     for start, along, sign, lean in (
@@ -82,7 +82,7 @@ def _half_spaces(taper: Tensor, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normals(shape: Tensor, taper: Tensor, to_local: Tensor, q: Tensor) -> Tensor:
-    """Outward unit normals at surface points.
+    """Return the outward unit normals at surface points.
 
     Args:
         shape: uint8 (n,).

@@ -21,7 +21,7 @@ SAMPLES = 16
 """Rays across and down an object that measure how much of it is seen."""
 
 
-def truth(
+def render_labels(
     surface: Surface,
     view: int,
     scene: Scene,
@@ -30,12 +30,14 @@ def truth(
     points_camera: np.ndarray | None,
     point_labels: np.ndarray | None,
 ) -> Labels:
-    """Labels of one view.
+    """Return the labels of one view.
 
     Args:
         surface: what the camera's pixels meet.
         view: which of its views.
-        scene, camera, T_world_camera: what it was cast from.
+        scene: that it was cast from.
+        camera: likewise.
+        T_world_camera: (4, 4), likewise.
         points_camera: LiDAR returns (N, 3) in the camera frame, to count those inside each box.
         point_labels: their ids (N,).
     """
@@ -62,7 +64,7 @@ def truth(
 
 
 def boxes_in_camera(boxes: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:
-    """World boxes (K, 7), yaw about z, as boxes of the camera frame, ``geometry.boxes``."""
+    """Convert world boxes (K, 7), yaw about z, to the camera frame of ``geometry.boxes``."""
     moved = np.array(boxes, np.float64).reshape(-1, 7)
     T_camera_world = inverse(T_world_camera)
     moved[:, :3] = transform(T_camera_world, moved[:, :3])
@@ -80,7 +82,9 @@ def _visibility(
     camera: Camera,
     owner: np.ndarray,
 ) -> np.ndarray:
-    """Share of each object's outline that is in the image and in front of all else, float32 (K,).
+    """Return the share of each object's outline inside the image and in front of all else.
+
+    It is float32 (K,).
 
     Each object alone is cast by a grid of rays over its bounds; a ray that meets it counts as
     seen where the image shows this very object.
@@ -91,9 +95,9 @@ def _visibility(
     mine = (surface.solids.view == view).nonzero()[:, 0]
     owners = torch.from_numpy(surface.scene_solids["owner"].astype(np.int64)).to(device)
     mine = mine[owners[surface.solids.source[mine]] >= 0]
-    place = torch.full((int(owners.max()) + 1,), -1, dtype=torch.int64, device=device)
-    place[torch.from_numpy(seen).to(device)] = torch.arange(len(seen), device=device)
-    which = place[owners[surface.solids.source[mine]]]
+    number = torch.full((int(owners.max()) + 1,), -1, dtype=torch.int64, device=device)
+    number[torch.from_numpy(seen).to(device)] = torch.arange(len(seen), device=device)
+    which = number[owners[surface.solids.source[mine]]]
     solids = surface.solids.subset(mine[which >= 0])
     solids = solids.of_view(which[which >= 0])
 

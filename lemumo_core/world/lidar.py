@@ -16,7 +16,7 @@ from lemumo_core.world.columns import put, take
 from lemumo_core.world.raycast import Rays
 from lemumo_core.world.solids import GLASS, RETRO
 from lemumo_core.world.street import Drive, Scene
-from lemumo_core.world.surface import Surface, look
+from lemumo_core.world.surface import Surface, cast_views
 
 SECTORS = 4
 """A turn is cast as four views of 90 degrees, or as more narrow ones when it moves meanwhile."""
@@ -33,7 +33,7 @@ surfaces and in fog."""
 
 @dataclass(frozen=True)
 class Beams:
-    """A sensor's pattern.
+    """Beam pattern of a sensor.
 
     Attributes:
         elevations: degrees, from the top.
@@ -57,8 +57,11 @@ PATTERNS = {
 
 
 class Sweep(NamedTuple):
-    """One turn: points float32 (N, 4) x, y, z (x forward, y left, z up), metres, and intensity 0
-    to 255; labels uint8 (N,), segmentation ids."""
+    """Points and labels of one turn.
+
+    points: float32 (N, 4) x, y, z (x forward, y left, z up), metres, and intensity 0 to 255.
+    labels: uint8 (N,), segmentation ids.
+    """
 
     points: np.ndarray
     labels: np.ndarray
@@ -73,7 +76,7 @@ def sweeps(
     device: torch.device,
     moving: bool = False,
 ) -> list[Sweep]:
-    """Turns of a LiDAR.
+    """Simulate turns of a LiDAR.
 
     Args:
         drive: the street.
@@ -103,19 +106,19 @@ def sweeps(
         _within(moments[time], T, np.pi / sectors, pattern.reach_m)
         for time, T in zip(times, T_world_view, strict=True)
     ]
-    met = look(drive, scenes, T_world_view, rays)
+    met = cast_views(drive, scenes, T_world_view, rays)
 
     stretch = rays.directions.norm(dim=1).flatten()  # metres of range a metre of depth
     range_m = (met.depth_m.view(-1, len(stretch)) * stretch).flatten()
     shots = len(stretch) * sectors
     rngs = [np.random.default_rng(seed) for seed in seeds]
     noise_m = np.concatenate([rng.normal(0, RANGE_NOISE_M, shots) for rng in rngs])
-    luck = np.concatenate([rng.random(shots) for rng in rngs])
+    uniform = np.concatenate([rng.random(shots) for rng in rngs])
     reflected = _reflected(met)
     chance = (1 - LOST) * torch.exp(range_m * (-1 / drive.weather.visibility_m))
     chance *= (reflected * 12 * (pattern.reach_m / range_m) ** 2).clamp_max(1)
     seen = (range_m > LEAST_RANGE_M) & (range_m < pattern.reach_m)
-    seen &= torch.from_numpy(luck).to(device) < chance
+    seen &= torch.from_numpy(uniform).to(device) < chance
     at = seen.nonzero()[:, 0]
 
     shift = torch.from_numpy(noise_m.astype(np.float32)).to(device)[at] / range_m[at]
@@ -131,7 +134,10 @@ def sweeps(
 
 
 def _reflected(met: Surface) -> Tensor:
-    """Share of the light that comes back (M,): albedo times cosine; reflectors more than 1."""
+    """Return the share of light that comes back (M,): albedo times cosine.
+
+    Retroreflectors return more than 1.
+    """
     cosine = -(met.ray * met.normal).sum(0).clamp_max(0)
     albedo = torch.full_like(cosine, 0.2)  # of the ground, in the infrared
     material = met.of_solids("material")
@@ -142,14 +148,14 @@ def _reflected(met: Surface) -> Tensor:
 
 
 def _facing(turn: float) -> np.ndarray:
-    """T_lidar_view of an optical frame that looks along azimuth ``turn``."""
+    """Return T_lidar_view of an optical frame that looks along azimuth ``turn``."""
     c, s = np.cos(turn), np.sin(turn)
     return make_T(np.array([[s, 0.0, c], [-c, 0.0, s], [0.0, -1.0, 0.0]]), np.zeros(3))
 
 
 @functools.lru_cache(maxsize=8)
 def _sector(beams: int, sectors: int, device: torch.device) -> Rays:
-    """The shots of one sector, in tiles."""
+    """Return the rays of one sector, in tiles."""
     pattern = PATTERNS[beams]
     count = pattern.azimuths // sectors
     azimuth = ((np.arange(count) + 0.5) / count - 0.5) * 2 * np.pi / sectors  # to the right
@@ -163,7 +169,7 @@ def _sector(beams: int, sectors: int, device: torch.device) -> Rays:
 
 
 def _within(scene: Scene, T_world_view: np.ndarray, half_turn: float, reach_m: float) -> Scene:
-    """The part of a scene that a sector can meet, by the spheres around its solids."""
+    """Select the part of a scene that a sector can meet, by the spheres around its solids."""
     center = transform(inverse(T_world_view), scene.solids["center"])
     size = np.linalg.norm(scene.solids["half"], axis=1)
     aside = np.abs(center[:, 0]) * np.cos(half_turn) - center[:, 2] * np.sin(half_turn)

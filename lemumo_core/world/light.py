@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -15,6 +13,7 @@ from lemumo_core.world.solids import RETRO
 from lemumo_core.world.street import Drive, Scene
 from lemumo_core.world.surface import Surface
 from lemumo_core.world.texture import noise
+from lemumo_core.world.weather import Sky
 
 SHADOW_M = 70.0
 """How far shadows are looked for."""
@@ -26,33 +25,19 @@ LAMPS = 6
 """Street lamps that light a view: the nearest ones."""
 
 
-class Sky(NamedTuple):
-    """A drive's ``Weather`` on a device: direction and colours, (3, 1) each."""
-
-    sun: Tensor
-    sun_light: Tensor
-    sky_light: Tensor
-    zenith: Tensor
-    haze: Tensor
-
-
 def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
-    """Light that reaches the camera, before exposure.
+    """Return the light that reaches the camera, before exposure.
 
     Args:
         surface: what the camera's pixels meet.
-        drive, scenes: what it was cast from.
+        drive: the street that it was cast from.
+        scenes: likewise, one for each view.
 
     Returns:
         Linear RGB float32 (3, M).
     """
     weather, depth = drive.weather, surface.depth_m
-    sky = Sky(
-        *(
-            torch.from_numpy(v).to(depth.device)[:, None]
-            for v in (weather.sun, weather.sun_light, weather.sky_light, weather.sky, weather.haze)
-        )
-    )
+    sky = Sky.of(weather, depth.device)
     open_sky = torch.isinf(depth)
     far_m = depth.masked_fill(open_sky, 0.0)
     facing = (surface.normal * sky.sun).sum(0).clamp_min_(0)
@@ -60,11 +45,10 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
         facing *= _lit(surface, facing, sky.sun)
 
     at = surface.ground
-    x, y = take(surface.point[:2], at)
-    layout = ground.layout(drive, x, y)
+    points = ground.points_on_street(drive, *take(surface.point[:2], at))
     albedo = torch.zeros_like(surface.point)
     label = take(surface.label, at)
-    put(albedo, at, ground.albedo(drive, x, y, *layout, label, take(far_m, at)))
+    put(albedo, at, ground.albedo(drive, points, label, take(far_m, at)))
     reflecting, emitted = appearance(surface, weather.night, sky, facing)
     put(albedo, surface.hit, reflecting)
 
@@ -82,8 +66,11 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
 
 
 def _lit(surface: Surface, facing: Tensor, sun: Tensor) -> Tensor:
-    """Whether the sun reaches (M,): asked near by, on the ground and on objects, at every second
-    row and column of the tiles."""
+    """Return whether the sun reaches each point, bool (M,).
+
+    Shadows are looked for near by, on the ground and on objects, at every second row and column of
+    the tiles.
+    """
     views, tiles = surface.views, len(surface.rays.view)
     edge = round(surface.rays.directions.shape[2] ** 0.5)
     asked = (facing > 0) & (surface.depth_m < SHADOW_M)
@@ -109,7 +96,7 @@ def _lit(surface: Surface, facing: Tensor, sun: Tensor) -> Tensor:
 
 
 def _street_lamps(surface: Surface, scenes: list[Scene]) -> Tensor:
-    """Irradiance (3, M) from the nearest street lamps."""
+    """Return the irradiance (3, M) from the nearest street lamps."""
     views = surface.views
     point, normal = surface.point.view(3, views, -1), surface.normal.view(3, views, -1)
     lamps = torch.full((views, LAMPS, 3), 1e6)
@@ -128,7 +115,7 @@ def _street_lamps(surface: Surface, scenes: list[Scene]) -> Tensor:
 
 
 def _headlights(surface: Surface, far_m: Tensor) -> Tensor:
-    """Irradiance (3, M) from the ego vehicle's own lamps, which reflectors send straight back."""
+    """Return the irradiance (3, M) from the ego vehicle's lamps, which retroreflectors return."""
     forward = surface.T_world_view[:, :3, 2].T[:, :, None]
     off = 1 - (surface.ray.view(3, surface.views, -1) * forward).sum(0).clamp(0, 1).flatten()
     beam = torch.exp(off * (-1 / 0.035)) + 0.15 * torch.exp(off * (-1 / 0.2))
@@ -139,7 +126,7 @@ def _headlights(surface: Surface, far_m: Tensor) -> Tensor:
 
 
 def _above(ray: Tensor, clouds: float, sky: Sky) -> Tensor:
-    """Linear RGB (3, n) of rays (3, n) that hit nothing."""
+    """Return the linear RGB (3, n) of rays (3, n) that hit nothing."""
     up = ray[2].clamp(0, 1)
     color = sky.haze + (1 - (1 - up) ** 3.5) * (sky.zenith - sky.haze)
     if clouds:

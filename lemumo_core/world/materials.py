@@ -1,8 +1,6 @@
-"""What materials do with light: albedo, windows, gloss and things that shine by themselves."""
+"""Optical properties of materials: albedo, windows, gloss and light sources."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,16 +17,14 @@ from lemumo_core.world.solids import (
 )
 from lemumo_core.world.surface import Surface
 from lemumo_core.world.texture import noise
-
-if TYPE_CHECKING:
-    from lemumo_core.world.light import Sky
+from lemumo_core.world.weather import Sky
 
 WINDOW_M, STOREY_M = 2.3, 3.1
 LIT_WINDOW = (0.9, 0.62, 0.3)
 
 
 def appearance(surface: Surface, night: bool, sky: Sky, facing: Tensor) -> tuple[Tensor, Tensor]:
-    """Albedo, and emitted plus mirrored light, of what the rays ``surface.hit`` met.
+    """Return albedo, and emitted plus mirrored light, of what the rays ``surface.hit`` met.
 
     Args:
         surface: what rays meet.

@@ -1,4 +1,4 @@
-"""What uses the street: cars, trucks, buses, motorcycles, cyclists and pedestrians.
+"""Road users: cars, trucks, buses, motorcycles, cyclists and pedestrians.
 
 A split has its own catalogue of models, drawn from the same families with other proportions, so
 that nobody is tested on the very shapes they learned from. Body frame: x forward, y left, z up,
@@ -27,7 +27,7 @@ _BUILDERS = {
 
 
 def build(label: str, model: int, split: str, rng: Rng, moving: bool = True) -> np.ndarray:
-    """One object.
+    """Build one object.
 
     Args:
         label: a detection class.

@@ -19,15 +19,15 @@ SKINS = ((0.55, 0.36, 0.26), (0.35, 0.2, 0.13), (0.62, 0.45, 0.35), (0.15, 0.09,
 HAIRS = ((0.02, 0.015, 0.01), (0.1, 0.06, 0.03), (0.3, 0.2, 0.08), (0.4, 0.4, 0.4))
 
 ENGINE_K, WHEEL_K, BODY_K, SKIN_K, CABIN_K = 25.0, 14.0, 12.0, 16.0, 4.0
-"""Of a running engine, rolling tyres, clothed people, bare skin and the cabin of a vehicle."""
+"""Warmth of a running engine, rolling tyres, clothed people, bare skin and a vehicle's cabin."""
 
 
 def pick(rng: Rng, options: tuple[Color, ...]) -> Color:
-    """One of the colours."""
+    """Draw one of the colours."""
     return options[rng.integers(len(options))]
 
 
 def cloth(rng: Rng, brightest: float) -> Color:
-    """Any colour up to an albedo."""
+    """Draw any colour up to an albedo."""
     red, green, blue = rng.uniform(0.01, brightest, 3).tolist()
     return red, green, blue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,8 +40,21 @@ RIDDEN = "two_wheeler"
 Point = tuple[float, float, float]
 
 
+class Posture(NamedTuple):
+    """Joints of a body, metres.
+
+    hip: x and z of the hips. lean: of the back, radians forward. feet: the right one, then the left
+    one. hands: likewise.
+    """
+
+    hip: tuple[float, float]
+    lean: float
+    feet: tuple[Point, ...]
+    hands: tuple[Point, ...]
+
+
 def pedestrian(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
-    """Somebody who walks or stands, ``SOLID`` (P,)."""
+    """Build a pedestrian who walks or stands, ``SOLID`` (P,)."""
     tall, stout = _build(shape)
     stride = rng.uniform(0.15, 0.38) * rng.choice([-1, 1]) if moving else rng.uniform(0, 0.06)
     hip, reach = tall * 0.48, tall * 0.33
@@ -51,7 +65,8 @@ def pedestrian(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
         (side * swing, side * 0.25 * stout, shoulder - math.sqrt(reach**2 - swing**2))
         for side in (-1, 1)
     )
-    parts = _person("pedestrian", (tall, stout), rng, (0.0, hip), 0.03, feet, hands)
+    posture = Posture((0.0, hip), 0.03, feet, hands)
+    parts = _person("pedestrian", (tall, stout), rng, posture)
     if shape.random() < 0.35:
         rucksack = (-0.19, 0, shoulder - 0.2)
         size = (0.2, 0.3, 0.42)
@@ -60,7 +75,7 @@ def pedestrian(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
 
 
 def bicycle(shape: Rng, rng: Rng, _moving: bool) -> np.ndarray:
-    """A cyclist, ``SOLID`` (P,)."""
+    """Build a cyclist, ``SOLID`` (P,)."""
     radius, base, paint = shape.uniform(0.31, 0.36), shape.uniform(0.98, 1.12), pick(rng, PAINTS)
     lean = shape.uniform(0.25, 0.6)
     rear, front = (-base / 2, 0.0, radius), (base / 2, 0.0, radius)
@@ -83,11 +98,12 @@ def bicycle(shape: Rng, rng: Rng, _moving: bool) -> np.ndarray:
         for side in (-1, 1)
     )
     hands = tuple((grip[0], side * 0.25, grip[1]) for side in (-1, 1))
-    return joined([*parts, *_person(RIDDEN, _build(shape), rng, (-0.27, 1.0), lean, feet, hands)])
+    posture = Posture((-0.27, 1.0), lean, feet, hands)
+    return joined([*parts, *_person(RIDDEN, _build(shape), rng, posture)])
 
 
 def motorcycle(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
-    """A motorcycle or scooter with its rider, ``SOLID`` (P,)."""
+    """Build a motorcycle or scooter with its rider, ``SOLID`` (P,)."""
     radius, base, paint = shape.uniform(0.28, 0.33), shape.uniform(1.3, 1.5), pick(rng, PAINTS)
     lean, body = shape.uniform(0.1, 0.45), _build(shape)
     rear, front = (-base / 2, 0.0, radius), (base / 2, 0.0, radius)
@@ -110,7 +126,7 @@ def motorcycle(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
     feet = tuple((0.02, side * 0.2, 0.32) for side in (-1, 1))
     hands = tuple((grip[0], side * 0.33, grip[1]) for side in (-1, 1))
     helmet = pick(rng, PAINTS)
-    rider = _person(RIDDEN, body, rng, (-0.34, 0.88), lean, feet, hands, helmet)
+    rider = _person(RIDDEN, body, rng, Posture((-0.34, 0.88), lean, feet, hands), helmet)
     return joined([*parts, *rider])
 
 
@@ -120,7 +136,7 @@ def _wheel(at: Point, radius: float, width: float, warmth: float = 0.0) -> np.nd
 
 
 def _build(shape: Rng) -> tuple[float, float]:
-    """Body height in metres and stoutness, 1 = average."""
+    """Draw body height in metres and stoutness, 1 = average."""
     return shape.uniform(1.55, 1.92), shape.uniform(0.85, 1.2)
 
 
@@ -128,29 +144,25 @@ def _person(
     label: str,
     build: tuple[float, float],
     rng: Rng,
-    hip: tuple[float, float],
-    lean: float,
-    feet: tuple[Point, ...],
-    hands: tuple[Point, ...],
+    posture: Posture,
     helmet: Point | None = None,
 ) -> list[np.ndarray]:
-    """A body around its joints.
+    """Build a body around its joints.
 
     Args:
         label: segmentation class.
         build: of ``_build``.
         rng: of clothes, skin and hair.
-        hip: x and z of the hips, metres.
-        lean: of the back, radians forward.
-        feet, hands: the right one, then the left one, metres.
+        posture: its joints.
         helmet: its colour, or None for a bare head.
     """
     tall, stout = build
+    hip, lean, feet, hands = posture
     top, legs, skin, hair = cloth(rng, 0.6), cloth(rng, 0.25), pick(rng, SKINS), pick(rng, HAIRS)
     ahead, up, torso = math.sin(lean), math.cos(lean), tall * 0.3
 
     def spine(height: float) -> Point:
-        """A point so many torso lengths above the hips."""
+        """Return the point so many torso lengths above the hips."""
         return hip[0] + ahead * torso * height, 0.0, hip[1] + up * torso * height
 
     x, y, z = spine(1.0)
@@ -189,7 +201,7 @@ def _person(
 
 
 def _knee(hip: Point, foot: Point, half_leg: float) -> Point:
-    """Where a leg of two equal halves bends forward."""
+    """Return where a leg of two equal halves bends forward."""
     dx, dz = foot[0] - hip[0], foot[2] - hip[2]
     distance = math.hypot(dx, dz)
     bend = math.sqrt(max(half_leg**2 - distance**2 / 4, 0.0)) / distance

@@ -16,7 +16,7 @@ TILE = 16
 
 @functools.lru_cache(maxsize=32)
 def camera_rays(camera: Camera, device: torch.device) -> Rays:
-    """Rays through the centres of all pixels, in tiles of 16 x 16, row by row.
+    """Return the rays through the centres of all pixels, in tiles of 16 x 16, row by row.
 
     An image whose size is not a multiple of 16 repeats its last rows and columns.
 
@@ -37,7 +37,10 @@ def camera_rays(camera: Camera, device: torch.device) -> Rays:
 
 
 def to_images(values: Tensor, camera: Camera) -> Tensor:
-    """Values in the order of ``camera_rays``, (..., V * T * 256), as images (..., V, H, W)."""
+    """Arrange values in the order of ``camera_rays`` as images.
+
+    They are (..., V * T * 256) and become (..., V, H, W).
+    """
     rows, columns = _tiles(camera)
     lead = values.shape[:-1]
     tiles = values.reshape(*lead, -1, rows, columns, TILE, TILE).transpose(-3, -2)

@@ -1,4 +1,4 @@
-"""First hits of rays with solids, batched: tiles of rays against the solids that overlap them.
+"""First hits of rays with solids: tiles of rays against the solids that overlap them, batched.
 
 Everything happens in the frames of views (x right, y down, z forward: optical frames). A ray is
 (u, v, 1) times its depth, so the hit parameter *is* the depth along the view's axis. Each tile
@@ -27,7 +27,7 @@ _EDGES = torch.tensor(
 
 @dataclass(frozen=True, eq=False)
 class Solids:
-    """P solids on a device, each in the frame of the view that looks at it, near ones first.
+    """P solids on a device, each in the frame of the view that sees it, near ones first.
 
     Attributes:
         view: int64 (P,).
@@ -50,11 +50,11 @@ class Solids:
     source: Tensor
 
     def subset(self, rows: Tensor) -> Solids:
-        """Only some of them, by mask or index."""
+        """Select some of them, by mask or index."""
         return Solids(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def of_view(self, view: Tensor) -> Solids:
-        """The same solids, said to be looked at by other views (P,) that share their frame."""
+        """Assign the same solids to other views (P,) that share their frame."""
         return replace(self, view=view)
 
 
@@ -74,12 +74,12 @@ class Rays:
 
     @staticmethod
     def of(uv: Tensor, view: Tensor) -> Rays:
-        """Tiles of normalised coordinates uv (T, 2, R) of the views (T,)."""
+        """Make tiles of normalised coordinates uv (T, 2, R) of the views (T,)."""
         bounds = torch.cat([uv.amin(2), uv.amax(2)], dim=1)
         return Rays(torch.cat([uv, torch.ones_like(uv[:, :1])], dim=1), view, bounds)
 
     def repeated(self, views: int) -> Rays:
-        """The same tiles (of view 0) for several views."""
+        """Repeat the tiles (of view 0) for several views."""
         if views == 1:
             return self
         view = torch.arange(views, device=self.view.device).repeat_interleave(len(self.view))
@@ -93,7 +93,7 @@ def solids_in_views(
     device: torch.device | str,
     least_angle: float = 0.0,
 ) -> Solids:
-    """Bring solids into the frames of their views and drop those that cannot be seen.
+    """Move solids into the frames of their views and drop those that cannot be seen.
 
     Args:
         solids: ``SOLID`` (P,), world frame.
@@ -131,8 +131,10 @@ def solids_in_views(
 
 
 def _bounds(corners: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds (P, 4) of the projected boxes with corners (P, 8, 3), cut at ``NEAR_M``, and their
-    least depth (P,), inf where nothing is in front."""
+    """Return bounds (P, 4) of the projected boxes with corners (P, 8, 3), cut at ``NEAR_M``.
+
+    Also returns their least depth (P,), inf where nothing is in front.
+    """
     edges = _EDGES.to(corners.device)
     a, b = corners[:, edges[:, 0]], corners[:, edges[:, 1]]
     crosses = (a[..., 2] < NEAR_M) != (b[..., 2] < NEAR_M)
@@ -148,7 +150,7 @@ def _bounds(corners: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cast(solids: Solids, rays: Rays) -> tuple[Tensor, Tensor]:
-    """First hits.
+    """Find the first hits.
 
     Returns:
         depth float32 (T, R), metres along the view's axis, inf = nothing; int64 (T, R) index into
@@ -184,7 +186,7 @@ def cast(solids: Solids, rays: Rays) -> tuple[Tensor, Tensor]:
 
 
 def occluded(solids: Solids, points: Tensor, view: Tensor, towards: Tensor) -> Tensor:
-    """Whether anything lies between points and a light at infinity.
+    """Return whether anything lies between points and a light at infinity.
 
     Args:
         solids: in the views' frames.
@@ -229,7 +231,7 @@ def _pairs(
     tiles: tuple[Tensor, Tensor, Tensor],
     rays: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of (tile, solid) pairs of one view whose bounds overlap, near solids first.
+    """Yield chunks of (tile, solid) pairs of one view whose bounds overlap, near solids first.
 
     Args:
         shapes: only solids of these.

@@ -1,4 +1,4 @@
-"""The sensors on the ego vehicle and where they sit: a different rig for every drive."""
+"""Sensors on the ego vehicle and their mounting: a different rig for every drive."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ DISTORTION_SHARES = (0.35, 0.3, 0.2, 0.15)
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """Sensors and where they sit: ``T_ego_*`` (4, 4), ego frame x forward, y left, z up, on the
-    ground; LiDARs have its axes, cameras are optical."""
+    """Sensors and their poses ``T_ego_*`` (4, 4).
+
+    The ego frame is x forward, y left, z up, on the ground; LiDARs have its axes, cameras are
+    optical.
+    """
 
     camera_name: str
     camera: Camera
@@ -38,12 +41,12 @@ class Rig:
 
 @functools.lru_cache(maxsize=256)
 def rig(split: str, number: int, width: int, height: int) -> Rig:
-    """Rig ``number`` (any; they repeat after ``RIGS``) of a split, for images of a size."""
+    """Draw rig ``number`` (any; they repeat after ``RIGS``) of a split, for images of a size."""
     rng = np.random.default_rng([31, SPLITS.index(split), number % RIGS])
     name = str(rng.choice(list(MOUNTS), p=MOUNT_SHARES))
     camera = _camera(rng, width, height)
     away = rng.uniform((-0.2, -0.25, 1.25), (0.6, 0.25, 2.1))
-    place = np.array([1.2 * np.cos(MOUNTS[name]), 0.8 * np.sin(MOUNTS[name]), 0.0]) + away
+    position = np.array([1.2 * np.cos(MOUNTS[name]), 0.8 * np.sin(MOUNTS[name]), 0.0]) + away
     turned = rng.normal(0, (0.012, 0.03, 0.03))  # roll, pitch, yaw
     R = _turned(turned[0], turned[1], MOUNTS[name] + turned[2])
     lidar = make_T(
@@ -54,14 +57,14 @@ def rig(split: str, number: int, width: int, height: int) -> Rig:
     f = camera.fx * w / width * rng.uniform(0.85, 1.1)
     thermal = Camera(w, h, f, f, (w - 1) / 2 + rng.normal(0, 2), (h - 1) / 2 + rng.normal(0, 2))
     near = make_T(
-        _turned(*rng.normal(0, 0.008, 3)) @ R, place + R @ (0.0, rng.uniform(0.08, 0.25), 0.0)
+        _turned(*rng.normal(0, 0.008, 3)) @ R, position + R @ (0.0, rng.uniform(0.08, 0.25), 0.0)
     )
     T_body_optical = make_T(OPTICAL_FROM_BODY.T, np.zeros(3))
     beams = int(rng.choice(list(PATTERNS), p=(0.3, 0.5, 0.2)))
     return Rig(
         name,
         camera,
-        make_T(R, place) @ T_body_optical,
+        make_T(R, position) @ T_body_optical,
         beams,
         lidar,
         thermal,
@@ -101,7 +104,7 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> Camera:
 
 
 def _turned(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """Rotation (3, 3) about x, then y, then z."""
+    """Return the rotation (3, 3) about x, then y, then z."""
     a, b, c = (
         np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]]),
         np.array(

@@ -1,4 +1,4 @@
-"""The shape of an endless street: where its middle, its lanes and its crossings are.
+"""Shape of an endless street: middle line, lanes and crossings.
 
 World frame: x along the street, y left, z up, metres; the ground is the plane z = 0. Traffic
 keeps to the right.
@@ -19,7 +19,7 @@ LANE_M, PARKING_M, CROSSING_HALF_M = 3.5, 2.3, 5.0
 BLOCK_M = 105.0
 """Mean distance between crossings."""
 CACHED = 2000
-"""Road users, places and crossings that a road remembers."""
+"""Road users, stretches and crossings that a road remembers."""
 
 
 class Road:
@@ -62,12 +62,12 @@ class Road:
         return {**self.__dict__, "_cache": {}}
 
     def rng(self, *key: str | int) -> np.random.Generator:
-        """Random numbers of a place, a road user or whatever the key stands for."""
+        """Return the random generator of a place, a road user or whatever the key stands for."""
         words = [zlib.crc32(k.encode()) if isinstance(k, str) else k & 0xFFFFFFFF for k in key]
         return np.random.default_rng([SPLITS.index(self.split), self.seed, *words])
 
     def cached(self, make: Callable[..., Any], *key: Any) -> Any:
-        """``make(*key)``, remembered while it is among the newest ``CACHED``."""
+        """Return ``make(*key)``, remembered while it is among the newest ``CACHED``."""
         known = (make.__name__, *key)
         if known not in self._cache:
             made = make(*key)  # may remember things itself
@@ -77,24 +77,24 @@ class Road:
         return self._cache[known]
 
     def middle(self, x: np.ndarray | float) -> np.ndarray:
-        """World y of the road's middle line at x (...)."""
+        """Return the world y of the road's middle line at x (...)."""
         amplitude, k, phase = self.waves.T
         return np.sin(np.multiply.outer(x, k) + phase) @ amplitude
 
     def heading(self, x: np.ndarray | float) -> np.ndarray:
-        """Yaw of the middle line at x (...), radians."""
+        """Return the yaw of the middle line at x (...), radians."""
         amplitude, k, phase = self.waves.T
         return np.arctan(np.cos(np.multiply.outer(x, k) + phase) @ (amplitude * k))
 
     def beside(
         self, x: np.ndarray | float, offset: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """World y and yaw of the road's direction, at x (...) and a distance left of the middle."""
+        """Return world y and yaw of the road at x (...) and a distance left of the middle."""
         heading = self.heading(x)
         return self.middle(x) + offset / np.cos(heading), heading
 
     def crossings(self, low: float, high: float) -> np.ndarray:
-        """World x of the crossing roads between two places and up to 20 m beyond, ascending."""
+        """Return the world x of crossing roads in a range and up to 20 m beyond, ascending."""
         blocks = range(int(low // BLOCK_M) - 1, int(high // BLOCK_M) + 3)
         xs = np.array([self.cached(self._crossing, k) for k in blocks])
         return xs[(xs > low - 20) & (xs < high + 20)]

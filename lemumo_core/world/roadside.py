@@ -1,4 +1,4 @@
-"""What stands still along a road, in stretches of ``STRETCH_M``."""
+"""Static scenery along a road, in stretches of ``STRETCH_M``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ Item = tuple[np.ndarray, float, float]
 
 
 def stretch(road: Road, k: int) -> np.ndarray:
-    """Scenery of the k-th stretch, ``SOLID`` (P,), world frame; crossings are kept free."""
+    """Build the scenery of the k-th stretch, ``SOLID`` (P,), world frame.
+
+    Crossings are kept free.
+    """
     rng, start = road.rng("stretch", k), STRETCH_M * k
     crossings = road.crossings(start, start + STRETCH_M)
-    models, places, yaws = [], [], []
+    models, positions, yaws = [], [], []
     for model, x, offset in _along(road, rng, start):
         if len(crossings):  # the usual stretch has none, and bounds take time
             reach = CROSSING_HALF_M + 1 + np.abs(extent(model)[0][0])
@@ -28,15 +31,15 @@ def stretch(road: Road, k: int) -> np.ndarray:
                 continue
         y, yaw = road.beside(x, offset)
         models.append(model)
-        places.append((x, y, 0.0))
+        positions.append((x, y, 0.0))
         yaws.append(float(yaw) + np.pi * (offset < 0))  # models have the street on their right
     for crossing in crossings[(crossings >= start) & (crossings < start + STRETCH_M)]:
         for model, x, offset in _at_crossing(road, rng, crossing):
             models.append(model)
-            places.append((x, road.middle(x) + offset, 0.0))
+            positions.append((x, road.middle(x) + offset, 0.0))
             yaws.append(np.pi * (offset < 0))
-    nobody = np.full(len(models), -1)
-    return placed(models, np.array(places).reshape(-1, 3), np.array(yaws), nobody)
+    owners = np.full(len(models), -1)  # scenery
+    return placed(models, np.array(positions).reshape(-1, 3), np.array(yaws), owners)
 
 
 def _along(road: Road, rng: Rng, start: float) -> Iterator[Item]:
@@ -58,7 +61,7 @@ def _along(road: Road, rng: Rng, start: float) -> Iterator[Item]:
 
 
 def _plots(road: Road, rng: Rng, side: int, start: float) -> Iterator[Item]:
-    """Houses and gardens behind the pavement."""
+    """Yield the houses and gardens behind the pavement."""
     wall, end, x = road.half_m + road.walk_m, start + STRETCH_M, start
     while x < end - 1:
         length = rng.uniform(9, 16) if end - x > 18 else end - x
@@ -75,7 +78,7 @@ def _plots(road: Road, rng: Rng, side: int, start: float) -> Iterator[Item]:
 
 
 def _at_crossing(road: Road, rng: Rng, crossing: float) -> Iterator[Item]:
-    """Signals before it, and the houses that close the view into the crossing road."""
+    """Yield the signals before it, and the houses that close the view into the crossing road."""
     for side in (-1, 1):
         signal = crossing + side * (CROSSING_HALF_M + 2.2)
         yield scenery.traffic_light(rng), signal, side * (road.half_m + 0.5)

@@ -1,4 +1,4 @@
-"""What stands still along the street: buildings, trees, poles, signs, hedges and kerbs.
+"""Static objects along the street: buildings, trees, poles, signs, hedges and kerbs.
 
 Each function returns ``SOLID`` (P,) in a body frame whose x runs along the street, with the street
 on its right (-y); origin on the ground.
@@ -35,7 +35,7 @@ SIGN_COLORS = ((0.6, 0.02, 0.03), (0.02, 0.12, 0.5), (0.75, 0.6, 0.02), (0.75, 0
 
 
 def building(rng: Rng, length: float) -> np.ndarray:
-    """A house front of some length, its wall in the plane y = 0 and its body behind it."""
+    """Build a house front of some length, its wall in the plane y = 0 and its body behind it."""
     depth, height = (
         rng.uniform(9, 14),
         float(rng.choice([6.5, 9.5, 12.5, 16, 21]) * rng.uniform(0.9, 1.1)),
@@ -114,7 +114,7 @@ def building(rng: Rng, length: float) -> np.ndarray:
 
 
 def tree(rng: Rng) -> np.ndarray:
-    """A street tree: a trunk and a crown of several leaf clouds."""
+    """Build a street tree: a trunk and a crown of several leaf clouds."""
     trunk, size = rng.uniform(1.9, 3.2), rng.uniform(0.8, 1.5)
     green = np.array([0.07, 0.13, 0.035]) * rng.uniform(0.6, 1.5) + rng.uniform(0, 0.03, 3)
     if rng.random() < 0.1:
@@ -161,7 +161,7 @@ def tree(rng: Rng) -> np.ndarray:
 
 
 def hedge(rng: Rng) -> np.ndarray:
-    """A row of bushes along x."""
+    """Build a row of bushes along x."""
     green = np.array([0.06, 0.1, 0.03]) * rng.uniform(0.7, 1.4)
     return joined(
         [
@@ -179,7 +179,7 @@ def hedge(rng: Rng) -> np.ndarray:
 
 
 def lamp_post(rng: Rng) -> np.ndarray:
-    """A street lamp that reaches over the road."""
+    """Build a street lamp that reaches over the road."""
     height, glow = rng.uniform(5.5, 8), (0.9, 0.8, 0.55)
     return joined(
         [
@@ -191,7 +191,7 @@ def lamp_post(rng: Rng) -> np.ndarray:
 
 
 def traffic_light(rng: Rng) -> np.ndarray:
-    """A signal post that faces the traffic of its side of the road (+x)."""
+    """Build a signal post that faces the traffic of its side of the road (+x)."""
     lit = rng.integers(3)
     colors = ((0.8, 0.02, 0.02), (0.85, 0.5, 0.02), (0.02, 0.7, 0.2))
     parts = [
@@ -209,7 +209,7 @@ def traffic_light(rng: Rng) -> np.ndarray:
 
 
 def road_sign(rng: Rng) -> np.ndarray:
-    """A post with a plate that faces the traffic of its side of the road (+x)."""
+    """Build a post with a plate that faces the traffic of its side of the road (+x)."""
     height = rng.uniform(2.3, 2.9)
     parts = [solid("pole", (0, 0, height / 2), (0.07, 0.07, height), GALVANISED, CYLINDER)]
     color, size = SIGN_COLORS[rng.integers(len(SIGN_COLORS))], rng.uniform(0.55, 0.8)
@@ -228,12 +228,12 @@ def road_sign(rng: Rng) -> np.ndarray:
 
 
 def kerb(length: float) -> np.ndarray:
-    """A kerb stone along x."""
+    """Build a kerb stone along x."""
     return solid("sidewalk", (0, 0, 0.06), (length, 0.16, 0.12), CONCRETE)
 
 
 def bin_or_box(rng: Rng) -> np.ndarray:
-    """Street furniture: a litter bin, a cabinet or a bollard, labelled as pole."""
+    """Build street furniture: a litter bin, a cabinet or a bollard, labelled as pole."""
     kind = rng.integers(3)
     if kind == 0:
         return solid("pole", (0, 0, 0.45), (0.42, 0.42, 0.9), (0.05, 0.1, 0.06), CYLINDER)

@@ -12,7 +12,7 @@ VIGNETTING = 0.16
 
 
 def develop(radiance: Tensor, exposure: float, gain: float, grain: Tensor) -> Tensor:
-    """Take the picture.
+    """Expose the sensor and convert its linear light to 8 bit colours.
 
     Args:
         radiance: linear RGB (3, V, H, W).
@@ -35,7 +35,7 @@ def develop(radiance: Tensor, exposure: float, gain: float, grain: Tensor) -> Te
 
 
 def blurred(planes: Tensor) -> Tensor:
-    """The lens: every pixel of (C, V, H, W) loses ``BLUR`` to each of its neighbours."""
+    """Blur by the lens: every pixel of (C, V, H, W) loses ``BLUR`` to each of its neighbours."""
     padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
     rows = padded[:, :, 1:-1].mul(1 - 2 * BLUR)
     rows.add_(padded[:, :, :-2], alpha=BLUR).add_(padded[:, :, 2:], alpha=BLUR)

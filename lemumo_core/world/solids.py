@@ -1,4 +1,4 @@
-"""The solids that everything is built from: boxes, tapered boxes, cylinders and ellipsoids."""
+"""Solids that everything is built from: boxes, tapered boxes, cylinders and ellipsoids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lemumo_core.taxonomy import SEGMENTATION_IDS
 BOX, TAPERED, CYLINDER, ELLIPSOID = range(4)
 
 PLAIN, PAINT, GLASS, FACADE, BRICK, FOLIAGE, LAMP, RETRO = range(8)
-"""Materials: what ``shading`` does with a surface."""
+"""Materials, whose looks ``materials`` and ``light`` define."""
 
 SOLID = np.dtype(
     [
@@ -47,7 +47,7 @@ def solid(
     taper: Triple = (0.0, 0.0, 0.0),
     warmth: float = 0.0,
 ) -> np.ndarray:
-    """One solid in its object's body frame (x forward, y left, z up).
+    """Build one solid in its object's body frame (x forward, y left, z up).
 
     Args:
         label: a segmentation class.
@@ -57,7 +57,8 @@ def solid(
         shape: ``BOX``, ``TAPERED``, ``CYLINDER`` (about its z) or ``ELLIPSOID``.
         material: one of the materials above.
         axis: body axis that its own z points along.
-        pitch, yaw: radians, about the body's y and z; pitch first.
+        pitch: radians, about the body's y, applied first.
+        yaw: radians, about the body's z.
         taper: of a ``TAPERED`` box: share of the half length that the front and the rear lean in
             at the top, and of the half width for both sides.
         warmth: kelvin above the surroundings.
@@ -83,7 +84,7 @@ def bar(
     *,
     warmth: float = 0.0,
 ) -> np.ndarray:
-    """A thin cylinder between two points of the body frame: a limb, a tube, a post.
+    """Build a thin cylinder between two points of the body frame: a limb, a tube, a post.
 
     Returns:
         ``SOLID`` (1,).
@@ -103,7 +104,7 @@ def bar(
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of ``SOLID`` as one.
+    """Join arrays of ``SOLID``.
 
     ``np.concatenate`` of structured arrays compares their fields pair by pair, which is twenty
     times slower than joining the bytes.
@@ -116,7 +117,7 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 def placed(
     models: Sequence[np.ndarray], positions: np.ndarray, yaws: np.ndarray, owners: np.ndarray
 ) -> np.ndarray:
-    """Put models into the world.
+    """Place models in the world.
 
     Args:
         models: M arrays of ``SOLID``, each in a body frame.
@@ -143,7 +144,7 @@ def placed(
 
 
 def extent(model: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corner (3,) of the bounds of a model in its body frame, metres.
+    """Return the lower and upper corner (3,) of a model's bounds in its body frame, metres.
 
     Exact, but for a tilted ``TAPERED`` box, which counts as an untapered one.
     """

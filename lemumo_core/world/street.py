@@ -1,6 +1,6 @@
-"""One drive along an endless street: what stands where, who moves, and the light of the day.
+"""One drive along an endless street: scenery, road users and weather at any time.
 
-Everything is a function of (seed, split, place, time), so any moment of a drive can be asked for
+Everything is a function of (seed, split, position, time), so any moment of a drive can be asked for
 on its own.
 """
 
@@ -26,7 +26,7 @@ SWAY_M, SWAY_PER_M = 0.25, 0.11
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The street at one moment.
+    """The street at one time.
 
     Attributes:
         solids: ``SOLID`` (P,), world frame; ``owner`` indexes the objects.
@@ -67,7 +67,7 @@ class Drive(Road):
         self.parking = tuple(side for side in (-1, 1) if f"parked{side}" in names)
 
     def T_world_ego(self, seconds: float) -> np.ndarray:
-        """Pose of the ego vehicle (x forward, y left, z up, on the ground), float64 (4, 4)."""
+        """Return the ego pose (x forward, y left, z up, on the ground), float64 (4, 4)."""
         x = self.start_m + self.speed * seconds
         y = self.middle(x) - LANE_M / 2 + SWAY_M * np.sin(SWAY_PER_M * x)
         slope = np.tan(self.heading(x)) + SWAY_M * SWAY_PER_M * np.cos(SWAY_PER_M * x)
@@ -76,16 +76,16 @@ class Drive(Road):
         return make_T(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array([x, y, 0.0]))
 
     def scene(self, seconds: float) -> Scene:
-        """All that exists around the ego vehicle at a time of the drive, seconds."""
+        """Return the scene around the ego vehicle at a time of the drive, seconds."""
         ego = self.start_m + self.speed * seconds
         low, high = ego - BEHIND_M, ego + AHEAD_M
         stretches = range(int(low // roadside.STRETCH_M), int(high // roadside.STRETCH_M) + 1)
         still = joined([self.cached(self._stretch, k) for k in stretches])
         lamps = (still["material"] == LAMP) & (still["label"] == SEGMENTATION_IDS["pole"])
 
-        users, places = self._users(seconds, low, high)
-        positions = np.column_stack([places[:, :2], np.zeros(len(users))])
-        yaws = places[:, 2]
+        users, poses = self._users(seconds, low, high)
+        positions = np.column_stack([poses[:, :2], np.zeros(len(users))])
+        yaws = poses[:, 2]
         moving = placed([user.solids for user in users], positions, yaws, np.arange(len(users)))
         return Scene(
             joined([still, moving]),
@@ -97,7 +97,7 @@ class Drive(Road):
     def _users(
         self, seconds: float, low: float, high: float
     ) -> tuple[list[traffic.RoadUser], np.ndarray]:
-        """All road users between two places, and x, y, yaw of each (K, 3)."""
+        """Return all road users in a range of x, and x, y, yaw of each (K, 3)."""
         crossings = self.crossings(low, high)
         users, slots = [], []
         for number, row in enumerate(self.rows):
@@ -112,14 +112,14 @@ class Drive(Road):
                     slots.append((x, row.offset + user.across, user.yaw))
         x, offset, yaw = np.array(slots).reshape(-1, 3).T
         y, heading = self.beside(x, offset)
-        places = np.stack([x, y, yaw + heading], axis=1)
+        poses = np.stack([x, y, yaw + heading], axis=1)
         waiting = [
             waits
             for crossing in crossings[(crossings > low) & (crossings < high)]
             for waits in self.cached(self._queues, crossing)
         ]
         users += [user for user, _ in waiting]
-        return users, np.concatenate([places, np.array([at for _, at in waiting]).reshape(-1, 3)])
+        return users, np.concatenate([poses, np.array([at for _, at in waiting]).reshape(-1, 3)])
 
     def _stretch(self, k: int) -> np.ndarray:
         return roadside.stretch(self, k)
@@ -133,7 +133,7 @@ class Drive(Road):
 
 
 def _boxes(users: list[traffic.RoadUser], positions: np.ndarray, yaws: np.ndarray) -> np.ndarray:
-    """Boxes (K, 7) of road users at positions (K, 3) with yaws (K,)."""
+    """Return the boxes (K, 7) of road users at positions (K, 3) with yaws (K,)."""
     bounds = np.array([(user.low, user.high) for user in users]).reshape(-1, 2, 3)
     middle, size = bounds.mean(axis=1), bounds[:, 1] - bounds[:, 0]
     c, s = np.cos(yaws), np.sin(yaws)

@@ -1,4 +1,4 @@
-"""What rays of sensors meet in the world: the step between geometry and appearance."""
+"""Surfaces that rays of sensors meet in the world, between geometry and appearance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HORIZON_M = 1000.0
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """What the M = V * T * R rays of V views meet; vectors are (3, M), world frame.
+    """Hits of the M = V * T * R rays of V views; vectors are (3, M), world frame.
 
     Attributes:
         depth_m: float32 (M,), along the view's axis, inf = sky.
@@ -57,15 +57,15 @@ class Surface:
 
     @property
     def views(self) -> int:
-        """V."""
+        """Number of views, V."""
         return len(self.T_world_view)
 
     def of_solids(self, name: str) -> Tensor:
-        """One field of ``scene_solids`` at the n hits: (n,), or (3, n) of vectors."""
+        """Return one field of ``scene_solids`` at the n hits: (n,), or (3, n) of vectors."""
         return _field(self.scene_solids, name, self.row)
 
 
-def look(
+def cast_views(
     drive: Drive,
     scenes: Sequence[Scene],
     T_world_view: np.ndarray,
@@ -76,7 +76,7 @@ def look(
 
     Args:
         drive: the street.
-        scenes: V, what each view sees (the same one where the moment is the same).
+        scenes: V, one for each view (the same one where the time is the same).
         T_world_view: (V, 4, 4) poses of the views, optical axes (z forward).
         rays: T tiles, of one view.
         least_angle: solids that look smaller than this are not drawn, radians.
@@ -125,7 +125,8 @@ def look(
     plain = torch.isfinite(depth)
     plain[hit] = False
     flat = plain.nonzero()[:, 0]
-    put(label, flat, ground.labels(drive, *ground.layout(drive, *take(point[:2], flat))))
+    points = ground.points_on_street(drive, *take(point[:2], flat))
+    put(label, flat, ground.labels(drive, points))
 
     ray = (towards * towards.square().sum(0).rsqrt()).flatten(1)
     return Surface(
@@ -134,7 +135,7 @@ def look(
 
 
 def _columns(rows: Tensor, which: Tensor) -> Tensor:
-    """Some rows of a table (P, C), as (C, n)."""
+    """Return some rows of a table (P, C), as (C, n)."""
     return take(rows.T.contiguous(), which)
 
 

@@ -1,4 +1,4 @@
-"""One table of noise that gives everything its grain."""
+"""One table of noise, the grain of all surfaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OCTAVES = ((8, 0.2), (32, 0.25), (128, 0.3), (SIZE, 0.25))
 
 
 def noise(a: Tensor, b: Tensor) -> Tensor:
-    """Tileable fractal noise, uniform in [0, 1), at (a, b): one texel a unit."""
+    """Look up tileable fractal noise, uniform in [0, 1), at (a, b): one texel a unit."""
     column = a.floor().int().bitwise_and_(SIZE - 1)
     row = b.floor().int().bitwise_and_(SIZE - 1)
     return _table(a.device).take(row.mul_(SIZE).add_(column).long())

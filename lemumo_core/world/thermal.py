@@ -13,7 +13,7 @@ from lemumo_core.world.weather import Weather
 
 AIR_K = 285.0
 CLEAR_SKY_K, CLOUDY_SKY_K = -45.0, -12.0
-"""Of the zenith, against the air."""
+"""Temperature of the zenith, against the air."""
 GROUND_SHARE = {ROAD: 1.0, SIDEWALK: 0.8, TERRAIN: 0.35}
 """How much of the day's warmth, or of the night's cold, the ground takes on."""
 SOLID_SHARE, LEAF_SHARE, SUNLIT_SHARE = 0.55, 0.1, 0.5
@@ -23,7 +23,7 @@ NOISE_K = 0.08
 
 
 def temperatures(surface: Surface, weather: Weather) -> Tensor:
-    """Apparent temperature (M,) of what rays meet, kelvin against the air.
+    """Return the apparent temperature (M,) of what rays meet, kelvin against the air.
 
     By day, sun-lit asphalt and walls are as warm as people or warmer; at night everything that
     stands outside is colder than the air, and people, engines and tyres stand out.
@@ -45,7 +45,7 @@ def temperatures(surface: Surface, weather: Weather) -> Tensor:
 
 
 def record(kelvin: Tensor, grain: Tensor) -> Tensor:
-    """Lens and sensor.
+    """Apply lens and sensor.
 
     Args:
         kelvin: (V, H, W), against the air.

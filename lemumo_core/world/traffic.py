@@ -1,4 +1,4 @@
-"""Who uses the street, and where they are at a time.
+"""Road users on the street, and where they are at a time.
 
 Traffic runs in rows of one speed each. A row is infinite and made of slots that travel with it;
 slot k always holds the same road user, who stays inside the slot. Rows do not overlap, so nobody
@@ -29,13 +29,15 @@ QUEUE_M = 22.0
 
 @dataclass(frozen=True, eq=False)
 class RoadUser:
-    """Somebody, and where they are in their slot.
+    """A road user at a position in a slot of a row.
 
     Attributes:
         label: detection class.
         solids: ``SOLID`` (P,), body frame.
-        low, high: (3,) bounds in the body frame, metres.
-        along, across: from the middle of the slot, metres along x and to the left.
+        low: (3,) lower bounds in the body frame, metres.
+        high: (3,) upper bounds, likewise.
+        along: from the middle of the slot, metres along x.
+        across: from the middle of the slot, metres to the left.
         yaw: of the body to the road's direction, radians.
     """
 
@@ -49,12 +51,12 @@ class RoadUser:
 
     @property
     def length(self) -> float:
-        """Metres."""
+        """Length in metres."""
         return float(self.high[0] - self.low[0])
 
 
 Waiting = tuple[RoadUser, tuple[float, float, float]]
-"""Somebody who stands at x, y, yaw, world frame."""
+"""A road user standing at x, y, yaw, world frame."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Row:
         way: +1 faces along x, -1 against it.
         speed: along the way, measured along x, m/s; 0 = they stand.
         spacing: length of a slot, metres.
-        filled: share of the slots that somebody is in.
-        wobble: farthest that somebody is beside the middle of the row, metres.
+        filled: share of the slots that are taken.
+        wobble: farthest that users are beside the middle of the row, metres.
         start_m: x of slot 0 at second 0.
         has_ego: slot 0 is the ego vehicle's and stays empty.
     """
@@ -86,7 +88,7 @@ class Row:
     has_ego: bool = False
 
     def slots(self, seconds: float, low: float, high: float) -> list[tuple[int, float]]:
-        """Number and middle x of the slots that may hold somebody between two places."""
+        """Return number and middle x of the slots that may hold a user in a range of x."""
         moved = self.start_m + self.way * self.speed * seconds
         first, last = (
             math.floor((low - moved) / self.spacing),
@@ -96,10 +98,10 @@ class Row:
         return [(k, moved + k * self.spacing) for k in ks]
 
     def user(self, rng: Rng, split: str) -> RoadUser | None:
-        """Who is in a slot; None = nobody, or somebody too long for it."""
+        """Draw the user of a slot; None where it is empty or the user is too long for it."""
         if rng.random() > self.filled:
             return None
-        user = somebody(self.kinds, split, rng, self.speed > 0)
+        user = draw_user(self.kinds, split, rng, self.speed > 0)
         room = self.spacing / 2 - user.length / 2 - 0.4
         if room < 0:
             return None
@@ -116,8 +118,8 @@ class Row:
         )
 
 
-def somebody(kinds: tuple[str, ...], split: str, rng: Rng, moving: bool) -> RoadUser:
-    """Any model of any of the classes."""
+def draw_user(kinds: tuple[str, ...], split: str, rng: Rng, moving: bool) -> RoadUser:
+    """Draw any model of any of the classes."""
     label = kinds[rng.integers(len(kinds))]
     model = int(rng.integers(objects.MODELS_PER_CLASS))
     solids = objects.build(label, model, split, rng, moving)
@@ -125,7 +127,7 @@ def somebody(kinds: tuple[str, ...], split: str, rng: Rng, moving: bool) -> Road
 
 
 def rows(road: Road, rng: Rng, ego_speed: float, ego_start_m: float) -> tuple[Row, ...]:
-    """The rows of a street, the one with the ego vehicle first.
+    """Draw the rows of a street, the one with the ego vehicle first.
 
     From the middle to the walls of each side: lanes, a strip of parking bays or cyclists, the
     pavement's furniture, two rows of people who walk and one who stand.
@@ -160,7 +162,7 @@ def rows(road: Road, rng: Rng, ego_speed: float, ego_start_m: float) -> tuple[Ro
 
 
 def queue(road: Road, crossing: float, side: int) -> list[Waiting]:
-    """Who waits on a crossing road for the main road to clear.
+    """Draw the road users who wait on a crossing road for the main road to clear.
 
     Args:
         road: the main road.
@@ -176,7 +178,7 @@ def queue(road: Road, crossing: float, side: int) -> list[Waiting]:
     found: list[Waiting] = []
     middle = float(road.middle(x))
     for _ in range(rng.integers(0, 4)):
-        user = somebody(QUEUING, road.split, rng, moving=True)
+        user = draw_user(QUEUING, road.split, rng, moving=True)
         if end + user.length > limit:
             break
         found.append((user, (x, middle + side * (end + float(user.high[0])), -side * math.pi / 2)))

@@ -43,6 +43,8 @@ Range = tuple[float, float]
 
 
 class _Family(NamedTuple):
+    """Ranges that the proportions of a family of cars are drawn from."""
+
     length: Range  # metres
     height: Range
     bonnet: Range  # shares of the length
@@ -58,7 +60,7 @@ _FAMILIES = (
 
 
 def car(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
-    """A hatchback, saloon, estate or van, ``SOLID`` (P,)."""
+    """Build a hatchback, saloon, estate or van, ``SOLID`` (P,)."""
     family = _FAMILIES[shape.integers(len(_FAMILIES))]
     length, height = shape.uniform(*family.length), shape.uniform(*family.height)
     width, floor = shape.uniform(1.7, 1.92), shape.uniform(0.16, 0.24)
@@ -94,11 +96,12 @@ def car(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
 
 
 def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Color) -> list[np.ndarray]:
-    """Glass under a painted roof that six painted pillars carry.
+    """Build glass under a painted roof on six painted pillars.
 
     Args:
         at: x of its middle and z of its floor.
-        size, taper: of glass and roof together, as of ``solid``.
+        size: of glass and roof together, as of ``solid``.
+        taper: likewise.
         paint: of roof and pillars.
     """
     x, z = at
@@ -106,14 +109,14 @@ def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Color) -
     roof = 0.14  # share of the height
 
     def edge(s: float, end: int) -> float:
-        """x of the front (end 1) or rear (end -1) face at a share of the height."""
+        """Return x of the front (end 1) or rear (end -1) face at a share of the height."""
         return x + end * length / 2 * (1 - taper[0 if end > 0 else 1] * s)
 
     def half_width(s: float) -> float:
         return width / 2 * (1 - taper[2] * s)
 
     def slab(low: float, high: float, color: Color, material: int, warmth: float) -> np.ndarray:
-        """The part of the tapered box between two shares of its height."""
+        """Build the part of the tapered box between two shares of its height."""
         front, rear, half = edge(low, 1), edge(low, -1), half_width(low)
         half_length = (front - rear) / 2
         lean = (
@@ -141,7 +144,7 @@ def _cabin(at: tuple[float, float], size: Triple, taper: Triple, paint: Color) -
 
 
 def truck(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
-    """A box truck, flat bed or tanker, ``SOLID`` (P,)."""
+    """Build a box truck, flat bed or tanker, ``SOLID`` (P,)."""
     length, width = shape.uniform(6.2, 10.5), shape.uniform(2.2, 2.5)
     cab, cab_h = shape.uniform(1.7, 2.2), shape.uniform(2.4, 3.0)
     box_h = shape.uniform(3.0, 3.7)
@@ -179,12 +182,14 @@ def truck(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
 def _truck_load(
     kind: int, at: float, length: float, width: float, top: float, body: Color
 ) -> list[np.ndarray]:
-    """Box body (0), flat bed with sides (1) or tank (2).
+    """Build a box body (0), a flat bed with sides (1) or a tank (2).
 
     Args:
         kind: which.
         at: x of its middle.
-        length, width, top: metres; top is the height of its upper edge.
+        length: metres.
+        width: metres.
+        top: height of its upper edge, metres.
         body: colour.
     """
     rear = at - length / 2
@@ -210,7 +215,7 @@ def _truck_load(
 
 
 def bus(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
-    """A city bus, ``SOLID`` (P,)."""
+    """Build a city bus, ``SOLID`` (P,)."""
     length, width = shape.uniform(9.5, 12.5), shape.uniform(2.4, 2.55)
     height, skirt = shape.uniform(2.9, 3.2), shape.uniform(0.2, 0.4)
     half_l, half_w = length / 2, width / 2
@@ -239,14 +244,14 @@ def bus(shape: Rng, rng: Rng, moving: bool) -> np.ndarray:
 def _shell(
     label: str, at: Triple, size: tuple[float, float], paint: Color, taper: Triple, warmth: float
 ) -> np.ndarray:
-    """A painted tapered box of a length and width, at = x of its middle, z of top and bottom."""
+    """Build a painted tapered box; at = x of its middle, z of its top and bottom."""
     x, top, bottom = at
     center, full = (x, 0, (top + bottom) / 2), (*size, top - bottom)
     return solid(label, center, full, paint, TAPERED, PAINT, taper=taper, warmth=warmth)
 
 
 def _pane(center: Triple, size: Triple) -> np.ndarray:
-    """A window of a truck or a bus."""
+    """Build a window of a truck or a bus."""
     return solid(HEAVY, center, size, WINDOW, BOX, GLASS)
 
 
@@ -265,7 +270,7 @@ def _wheels(
 
 
 def _lamps(label: str, front: float, rear: float, half_width: float, z: float) -> list[np.ndarray]:
-    """Headlights, rear lights and number plates."""
+    """Build headlights, rear lights and number plates."""
     parts = []
     for side in (-1, 1):
         y = side * half_width * 0.74

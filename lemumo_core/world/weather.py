@@ -1,4 +1,4 @@
-"""The light of a drive: clear, cloudy, foggy, dusk or night."""
+"""Weather of a drive and the light that it gives: clear, cloudy, foggy, dusk or night."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lemumo_core.world.palette import Color, Rng
 
 
 @dataclass(frozen=True, eq=False)
 class Weather:
-    """The light of a drive, linear units.
+    """Light of a drive, linear units.
 
     Attributes:
         sun: unit direction to the sun, world frame.
-        sun_light, sky_light: linear RGB.
+        sun_light: linear RGB.
+        sky_light: linear RGB.
         sky: linear RGB of the zenith.
         haze: linear RGB of fog and horizon.
         visibility_m: distance at which contrast falls to 1/e.
@@ -38,7 +41,28 @@ class Weather:
     ambient_k: float
 
 
+class Sky(NamedTuple):
+    """The ``Weather`` of a drive on a device: direction to the sun, and colours, (3, 1) each."""
+
+    sun: Tensor
+    sun_light: Tensor
+    sky_light: Tensor
+    zenith: Tensor
+    haze: Tensor
+
+    @staticmethod
+    def of(weather: Weather, device: torch.device) -> Sky:
+        """Copy a weather to a device."""
+        values = (
+            *(weather.sun, weather.sun_light, weather.sky_light),
+            *(weather.sky, weather.haze),
+        )
+        return Sky(*(torch.from_numpy(value).to(device)[:, None] for value in values))
+
+
 class _Kind(NamedTuple):
+    """Parameters of one kind of weather."""
+
     share: float  # of all drives
     sun: float
     sky: float
@@ -108,7 +132,7 @@ _SKY_COLOR = np.array((0.8, 0.92, 1.1), np.float32)
 
 
 def draw(rng: Rng) -> Weather:
-    """Some weather."""
+    """Draw a weather."""
     kind = _KINDS[rng.choice(len(_KINDS), p=[kind.share for kind in _KINDS])]
     azimuth, height = rng.uniform(-np.pi, np.pi), rng.uniform(*kind.sun_height)
     flat = np.cos(height)

@@ -19,7 +19,7 @@ from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.preprocess import COMPANIONS
-from lemumo_core.world.labels import truth
+from lemumo_core.world.labels import render_labels
 from lemumo_core.world.lidar import Sweep, sweeps
 from lemumo_core.world.light import shade
 from lemumo_core.world.objects import SPLITS
@@ -27,7 +27,7 @@ from lemumo_core.world.pixels import camera_rays, to_images
 from lemumo_core.world.rig import Rig, rig
 from lemumo_core.world.sensor import develop
 from lemumo_core.world.street import Drive, Scene
-from lemumo_core.world.surface import Surface, look
+from lemumo_core.world.surface import Surface, cast_views
 from lemumo_core.world.thermal import record, temperatures
 
 CAMERA_HZ, LIDAR_HZ = 30.0, 10.0
@@ -176,14 +176,16 @@ class SyntheticStreet:
                 camera=sensors.camera,
                 image=images[k],
                 companion=companions[k],
-                labels=truth(seen, k, scenes[k], sensors.camera, T_world_camera[k], *points[k]),
+                labels=render_labels(
+                    seen, k, scenes[k], sensors.camera, T_world_camera[k], *points[k]
+                ),
             )
             for k in range(len(stamps))
         ]
 
     def _look(self, drive: Drive, scenes: list[Scene], T: np.ndarray, camera: Camera) -> Surface:
         rays = camera_rays(camera, self.device)
-        return look(drive, scenes, T, rays, LEAST_PIXELS_SEEN / camera.fx)
+        return cast_views(drive, scenes, T, rays, LEAST_PIXELS_SEEN / camera.fx)
 
     def _thermal(
         self,

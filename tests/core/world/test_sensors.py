@@ -16,7 +16,7 @@ from lemumo_core.world.rig import RIGS, rig
 from lemumo_core.world.sensor import develop
 from lemumo_core.world.solids import FOLIAGE
 from lemumo_core.world.street import Drive
-from lemumo_core.world.surface import look
+from lemumo_core.world.surface import cast_views
 from lemumo_core.world.thermal import temperatures
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_people_stand_out_at_night_and_the_road_by_day():
         roads, people = [], []
         for seconds in np.arange(0, 30, 3.0):
             T = drive.T_world_ego(seconds) @ T_ego_camera
-            met = look(drive, [drive.scene(seconds)], T[None], camera_rays(camera, CPU))
+            met = cast_views(drive, [drive.scene(seconds)], T[None], camera_rays(camera, CPU))
             kelvin = temperatures(met, drive.weather)
             near = met.depth_m < 40
             roads.append(kelvin[near & (met.label == SEGMENTATION_IDS["road"])])
