@@ -9,9 +9,9 @@ SECONDS ?= 60
 MINUTES ?= 10
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
-# compare_reference.py and few_labels.py need what only their user can give; the others take long.
-APART := $(addprefix benchmarks/,compare_reference.py few_labels.py soak.py study.py)
-BENCHMARKS := $(filter-out $(APART),$(wildcard benchmarks/[a-z]*.py))
+# compare_reference and few_labels need what only their user can give; the others take long.
+APART := compare_reference few_labels soak study
+BENCHMARKS := $(filter-out $(APART),$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 
 .PHONY: setup demo test fuzz soak bench lint
 
@@ -25,13 +25,13 @@ test: setup
 	$(RUN) -m pytest
 
 fuzz: setup
-	$(RUN) tests/fuzz.py $(SECONDS)
+	$(RUN) -m tests.fuzz $(SECONDS)
 
 soak: setup
-	$(RUN) benchmarks/soak.py --minutes $(MINUTES)
+	$(RUN) -m benchmarks.soak --minutes $(MINUTES)
 
 bench: setup
-	@set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(RUN) $$program; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name; done
 
 lint: setup
 	$(RUN) -m ruff check

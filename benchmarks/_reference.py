@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,14 +22,13 @@ class Reference(nn.Module):
 
     Args:
         checkout: its root.
-        peers: folder of timm and torchvision; None where they are installed.
         weight: lambda, of SIGReg.
     """
 
-    def __init__(self, checkout: Path, peers: Path | None, weight: float):
+    def __init__(self, checkout: Path, weight: float):
         super().__init__()
         self.weight = weight
-        module = import_encoder(checkout, peers)
+        module = import_encoder(checkout)
         torch.manual_seed(0)
         self.encoder = module.MMEncoderC_FusionTokens(range_channels=1, aligned_mode=True)
         self.sigreg = class_of(checkout / "train.py", "SIGReg")()
@@ -44,8 +42,8 @@ class Reference(nn.Module):
         return self.weight * self.sigreg(projections) + (1 - self.weight) * invariance
 
 
-def import_encoder(checkout: Path, peers: Path | None) -> ModuleType:
-    """Their src/encoder.py.
+def import_encoder(checkout: Path) -> ModuleType:
+    """Import their src/encoder.py, which PYTHONPATH names.
 
     The wheel of torchvision on PyPI is built for CUDA and refuses a CPU build of torch, for want of
     the operators it describes. Neither timm nor the encoder calls them: declaring them is enough.
@@ -55,9 +53,6 @@ def import_encoder(checkout: Path, peers: Path | None) -> ModuleType:
     """
     if not (checkout / "src" / "encoder.py").exists():
         raise SystemExit(f"no src/encoder.py in {checkout}: give a checkout of le-mumo-jepa")
-    for folder in (peers, checkout / "src"):
-        if folder and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
     try:
         try:
             importlib.import_module("torchvision")

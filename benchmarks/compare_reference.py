@@ -3,7 +3,8 @@
     git clone https://github.com/ciemcornelissen/le-mumo-jepa CHECKOUT
     pip install --target PEERS huggingface_hub
     pip install --target PEERS --no-deps timm torchvision==0.28  # torch 2.13's
-    python benchmarks/compare_reference.py --reference CHECKOUT --peers PEERS [--repeats 10]
+    export PYTHONPATH=PEERS:CHECKOUT/src
+    python -m benchmarks.compare_reference --reference CHECKOUT [--repeats 10]
 
 PEERS keeps what their encoder imports out of this environment. Nothing of theirs is copied: their
 encoder and their SIGReg run from the checkout, with its weights mapped to ours. Both sides run in
@@ -30,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _reference import Reference, Views, import_encoder, mapped
-from _timing import machine
 from torch import Tensor
 
+from benchmarks._reference import Reference, Views, import_encoder, mapped
+from benchmarks._timing import machine
 from lemumo_core.data.crops import whole_canvas
 from lemumo_core.data.views import View
 from lemumo_core.losses.lejepa import LeJepa
@@ -158,21 +159,21 @@ def cpu_ms(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> 
     return mine, their
 
 
-def peak_mib(side: str, checkout: Path, peers: Path | None) -> float:
+def peak_mib(side: str, checkout: Path) -> float:
     """What two training steps of one side, model included, add to the memory of a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_mib, (side, checkout, peers))
+        return pool.apply(_peak_mib, (side, checkout))
 
 
-def _peak_mib(side: str, checkout: Path, peers: Path | None) -> float:
+def _peak_mib(side: str, checkout: Path) -> float:
     torch.set_num_threads(1)
     theirs, ours = make_views(BATCH)
-    import_encoder(checkout, peers)
+    import_encoder(checkout)
     before = _peak_kib()
     if side == "ours":
         step = our_training(our_step(), ours)
     else:
-        step = their_training(Reference(checkout, peers, WEIGHT), theirs)
+        step = their_training(Reference(checkout, WEIGHT), theirs)
     for _ in range(2):
         step()
     return (_peak_kib() - before) / 1024
@@ -201,12 +202,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--reference", type=Path, required=True, metavar="CHECKOUT")
-    parser.add_argument("--peers", type=Path, help="folder of timm and torchvision")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--cuda-batch", type=int, default=64)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    reference, ours = Reference(args.reference, args.peers, WEIGHT), our_step()
+    reference, ours = Reference(args.reference, WEIGHT), our_step()
     ours.encoder.load_state_dict(mapped(reference.encoder.state_dict(), ours.encoder))
     result = {"max_abs_diff": greatest_difference(reference, ours)}
     print(f"{machine()}, torch {torch.__version__}, 1 thread, medians of {args.repeats}")
@@ -217,7 +217,7 @@ def main() -> None:
     rows = {"forward": cpu_ms(*forwards, args.repeats)}
     trainings = our_training(ours, our_views), their_training(reference, their_views)
     rows["step"] = cpu_ms(*trainings, args.repeats)
-    rows["memory"] = tuple(peak_mib(s, args.reference, args.peers) for s in ("ours", "theirs"))
+    rows["memory"] = tuple(peak_mib(s, args.reference) for s in ("ours", "theirs"))
     labels = {"forward": "forward b1, CPU ms", "step": "step B=4, CPU ms", "memory": "peak MiB"}
     for name, (mine, their) in rows.items():
         ratio = result[f"{name}_ratio"] = mine / their

@@ -1,6 +1,6 @@
 """How many frames a second one worker brings to the network, and where the time goes.
 
-    python benchmarks/data.py [--frames 24] [--json FILE]
+    python -m benchmarks.data [--frames 24] [--json FILE]
 
 A worker takes a Frame from a source (decode), puts it on the canvas (sample: resize the image,
 project the returns once) and six views are cut (views: 2 of 224 x 224, 4 of 96 x 96, with colour
@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _timing import machine
 
+from benchmarks._timing import machine
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.samples import collate, sample
 from lemumo_core.data.shard_writer import write_shards

@@ -1,6 +1,6 @@
 """Does pretraining help where labels are few? Fine-tuning with and without it on the same labels.
 
-    python benchmarks/few_labels.py --data out/street --weights out/pretrain
+    python -m benchmarks.few_labels --data out/street --weights out/pretrain
 
 For each share of the labels and each seed (which also draws the labels) the same training runs four
 times: from the weights and from random ones, each with the encoder frozen and with one that learns.
@@ -15,9 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _runs import FIGURES, ROOT, finish, folder_name, fused, positive, spread
-from _timing import machine
-
+from benchmarks._runs import FIGURES, ROOT, finish, folder_name, fused, positive, spread
+from benchmarks._timing import machine
 from lemumo_core.train.finetune.weights import read_weights
 
 RECIPE = ROOT / "training" / "recipes" / "lemumo_tiny_finetune.yaml"

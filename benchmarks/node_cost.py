@@ -1,6 +1,6 @@
 """What six cameras at 10 Hz and a LiDAR cost the node itself, beside two nodes written plainly.
 
-    python benchmarks/node_cost.py [--ticks 20]
+    python -m benchmarks.node_cost [--ticks 20]
 
 A tick is what 100 ms bring: one point cloud and six images, handed to the callbacks as rclpy would
 (DDS' own share of receiving is the same for all, and left out), and the results published over
@@ -25,9 +25,9 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from _messages import sensor_messages
-from _timing import machine
 
+from benchmarks._messages import sensor_messages
+from benchmarks._timing import machine
 from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera

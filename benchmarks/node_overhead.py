@@ -1,6 +1,6 @@
 """What the node adds to the network's own time, at 1080p and 120k points.
 
-    python benchmarks/node_overhead.py [--repeats 40]
+    python -m benchmarks.node_overhead [--repeats 40]
 
 Takes the messages through the node's own path (callbacks, convert, preprocess, infer, finish,
 building every output message) and measures the network alone beside it, in turns. DDS itself is
@@ -10,14 +10,15 @@ not in it: see ``make demo`` for latencies over the wire.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from typing import Any
 
 import numpy as np
-from _messages import sensor_messages
-from _package import untrained_package
-from _timing import machine, measure
 
+from benchmarks._messages import sensor_messages
+from benchmarks._package import untrained_package
+from benchmarks._timing import machine, measure
 from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
@@ -31,6 +32,7 @@ from lemumo_ros.publish.rclpy_builder import build
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
 POINTS = 120_000
+PERIOD_NS = 100_000_000
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [0, 0, 0, 1]])
 
 
@@ -55,10 +57,14 @@ def main() -> None:
     image, info, cloud = sensor_messages(CAMERA, POINTS)
     options = CameraOptions(companion_deadline_ns=0, T_camera_companion=T_CAMERA_LIDAR)
     camera_input = CameraInput("c", "lidar", options, Health(), time.monotonic_ns)
-    camera_input.on_camera_info(info)
     perceived = []
 
+    stamps_ns = itertools.count(1_000_000_000, PERIOD_NS)  # one that repeats would be dropped
+
     def node_path() -> None:
+        header = build.header(next(stamps_ns), "camera")
+        image.header = info.header = cloud.header = header
+        camera_input.on_camera_info(info)
         camera_input.on_companion(cloud)
         camera_input.on_image(image)
         (pair,) = camera_input.take()

@@ -1,6 +1,6 @@
 """How long a point cloud message takes to become a float32 array, against two other ways.
 
-    python benchmarks/point_cloud_reading.py [--points 120000] [--repeats 30]
+    python -m benchmarks.point_cloud_reading [--points 120000] [--repeats 30]
 
 All start from the same message. ``struct loop`` unpacks every point in Python, as code written
 from the message definition does. ``rosbags`` deserialises the message from its CDR bytes and reads
@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _timing import machine, measure
 from rosbags.typesys import Stores, get_typestore
 
+from benchmarks._timing import machine, measure
 from lemumo_core.messages.points import points_to_array
 
 STORE = get_typestore(Stores.ROS2_JAZZY)

@@ -1,6 +1,6 @@
 """How long 120k LiDAR points take to become a depth map, against the nuScenes devkit's way.
 
-    python benchmarks/projection.py [--points 120000] [--repeats 30]
+    python -m benchmarks.projection [--points 120000] [--repeats 30]
 
 The peer does what the devkit's map_pointcloud_to_image does (rotate, translate, view_points, its
 depth and border masks), at the size of the view, and then fills a z-buffer in NumPy by sorting
@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from _timing import machine, measure
 
+from benchmarks._timing import machine, measure
 from lemumo_core.depth_projection import project_depth
 from lemumo_core.geometry.camera import Camera
 

@@ -1,6 +1,6 @@
 """How fast an offline replay is, measured against inference alone.
 
-    python benchmarks/replay_speed.py [BAG] [--model PACKAGE] [--rounds 3]
+    python -m benchmarks.replay_speed [BAG] [--model PACKAGE] [--rounds 3]
 
 By default a rendered street and a model with random weights. The speed is that from the first
 result to the end of all that is written but the page; what comes before, once for a bag, is told
@@ -19,8 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from _package import untrained_package
-
+from benchmarks._package import untrained_package
 from lemumo_core.cli.replay import named
 from lemumo_core.inference.measure import processor
 from lemumo_core.replay.evaluator import Judge, Result, Settings

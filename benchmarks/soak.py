@@ -1,6 +1,6 @@
 """Soak the node: ten times the input rate for minutes, over DDS, from a process of its own.
 
-    python benchmarks/soak.py --minutes 10
+    python -m benchmarks.soak --minutes 10
 
 A camera (1280x720) and a LiDAR (60 000 points) at 100 Hz each, which is ten times what they have,
 and an engine whose inference takes 50 ms, so that most frames must be passed over. Watched are the
@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from tests.helpers.paths import ROOT
 
 RATE_HZ = 100.0
 INFERENCE_S = 0.05

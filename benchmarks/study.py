@@ -1,8 +1,8 @@
 """Which pretraining helps? Every objective and encoder on the same streets, budget and probes.
 
-    python benchmarks/study.py --jobs 2             two CPU cores, about an hour; a stop costs a run
-    python benchmarks/study.py --scale gpu          small encoder at 256 x 704, on one GPU
-    python benchmarks/study.py --rows pruned lemumo --seeds 1
+    python -m benchmarks.study --jobs 2             two CPU cores, about an hour; a stop costs a run
+    python -m benchmarks.study --scale gpu          small encoder at 256 x 704, on one GPU
+    python -m benchmarks.study --rows pruned lemumo --seeds 1
 
 Each row is pretrained without labels on rendered streets, then the paper's probes (CenterNet 3D,
 depth, segmentation) learn on its frozen encoder, from the same labels for the same steps, and are
@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _runs import FIGURES, finish, folder_name, fused, positive, run, spread
-from _timing import machine
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks._runs import FIGURES, finish, folder_name, fused, positive, run, spread
+from benchmarks._timing import machine
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.variants import build_encoder

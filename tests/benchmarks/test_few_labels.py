@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import _runs
-import few_labels
 import pytest
 import torch
 
+from benchmarks import _runs, few_labels
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.train.finetune.weights import read_weights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import _runs
 import pytest
-import study
+
+from benchmarks import _runs, study
 
 
 @pytest.mark.parametrize("option", ["--jobs", "--seeds"])
