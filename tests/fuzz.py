@@ -17,14 +17,14 @@ from pathlib import Path
 from tests.helpers.paths import ROOT
 
 TARGETS = {
-    "PointCloud2": "test_points:test_corrupt_clouds",
-    "Image": "test_images:test_corrupt_images",
-    "CompressedImage": "test_images:test_corrupt_compressed_images",
-    "CameraInfo": "test_camera_info:test_corrupt_camera_infos",
-    "camera and cloud": "test_fuzz_frames:test_any_camera_and_cloud",
-    "two cameras": "test_fuzz_frames:test_any_two_cameras",
+    "PointCloud2": "tests.core.messages.test_points:test_corrupt_clouds",
+    "Image": "tests.core.messages.test_images:test_corrupt_images",
+    "CompressedImage": "tests.core.messages.test_images:test_corrupt_compressed_images",
+    "CameraInfo": "tests.core.messages.test_camera_info:test_corrupt_camera_infos",
+    "camera and cloud": "tests.core.messages.test_fuzz_frames:test_any_camera_and_cloud",
+    "two cameras": "tests.core.messages.test_fuzz_frames:test_any_two_cameras",
 }
-"""What is fuzzed, and the hypothesis test that builds its input and judges what came of it."""
+"""What is fuzzed, and the hypothesis test that builds its input and checks the result."""
 LENGTH, SEEDS = 4096, 32
 """Bytes of an input. Hypothesis rejects one that ends before its example does, so that short ones,
 with which libFuzzer would begin, lead nowhere."""
@@ -51,7 +51,7 @@ def main(seconds: str) -> int:
     failed = []
     for target in TARGETS:
         print(f"== {target}", flush=True)
-        command = [sys.executable, __file__, seconds, target]
+        command = [sys.executable, "-m", "tests.fuzz", seconds, target]
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(target)
     print(f"failed: {', '.join(failed)}" if failed else "nothing but Faults")
