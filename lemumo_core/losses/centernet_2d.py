@@ -2,98 +2,118 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lemumo_core.data.samples import Boxes
+from lemumo_core.losses.center_loss import Regressed, center_loss, l1_error
 from lemumo_core.losses.centers import (
     MOST_RADIUS,
     CenterTargets,
     cells_of,
-    center_loss,
-    first_in_cell,
     gaussian_heatmap,
+    keep_nearest,
     overlap_radius,
+    targets_at_centers,
+    targets_in_3x3,
 )
 from lemumo_core.losses.loss import Loss
-from lemumo_core.losses.presets import check_preset
-from lemumo_core.model.heads.centernet_2d import RawDetections2d
+from lemumo_core.metrics.objects import ObjectFilter
 
 PAPER_RADII = 2.0, 7.0
 
 
+class RawDetections2d(NamedTuple):
+    """What a 2D head predicts in every cell, each (B, channels, h, w).
+
+    Attributes:
+        heatmap: class logits (C).
+        offset: of the box's centre in the cell, in cells (x, y).
+        log_size: of (width, height) in cells.
+    """
+
+    heatmap: Tensor
+    offset: Tensor
+    log_size: Tensor
+
+    @property
+    def regressed(self) -> list[Tensor]:
+        """Maps that a decoder reads at the peaks."""
+        return [self.offset, self.log_size]
+
+
 @dataclass(frozen=True)
 class CenterNet2dLoss:
-    """Loss of a ``CenterNet2dHead``, all terms of weight 1, per object to be found.
+    """Loss of the deploy family's 2D head, all terms of weight 1, per object to be found.
 
-    Of objects whose centres lie in one cell the smallest is to be found.
+    Of objects whose centres lie in one cell the smallest is to be found. One that is less visible
+    than ``counted`` asks is neither to be found nor held against the head. The size of Gaussians
+    is ``overlap_radius``, values are regressed in the 3 x 3 cells around centres.
 
     Attributes:
         stride: pixels of the view to a cell, the head's.
-        preset: of the radius of Gaussians. ``probe``: 0.6 of the longer side, within 2 and 7 cells,
-            as the paper's; ``deploy``: ``overlap_radius``.
+        counted: which objects count.
     """
 
     stride: int
-    preset: str = "deploy"
+    counted: ObjectFilter = field(default_factory=ObjectFilter)
+    _regressed_at = staticmethod(targets_in_3x3)
 
-    def __post_init__(self) -> None:
-        check_preset(self.preset)
-
-    def __call__(
-        self,
-        raw: RawDetections2d,
-        boxes_2d: Tensor,
-        class_ids: Tensor,
-        counts: Tensor,
-        labelled: Tensor,
-    ) -> Loss:
-        """Loss of one batch, the same on every rank.
+    def __call__(self, raw: RawDetections2d, boxes: Boxes, intrinsics: Tensor) -> Loss:
+        """Return the loss of one batch, the same on every rank.
 
         Args:
             raw: the head's output for B views.
-            boxes_2d: float (B, K, 4) x_min, y_min, x_max, y_max in pixels of the view.
-            class_ids: int64 (B, K), below C; negative for padding.
-            counts: bool (B, K); an object that does not count is neither wanted nor forbidden.
-            labelled: bool (B,), whether the objects of a view are known.
+            boxes: of these views; class ids below C, negative for padding.
+            intrinsics: not looked at; 3D heads take them.
 
         Returns:
             Terms by the names of the head's outputs.
         """
         classes, height, width = raw.heatmap.shape[1:]
-        shape = classes, height, width
-        targets = self.targets(boxes_2d, class_ids, counts, labelled, shape)
-        return center_loss(raw._asdict(), targets, around=self.preset == "deploy")
+        targets = self.targets(boxes, (classes, height, width))
+        regressed = {
+            "offset": Regressed((raw.offset,), l1_error),
+            "log_size": Regressed((raw.log_size,), l1_error),
+        }
+        return center_loss(raw.heatmap, regressed, targets, self._regressed_at)
 
     @torch.no_grad()
-    def targets(
-        self,
-        boxes_2d: Tensor,
-        class_ids: Tensor,
-        counts: Tensor,
-        labelled: Tensor,
-        shape: tuple[int, int, int],
-    ) -> CenterTargets:
-        """What a head with heatmaps of a shape (C, h, w) should say; arguments as in a call."""
-        low, high = boxes_2d.float().split(2, dim=-1)
+    def targets(self, boxes: Boxes, shape: tuple[int, int, int]) -> CenterTargets:
+        """Return what a head with heatmaps of a shape (C, h, w) should predict of boxes."""
+        low, high = boxes.boxes_2d.float().split(2, dim=-1)
         size = (high - low) / self.stride
         cells = cells_of((low + high) / 2, self.stride, shape[1:])
-        cells = cells._replace(inside=cells.inside & (class_ids >= 0) & (size > 0).all(-1))
-        if self.preset == "probe":
-            longer = size.amax(-1, keepdim=True)
-            radius = (0.6 * longer).round().clamp(*PAPER_RADII).expand(-1, -1, 2)
-            most = PAPER_RADII[1]
-        else:
-            radius, most = overlap_radius(size), MOST_RADIUS
+        cells = cells._replace(inside=cells.inside & (boxes.class_ids >= 0) & (size > 0).all(-1))
+        radius, most = self._radius(size)
         cell = cells.row * shape[2] + cells.column
-        counts = counts & cells.inside
+        valid = ~(boxes.visibility < self.counted.min_visibility) & cells.inside
         return CenterTargets(
-            heatmap=gaussian_heatmap(cells, class_ids, radius, most, shape),
-            labelled=labelled,
-            class_ids=class_ids,
+            heatmap=gaussian_heatmap(cells, boxes.class_ids, radius, most, shape),
+            labelled=boxes.known_2d,
+            class_ids=boxes.class_ids,
             cell=cell,
-            counts=first_in_cell(cell, counts, size.prod(-1), shape[1] * shape[2]),
+            valid=keep_nearest(cell, valid, size.prod(-1), shape[1] * shape[2]),
             order=size.prod(-1),
             values={"offset": cells.offset, "log_size": size.clamp(min=1e-4).log()},
         )
+
+    def _radius(self, size: Tensor) -> tuple[Tensor, float]:
+        """Return radii of Gaussians (B, K, 2) for boxes of a size (B, K, 2), cells, and their
+        bound."""
+        return overlap_radius(size), MOST_RADIUS
+
+
+@dataclass(frozen=True)
+class PaperCenterNet2dLoss(CenterNet2dLoss):
+    """Loss of the paper family's 2D head: radii are 0.6 of the longer side, within 2 and 7 cells,
+    and values are regressed at the centres alone, as in the paper's 3D detection."""
+
+    _regressed_at = staticmethod(targets_at_centers)
+
+    def _radius(self, size: Tensor) -> tuple[Tensor, float]:
+        longer = size.amax(-1, keepdim=True)
+        return (0.6 * longer).round().clamp(*PAPER_RADII).expand(-1, -1, 2), PAPER_RADII[1]

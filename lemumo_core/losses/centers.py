@@ -1,4 +1,4 @@
-"""Objects as points (CenterNet, arXiv 1904.07850): what its 3D and 2D objectives share.
+"""Objects as points (CenterNet, arXiv 1904.07850): targets that 3D and 2D detection share.
 
 All is batched over boxes; no shape depends on how many of them are real.
 """
@@ -6,14 +6,10 @@ All is batched over boxes; no shape depends on how many of them are real.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-
-from lemumo_core.distributed import mean_over_ranks, world_size
-from lemumo_core.losses.loss import Loss
 
 LEAST_RADIUS = 1.5
 MOST_RADIUS = 16.0
@@ -41,14 +37,14 @@ class Cells(NamedTuple):
 
 
 class CenterTargets(NamedTuple):
-    """What a head should say.
+    """What a head should predict.
 
     Attributes:
         heatmap: float32 (B, C, h, w), 1 at the centres of all objects, also of those that do not
             count, so that nothing is asked for or forbidden there.
         labelled: bool (B,), False for images whose objects are not known.
         class_ids, cell: int64 (B, K), of the objects; cell = row * w + column.
-        counts: bool (B, K), which of them are to be found, at most one in a cell.
+        valid: bool (B, K), which of them are to be found, at most one in a cell.
         order: (B, K); a cell beside several objects belongs to that of the least.
         values: float32 (B, K, channels) of what is regressed at the centres, by the name of the
             head's output.
@@ -58,13 +54,13 @@ class CenterTargets(NamedTuple):
     labelled: Tensor
     class_ids: Tensor
     cell: Tensor
-    counts: Tensor
+    valid: Tensor
     order: Tensor
     values: dict[str, Tensor]
 
 
 def cells_of(pixels: Tensor, stride: int, shape: tuple[int, int]) -> Cells:
-    """Cells of pixels (B, K, 2) u, v in a grid (h, w); NaN lies outside.
+    """Return the cells of pixels (B, K, 2) u, v in a grid (h, w); NaN lies outside.
 
     Cell i covers [stride * i - 0.5, stride * (i + 1) - 0.5): pixel centres are integers.
     """
@@ -77,7 +73,7 @@ def cells_of(pixels: Tensor, stride: int, shape: tuple[int, int]) -> Cells:
 
 
 def overlap_radius(extent: Tensor) -> Tensor:
-    """How far a box may be moved along one axis until its IoU with itself falls to 0.7.
+    """Return how far a box may be moved along one axis until its IoU with itself falls to 0.7.
 
     (extent - d) / (extent + d) = 0.7. The size that an object has in the image thus decides how
     far from its centre a peak is not yet a mistake, along x and y apart.
@@ -94,7 +90,7 @@ def overlap_radius(extent: Tensor) -> Tensor:
 def gaussian_heatmap(
     cells: Cells, class_ids: Tensor, radius: Tensor, most_radius: float, shape: tuple[int, int, int]
 ) -> Tensor:
-    """Gaussians around cells, the largest one where several meet.
+    """Draw Gaussians around cells, the largest one where several meet.
 
     Args:
         cells: of the objects; those outside are left out.
@@ -126,44 +122,31 @@ def gaussian_heatmap(
     return heat[:, :-1].view(-1, classes, height, width)
 
 
-def first_in_cell(cell: Tensor, counts: Tensor, order: Tensor, cells: int) -> Tensor:
-    """Of objects that count and share a cell, keep those of the least ``order``: bool (B, K).
+def keep_nearest(cell: Tensor, valid: Tensor, order: Tensor, cells: int) -> Tensor:
+    """Keep of the valid objects that share a cell those of the least ``order``.
 
     A cell can describe one object only.
 
     Args:
-        cell, counts, order: (B, K).
-        cells: their number.
+        cell: int64 (B, K).
+        valid: bool (B, K).
+        order: (B, K), e.g. depth.
+        cells: number of cells of the grid.
+
+    Returns:
+        bool (B, K).
     """
-    order = torch.where(counts, order, math.inf)
+    order = torch.where(valid, order, math.inf)
     least = order.new_full((len(order), cells), math.inf).scatter_reduce_(1, cell, order, "amin")
-    return counts & (order == least.gather(1, cell))
+    return valid & (order == least.gather(1, cell))
 
 
-def focal_loss(logits: Tensor, heatmap: Tensor, positive: Tensor, labelled: Tensor) -> Tensor:
-    """Sum of CenterNet's focal loss (arXiv 1904.07850, equation 1, alpha 2, beta 4).
-
-    From logits, in at least float32, in terms of log sigmoid: finite for any of them.
-
-    Args:
-        logits, heatmap: (B, C, h, w).
-        positive: bool (B, C, h, w), where an object is to be found; elsewhere (1 - heatmap)^4
-            weighs what is predicted.
-        labelled: bool (B,), images that take part.
-    """
-    x = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    found = functional.logsigmoid(x) * torch.sigmoid(-x).square()
-    false = functional.logsigmoid(-x) * torch.sigmoid(x).square() * (1.0 - heatmap).pow(4)
-    loss = -torch.where(positive, found, false)
-    return torch.where(labelled[:, None, None, None], loss, 0.0).sum()
-
-
-class Wanted(NamedTuple):
+class RegressionTargets(NamedTuple):
     """Where values are regressed, and which.
 
     Attributes:
         cell: int64 (B, M), as in ``CenterTargets``.
-        weight: float32 (B, M), 0 where nothing is asked.
+        weight: float32 (B, M), 0 where nothing is regressed.
         values: float32 (B, M, channels) by name.
     """
 
@@ -172,14 +155,14 @@ class Wanted(NamedTuple):
     values: dict[str, Tensor]
 
 
-def wanted_at_centers(targets: CenterTargets) -> Wanted:
-    """The paper's: values of objects to be found, at their centres alone."""
-    return Wanted(targets.cell, targets.counts.float(), targets.values)
+def targets_at_centers(targets: CenterTargets) -> RegressionTargets:
+    """Return the paper's: values of objects to be found, at their centres alone."""
+    return RegressionTargets(targets.cell, targets.valid.float(), targets.values)
 
 
-def wanted_around(targets: CenterTargets, grid: tuple[int, int]) -> Wanted:
-    """Values of objects to be found in the 3 x 3 cells around their centres: weight 1, 1/2 beside
-    and 1/4 at the corners.
+def targets_in_3x3(targets: CenterTargets) -> RegressionTargets:
+    """Return values of objects to be found in the 3 x 3 cells around their centres, of weight 1 at
+    the centre, 1/2 beside it and 1/4 at the corners.
 
     Few cells hold a centre; their neighbours see nearly the same and teach nine times as much
     (TTFNet, arXiv 1909.00700), and a peak that is a cell off still tells of its object. A centre
@@ -187,94 +170,18 @@ def wanted_around(targets: CenterTargets, grid: tuple[int, int]) -> Wanted:
 
     Args:
         targets: of K objects; M is 9 K.
-        grid: (h, w).
     """
-    height, width = grid
+    height, width = targets.heatmap.shape[2:]
     step = torch.arange(-1, 2, device=targets.cell.device)
     down, right = (way.flatten() for way in torch.meshgrid(step, step, indexing="ij"))
     row = (targets.cell // width)[..., None] + down
     column = (targets.cell % width)[..., None] + right
     asked = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    asked = (asked & targets.counts[..., None]).flatten(1)
+    asked = (asked & targets.valid[..., None]).flatten(1)
     cell = torch.where(asked, (row * width + column).flatten(1), 0)
     apart = down.abs() + right.abs()
     order = (targets.order[..., None] + CENTERS_FIRST * (apart > 0)).flatten(1)
-    weight = first_in_cell(cell, asked, order, height * width) * 0.5 ** apart.repeat(row.shape[1])
+    weight = keep_nearest(cell, asked, order, height * width) * 0.5 ** apart.repeat(row.shape[1])
     values = {name: value.repeat_interleave(9, dim=1) for name, value in targets.values.items()}
     shift = torch.stack([right, down], dim=-1).repeat(row.shape[1], 1)
-    return Wanted(cell, weight, values | {"offset": values["offset"] - shift})
-
-
-def surprise(depths_m: Tensor, log_weights: Tensor, log_spread: Tensor, true_m: Tensor) -> Tensor:
-    """Negative log likelihood of a ``DepthMixture``, but for a constant.
-
-    In metres, the unit of the metric; but what cannot be told well, such as the depth of a far
-    object without LiDAR, weighs little (arXiv 1703.04977), and only the suggestions near the truth
-    are drawn to it.
-
-    Args:
-        depths_m, log_weights: (..., suggestions).
-        log_spread, true_m: (..., 1).
-
-    Returns:
-        (...).
-    """
-    errors = (depths_m - true_m).abs() * (-log_spread).exp()
-    return log_spread.squeeze(-1) - (log_weights - errors).logsumexp(-1)
-
-
-def center_loss(predicted: dict[str, Any], targets: CenterTargets, around: bool = False) -> Loss:
-    """Focal loss of the heatmap and L1 of the values; of ``rotation`` 1 - cos, and of
-    ``log_depth``, where the head tells the distribution ``depth`` of metres, ``surprise``.
-
-    The first is summed and divided by the number of objects to be found, the others are means by
-    weight, over all ranks (of at least 1).
-
-    Args:
-        predicted: (B, channels, h, w) by name: ``heatmap`` (logits), those of ``targets.values``
-            and, or None, ``depth``, a ``DepthMixture``.
-        around: ask for values around the centres, too (``wanted_around``).
-
-    Returns:
-        Terms by these names; the total is their sum. The same on every rank.
-
-    Raises:
-        ValueError: heatmaps of different shapes.
-    """
-    logits = predicted["heatmap"]
-    if logits.shape != targets.heatmap.shape:
-        raise ValueError(
-            f"the predicted heatmap is {tuple(logits.shape)}, the target "
-            f"{tuple(targets.heatmap.shape)}"
-        )
-    (classes, height, width), pixels = logits.shape[1:], logits.shape[2] * logits.shape[3]
-    index = torch.where(targets.counts, targets.class_ids * pixels + targets.cell, classes * pixels)
-    positive = torch.zeros(len(logits), classes * pixels + 1, dtype=torch.bool, device=index.device)
-    positive = positive.scatter_(1, index, True)[:, :-1].view(-1, classes, height, width)
-    sums = {"heatmap": focal_loss(logits, targets.heatmap, positive, targets.labelled)}
-    wanted = wanted_around(targets, (height, width)) if around else wanted_at_centers(targets)
-
-    def at_centers(maps: Tensor) -> Tensor:
-        cell = wanted.cell[:, None].expand(-1, maps.shape[1], -1)
-        found = maps.flatten(2).gather(2, cell).transpose(1, 2)
-        return found.to(sums["heatmap"].dtype)
-
-    for name, value in wanted.values.items():
-        said = at_centers(predicted[name])
-        if name == "log_depth" and predicted.get("depth") is not None:
-            depths_m, log_weights, log_spread = map(at_centers, predicted["depth"])
-            error = surprise(depths_m, log_weights, log_spread, value.expm1())
-        elif name == "rotation":
-            error = 1.0 - (functional.normalize(said, dim=-1, eps=1e-4) * value).sum(-1)
-        else:
-            error = (said - value).abs().sum(-1)
-        sums[name] = (wanted.weight * torch.where(wanted.weight > 0, error, 0.0)).sum()
-    counts = targets.counts.sum(), wanted.weight.sum()
-    together = mean_over_ranks(torch.stack([*sums.values(), *counts]))
-    objects, weight = together[-2:].clamp(min=1.0 / world_size())
-    terms = {
-        name: total / (objects if name == "heatmap" else weight)
-        for name, total in zip(sums, together, strict=False)
-    }
-    total = torch.stack(list(terms.values())).sum()
-    return Loss(total, {name: value.detach() for name, value in terms.items()})
+    return RegressionTargets(cell, weight, values | {"offset": values["offset"] - shift})

@@ -9,74 +9,89 @@ from torch import Tensor
 
 from lemumo_core.distributed import mean_over_ranks, world_size
 from lemumo_core.losses.loss import Loss
-from lemumo_core.losses.presets import check_preset
 from lemumo_core.metrics.depth import RATIO
 
 LEAST = 1e-7
-"""A probability below it is as surprising as this one."""
+"""A probability below it costs as much as this one."""
 
 
 @dataclass(frozen=True)
 class DepthLoss:
-    """Loss of a ``DepthHead`` on cells with truth.
+    """Loss of the deploy family's ``DepthHead`` on cells with truth.
 
-    ``deploy``: L1 of log(1 + depth), the scale in which the head predicts. Like L1 in metres it
-    asks for the median, but far pixels do not drown near ones. Confidence is the probability that
-    the depth is within a factor of 1.25 of the truth (``metrics.depth``'s delta), learnt by cross
+    L1 of log(1 + depth), the scale in which the head predicts. Like L1 in metres it asks for the
+    median, but far pixels do not drown near ones. Confidence is the probability that the depth is
+    within a factor of 1.25 of the truth (``metrics.depth``'s delta), learnt by binary cross
     entropy, which leaves the depth alone. Each is a mean over the cells of all ranks.
 
-    ``probe``: the paper's, the mean over views of the mean square error in metres; a view without
-    truth counts as 0. No confidence.
-
     Attributes:
-        preset: ``probe`` or ``deploy``.
         max_depth_m: deeper truth is no truth.
     """
 
-    preset: str = "deploy"
     max_depth_m: float = 80.0
 
-    def __post_init__(self) -> None:
-        check_preset(self.preset)
-
     def __call__(self, depth_m: Tensor, confidence: Tensor, true_m: Tensor) -> Loss:
-        """Loss of one batch, the same on every rank.
+        """Return the loss of one batch, the same on every rank.
 
         Args:
-            depth_m, confidence: (B, h, w), the head's output.
+            depth_m: (B, h, w), the head's depth, metres.
+            confidence: (B, h, w), the head's, in [0, 1].
             true_m: (B, H, W) of the same views, ``ViewLabels.depth_m``.
 
         Returns:
-            Terms ``depth`` and, for ``deploy``, ``confidence``; the total is their sum.
+            Terms ``depth`` and ``confidence``; the total is their sum.
 
         Raises:
             ValueError: as ``pool_depth``.
         """
-        depth_m = depth_m.to(torch.promote_types(depth_m.dtype, torch.float32))
-        how = "mean" if self.preset == "probe" else "median"
-        target = pool_depth(true_m, depth_m.shape[1:], how, self.max_depth_m)
-        valid = ~target.isnan()
-        target = torch.where(valid, target, 1.0).to(depth_m.dtype)
-        if self.preset == "probe":
-            square = torch.where(valid, (depth_m - target).square(), 0.0).sum((1, 2))
-            mean = mean_over_ranks((square / valid.sum((1, 2)).clamp(min=1)).mean())
-            return Loss(mean, {"depth": mean.detach()})
+        depth_m, target, valid = _on_cells(depth_m, true_m, "median", self.max_depth_m)
         error = (depth_m.log1p() - target.log1p()).abs()
         close = (depth_m < RATIO * target) & (depth_m * RATIO > target)
         confidence = confidence.to(depth_m.dtype)
         # Not functional.binary_cross_entropy, which raises an error for NaN.
-        surprise = -torch.where(close, confidence, 1.0 - confidence).clamp(min=LEAST).log()
-        sums = [torch.where(valid, term, 0.0).sum() for term in (error, surprise)]
+        bce = -torch.where(close, confidence, 1.0 - confidence).clamp(min=LEAST).log()
+        sums = [torch.where(valid, term, 0.0).sum() for term in (error, bce)]
         *means, count = mean_over_ranks(torch.stack([*sums, valid.sum().to(depth_m.dtype)]))
-        error, surprise = (mean / count.clamp(min=1.0 / world_size()) for mean in means)
-        return Loss(error + surprise, {"depth": error.detach(), "confidence": surprise.detach()})
+        error, bce = (mean / count.clamp(min=1.0 / world_size()) for mean in means)
+        return Loss(error + bce, {"depth": error.detach(), "confidence": bce.detach()})
+
+
+@dataclass(frozen=True)
+class PaperDepthLoss:
+    """Loss of the paper's depth head: the mean over views of the mean square error in metres.
+
+    A view without truth counts as 0. There is no confidence.
+
+    Attributes:
+        max_depth_m: deeper truth is no truth.
+    """
+
+    max_depth_m: float = 80.0
+
+    def __call__(self, depth_m: Tensor, confidence: Tensor, true_m: Tensor) -> Loss:
+        """Return the loss of one batch, as ``DepthLoss`` but with the term ``depth`` alone."""
+        depth_m, target, valid = _on_cells(depth_m, true_m, "mean", self.max_depth_m)
+        square = torch.where(valid, (depth_m - target).square(), 0.0).sum((1, 2))
+        mean = mean_over_ranks((square / valid.sum((1, 2)).clamp(min=1)).mean())
+        return Loss(mean, {"depth": mean.detach()})
+
+
+def _on_cells(
+    depth_m: Tensor, true_m: Tensor, how: str, max_depth_m: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Predicted depth in at least float32, true depth of its cells (1 where unknown), and where
+    that is known, (B, h, w) each."""
+    depth_m = depth_m.to(torch.promote_types(depth_m.dtype, torch.float32))
+    target = pool_depth(true_m, depth_m.shape[1:], how, max_depth_m)
+    valid = ~target.isnan()
+    return depth_m, torch.where(valid, target, 1.0).to(depth_m.dtype), valid
 
 
 @torch.no_grad()
 def pool_depth(
     depth_m: Tensor, size: tuple[int, ...], how: str = "median", max_depth_m: float = 80.0
 ) -> Tensor:
-    """Depth maps (B, H, W) at a size (h, w) that divides theirs: each cell by what lies in it.
+    """Reduce depth maps (B, H, W) to a size (h, w) that divides theirs, cell by cell.
 
     The median takes the mean of the two middle depths, or the nearer one where an edge lies
     between them (a factor of 1.25). It lies on a surface, where the mean of a cell with an edge is

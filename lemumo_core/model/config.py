@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from lemumo_core.faults import known_names
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
+
+log = logging.getLogger(__name__)
 
 PATCH = 16
 SIZES = {
@@ -21,7 +24,9 @@ SIZES = {
 MODALITIES = ("image", "companion")
 VARIANTS = ("pruned", "persistent", "full", "early", "late", "camera_only", "companion_only")
 COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}
-HEAD_PRESETS = ("probe", "deploy")
+HEAD_FAMILIES = ("paper", "deploy")
+OLD_FAMILY = "probe"
+"""What version 0.1 called ``paper``."""
 DETECTIONS = ("3d", "2d")
 
 
@@ -31,13 +36,13 @@ class ModelConfig:
 
     Attributes:
         preset: ``paper`` reproduces arXiv 2603.24327 (one companion channel, zeros for an absent
-            modality, probe heads). ``lemumo`` adds a validity channel, learned absent tokens and
-            the deploy heads.
+            modality, its heads). ``lemumo`` adds a validity channel, learned absent tokens and the
+            deploy heads.
         size: a key of ``SIZES``.
         height, width: of the input, pixels, multiples of 16.
         companion: ``lidar`` or ``thermal``.
         variant: of the encoder, one of ``VARIANTS`` (``variants.py``).
-        head_preset: ``probe`` (the paper's heads) or ``deploy`` (ours); by default that of the
+        head_preset: family of the heads, ``paper`` or ``deploy`` (ours); by default that of the
             preset.
         detection: ``3d`` boxes, or ``2d`` ones for data that has no others.
         detection_classes, segmentation_classes: names by id.
@@ -58,11 +63,14 @@ class ModelConfig:
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
 
     def __post_init__(self) -> None:
+        if self.head_preset == OLD_FAMILY:
+            log.warning("head_preset %s is called paper since version 0.2", OLD_FAMILY)
+            object.__setattr__(self, "head_preset", "paper")
         for name, value, known in (
             ("preset", self.preset, COMPANION_CHANNELS),
             ("size", self.size, SIZES),
             ("variant", self.variant, VARIANTS),
-            ("head_preset", self.heads_as, HEAD_PRESETS),
+            ("head_preset", self.head_family, HEAD_FAMILIES),
             ("detection", self.detection, DETECTIONS),
         ):
             if value not in known:
@@ -78,9 +86,9 @@ class ModelConfig:
         return InputSpec(self.height, self.width, self.companion, channels)
 
     @property
-    def heads_as(self) -> str:
-        """Preset of the heads."""
-        return self.head_preset or ("probe" if self.preset == "paper" else "deploy")
+    def head_family(self) -> str:
+        """Family of the heads."""
+        return self.head_preset or ("paper" if self.preset == "paper" else "deploy")
 
     @property
     def dim(self) -> int:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lemumo_core.data.view_labels import ViewLabels
+from lemumo_core.losses.centernet import RawDetections
+from lemumo_core.losses.centernet_2d import RawDetections2d
+from lemumo_core.losses.loss import Loss
+from lemumo_core.metrics.objects import ObjectFilter
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.heads.centernet import CenterNetDecoder, CenterNetHead, RawDetections
-from lemumo_core.model.heads.centernet_2d import (
-    CenterNet2dDecoder,
-    CenterNet2dHead,
-    RawDetections2d,
-)
-from lemumo_core.model.heads.depth import DepthHead
-from lemumo_core.model.heads.neck import WIDTH, Neck
-from lemumo_core.model.heads.segmentation import SegmentationHead
+from lemumo_core.model.heads.family import FAMILIES
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 
 
 class RawPerception(NamedTuple):
-    """What the heads say before decoding; the losses act on it."""
+    """What the heads predict before decoding; the losses act on it.
+
+    Attributes:
+        detections: of every cell.
+        depth_m: float32 (B, H/4, W/4), metres.
+        depth_confidence: float32 (B, H/4, W/4), in [0, 1].
+        segmentation: class logits (B, C, H/4, W/4).
+    """
 
     detections: RawDetections | RawDetections2d
     depth_m: Tensor
@@ -49,53 +53,61 @@ class Outputs(NamedTuple):
 
 
 class PerceptionModel(nn.Module):
-    """The perception network of a ``ModelConfig``."""
+    """The perception network of a configuration: an encoder and a family of heads."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        preset, classes = config.heads_as, len(config.detection_classes)
+        family, classes = FAMILIES[config.head_family], len(config.detection_classes)
         self.encoder = build_encoder(config)
         for part in self.encoder.FOR_PRETRAINING:
             delattr(self.encoder, part)
-        self.neck = Neck(config, self.encoder.stems.modalities) if preset == "deploy" else None
-        width = WIDTH if self.neck else config.token_dim
-        flat = config.detection == "2d"
-        self.centernet = (CenterNet2dHead if flat else CenterNetHead)(width, classes, preset)
-        self.depth = DepthHead(width, preset)
-        self.segmentation = SegmentationHead(width, len(config.segmentation_classes), preset)
-        self.decoder = (CenterNet2dDecoder if flat else CenterNetDecoder)(
-            classes, config.height, config.width, self.centernet.stride
-        )
+        self.neck = family.neck(config, self.encoder.stems.modalities)
+        self.centernet = family.detection[config.detection](self.neck.width, classes)
+        self.depth = family.depth(self.neck.width)
+        self.segmentation = family.segmentation(self.neck.width, len(config.segmentation_classes))
+        stride = self.centernet.stride
+        self.decoder = self.centernet.decoder(classes, config.height, config.width, stride)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Perceive the inputs of B views."""
+        raw = self.raw(inputs)
+        boxes, scores, class_ids = self.decoder(raw.detections, inputs.intrinsics)
+        labels = raw.segmentation.argmax(1).to(torch.uint8)
+        return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
 
     def raw(self, inputs: Inputs) -> RawPerception:
         """Return the predictions before decoding."""
         return self.heads(self.encoder(inputs).tokens, inputs)
 
     def heads(self, tokens: Tensor, inputs: Inputs) -> RawPerception:
-        """What the heads say of the encoder's tokens (B, N, D') and the inputs."""
-        maps, log_depths = tokens.transpose(1, 2).unflatten(2, self.config.grid), None
-        if self.neck:
-            maps, log_depths = self.neck(tokens, inputs)
-        depth_m, confidence = self.depth(maps, log_depths)
-        if log_depths is not None:  # objects learn from depth, not depth from objects
-            log_depth = (1.0 + depth_m.detach()).log().unsqueeze(1)
-            log_depths = torch.cat([log_depths, log_depth], dim=1)
-        if isinstance(self.centernet, CenterNet2dHead):
-            detections: Any = self.centernet(maps)
-        else:
-            detections = self.centernet(maps, log_depths)
-        return RawPerception(detections, depth_m, confidence, self.segmentation(maps))
+        """Return the heads' predictions from the encoder's tokens (B, N, D') and the inputs."""
+        features = self.neck(tokens, inputs)
+        depth_m, confidence = self.depth(features)
+        detections = self.centernet(features, depth_m)
+        return RawPerception(detections, depth_m, confidence, self.segmentation(features.maps))
 
-    def forward(self, inputs: Inputs) -> Outputs:
-        """Return what is seen in inputs of B views."""
-        raw = self.raw(inputs)
-        if isinstance(self.decoder, CenterNet2dDecoder):
-            boxes, scores, class_ids = self.decoder(raw.detections)
-        else:
-            boxes, scores, class_ids = self.decoder(raw.detections, inputs.intrinsics)
-        labels = raw.segmentation.argmax(1).to(torch.uint8)
-        return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
+    def losses(
+        self, raw: RawPerception, labels: ViewLabels, intrinsics: Tensor, balance: float = 0.5
+    ) -> dict[str, Loss]:
+        """Return the losses of the tasks, ``detection``, ``depth`` and ``segmentation``.
+
+        Args:
+            raw: predictions for B views.
+            labels: of these views.
+            intrinsics: float32 (B, 3, 3) of these views.
+            balance: of the classes of segmentation (``SegmentationLoss``).
+        """
+        max_depth_m = self.config.input_spec.depth_max_m
+        detection = self.centernet.loss(
+            self.centernet.stride, ObjectFilter(max_depth_m=max_depth_m)
+        )
+        depth, segmentation = self.depth.loss(max_depth_m), self.segmentation.loss(balance)
+        return {
+            "detection": detection(raw.detections, labels.boxes, intrinsics),
+            "depth": depth(raw.depth_m, raw.depth_confidence, labels.depth_m),
+            "segmentation": segmentation(raw.segmentation, labels.label_map),
+        }
 
 
 def seeded_model(config: ModelConfig, seed: int) -> PerceptionModel:

@@ -21,10 +21,10 @@ class DepthBranch(nn.Module):
     def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
         super().__init__()
         self.neck = Neck(config, modalities)
-        self.depth = DepthHead(WIDTH, "deploy")
+        self.depth = DepthHead(WIDTH)
 
     def forward(self, tokens: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Depth, metres, and its confidence, (B, H/4, W/4), as ``DepthHead``. Arguments as
         ``Neck``'s."""
-        depth_m, confidence = self.depth(*self.neck(tokens, inputs))
+        depth_m, confidence = self.depth(self.neck(tokens, inputs))
         return depth_m, confidence

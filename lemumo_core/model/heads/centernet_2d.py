@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.heads.centernet import CenterNetHead
+from lemumo_core.losses.centernet_2d import CenterNet2dLoss, PaperCenterNet2dLoss, RawDetections2d
+from lemumo_core.model.heads.centernet import (
+    PAPER_STRIDE,
+    PAPER_WIDTH,
+    STRIDE,
+    heatmap_layer,
+    paper_trunk,
+)
+from lemumo_core.model.heads.layers import Features, conv
 from lemumo_core.model.heads.peaks import PeakDecoder
 
 MAX_LOG_CELLS = 6.0
 
 
-class RawDetections2d(NamedTuple):
-    """What the head predicts in every cell, each (B, channels, h, w).
-
-    heatmap: class logits (C). offset: of the box's centre in the cell, in cells (x, y). log_size:
-    of (width, height) in cells.
-    """
-
-    heatmap: Tensor
-    offset: Tensor
-    log_size: Tensor
-
-    @property
-    def regressed(self) -> list[Tensor]:
-        """What a decoder reads at the peaks."""
-        return [self.offset, self.log_size]
-
-
-class CenterNet2dHead(nn.Module):
-    """The trunk and heatmap of ``CenterNetHead`` of the same preset, with 2D boxes beside them."""
-
-    def __init__(self, inputs: int, classes: int, preset: str):
-        super().__init__()
-        like = CenterNetHead(inputs, classes, preset)
-        self.stride, self.trunk, self.heatmap = like.stride, like.trunk, like.heatmap
-        self.offset, self.log_size = (nn.Conv2d(like.heatmap.in_channels, 2, 1) for _ in range(2))
-
-    def forward(self, features: Tensor) -> RawDetections2d:
-        """Features (B, inputs, h, w) to raw predictions."""
-        x = self.trunk(features)
-        return RawDetections2d(self.heatmap(x), self.offset(x), self.log_size(x))
-
-
 class CenterNet2dDecoder(PeakDecoder):
     """Raw predictions to boxes in pixels."""
 
-    def forward(self, raw: RawDetections2d) -> tuple[Tensor, Tensor, Tensor]:
-        """Pick the best K peaks.
+    def forward(self, raw: RawDetections2d, intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the best K peaks; ``intrinsics`` are not looked at.
 
         Returns:
             boxes float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels of the network's view,
@@ -60,3 +34,48 @@ class CenterNet2dDecoder(PeakDecoder):
         half = log_size.transpose(1, 2).clamp(-MAX_LOG_CELLS, MAX_LOG_CELLS).exp()
         half = half * (self.stride / 2)
         return torch.cat([center - half, center + half], dim=-1), scores, class_ids
+
+
+class _Head2d(nn.Module):
+    """A trunk to ``width`` channels, and what a box needs on it."""
+
+    decoder = CenterNet2dDecoder
+
+    def __init__(self, trunk: nn.Module, width: int, classes: int):
+        super().__init__()
+        self.trunk = trunk
+        self.heatmap = heatmap_layer(width, classes)
+        self.offset, self.log_size = (nn.Conv2d(width, 2, 1) for _ in range(2))
+
+    def forward(self, features: Features, depth_m: Tensor) -> RawDetections2d:
+        """Predict from features; ``depth_m`` is not looked at."""
+        x = self.trunk(features.maps)
+        return RawDetections2d(self.heatmap(x), self.offset(x), self.log_size(x))
+
+
+class CenterNet2dHead(_Head2d):
+    """The deploy family's, on the features of a ``Neck`` at 1/4 of the input's resolution.
+
+    Args:
+        inputs: channels of the features.
+        classes: number of classes.
+    """
+
+    stride, loss = STRIDE, CenterNet2dLoss
+
+    def __init__(self, inputs: int, classes: int):
+        super().__init__(conv(inputs, inputs), inputs, classes)
+
+
+class PaperCenterNet2dHead(_Head2d):
+    """The paper family's, on the trunk of ``PaperCenterNetHead``.
+
+    Args:
+        inputs: channels of the tokens.
+        classes: number of classes.
+    """
+
+    stride, loss = PAPER_STRIDE, PaperCenterNet2dLoss
+
+    def __init__(self, inputs: int, classes: int):
+        super().__init__(paper_trunk(inputs), PAPER_WIDTH, classes)

@@ -17,7 +17,8 @@ class Peaks(NamedTuple):
     Attributes:
         scores: float32 (B, K).
         class_ids: int64 (B, K).
-        u, v: float32 (B, K), pixels of the network's view.
+        u: float32 (B, K), column in the network's view, pixels.
+        v: float32 (B, K), row, pixels.
         values: float32 (B, channels, K), what is regressed there beside the offset.
     """
 
@@ -57,19 +58,21 @@ class PeakDecoder(nn.Module):
         self.register_buffer("u_of", (cell % columns).float(), False)
         self.register_buffer("v_of", (cell // columns).float(), False)
 
-    def peaks(self, heatmap: Tensor, regressed: list[Tensor], sure: Tensor | None = None) -> Peaks:
-        """Cells that are the largest of their 3 x 3.
+    def peaks(
+        self, heatmap: Tensor, regressed: list[Tensor], confidence: Tensor | None = None
+    ) -> Peaks:
+        """Find cells that are the largest of their 3 x 3.
 
         Args:
             heatmap: class logits (B, C, h, w).
             regressed: (B, channels, h, w) each, the first the offset in the cell, in cells (x, y).
-            sure: (B, 1, h, w), factor of the scores.
+            confidence: (B, 1, h, w), factor of the scores.
         """
         heat = heatmap.float().sigmoid()
         peak = functional.max_pool2d(heat, 3, 1, 1) == heat
         heat = heat * peak.float()
-        if sure is not None:
-            heat = heat * sure.float()
+        if confidence is not None:
+            heat = heat * confidence.float()
         scores, index = heat.flatten(1).topk(self.k, dim=1)
         maps = torch.cat(regressed, dim=1).float()
         cell = self.cell_of[index].unsqueeze(1).expand(-1, maps.shape[1], -1)

@@ -124,7 +124,7 @@ class FinetuneConfig(RunConfig):
         if options.mode == "probe":
             whole = AugmentationConfig((1.0, 1.0), (1.0, 1.0), 0.0, PHOTOMETRIC["none"])
             probe = OptimizerConfig(lr=1e-3, warmup=0.2, weight_decay=1e-7, decay_all=True, clip=0)
-            defaults |= {"model.head_preset": "probe", "modality_dropout": 0.0}
+            defaults |= {"model.head_preset": "paper", "modality_dropout": 0.0}
             defaults |= {f"augmentation.{k}": v for k, v in _leaves(asdict(whole)).items()}
             defaults |= {f"optimizer.{k}": v for k, v in asdict(probe).items()}
         return defaults

@@ -8,16 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.data.samples import Boxes
 from lemumo_core.data.views import View
-from lemumo_core.losses.centernet import CenterNetLoss
-from lemumo_core.losses.centernet_2d import CenterNet2dLoss
-from lemumo_core.losses.depth import DepthLoss
-from lemumo_core.losses.loss import Loss
-from lemumo_core.losses.segmentation import SegmentationLoss
-from lemumo_core.metrics.objects import ObjectFilter
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.heads.centernet import RawDetections
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
@@ -32,47 +24,6 @@ from lemumo_core.train.run_config import plain
 from lemumo_core.train.seeds import seed_of
 
 
-class PerceptionLoss:
-    """The weighted sum of the heads' losses on one view.
-
-    Args:
-        model: whose heads they are.
-        config: their weights.
-    """
-
-    def __init__(self, model: PerceptionModel, config: LossConfig):
-        preset, spec = model.config.heads_as, model.config.input_spec
-        counted = ObjectFilter(max_depth_m=spec.depth_max_m)
-        self.config, self.counted = config, counted
-        stride = model.centernet.stride
-        self.detection_3d = CenterNetLoss(stride, preset, counted)
-        self.detection_2d = CenterNet2dLoss(stride, preset)
-        self.depth = DepthLoss(preset, spec.depth_max_m)
-        self.segmentation = SegmentationLoss(config.balance)
-
-    def __call__(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total, and by name what it is made of: a loss for each task and their terms."""
-        labels = view.labels
-        assert labels is not None
-        losses = {
-            "detection": self._detection(raw, labels.boxes, view.intrinsics),
-            "depth": self.depth(raw.depth_m, raw.depth_confidence, labels.depth_m),
-            "segmentation": self.segmentation(raw.segmentation, labels.label_map),
-        }
-        total = torch.stack([getattr(self.config, n) * loss.total for n, loss in losses.items()])
-        terms = {name: loss.total.detach() for name, loss in losses.items()}
-        for loss in losses.values():
-            terms |= {name: value for name, value in loss.terms.items() if name not in terms}
-        return total.sum(), terms
-
-    def _detection(self, raw: RawPerception, boxes: Boxes, intrinsics: Tensor) -> Loss:
-        found = raw.detections
-        if isinstance(found, RawDetections):
-            return self.detection_3d(found, boxes, intrinsics)
-        counts = ~(boxes.visibility < self.counted.min_visibility)
-        return self.detection_2d(found, boxes.boxes_2d, boxes.class_ids, counts, boxes.known_2d)
-
-
 class FinetuningStep(nn.Module):
     """The differentiable part of a step, in one ``forward`` as DDP needs it.
 
@@ -85,7 +36,7 @@ class FinetuningStep(nn.Module):
 
     def __init__(self, model: PerceptionModel, config: LossConfig):
         super().__init__()
-        self.model, self.loss = model, PerceptionLoss(model, config)
+        self.model, self.weights = model, config
 
     def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a step, that of all ranks together, and its terms."""
@@ -94,7 +45,17 @@ class FinetuningStep(nn.Module):
             with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
                 tokens = self.model.encoder(view.inputs).tokens
             raw = self.model.heads(tokens, view.inputs)
-        return self.loss(raw, view)
+        return self._weighted(raw, view)
+
+    def _weighted(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the tasks' losses, and by name these and their terms."""
+        assert view.labels is not None
+        losses = self.model.losses(raw, view.labels, view.intrinsics, self.weights.balance)
+        total = torch.stack([getattr(self.weights, n) * loss.total for n, loss in losses.items()])
+        terms = {name: loss.total.detach() for name, loss in losses.items()}
+        for loss in losses.values():
+            terms |= {name: value for name, value in loss.terms.items() if name not in terms}
+        return total.sum(), terms
 
 
 class Finetuner:

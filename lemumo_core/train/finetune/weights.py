@@ -69,7 +69,7 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     kept = {name: t for name, t in tensors.items() if name.split(".")[0] not in unused}
     checkpoint.load_model_tensors(part, kept, path)
     branch = {n.removeprefix(BRANCH): t for n, t in tensors.items() if n.startswith(BRANCH)}
-    if branch and model.neck is not None:
+    if branch and model.config.head_family == "deploy":
         heads = nn.ModuleDict({"neck": model.neck, "depth": model.depth})
         checkpoint.load_model_tensors(heads, branch, path)
 

@@ -128,7 +128,7 @@ class PretrainConfig(RunConfig):
         if self.objective.returns and not tells_depth(self.model):
             raise ValueError(
                 "objective.returns needs LiDAR and deploy heads, and the model has "
-                f"{self.model.companion} and {self.model.heads_as} heads: set it to 0"
+                f"{self.model.companion} and {self.model.head_family} heads: set it to 0"
             )
 
     @classmethod
@@ -148,4 +148,4 @@ class PretrainConfig(RunConfig):
 
 def tells_depth(model: ModelConfig) -> bool:
     """Whether a model has LiDAR, and the heads to tell its returns."""
-    return model.companion == "lidar" and model.heads_as == "deploy"
+    return model.companion == "lidar" and model.head_family == "deploy"

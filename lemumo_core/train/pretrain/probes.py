@@ -23,7 +23,7 @@ from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.model.config import PATCH
 from lemumo_core.model.encoder import Encoder
-from lemumo_core.model.heads.segmentation import SegmentationHead
+from lemumo_core.model.heads.segmentation import PaperSegmentationHead
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-7
@@ -57,7 +57,7 @@ class Probes(nn.Module):
             torch.manual_seed(seed)
             linear = nn.Conv2d(token_dim, CELL * CELL, 1)
             self.depth = nn.Sequential(linear, nn.PixelShuffle(CELL))
-            self.segmentation = SegmentationHead(token_dim, classes, "probe")
+            self.segmentation = PaperSegmentationHead(token_dim, classes)
         nn.init.constant_(linear.bias, START_DEPTH_LOG)  # type: ignore[arg-type]
         self.optimizer = torch.optim.AdamW(
             self.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY

@@ -62,7 +62,7 @@ def test_batches_are_their_samples(graphs, model) -> None:
 @pytest.mark.parametrize("variant", ["persistent", "early", "late"])
 def test_every_encoder_takes_any_batch(model, variant, tmp_path) -> None:
     """Whatever torch makes of a batch of 1 while it traces, the graph takes 3."""
-    config = replace(model.config, variant=variant, head_preset="probe")
+    config = replace(model.config, variant=variant, head_preset="paper")
     model = seeded_model(config, 0)
     export_onnx(model, tmp_path / "any.onnx", {"name": "test"}, dynamic=True)
     batch = random_inputs(config.input_spec, 3, seed=7)

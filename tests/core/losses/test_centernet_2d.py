@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from lemumo_core.losses.centernet_2d import CenterNet2dLoss
-from lemumo_core.losses.centers import wanted_around
-from lemumo_core.model.heads.centernet_2d import CenterNet2dHead, RawDetections2d
+from lemumo_core.data.samples import Boxes
+from lemumo_core.losses.centernet_2d import CenterNet2dLoss, PaperCenterNet2dLoss, RawDetections2d
+from lemumo_core.losses.centers import targets_in_3x3
+from lemumo_core.model.heads.centernet_2d import CenterNet2dHead
+from lemumo_core.model.heads.layers import Features
 
 STRIDE, SHAPE = 4, (3, 32, 40)
 
 
-def scene():
+def scene() -> Boxes:
     """Boxes of 2 views (K = 8), the last one padding, one outside, two of one centre, one empty."""
     rng = np.random.default_rng(0)
     center = rng.uniform((5, 5), (150, 120), (2, 8, 2))
@@ -26,15 +28,26 @@ def scene():
     boxes = torch.tensor(np.concatenate([center - size / 2, center + size / 2], 2)).float()
     ids = torch.tensor(rng.integers(0, 3, (2, 8)))
     ids[:, -1] = -1
-    counts = torch.ones(2, 8, dtype=torch.bool)
-    counts[:, 4] = False
-    return boxes, ids, counts, torch.ones(2, dtype=torch.bool)
+    visibility = torch.ones(2, 8)
+    visibility[:, 4] = 0.0
+    known = torch.ones(2, dtype=torch.bool)
+    return Boxes(
+        boxes_3d=torch.zeros(2, 8, 7),
+        centers=torch.full((2, 8, 2), math.nan),
+        boxes_2d=boxes,
+        class_ids=ids,
+        visibility=visibility,
+        num_points=torch.full((2, 8), -1, dtype=torch.int32),
+        known_3d=~known,
+        known_2d=known,
+    )
 
 
-@pytest.mark.parametrize("preset", ["probe", "deploy"])
-def test_targets_are_those_of_a_loop_and_give_the_boxes_back(preset: str) -> None:
-    boxes, ids, counts, labelled = scene()
-    targets = CenterNet2dLoss(STRIDE, preset).targets(boxes, ids, counts, labelled, SHAPE)
+@pytest.mark.parametrize("loss", [PaperCenterNet2dLoss(STRIDE), CenterNet2dLoss(STRIDE)])
+def test_targets_are_those_of_a_loop_and_give_the_boxes_back(loss: CenterNet2dLoss) -> None:
+    labels = scene()
+    boxes, ids, valid = labels.boxes_2d, labels.class_ids, labels.visibility > 0.5
+    targets = loss.targets(labels, SHAPE)
     heat, found = np.zeros((2, *SHAPE)), {}
     for b, k in np.ndindex(2, 8):
         x0, y0, x1, y1 = boxes[b, k].double().tolist()
@@ -43,7 +56,7 @@ def test_targets_are_those_of_a_loop_and_give_the_boxes_back(preset: str) -> Non
         i = math.floor(((y0 + y1) / 2 + 0.5) / STRIDE)
         if c < 0 or w <= 0 or not (0 <= i < SHAPE[1] and 0 <= j < SHAPE[2]):
             continue
-        if preset == "probe":
+        if isinstance(loss, PaperCenterNet2dLoss):
             radii = (min(max(round(0.6 * max(w, h)), 2), 7),) * 2
         else:
             radii = tuple(min(max(e * 0.3 / 1.7, 1.5), 16.0) for e in (w, h))
@@ -52,10 +65,10 @@ def test_targets_are_those_of_a_loop_and_give_the_boxes_back(preset: str) -> Non
             if abs(dx) <= radii[0] and abs(dy) <= radii[1]:
                 value = math.exp(-4.5 * ((dx / radii[0]) ** 2 + (dy / radii[1]) ** 2))
                 heat[b, c, r, q] = max(heat[b, c, r, q], value)
-        if counts[b, k] and ((b, i, j) not in found or w * h < found[b, i, j][0]):
+        if valid[b, k] and ((b, i, j) not in found or w * h < found[b, i, j][0]):
             found[b, i, j] = w * h, k
     np.testing.assert_allclose(targets.heatmap.numpy(), heat, atol=1e-5)
-    kept = {(int(b), int(k)) for b, k in targets.counts.nonzero()}
+    kept = {(int(b), int(k)) for b, k in targets.valid.nonzero()}
     assert kept == {(b, k) for (b, _, _), (_, k) in found.items()} and len(kept) >= 6
     for b, k in kept:
         i, j = divmod(int(targets.cell[b, k]), SHAPE[2])
@@ -68,21 +81,22 @@ def test_targets_are_those_of_a_loop_and_give_the_boxes_back(preset: str) -> Non
 def test_head_and_loss_fit_and_perfect_output_costs_nothing() -> None:
     labels = scene()
     loss = CenterNet2dLoss(STRIDE)
-    head = CenterNet2dHead(24, 3, "deploy")
-    raw = head(torch.randn(2, 24, *SHAPE[1:]))
+    head, K = CenterNet2dHead(24, 3), torch.eye(3).repeat(2, 1, 1)
+    maps, depth_m = torch.randn(2, 24, *SHAPE[1:]), torch.zeros(2, *SHAPE[1:])
+    raw = head(Features(maps, maps[:, :0]), depth_m)
     assert raw.heatmap.shape == (2, *SHAPE) and head.stride == STRIDE
-    result = loss(raw, *labels)
+    result = loss(raw, labels, K)
     result.total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
     assert set(result.terms) == {"heatmap", "offset", "log_size"}
-    targets = loss.targets(*labels, SHAPE)
+    targets = loss.targets(labels, SHAPE)
     perfect = RawDetections2d(torch.full((2, *SHAPE), -30.0), *torch.zeros(2, 2, 2, *SHAPE[1:]))
-    for b, k in targets.counts.nonzero():
+    for b, k in targets.valid.nonzero():
         i, j = divmod(int(targets.cell[b, k]), SHAPE[2])
         perfect.heatmap[b, targets.class_ids[b, k], i, j] = 30.0
-    wanted = wanted_around(targets, SHAPE[1:])
-    for b, m in wanted.weight.nonzero():
-        i, j = divmod(int(wanted.cell[b, m]), SHAPE[2])
-        perfect.offset[b, :, i, j] = wanted.values["offset"][b, m]
-        perfect.log_size[b, :, i, j] = wanted.values["log_size"][b, m]
-    assert loss(perfect, *labels).total.item() == pytest.approx(0.0, abs=1e-5)
+    regressed = targets_in_3x3(targets)
+    for b, m in regressed.weight.nonzero():
+        i, j = divmod(int(regressed.cell[b, m]), SHAPE[2])
+        perfect.offset[b, :, i, j] = regressed.values["offset"][b, m]
+        perfect.log_size[b, :, i, j] = regressed.values["log_size"][b, m]
+    assert loss(perfect, labels, K).total.item() == pytest.approx(0.0, abs=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lemumo_core.losses.depth import DepthLoss, pool_depth
+from lemumo_core.losses.depth import DepthLoss, PaperDepthLoss, pool_depth
 from lemumo_core.losses.segmentation import SegmentationLoss, class_counts
 
 SHAPE, STRIDE = (6, 10), 4
@@ -92,7 +92,7 @@ def test_confidence_is_least_costly_at_the_share_of_good_cells() -> None:
     assert min(costs, key=lambda c: costs[c]) == 0.7
 
 
-def test_probe_loss_is_a_loop_over_views() -> None:
+def test_paper_loss_is_a_loop_over_views() -> None:
     true = depths(3)
     true[2] = math.nan  # a view without returns counts as 0
     said = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(4)) * 60
@@ -100,14 +100,14 @@ def test_probe_loss_is_a_loop_over_views() -> None:
     for (b, i, j), valid in cells(true):
         views[b].append((said[b, i, j].item() - np.mean(valid)) ** 2)
     expected = np.mean([np.mean(v) if v else 0.0 for v in views])
-    loss = DepthLoss("probe")(said, torch.ones_like(said), true)
+    loss = PaperDepthLoss()(said, torch.ones_like(said), true)
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
     assert set(loss.terms) == {"depth"}
 
 
-@pytest.mark.parametrize("preset", ["probe", "deploy"])
-def test_depth_without_truth_and_perfect_depth(preset: str) -> None:
-    loss, said = DepthLoss(preset), torch.full((2, *SHAPE), 10.0, requires_grad=True)
+@pytest.mark.parametrize("loss", [PaperDepthLoss(), DepthLoss()])
+def test_depth_without_truth_and_perfect_depth(loss: DepthLoss | PaperDepthLoss) -> None:
+    said = torch.full((2, *SHAPE), 10.0, requires_grad=True)
     confidence = torch.full_like(said, 1.0)
     nothing = loss(said, confidence, torch.full_like(depths()[:2], math.nan))
     nothing.total.backward()
@@ -178,5 +178,3 @@ def test_bad_input_is_refused() -> None:
         pool_depth(torch.zeros(1, 10, 12), (4, 4))
     with pytest.raises(ValueError, match="divide"):
         class_counts(torch.zeros(1, 10, 12, dtype=torch.uint8), (2, 4, 4))
-    with pytest.raises(ValueError, match="probe, deploy"):
-        DepthLoss("fast")

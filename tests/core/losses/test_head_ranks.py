@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from lemumo_core.losses.centernet import CenterNetLoss
-from lemumo_core.losses.depth import DepthLoss
+from lemumo_core.losses.centernet import CenterNetLoss, RawDetections
+from lemumo_core.losses.depth import DepthLoss, PaperDepthLoss
+from lemumo_core.losses.depth_mixture import DepthMixture
 from lemumo_core.losses.segmentation import SegmentationLoss
-from lemumo_core.model.heads.centernet import RawDetections
-from lemumo_core.model.heads.depth_selection import DepthMixture
 from tests.helpers.made_boxes import made_boxes
 
 BATCH, GRID = 4, (16, 24)
@@ -39,7 +38,7 @@ def outcome(rows: slice) -> dict[str, Tensor]:
     logits = torch.randn(BATCH, 4, *GRID, generator=g).double()[rows]
     said, confidence = torch.rand(2, BATCH, *GRID, generator=g).double()[:, rows]
     result = {}
-    for name in ("centernet", "depth", "probe depth", "segmentation"):
+    for name in ("centernet", "depth", "paper depth", "segmentation"):
         scale = torch.ones((), dtype=torch.float64, requires_grad=True)
         if name == "centernet":
             *flat, depths_m, log_weights, log_spread = (m * scale for m in maps)
@@ -48,7 +47,7 @@ def outcome(rows: slice) -> dict[str, Tensor]:
         elif name == "segmentation":
             loss = SegmentationLoss()(logits * scale, labels[rows])
         else:
-            how = DepthLoss("probe" if "probe" in name else "deploy")
+            how = PaperDepthLoss() if "paper" in name else DepthLoss()
             loss = how(said * 30 * scale, confidence * scale * 0.99, true_m[rows])
         loss.total.backward()
         if distributed.is_initialized():  # as DDP does

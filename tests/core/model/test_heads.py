@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.heads.centernet import CenterNetDecoder, RawDetections, angle
-from lemumo_core.model.heads.depth_selection import ChosenDepth, DepthMixture, ObjectDepth
-from lemumo_core.model.heads.neck import (
-    START_HEIGHT_M,
+from lemumo_core.losses.centernet import RawDetections
+from lemumo_core.losses.depth_mixture import DepthMixture
+from lemumo_core.model.config import HEAD_FAMILIES, ModelConfig
+from lemumo_core.model.heads.centernet import CenterNetDecoder, angle
+from lemumo_core.model.heads.depth_hypotheses import (
     CellReturns,
     cell_returns,
+    depth_hypotheses,
     filled,
     neighbors,
-    rays,
-    suggested,
 )
+from lemumo_core.model.heads.depth_selection import DepthSelection, ObjectDepth
+from lemumo_core.model.heads.family import FAMILIES
+from lemumo_core.model.heads.neck import START_HEIGHT_M, rays
 from lemumo_core.model.perception import PerceptionModel, seeded_model
 from lemumo_core.preprocess import Inputs
 
@@ -31,8 +33,9 @@ def raw_detections(rows: int, columns: int, classes: int, seed: int) -> RawDetec
         return torch.randn(1, channels, rows, columns, generator=generator)
 
     offset = torch.rand(1, 2, rows, columns, generator=generator)
-    sure = torch.rand(1, 1, rows, columns, generator=generator)
-    return RawDetections(normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2), sure)
+    confidence = torch.rand(1, 1, rows, columns, generator=generator)
+    maps = normal(classes), offset, normal(3), normal(1).abs() * 2, normal(2)
+    return RawDetections(*maps, confidence)
 
 
 def decode_by_loop(raw: RawDetections, stride: int, k: int):
@@ -52,17 +55,18 @@ def decode_by_loop(raw: RawDetections, stride: int, k: int):
                 sin, cos = raw.rotation[0, :, y, x].tolist()
                 size = np.exp(np.clip(raw.log_size[0, :, y, x].numpy(), -4, 4))
                 center = [(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z]
-                score = heat[c, y, x] * (1 if raw.sure is None else raw.sure[0, 0, y, x].item())
+                known = raw.depth_confidence
+                score = heat[c, y, x] * (1 if known is None else known[0, 0, y, x].item())
                 found.append((score, c, [*center, *size, np.arctan2(sin, cos)]))
     return sorted(found, key=lambda item: -item[0])[:k]
 
 
-@pytest.mark.parametrize("is_sure", [True, False])
-def test_decoding_equals_a_loop(is_sure: bool) -> None:
+@pytest.mark.parametrize("confident", [True, False])
+def test_decoding_equals_a_loop(confident: bool) -> None:
     rows, columns, classes, stride = 16, 24, 3, 4
     raw = raw_detections(rows, columns, classes, 0)
-    if not is_sure:
-        raw = raw._replace(sure=None)
+    if not confident:
+        raw = raw._replace(depth_confidence=None)
     decoder = CenterNetDecoder(classes, rows * stride, columns * stride, stride)
     boxes, scores, class_ids = decoder(raw, torch.from_numpy(K)[None])
     expected = decode_by_loop(raw, stride, 100)
@@ -102,7 +106,7 @@ def test_angle_is_atan2() -> None:
     np.testing.assert_allclose(axes.numpy(), expected, atol=1e-6)
 
 
-def test_probe_heads_have_the_papers_parameters() -> None:
+def test_paper_heads_have_the_papers_parameters() -> None:
     model = PerceptionModel(ModelConfig("paper", "small", 64, 96))
 
     def count(module) -> int:
@@ -149,8 +153,8 @@ def test_every_parameter_receives_a_gradient(preset) -> None:
     config = ModelConfig(preset, "tiny", 64, 96)
     model = seeded_model(config, 0).train()
     raw = model.raw(example(config))
-    *detections, sure, depth = raw.detections
-    detections += [sure, *depth] if depth else []
+    *detections, confidence, depth = raw.detections
+    detections += [confidence, *depth] if depth else []
     outputs = [*detections, raw.depth_m, raw.depth_confidence, raw.segmentation]
     weights = torch.Generator().manual_seed(6)
     sum((o * torch.randn(o.shape, generator=weights)).sum() for o in outputs).backward()
@@ -178,12 +182,12 @@ def test_cell_returns_are_those_of_a_loop(channels: int) -> None:
         assert share[b, 0, i, j].item() == pytest.approx(len(depths) / 16)
 
 
-def test_empty_cells_are_suggested_what_stands_below_and_what_lies_above() -> None:
+def test_empty_cells_take_what_stands_below_and_what_lies_above() -> None:
     generator = torch.Generator().manual_seed(0)
     share = (torch.rand(2, 1, 9, 7, generator=generator) < 0.2).float()
     nearest, farthest, mean = torch.rand(3, 2, 1, 9, 7, generator=generator) * share
     start = torch.zeros(2, 1, 1, 1)
-    got = suggested(CellReturns(nearest, farthest, mean, share), start)
+    got = depth_hypotheses(CellReturns(nearest, farthest, mean, share), start)
     surroundings = filled(mean, share, start)
     for b, i, j in np.ndindex(2, 9, 7):
         known = share[b, 0, :, j].nonzero().flatten().tolist()
@@ -206,37 +210,37 @@ def test_neighbors_are_those_of_a_padded_map() -> None:
     np.testing.assert_array_equal(got, np.concatenate(around, axis=1))
 
 
-def test_a_depth_is_chosen_by_place_and_by_nearness() -> None:
-    choose = ChosenDepth(2, 3)
+def test_a_depth_is_selected_by_origin_and_by_slope() -> None:
+    select = DepthSelection(2, 3)
     log_depths = torch.tensor([3.0, 2.0, 2.5]).view(1, 3, 1, 1)
     with torch.no_grad():
-        choose.layer.weight.zero_()
-        choose.layer.weight[:, 0, 0, 0] = torch.tensor([0.5, -1.0, 0.0, 0.0, 0.25])
-        choose.layer.weight[3, 1] = -0.8
-        for place, nearness in ((0.0, 0.0), (2.0, 0.0), (0.0, 1.5), (1.0, -2.0)):
-            got = choose(torch.tensor([place, nearness]).view(1, 2, 1, 1), log_depths)
-            farness = 10 * -0.8 * nearness
-            logits = np.array([0.5 * place + farness * 0.5, -place - farness * 0.5, 5.0])
+        select.layer.weight.zero_()
+        select.layer.weight[:, 0, 0, 0] = torch.tensor([0.5, -1.0, 0.0, 0.0, 0.25])
+        select.layer.weight[3, 1] = -0.8
+        for origin, slope in ((0.0, 0.0), (2.0, 0.0), (0.0, 1.5), (1.0, -2.0)):
+            got = select(torch.tensor([origin, slope]).view(1, 2, 1, 1), log_depths)
+            learnt = 10 * -0.8 * slope
+            logits = np.array([0.5 * origin + learnt * 0.5, -origin - learnt * 0.5, 5.0])
             weights = np.exp(logits) / np.exp(logits).sum()
-            expected = weights @ [3.0, 2.0, 2.5] + 0.25 * place
+            expected = weights @ [3.0, 2.0, 2.5] + 0.25 * origin
             assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_center_lies_metres_behind_each_suggested_surface() -> None:
-    told = ObjectDepth(2, 3)
+def test_a_center_lies_metres_behind_each_hypothesis() -> None:
+    head = ObjectDepth(2, 3)
     log_depths = torch.tensor([9.0, 19.0, 39.0]).log1p().view(1, 3, 1, 1)
     with torch.no_grad():
-        for part in (told.surface.layer, told.center):
+        for part in (head.surface.layer, head.center):
             part.weight.zero_()
-        told.surface.layer.bias[1] = 7.0
-        told.center.bias.copy_(torch.tensor([2.3, -0.7]))
-        depth = told(torch.zeros(1, 2, 1, 1), log_depths)
+        head.surface.layer.bias[1] = 7.0
+        head.center.bias.copy_(torch.tensor([2.3, -0.7]))
+        depth = head(torch.zeros(1, 2, 1, 1), log_depths)
         np.testing.assert_allclose(depth.depths_m.flatten(), [11.3, 21.3, 41.3], rtol=1e-4)
         weights = np.exp([0.0, 7.0, 5.0]) / np.exp([0.0, 7.0, 5.0]).sum()
         np.testing.assert_allclose(depth.log_weights.exp().flatten(), weights, rtol=1e-4)
         assert depth.log_spread.item() == pytest.approx(-0.7)
-        told.center.bias.copy_(torch.tensor([-30.0, 99.0]))
-        depth = told(torch.zeros(1, 2, 1, 1), log_depths)
+        head.center.bias.copy_(torch.tensor([-30.0, 99.0]))
+        depth = head(torch.zeros(1, 2, 1, 1), log_depths)
         np.testing.assert_allclose(depth.depths_m.flatten(), [0.0, 0.0, 9.0], atol=1e-4)
         assert depth.log_spread.exp().item() == pytest.approx(55, abs=1)
 
@@ -254,11 +258,11 @@ def test_the_mode_of_a_mixture_lies_on_a_surface(depths_m, weights, middle_m) ->
     parts = np.exp(-np.abs(at[:, None] - depths_m) / spread_m) / (2 * spread_m) * weights
     density = parts.sum(1)
     as_maps = (torch.tensor(x).view(1, -1, 1, 1) for x in (depths_m, np.log(weights)))
-    found_m, sure = DepthMixture(*as_maps, torch.full((1, 1, 1, 1), np.log(spread_m))).mode()
+    found_m, confidence = DepthMixture(*as_maps, torch.full((1, 1, 1, 1), np.log(spread_m))).mode()
     assert found_m.item() == pytest.approx(middle_m, abs=0.15)
     assert np.interp(found_m.item(), at, density) > 0.7 * density.max()
     near = np.abs(at - found_m.item()) < 4.0
-    assert sure.item() == pytest.approx(density[near].sum() * 0.01, abs=0.02)
+    assert confidence.item() == pytest.approx(density[near].sum() * 0.01, abs=0.02)
 
 
 def test_rays_pass_through_the_centers_of_cells() -> None:
@@ -291,7 +295,7 @@ def test_holes_are_filled_from_the_least_surroundings_that_know() -> None:
 
 
 @pytest.mark.parametrize("companion", ["lidar", "thermal"])
-def test_an_untrained_model_says_the_depth_of_the_returns(companion: str) -> None:
+def test_an_untrained_model_predicts_the_depth_of_the_returns(companion: str) -> None:
     model = seeded_model(ModelConfig(height=64, width=96, companion=companion), 0)
     value = torch.zeros(2, 64, 96, 2)
     value[0, 40, ::3] = torch.tensor([30.0 / 80, 1.0])
@@ -307,3 +311,20 @@ def test_an_untrained_model_says_the_depth_of_the_returns(companion: str) -> Non
         known = 30.0 if companion == "lidar" else unknown
         assert depth_m[0].median().item() == pytest.approx(known, rel=0.5)
         assert depth_m[1].median().item() == pytest.approx(unknown, rel=0.5)
+
+
+def test_every_family_has_its_classes_and_the_old_name_is_read(caplog) -> None:
+    assert tuple(FAMILIES) == HEAD_FAMILIES
+    config = ModelConfig.from_dict({"head_preset": "probe"})
+    assert config == ModelConfig(head_preset="paper") and config.head_family == "paper"
+    assert "is called paper since version 0.2" in caplog.text
+
+
+@pytest.mark.parametrize("family", HEAD_FAMILIES)
+def test_a_model_of_flat_boxes_learns_and_decodes(family: str) -> None:
+    config = ModelConfig(height=64, width=96, head_preset=family, detection="2d")
+    model, inputs = seeded_model(config, 0), example(config)
+    raw = model.raw(inputs)
+    boxes, scores, class_ids = model.decoder(raw.detections, inputs.intrinsics)
+    assert boxes.shape == (3, model.decoder.k, 4) and scores.shape == class_ids.shape
+    assert (boxes[..., 2:] >= boxes[..., :2]).all()

@@ -182,7 +182,7 @@ def test_the_model_is_that_of_the_weights(tmp_path) -> None:
     found = parser.parse_args(arguments)
     model = found.model
     assert (model.size, model.height, model.width, model.variant) == ("small", 64, 128, "early")
-    assert model.head_preset == "probe" and found.modality_dropout == 0
+    assert model.head_preset == "paper" and found.modality_dropout == 0
     assert found.optimizer.lr == 1e-3 and found.optimizer.weight_decay == 1e-7
     assert found.augmentation.scale == [1.0, 1.0] or found.augmentation.scale == (1.0, 1.0)
     assert found.augmentation.photometric.jitter_p == 0

@@ -37,7 +37,7 @@ def test_neck_and_depth_head_go_on_where_pretraining_left_them(tmp_path) -> None
     assert same(model.centernet.state_dict(), untouched.centernet.state_dict())
     assert not same(untouched.depth.state_dict(), model.depth.state_dict())
 
-    probe = seeded_model(replace(config.model, head_preset="probe"), 1)
+    probe = seeded_model(replace(config.model, head_preset="paper"), 1)
     load_perception(probe, path)
     assert same(dict(probe.encoder.state_dict()), dict(encoder.state_dict()))
 
