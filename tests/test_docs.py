@@ -1,0 +1,187 @@
+"""The documentation is true: its links, files, commands, options, topics and parameters."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import doc_commands
+from tests.helpers.paths import ROOT
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "examples" / "README.md",
+]
+COMING = {"docs/methods.md", "docs/training.md", "CONTRIBUTING.md", "examples/README.md"}
+"""Pages that are ahead of the protocol of methods; empty once it is there."""
+SHELL = [*PAGES, ROOT / "benchmarks" / "RESULTS.md"]
+README_LINES = 150
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def marks(page: str) -> tuple:
+    return (pytest.mark.xfail(reason="methods"),) if page in COMING else ()
+
+
+def each_page(*without: str) -> pytest.MarkDecorator:
+    """Parametrize a test by the pages."""
+    pages = [page for page in PAGES if name(page) not in without]
+    return pytest.mark.parametrize(
+        "page", [pytest.param(page, id=name(page), marks=marks(name(page))) for page in pages]
+    )
+
+
+def inline(text: str) -> list[str]:
+    """What stands in backticks outside code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+
+
+def shell_commands() -> list:
+    """Each command of the pages, and of the comments that head the recipes."""
+    found = {}
+    for page in SHELL:
+        for block in doc_commands.code_blocks(page.read_text()):
+            if "->" not in block:  # a drawing
+                for words in doc_commands.commands(block):
+                    found[shlex.join(words)] = name(page), words
+    for recipe in sorted((ROOT / "training" / "recipes").glob("*.yaml")):
+        comment = "\n".join(re.findall(r"^#   (?=\S)?(.*)", recipe.read_text(), re.M))
+        for words in doc_commands.commands(comment.replace("...", "")):
+            found[shlex.join(words)] = name(recipe), words
+    return [
+        pytest.param(words, id=f"{page}: {line}", marks=marks(page))
+        for line, (page, words) in found.items()
+    ]
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def headings(path: Path) -> set[str]:
+    """Anchors of a page, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@each_page()
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{name(page)} links to {target}"
+        assert not anchor or anchor in headings(found), f"{name(page)} links to {target}"
+
+
+@each_page()
+def test_files_that_are_named_exist(page: Path) -> None:
+    tops = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"out", "data"}
+    for word in inline(page.read_text()):
+        top, slash, _ = word.partition("/")
+        if top in tops and slash and re.fullmatch(r"[\w./*-]+", word):
+            assert list(ROOT.glob(word.rstrip("/"))), f"{name(page)} names {word}"
+
+
+@pytest.mark.parametrize("words", shell_commands())
+def test_commands_parse(words: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    try:
+        doc_commands.check(doc_commands.with_files(words, tmp_path))
+    except SystemExit as stop:
+        pytest.fail(f"exit code {stop.code}: {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize(
+    "line", ["lemumo pretran", "lemumo evaluate m --limt 3", "make tea", "python training/x.py"]
+)
+def test_a_wrong_command_is_found(line: str, capsys) -> None:
+    with pytest.raises((SystemExit, AssertionError)):
+        doc_commands.check(line.split())
+
+
+def options_of(parser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+@pytest.fixture(scope="module")
+def known_options() -> set[str]:
+    """Options of all commands."""
+    from lemumo_core.cli.main import COMMANDS
+
+    needed = {
+        "prepare": "synthetic --out x",
+        "make-bag": "synthetic --out x",
+        "export": "--out x",
+        "sign": "x --key x",
+        "compare": "x x",
+        "pretrain": "",
+        "finetune": "",
+    }
+    known = {"--show-args", "--help"}
+    for command in COMMANDS:
+        words = [command, *needed.get(command, "x").split()]
+        known |= options_of(doc_commands.parse_lemumo(words))
+    return known
+
+
+@each_page("CHANGELOG.md")
+def test_options_that_are_named_exist(page: Path, known_options) -> None:
+    for text in inline(page.read_text()):
+        for option in re.findall(r"(?<!\S)--([\w.-]+)", text):
+            spelled = f"--{option.replace('-', '_')}"
+            assert known_options & {spelled, f"--{option}"}, f"{name(page)} names --{option}"
+
+
+def test_every_command_is_documented() -> None:
+    from lemumo_core.cli.main import COMMANDS
+
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert [command for command in COMMANDS if f"lemumo {command}" not in text] == []
+
+
+def table_rows(page: Path, first_cell: str) -> list[list[str]]:
+    """Rows of the table whose header begins with a cell."""
+    lines = page.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first_cell}"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_parameters_of_the_node() -> None:
+    """The table has every parameter, its default and when a change counts."""
+    from lemumo_ros.parameters import Parameters, parameter_fields
+
+    documented = {
+        cells[0].strip("`"): (cells[1].strip("`"), cells[3].replace("`", ""))
+        for cells in table_rows(ROOT / "docs" / "robot.md", "parameter")
+    }
+    entries = parameter_fields(Parameters)
+    assert documented.keys() == {entry.name for entry in entries}
+    for entry in entries:
+        default, counts = documented[entry.name]
+        value = entry.default
+        text = f"{value:g}" if isinstance(value, float) else str(value).lower()
+        assert default.lower() == ("" if value in ((), "") else text), entry.name
+        assert counts == entry.metadata["counts"], entry.name
+
+
+def test_outputs_of_the_node() -> None:
+    pytest.importorskip("rclpy", reason='the node needs ROS 2, or: pip install "lemumo_ros[ros]"')
+    from lemumo_ros.publish.publisher import TOPICS
+
+    first_cells = [cells[0] for cells in table_rows(ROOT / "docs" / "robot.md", "output")]
+    documented = {word.rpartition("/")[2] for cell in first_cells for word in inline(cell)}
+    assert {*TOPICS, "overlay", "objects", "label_info"} <= documented
