@@ -18,7 +18,7 @@ import cv2
 from lemumo_core.cli.source_options import help_without_source, parse_source
 from lemumo_core.command_line import guarded, run_function
 from lemumo_core.data.contact_sheet import contact_sheet
-from lemumo_core.data.shard_writer import Summary, write_shards
+from lemumo_core.data.shard_writer import ShardsSummary, write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.statistics import report, statistics
 from lemumo_core.faults import Fault
@@ -36,7 +36,7 @@ def prepare(arguments: list[str]) -> None:
     print(describe(summary, Path(options["out"])))
 
 
-def describe(summary: Summary, out: Path) -> str:
+def describe(summary: ShardsSummary, out: Path) -> str:
     """Return what was written, as lines of text."""
     rate = summary.new_frames / summary.seconds if summary.seconds else 0.0
     lines = [

@@ -1,4 +1,4 @@
-"""pyarrow with its file systems, or an error that says how to install it."""
+"""pyarrow with its file systems, or an error with the command that installs it."""
 
 from __future__ import annotations
 

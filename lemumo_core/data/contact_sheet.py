@@ -27,7 +27,7 @@ CAPTION_PX = 18
 
 
 def contact_sheet(source: FrameSource, tiles: int) -> np.ndarray:
-    """Draw Frames spread evenly over a source.
+    """Draw Frames that are evenly spaced over a source.
 
     Returns:
         uint8 (H, W, 3) RGB. Each tile: above, the image with boxes and LiDAR returns (red near,
@@ -61,7 +61,7 @@ def _tile(frame: Frame, index: int) -> np.ndarray:
 
 
 def _second(frame: Frame, view: Camera) -> np.ndarray:
-    """The lower picture of a tile, at any size."""
+    """Return the lower picture of a tile, at any size."""
     labels = frame.labels
     if isinstance(frame.companion, ThermalImage):
         counts = frame.companion.image.astype(np.float32)
@@ -82,7 +82,7 @@ def _second(frame: Frame, view: Camera) -> np.ndarray:
 
 
 def _draw_labelled_boxes(picture: np.ndarray, frame: Frame, view: Camera) -> None:
-    """3D boxes where there are any, else 2D ones."""
+    """Draw 3D boxes where there are any, else 2D ones."""
     labels = frame.labels
     if labels is None:
         return

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """Canvas pixels start to start + length - 1 of R crops, shown as ``size`` pixels.
+    """One axis of R crops: canvas pixels start to start + length - 1, shown as ``size`` pixels.
 
     start, length: int64 (R,). flipped: bool (R,), last pixel first. size: of the view.
     longest: at least ``length.max()``, known without waiting for the device.
@@ -39,22 +39,26 @@ class Axis(NamedTuple):
         return torch.where(self.flipped[:, None], self.size - 1 - pixel, pixel)
 
     def nearest(self) -> Tensor:
-        """Canvas pixel whose area holds the centre of each view pixel, int64 (R, size)."""
+        """Return the canvas pixel that holds the centre of each view pixel, int64 (R, size)."""
         # The centre (order + 1/2) length / size in whole numbers: no rounding.
         inside = (2 * self.order + 1) * self.length[:, None] // (2 * self.size)
         return self.start[:, None] + inside
 
     def pixel(self, position: Tensor) -> Tensor:
-        """View pixel whose centre is nearest to canvas positions (R, N): whole float32 numbers,
-        below 0 or at least ``size`` outside the view."""
+        """Return the view pixel whose centre is nearest to canvas positions (R, N).
+
+        They are whole float32 numbers, below 0 or at least ``size`` outside the view.
+        """
         # (u + 1/2) first, as depth_projection rounds; one multiplication and addition each.
         sign = torch.where(self.flipped, -1.0, 1.0)
         scale, edge = sign * self.scale, self.start + torch.where(self.flipped, self.length, 0)
         return ((position + 0.5 - edge[:, None]) * scale[:, None]).floor_()
 
     def position(self, canvas: Tensor) -> Tensor:
-        """Positions (R, N) on the canvas to the view's, as ``Camera.cropped``, ``scaled`` and
-        ``flipped`` move the principal point."""
+        """Map positions (R, N) on the canvas to the view's.
+
+        They move as ``Camera.cropped``, ``scaled`` and ``flipped`` move the principal point.
+        """
         scale = self.scale[:, None]
         shown = (canvas - self.start[:, None]) * scale + (scale - 1) / 2
         return torch.where(self.flipped[:, None], self.size - 1 - shown, shown)
@@ -78,29 +82,29 @@ class Crops:
         return len(self.table)
 
     def to(self, device: torch.device) -> Crops:
-        """The crops on a device."""
+        """Copy the crops to a device."""
         return Crops(self.table.to(device, non_blocking=True), self.canvas, self.size)
 
     @property
     def flipped(self) -> Tensor:
-        """bool (R,)."""
+        """Which crops are mirrored, bool (R,)."""
         return self.table[:, 4] > 0
 
     @property
     def rows(self) -> Axis:
-        """The vertical axis; it is never flipped."""
+        """Vertical axis; it is never flipped."""
         _, top, _, height, _ = self.table.unbind(1)
         return Axis(top, height, torch.zeros_like(self.flipped), self.size[0], self.canvas[0])
 
     @property
     def columns(self) -> Axis:
-        """The horizontal axis."""
+        """Horizontal axis."""
         left, _, width, _, _ = self.table.unbind(1)
         return Axis(left, width, self.flipped, self.size[1], self.canvas[1])
 
 
 def whole_canvas(canvas: tuple[int, int], count: int) -> Crops:
-    """Crops that show all of the canvas as it is: the identity."""
+    """Return crops that show all of the canvas as it is: the identity."""
     height, width = canvas
     return Crops(torch.tensor([[0, 0, width, height, 0]]).expand(count, 5), canvas, canvas)
 

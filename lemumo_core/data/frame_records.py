@@ -75,7 +75,7 @@ SCHEMA = pa.schema(
 
 
 def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
-    """A Frame as one row of ``SCHEMA``.
+    """Convert a Frame to one row of ``SCHEMA``.
 
     Args:
         frame: any.
@@ -86,18 +86,18 @@ def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
     row = {
         "stamp_ns": frame.stamp_ns,
         "camera_name": frame.camera_name,
-        "camera": _plain(frame.camera),
-        "image": _plain(frame.image) if jpeg is None else None,
+        "camera": _to_arrow(frame.camera),
+        "image": _to_arrow(frame.image) if jpeg is None else None,
         "jpeg": None if jpeg is None or frame.image is None else _encode_jpeg(frame.image, jpeg),
-        "lidar": _plain(scan),
-        "thermal": _plain(thermal),
-        "labels": _plain(frame.labels),
+        "lidar": _to_arrow(scan),
+        "thermal": _to_arrow(thermal),
+        "labels": _to_arrow(frame.labels),
     }
     return pa.RecordBatch.from_pylist([row], schema=SCHEMA)
 
 
 def frame_from_record(record: pa.RecordBatch, at_least: tuple[int, int] | None = None) -> Frame:
-    """The Frame of a row; its arrays are its own and writable.
+    """Convert a row to a Frame; its arrays are its own and writable.
 
     Args:
         record: one row of ``SCHEMA``.
@@ -114,10 +114,10 @@ def frame_from_record(record: pa.RecordBatch, at_least: tuple[int, int] | None =
         image = reduced_image(image, factor)
     companion: LidarScan | ThermalImage | None = None
     if row["lidar"].is_valid:
-        companion = LidarScan(**_values(row["lidar"]))
+        companion = LidarScan(**_from_arrow(row["lidar"]))
     elif row["thermal"].is_valid:
-        companion = ThermalImage(**_values(row["thermal"]))
-    labels = Labels(**_values(row["labels"])) if row["labels"].is_valid else None
+        companion = ThermalImage(**_from_arrow(row["thermal"]))
+    labels = Labels(**_from_arrow(row["labels"])) if row["labels"].is_valid else None
     return Frame(
         stamp_ns=row["stamp_ns"].as_py(),
         camera_name=row["camera_name"].as_py(),
@@ -128,17 +128,17 @@ def frame_from_record(record: pa.RecordBatch, at_least: tuple[int, int] | None =
     )
 
 
-def _plain(value: Any) -> Any:
-    """What pyarrow takes for a part of a Frame."""
+def _to_arrow(value: Any) -> Any:
+    """Convert a part of a Frame to what pyarrow takes."""
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.str, "shape": value.shape, "data": value.tobytes()}
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: _to_arrow(getattr(value, field.name)) for field in fields(value)}
     return value
 
 
-def _values(struct: pa.StructScalar) -> dict[str, Any]:
-    """The inverse of ``_plain`` for a companion or labels, by attribute."""
+def _from_arrow(struct: pa.StructScalar) -> dict[str, Any]:
+    """Invert ``_to_arrow`` for a companion or labels, by attribute."""
     return {field.name: _value(struct[field.name], field.type) for field in struct.type}
 
 

@@ -29,7 +29,7 @@ _TO_TURNED_CHROMA = torch.linalg.inv(_YIQ) @ _QUARTER_TURN @ _YIQ
 
 @dataclass(frozen=True)
 class Photometric:
-    """How strongly appearance changes.
+    """Strengths of the random changes of appearance.
 
     Attributes:
         brightness, contrast, saturation: factors are uniform in [1 - x, 1 + x], at least 0.
@@ -84,7 +84,7 @@ PHOTOMETRIC = {
 
 
 class Changes(NamedTuple):
-    """One drawn change for each of R views: float32 (R, 7), and the width of the blur.
+    """Drawn changes, one for each of R views: float32 (R, 7), and the width of the blur.
 
     The columns are brightness, contrast and saturation factors, hue (turns), sigma of the blur
     (pixels, 0 = none), thermal gain and contrast factors. blur_taps is 1 if no view is blurred.
@@ -94,7 +94,7 @@ class Changes(NamedTuple):
     blur_taps: int
 
     def to(self, device: torch.device) -> Changes:
-        """The changes on a device."""
+        """Copy the changes to a device."""
         return Changes(self.table.to(device, non_blocking=True), self.blur_taps)
 
     def of_image(self, images: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Changes(NamedTuple):
         return (images.flatten(1, 2) @ matrix.mT).add_(offset).view_as(images)
 
     def _color_map(self, mean_rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Matrix (R, 3, 3) and offset (R, 1, 1) on RGB, for images of a mean colour (R, 3)."""
+        """Return matrix (R, 3, 3) and offset (R, 1, 1) on RGB, for images of mean colour (R, 3)."""
         brightness, contrast, saturation, hue = self.table[:, :4, None, None].unbind(1)
         gray, chroma, turned, luma = (
             constant.to(mean_rgb) for constant in (_TO_GRAY, _TO_CHROMA, _TO_TURNED_CHROMA, LUMA)

@@ -18,21 +18,23 @@ FACTORS = (8, 4, 2)
 
 
 def reduction_factor(camera: Camera, at_least: tuple[int, int]) -> int:
-    """Largest factor, 1 to 8, that leaves at least (height, width) whole pixels; 1 where even the
-    full image is smaller."""
+    """Return the largest factor, 1 to 8, that leaves at least (height, width) whole pixels.
+
+    It is 1 where even the full image is smaller.
+    """
     height, width = at_least
     fits = (f for f in FACTORS if camera.height // f >= height and camera.width // f >= width)
     return next(fits, 1)
 
 
 def reduced_camera(camera: Camera, factor: int) -> Camera:
-    """The camera of the reduced image."""
+    """Return the camera of the reduced image."""
     width, height = -(-camera.width // factor), -(-camera.height // factor)
     return camera.cropped(0, 0, width * factor, height * factor).scaled(width, height)
 
 
 def reduced_image(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means of the blocks of an image uint8 (H, W, 3)."""
+    """Average the blocks of an image uint8 (H, W, 3)."""
     if factor == 1:
         return image
     bottom, right = (-length % factor for length in image.shape[:2])
@@ -42,8 +44,11 @@ def reduced_image(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def reduced_labels(labels: Labels, factor: int) -> Labels:
-    """Labels of the reduced image; of every block of a map the pixel beside its middle, so that no
-    class, instance or depth is made up."""
+    """Return the labels of the reduced image.
+
+    Of every block of a map the pixel beside its middle is taken, so that no class, instance or
+    depth is made up.
+    """
     if factor == 1:
         return labels
     boxes = labels.boxes_2d

@@ -1,4 +1,4 @@
-"""Files of a folder in a bucket, copied whole to a cache on this machine when first needed."""
+"""Files of a folder in a bucket, copied whole to a local cache when first needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lemumo_core.files import cache_folder, whole_file
 
 
 def read_remote(uri: str, name: str) -> bytes:
-    """Contents of one file of a folder at a URI.
+    """Read one file of a folder at a URI.
 
     Raises:
         FileNotFoundError, OSError: as pyarrow's file system.
@@ -44,7 +44,7 @@ class RemoteFolder:
         self.folder = self.of_uri / _digest(version)
 
     def fetch(self, name: str, size: int) -> Path:
-        """The local copy of a file; one of another size is replaced.
+        """Return the local copy of a file; one of another size is replaced.
 
         Raises:
             OSError: the file is not there, is not ``size`` bytes, or does not fit on the disk.
@@ -64,7 +64,7 @@ class RemoteFolder:
         return copy
 
     def _make_room(self, size: int) -> None:
-        """Delete copies, oldest first; who has one mapped keeps it."""
+        """Delete copies, oldest first; a process that has one mapped keeps it."""
         copies = []
         for copy in self.of_uri.glob("*/*"):
             try:

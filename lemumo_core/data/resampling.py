@@ -17,7 +17,9 @@ from lemumo_core.data.crops import Axis
 
 
 class Taps(NamedTuple):
-    """Output pixel i of crop r is the sum over k of weight[r, i, k] * input[source[r, i, k]].
+    """Weights of one axis.
+
+    Output pixel i of crop r is the sum over k of weight[r, i, k] * input[source[r, i, k]].
 
     source: int64 (R, n, K). weight: float32 (R, n, K), 1 in sum over K.
     """
@@ -27,7 +29,9 @@ class Taps(NamedTuple):
 
 
 def antialiased_taps(axis: Axis) -> Taps:
-    """Bilinear with the triangle widened when shrinking, as ``interpolate(antialias=True)``.
+    """Return bilinear weights, the triangle widened when shrinking.
+
+    They equal ``interpolate(antialias=True)``.
 
     Pixels outside the crop have no influence.
     """
@@ -46,7 +50,7 @@ def antialiased_taps(axis: Axis) -> Taps:
 
 
 def gaussian_taps(sigma: Tensor, size: int, taps: int) -> Taps:
-    """Gaussian blur of an axis of ``size`` pixels, reflected at its ends.
+    """Return the weights of a Gaussian blur of an axis of ``size`` pixels, reflected at its ends.
 
     Args:
         sigma: float32 (R,) pixels; 0 leaves the axis as it is.
@@ -63,7 +67,7 @@ def gaussian_taps(sigma: Tensor, size: int, taps: int) -> Taps:
 
 
 def by_column(images: Tensor) -> Tensor:
-    """Images (B, H, W, C) of any dtype as ``resample`` reads them: float32 (B, W, C, H)."""
+    """Arrange images (B, H, W, C) of any dtype for ``resample``: float32 (B, W, C, H)."""
     return images.permute(0, 2, 3, 1).contiguous().to(torch.float32)
 
 
@@ -72,7 +76,8 @@ def resample(columns: Tensor, row_taps: Taps, column_taps: Taps) -> Tensor:
 
     Args:
         columns: B images from ``by_column``.
-        row_taps, column_taps: of R crops; crop r reads image r % B.
+        row_taps: of R crops; crop r reads image r % B.
+        column_taps: likewise.
 
     Returns:
         float32 (R, h, w, C).
@@ -86,7 +91,7 @@ def resample(columns: Tensor, row_taps: Taps, column_taps: Taps) -> Tensor:
 
 
 def _along(table: Tensor, taps: Taps) -> Tensor:
-    """Taps along the second dimension of contiguous tables (B, L, F): (R, n, F)."""
+    """Apply taps along the second dimension of contiguous tables (B, L, F): (R, n, F)."""
     count, length, _ = table.shape
     crops, size, _ = taps.source.shape
     start = torch.arange(crops, device=table.device) % count * length

@@ -117,11 +117,11 @@ class Batch:
         return len(self.image)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch on a device."""
+        """Copy the batch to a device."""
         return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The batch in pinned memory; ``DataLoader(pin_memory=True)`` calls this."""
+        """Copy the batch to pinned memory; ``DataLoader(pin_memory=True)`` calls this."""
         return map_tensors(self, Tensor.pin_memory)
 
 
@@ -238,7 +238,7 @@ def _batch_of_one(array: np.ndarray) -> Tensor:
 
 
 def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
-    """A copy of a ``Batch``, or of a part of one, with a function applied to its tensors."""
+    """Apply a function to the tensors of a ``Batch``, or of a part of one; return a copy."""
     changed: dict[str, Any] = {}
     for field in fields(value):  # type: ignore[arg-type]
         part = getattr(value, field.name)
@@ -250,7 +250,7 @@ def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
 
 
 def _join(values: Sequence[T]) -> T:
-    """Dataclasses of tensors as one, joined along the batch; other fields are the first one's."""
+    """Join dataclasses of tensors along the batch; other fields are the first one's."""
     joined: dict[str, Any] = {}
     for field in fields(values[0]):  # type: ignore[arg-type]
         parts = [getattr(value, field.name) for value in values]

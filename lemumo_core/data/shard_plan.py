@@ -1,4 +1,4 @@
-"""Which Frames of a source go into which shard, and how."""
+"""Assignment of the Frames of a source to shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lemumo_core.faults import Fault
 
 @dataclass(frozen=True)
 class Plan:
-    """One corpus of shards: frames in order, cut into ranges of equal length.
+    """Plan of a corpus of shards: frames in order, cut into ranges of equal length.
 
     Attributes:
         configuration: all that decides the bytes of the shards, as JSON values.
@@ -25,7 +25,11 @@ class Plan:
     def make(
         source: FrameSource, frames: int | None, frames_per_shard: int, jpeg: int | None
     ) -> Plan:
-        """Fault ``bad_option``, or ``no_frames`` where there are none."""
+        """Plan the shards of a source.
+
+        Raises:
+            Fault: ``bad_option``, or ``no_frames`` where there are none.
+        """
         if frames is not None and frames < 1:
             raise Fault("bad_option", f"frames = {frames} must be at least 1")
         if frames_per_shard < 1:
@@ -46,28 +50,31 @@ class Plan:
 
     @property
     def frames(self) -> int:
+        """Number of frames."""
         frames: int = self.configuration["frames"]
         return frames
 
     @property
     def shards(self) -> int:
+        """Number of shards."""
         return -(-self.frames // self.configuration["frames_per_shard"])
 
     def rows(self, shard: int) -> range:
-        """Indices into the source."""
+        """Return the indices into the source of one shard's frames."""
         size = self.configuration["frames_per_shard"]
         return range(self.frames)[shard * size : (shard + 1) * size]
 
     def name(self, shard: int) -> str:
+        """Return the file name of a shard."""
         return f"shard-{shard:06d}.arrow"
 
     def differences(self, there: dict[str, Any]) -> list[str]:
-        """What another configuration has otherwise, a line each."""
+        """List where another configuration differs, a line each."""
         return differences(there, self.configuration)
 
 
 def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Where two JSON values differ, a line each."""
+    """List where two JSON values differ, a line each."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
         return [

@@ -1,4 +1,4 @@
-"""Writing a source as shards (``lemumo_core.data.shards``), in processes, resumable.
+"""Writer of shards (``lemumo_core.data.shards``), in processes, resumable.
 
 A shard is a pure function of the source, the configuration and its number, and appears under its
 name at once and whole. Whatever stops the work, starting again gives the same bytes.
@@ -40,7 +40,7 @@ UNFINISHED = ".part"
 
 
 @dataclass(frozen=True)
-class Summary:
+class ShardsSummary:
     """What a folder of shards holds after ``write_shards``, and what the call wrote of it.
 
     Attributes:
@@ -64,7 +64,7 @@ def write_shards(
     frames_per_shard: int = 128,
     jpeg: int | None = None,
     workers: int | None = None,
-) -> Summary:
+) -> ShardsSummary:
     """Write a source as shards.
 
     Worker processes are spawned, so that a program that calls this needs the guard
@@ -108,7 +108,7 @@ def write_shards(
     index = _write_index(out, plan)
     for part in out.glob(f"*{UNFINISHED}"):  # of work that was killed
         part.unlink(missing_ok=True)
-    return Summary(
+    return ShardsSummary(
         frames=index["frames"],
         shards=plan.shards,
         size_bytes=sum(shard["bytes"] for shard in index["shards"]),
@@ -119,7 +119,7 @@ def write_shards(
 
 
 def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Iterator[str | None]:
-    """Write one shard; yields after every frame: None, or why it was left out."""
+    """Write one shard; yield after every frame: None, or why it was left out."""
     about = json.dumps({"configuration": plan.configuration, "shard": shard}, sort_keys=True)
     schema = SCHEMA.with_metadata({METADATA_KEY: about})
     with (
@@ -138,7 +138,7 @@ def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Itera
 
 @contextmanager
 def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name only when it is complete and on the disk."""
+    """Open a file that gets its name only when it is complete and on the disk."""
     part = path.with_name(f"{path.stem}-{secrets.token_hex(4)}{UNFINISHED}")
     try:
         with part.open("wb") as file:
@@ -152,7 +152,7 @@ def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _finished(out: Path, plan: Plan) -> set[int]:
-    """Numbers of the shards that are there; damaged ones are deleted."""
+    """Return the numbers of the shards that are there; damaged ones are deleted."""
     done = set()
     for path in sorted(out.glob("shard-*.arrow")):
         try:
@@ -196,8 +196,11 @@ def _write_index(out: Path, plan: Plan) -> dict[str, Any]:
 def _write_in_processes(
     source: FrameSource, plan: Plan, out: Path, todo: list[int], workers: int, progress: tqdm
 ) -> None:
-    """Worker w takes every workers-th shard. It reports each frame through a pipe, whose closing
-    tells either side that the other is gone, however it ended."""
+    """Write shards in processes; worker w takes every workers-th one.
+
+    Each frame is reported through a pipe, whose closing shows either side that the other is gone,
+    however it ended.
+    """
     context = multiprocessing.get_context("spawn")  # sources may have used torch, which hates fork
     running: dict[Connection, BaseProcess] = {}
     try:
@@ -231,7 +234,7 @@ def _write_in_processes(
 
 
 def _work(pipe: Connection, source: FrameSource, plan: Plan, out: Path, todo: list[int]) -> None:
-    """Body of a worker; an error ends it with a traceback."""
+    """Run a worker; an error ends it with a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later

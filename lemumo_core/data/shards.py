@@ -1,4 +1,4 @@
-"""Shards as a source of Frames: a folder of Arrow IPC files, here or in a bucket, and an index.
+"""Shards as a source of Frames: a folder of Arrow IPC files, local or in a bucket, and an index.
 
 index.json              configuration, number of frames, and the shards with frames and bytes
 shard-000000.arrow ...  one record batch per Frame (``frame_records``), memory-mapped
@@ -79,7 +79,7 @@ class Shards:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def describe(self) -> dict[str, Any]:
-        """As ``FrameSource``; ``configuration`` is what the shards were made from."""
+        """Describe as ``FrameSource``; ``configuration`` is what the shards were made from."""
         return {
             "source": "shards",
             "root": self.root,
@@ -137,14 +137,14 @@ def _parse_index(text: str, root: str) -> dict[str, Any]:
 
 
 def open_shard(path: Path) -> pa.ipc.RecordBatchFileReader:
-    """Memory-map a shard; ``pa.ArrowInvalid`` where it is cut off."""
+    """Memory-map a shard; raise ``pa.ArrowInvalid`` where it is cut off."""
     options = pa.ipc.IpcReadOptions(use_threads=False)  # data loaders bring their own processes
     return pa.ipc.open_file(pa.memory_map(str(path)), options=options)
 
 
 @contextmanager
 def named(name: str, root: str | Path) -> Iterator[None]:
-    """Errors of pyarrow as Faults that name the shard."""
+    """Turn errors of pyarrow into Faults that name the shard."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:

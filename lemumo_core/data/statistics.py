@@ -1,4 +1,4 @@
-"""What a source holds, in numbers, to be looked at before anything is trained on it."""
+"""Statistics of a source, to be looked at before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Z_MIN_M = 1.0
 
 
 def statistics(source: FrameSource) -> dict[str, Any]:
-    """Read a whole source once.
+    """Read a whole source once and count.
 
     Returns:
         JSON values: ``source`` (as it describes itself); frames by ``cameras``, ``image_sizes``,
@@ -71,8 +71,8 @@ def statistics(source: FrameSource) -> dict[str, Any]:
         **{name: _shares(count) for name, count in ids.items()},
         "visibility": _histogram(visibility, VISIBILITY_EDGES),
         "num_points": _histogram(num_points, (*POINT_EDGES, np.inf)),
-        "boxes_per_frame": _spread(boxes_per_frame),
-        "depth_returns": _spread(depth_returns),
+        "boxes_per_frame": _range(boxes_per_frame),
+        "depth_returns": _range(depth_returns),
         "first_stamp_ns": min(times),
         "last_stamp_ns": max(times),
         "duplicate_stamps": stamps.total() - len(stamps),
@@ -81,7 +81,7 @@ def statistics(source: FrameSource) -> dict[str, Any]:
 
 
 def report(found: dict[str, Any]) -> str:
-    """Statistics for people."""
+    """Format statistics for a terminal."""
     seconds = (found["last_stamp_ns"] - found["first_stamp_ns"]) / 1e9
     lines = [
         f"frames            {found['source']['frames']}, {seconds:.1f} s from first to last stamp"
@@ -103,7 +103,7 @@ def _companion(frame: Frame) -> str:
 
 
 def _shares(count: np.ndarray) -> dict[str, float]:
-    """Share of each class among what carries one, and of what carries none among all."""
+    """Return the share of each class among labelled elements, and that of unlabelled ones."""
     if not count.sum():
         return {}
     labelled = max(count[:UNLABELLED].sum(), 1)
@@ -115,7 +115,7 @@ def _shares(count: np.ndarray) -> dict[str, float]:
 
 
 def _histogram(values: list[np.ndarray], edges: tuple[float, ...]) -> dict[str, int]:
-    """Lower edge to how many; NaN (unknown) on its own."""
+    """Count values by lower edge; NaN (unknown) on its own."""
     if not values:
         return {}
     joined = np.concatenate(values).astype(np.float64)
@@ -125,7 +125,7 @@ def _histogram(values: list[np.ndarray], edges: tuple[float, ...]) -> dict[str, 
     return {**bins, "unknown": unknown} if unknown else bins
 
 
-def _spread(values: list[int]) -> dict[str, float]:
+def _range(values: list[int]) -> dict[str, float]:
     if not values:
         return {}
     return {"min": min(values), "median": float(np.median(values)), "max": max(values)}

@@ -19,7 +19,7 @@ class ViewLabels:
     """Ground truth of R views.
 
     Attributes:
-        label_map: uint8 (R, h, w), 255 = unlabelled. Where the source's label map says nothing, a
+        label_map: uint8 (R, h, w), 255 = unlabelled. Where the source's label map is unlabelled, a
             pixel carries the label of the LiDAR return that it shows.
         depth_m: float32 (R, h, w), metres, NaN = unknown. Where the source has no dense depth, a
             pixel carries the depth of the nearest return in it.
@@ -35,12 +35,13 @@ class ViewLabels:
 def labels_in_views(
     batch: Batch, crops: Crops, depth_m: Tensor, point_labels: Tensor | None
 ) -> ViewLabels | None:
-    """Ground truth of a batch in views of it; None without any.
+    """Return the ground truth of a batch in views of it; None without any.
 
     Args:
         batch: B samples.
         crops: R of them.
-        depth_m, point_labels: (R, h, w), of the nearest return of each pixel; inf where none is.
+        depth_m: (R, h, w), of the nearest return of each pixel; inf where there is none.
+        point_labels: (R, h, w), of the same returns.
     """
     labels = batch.labels
     if labels is None or point_labels is None:
@@ -58,7 +59,7 @@ def labels_in_views(
 
 
 def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
-    """Boxes on the canvas, one row a view, in the views."""
+    """Move boxes on the canvas, one row a view, into the views."""
     flipped = crops.flipped[:, None] & (boxes.class_ids >= 0)
     u, v = boxes.centers.unbind(-1)
     low_u, low_v, high_u, high_v = boxes.boxes_2d.unbind(-1)
@@ -76,7 +77,7 @@ def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
 
 
 def _mirrored(boxes_3d: Tensor) -> Tensor:
-    """Boxes (..., 7) mirrored in x.
+    """Mirror boxes (..., 7) in x.
 
     A box's length points along (cos yaw, 0, -sin yaw); its mirror image along (-cos yaw, 0,
     -sin yaw), which is yaw' = pi - yaw.

@@ -108,7 +108,7 @@ class View:
 
 
 def transpose_rows(rows: Tensor, inner: int) -> Tensor:
-    """Rows a * inner + b to rows b * outer + a: by view to by sample, or back."""
+    """Reorder rows a * inner + b as rows b * outer + a: by view to by sample, or back."""
     return rows.unflatten(0, (-1, inner)).transpose(0, 1).flatten(0, 1)
 
 
@@ -130,8 +130,9 @@ class MultiCrop:
         Args:
             batch: B samples.
             generator: on the CPU; the only source of randomness.
-            rank, world: the batch is this share of a batch of world x B samples, whose draws are
-                made: with generators of one seed, ranks cut the views that one rank would.
+            rank: the batch is this share of a batch of world x B samples, whose draws are made:
+                with generators of one seed, ranks cut the views that one rank would.
+            world: number of ranks.
 
         Returns:
             The global views and, unless there are none, the local views.
@@ -163,7 +164,10 @@ class MultiCrop:
 
 
 def clean_view(batch: Batch) -> View:
-    """The whole canvas as it is: what ``preprocess`` gives for the same frames, bit for bit."""
+    """Return the whole canvas as it is: what ``preprocess`` gives for the same frames.
+
+    The two are equal bit for bit.
+    """
     (view,) = render(batch, [(whole_canvas(_canvas_size(batch), len(batch)), None)])
     return view
 
@@ -174,7 +178,7 @@ def _canvas_size(batch: Batch) -> tuple[int, int]:
 
 @torch.no_grad()
 def render(batch: Batch, shots: Sequence[tuple[Crops, Changes | None]]) -> tuple[View, ...]:
-    """One View a shot. A shot is R crops (a multiple of B) and what changes in their looks."""
+    """Render one View for each pair of R crops (a multiple of B) and changes of appearance."""
     device = batch.image.device
     # Autocast would compute colours in bfloat16.
     with torch.autocast(device.type, enabled=False):
@@ -218,8 +222,9 @@ def _view(
 
 
 def _render_returns(batch: Batch, crops: Crops) -> tuple[Tensor, Tensor | None]:
-    """Nearest return of every pixel: depth (R, h, w), metres, inf where there is none, and, where
-    the batch has labels, its label (R, h, w).
+    """Render the nearest return of every pixel: depth (R, h, w), metres, and its label.
+
+    Depth is inf where there is no return; labels (R, h, w) are None where the batch has none.
 
     Of returns of equal depth in a pixel the smallest label wins, so that nothing depends on the
     order of a device's threads.
@@ -244,7 +249,7 @@ def _render_returns(batch: Batch, crops: Crops) -> tuple[Tensor, Tensor | None]:
 
 
 def _intrinsics(intrinsics: Tensor, crops: Crops) -> Tensor:
-    """Intrinsics (R, 3, 3) of the canvas to those of the views."""
+    """Return the intrinsics (R, 3, 3) of views of the canvas."""
     view = intrinsics.clone()
     for i, axis in enumerate((crops.columns, crops.rows)):
         view[:, i, i] = intrinsics[:, i, i] * axis.scale

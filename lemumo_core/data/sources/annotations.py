@@ -1,4 +1,4 @@
-"""Annotated boxes of a data set's own frame, as Labels of one camera image."""
+"""Annotated boxes of a data set, converted to Labels of one camera image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion
 
 
 class Annotations(NamedTuple):
-    """Boxes of one instant in one frame, e.g. the world.
+    """Boxes at one time in one coordinate frame, e.g. the world.
 
     Attributes:
         poses: float64 (K, 7) centre x, y, z, metres, and rotation w, x, y, z; a box's own axes
@@ -38,7 +38,7 @@ def visible_labels(
     camera: Camera,
     point_labels: np.ndarray | None = None,
 ) -> Labels:
-    """Annotations as Labels of one camera image.
+    """Convert annotations to Labels of one camera image.
 
     A box is kept when its centre lies in front of the camera (z > 0) and at least one of its
     corners projects into the image; occlusion is not considered. The true box may pitch and roll

@@ -112,7 +112,7 @@ class Bags:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Frame:
-        number, at = self._place(index)
+        number, at = self._locate(index)
         session = self.bags[number]
         try:
             return self._frame(session, self._opened(number), at)
@@ -128,12 +128,12 @@ class Bags:
         return np.concatenate([bag.index.messages["image"][:, STAMP] for bag in self.bags])
 
     def labels(self, index: int) -> Labels | None:
-        """The ground truth of a frame, without its image and companion.
+        """Return the ground truth of a frame, without its image and companion.
 
         Raises:
             Fault: as a frame.
         """
-        number, at = self._place(index)
+        number, at = self._locate(index)
         session, bag = self.bags[number], self._opened(number)
         log_ns = int(session.index.messages["image"][at, LOG])
         return self._labels(
@@ -144,8 +144,11 @@ class Bags:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def describe(self) -> dict[str, Any]:
-        """As ``FrameSource``; by bag its path, topics, and how many of its frames found a companion
-        and each kind of ground truth."""
+        """Describe as ``FrameSource``, and each bag.
+
+        A bag has its path, its topics, and how many of its frames found a companion and each kind
+        of ground truth.
+        """
         root = {"root": str(self.path)} if isinstance(self.path, str | Path) else {}
         return {
             "source": "bags",
@@ -157,14 +160,14 @@ class Bags:
             "bags": [bag.describe() for bag in self.bags],
         }
 
-    def _place(self, index: int) -> tuple[int, int]:
-        """Number of the bag of a frame, and which of its images."""
+    def _locate(self, index: int) -> tuple[int, int]:
+        """Return the number of the bag of a frame, and which of its images it is."""
         index = range(len(self))[index]
         number = int(np.searchsorted(self._ends, index, side="right"))
         return number, index - int(self._ends[number]) + len(self.bags[number])
 
     def _session(self, index: BagIndex) -> Session:
-        """With a check of the one thing that would fail on every frame."""
+        """Make a session after a check of the one thing that would fail on every frame."""
         if index.companion and self.T_camera_companion is None:
             try:
                 transforms_of(index).lookup(index.frame_ids["image"], index.frame_ids["companion"])
@@ -192,7 +195,7 @@ class Bags:
         if image.shape[:2] != (camera.height, camera.width):
             raise Fault(
                 "camera_info_mismatch",
-                f"the image is {image.shape[1]}x{image.shape[0]}, its camera_info says "
+                f"the image is {image.shape[1]}x{image.shape[0]}, its camera_info "
                 f"{camera.width}x{camera.height}",
             )
         frame_id = message.header.frame_id
@@ -259,11 +262,11 @@ class Bags:
 
 
 def _camera_name(topic: str) -> str:
-    """The namespace nearest to the image: front of /sensors/front/image_raw/compressed."""
+    """Return the namespace nearest to the image: front of /sensors/front/image_raw/compressed."""
     parts = topic.removesuffix("/compressed").strip("/").split("/")
     return parts[-2] if len(parts) > 1 else "camera"
 
 
 def _own(image: np.ndarray) -> np.ndarray:
-    """A contiguous array to write to, where it is a view of the message a copy."""
+    """Return a contiguous, writable array; a copy where the image is a view of the message."""
     return np.require(image, requirements=["C", "W"])

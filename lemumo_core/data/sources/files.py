@@ -1,4 +1,4 @@
-"""Reading the files that data sets are made of, with errors that name them."""
+"""Reading of the files that data sets are made of, with errors that name them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST_STAMP_NS = 1_000_000_000
 
 
 def existing(path: Path, layout: str) -> Path:
-    """Return path.
+    """Return the path, if it exists.
 
     Raises:
         FileNotFoundError: nothing is there; the message shows the expected layout.
@@ -25,12 +25,12 @@ def existing(path: Path, layout: str) -> Path:
 
 
 def made_up_stamp(index: int, rate_hz: float) -> int:
-    """Stamp in ns of frame ``index`` of a data set without times, at a rate."""
+    """Return a stamp, ns, for frame ``index`` of a data set without times, at a rate."""
     return FIRST_STAMP_NS + round(index * 1e9 / rate_hz)
 
 
 def positive_rate(rate_hz: float) -> float:
-    """Return a rate.
+    """Return the rate, if it is valid.
 
     Raises:
         Fault: ``bad_option`` where it is not above 0.

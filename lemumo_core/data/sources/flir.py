@@ -1,8 +1,8 @@
 """Teledyne FLIR ADAS v2 as Frames: an RGB and a thermal camera behind one windscreen, 2D boxes.
 
 The set has no calibration. Its images line up, far off, where the thermal frame is laid over a
-fixed window of the RGB image; the thermal camera is the model that says just this, so that
-rendering it into the RGB view needs nothing special.
+fixed window of the RGB image; the thermal camera is the model of just this, so that rendering it
+into the RGB view needs nothing special.
 
 Format: README.txt of the data set, v2.0.0 (2022); Conservator's command line, which names files
 ``video-VIDEO-frame-INDEX-ID.jpg``.
@@ -38,11 +38,11 @@ FILE_NAME = re.compile(r"video-([^-]+)-frame-(\d+)-[^-]+")
 RGB_VIDEO = re.compile(r'"RGB"\s*:\s*"([^"]+)"')
 """In the description of a thermal video: the RGB video of the same drive."""
 HORIZONTAL_FOV_DEG = 52.8
-"""Of the RGB camera's lens."""
+"""Field of view of the RGB camera's lens."""
 WINDOW = (0.0844, 0.0887, 0.8875, 0.8010)
 """Left, top, width and height of the thermal frame in the RGB image, as shares of that image."""
 
-Boxes = dict[str, tuple[np.ndarray, tuple[str, ...]]]
+BoxesByImage = dict[str, tuple[np.ndarray, tuple[str, ...]]]
 """Image file name to its boxes, float64 (K, 4) x, y, width, height, and their K class names."""
 
 
@@ -116,7 +116,7 @@ class Flir:
         return [(Path(rgb).name, Path(thermal).name) for rgb, thermal in pairs.items()]
 
     def _check_files(self) -> None:
-        """Raise where an image is not there: half a download should not fail after an hour."""
+        """Raise where an image is missing: half a download should not fail after an hour."""
         needed = {self._path(kind, pair) for pair in self.pairs for kind in self.folders}
         folders = {path.parent for path in needed}
         there = {path for folder in folders for path in existing(folder, LAYOUT).iterdir()}
@@ -173,6 +173,7 @@ class Flir:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``."""
         return {
             "source": "flir",
             "root": str(self.root),
@@ -186,7 +187,7 @@ class Flir:
 
 
 def rgb_camera(width: int, height: int) -> Camera:
-    """Nominal model of the RGB camera for an image of this size."""
+    """Return the nominal model of the RGB camera for an image of this size."""
     return nominal_camera(width, height, width / 2 / np.tan(np.radians(HORIZONTAL_FOV_DEG / 2)))
 
 
@@ -206,7 +207,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return table
 
 
-def read_boxes(path: Path) -> Boxes:
+def read_boxes(path: Path) -> BoxesByImage:
     """Read a ``coco.json``: every image it lists, in the order of the file.
 
     Raises:
@@ -229,8 +230,10 @@ def read_boxes(path: Path) -> Boxes:
         raise Fault("bad_table", f"{path} is not a COCO file as expected: {error!r}") from None
 
 
-def _described_pairs(rgb: Boxes, thermal: Boxes, index: dict[str, Any]) -> list[tuple[str, str]]:
-    """RGB and thermal names that share the drive and the frame index."""
+def _described_pairs(
+    rgb: BoxesByImage, thermal: BoxesByImage, index: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Return RGB and thermal names that share the drive and the frame index."""
     partners = {}
     for video in index.get("videos", []):
         found = RGB_VIDEO.search(str(video.get("description")))

@@ -95,6 +95,7 @@ class KittiObject:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``."""
         return {
             "source": "kitti",
             "root": str(self.root),
@@ -146,8 +147,11 @@ class KittiRaw:
         return beside if beside.exists() else existing(self.folder.parent / name, RAW_LAYOUT)
 
     def _stamps(self, sensor: str, rate_hz: float) -> list[int]:
-        """Stamps (ns) of every frame; file names are indices into ``timestamps.txt``, since
-        single frames are missing from some drives."""
+        """Return the stamps (ns) of every frame.
+
+        File names are indices into ``timestamps.txt``, since single frames are missing from some
+        drives.
+        """
         file = self.folder / sensor / "timestamps.txt"
         if not file.exists():
             return [made_up_stamp(i, rate_hz) for i in range(len(self.names))]
@@ -173,6 +177,7 @@ class KittiRaw:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``."""
         return {
             "source": "kitti-raw",
             "root": str(self.folder),

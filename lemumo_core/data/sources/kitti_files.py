@@ -1,4 +1,4 @@
-"""Parsing KITTI's calibration and label files."""
+"""Parsers of KITTI's calibration and label files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from lemumo_core.geometry.camera import Camera
 LABEL_FIELDS = 15
 """type, truncated, occluded, alpha, 4 x 2D box, h, w, l, x, y, z, rotation_y (then a score)."""
 VISIBILITY: dict[float, float] = {0: 1.0, 1: 0.6, 2: 0.3}
-"""``occluded`` (fully visible, partly, largely occluded) to a share of the object, our reading of
-the words; 3 (unknown) is NaN."""
+"""``occluded`` (fully visible, partly, largely occluded) to the visible share of the object, an
+interpretation of the words; 3 (unknown) is NaN."""
 
 
 def read_calibration(path: Path) -> dict[str, np.ndarray]:
-    """``KEY: numbers`` lines of a KITTI calibration file as float64 vectors; other lines (dates)
-    are skipped.
+    """Read the ``KEY: numbers`` lines of a KITTI calibration file as float64 vectors.
+
+    Other lines (dates) are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -88,14 +89,14 @@ def read_labels(
 
 
 def baseline(P: np.ndarray) -> np.ndarray:
-    """Position offset K^-1 p4 (3,) that takes points of rectified camera 0 to P's own camera."""
+    """Return the offset K^-1 p4 (3,) that takes points of rectified camera 0 to P's own camera."""
     return np.linalg.solve(P[:, :3], P[:, 3])
 
 
 def matrix(
     values: dict[str, np.ndarray], key: str, shape: tuple[int, ...], path: Path
 ) -> np.ndarray:
-    """One entry of ``read_calibration(path)`` in its shape.
+    """Return one entry of ``read_calibration(path)`` in its shape.
 
     Raises:
         Fault: ``bad_calibration``: it is missing, or holds another count of numbers.

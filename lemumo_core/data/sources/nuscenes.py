@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 
 class Shot(NamedTuple):
-    """One recording of one sensor, as its row in ``sample_data`` and what that points at."""
+    """One recording of one sensor: its row in ``sample_data`` and the rows that it points at."""
 
     token: str
     file: str
@@ -69,8 +69,9 @@ class Shot(NamedTuple):
 
 
 class NuScenes:
-    """Keyframes with LIDAR_TOP, one Frame per camera, ordered by the keyframe's time and then as
-    ``cameras`` is.
+    """Keyframes with LIDAR_TOP, one Frame per camera.
+
+    They are ordered by the keyframe's time and then as ``cameras`` is.
 
     Args:
         root: folder that holds ``v1.0-*`` and ``samples``.
@@ -154,6 +155,7 @@ class NuScenes:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``."""
         return {
             "source": "nuscenes",
             "root": str(self.root),
@@ -171,7 +173,7 @@ class NuScenes:
             raise FileNotFoundError(f"{self.root} holds no v1.0-* folder; expected {LAYOUT}")
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise Fault("ambiguous_version", f"{self.root} holds {names}; say which version")
+            raise Fault("ambiguous_version", f"{self.root} holds {names}; choose one by version")
         return found[0]
 
     def _load(self, name: str) -> list[Row]:
@@ -183,7 +185,7 @@ class NuScenes:
         return rows
 
     def _samples(self) -> list[str]:
-        """Tokens of the split's keyframes by time."""
+        """Return the tokens of the split's keyframes, ordered by time."""
         rows = self._load("sample")
         if self.split is not None:
             wanted = split_scenes(self.split, self.tables)
@@ -194,7 +196,7 @@ class NuScenes:
         return [row["token"] for row in sorted(rows, key=lambda row: row["timestamp"])]
 
     def _keyframes(self, samples: list[str]) -> list[tuple[str, str, Shot, Shot]]:
-        """Sample token, channel, image and sweep of every Frame, in order."""
+        """Return sample token, channel, image and sweep of every Frame, in order."""
         channels = {row["token"]: row["channel"] for row in self._load("sensor")}
         mounts = {row["token"]: row for row in self._load("calibrated_sensor")}
         wanted = set(samples)
@@ -231,7 +233,7 @@ class NuScenes:
     def _annotations(
         self, categories: list[Row], samples: list[str]
     ) -> dict[str, Annotations] | None:
-        """By sample token; None where nothing is annotated."""
+        """Return the annotations by sample token; None where nothing is annotated."""
         names = {row["token"]: row["name"] for row in categories}
         instances = {row["token"]: names[row["category_token"]] for row in self._load("instance")}
         rows = self._load("sample_annotation")
@@ -258,7 +260,7 @@ class NuScenes:
 
 
 def point_id(name: str) -> int:
-    """Our label id of a lidarseg class name, e.g. ``flat.sidewalk``; 255 where none fits."""
+    """Return our label id of a lidarseg class name, e.g. ``flat.sidewalk``; 255 where none fits."""
     fits = (
         SEGMENTATION_IDS[ours] for ours, starts in POINT_CLASSES.items() if name.startswith(starts)
     )
@@ -266,7 +268,7 @@ def point_id(name: str) -> int:
 
 
 def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:
-    """Rows of ``sample_annotation`` in the world; ``names`` are the categories of instances."""
+    """Convert rows of ``sample_annotation``; ``names`` are the categories of instances."""
     poses = np.array([(*row["translation"], *row["rotation"]) for row in rows], np.float64)
     sizes = np.array([row["size"] for row in rows], np.float64).reshape(-1, 3)
     seen = [VISIBILITY.get(row.get("visibility_token", ""), np.nan) for row in rows]
@@ -280,10 +282,10 @@ def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:
 
 
 def _T_world_sensor(shot: Shot) -> np.ndarray:
-    """Pose of a sensor in the world at the moment of one of its recordings."""
+    """Return the pose of a sensor in the world at the time of one of its recordings."""
     return _T(shot.pose) @ _T(shot.mount)
 
 
 def _T(row: Row) -> np.ndarray:
-    """Pose of a table row with ``rotation`` (w, x, y, z) and ``translation``."""
+    """Return the pose of a table row with ``rotation`` (w, x, y, z) and ``translation``."""
     return make_T(rotation_from_quaternion(*row["rotation"]), row["translation"])

@@ -43,7 +43,7 @@ SPLITS = {
 
 
 def split_scenes(split: str, tables: Path) -> set[str]:
-    """Scene names (``scene-0001``) of an official split.
+    """Return the scene names (``scene-0001``) of an official split.
 
     Args:
         split: a name in ``SPLITS``.

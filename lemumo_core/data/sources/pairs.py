@@ -1,4 +1,4 @@
-"""Folders of aligned RGB and thermal images as Frames: KAIST, LLVIP and whatever is named alike.
+"""Folders of aligned RGB and thermal images as Frames: KAIST, LLVIP and others named alike.
 
 Layouts: Hwang et al., CVPR 2015 (KAIST) and Jia et al., ICCVW 2021 (LLVIP), plus flat samples.
 """
@@ -88,6 +88,7 @@ class RgbThermalPairs:
         )
 
     def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``."""
         return {
             "source": "rgb-thermal",
             "root": str(self.root),
@@ -98,7 +99,7 @@ class RgbThermalPairs:
 
 
 def nominal_camera(width: int, height: int, focal_px: float) -> Camera:
-    """A pinhole with square pixels whose axis goes through the middle of the image."""
+    """Return a pinhole with square pixels whose axis goes through the middle of the image."""
     return Camera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
 
 
@@ -113,7 +114,7 @@ def read_thermal(path: Path) -> np.ndarray:
 
 
 def _images_below(root: Path) -> list[Path]:
-    """Image files at any depth, relative to root; links to folders are followed."""
+    """List image files at any depth, relative to root; links to folders are followed."""
     return sorted(
         Path(folder, name).relative_to(root)
         for folder, _, names in os.walk(root, followlinks=True)

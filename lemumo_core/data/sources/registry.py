@@ -1,5 +1,7 @@
-"""The sources by name, as commands and recipes write them. Importing this imports none of them, so
-that each needs its own optional dependencies only."""
+"""Sources by name, as commands and recipes write them.
+
+Importing this imports none of them, so that each needs its own optional dependencies only.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ SOURCES: dict[str, str] = {
 
 
 def source_class(name: str) -> type[FrameSource]:
-    """The class of a source; the signature of its constructor is the source's options.
+    """Return the class of a source; its constructor's signature is the source's options.
 
     Raises:
         Fault: ``unknown_source``.
@@ -64,7 +66,7 @@ def open_source(name: str, **options: Any) -> FrameSource:
 
 
 def source_of(data: str, **options: Any) -> FrameSource:
-    """Open what programs take as ``--data``: a source by its name, or shards by their place.
+    """Open what programs take as ``--data``: a source by its name, or shards by their location.
 
     Args:
         data: a key of ``SOURCES``, a folder or a URI.
@@ -77,5 +79,5 @@ def source_of(data: str, **options: Any) -> FrameSource:
     if data in SOURCES:
         return open_source(data, **options)
     if "/" not in data and not Path(data).exists():
-        source_class(data)  # neither a folder nor a source: says what it knows
+        source_class(data)  # neither a folder nor a source: raises with the known names
     return open_source("shards", root=data, **options)

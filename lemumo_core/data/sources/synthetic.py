@@ -1,4 +1,4 @@
-"""The synthetic world as a source: drives along endless streets, rendered on demand."""
+"""The rendered street as a source: drives along endless streets, rendered on demand."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ DESCRIBED = (
     *("seed", "frames", "width", "height", "split", "companion", "rate_hz"),
     *("frames_per_drive", "moving_sweeps"),
 )
-"""Options that what is seen depends on."""
+"""Options that change the frames."""
 IMAGE, THERMAL, LIDAR = range(3)
-"""What noise belongs to, in its seed."""
+"""Sensors, as they enter the seeds of noise."""
 T = TypeVar("T")
 
 
 class SyntheticStreet:
-    """Drives along streets that no one has seen: image, LiDAR or thermal companion, full labels.
+    """Drives along procedural streets: image, LiDAR or thermal companion, full labels.
 
     A drive has its own street, weather and light, traffic and sensor rig (focal length,
     distortion, pose, 16 to 64 beams). The camera takes 30 pictures a second, the LiDAR turns ten
@@ -69,7 +69,7 @@ class SyntheticStreet:
         device: where to render; ``cuda`` renders a whole drive at once.
 
     Raises:
-        ValueError: for an option outside of what is said here.
+        ValueError: for an option outside the range given here.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SyntheticStreet:
         return {**self.__dict__, "_kept": {}}
 
     def describe(self) -> dict[str, Any]:
-        """See ``FrameSource``; the device does not change what is seen."""
+        """Describe as ``FrameSource``; the device does not change what is seen."""
         return {"source": "synthetic", **{name: getattr(self, name) for name in DESCRIBED}}
 
     def __getitem__(self, index: int) -> Frame:
@@ -120,7 +120,7 @@ class SyntheticStreet:
         ]
 
     def _keep(self, kind: str, key: Any, most: int, make: Callable[[], T]) -> T:
-        """What was made for a key, or make it; the latest few are kept."""
+        """Return what was made for a key, or make it; the latest few are kept."""
         kept = self._kept.setdefault(kind, OrderedDict())
         if key not in kept:
             kept[key] = make()
@@ -134,7 +134,7 @@ class SyntheticStreet:
         )
 
     def _render(self, number: int, first: int) -> list[Frame]:
-        """Frames first to first + batch of a drive."""
+        """Render frames first to first + batch of a drive."""
         drive = self._drive(number)
         clock = np.random.default_rng([self.seed, number])
         camera_clock, lidar_clock = clock.uniform(0, (1 / CAMERA_HZ, 1 / LIDAR_HZ))
@@ -147,7 +147,7 @@ class SyntheticStreet:
         T_world_camera = np.stack([T @ sensors.T_ego_camera for T in T_world_ego])
         seeds = [(self.seed, SPLITS.index(self.split), number, int(k)) for k in numbers]
 
-        seen = self._look(drive, scenes, T_world_camera, sensors.camera)
+        seen = self._cast_views(drive, scenes, T_world_camera, sensors.camera)
         light = to_images(shade(seen, drive, scenes), sensors.camera)
         grain = self._grain(seeds, IMAGE, (3, self.height, self.width)).transpose(0, 1)
         gain = NIGHT_GAIN if drive.weather.night else 1.0
@@ -183,7 +183,9 @@ class SyntheticStreet:
             for k in range(len(stamps))
         ]
 
-    def _look(self, drive: Drive, scenes: list[Scene], T: np.ndarray, camera: Camera) -> Surface:
+    def _cast_views(
+        self, drive: Drive, scenes: list[Scene], T: np.ndarray, camera: Camera
+    ) -> Surface:
         rays = camera_rays(camera, self.device)
         return cast_views(drive, scenes, T, rays, LEAST_PIXELS_SEEN / camera.fx)
 
@@ -198,7 +200,7 @@ class SyntheticStreet:
     ) -> list[ThermalImage]:
         camera = sensors.thermal
         T_world_thermal = np.stack([T @ sensors.T_ego_thermal for T in T_world_ego])
-        seen = self._look(drive, scenes, T_world_thermal, camera)
+        seen = self._cast_views(drive, scenes, T_world_thermal, camera)
         grain = self._grain(seeds, THERMAL, (camera.height, camera.width))
         counts = record(to_images(temperatures(seen, drive.weather), camera), grain)
         T_camera_thermal = inverse(sensors.T_ego_camera) @ sensors.T_ego_thermal
@@ -210,7 +212,7 @@ class SyntheticStreet:
     def _scans(
         self, drive: Drive, number: int, sensors: Rig, clock: float, turns: np.ndarray
     ) -> dict[int, Sweep]:
-        """The sweeps of some turns; a camera three times as fast sees each of them three times."""
+        """Return the sweeps of some turns; a camera at 30 Hz sees each of them three times."""
         kept: dict[int, Sweep] = self._keep("sweeps", number, 1, dict)
         new = sorted(set(turns.tolist()) - set(kept))
         if new:
@@ -232,7 +234,7 @@ class SyntheticStreet:
     def _grain(
         self, seeds: Sequence[tuple[int, ...]], sensor: int, shape: tuple[int, ...]
     ) -> torch.Tensor:
-        """Standard normal noise (V, *shape), the same on every device."""
+        """Draw standard normal noise (V, *shape), the same on every device."""
         made = [
             np.random.default_rng((*seed, sensor)).standard_normal(shape, np.float32)
             for seed in seeds

@@ -1,4 +1,4 @@
-"""Ground truth by stamp: of the very bag that is replayed, or of a data set beside it."""
+"""Ground truth by stamp: from the replayed bag itself, or from a data set beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lemumo_core.frame import Labels
 
 
 class Truth:
-    """Labels of a source, asked for by the stamp of an image.
+    """Ground truth of a source, looked up by the stamp of an image.
 
     Args:
         source: of one camera; all its frames are read once for their stamps, unless it is ``Bags``.
@@ -35,8 +35,10 @@ class Truth:
             self._stamps_ns = np.array(stamps, np.int64)
 
     def labels(self, stamp_ns: int) -> Labels | None:
-        """Ground truth of the image nearest to this stamp, None where none is near enough or it
-        has none. Labels of points are left out: the rows of another file may be others.
+        """Return the ground truth of the image nearest to a stamp.
+
+        It is None where no image is near enough or it has none. Labels of points are left out: the
+        rows of another file may be others.
 
         Raises:
             Fault: as the source.
@@ -52,10 +54,11 @@ class Truth:
 def truth_of_bag(
     files: Sequence[Path], reader: BagReader, topics: dict[str, str | None], tolerance_ns: int
 ) -> Truth | None:
-    """The ground truth topics of a bag, None where it has none.
+    """Open the ground truth topics of a bag; return None where it has none.
 
     Args:
-        files, reader: the bag.
+        files: of the bag.
+        reader: of the bag.
         topics: role to name, as the options of ``Bags``.
         tolerance_ns: of all matching.
 
@@ -70,7 +73,7 @@ def truth_of_bag(
 
 
 def truth_of_source(name: str, options: dict[str, Any], tolerance_ns: int) -> Truth:
-    """The labels of a data set.
+    """Open the labels of a data set.
 
     Raises:
         Fault, FileNotFoundError, ImportError: as ``open_source``.

@@ -66,7 +66,7 @@ R_OPTICAL_SENSOR = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 
 
 class Moment(NamedTuple):
-    """What the cameras of one frame share.
+    """Readings that the cameras of one frame share.
 
     Attributes:
         points: float32 (N, 4) x, y, z, intensity in the vehicle frame.
@@ -84,8 +84,9 @@ class Moment(NamedTuple):
 
 
 class Waymo:
-    """One Frame per image of each segment, with the points of all five LiDARs; ordered by segment,
-    by time and then as ``cameras`` is.
+    """One Frame per image of each segment, with the points of all five LiDARs.
+
+    They are ordered by segment, by time and then as ``cameras`` is.
 
     Args:
         root: folder that holds the component folders, or the splits.
@@ -129,7 +130,7 @@ class Waymo:
             raise Fault("unknown_return", f"returns {self.returns} must be of 1 and 2")
         self.folder = self.root / split if split else self.root
         self.segments = _segments(self.folder)
-        order = {CAMERAS[name]: place for place, name in enumerate(self.cameras)}
+        order = {CAMERAS[name]: position for position, name in enumerate(self.cameras)}
         frames = []
         for number, segment in enumerate(self.segments):
             for component in REQUIRED:
@@ -140,11 +141,11 @@ class Waymo:
         if not frames:
             raise Fault("unknown_camera", f"{self.folder} has no image of {self.cameras}")
         self.frames = np.array(sorted(frames), np.int64)
-        """Segment, time (microseconds) and place in ``cameras``."""
+        """Segment, time (microseconds) and index into ``cameras``."""
         self._forget()
 
     def _forget(self) -> None:
-        """What the Frame read last leaves for the next: open tables, and the moment."""
+        """Drop what the last Frame left for the next: open tables, and the moment."""
         self._tables: tuple[int, dict[str, Table]] = (-1, {})
         self._moment: tuple[int, Moment] | None = None
 
@@ -159,6 +160,7 @@ class Waymo:
         return len(self.frames)
 
     def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``."""
         return {
             "source": "waymo",
             "root": str(self.root),
@@ -170,8 +172,8 @@ class Waymo:
         }
 
     def __getitem__(self, index: int) -> Frame:
-        number, time, place = self.frames[index].tolist()
-        name = self.cameras[place]
+        number, time, position = self.frames[index].tolist()
+        name = self.cameras[position]
         tables = self._open(number)
         moment = self._read(tables, time)
         shot = moment.shots[CAMERAS[name]]
@@ -203,7 +205,7 @@ class Waymo:
         return self.folder / component / f"{segment}.parquet"
 
     def _open(self, number: int) -> dict[str, Table]:
-        """Tables of a segment, by component."""
+        """Open the tables of a segment, by component."""
         if self._tables[0] != number:
             segment = self.segments[number]
             paths = {component: self._path(component, segment) for component in COMPONENTS}
@@ -243,7 +245,7 @@ class Waymo:
 
 
 def _segments(folder: Path) -> list[str]:
-    """Names of all segments that have images."""
+    """Return the names of all segments that have images."""
     images = folder / "camera_image"
     if not images.exists() and next(folder.glob("*.tfrecord"), None):
         raise FileNotFoundError(
@@ -261,7 +263,7 @@ def _by_camera(table: Table, time: int, *columns: str) -> dict[int, Row]:
 
 
 def _camera(table: Table, number: int) -> tuple[Camera, np.ndarray]:
-    """Model of a camera and its pose on the vehicle, T_vehicle_camera (optical)."""
+    """Return the model of a camera and its pose on the vehicle, T_vehicle_camera (optical)."""
     intrinsic = [f"intrinsic.{name}" for name in INTRINSIC]
     row = table.row(CAMERA, number, "width", "height", "extrinsic.transform", *intrinsic)
     fx, fy, cx, cy, *distortion = (row[name] for name in intrinsic)

@@ -1,4 +1,4 @@
-"""Waymo's labels: rows of its tables to boxes, and to label and instance maps.
+"""Waymo's labels: rows of its tables converted to boxes, label maps and instance maps.
 
 Source: github.com/waymo-research/waymo-open-dataset, src/waymo_open_dataset/v2/perception
 (box.py, segmentation.py), v2/column_types.py and protos/camera_segmentation.proto.
@@ -56,7 +56,7 @@ BOX = (
 
 
 def vehicle_boxes(table: Table, time: int) -> Annotations:
-    """Boxes of one frame; upright in the vehicle frame."""
+    """Read the boxes of one frame; they stand upright in the vehicle frame."""
     rows = table.rows(TIMESTAMP, time, *BOX)
     values = np.array([[row[name] for name in BOX[:7]] for row in rows], np.float64).reshape(-1, 7)
     half, zero = values[:, 6] / 2, np.zeros(len(rows))
@@ -69,7 +69,7 @@ def vehicle_boxes(table: Table, time: int) -> Annotations:
 
 
 def segmentation(row: Row, camera: Camera, table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Label map and instance map, as in Labels, of class * divisor + instance."""
+    """Read label map and instance map, as in Labels, from class * divisor + instance."""
     panoptic = decode_image(row["panoptic_label"], cv2.IMREAD_UNCHANGED, camera, table)
     if row["panoptic_label_divisor"] <= 0:
         raise Fault("bad_image", f"{table.path}: the panoptic label divisor must be positive")

@@ -1,4 +1,4 @@
-"""Waymo's range images to points.
+"""Waymo's range images converted to points.
 
 A range image is a LiDAR turn as an image: each row is one beam, the highest first; the columns
 go clockwise, from azimuth +pi to -pi about the *vehicle's* z axis. The first channels are range
@@ -32,10 +32,12 @@ def lidar_points(
     returns: Sequence[int],
     T_world_vehicle: np.ndarray,
 ) -> np.ndarray:
-    """Points of all LiDARs at one instant.
+    """Return the points of all LiDARs at one time.
 
     Args:
-        lidar, mounts, poses: ``lidar``, ``lidar_calibration`` and ``lidar_pose``.
+        lidar: the table ``lidar``.
+        mounts: the table ``lidar_calibration``.
+        poses: the table ``lidar_pose``.
         time: key of the frame, microseconds.
         returns: of (1, 2).
         T_world_vehicle: pose of the frame.
@@ -69,7 +71,7 @@ def _parts(returns: Sequence[int]) -> list[str]:
 
 
 def _range_image(row: Row, number: int, table: Table) -> np.ndarray | None:
-    """Range image (H, W, C) of one return; None where it is empty."""
+    """Return the range image (H, W, C) of one return; None where it is empty."""
     values, shape = (row[part] for part in _parts([number]))
     if values is None or not len(values):
         return None
@@ -81,7 +83,7 @@ def _range_image(row: Row, number: int, table: Table) -> np.ndarray | None:
 
 
 def _pixel_poses(poses: Table, time: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Poses (H, W, 6) of the top LiDAR's pixels; both returns share those of the first."""
+    """Return the poses (H, W, 6) of the top LiDAR's pixels; both returns share the first's."""
     for row in poses.rows(TIMESTAMP, time, LASER, *_parts([1])):
         image = _range_image(row, 1, poses) if row[LASER] == TOP else None
         if image is not None and image.shape == (*shape, 6):
@@ -94,7 +96,7 @@ def _pixel_poses(poses: Table, time: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _inclinations(mount: Row, height: int, table: Table) -> np.ndarray:
-    """Pitch of each row of a range image, radians, highest first: (height,)."""
+    """Return the pitch of each row of a range image, radians, highest first: (height,)."""
     values, low, high = (mount[name] for name in BEAMS)
     if values is None or not len(values):  # evenly spaced, each beam in the middle of its share
         values = low + (high - low) * (np.arange(height) + 0.5) / height
@@ -113,7 +115,7 @@ def range_image_points(
     T_world_vehicle: np.ndarray,
     poses: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Returns of one range image as points in the vehicle frame.
+    """Convert the returns of one range image to points in the vehicle frame.
 
     Args:
         image: (H, W, >=2) range and intensity; rows and columns as in the module's docstring.
@@ -148,6 +150,6 @@ def range_image_points(
 
 
 def _turn(a: np.ndarray, b: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn from the axis of a towards that of b."""
+    """Rotate from the axis of a towards that of b."""
     c, s = np.cos(angle), np.sin(angle)
     return c * a - s * b, s * a + c * b

@@ -1,4 +1,4 @@
-"""One parquet table of the Waymo Open Dataset v2, by key and read forwards.
+"""One parquet table of the Waymo Open Dataset v2, read forwards and by key.
 
 Key columns are named ``key.NAME``, all others ``[COMPONENT].NAME``.
 
@@ -23,14 +23,14 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import check_rigid
 
 BATCH_BYTES = 4 << 20
-"""Decoded at a time."""
+"""Size of what is decoded at a time."""
 TIMESTAMP, CAMERA, LASER = "key.frame_timestamp_micros", "key.camera_name", "key.laser_name"
 
 Row = dict[str, Any]
 
 
 def require_pyarrow() -> tuple[Any, Any]:
-    """Modules ``pyarrow`` and ``pyarrow.parquet``, or an ImportError that says how to install."""
+    """Import ``pyarrow`` and ``pyarrow.parquet``; the error says how to install them."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -43,7 +43,7 @@ class Table:
     """One open parquet file.
 
     A row can be reached only by decoding all before it in its row group, which in the public
-    files is 50 frames long. So the table keeps its place: going forwards decodes each row once.
+    files is 50 frames long. So the table keeps its position: going forwards decodes each row once.
 
     Args:
         path: the file.
@@ -69,7 +69,7 @@ class Table:
         self.starts = [0, *accumulate(group.num_rows for group in self.groups)]
 
     def index(self, *keys: str) -> dict[tuple[int, ...], list[int]]:
-        """Values of key columns to the numbers of the rows that have them."""
+        """Return the numbers of the rows that have each value of key columns."""
         if keys not in self._indices:
             self._check(keys)
             with self._named():
@@ -81,7 +81,7 @@ class Table:
         return self._indices[keys]
 
     def row(self, key: str, value: int, *columns: str) -> Row:
-        """The one row of a key; see ``rows``."""
+        """Return the one row of a key; see ``rows``."""
         rows = self.rows(key, value, *columns)
         if len(rows) != 1:
             raise Fault(
@@ -90,10 +90,11 @@ class Table:
         return rows[0]
 
     def rows(self, key: str, value: int, *columns: str) -> list[Row]:
-        """All rows whose key column has this value.
+        """Return all rows whose key column has this value.
 
         Args:
-            key, value: the key.
+            key: name of the key column.
+            value: of the key.
             columns: key columns, and others without the component's name.
 
         Returns:
@@ -157,25 +158,28 @@ class Table:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Errors of pyarrow as Faults that name the file."""
+        """Turn errors of pyarrow into Faults that name the file."""
         try:
             yield
         except (require_pyarrow()[0].ArrowException, OSError) as error:
-            self._names = ()  # the place is lost
+            self._names = ()  # the position is lost
             raise Fault(
                 "bad_table", f"{self.path} is not a whole parquet file; download it again: {error}"
             ) from None
 
 
 def rigid(values: np.ndarray, table: Table) -> np.ndarray:
-    """Flat ``transform`` column of a table to (4, 4); Fault ``bad_transform`` if it is none."""
+    """Convert a flat ``transform`` column to (4, 4); raise ``bad_transform`` if it is not rigid."""
     if np.size(values) != 16:
         raise Fault("bad_transform", f"{table.path}: a transform must hold 16 numbers: {values}")
     return check_rigid(np.reshape(values, (4, 4)), f"a transform in {table.path}")
 
 
 def decode_image(data: bytes, flags: int, camera: Camera, table: Table) -> np.ndarray:
-    """Image as large as the camera's: (H, W, 3) RGB, or (H, W) for ``IMREAD_UNCHANGED``."""
+    """Decode an image as large as the camera's: (H, W, 3) RGB, or (H, W) as stored.
+
+    The flags ``IMREAD_UNCHANGED`` keep it as stored.
+    """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:
         raise Fault("bad_image", f"{table.path} holds an image that OpenCV cannot decode")
