@@ -12,8 +12,9 @@ from lemumo_core.messages.images import ENCODINGS
 
 
 def through_cv_bridge(msg: Any) -> np.ndarray:
-    """A sensor_msgs/Image of any encoding to uint8 (H, W, 3) RGB; the ``fallback`` of
-    ``image_to_rgb``, which has checked the sizes.
+    """Convert a sensor_msgs/Image of any encoding to uint8 (H, W, 3) RGB.
+
+    This is the ``fallback`` of ``image_to_rgb``, which has checked the sizes.
 
     Raises:
         Fault: ``unsupported_encoding``, naming the apt line where cv_bridge is missing.

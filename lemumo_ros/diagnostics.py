@@ -17,13 +17,13 @@ from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.health import Health, Level
-from lemumo_ros.topic_diagnosis import why_silent
+from lemumo_ros.topic_diagnosis import diagnose_topic
 
 PERIOD_S = 1.0
 CHECK_S = 0.02
-"""How often ``/diagnostics`` is published, and how often it is looked whether to do so at once."""
+"""Periods of publishing ``/diagnostics``, and of checking whether to publish at once."""
 EXPLAIN_AFTER_NS = 2_000_000_000
-"""After so long without an image it is looked for the reason."""
+"""Time without an image after which its topic is diagnosed."""
 
 DEBUG_TOPICS = {
     "processing": "processing_time_ms",
@@ -33,7 +33,7 @@ DEBUG_TOPICS = {
     "total": "pipeline_latency_ms",
     "cyclic": "cyclic_time_ms",
 }
-"""Stage to its topic below ``~/debug/``, as Autoware's nodes name them."""
+"""Stage to its topic below ``~/debug/``, named as in Autoware's nodes."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -42,10 +42,10 @@ def _device(runtime: str) -> str:
 
 
 def engine_facts(package: Package, backend: str) -> dict[str, str]:
-    """What runs, and on what.
+    """Return the model, backend and device in use, as diagnostic values.
 
     Args:
-        package: the model.
+        package: model package.
         backend: ``RUNTIME:PRECISION`` of the loaded backend.
     """
     runtime, _, precision = backend.partition(":")
@@ -61,17 +61,17 @@ def engine_facts(package: Package, backend: str) -> dict[str, str]:
 
 
 class Diagnostics:
-    """Publishes ``/diagnostics``: every ``PERIOD_S``, and at once when the verdict on a camera
-    changes. On the steady clock, for health must be told even while a bag's /clock stands still.
+    """Publishes ``/diagnostics`` every ``PERIOD_S``, and at once when a camera's status changes.
 
-    A status ``lemumo: NAME`` for every camera (see ``Health.verdict``; OK while the node is not
-    active), and ``lemumo: engine``: what runs where, WARN after the engine had to be loaded anew,
-    or ERROR with the reason why nothing runs.
+    Timers use the steady clock, so that health is published even while a bag's /clock stands
+    still. There is a status ``lemumo: NAME`` for every camera (see ``Health.verdict``; OK while
+    the node is not active), and ``lemumo: engine`` with the model and device in use: WARN after
+    the engine had to be loaded again, ERROR with the reason why none is loaded.
 
     Attributes:
-        state: of the lifecycle: unconfigured, inactive or active.
-        pipeline: what runs, None while nothing is loaded.
-        fault: why nothing is loaded; empty where all is well.
+        state: lifecycle state: unconfigured, inactive or active.
+        pipeline: loaded model, None while there is none.
+        fault: reason why no model is loaded, else empty.
     """
 
     def __init__(self, node: Any):
@@ -88,11 +88,11 @@ class Diagnostics:
         node.create_timer(CHECK_S, self._check, clock=steady)
 
     def watch(self, cameras: dict[str, tuple[Health, Any]]) -> None:
-        """From now on tell of these cameras: by name, the health and the image's subscription."""
+        """Replace the cameras to report, by name: health and subscription of the image."""
         self._cameras, self._levels, self._hints = cameras, {}, {}
 
     def publish(self) -> None:
-        """Publish the state of things now."""
+        """Publish the current status of engine and cameras."""
         statuses = [self._engine_status()]
         statuses += [self._camera_status(name, *camera) for name, camera in self._cameras.items()]
         array = DiagnosticArray(status=statuses)
@@ -126,10 +126,10 @@ class Diagnostics:
         return self._status(name, level, message, health.values())
 
     def _explain(self, name: str, health: Health, subscription: Any) -> str:
-        """Why no image arrives, logged when it changes; empty where there are some."""
-        silent = health.image_silence_ns() > EXPLAIN_AFTER_NS
-        ever = bool(health.received["image"])
-        hint = why_silent(self._node, subscription, ever) if silent else ""
+        """Return why no image arrives, and log it when it changes; empty where images arrive."""
+        hint = ""
+        if health.since_image_ns() > EXPLAIN_AFTER_NS:
+            hint = diagnose_topic(self._node, subscription, bool(health.received["image"]))
         if hint != self._hints.get(name, ""):
             self._hints[name] = hint
             if hint:
@@ -145,10 +145,10 @@ class Diagnostics:
 
 
 class DebugTimes:
-    """Publishers of the stages' times, std_msgs/Float64, ms; nothing is sent to nobody."""
+    """Publishers of the stages' times, std_msgs/Float64, ms, where there are subscribers."""
 
     def __init__(self, node: Any, topics: str = ""):
-        """``topics``: what the names begin with, below ``~/debug/``."""
+        """Create the publishers; ``topics`` is the prefix of their names below ``~/debug/``."""
         self._publishers = {
             stage: node.create_publisher(Float64, f"~/debug/{topics}{topic}", 1)
             for stage, topic in DEBUG_TOPICS.items()
@@ -156,7 +156,7 @@ class DebugTimes:
         self._node = node
 
     def publish(self, timings_ms: dict[str, float]) -> None:
-        """One result's times by stage; others than ``DEBUG_TOPICS`` are left out."""
+        """Publish one result's times by stage; stages that ``DEBUG_TOPICS`` lacks are left out."""
         for stage, publisher in self._publishers.items():
             if stage in timings_ms and publisher.get_subscription_count():
                 publisher.publish(Float64(data=timings_ms[stage]))

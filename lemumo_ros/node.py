@@ -1,6 +1,6 @@
-"""The perception node: a managed (lifecycle) node around the pipeline.
+"""The perception node: a managed (lifecycle) node that runs the pipeline.
 
-Callbacks only store messages; the worker's thread does the rest.
+Callbacks only store messages; the worker's thread processes them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SPIN_TIMEOUT_S = 0.2
 
 
 class PerceptionNode(LifecycleNode):
-    """Cameras and their companions in; detections, depth and labels out."""
+    """Subscribes to cameras and their companions, publishes detections, depth and labels."""
 
     def __init__(self, name: str = "perception") -> None:
         super().__init__(name)
@@ -54,7 +54,7 @@ class PerceptionNode(LifecycleNode):
         self._loading = False
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Read parameters, verify and warm up the model, open the topics."""
+        """Read parameters, verify and warm up the model, create publishers and subscriptions."""
         try:
             settings = parameters.read(self)
             pipeline = load_model(settings)
@@ -68,15 +68,15 @@ class PerceptionNode(LifecycleNode):
         )
         outputs = {name: Outputs(self, settings.topics(name)) for name in cameras.inputs}
         self._worker = Worker(self, cameras, outputs, pipeline, settings)
-        self._subscriptions_made = subscribe(self, settings, cameras, companion)
+        self._inputs = subscribe(self, settings, cameras, companion)
         self.diagnostics.watch(
             {
-                name: (camera.health, self._subscriptions_made[image_topic(settings, name)])
+                name: (camera.health, self._inputs[image_topic(settings, name)])
                 for name, camera in cameras.inputs.items()
             }
         )
         self.diagnostics.state = "inactive"
-        self._tell_model(settings, pipeline)
+        self._report_model(settings, pipeline)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
@@ -88,7 +88,7 @@ class PerceptionNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop the worker after the frames it has in hand."""
+        """Stop the worker after the frames in flight."""
         assert self._worker is not None
         self._worker.stop()
         self.diagnostics.publish()
@@ -96,17 +96,17 @@ class PerceptionNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Close the topics and free the model."""
+        """Destroy publishers and subscriptions, and free the model."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
-        """As deactivate and cleanup, from any state."""
+        """Deactivate and clean up, from any state."""
         self.close()
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
-        """Stop the worker, tell the last counts, free everything. Safe in any state."""
+        """Stop the worker, publish the last diagnostics, free everything. Safe in any state."""
         if self._worker is not None:
             self._worker.stop()
         self.diagnostics.publish()
@@ -115,7 +115,7 @@ class PerceptionNode(LifecycleNode):
     def _release(self) -> None:
         if self._worker is None:
             return
-        for subscription in self._subscriptions_made.values():
+        for subscription in self._inputs.values():
             self.destroy_subscription(subscription)
         self._worker.close()
         self._worker = None
@@ -126,7 +126,7 @@ class PerceptionNode(LifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        """Take all of the changes or none; those that count at once do from the next frame on."""
+        """Accept all changes or none; those that apply at once do so from the next frame on."""
         try:
             settings = parameters.changed(self, changes, configured=self._worker is not None)
         except ValueError as error:
@@ -140,7 +140,7 @@ class PerceptionNode(LifecycleNode):
     async def _on_load_model(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        """Swap to the model that the parameters name, while the one in use runs on."""
+        """Switch to the model that the parameters name, while the one in use keeps running."""
         worker, in_use = self._worker, self._model_in_use
         if worker is None or self._loading:
             response.message = "loading already" if worker else "configure first"
@@ -153,12 +153,12 @@ class PerceptionNode(LifecycleNode):
         self._loading = False
         try:
             self._swap(worker, result)
-        except Exception as error:  # whatever the new model breaks, the node runs on
+        except Exception as error:  # whatever is wrong with the new model, the node keeps running
             response.message = f"the model in use was kept: {error}"
             self.get_logger().error(f"load_model: {response.message}")
             self.set_parameters([Parameter(name, value=was) for name, was in in_use.items()])
             return response
-        self._tell_model(settings, worker.pipeline)
+        self._report_model(settings, worker.pipeline)
         response.success, response.message = True, f"runs {worker.pipeline.package.manifest.name}"
         return response
 
@@ -176,7 +176,7 @@ class PerceptionNode(LifecycleNode):
             )
         worker.replace(loaded)
 
-    def _tell_model(self, settings: Parameters, pipeline: Pipeline) -> None:
+    def _report_model(self, settings: Parameters, pipeline: Pipeline) -> None:
         manifest, backend = pipeline.package.manifest, pipeline.backend.name
         names = parameters.names(parameters.ON_LOAD)
         self._model_in_use = {name: getattr(settings, name) for name in names}
@@ -192,7 +192,7 @@ def load_model(settings: Parameters) -> Pipeline:
     """Load, verify and warm up the model that the parameters name.
 
     Raises:
-        ValueError, ImportError, OSError: saying what is wrong with it or what must be installed.
+        ValueError, ImportError, OSError: naming what is wrong with it or must be installed.
     """
     package = load_package(settings.model, settings.public_key)
     batch = len(settings.by_camera)
@@ -203,15 +203,15 @@ def load_model(settings: Parameters) -> Pipeline:
 
 
 def _load_beside(settings: Parameters, loaded: Future[Any]) -> None:
-    """``load_model`` in a thread of its own; the future gets the pipeline, or why there is none."""
+    """Run ``load_model`` in a thread; the future receives the pipeline, or the exception."""
     try:
         loaded.set_result(load_model(settings))
-    except Exception as error:  # of any kind: the caller waits for it
+    except Exception as error:  # of any kind, because the caller waits for it
         loaded.set_result(error)
 
 
 def keep_large_blocks() -> None:
-    """Let malloc keep megabyte buffers instead of mapping each message anew (glibc only).
+    """Let malloc keep megabyte buffers instead of mapping new ones for each message (glibc only).
 
     Cuts the cost of receiving a 7 MB image to a quarter; see mallopt(3) for the three options.
     """
@@ -223,7 +223,7 @@ def keep_large_blocks() -> None:
 
 
 def make_executor() -> Executor:
-    """The events executor where rclpy has it (Jazzy and later): half the CPU per message."""
+    """Return the events executor where rclpy has it (from Jazzy on): half the CPU per message."""
     try:
         from rclpy.experimental.events_executor import EventsExecutor
     except ImportError:

@@ -1,4 +1,4 @@
-"""The node's parameters: names, defaults, ranges and meaning, in one place."""
+"""The node's parameters: names, defaults, ranges and descriptions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.streaming.camera_input import CameraOptions
 
 LIVE, ON_LOAD, ON_CONFIGURE = "at once", "with ~/load_model or configure", "with configure"
-"""When a new value counts."""
+"""When a new value takes effect."""
 CHOICES = {"image_transport": ("raw", "compressed"), "publish_depth_as": ("32FC1", "16UC1")}
 CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
-"""What may be a part of a topic's name."""
+"""Names that may be part of a topic's name."""
 
 
 def _parameter(
@@ -32,10 +32,12 @@ def _parameter(
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """Of one camera. Where there are several, NAME.image_transport and so on go before these.
+    """Parameters of one camera.
+
+    With several cameras, NAME.image_transport and so on override these for the camera NAME.
 
     Raises:
-        ValueError: naming the parameter that makes no sense.
+        ValueError: naming the parameter that is invalid.
     """
 
     image_transport: str = _parameter("raw", "raw or compressed")
@@ -69,7 +71,7 @@ class CameraParameters:
 
     @property
     def T_camera_companion(self) -> np.ndarray | None:
-        """The extrinsics as (4, 4), or None."""
+        """The extrinsics as a (4, 4) matrix, or None."""
         if not self.extrinsics:
             return None
         return check_rigid(np.reshape(self.extrinsics, (4, 4)), "extrinsics")
@@ -80,7 +82,7 @@ class Parameters(CameraParameters):
     """Values of all parameters, checked together.
 
     Attributes:
-        by_camera: of each camera by name, of the one nameless too.
+        by_camera: parameters of each camera by name; a single camera has its ``camera_name``.
     """
 
     model: str = _parameter("", "folder of the model package", counts=ON_LOAD)
@@ -128,35 +130,35 @@ class Parameters(CameraParameters):
         }
 
     def topics(self, name: str) -> str:
-        """What the topics of a camera begin with, below ``~/input/`` and ``~/output/``."""
+        """Return the prefix of a camera's topics, below ``~/input/`` and ``~/output/``."""
         return f"{name}/" if self.cameras else ""
 
 
 def parameter_fields(kind: type) -> list[Field]:
-    """The fields of a class that are parameters."""
+    """Return the fields of a class that are parameters."""
     return [entry for entry in fields(kind) if "text" in entry.metadata]
 
 
 def names(counts: str) -> list[str]:
-    """The parameters whose new values count then."""
+    """Return the names of the parameters whose new values take effect then."""
     return [e.name for e in parameter_fields(Parameters) if e.metadata["counts"] == counts]
 
 
 def declare(node: Any) -> None:
-    """Declare all parameters on an rclpy node, typed, described and ranged."""
+    """Declare all parameters on an rclpy node, with types, descriptions and ranges."""
     for entry in parameter_fields(Parameters):
         _declare(node, entry.name, entry, entry.default)
 
 
 def read(node: Any, changes: dict[str, Any] | None = None) -> Parameters:
-    """Current values. Those of the cameras in the list are declared here.
+    """Return the current values, and declare the parameters of the cameras in the list.
 
     Args:
-        node: on which ``declare`` was called.
-        changes: values by name that count instead.
+        node: rclpy node on which ``declare`` was called.
+        changes: values by name, which replace the current ones.
 
     Raises:
-        ValueError: naming the parameter that makes no sense.
+        ValueError: naming the parameter that is invalid.
     """
 
     def value_of(name: str, entry: Field) -> Any:
@@ -181,18 +183,18 @@ def read(node: Any, changes: dict[str, Any] | None = None) -> Parameters:
 
 
 def changed(node: Any, parameters: list[Any], configured: bool) -> Parameters | None:
-    """What a request to set some of them would make of all.
+    """Return the values of all parameters after a request to set some of them.
 
     Args:
-        node: on which ``declare`` was called.
-        parameters: the rclpy parameters to be set.
-        configured: whether the node is, so that not all may change.
+        node: rclpy node on which ``declare`` was called.
+        parameters: rclpy parameters to be set.
+        configured: whether the node is configured, when some may not change.
 
     Returns:
-        None where none of ours is among them.
+        The values, or None where the request holds none of our parameters.
 
     Raises:
-        ValueError: why the request must be refused, all of it.
+        ValueError: naming why the whole request must be refused.
     """
     known = {entry.name: entry for entry in parameter_fields(Parameters)}
     changes = {}

@@ -19,11 +19,11 @@ LINGER_S = 0.5
 def play(reader: BagReader, rate: float) -> int:
     """Publish every topic whose type is installed, at the bag's pace times ``rate``.
 
-    Waits until someone subscribes to any sensor topic. /clock ticks at 100 Hz and never runs
+    Waits until any sensor topic has a subscriber. /clock ticks at 100 Hz and never runs
     ahead of the data. Latched topics (/tf_static) are published before the rest.
 
     Returns:
-        0, or 1 if nobody subscribed within ``SUBSCRIBER_WAIT_S``.
+        Exit code: 0, or 1 if nobody subscribed within ``SUBSCRIBER_WAIT_S``.
 
     Raises:
         Fault: ``bad_rate``; ``empty_bag``.
@@ -78,7 +78,7 @@ def play(reader: BagReader, rate: float) -> int:
 
 
 def _make_publishers(node, reader: BagReader):  # type: ignore[no-untyped-def]
-    """A publisher per topic of an importable type, and the names of the latched ones."""
+    """Create a publisher for each topic of an importable type; also return the latched names."""
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
     publishers, latched = {}, set()
@@ -98,7 +98,7 @@ def _make_publishers(node, reader: BagReader):  # type: ignore[no-untyped-def]
 
 
 def _wait_for_subscriber(publishers: list) -> bool:
-    """Until the sensor topics that anyone wants have been matched, and matching has settled."""
+    """Wait until subscribers of the sensor topics have been matched, and for one second no more."""
     deadline = time.monotonic() + SUBSCRIBER_WAIT_S
     matched, since = 0, time.monotonic()
     while time.monotonic() < deadline:

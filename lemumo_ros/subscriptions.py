@@ -1,4 +1,4 @@
-"""The topics that a node listens to."""
+"""The topics that the node subscribes to."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TF_STATIC_QOS = QoSProfile(
 
 
 def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str) -> dict[str, Any]:
-    """Make the subscriptions; QoS of the sensor inputs may be overridden by ``qos_overrides``.
+    """Create the subscriptions; ``qos_overrides`` may change the QoS of the sensor inputs.
 
     Args:
-        node: the rclpy node.
-        settings: names the cameras and their transports.
-        cameras: its callbacks are called.
+        node: rclpy node.
+        settings: parameters, for the cameras' names and transports.
+        cameras: inputs whose callbacks are called.
         companion: ``lidar`` or ``thermal``.
 
     Returns:
-        The subscriptions by topic, as written here, before remapping.
+        Subscriptions by topic, before remapping.
     """
     moving = partial(cameras.on_transforms, moving=True)
     topics: list[tuple[Any, str, Any, QoSProfile]] = [
@@ -61,7 +61,7 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
 
 
 def image_topic(settings: Parameters, camera: str) -> str:
-    """The topic of a camera's images, before remapping."""
+    """Return the topic of a camera's images, before remapping."""
     compressed = settings.by_camera[camera].image_transport == "compressed"
     return f"~/input/{settings.topics(camera)}image{'/compressed' if compressed else ''}"
 

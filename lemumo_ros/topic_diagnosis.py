@@ -1,4 +1,4 @@
-"""Why nothing arrives on a topic: what the ROS graph knows of its publishers."""
+"""Diagnose a topic on which nothing arrives, from what the ROS graph knows of its publishers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rclpy.qos import QoSCompatibility, qos_check_compatible
 from lemumo_ros.transport import VARIABLES
 
 
-def why_silent(node: Any, subscription: Any, ever: bool) -> str:
-    """Why a subscription gets no message, and what to do or to look at.
+def diagnose_topic(node: Any, subscription: Any, received_before: bool) -> str:
+    """Return why a subscription gets no message, and the cure.
 
     Args:
-        node: the rclpy node that made it.
-        subscription: rclpy's.
-        ever: whether a message came before.
+        node: rclpy node that owns the subscription.
+        subscription: rclpy subscription.
+        received_before: whether a message came before.
     """
     topic = subscription.topic_name
     publishers = node.get_publishers_info_by_topic(topic)
@@ -51,7 +51,7 @@ def why_silent(node: Any, subscription: Any, ever: bool) -> str:
             f"the publisher's QoS on {topic} does not fit: {reasons[0]} Set the node's parameters "
             f"qos_overrides.{topic}.subscription.* to it (ros2 topic info -v {topic})"
         )
-    if ever:
+    if received_before:
         return f"{topic} still has its publisher, which sends nothing (ros2 topic hz {topic})"
     profile = next((os.environ[name] for name in VARIABLES if name in os.environ), "")
     return (
@@ -63,6 +63,6 @@ def why_silent(node: Any, subscription: Any, ever: bool) -> str:
 
 
 def _type_name(message_type: Any) -> str:
-    """E.g. ``sensor_msgs/msg/Image``."""
+    """Return the type's name, e.g. ``sensor_msgs/msg/Image``."""
     package, _, _ = message_type.__module__.partition(".")
     return f"{package}/msg/{message_type.__name__}"

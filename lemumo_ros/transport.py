@@ -10,12 +10,12 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""The name today, and the one that Humble to Jazzy read."""
+"""The current name, and the one that Humble to Jazzy read."""
 RELATIVE = Path("config") / "fastdds.xml"
 
 
 def select_transport() -> None:
-    """Point Fast DDS at our profile, unless the user chose one. Call before ``rclpy.init``.
+    """Let Fast DDS load our profile, unless the user chose one. Call before ``rclpy.init``.
 
     With the stock profile best-effort messages of more than 512 KB vanish without an error.
     """

@@ -1,4 +1,4 @@
-"""The thread that turns frames into published results."""
+"""The thread that perceives frames and publishes the results."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.cameras import Cameras, ReadyPair
+from lemumo_core.streaming.sync import Stamped
 from lemumo_ros.diagnostics import DebugTimes
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish.publisher import Outputs
 
 POLL_S = 0.01
-"""How often it is looked for an image that is past its companion's deadline."""
+"""Period of looking for images that are past their companion's deadline."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A frame in hand.
+class InFlight:
+    """A frame that is being processed.
 
     Attributes:
-        due: where it comes from.
-        wanted: outputs that someone listens to.
-        frame: the converted messages.
-        convert_ms: what that took.
+        camera: input that the frame comes from.
+        image: image message, with its stamps.
+        outputs: names of the outputs that have subscribers.
+        frame: Frame converted from the messages.
+        convert_ms: time that the conversion took.
     """
 
-    due: ReadyPair
-    wanted: set[str]
+    camera: CameraInput
+    image: Stamped
+    outputs: set[str]
     frame: Frame
     convert_ms: float
 
 
 class Worker:
-    """Takes the newest frames that are ready, perceives and publishes them, again and again.
+    """Processes the newest frames that are ready, in a loop: convert, perceive, publish.
 
     Args:
-        node: gives clock and log.
-        cameras: the inputs.
-        outputs: by camera.
-        pipeline: the model; the worker closes it.
-        settings: may be set anew at any time, and count from the next frames on.
+        node: rclpy node, for its clock and logger.
+        cameras: inputs.
+        outputs: publishers by camera name.
+        pipeline: model, which the worker closes.
+        settings: may be replaced at any time, and count from the next frames on.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin. What came before is old, and is forgotten."""
+        """Start the thread. Frames that came before are dropped as old."""
         self.cameras.clear()
         self._last_result_ns = dict.fromkeys(self.cameras.inputs, time.monotonic_ns())
         self._stop.clear()
@@ -82,14 +85,14 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the frames in hand. Safe in any state."""
+        """Stop the thread after the frames in flight. Safe in any state."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def close(self) -> None:
-        """Stop, and free the model and the publishers."""
+        """Stop the thread, and free the model and the publishers."""
         self.stop()
         with self._lock:
             self.pipeline.close()
@@ -98,7 +101,7 @@ class Worker:
             self._debug_times[name].close()
 
     def replace(self, pipeline: Pipeline) -> None:
-        """Put another model in the place of the one in use, between two inferences."""
+        """Replace the model in use by another one, between two inferences."""
         self._handing_over = True
         with self._lock:
             old, self.pipeline = self.pipeline, pipeline
@@ -107,7 +110,7 @@ class Worker:
         self.publish_label_info()
 
     def publish_label_info(self) -> None:
-        """For those who listen later too."""
+        """Publish the label names of all cameras, latched for later subscribers."""
         for outputs in self.outputs.values():
             outputs.publish_label_info(self.pipeline.package.manifest, self.settings)
 
@@ -117,19 +120,19 @@ class Worker:
                 time.sleep(POLL_S)
                 continue
             with self._lock:
-                due = self.cameras.take(self.pipeline.batch)
-                if due:
-                    self._process(due)
-            if not due:
+                ready = self.cameras.take(self.pipeline.batch)
+                if ready:
+                    self._process(ready)
+            if not ready:
                 self.cameras.arrived.wait(POLL_S)
                 self.cameras.arrived.clear()
 
-    def _process(self, due: list[ReadyPair]) -> None:
+    def _process(self, ready: list[ReadyPair]) -> None:
         started_ns = time.monotonic_ns()
-        taken = []
-        for camera, pair in due:
-            wanted = self.outputs[camera.camera_name].wanted()
-            if not wanted:
+        in_flight = []
+        for camera, pair in ready:
+            subscribed = self.outputs[camera.camera_name].subscribed()
+            if not subscribed:
                 camera.health.count_drop("unwatched")
                 continue
             with self._counting(camera):
@@ -137,24 +140,24 @@ class Worker:
                 self._check_age(pair.image.stamp_ns)
                 frame = camera.to_frame(pair, self.pipeline.package.manifest.input)
                 convert_ms = 1e3 * (time.perf_counter() - begin)
-                taken.append(Taken(ReadyPair(camera, pair), wanted, frame, convert_ms))
+                in_flight.append(InFlight(camera, pair.image, subscribed, frame, convert_ms))
         results: list[Perception | Fault] = []
-        with self._counting(*(one.due.camera for one in taken)):
+        with self._counting(*(item.camera for item in in_flight)):
             self.pipeline.score_threshold = self.settings.score_threshold
-            results = self.pipeline.perceive([one.frame for one in taken])
-        for one, result in zip(taken, results, strict=False):  # none, if the network failed
-            with self._counting(one.due.camera):
+            results = self.pipeline.perceive([item.frame for item in in_flight])
+        for item, result in zip(in_flight, results, strict=False):  # none, if the network failed
+            with self._counting(item.camera):
                 if isinstance(result, Fault):
                     raise result
-                self._publish(one, result, started_ns)
+                self._publish(item, result, started_ns)
 
-    def _publish(self, one: Taken, perception: Perception, started_ns: int) -> None:
-        camera, image = one.due.camera, one.due.pair.image
+    def _publish(self, item: InFlight, perception: Perception, started_ns: int) -> None:
+        camera, image = item.camera, item.image
         name = camera.camera_name
         begin = time.perf_counter()
         self.outputs[name].publish(
-            one.wanted,
-            one.frame,
+            item.outputs,
+            item.frame,
             perception,
             image.message.header,
             camera.transforms,
@@ -164,7 +167,7 @@ class Worker:
         now_ns = time.monotonic_ns()
         timings_ms = {
             "wait": (started_ns - image.arrival_ns) / 1e6,
-            "convert": one.convert_ms,
+            "convert": item.convert_ms,
             **perception.timings_ms,
             "publish": 1e3 * (time.perf_counter() - begin),
             "processing": (now_ns - started_ns) / 1e6,
@@ -177,7 +180,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _counting(self, *cameras: CameraInput) -> Iterator[None]:
-        """Count what goes wrong inside for these cameras, and go on."""
+        """Turn any exception inside into a drop that is counted for these cameras."""
         try:
             yield
         except Exception as error:  # the node must outlive a bug; it is named and counted

@@ -1,5 +1,7 @@
-"""The health of one camera: what came in, what went out, what was dropped and why, and how long it
-took. Pure: its clock is given."""
+"""Health of one camera: counts of messages, results and drops by reason, rates and latencies.
+
+The clock is passed in, so nothing here depends on real time.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,14 @@ from lemumo_core.frame import Perception
 
 LATENCY_WINDOW = 1000
 ARRIVALS = 21
-"""Newest messages of an input that its rate, age and jitter are of."""
+"""Number of newest messages over which rate, age and jitter of an input are computed."""
 STALE_PERIODS = 2.5
-"""So many periods without a message are silence; what looks every half period tells it within 3."""
+"""Periods without a message after which an input is stale; checked every half period, this is
+reported within 3."""
 MIN_PERIOD_NS = 20_000_000
-"""Of a burst the messages are no distance apart, and a pause after it is no silence."""
+"""Least period assumed, because messages of a burst arrive with almost none between them."""
 RECENT_NS = 5_000_000_000
-"""How long a fault or a missing companion is told after its last time."""
+"""Time for which a fault or a missing companion is reported after it last happened."""
 ERROR_AFTER_NS = 1_000_000_000
 
 
@@ -35,20 +38,20 @@ class Level(IntEnum):
 
 
 class Arrivals:
-    """When messages of one input came, and how old they were by their stamps."""
+    """Arrival times of the messages of one input, and their ages by their stamps."""
 
     def __init__(self) -> None:
         self._times_ns: deque[int] = deque(maxlen=ARRIVALS)
         self._ages_ns: deque[int] = deque(maxlen=ARRIVALS)
 
     def add(self, now_ns: int, age_ns: int | None) -> None:
-        """One message: now on the steady clock, its age on the clock of the stamps."""
+        """Count one message: arrival on the steady clock, age on the clock of the stamps."""
         self._times_ns.append(now_ns)
         if age_ns is not None:
             self._ages_ns.append(age_ns)
 
-    def silent(self, now_ns: int) -> bool:
-        """Whether more than ``STALE_PERIODS`` passed since the newest."""
+    def is_stale(self, now_ns: int) -> bool:
+        """Return whether more than ``STALE_PERIODS`` have passed since the newest message."""
         periods = np.diff(self._times_ns)
         if not len(periods):
             return now_ns - self._times_ns[-1] > RECENT_NS
@@ -56,12 +59,16 @@ class Arrivals:
         return now_ns - self._times_ns[-1] > STALE_PERIODS * period_ns
 
     def since_ns(self, now_ns: int) -> int:
-        """Time since the newest."""
+        """Return the time since the newest message, ns."""
         return now_ns - self._times_ns[-1]
 
     def values(self, now_ns: int) -> dict[str, float]:
-        """rate_hz, jitter_ms (standard deviation of the periods), age_ms (median of the ages: with
-        clocks that are not synchronised, about their offset) and silent_ms."""
+        """Return rate_hz, jitter_ms, age_ms and silent_ms, as far as they are known.
+
+        Jitter is the standard deviation of the periods, age the median of the ages (about the
+        clocks' offset, where they are not synchronised), silent_ms the time since the newest
+        message.
+        """
         periods_ms = np.diff(self._times_ns) / 1e6
         values = {"silent_ms": self.since_ns(now_ns) / 1e6}
         if len(periods_ms) and periods_ms.sum() > 0:
@@ -73,13 +80,13 @@ class Arrivals:
 
 
 class Health:
-    """Thread-safe counters of one camera's way through the node.
+    """Thread-safe counters of what happens to the messages of one camera.
 
     Args:
-        clock: now, ns, on any steady clock.
-        companion: the sensor whose absence is worth a warning, or None.
-        stamp_clock: now, ns, on the clock of the messages' stamps, or None where they are of
-            another time, as in a replay.
+        clock: returns the time, ns, of any steady clock.
+        companion: sensor whose absence is worth a warning, or None.
+        stamp_clock: returns the time, ns, of the clock of the messages' stamps; None where the
+            stamps are of another time, as in a replay.
     """
 
     def __init__(
@@ -101,20 +108,20 @@ class Health:
         self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
         self._fault_ns: int | None = None
         self._out_ns: int | None = None
-        self._alone_ns: int | None = None
+        self._camera_only_ns: int | None = None
         self._latency_ms: dict[str, deque[float]] = defaultdict(
             lambda: deque(maxlen=LATENCY_WINDOW)
         )
 
     def count_in(self, sensor: str, stamp_ns: int) -> None:
-        """One message of a sensor arrived."""
+        """Count one message of a sensor."""
         age_ns = None if self._stamp_clock is None else self._stamp_clock() - stamp_ns
         with self._lock:
             self.received[sensor] += 1
             self._arrivals[sensor].add(self._clock(), age_ns)
 
     def count_drop(self, reason: str, number: int = 1, message: str = "") -> None:
-        """Some input was not used, for this reason; with a message it is a fault."""
+        """Count inputs that were not used, by reason; with a message it is a fault."""
         if number:
             with self._lock:
                 self.drops[reason] += number
@@ -122,18 +129,18 @@ class Health:
                     self.last_fault, self._fault_ns = message, self._clock()
 
     def count_out(self, perception: Perception, timings_ms: dict[str, float]) -> None:
-        """One result went out."""
+        """Count one published result."""
         with self._lock:
             self.frames_out += 1
             self._out_ns = self._clock()
             self.modalities["+".join(perception.modalities)] += 1
             if self._companion is not None and self._companion not in perception.modalities:
-                self._alone_ns = self._out_ns
+                self._camera_only_ns = self._out_ns
             for stage, value in timings_ms.items():
                 self._latency_ms[stage].append(value)
 
-    def image_silence_ns(self) -> int:
-        """Time since the newest image, or since the beginning."""
+    def since_image_ns(self) -> int:
+        """Return the time since the newest image, or since creation where none came, ns."""
         with self._lock:
             now_ns = self._clock()
             if "image" in self._arrivals:
@@ -141,7 +148,7 @@ class Health:
             return now_ns - self._began_ns
 
     def verdict(self) -> tuple[Level, str]:
-        """How this camera is, and why.
+        """Return the level of this camera's status and its reason.
 
         STALE: no image for ``STALE_PERIODS`` of its periods. ERROR: for ``ERROR_AFTER_NS`` every
         image was dropped for a fault. WARN: no image or no result yet, or in the last
@@ -152,18 +159,18 @@ class Health:
             if "image" not in self._arrivals:
                 return Level.WARN, "no image has arrived"
             image = self._arrivals["image"]
-            if image.silent(now_ns):
+            if image.is_stale(now_ns):
                 return Level.STALE, f"no image for {image.since_ns(now_ns) / 1e9:.1f} s"
             if self._fault_ns is not None and now_ns - self._fault_ns < RECENT_NS:
-                # Nothing came out since: after a while this is more than a bad frame.
-                silence_ns = now_ns - (self._out_ns or 0)
-                failing = self._fault_ns > (self._out_ns or 0) and silence_ns > ERROR_AFTER_NS
+                # Without a result since then, after a while this is more than a bad frame.
+                since_result_ns = now_ns - (self._out_ns or 0)
+                failing = self._fault_ns > (self._out_ns or 0) and since_result_ns > ERROR_AFTER_NS
                 return (Level.ERROR if failing else Level.WARN), self.last_fault
             if self._out_ns is None:
                 if self.drops["unwatched"]:
                     return Level.OK, "nobody listens to the outputs"
                 return Level.WARN, "waiting for the first result"
-            if self._alone_ns is not None and now_ns - self._alone_ns < RECENT_NS:
+            if self._camera_only_ns is not None and now_ns - self._camera_only_ns < RECENT_NS:
                 return Level.WARN, f"degraded to camera-only: {self._companion_state(now_ns)}"
             return Level.OK, "running"
 
@@ -172,12 +179,12 @@ class Health:
         if sensor not in self._arrivals:
             return f"no {sensor} has arrived"
         companion = self._arrivals[sensor]
-        if companion.silent(now_ns):
+        if companion.is_stale(now_ns):
             return f"no {sensor} for {companion.since_ns(now_ns) / 1e9:.1f} s"
         return f"{sensor} arrives, but late or not near the images' stamps"
 
     def latency_ms(self) -> dict[str, dict[str, float]]:
-        """p50 and p99 by stage over the last ``LATENCY_WINDOW`` results."""
+        """Return p50 and p99 by stage over the last ``LATENCY_WINDOW`` results."""
         with self._lock:
             windows = {stage: list(values) for stage, values in self._latency_ms.items()}
         return {
@@ -186,7 +193,7 @@ class Health:
         }
 
     def values(self) -> dict[str, str]:
-        """All of it as flat key and value texts, as diagnostic_msgs wants them."""
+        """Return everything as key and value texts, as in diagnostic_msgs/KeyValue."""
         latency = self.latency_ms()
         with self._lock:
             now_ns = self._clock()

@@ -1,4 +1,4 @@
-"""A picture of what went in and what came out."""
+"""Draw a result over its input."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lemumo_core.inference.manifest import Manifest
 
 
 def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
-    """Draw a result.
+    """Draw a result over its input.
 
     Args:
-        frame: the input; without an image the canvas is black.
-        perception: what the model said of it.
-        manifest: names and colours.
+        frame: input; without an image the canvas is black.
+        perception: result of the model.
+        manifest: manifest of the model, for class names and colours.
 
     Returns:
-        uint8 (2 H, W, 3) RGB. Above: the image with label colours, LiDAR returns coloured by
-        depth, boxes and a caption. Below: the dense depth, red near to blue far.
+        Picture, uint8 (2 H, W, 3) RGB. Above: the image with label colours, LiDAR returns coloured
+        by depth, boxes and a caption. Below: the dense depth, red near to blue far.
     """
     camera, view, found = frame.camera, perception.output_camera, perception.detections
     size = camera.width, camera.height

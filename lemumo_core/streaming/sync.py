@@ -1,4 +1,4 @@
-"""Pairs each image with the companion message nearest to it in time. Pure: no clock of its own."""
+"""Pair each image with the companion message nearest to it in time. The caller gives the time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 MAX_IMAGES = 8
 MAX_COMPANIONS = 16
 MAX_LATE = 3
-"""Images in a row that are older than one before them: then the clock went back."""
+"""Consecutive images older than an earlier one, from which on the clock is taken to have gone
+back."""
 MAX_LAG_NS = 1_000_000_000
-"""Between two messages: how far the times between their stamps and between their arrivals may
-differ. More, and a clock has jumped between them: their stamps cannot be compared."""
+"""Largest difference between the time from stamp to stamp and from arrival to arrival of two
+messages. Past it a clock has jumped between them, and their stamps cannot be compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stamped:
-    """A message with its own stamp and the time at which it came, both ns."""
+    """A message with its header stamp and its time of arrival, both ns."""
 
     stamp_ns: int
     arrival_ns: int
@@ -46,8 +47,7 @@ class Matcher:
     Args:
         tolerance_ns: largest difference of stamps in a pair, after the offset.
         deadline_ns: longest wait of an image for its companion; 0: never wait.
-        offset_ns: what the companion's stamp is ahead of the image's when both show the same
-            instant.
+        offset_ns: stamp of the companion minus stamp of the image when both show the same moment.
     """
 
     def __init__(self, tolerance_ns: int, deadline_ns: int, offset_ns: int = 0):
@@ -63,8 +63,9 @@ class Matcher:
         """Queue an image.
 
         Returns:
-            Why an image was dropped, if one was: ``duplicate`` (this one, its stamp was there),
-            ``out_of_order`` (this one, a newer was there), ``queue_full`` (the oldest).
+            Reason for which an image was dropped, or None: ``duplicate`` (this image, whose stamp
+            came before), ``out_of_order`` (this image, after a newer one), ``queue_full`` (the
+            oldest image).
         """
         if self._newest_image_ns is not None:
             behind_ns = self._newest_image_ns - image.stamp_ns
@@ -82,15 +83,15 @@ class Matcher:
         return "queue_full"
 
     def add_companion(self, companion: Stamped) -> None:
-        """Queue a companion; the one that came first is pushed out, whatever its stamp."""
+        """Queue a companion; a full queue drops the one that arrived first, whatever its stamp."""
         self._companions.append(companion)
 
     def take(self, now_ns: int, flush: bool = False) -> list[Pair]:
-        """Images that are ready, in the order in which they came.
+        """Remove and return the images that are ready, in order of arrival, with their companions.
 
         Args:
-            now_ns: on the clock of the arrival times.
-            flush: release all, as at the end of a bag.
+            now_ns: time on the clock of the arrival times.
+            flush: whether to release all, as at the end of a bag.
         """
         ready = []
         waiting: deque[Stamped] = deque()
@@ -105,7 +106,7 @@ class Matcher:
         return ready
 
     def _candidates(self, image: Stamped) -> list[Stamped]:
-        """Companions whose stamps can be compared with the image's, by stamp, each stamp once."""
+        """Return the companions with stamps comparable to the image's, sorted, without repeats."""
         by_stamp = {
             c.stamp_ns: c
             for c in self._companions
@@ -123,7 +124,7 @@ class Matcher:
         return nearest
 
     def _settled(self, image: Stamped, candidates: list[Stamped]) -> bool:
-        """Whether no companion still to come can be nearer."""
+        """Return whether no companion still to come can be nearer."""
         if candidates and self._gap(image, candidates[-1]) >= 0:
             return True
         nearest = self._nearest(image, candidates)

@@ -39,7 +39,7 @@ TOPICS = {
 
 
 class Outputs:
-    """The publishers of one camera, under ``~/output/``. What nobody listens to is not built.
+    """The publishers of one camera, under ``~/output/``. Only what has subscribers is built.
 
     Every message carries the stamp of the source image. ``depth`` and ``labels`` are views of
     the camera that ``depth_camera_info`` describes, ``points`` is that depth in the source
@@ -47,8 +47,8 @@ class Outputs:
     ``objects`` too.
 
     Args:
-        node: the rclpy node.
-        topics: what the names of the topics begin with, below ``~/output/``.
+        node: rclpy node.
+        topics: prefix of the topics' names, below ``~/output/``.
     """
 
     def __init__(self, node: Any, topics: str = ""):
@@ -65,18 +65,18 @@ class Outputs:
         self._overlay_limit = RateLimit()
 
     def publish_label_info(self, manifest: Manifest, settings: Parameters) -> None:
-        """Publish the label names, once for all subscribers to come."""
+        """Publish the label names, latched for later subscribers."""
         header = build.header(self._node.get_clock().now().nanoseconds, "")
         names, threshold = manifest.segmentation_classes, settings.score_threshold
         self._label_info.publish(build.label_info(names, threshold, header))
 
-    def wanted(self) -> set[str]:
-        """The outputs that someone listens to."""
+    def subscribed(self) -> set[str]:
+        """Return the names of the outputs that have subscribers."""
         return {name for name, p in self._publishers.items() if p.get_subscription_count()}
 
     def publish(
         self,
-        wanted: set[str],
+        outputs: set[str],
         frame: Frame,
         perception: Perception,
         source: Header,
@@ -87,12 +87,12 @@ class Outputs:
         """Build all messages, then publish them, so that a fault publishes nothing.
 
         Args:
-            wanted: outputs to build.
-            frame, perception: what went in, and what came of it.
+            outputs: names of the outputs to build.
+            frame, perception: input and result.
             source: header of the source image.
-            transforms: gives T_output_camera where ``output_frame`` is set.
-            manifest: of the model.
-            settings: of the node.
+            transforms: buffer to look T_output_camera up in, where ``output_frame`` is set.
+            manifest: manifest of the model.
+            settings: parameters of the node.
 
         Raises:
             Fault: ``missing_transform``, ``old_transform``.
@@ -100,7 +100,7 @@ class Outputs:
         found, names = perception.detections, manifest.detection_classes
         in_camera = build.header(perception.stamp_ns, source.frame_id)
         output_frame, T_output_camera = settings.output_frame or source.frame_id, np.eye(4)
-        if output_frame != source.frame_id and wanted & {"detections_3d", "markers", "objects"}:
+        if output_frame != source.frame_id and outputs & {"detections_3d", "markers", "objects"}:
             T_output_camera = transforms.lookup(output_frame, source.frame_id, perception.stamp_ns)
         in_output = build.header(perception.stamp_ns, output_frame)
         builders = {
@@ -118,9 +118,9 @@ class Outputs:
             "objects": lambda: autoware.detected_objects(found, names, T_output_camera, in_output),
             "overlay": lambda: overlay_image(frame, perception, manifest, in_camera),
         }
-        if "overlay" in wanted and not self._overlay_limit.passes(settings.overlay_rate_hz):
-            wanted = wanted - {"overlay"}
-        messages = {name: builders[name]() for name in wanted}
+        if "overlay" in outputs and not self._overlay_limit.passes(settings.overlay_rate_hz):
+            outputs = outputs - {"overlay"}
+        messages = {name: builders[name]() for name in outputs}
         for name, message in messages.items():
             self._publishers[name].publish(message)
 

@@ -91,7 +91,7 @@ def test_before_anything_came(health, clock) -> None:
     health.count_drop("unwatched")
     assert health.verdict() == (Level.OK, "nobody listens to the outputs")
     clock.now_ns += 3_000 * MS
-    assert health.image_silence_ns() == 3_000 * MS
+    assert health.since_image_ns() == 3_000 * MS
 
 
 def test_a_bad_frame_warns_and_nothing_but_bad_frames_is_an_error(health, clock) -> None:
