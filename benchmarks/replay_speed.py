@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from benchmarks._package import untrained_package
 from lemumo_core.cli.replay import named
 from lemumo_core.inference.measure import processor
-from lemumo_core.replay.evaluator import Judge, Result, Settings
+from lemumo_core.replay.evaluator import Evaluator, ImageResult
 from lemumo_core.replay.run import Replay
+from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.workers import Workers
 from lemumo_ros.demo import default_bag
 
@@ -31,10 +32,10 @@ from lemumo_ros.demo import default_bag
 class Timed:
     """A source of results that notes when the first one came."""
 
-    def __init__(self, source: Judge | Workers):
+    def __init__(self, source: Evaluator | Workers):
         self.source, self.first = source, 0.0
 
-    def results(self, files: Sequence[Path]) -> Iterator[Result]:
+    def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
         self.first = 0.0
         for result in self.source.results(files):
             self.first = self.first or time.perf_counter()
@@ -52,16 +53,16 @@ class Round(NamedTuple):
 def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> list[Round]:
     """Measure a way to replay some times, after a bag that warms it up."""
     settings = Settings(model, evaluate=evaluate)
-    judge = Judge(settings)
-    infer, seen = judge.pipeline.backend.infer, _an_input(judge)
+    evaluator = Evaluator(settings)
+    infer, seen = evaluator.pipeline.backend.infer, _an_input(evaluator)
     found = []
-    with nullcontext(judge) if workers == 1 else Workers(settings, workers) as source:
+    with nullcontext(evaluator) if workers == 1 else Workers(settings, workers) as source:
         timed = Timed(source)
         for _ in range(count + 1):
             with tempfile.TemporaryDirectory() as out:
-                replay = Replay(judge, timed, Path(out))  # type: ignore[arg-type]
+                replay = Replay(evaluator, timed, Path(out))  # type: ignore[arg-type]
                 started = time.perf_counter()
-                replay.bag(named([(bag,)])[0])
+                replay.run_bag(named([(bag,)])[0])
                 ended = time.perf_counter()
             for _ in range(replay.frames):
                 infer(*seen)
@@ -71,13 +72,13 @@ def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> 
     return found[1:]
 
 
-def _an_input(judge: Judge) -> tuple[Any, ...]:
+def _an_input(evaluator: Evaluator) -> tuple[Any, ...]:
     """What the network is given, and where its results go."""
     seen: list[tuple[Any, ...]] = []
-    backend = judge.pipeline.backend
+    backend = evaluator.pipeline.backend
     infer = backend.infer
     backend.infer = lambda *arguments: seen.append(arguments)  # type: ignore[method-assign]
-    judge.pipeline.warm_up()
+    evaluator.pipeline.warm_up()
     backend.infer = infer  # type: ignore[method-assign]
     return seen[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lemumo_core.command_line import run_function
 from lemumo_core.evaluation.tables import as_text
-from lemumo_core.replay.compare import compare, tables_of, write_comparison
+from lemumo_core.replay.compare import compare, comparison_tables, write_comparison
 
 
 def compare_replays(a: Path, b: Path, *, out: Path | None = None) -> None:
@@ -24,7 +24,7 @@ def compare_replays(a: Path, b: Path, *, out: Path | None = None) -> None:
         out: folder for compare.json and index.html.
     """
     found, differences = compare(a, b)
-    shown = tables_of(a, b, found)
+    shown = comparison_tables(a, b, found)
     print("\n\n".join(as_text(table) for table in shown))
     if out is not None:
         write_comparison(out, a, b, found, differences)

@@ -27,16 +27,17 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import check_rigid
-from lemumo_core.replay.evaluator import SENSOR_TOPICS, Judge, Settings
-from lemumo_core.replay.folder import Bag
+from lemumo_core.replay.evaluator import Evaluator
+from lemumo_core.replay.output_folder import Bag
 from lemumo_core.replay.run import Replay, exit_code
+from lemumo_core.replay.settings import SENSOR_TOPICS, Settings
 from lemumo_core.replay.workers import Workers
 
 EXIT_CODES = """exit codes:
   0  every image of every bag became a result
   1  an error: nothing was replayed
   2  no image became a result
-  3  partial: images were dropped or could not be judged, or a bag is damaged, was not closed,
+  3  partial: images were dropped or could not be scored, or a bag is damaged, was not closed,
      or its clocks jump; what is lost is said, and the results hold the rest
 """
 
@@ -139,13 +140,13 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
         return _play(bags, options.rate)
     settings = options.settings()
     found_bags = named(find_bags(bags))
-    judge = Judge(settings)
+    evaluator = Evaluator(settings)
     started = time.monotonic()
-    with _folder(options.out) as out, _source(settings, options.workers, judge) as source:
+    with _folder(options.out) as out, _source(settings, options.workers, evaluator) as source:
         wanted = {"bag": options.results_bag, "rerun": options.rerun}
-        run = Replay(judge, source, out, [name for name, is_on in wanted.items() if is_on])
-        found = [run.bag(bag) for bag in found_bags]
-        run.conclude(found, report=options.out is not None)
+        run = Replay(evaluator, source, out, [name for name, is_on in wanted.items() if is_on])
+        found = [run.run_bag(bag) for bag in found_bags]
+        run.finalize(found, report=options.out is not None)
     seconds = time.monotonic() - started
     print(f"{run.frames / seconds:.1f} frames/s")
     if options.out is not None:
@@ -177,9 +178,11 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _source(settings: Settings, workers: int, judge: Judge) -> Iterator[Judge | Workers]:
+def _source(
+    settings: Settings, workers: int, evaluator: Evaluator
+) -> Iterator[Evaluator | Workers]:
     if workers == 1:
-        yield judge
+        yield evaluator
         return
     with Workers(settings, workers) as source:
         yield source

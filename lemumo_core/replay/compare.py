@@ -1,8 +1,8 @@
-"""Compare two replays of the same bags, image by image.
+"""Compare two replays of the same bags.
 
 Images are paired by bag and stamp, so what both share, such as how hard a scene is, cancels out.
 Confidence intervals are those of a bootstrap over blocks of consecutive images (Kuensch, Annals of
-Statistics 1989), for neighbours are alike and no independent evidence.
+Statistics 1989), because neighbouring images are no independent evidence.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from lemumo_core.evaluation.tables import Results, Table, tables
 from lemumo_core.faults import Fault
 from lemumo_core.metrics.perception import json_ready
 from lemumo_core.plots import lines
-from lemumo_core.replay.evaluator import JUDGED_MODES
-from lemumo_core.replay.folder import rows_of
-from lemumo_core.replay.record import COLUMNS, FIGURES
+from lemumo_core.replay.evaluator import REPLAY_MODALITIES
+from lemumo_core.replay.record import COLUMNS, SUMMARY_FIELDS
+from lemumo_core.replay.tables import FRAMES, TIMINGS, read_tables
 
 BLOCK = 25
-"""Consecutive images, 2.5 s at 10 Hz; fewer of short replays, so that there are some blocks."""
+"""Consecutive images in a block, 2.5 s at 10 Hz; fewer where a replay has less than 100 images."""
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 HIGHER_IS_BETTER = {
-    f"{mode}_{name}" for mode in JUDGED_MODES for name in FIGURES if name != "depth_mae_m"
+    f"{modality}_{name}"
+    for modality in REPLAY_MODALITIES
+    for name in SUMMARY_FIELDS
+    if name != "depth_mae_m"
 }
 LOWER_IS_BETTER = {
-    *(f"{mode}_depth_mae_m" for mode in JUDGED_MODES),
+    *(f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES),
     *(name for name in COLUMNS if name.startswith(("disagreement_", "flicker_"))),
 }
 TIME = "time_ms"
@@ -41,17 +44,17 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedDifference:
     """One column of two replays, over the images for which both have it.
 
     Attributes:
-        column: of ``COMPARED``.
+        column: a column of ``COMPARED``.
         pairs: number of images.
-        a, b: means.
+        a, b: means of the two replays.
         difference: mean of b - a.
         low, high: its 95 % confidence interval.
-        verdict: ``better`` or ``worse`` (b than a), ``more`` or ``less`` where neither is good,
-            ``no difference`` where the interval holds 0.
+        verdict: ``better`` or ``worse`` (b than a), ``more`` or ``less`` where neither is better,
+            ``no difference`` where the interval contains 0.
     """
 
     column: str
@@ -64,7 +67,7 @@ class Paired:
     verdict: str
 
 
-def compare(a: Path, b: Path) -> tuple[list[Paired], dict[str, np.ndarray]]:
+def compare(a: Path, b: Path) -> tuple[list[PairedDifference], dict[str, np.ndarray]]:
     """Compare two replays.
 
     Returns:
@@ -89,12 +92,15 @@ def compare(a: Path, b: Path) -> tuple[list[Paired], dict[str, np.ndarray]]:
 
 
 def bootstrap(differences: np.ndarray) -> tuple[float, float]:
-    """Confidence interval of the mean of (N,) values in order of time; the same every time."""
+    """Return the confidence interval of the mean of (N,) values in order of time.
+
+    The random draws are seeded, so the result is the same every time.
+    """
     count = len(differences)
     block = max(1, min(BLOCK, count // 4))
     rng = np.random.default_rng(0)
     starts = rng.integers(0, count, (RESAMPLES, -(-count // block)))
-    # Blocks go around the end, so that every image is drawn equally often.
+    # Blocks wrap around the end, so that every image is drawn equally often.
     chosen = (starts[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, :count] % count
     means = differences[chosen].mean(axis=1)
     tail = 50 * (1 - CONFIDENCE)
@@ -102,38 +108,43 @@ def bootstrap(differences: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def tables_of(a: Path, b: Path, found: Sequence[Paired]) -> list[Table]:
-    """Return the tables of a comparison: image by image, then of all images together."""
+def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
+    """Return the table of paired differences, then those of the metrics of both replays."""
     return [_table(found), *tables(_results(a, b))]
 
 
 def write_comparison(
-    out: Path, a: Path, b: Path, found: Sequence[Paired], differences: Mapping[str, np.ndarray]
+    out: Path,
+    a: Path,
+    b: Path,
+    found: Sequence[PairedDifference],
+    differences: Mapping[str, np.ndarray],
 ) -> None:
-    """Write ``compare.json`` and ``index.html``.
+    """Write ``compare.json`` and the page ``index.html``.
 
     Args:
-        out: folder to write to.
-        a, b: folders of the replays.
+        out: folder, which is created.
+        a, b: output folders of the two replays.
         found, differences: as ``compare`` returns them.
     """
     out.mkdir(parents=True, exist_ok=True)
     document = {"a": str(a), "b": str(b), "paired": [asdict(one) for one in found]}
     text = json.dumps(json_ready(document), indent=1, allow_nan=False)
     (out / "compare.json").write_text(f"{text}\n")
-    (out / "index.html").write_text(_page(a, b, tables_of(a, b, found), differences, found))
+    page = _page(a, b, comparison_tables(a, b, found), differences, found)
+    (out / "index.html").write_text(page)
 
 
 def _by_image(out: Path) -> dict[Key, dict[str, Any]]:
-    """Rows of a replay by bag and stamp, with the time that each result took."""
+    """Return the rows of a replay by bag and stamp, with the time that each result took."""
     bags = _read_bags(out)
     rows = {
         (row["bag"], row["stamp_ns"]): row
-        for row in rows_of(out, bags, "frames.parquet")
+        for row in read_tables(out, bags, FRAMES)
         if not row["drop"]
     }
     for name in bags:
-        for timing in rows_of(out, [name], "timings.parquet"):
+        for timing in read_tables(out, [name], TIMINGS):
             stamp_ns = timing.pop("stamp_ns")
             if (name, stamp_ns) in rows:
                 rows[name, stamp_ns][TIME] = sum(timing.values())
@@ -152,7 +163,7 @@ def _read_bags(out: Path) -> list[str]:
     return [name for name, bag in _document(out)["bags"].items() if "error" not in bag]
 
 
-def _paired(column: str, values: np.ndarray) -> Paired:
+def _paired(column: str, values: np.ndarray) -> PairedDifference:
     a, b = values.mean(axis=0).tolist()
     low, high = bootstrap(values[:, 1] - values[:, 0])
     verdict = "no difference"
@@ -162,10 +173,10 @@ def _paired(column: str, values: np.ndarray) -> Paired:
             verdict = "better" if more == (column in HIGHER_IS_BETTER) else "worse"
         else:
             verdict = "more" if more else "less"
-    return Paired(column, len(values), a, b, b - a, low, high, verdict)
+    return PairedDifference(column, len(values), a, b, b - a, low, high, verdict)
 
 
-def _table(found: Sequence[Paired]) -> Table:
+def _table(found: Sequence[PairedDifference]) -> Table:
     head = ("by image", "images", "A", "B", "B - A", "95 % interval", "B is")
     rows = [
         (
@@ -182,13 +193,13 @@ def _table(found: Sequence[Paired]) -> Table:
 
 
 def _results(a: Path, b: Path) -> Results:
-    """Figures of all images together, of both, by mode."""
+    """Return the metrics of all images together, of both replays, by modality."""
     documents: Mapping[str, dict[str, Any]] = {"A": _document(a), "B": _document(b)}
     return {
-        f"{name} {mode}": document[mode]
-        for mode in JUDGED_MODES
+        f"{name} {modality}": document[modality]
+        for modality in REPLAY_MODALITIES
         for name, document in documents.items()
-        if mode in document
+        if modality in document
     }
 
 
@@ -197,7 +208,7 @@ def _page(
     b: Path,
     made: Sequence[Table],
     differences: Mapping[str, np.ndarray],
-    found: Sequence[Paired],
+    found: Sequence[PairedDifference],
 ) -> str:
     models = [f"{_document(out)['model']} on {_document(out)['backend']}" for out in (a, b)]
     worse = [i for i, one in enumerate(found) if one.verdict == "worse"]

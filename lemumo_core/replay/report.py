@@ -1,4 +1,4 @@
-"""The report of a replay: one page that needs nothing but itself."""
+"""Write the report of a replay: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,63 +18,65 @@ from lemumo_core.faults import Fault
 from lemumo_core.metrics.masked_returns import MASK_EVERY
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.plots import histogram, lines, strip
-from lemumo_core.replay.evaluator import JUDGED_MODES, Judge
-from lemumo_core.replay.folder import read_rows
-from lemumo_core.replay.record import FIGURES, OK, WARN
+from lemumo_core.replay.checks import OK, WARN
+from lemumo_core.replay.evaluator import REPLAY_MODALITIES, Evaluator
+from lemumo_core.replay.record import SUMMARY_FIELDS
+from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
 
 WORST = 6
 FUSED, ALONE, DROPPED = "#3a8a4d", "#e0a526", "#c2182b"
 BADGES = {OK: FUSED, WARN: DROPPED}
-Row = dict[str, Any]
 
 
 def write_report(
     out: Path,
-    about: Mapping[str, Any],
+    totals: Mapping[str, Any],
     results: Results,
     bags: Mapping[str, Mapping[str, Any]],
-    judge: Judge,
+    evaluator: Evaluator,
 ) -> None:
     """Write ``index.html``.
 
     Args:
-        out: folder of the replay.
-        about: facts of the run.
-        results: figures by mode.
-        bags: what came of each.
-        judge: sees the worst frames once more, to draw them.
+        out: output folder of the replay.
+        totals: values of the whole run.
+        results: metrics by modality.
+        bags: summaries by bag.
+        evaluator: evaluates the worst frames again, to draw them.
     """
     read = {name: bag for name, bag in bags.items() if "error" not in bag}
-    frames = {name: read_rows(out / name / "frames.parquet") for name in read}
-    timings = [row for name in read for row in read_rows(out / name / "timings.parquet")]
+    frames = {name: read_table(out / name / FRAMES) for name in read}
+    timings = [row for name in read for row in read_table(out / name / TIMINGS)]
     parts = []
-    if not judge.manifest.trained:
-        parts.append('<p class="warning">The weights are <b>untrained</b>: figures near zero.</p>')
-    facts = {key: value for key, value in about.items() if not isinstance(value, dict)}
+    if not evaluator.manifest.trained:
+        parts.append(
+            '<p class="warning">The weights are <b>untrained</b>: all scores are near zero.</p>'
+        )
+    facts = {key: value for key, value in totals.items() if not isinstance(value, dict)}
     facts["bags"] = len(bags)
     if any(bag["depth_held_out"] for bag in read.values()):
-        facts["depth judged on"] = f"one in {MASK_EVERY} LiDAR returns, hidden from the model"
+        facts["depth scored on"] = f"one in {MASK_EVERY} LiDAR returns, masked from the model"
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
-    parts += ["<h2>What looks wrong</h2>", _verdicts(bags)]
+    parts += ["<h2>Checks</h2>", _verdicts(bags)]
     if results:
-        parts.append("<h2>Figures</h2>")
+        parts.append("<h2>Metrics</h2>")
         made = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
         parts.append(f'<div class="row">{"".join(made)}</div>')
         parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
     if timings:
         parts += ["<h2>Time</h2>", _times(timings)]
     parts += ["<h2>Every image</h2>", *(_timeline(name, rows) for name, rows in frames.items())]
-    parts += _worst(read, frames, judge)
-    (out / "index.html").write_text(web_page.page(f"{judge.manifest.name}: replay", parts))
+    parts += _worst(read, frames, evaluator)
+    (out / "index.html").write_text(web_page.page(f"{evaluator.manifest.name}: replay", parts))
 
 
 def _verdicts(bags: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for each check of each bag, and for what was lost."""
+    """Return a table with a line for each check of each bag, and for what was lost."""
     rows = []
     for name, bag in bags.items():
         lost = [bag["error"]] if "error" in bag else list(bag["lost"])
         if bag.get("unjudged"):
-            lost.append(f"{bag['unjudged']} results were not judged: {bag['faults']['truth']}")
+            lost.append(f"{bag['unjudged']} results were not scored: {bag['faults']['truth']}")
         found = [("bag", WARN, words) for words in lost]
         found += [
             ("dropped", WARN, f"{number} x {reason}: {bag['faults'][reason]}")
@@ -99,7 +101,7 @@ def _badge(verdict: str) -> str:
 
 
 def _times(timings: Sequence[Row]) -> str:
-    """How long a frame took: histogram, timeline, and percentiles by stage."""
+    """Return histogram, timeline and percentiles by stage of the time that a frame took."""
     stages = {
         stage: [row[stage] for row in timings if row.get(stage) is not None]
         for stage in timings[0]
@@ -109,18 +111,18 @@ def _times(timings: Sequence[Row]) -> str:
     marks = {f"p{q}": float(np.percentile(total, q)) for q in (50, 99)}
     rows = [
         (stage, *(f"{np.percentile(values, q):.1f}" for q in (50, 99, 100)))
-        for stage, values in {**stages, "in all": total.tolist()}.items()
+        for stage, values in {**stages, "total": total.tolist()}.items()
     ]
     count = list(range(len(timings)))
     return (
         f'<div class="row">{histogram("Time per result", total.tolist(), "ms", marks)}'
         f"{lines('Time by stage, ms', count, stages, 'result')}"
-        f"{web_page.table('ms', rows, ('', 'p50', 'p99', 'most'))}</div>"
+        f"{web_page.table('ms', rows, ('', 'p50', 'p99', 'max'))}</div>"
     )
 
 
 def _timeline(name: str, rows: Sequence[Row]) -> str:
-    """What became of every image of a bag, and how good it was."""
+    """Return a strip of the images of a bag, used or dropped, and their scores over time."""
     times_s = np.array([row["arrival_ns"] for row in rows], np.int64)
     since_s = ((times_s - times_s[0]) / 1e9).tolist() if len(rows) else []
     colors = [
@@ -132,10 +134,10 @@ def _timeline(name: str, rows: Sequence[Row]) -> str:
         f'<span style="color: {DROPPED}">&#9632;</span> dropped'
     )
     label = "s since the first image"
-    plots = [strip("What became of each image", since_s, colors, label)]
+    plots = [strip("Images", since_s, colors, label)]
     for title, columns in (
-        ("Depth MAE, m", {mode: f"{mode}_depth_mae_m" for mode in JUDGED_MODES}),
-        ("BEV mAP", {mode: f"{mode}_bev_map" for mode in JUDGED_MODES}),
+        ("Depth MAE, m", {modality: f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES}),
+        ("BEV mAP", {modality: f"{modality}_bev_map" for modality in REPLAY_MODALITIES}),
         ("Disagreement of modalities", _columns("disagreement", "detections", "labels", "depth")),
         ("Flicker", _columns("flicker", "detections", "labels")),
         ("Calibration drift, degrees", _columns("calibration", "pitch_deg", "yaw_deg", "roll_deg")),
@@ -154,20 +156,21 @@ def _columns(prefix: str, *names: str) -> dict[str, str]:
 
 
 def _worst(
-    bags: Mapping[str, Mapping[str, Any]], frames: Mapping[str, Sequence[Row]], judge: Judge
+    bags: Mapping[str, Mapping[str, Any]],
+    frames: Mapping[str, Sequence[Row]],
+    evaluator: Evaluator,
 ) -> list[str]:
-    """Pictures of the frames that are worst by their figures."""
-    rated = (judged_frame(name, row) for name, rows in frames.items() for row in rows)
-    judged = [frame for frame in rated if frame is not None]
-    chosen = rank_frames(judged)[::-1][:WORST]
+    """Return pictures of the frames with the worst scores."""
+    scores = (frame_scores(name, row) for name, rows in frames.items() for row in rows)
+    chosen = rank_frames(frame for frame in scores if frame is not None)[::-1][:WORST]
     parts = ["<h2>Worst frames</h2>"] if chosen else []
     for name in dict.fromkeys(frame.camera_name for frame in chosen):
         ours = {frame.index: frame for frame in chosen if frame.camera_name == name}
-        for number, picture in _pictures(bags[name], list(ours), judge):
-            figures = next(iter(ours[number].summaries.values()))
+        for number, picture in _pictures(bags[name], list(ours), evaluator):
+            summary = next(iter(ours[number].summaries.values()))
             known = ", ".join(
                 f"{key.replace('_', ' ')} {value:.3f}"
-                for key, value in vars(figures).items()
+                for key, value in vars(summary).items()
                 if value == value
             )
             caption = f"{name}, image {number}, {ours[number].stamp_ns / 1e9:.3f} s: {known}"
@@ -176,27 +179,27 @@ def _worst(
 
 
 def _pictures(
-    bag: Mapping[str, Any], numbers: Sequence[int], judge: Judge
+    bag: Mapping[str, Any], numbers: Sequence[int], evaluator: Evaluator
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """As ``Judge.pictures``, of a bag that may be damaged."""
+    """Yield ``Evaluator.comparisons`` of a bag that may be damaged."""
     files = [Path(file) for file in bag["files"]]
     with tempfile.TemporaryDirectory() as scratch:
         sound, _ = sound_files(files, Path(scratch), suspect=bool(bag["lost"]))
         try:
-            yield from judge.pictures(sound, numbers)
-        except Fault as fault:  # ends where the replay did, which told of it
+            yield from evaluator.comparisons(sound, numbers)
+        except Fault as fault:  # it ends where the replay did, which reported it
             if fault.reason != "damaged_bag":
                 raise
 
 
-def judged_frame(bag: str, row: Row) -> FrameScores | None:
-    """The figures of a row, by mode, with the bag for a camera; None where there are none."""
-    modes = {}
-    for mode in JUDGED_MODES:
-        values = [_number(row[f"{mode}_{figure}"]) for figure in FIGURES]
+def frame_scores(bag: str, row: Row) -> FrameScores | None:
+    """Return the scores of a row, with the bag as camera name; None where there are none."""
+    summaries = {}
+    for modality in REPLAY_MODALITIES:
+        values = [_number(row[f"{modality}_{name}"]) for name in SUMMARY_FIELDS]
         if any(value == value for value in values):
-            modes[mode] = Summary(*values)
-    return FrameScores(row["number"], row["stamp_ns"], bag, modes) if modes else None
+            summaries[modality] = Summary(*values)
+    return FrameScores(row["number"], row["stamp_ns"], bag, summaries) if summaries else None
 
 
 def _number(value: float | None) -> float:

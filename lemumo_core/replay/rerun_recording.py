@@ -1,6 +1,6 @@
-"""Results and inputs as a recording for the Rerun viewer: ``rerun results.rrd``. Needs no ROS.
+"""Write results and inputs as a recording for the Rerun viewer: ``rerun results.rrd``.
 
-    camera/image                the image, as a pinhole camera's (a lens's distortion is not told)
+    camera/image                the image, as a pinhole camera's (without the lens's distortion)
     camera/image/detections     boxes in it
     result/depth, result/labels at the size of the output
     lidar, or thermal           the companion; returns in metres in the camera's frame
@@ -24,20 +24,20 @@ from lemumo_core.geometry.boxes import box_rotation
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import quaternion_from_rotation, transform
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.replay.bag_feed import Instant
-from lemumo_core.replay.evaluator import Settings, instants
+from lemumo_core.replay.image_events import ImageEvent, image_events
+from lemumo_core.replay.settings import Settings
 
 JPEG_QUALITY = 85
 
 
 class RerunRecording:
-    """Writes results with the images they are of, which it reads from the bag once more. A context
-    manager.
+    """Writes results with their inputs, which it reads from the bag again. A context manager.
 
     Args:
         out: file to create.
-        files: the bag, as ``BagReader`` opens it.
-        manifest, settings: of the model and the task.
+        files: files of the bag, as ``BagReader`` opens them.
+        manifest: manifest of the model.
+        settings: options of the replay.
 
     Raises:
         ImportError: rerun-sdk is not installed.
@@ -46,7 +46,7 @@ class RerunRecording:
     def __init__(self, out: Path, files: Sequence[Path], manifest: Manifest, settings: Settings):
         self._rr = rr = _rerun()
         self._names = manifest.detection_classes
-        self._instants = instants(files, settings, manifest.input.companion)
+        self._events = image_events(files, settings, manifest.input.companion)
         self._recording = rr.RecordingStream("lemumo", recording_id=out.parent.name)
         self._recording.set_log_time_enabled(False)
         self._recording.set_log_tick_enabled(False)
@@ -64,17 +64,22 @@ class RerunRecording:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._instants.close()
+        self._events.close()
         self._recording.disconnect()
 
-    def write(self, instant: Instant, perception: Perception, overlay: bytes | None) -> None:
-        """Add one result; results come in the order of the bag. The overlay is left out: the viewer
-        draws one."""
+    def write(self, event: ImageEvent, perception: Perception, overlay: bytes | None) -> None:
+        """Add one result; results come in the order of the bag.
+
+        Args:
+            event: the image.
+            perception: its result.
+            overlay: ignored, because the viewer draws results over the image.
+        """
         rr, recording = self._rr, self._recording
-        frame = next(i.frame for i in self._instants if i.number == instant.number)
-        assert frame is not None, "a result of an image that was dropped"
+        frame = next(e.frame for e in self._events if e.number == event.number)
+        assert frame is not None, "a result of a dropped image"
         recording.set_time("stamp", timestamp=np.datetime64(perception.stamp_ns, "ns"))
-        recording.set_time("image", sequence=instant.number)
+        recording.set_time("image", sequence=event.number)
         self._log_inputs(frame)
         self._log("result", self._pinhole(perception.output_camera))
         self._log("result/depth", rr.DepthImage(perception.depth_m, meter=1.0))

@@ -1,4 +1,4 @@
-"""A bag with the results beside the inputs, to be opened in Foxglove. Needs no ROS.
+"""Write a bag with the results beside the inputs, to be opened in Foxglove, without ROS.
 
     /lemumo/output/detections_3d, detections_2d     vision_msgs, class names as ids
     /lemumo/output/depth, depth_camera_info         32FC1 metres, NaN unknown
@@ -24,23 +24,23 @@ from lemumo_core.bags.writer import JPEG_QUALITY, METADATA_VERSION, qos
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.replay.bag_feed import Instant
-from lemumo_core.replay.evaluator import Settings
+from lemumo_core.replay.image_events import ImageEvent
+from lemumo_core.replay.settings import Settings
 
-with suppress(ModuleNotFoundError):  # said by BagReader
+with suppress(ModuleNotFoundError):  # reported by BagReader
     from rosbags.rosbag2 import StoragePlugin, Writer
 
 OUTPUT = "/lemumo/output/"
 
 
 class ResultBag:
-    """Copies a bag and puts each result behind the image that it is of. A context manager.
+    """Copies a bag and writes each result after its image. A context manager.
 
     Args:
         out: bag folder to create.
-        files: the bag, as ``BagReader`` opens it. Earlier results in it are left out.
-        manifest: of the model.
-        settings: of the replay; its score threshold is told in label_info.
+        files: files of the bag, as ``BagReader`` opens them. Earlier results are left out.
+        manifest: manifest of the model.
+        settings: options of the replay; label_info carries their score threshold.
 
     Raises:
         ImportError, Fault: as ``BagReader``.
@@ -67,17 +67,17 @@ class ResultBag:
             self._writer.close()
             self._reader.close()
 
-    def write(self, instant: Instant, perception: Perception, overlay: bytes | None) -> None:
+    def write(self, event: ImageEvent, perception: Perception, overlay: bytes | None) -> None:
         """Add one result; results come in the order of the bag.
 
         Args:
-            instant: the image.
-            perception: what the model says.
-            overlay: PNG of it, or None.
+            event: the image.
+            perception: its result.
+            overlay: PNG of the result, or None.
         """
-        self._copy_until(instant.arrival_ns)
+        self._copy_until(event.arrival_ns)
         build, found = self._build, perception.detections
-        header = build.header(perception.stamp_ns, instant.frame_id)
+        header = build.header(perception.stamp_ns, event.frame_id)
         names = self._manifest.detection_classes
         messages = {
             "depth": build.depth_image(perception.depth_m, "32FC1", header),
@@ -106,7 +106,7 @@ class ResultBag:
                     offered_qos_profiles=[qos(latched=name == "label_info")],
                 )
             data = build.serialize(message)
-            self._writer.write(self._connections[topic], instant.arrival_ns, data)
+            self._writer.write(self._connections[topic], event.arrival_ns, data)
 
     def _copied_inputs(self) -> Iterator[RawMessage]:
         topics = [
@@ -124,7 +124,7 @@ class ResultBag:
             )
         try:
             yield from self._reader.raw_messages(topics)
-        except Fault as fault:  # the replay of the bag tells of it, and ends here too
+        except Fault as fault:  # the replay of the bag reports it, and ends here too
             if fault.reason != "damaged_bag":
                 raise
 

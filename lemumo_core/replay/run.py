@@ -1,4 +1,4 @@
-"""A replay of several bags: each one whole, what is damaged named, what is done not done again."""
+"""Replay several bags: report what is damaged, and skip bags that are finished."""
 
 from __future__ import annotations
 
@@ -14,52 +14,58 @@ from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.tables import as_text, tables
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress
-from lemumo_core.replay.evaluator import Judge, image_count, missing_companion
-from lemumo_core.replay.folder import (
+from lemumo_core.replay.checks import WARN
+from lemumo_core.replay.evaluator import Evaluator, describe_missing_companion, image_count
+from lemumo_core.replay.output_folder import (
     Bag,
-    BagFolder,
-    added_metrics,
+    BagOutput,
     bag_key,
-    done_already,
+    finished_summary,
+    merge_metrics,
     write_metrics,
 )
-from lemumo_core.replay.record import WARN, BagRecord
+from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.report import write_report
 from lemumo_core.replay.workers import Workers
 
 
 class Replay:
-    """One run of the command.
+    """A replay of several bags with one model.
 
     Args:
-        judge: a loaded model, also for the pictures.
-        source: where results come from: the judge itself, or workers.
-        out: folder of the results.
-        recordings: keys of ``RECORDINGS``, to be written for each bag.
+        evaluator: evaluator with the loaded model, which also draws the report's pictures.
+        source: what yields the results: the evaluator itself, or workers.
+        out: output folder.
+        recordings: keys of ``RECORDINGS`` to write for each bag.
 
     Attributes:
-        frames: how many images were processed now, by the source.
+        frames: number of images processed by this run.
     """
 
     def __init__(
-        self, judge: Judge, source: Judge | Workers, out: Path, recordings: Sequence[str] = ()
+        self,
+        evaluator: Evaluator,
+        source: Evaluator | Workers,
+        out: Path,
+        recordings: Sequence[str] = (),
     ):
-        self._judge, self._source, self._out, self._recordings = judge, source, out, recordings
+        self._evaluator, self._source = evaluator, source
+        self._out, self._recordings = out, recordings
         self.frames = 0
 
-    def bag(self, bag: Bag) -> dict[str, Any]:
-        """Replay one bag, unless that was done before.
+    def run_bag(self, bag: Bag) -> dict[str, Any]:
+        """Replay one bag, unless it is finished already.
 
         Returns:
-            What came of it: the content of its ``bag.json``. A bag that cannot be read at all has
-            an ``error`` and nothing else.
+            The summary of the bag, which is the content of its ``bag.json``. A bag that cannot be
+            read at all has ``name`` and ``error`` and nothing else.
         """
-        settings = self._judge.settings
-        key = bag_key(bag, self._judge.manifest, settings, self._recordings)
-        before = done_already(self._out / bag.name, key)
-        if before is not None:
+        settings = self._evaluator.settings
+        key = bag_key(bag, self._evaluator.manifest, settings, self._recordings)
+        finished = finished_summary(self._out / bag.name, key)
+        if finished is not None:
             print(f"{bag.name}: done already", file=sys.stderr)
-            return before
+            return finished
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 return self._replay(bag, key, Path(scratch))
@@ -67,32 +73,37 @@ class Replay:
                 print(f"lemumo replay: {bag.name}: {fault}", file=sys.stderr)
                 return {"name": bag.name, "error": str(fault)}
 
-    def conclude(self, found: Sequence[dict[str, Any]], report: bool) -> None:
-        """Add up, print, and write ``metrics.json`` and the report."""
-        judge, manifest = self._judge, self._judge.manifest
-        bags = {one["name"]: {k: v for k, v in one.items() if k != "key"} for one in found}
-        read = [one for one in found if "error" not in one]
+    def finalize(self, summaries: Sequence[dict[str, Any]], report: bool) -> None:
+        """Merge the metrics of all bags and print them.
+
+        Args:
+            summaries: summaries of the bags, as ``run_bag`` returns them.
+            report: whether to write ``metrics.json`` and the report.
+        """
+        evaluator, manifest = self._evaluator, self._evaluator.manifest
+        bags = {one["name"]: {k: v for k, v in one.items() if k != "key"} for one in summaries}
+        read = [one for one in summaries if "error" not in one]
         folders = [self._out / one["name"] for one in read]
         results = {
-            mode: metric.result()
-            for mode, metric in added_metrics(folders, metric_for(manifest)).items()
+            modality: metric.result()
+            for modality, metric in merge_metrics(folders, metric_for(manifest)).items()
         }
-        about = {
+        totals = {
             "model": f"{manifest.name} {manifest.version}",
             "trained": manifest.trained,
-            "backend": judge.pipeline.backend.name,
-            "score_threshold": judge.settings.score_threshold,
+            "backend": evaluator.pipeline.backend.name,
+            "score_threshold": evaluator.settings.score_threshold,
             **_totals(read),
             **results,
         }
         print("\n\n".join(as_text(table) for table in tables(results)) if results else "")
-        for one in found:
-            for line in _words(one):
+        for one in summaries:
+            for line in _lines(one):
                 print(f"{one['name']}: {line}")
         if report:
             self._out.mkdir(parents=True, exist_ok=True)
-            write_metrics(self._out, about, bags)
-            write_report(self._out, about, results, bags, judge)
+            write_metrics(self._out, totals, bags)
+            write_report(self._out, totals, results, bags, evaluator)
 
     def _replay(self, bag: Bag, key: str, scratch: Path) -> dict[str, Any]:
         lost: list[str] = []
@@ -102,41 +113,44 @@ class Replay:
             record = BagRecord(bag.name)
             with self._folder(bag, files) as folder:
                 try:
-                    if lacking := self._take(bag.name, files, record, folder):
-                        lost.append(lacking)
+                    if missing := self._record_results(bag.name, files, record, folder):
+                        lost.append(missing)
                 except Fault as fault:
                     if fault.reason != "damaged_bag":
                         raise
                     lost.append(str(fault))
                     if not suspect:
                         continue  # once more, with what can be recovered
-                about = {
+                summary = {
                     "name": bag.name,
                     "key": key,
                     "files": [str(file) for file in bag.files],
                     "lost": lost,
                     **record.counts(),
                     "faults": record.faults,
-                    "unjudged": record.unjudged,
-                    "depth_held_out": record.held_out,
-                    "checks": record.checks(self._judge.settings.evaluate),
+                    "unjudged": record.unscored,
+                    "depth_held_out": record.returns_masked,
+                    "checks": record.checks(self._evaluator.settings.evaluate),
                 }
-                folder.finish(record, about)
-                return about
+                folder.finish(record, summary)
+                return summary
         raise AssertionError("unreachable")
 
-    def _folder(self, bag: Bag, files: Sequence[Path]) -> BagFolder:
-        judge = self._judge
+    def _folder(self, bag: Bag, files: Sequence[Path]) -> BagOutput:
+        evaluator = self._evaluator
         out = self._out / bag.name
-        return BagFolder(out, files, judge.manifest, judge.settings, self._recordings)
+        return BagOutput(out, files, evaluator.manifest, evaluator.settings, self._recordings)
 
-    def _take(self, name: str, files: list[Path], record: BagRecord, folder: BagFolder) -> str:
-        """Take in all results; returns what the bag lacks, in words."""
-        judge = self._judge
+    def _record_results(
+        self, name: str, files: list[Path], record: BagRecord, folder: BagOutput
+    ) -> str:
+        """Record and write all results; return a message about what the bag lacks, or ''."""
+        evaluator = self._evaluator
         with BagReader(files) as reader:
-            topics = judge.topics(reader)
+            topics = evaluator.topics(reader)
             total = image_count(reader, topics)
-            lacking = missing_companion(reader, topics, judge.manifest.input.companion)
+            companion = evaluator.manifest.input.companion
+            missing = describe_missing_companion(reader, topics, companion)
         progress = Progress(name, total)
         for result in self._source.results(files):
             record.add(result)
@@ -144,16 +158,16 @@ class Replay:
             self.frames += 1
             progress.update(len(record.rows))
         progress.finish()
-        return lacking
+        return missing
 
 
-def exit_code(found: Sequence[dict[str, Any]]) -> int:
-    """Of ``replay.EXIT_CODES``."""
-    if all("error" in one for one in found):
+def exit_code(summaries: Sequence[dict[str, Any]]) -> int:
+    """Return the exit code of ``lemumo replay``; see ``cli.replay.EXIT_CODES``."""
+    if all("error" in one for one in summaries):
         return 1
-    if not any(one.get("results") for one in found):
+    if not any(one.get("results") for one in summaries):
         return 2
-    return 3 if any(_is_partial(one) for one in found) else 0
+    return 3 if any(_is_partial(one) for one in summaries) else 0
 
 
 def _is_partial(one: dict[str, Any]) -> bool:
@@ -177,14 +191,14 @@ def _totals(read: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _words(one: dict[str, Any]) -> list[str]:
-    """What to say of a bag."""
+def _lines(one: dict[str, Any]) -> list[str]:
+    """Return the lines to print about a bag."""
     if "error" in one:
         return [f"nothing could be read: {one['error']}"]
     counts = f"{one['results']} results of {one['images']} images"
     why, lost = one["faults"], [f"lost: {words}" for words in one["lost"]]
     drops = (f"{number} dropped, {why[reason]}" for reason, number in one["drops"].items())
     if one["unjudged"]:
-        lost.append(f"{one['unjudged']} results were not judged: {why['truth']}")
+        lost.append(f"{one['unjudged']} results were not scored: {why['truth']}")
     checks = (f"{check['verdict']}: {check['words']}" for check in one["checks"].values())
     return [counts, *lost, *drops, *checks]

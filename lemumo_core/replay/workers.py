@@ -1,4 +1,4 @@
-"""Several processes share each bag; results come in the order of the bag, whoever made them."""
+"""Evaluate each bag in several processes; results come in the order of the bag."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.faults import Fault
-from lemumo_core.replay.evaluator import Judge, Result, Settings
+from lemumo_core.replay.evaluator import Evaluator, ImageResult
+from lemumo_core.replay.settings import Settings
 
 AHEAD = 4
-"""Results that a worker may be ahead by."""
-PATIENCE_S = 1.0
+"""Results that a worker may be ahead of the others."""
+POLL_S = 1.0
 
 
 class Workers:
-    """Judges in processes of their own. A context manager.
+    """Evaluators in processes of their own. A context manager.
 
-    Image ``n`` of a bag is the work of process ``n % count``. Each of them reads the whole bag,
-    which costs little beside inference, so nothing has to be sent but results.
+    Process ``n % count`` processes image ``n`` of a bag. Each process reads the whole bag, which
+    costs little beside inference, so that only results have to be sent.
 
     Args:
-        settings: of every judge.
-        count: 2 or more.
+        settings: options of the replay.
+        count: number of processes, 2 or more.
     """
 
     def __init__(self, settings: Settings, count: int):
@@ -51,22 +52,22 @@ class Workers:
             process.terminate()
             process.join()
 
-    def results(self, files: Sequence[Path]) -> Iterator[Result]:
-        """As ``Judge.results``.
+    def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
+        """Replay one bag, and yield the result of each image, as ``Evaluator.results`` does.
 
         Raises:
-            Fault: as there; ``worker_died``.
+            Fault: as ``Evaluator.results``; ``worker_died``.
         """
         for tasks in self._tasks:
             tasks.put(list(files))
         count, turn = len(self._processes), 0
-        while isinstance(found := self._next(turn % count), Result):
+        while isinstance(found := self._next(turn % count), ImageResult):
             yield found
             turn += 1
-        # That one came to the end of the bag, and so do the others, or to a fault.
+        # One worker reached the end of the bag or a fault; the others must too.
         ends = [found]
         for other in range(turn + 1, turn + count):
-            while isinstance(found := self._next(other % count), Result):
+            while isinstance(found := self._next(other % count), ImageResult):
                 continue
             ends.append(found)
         for end in ends:
@@ -76,7 +77,7 @@ class Workers:
     def _next(self, number: int) -> Any:
         while True:
             try:
-                return self._results[number].get(timeout=PATIENCE_S)
+                return self._results[number].get(timeout=POLL_S)
             except queue.Empty:
                 if not self._processes[number].is_alive():
                     code = self._processes[number].exitcode
@@ -88,17 +89,17 @@ class Workers:
 
 
 def _work(settings: Settings, number: int, count: int, tasks: Any, results: Any) -> None:
-    """Body of a process: results of each bag, then None, or what went wrong."""
+    """Run in a process: send the results of each bag, then None, or the exception."""
     _take_share_of_cores(number, count)
     try:
-        judge = Judge(settings)
+        evaluator = Evaluator(settings)
     except (Fault, OSError, ImportError) as error:
         results.put(error)
         return
     while True:
         files = tasks.get()
         try:
-            for result in judge.results(files, lambda n: n % count == number):
+            for result in evaluator.results(files, lambda n: n % count == number):
                 results.put(result)
             results.put(None)
         except (Fault, OSError, ImportError) as error:

@@ -10,8 +10,10 @@ import pytest
 
 from lemumo_core.cli import main as cli
 from lemumo_core.replay.compare import CONFIDENCE, TIME, bootstrap, compare
-from lemumo_core.replay.folder import write_metrics, write_table
+from lemumo_core.replay.output_folder import write_metrics
 from lemumo_core.replay.record import COLUMNS
+from lemumo_core.replay.tables import FRAMES as FRAMES_TABLE
+from lemumo_core.replay.tables import TIMINGS, write_table
 
 FRAMES = 60
 
@@ -26,9 +28,9 @@ def made(out: Path, depth_mae_m: np.ndarray, bev_map: np.ndarray, first: int = 0
         rows.append(row | {"fused_depth_mae_m": mae, "fused_bev_map": bev})
         times.append({"stamp_ns": first + i, "infer": 10.0, "finish": 1.0})
     (out / "street").mkdir(parents=True)
-    write_table(out / "street" / "frames.parquet", rows, COLUMNS)
+    write_table(out / "street" / FRAMES_TABLE, rows, COLUMNS)
     columns = {"stamp_ns": int, "infer": float, "finish": float}
-    write_table(out / "street" / "timings.parquet", times, columns)
+    write_table(out / "street" / TIMINGS, times, columns)
     write_metrics(out, {"model": "m", "backend": "b"}, {"street": {}, "lost": {"error": "x"}})
     return out
 

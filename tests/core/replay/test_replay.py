@@ -17,7 +17,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.preprocess import preprocess
-from lemumo_core.replay.bag_feed import BagClock, Instant, feed
+from lemumo_core.replay.image_events import BagClock, ImageEvent, feed
 from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 from tests.helpers.small_frames import small_frames
@@ -37,7 +37,7 @@ def street(tmp_path_factory):
     return bag
 
 
-def fed(bag, companion: str) -> list[Instant]:
+def fed(bag, companion: str) -> list[ImageEvent]:
     """What the callbacks make of a bag."""
     camera_input = CameraInput("camera", companion, CameraOptions(), Health(), BagClock())
     with BagReader(bag) as reader:
@@ -49,12 +49,12 @@ def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data,
     folder = shared_data / "kitti_raw_seq" / "2011_09_26"
     write_bag(KittiRaw(folder), tmp_path / "bag", limit=2)
     source = KittiRaw(folder)
-    instants = fed(tmp_path / "bag", "lidar")
-    assert len(instants) == 2
+    events = fed(tmp_path / "bag", "lidar")
+    assert len(events) == 2
     spec = load_package(model).manifest.input
-    for i, instant in enumerate(instants):
-        frame = instant.frame
-        assert frame.stamp_ns == instant.stamp_ns == source[i].stamp_ns
+    for i, event in enumerate(events):
+        frame = event.frame
+        assert frame.stamp_ns == event.stamp_ns == source[i].stamp_ns
         ours, expected = preprocess(frame, spec), preprocess(source[i], spec)
         for name in ("image", "intrinsics", "present"):
             got, wanted = getattr(ours, name), getattr(expected, name)
@@ -119,6 +119,6 @@ def test_a_thermal_pair_goes_the_same_way(shared_data, tmp_path) -> None:
     export_package(seeded_model(config, 0), tmp_path / "model", ModelCard("t"))
     write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), tmp_path / "bag")
     pipeline = Pipeline(load_package(tmp_path / "model"))
-    results = [pipeline(instant.frame) for instant in fed(tmp_path / "bag", "thermal")]
+    results = [pipeline(event.frame) for event in fed(tmp_path / "bag", "thermal")]
     assert len(results) == 5
     assert {perception.modalities for perception in results} == {("camera", "thermal")}

@@ -16,8 +16,8 @@ from lemumo_core.cli.evaluate import main as evaluate
 from lemumo_core.data.sources.kitti import KittiRaw
 from lemumo_core.frame import Frame
 from lemumo_core.messages.points import points_to_array
-from lemumo_core.replay import folder as replay_outputs
-from lemumo_core.replay.folder import read_rows
+from lemumo_core.replay import output_folder
+from lemumo_core.replay.tables import read_table
 from tests.helpers.small_frames import CAMERA, small_frames
 
 NOT_THE_SAME = {"timings.parquet", "index.html"}
@@ -75,7 +75,7 @@ def judged_alike(model: Path, bag: Path, out: Path, tmp_path: Path, truth: str) 
     for mode in ("fused", "camera_only"):
         assert found[mode] == expected[mode]
     for row, frame in zip(
-        read_rows(out / bag.name / "frames.parquet"), expected["by_frame"], strict=True
+        read_table(out / bag.name / "frames.parquet"), expected["by_frame"], strict=True
     ):
         for mode in ("fused", "camera_only"):
             figures = {name: row[f"{mode}_{name}"] for name in frame["modes"][mode]}
@@ -125,7 +125,7 @@ def test_turned_extrinsics_are_flagged(tiny_package, shared_data, tmp_path, caps
     assert replay(tiny_package, tmp_path / "out", tmp_path / "bag", "--extrinsics", *turned) == 0
     check = metrics(tmp_path / "out")["bags"]["bag"]["checks"]["calibration"]
     assert check["verdict"] == "warn" and check["rotation_deg"][1] == pytest.approx(-1, abs=0.25)
-    rows = read_rows(tmp_path / "out" / "bag" / "frames.parquet")
+    rows = read_table(tmp_path / "out" / "bag" / "frames.parquet")
     assert [row["calibration_verdict"] for row in rows] == ["drifted"] * 4
     assert "calibrate anew" in (tmp_path / "out" / "index.html").read_text()
 
@@ -166,7 +166,7 @@ def test_results_in_another_format_are_not_taken_for_done(
     tiny_package, street, tmp_path, monkeypatch, capsys
 ) -> None:
     for number, done in ((1, False), (1, True), (2, False)):
-        monkeypatch.setattr(replay_outputs, "FORMAT", number)
+        monkeypatch.setattr(output_folder, "FORMAT", number)
         assert replay(tiny_package, tmp_path, street, "--no-evaluation") == 0
         assert ("street: done already" in capsys.readouterr().err) == done
 
@@ -200,7 +200,7 @@ def test_a_dropped_image_is_a_row_with_a_reason(tiny_package, tmp_path, capsys) 
     assert found["drops"] == {"camera_info_mismatch": 1} and found["results"] == 3
     assert found["modalities"] == {"camera": 1, "camera+lidar": 2}
     assert "1 of 4 images were dropped" in found["checks"]["sensors"]["words"]
-    rows = read_rows(tmp_path / "out" / "bag" / "frames.parquet")
+    rows = read_table(tmp_path / "out" / "bag" / "frames.parquet")
     assert [row["drop"] for row in rows] == ["", "", "camera_info_mismatch", ""]
     assert "publish the calibration of this resolution" in capsys.readouterr().out
 

@@ -1,0 +1,112 @@
+"""Checks of a replayed bag that need no labels: sensors, clocks, calibration, steady results.
+
+Each returns a ``verdict`` (ok, warn or undecided), a sentence under ``words``, and its values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.metrics.calibration import WARN_DEG, Alignment, drift
+from lemumo_core.replay.tables import Row
+from lemumo_core.streaming.sync import MAX_LAG_NS
+
+OK, WARN, UNDECIDED = "ok", "warn", "undecided"
+LIMITS = {"detections": 0.5, "labels": 0.25, "depth": 0.25}
+"""Mean of each part of a ``Difference`` past which modalities disagree or results flicker."""
+LATE_PERIODS = 1.5
+"""Gap between images, in median periods, from which images are missing."""
+NAN = float("nan")
+Check = dict[str, Any]
+
+
+def check_sensors(rows: Sequence[Row]) -> Check:
+    """Check that no image is missing or dropped, and that each has its companion."""
+    stamps = np.array([row["stamp_ns"] for row in rows if row["stamp_ns"]], np.int64)
+    periods_ms = np.diff(stamps) / 1e6
+    period_ms = float(np.median(periods_ms)) if len(periods_ms) else NAN
+    gaps = periods_ms[periods_ms > LATE_PERIODS * period_ms] if period_ms > 0 else periods_ms[:0]
+    missing = int(np.round(gaps / period_ms - 1).sum()) if len(gaps) else 0
+    used = [row for row in rows if row["modalities"]]
+    alone = sum("+" not in row["modalities"] for row in used)
+    offset_ms = [abs(row["companion_gap_ms"]) for row in used]
+    dropped = len(rows) - len(used)
+    complaints = [
+        *([f"{dropped} of {len(rows)} images were dropped"] if dropped else []),
+        *([f"{missing} images are missing in {len(gaps)} gaps"] if missing else []),
+        *([f"{alone} of {len(used)} results had to do with one sensor"] if alone else []),
+    ]
+    return {
+        "verdict": WARN if complaints else OK if used else UNDECIDED,
+        "words": ", ".join(complaints) or "every image came, with its companion",
+        "missing_images": missing,
+        "single_sensor": alone,
+        "period_ms": period_ms,
+        "companion_offset_ms": _mean(offset_ms),
+    }
+
+
+def check_clocks(rows: Sequence[Row]) -> Check:
+    """Check that header stamps and log times of the images advance alike."""
+    times = np.array([(row["stamp_ns"], row["arrival_ns"]) for row in rows], np.int64)
+    steps = np.diff(times.reshape(-1, 2), axis=0)
+    jumps = (steps < 0).any(axis=1) | (abs(steps[:, 0] - steps[:, 1]) > MAX_LAG_NS)
+    numbers = [rows[i + 1]["number"] for i in np.flatnonzero(jumps).tolist()]
+    words = f"the clock jumps before image {', '.join(map(str, numbers[:5]))}"
+    return {
+        "verdict": WARN if numbers else OK,
+        "words": words if numbers else "stamps and log times run evenly",
+        "jumps": len(numbers),
+    }
+
+
+def check_calibration(alignments: Sequence[Alignment]) -> Check:
+    """Check that depth edges of the LiDAR meet image edges under the given extrinsics."""
+    found = drift(list(alignments))
+    pitch, yaw, roll = found.rotation_deg
+    turn = f"pitch {pitch:+.2f}, yaw {yaw:+.2f}, roll {roll:+.2f} degrees"
+    words = {
+        "aligned": f"LiDAR and image fit within {WARN_DEG} degree (best with {turn})",
+        "drifted": (
+            f"the extrinsics are off by {found.angle_deg:.2f} degree: LiDAR edges meet image edges "
+            f"best after {turn} about the camera's x, y and z; calibrate anew"
+        ),
+        "undecided": "too few depth edges, or they do not agree: drive past more structure",
+    }[found.verdict]
+    verdict = {"aligned": OK, "drifted": WARN, "undecided": UNDECIDED}[found.verdict]
+    values = asdict(found) | {"verdict": verdict}
+    return {"verdict": verdict, "words": words, "frames": len(alignments), **values}
+
+
+def check_modalities(rows: Sequence[Row]) -> Check:
+    """Check that fused and camera-only results agree on average."""
+    columns = {name: f"disagreement_{name}" for name in ("detections", "labels", "depth")}
+    good, bad = "fused and camera-only results agree", "fused and camera-only results disagree"
+    return _check_means(rows, columns, good, bad)
+
+
+def check_stability(rows: Sequence[Row]) -> Check:
+    """Check that results of consecutive images agree on average."""
+    columns = {name: f"flicker_{name}" for name in ("detections", "labels")}
+    return _check_means(rows, columns, "results are steady from frame to frame", "results flicker")
+
+
+def _check_means(rows: Sequence[Row], columns: dict[str, str], good: str, bad: str) -> Check:
+    means = {name: _mean([row[column] for row in rows]) for name, column in columns.items()}
+    known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    if not known:
+        return {"verdict": UNDECIDED, "words": "there was nothing to compare", **means}
+    past = [name for name, mean in known.items() if mean > LIMITS[name]]
+    shares = ", ".join(f"{name} by {mean:.0%}" for name, mean in known.items())
+    words = f"{bad} in {' and '.join(past)}" if past else good
+    return {"verdict": WARN if past else OK, "words": f"{words}: {shares} on average", **means}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else NAN

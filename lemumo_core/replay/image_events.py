@@ -1,0 +1,185 @@
+"""Play a bag through the node's own callbacks: each image becomes a Frame, or a drop with a reason.
+
+Waiting times are measured on the bag's clock, so nothing is lost to the speed of the machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame
+from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_core.replay.settings import Settings
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.health import Health
+from lemumo_core.streaming.sync import Pair
+
+
+class BagClock:
+    """A clock that shows the log time of the message being played, ns."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEvent:
+    """An image of a bag, and the Frame it became or the reason for which it was dropped.
+
+    Attributes:
+        number: 0, 1, ... in the order of replay; the same in every replay of the bag.
+        stamp_ns: header stamp of the image.
+        arrival_ns: log time of the image.
+        companion_ns: header stamp of the companion, None without one.
+        frame_id: tf frame of the image.
+        frame: input of the network; None where the image was dropped.
+        fault: reason for which the image was dropped.
+    """
+
+    number: int
+    stamp_ns: int
+    arrival_ns: int
+    companion_ns: int | None
+    frame_id: str
+    frame: Frame | None = None
+    fault: Fault | None = None
+
+
+def select_all(number: int) -> bool:
+    """Select every image."""
+    return True
+
+
+def image_events(
+    files: Sequence[Path],
+    settings: Settings,
+    companion: str,
+    selected: Callable[[int], bool] = select_all,
+) -> Generator[ImageEvent, None, None]:
+    """Open a bag and yield its events, as ``feed`` does.
+
+    Args:
+        files: files of the bag, as ``BagReader`` opens them; closed with the generator.
+        settings: options of the replay.
+        companion: ``lidar`` or ``thermal``, as the model takes it.
+        selected: returns whether the image of this number is to be converted and yielded.
+
+    Raises:
+        Fault: ``damaged_bag``, or as ``find_topics``.
+    """
+    options, clock = settings.camera_options(), BagClock()
+    camera_input = CameraInput(
+        "camera", companion, options, Health(), clock, fallback_decoder=_fallback_decoder()
+    )
+    with BagReader(files) as reader:
+        topics = find_topics(reader, **settings.topics)
+        yield from feed(reader, topics, camera_input, selected)
+
+
+def feed(
+    reader: BagReader,
+    topics: BagTopics,
+    camera_input: CameraInput,
+    selected: Callable[[int], bool] = select_all,
+) -> Iterator[ImageEvent]:
+    """Feed a bag to a camera's callbacks, and yield what becomes of each image.
+
+    JPEGs are decoded at full size, as in training; the node may decode large ones reduced.
+
+    Args:
+        reader: the bag.
+        topics: topics of the camera and its companion.
+        camera_input: new input, whose clock is a ``BagClock``.
+        selected: returns whether the image of this number is to be converted and yielded; the
+            others cost little.
+
+    Raises:
+        Fault: ``damaged_bag``.
+    """
+    clock = camera_input.clock
+    assert isinstance(clock, BagClock)
+    callbacks = _callbacks(topics, camera_input)
+    known = {topic.name for topic in reader.topics}
+    number = 0
+    for raw in reader.raw_messages([topic for topic in callbacks if topic in known]):
+        clock.now_ns = raw.stamp_ns
+        before = Counter(camera_input.health.drops)
+        try:
+            message = reader.deserialize(raw.data, raw.type)
+            callbacks[raw.topic](message)
+        except Fault as fault:
+            camera_input.health.count_drop(fault.reason, message=str(fault))
+            if raw.topic == topics.image:
+                if selected(number):
+                    yield ImageEvent(number, 0, raw.stamp_ns, None, "", fault=fault)
+                number += 1
+            continue
+        new_drops = Counter(camera_input.health.drops) - before
+        if raw.topic == topics.image and new_drops:
+            if selected(number):
+                yield _dropped(number, raw.stamp_ns, message, next(iter(new_drops)))
+            number += 1
+        for pair in camera_input.take():
+            if selected(number):
+                yield _converted(number, pair, camera_input)
+            number += 1
+    for pair in camera_input.take(flush=True):
+        if selected(number):
+            yield _converted(number, pair, camera_input)
+        number += 1
+
+
+def _fallback_decoder() -> Callable[[Any], np.ndarray] | None:
+    """Return the decoder that the node uses for unusual encodings, where one is installed."""
+    decoders = entry_points(group="lemumo.image_decoders")
+    return next((decoder.load() for decoder in decoders), None)
+
+
+def _callbacks(topics: BagTopics, camera_input: CameraInput) -> dict[str, Callable[[Any], None]]:
+    """Return the callback of each topic that the bag has and the model uses."""
+    companion = topics.points if camera_input.companion == "lidar" else topics.thermal
+    callbacks: dict[str | None, Callable[[Any], None]] = {
+        topics.image: camera_input.on_image,
+        topics.camera_info: camera_input.on_camera_info,
+        topics.thermal_info: camera_input.on_thermal_info,
+        companion: camera_input.on_companion,
+        "/tf_static": camera_input.on_transforms,
+        "/tf": partial(camera_input.on_transforms, moving=True),
+    }
+    return {topic: callback for topic, callback in callbacks.items() if topic is not None}
+
+
+def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent:
+    image, companion = pair.image, pair.companion
+    companion_ns = None if companion is None else companion.stamp_ns
+    frame_id = image.message.header.frame_id
+    frame, fault = None, None
+    try:
+        frame = camera_input.to_frame(pair)
+    except Fault as error:
+        camera_input.health.count_drop(error.reason, message=str(error))
+        fault = error
+    return ImageEvent(
+        number, image.stamp_ns, image.arrival_ns, companion_ns, frame_id, frame, fault
+    )
+
+
+def _dropped(number: int, arrival_ns: int, message: Any, reason: str) -> ImageEvent:
+    """Return the event of an image that was not queued, or made the queue drop the oldest."""
+    stamp_ns, frame_id = stamp_to_ns(message.header.stamp), message.header.frame_id
+    fault = Fault(reason, f"{reason} at sync")
+    return ImageEvent(number, stamp_ns, arrival_ns, None, frame_id, fault=fault)

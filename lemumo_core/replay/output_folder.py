@@ -1,0 +1,166 @@
+"""The output folder of a replay. All files but times and report are equal in every run.
+
+metrics.json          metrics of all bags by modality, and a summary of each bag with its checks
+index.html            the report (``replay.report``)
+BAG/frames.parquet    a row for every image, columns of ``replay.record.COLUMNS``
+BAG/detections.jsonl  a line for every result
+BAG/overlays/*.png    pictures of the results, on request
+BAG/results/          a bag with the results beside the inputs, on request
+BAG/results.rrd       a recording of both for the Rerun viewer, on request
+BAG/timings.parquet   milliseconds by stage of every result
+BAG/metrics.npz       metrics of the bag, from which metrics.json is merged
+BAG/bag.json          summary of the bag; written last, so that it marks a finished bag
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lemumo_core.files import write_whole
+from lemumo_core.inference.manifest import Manifest
+from lemumo_core.metrics.metric_file import load_metrics, save_metrics
+from lemumo_core.metrics.perception import PerceptionMetric, json_ready
+from lemumo_core.replay.evaluator import ImageResult
+from lemumo_core.replay.record import COLUMNS, BagRecord
+from lemumo_core.replay.rerun_recording import RerunRecording
+from lemumo_core.replay.result_bag import ResultBag
+from lemumo_core.replay.settings import Settings
+from lemumo_core.replay.tables import FRAMES, TIMINGS, write_table
+
+DONE = "bag.json"
+FORMAT = 2
+"""Version of these files. A folder of another version does not count as finished."""
+RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
+    "bag": ("results", ResultBag),
+    "rerun": ("results.rrd", RerunRecording),
+}
+"""Recordings of results beside the inputs: their path in the folder of a bag, and their writer."""
+
+
+@dataclass(frozen=True)
+class Bag:
+    """A bag of a replay: its name, unique among them, and its files."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+class BagOutput:
+    """Writes the results of one bag. A context manager; after an error there is no bag.json.
+
+    Args:
+        folder: folder of the bag, which is emptied.
+        files: files of the bag.
+        manifest: manifest of the model.
+        settings: options of the replay.
+        recordings: keys of ``RECORDINGS`` to write.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[Path],
+        manifest: Manifest,
+        settings: Settings,
+        recordings: Sequence[str],
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._folder, self._manifest = folder, manifest
+        if settings.overlays:
+            (folder / "overlays").mkdir()
+        self._stack = ExitStack()
+        self._lines = self._stack.enter_context((folder / "detections.jsonl").open("w"))
+        self._recordings: list[ResultBag | RerunRecording] = []
+        for path, kind in (RECORDINGS[name] for name in recordings):
+            self._recordings.append(kind(folder / path, files, manifest, settings))
+            self._stack.enter_context(self._recordings[-1])
+
+    def __enter__(self) -> BagOutput:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def write(self, result: ImageResult) -> None:
+        """Add the result of one image; a dropped image has nothing but its row."""
+        perception = result.perception
+        if perception is None:
+            return
+        found, names = perception.detections, self._manifest.detection_classes
+        boxes_3d = found.boxes_3d.tolist() or [None] * len(found.scores)  # none of a 2D model
+        record = {
+            "stamp_ns": perception.stamp_ns,
+            "modalities": perception.modalities,
+            "detections": [
+                {"class": names[class_id], "score": score, "box_3d": box_3d, "box_2d": box_2d}
+                for class_id, score, box_3d, box_2d in zip(
+                    *(found.class_ids.tolist(), found.scores.tolist()),
+                    *(boxes_3d, found.boxes_2d.tolist()),
+                    strict=True,
+                )
+            ],
+        }
+        self._lines.write(json.dumps(record) + "\n")
+        if result.overlay is not None:
+            (self._folder / "overlays" / f"{perception.stamp_ns}.png").write_bytes(result.overlay)
+        for recording in self._recordings:
+            recording.write(result.event, perception, result.overlay)
+
+    def finish(self, record: BagRecord, summary: dict[str, Any]) -> None:
+        """Write the tables, and then the summary as ``bag.json``."""
+        self._stack.close()
+        write_table(self._folder / FRAMES, record.rows, COLUMNS)
+        stages = dict.fromkeys(record.timings[0], float) if record.timings else {}
+        write_table(self._folder / TIMINGS, record.timings, stages | {"stamp_ns": int})
+        save_metrics(self._folder / "metrics.npz", record.metrics)
+        text = json.dumps(json_ready(summary), indent=1, allow_nan=False)
+        write_whole(self._folder / DONE, f"{text}\n".encode())
+
+
+def finished_summary(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the summary of a bag that was replayed with the same key, else None."""
+    try:
+        summary = json.loads((folder / DONE).read_text())
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) and summary.get("key") == key else None
+
+
+def bag_key(bag: Bag, manifest: Manifest, settings: Settings, recordings: Sequence[str]) -> str:
+    """Return a hash of all that the results of a bag depend on."""
+    parts = [
+        (str(part), part.stat().st_size, part.stat().st_mtime_ns)
+        for file in bag.files
+        for part in (sorted(file.iterdir()) if file.is_dir() else [file])
+    ]
+    settings_text = json.dumps(asdict(settings), default=str, sort_keys=True)
+    inputs = [FORMAT, parts, manifest.files, settings_text, list(recordings)]
+    text = json.dumps(inputs, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_metrics(out: Path, totals: dict[str, Any], bags: dict[str, dict[str, Any]]) -> None:
+    """Write ``metrics.json``: values of the whole run, and the summary of each bag."""
+    document = json_ready({**totals, "bags": bags})
+    text = json.dumps(document, indent=1, allow_nan=False)
+    write_whole(out / "metrics.json", f"{text}\n".encode())
+
+
+def merge_metrics(folders: Sequence[Path], empty: PerceptionMetric) -> dict[str, PerceptionMetric]:
+    """Return the metrics of all bags together, by modality; ``empty`` gives their classes."""
+    total: dict[str, PerceptionMetric] = {}
+    for folder in folders:
+        for modality, metric in load_metrics(folder / "metrics.npz", empty).items():
+            if modality in total:
+                total[modality].merge(metric)
+            else:
+                total[modality] = metric
+    return total

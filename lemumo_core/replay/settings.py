@@ -1,0 +1,50 @@
+"""The options of a replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.streaming.camera_input import CameraOptions
+
+SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info")
+"""Roles of the topics that a replay reads."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a replay, which can be pickled.
+
+    Attributes:
+        model: folder of the model package.
+        backend: name of a backend.
+        score_threshold: least score of a published detection; metrics use all detections.
+        sync_tolerance_ns, companion_deadline_ns: as in ``Matcher``.
+        extrinsics: (4, 4) T_camera_companion instead of tf.
+        topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
+        truth: name and options of a source with labels, None for the topics of the bag.
+        evaluate: whether to compute metrics and checks, or only to perceive.
+        overlays: whether to draw every frame.
+    """
+
+    model: Path
+    backend: str = "auto"
+    score_threshold: float = 0.3
+    sync_tolerance_ns: int = 60_000_000
+    companion_deadline_ns: int = 100_000_000
+    extrinsics: np.ndarray | None = None
+    topics: dict[str, str | None] = field(default_factory=dict)
+    truth: tuple[str, dict[str, Any]] | None = None
+    evaluate: bool = True
+    overlays: bool = False
+
+    def camera_options(self) -> CameraOptions:
+        """Return the options of the camera's input."""
+        return CameraOptions(
+            self.sync_tolerance_ns,
+            self.companion_deadline_ns,
+            T_camera_companion=self.extrinsics,
+        )
