@@ -36,14 +36,11 @@ PENDING_WORDS: set[str] = {
     "FOR_PRETRAINING",
     "FREE",
     "FrameOrder",
-    "Instant",
-    "Judge",
     "Part",
     "PatchStems",
     "Place",
     "SHARPER",
     "STEEP",
-    "Taken",
     "Wanted",
     "conclude",
     "farness",
@@ -72,7 +69,6 @@ PENDING_WORDS: set[str] = {
     "wanted_around",
     "weigh",
     "why_not",
-    "why_silent",
 }
 """Private words that are about to go."""
 

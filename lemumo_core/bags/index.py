@@ -25,7 +25,7 @@ import numpy as np
 
 from lemumo_core.bags.metadata import METADATA, ROS1_SUFFIX, STORAGE_SUFFIXES
 from lemumo_core.bags.reader import BagReader, RawMessage
-from lemumo_core.bags.topics import GROUND_TRUTH, Wanted, find_roles
+from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection, find_roles
 from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder, whole_file
 from lemumo_core.messages.stamps import stamp_of_cdr
@@ -139,7 +139,7 @@ def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]
     return found
 
 
-def load_index(files: tuple[Path, ...], wanted: Wanted) -> BagIndex:
+def load_index(files: tuple[Path, ...], wanted: TopicSelection) -> BagIndex:
     """The index of one bag: the cached one, else a new one, which is then cached.
 
     Raises:
@@ -203,7 +203,7 @@ def _bags_below(root: Path) -> list[tuple[Path, ...]]:
     return sorted(found)
 
 
-def _build(files: tuple[Path, ...], wanted: Wanted) -> BagIndex:
+def _build(files: tuple[Path, ...], wanted: TopicSelection) -> BagIndex:
     with BagReader(files) as reader:
         companion, topics = find_roles(reader, wanted)
         frame_ids = {topic.name: topic.frame_id for topic in reader.topics}
@@ -247,7 +247,7 @@ def _build(files: tuple[Path, ...], wanted: Wanted) -> BagIndex:
     )
 
 
-def _cache_file(files: tuple[Path, ...], wanted: Wanted) -> Path:
+def _cache_file(files: tuple[Path, ...], wanted: TopicSelection) -> Path:
     parts: list[tuple[str, int, int]] = []
     for file in files:
         for part in sorted(p for p in file.iterdir() if p.is_file()) if file.is_dir() else [file]:

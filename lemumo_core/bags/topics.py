@@ -31,7 +31,7 @@ GROUND_TRUTH = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TopicSelection:
     """Which topics to use; None finds one, '' does without. See ``Bags``."""
 
     image: str | None = None
@@ -133,7 +133,7 @@ def find_topics(
     )
 
 
-def find_roles(reader: BagReader, wanted: Wanted) -> tuple[str | None, dict[str, str]]:
+def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, dict[str, str]]:
     """Topics for training, by role.
 
     Returns:

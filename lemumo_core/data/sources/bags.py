@@ -24,7 +24,7 @@ from lemumo_core.bags.index import (
 )
 from lemumo_core.bags.open_bag import OpenBag, transforms_of
 from lemumo_core.bags.reader import require_rosbags
-from lemumo_core.bags.topics import GROUND_TRUTH, Wanted
+from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.boxes import image_bounds
@@ -99,7 +99,7 @@ class Bags:
         self.T_camera_companion = None
         if T_camera_companion is not None:
             self.T_camera_companion = check_rigid(T_camera_companion, "T_camera_companion")
-        wanted = Wanted(
+        wanted = TopicSelection(
             *(image, camera_info, points, thermal, thermal_info, companion),
             *(detections, labels, depth),
         )

@@ -1,4 +1,4 @@
-"""What a replay writes: the figures of evaluate.py, the same bytes every time, what was lost."""
+"""What a replay writes: the summary of evaluate.py, the same bytes every time, what was lost."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def judged_alike(model: Path, bag: Path, out: Path, tmp_path: Path, truth: str) 
         read_table(out / bag.name / "frames.parquet"), expected["by_frame"], strict=True
     ):
         for mode in ("fused", "camera_only"):
-            figures = {name: row[f"{mode}_{name}"] for name in frame["modes"][mode]}
-            assert figures == frame["modes"][mode]
+            summary = {name: row[f"{mode}_{name}"] for name in frame["modes"][mode]}
+            assert summary == frame["modes"][mode]
 
 
 def test_figures_are_those_of_evaluate_on_truth(tiny_package, street, replayed, tmp_path) -> None:
