@@ -35,7 +35,7 @@ def start(tmp_path, monkeypatch, toy_package):
 
 def test_a_bag_played_over_dds_gives_every_output_for_every_frame(start, tmp_path) -> None:
     bag = tmp_path / "bag"
-    write_bag(open_source("synthetic", seed=0, limit=8), bag)
+    write_bag(open_source("synthetic", seed=0, frames=8), bag)
     node = start(use_sim_time="true")
     node.spin_until(lambda: "model" in node.values)
     node.play(bag, rate=0.4)
