@@ -29,7 +29,8 @@ def project_returns(
 
     Args:
         points: float32 (N, >=3) x, y, z in the LiDAR frame, metres; rows with a coordinate that
-            is not finite are dropped.
+            is not finite are dropped, and so are exact zeros, which several drivers write where
+            a beam did not return.
         T_camera_lidar: (4, 4).
         camera: model of the view.
         z_min_m: returns at this depth or nearer are dropped.
@@ -48,6 +49,7 @@ def project_returns(
         )
         # Written so that NaN fails: those points lie outside the distortion's field of view.
         inside = (u >= -0.5) & (u < camera.width - 0.5) & (v >= -0.5) & (v < camera.height - 0.5)
+    inside &= (x != 0) | (y != 0) | (z != 0)
     return Returns(u[inside], v[inside], depth[inside], ahead[inside])
 
 

@@ -19,7 +19,8 @@ class LidarScan:
 
     Attributes:
         points: float32 (N, >=3), metres in the LiDAR frame: x, y, z, then any further channels.
-            Rows with non-finite coordinates are allowed; projection drops them.
+            Rows that are no return, non-finite or exactly (0, 0, 0), are allowed; projection
+            drops them.
         T_camera_lidar: float64 (4, 4).
         stamp_ns: the sensor's own stamp.
     """
@@ -34,7 +35,7 @@ class ThermalImage:
     """One thermal image as the companion of a camera image.
 
     Attributes:
-        image: uint8 or uint16 (H, W).
+        image: uint8, uint16 or finite float32 (H, W): counts, or degrees of any scale.
         camera: the thermal camera's own model.
         T_camera_thermal: float64 (4, 4); only its rotation is used (parallax is not modelled).
         stamp_ns: the sensor's own stamp.
@@ -62,6 +63,8 @@ class Labels:
         instance_map: uint16 (H, W), one number per object, 0 = none.
         depth_m: float32 (H, W) dense depth, NaN = unknown.
         point_labels: uint8 (N,), ids as in ``label_map``, one per row of the companion's points.
+        ignore: float32 (M, 4) as ``boxes_2d``: regions whose objects, of any class, are not
+            annotated (KITTI's DontCare, COCO's crowds). Nothing in them is learnt or judged.
     """
 
     boxes_3d: np.ndarray | None = None
@@ -73,6 +76,7 @@ class Labels:
     instance_map: np.ndarray | None = None
     depth_m: np.ndarray | None = None
     point_labels: np.ndarray | None = None
+    ignore: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 COMPANIONS = ("lidar", "thermal")
 THERMAL_PERCENTILES = (1.0, 99.0)
-"""A 16-bit thermal image has no fixed scale: this range of its own values becomes [0, 1]."""
+"""A thermal image of 16 bits or of degrees has no fixed scale: this range of its own values becomes
+[0, 1]."""
+LEAST_RANGE = 1e-6
+"""Range of a float32 thermal image that shows one temperature, in its own unit."""
 MAX_ASPECT = 16
 """Height by width of the tallest image: scaled to the view's width, a thread one pixel wide would
 fill the memory."""
@@ -239,7 +242,8 @@ def thermal_in_view(thermal: ThermalImage, view: Camera) -> np.ndarray:
         Fault: ``bad_image``.
     """
     image, camera = thermal.image, thermal.camera
-    if image.shape != (camera.height, camera.width) or image.dtype not in (np.uint8, np.uint16):
+    kinds = np.uint8, np.uint16, np.float32
+    if image.shape != (camera.height, camera.width) or image.dtype not in kinds:
         raise Fault(
             "bad_image",
             f"the thermal image is {image.dtype} {image.shape}, its camera model says "
@@ -261,11 +265,12 @@ def _with_validity(value: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def _normalize_thermal(image: np.ndarray) -> np.ndarray:
-    """Thermal counts to float32 in [0, 1]: 8 bit by 255, 16 bit by the image's own range."""
+    """Thermal counts to float32 in [0, 1]: 8 bit by 255, others by the image's own range."""
     if image.dtype == np.uint8:
         return image.astype(np.float32) / 255.0
     low, high = np.percentile(image, THERMAL_PERCENTILES)
-    scaled = (image.astype(np.float32) - low) / max(high - low, 1.0)
+    least = LEAST_RANGE if image.dtype == np.float32 else 1.0
+    scaled = (image.astype(np.float32) - low) / max(high - low, least)
     return np.clip(scaled, 0.0, 1.0).astype(np.float32)
 
 

@@ -65,6 +65,31 @@ def detection_class(name: str) -> str | None:
     return name if name in DETECTION_CLASSES else _DETECTION_ALIASES.get(name)
 
 
+_OTHER_OBJECTS = frozenset(
+    (
+        # KITTI, Waymo
+        *("misc", "tram", "sign", "unknown"),
+        # FLIR ADAS, COCO on the road
+        *("train", "light", "traffic light", "hydrant", "fire hydrant", "street sign"),
+        *("stop sign", "parking meter", "dog", "deer", "cat", "bird", "horse", "cow", "sheep"),
+        *("skateboard", "stroller", "scooter", "boat", "airplane", "other vehicle"),
+    )
+)
+_OTHER_FAMILIES = ("animal", "movable_object.", "static_object.", "human.", "vehicle.")
+"""nuScenes' categories, of which the aliases name those that are ours."""
+
+
+def is_known(name: str) -> bool:
+    """Return whether a class name is one of ours, or of what is known to be none of ours.
+
+    What is known to be none of our classes is background. A name that nobody knows may be any
+    object: misspelled, or in another language.
+    """
+    name = name.lower()
+    other = name in _OTHER_OBJECTS or name.startswith(_OTHER_FAMILIES)
+    return other or detection_class(name) is not None
+
+
 def kinds_of(classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the kinds of a model's classes, and the kind of each class as an int64 index.
 
@@ -76,7 +101,10 @@ def kinds_of(classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def detection_ids(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Map class names of any source to ids into a model's classes, int64; -1 for none of them."""
-    number = {name: i for i, name in enumerate(classes)}
-    ids = [number.get(ours, -1) if (ours := detection_class(name)) else -1 for name in names]
+    """Map class names of any source to ids into a model's classes, int64; -1 for none of them.
+
+    A name is that of the model's class itself, in any case, or maps to one by ``detection_class``.
+    """
+    number = {name.lower(): i for i, name in enumerate(classes)}
+    ids = [number.get(name.lower(), number.get(detection_class(name) or "", -1)) for name in names]
     return np.array(ids, np.int64)

@@ -41,7 +41,7 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
     """Four frames of KITTI as a bag (``path``, not to be changed), and their ``source``."""
     pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
     from lemumo_core.bags.writer import write_bag
-    from lemumo_core.data.sources.kitti import KittiRaw
+    from lemumo_core.data.sources.kitti_raw import KittiRaw
 
     out = tmp_path_factory.mktemp("kitti") / "bag"
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")

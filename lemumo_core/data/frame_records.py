@@ -56,6 +56,7 @@ LABELS = pa.struct(
         ("instance_map", ARRAY),
         ("depth_m", ARRAY),
         ("point_labels", ARRAY),
+        ("ignore", ARRAY),
     ]
 )
 SCHEMA = pa.schema(
@@ -72,6 +73,11 @@ SCHEMA = pa.schema(
 )
 """One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
 ``thermal``; what is missing is null."""
+LABELS_1 = pa.struct([field for field in LABELS if field.name != "ignore"])
+SCHEMAS = {1: SCHEMA.set(SCHEMA.get_field_index("labels"), pa.field("labels", LABELS_1)), 2: SCHEMA}
+"""Schemas of shards by their version: those of version 1 know no regions to ignore."""
+VERSION = max(SCHEMAS)
+"""Of what is written."""
 
 
 def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
@@ -175,7 +181,9 @@ def _decode_jpeg(data: pa.Buffer, factor: int) -> np.ndarray:
         4: cv2.IMREAD_REDUCED_COLOR_4,
         8: cv2.IMREAD_REDUCED_COLOR_8,
     }
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags[factor])
+    image = cv2.imdecode(
+        np.frombuffer(data, np.uint8), flags[factor] | cv2.IMREAD_IGNORE_ORIENTATION
+    )
     if image is None:
         raise Fault("bad_image", "a JPEG image in a shard is damaged")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

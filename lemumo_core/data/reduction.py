@@ -51,10 +51,14 @@ def reduced_labels(labels: Labels, factor: int) -> Labels:
     """
     if factor == 1:
         return labels
-    boxes = labels.boxes_2d
+
+    def boxes(full: np.ndarray | None) -> np.ndarray | None:
+        return None if full is None else ((full + 0.5) / factor - 0.5).astype(full.dtype)
+
     return replace(
         labels,
-        boxes_2d=None if boxes is None else ((boxes + 0.5) / factor - 0.5).astype(boxes.dtype),
+        boxes_2d=boxes(labels.boxes_2d),
+        ignore=boxes(labels.ignore),
         label_map=_middles(labels.label_map, factor),
         instance_map=_middles(labels.instance_map, factor),
         depth_m=_middles(labels.depth_m, factor),

@@ -19,6 +19,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import move_boxes
+from lemumo_core.metrics.objects import ignored_regions
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,
@@ -39,6 +40,7 @@ PADDING = {
     "class_ids": -1,
     "visibility": float("nan"),
     "num_points": -1,
+    "ignore": 0.0,
 }
 """Fields whose second dimension differs between samples, and what fills it up."""
 
@@ -59,6 +61,8 @@ class Boxes:
         class_ids: int64 (B, K) into the detection classes that ``sample`` was given.
         visibility: float32 (B, K), NaN where the source does not say.
         num_points: int32 (B, K), -1 where the source does not say.
+        ignore: float32 (B, M, 4) as ``boxes_2d``, regions in which nothing is learnt
+            (``objects.ignored_regions``); padding is empty.
         known_3d, known_2d: bool (B,), False where the source has no such boxes; then none is not
             "no object".
     """
@@ -69,6 +73,7 @@ class Boxes:
     class_ids: Tensor
     visibility: Tensor
     num_points: Tensor
+    ignore: Tensor
     known_3d: Tensor
     known_2d: Tensor
 
@@ -219,6 +224,7 @@ def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str])
     boxes_2d = column(labels.boxes_2d, (4,), 0.0).astype(np.float64)
     if labels.boxes_2d is not None:
         boxes_2d = move_boxes(boxes_2d, camera, view)
+    ignore = move_boxes(ignored_regions(labels, classes, camera), camera, view)
     visibility = column(labels.visibility, (), PADDING["visibility"])
     num_points = column(labels.num_points, (), PADDING["num_points"])
     return Boxes(
@@ -228,6 +234,7 @@ def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str])
         class_ids=_batch_of_one(ids[kept]),
         visibility=_batch_of_one(visibility.astype(np.float32)),
         num_points=_batch_of_one(num_points.astype(np.int32)),
+        ignore=_batch_of_one(ignore.astype(np.float32)),
         known_3d=torch.tensor([labels.boxes_3d is not None]),
         known_2d=torch.tensor([labels.boxes_2d is not None]),
     )

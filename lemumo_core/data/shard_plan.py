@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from lemumo_core.data.shards import VERSION
+from lemumo_core.data.frame_records import VERSION
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
 

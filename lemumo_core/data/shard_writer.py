@@ -26,9 +26,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lemumo_core.data.arrow import pa
-from lemumo_core.data.frame_records import SCHEMA, record_from_frame
+from lemumo_core.data.frame_records import SCHEMA, VERSION, record_from_frame
 from lemumo_core.data.shard_plan import Plan
-from lemumo_core.data.shards import INDEX, VERSION, named, open_shard
+from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
 

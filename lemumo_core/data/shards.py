@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.data.arrow import pa
-from lemumo_core.data.frame_records import SCHEMA, frame_from_record
+from lemumo_core.data.frame_records import SCHEMAS, frame_from_record
 from lemumo_core.data.remote_folder import RemoteFolder, read_remote
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 
-VERSION = 1
-"""Of what shards and index hold."""
 INDEX = "index.json"
 MAX_OPEN = 128
 """Shards kept open by one reader; each is a file handle."""
@@ -98,7 +96,9 @@ class Shards:
         else:
             path = self.remote.fetch(about["name"], about["bytes"])
         reader = open_shard(path)
-        if reader.num_record_batches != about["frames"] or not reader.schema.equals(SCHEMA):
+        if reader.num_record_batches != about["frames"] or not reader.schema.equals(
+            SCHEMAS[self.index["version"]]
+        ):
             raise Fault("bad_shards", f"{path} is not the shard that {INDEX} names")
         self._open[shard] = reader
         if len(self._open) > MAX_OPEN:
@@ -128,10 +128,11 @@ def _parse_index(text: str, root: str) -> dict[str, Any]:
         version = index["version"]
     except (ValueError, KeyError, TypeError):
         raise Fault("bad_shards", f"{root}/{INDEX} is not an index of shards") from None
-    if version != VERSION:
+    if version not in SCHEMAS:
         raise Fault(
             "bad_shards",
-            f"{root} holds shards of version {version}, this reads {VERSION}: prepare them again",
+            f"{root} holds shards of version {version}, this reads "
+            f"{' and '.join(map(str, SCHEMAS))}: prepare them again",
         )
     return index
 

@@ -62,18 +62,24 @@ def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
     """Move boxes on the canvas, one row a view, into the views."""
     flipped = crops.flipped[:, None] & (boxes.class_ids >= 0)
     u, v = boxes.centers.unbind(-1)
-    low_u, low_v, high_u, high_v = boxes.boxes_2d.unbind(-1)
+    return replace(
+        boxes,
+        boxes_3d=torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d),
+        centers=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
+        boxes_2d=_cut(boxes.boxes_2d, crops),
+        ignore=_cut(boxes.ignore, crops),
+    )
+
+
+def _cut(boxes_2d: Tensor, crops: Crops) -> Tensor:
+    """2D boxes (R, K, 4) on the canvas in the views, cut at their borders."""
+    low_u, low_v, high_u, high_v = boxes_2d.unbind(-1)
     ends = [crops.columns.position(end) for end in (low_u, high_u)]
     sides = torch.minimum(*ends), crops.rows.position(low_v), torch.maximum(*ends)
     cut = torch.stack([*sides, crops.rows.position(high_v)], dim=-1)
     height, width = crops.size
     last = cut.new_tensor([width - 1, height - 1, width - 1, height - 1])
-    return replace(
-        boxes,
-        boxes_3d=torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d),
-        centers=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
-        boxes_2d=cut.clamp(min=0.0).minimum(last),
-    )
+    return cut.clamp(min=0.0).minimum(last)
 
 
 def _mirrored(boxes_3d: Tensor) -> Tensor:

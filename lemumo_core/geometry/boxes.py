@@ -32,6 +32,7 @@ EDGES = (
 
 NEAR_M = 0.1
 """Boxes are cut at this depth before they are projected."""
+FACE_POINTS = 33
 
 
 def box_rotation(yaw: np.ndarray) -> np.ndarray:
@@ -92,15 +93,31 @@ def image_bounds(boxes: np.ndarray, camera: Camera) -> np.ndarray:
         float32 (K, 4) x_min, y_min, x_max, y_max, pixels; zeros for a box that is not visible.
     """
     limits = np.array([camera.width - 1, camera.height - 1], np.float64)
-    segments, ahead = _clip(box_corners(np.asarray(boxes, np.float64)))
+    boxes = np.asarray(boxes, np.float64)
+    segments, ahead = _clip(box_corners(boxes))
     uv, valid = camera.project(segments.reshape(-1, 3))
     uv = uv.reshape(-1, 2 * len(EDGES), 2)
     seen = (valid & ahead.ravel().repeat(2)).reshape(-1, 2 * len(EDGES), 1)
     low = np.where(seen, uv, np.inf).min(axis=1)
     high = np.where(seen, uv, -np.inf).max(axis=1)
+    # Beyond the lens's field of view nothing projects: there faces are seen without their edges.
+    lost = np.flatnonzero((ahead.repeat(2, axis=1) & ~seen[..., 0]).any(axis=1))
+    if len(lost):
+        uv, valid = camera.project(_surface(boxes[lost]).reshape(-1, 3), NEAR_M)
+        uv, seen = uv.reshape(len(lost), -1, 2), valid.reshape(len(lost), -1, 1)
+        low[lost] = np.minimum(low[lost], np.where(seen, uv, np.inf).min(axis=1))
+        high[lost] = np.maximum(high[lost], np.where(seen, uv, -np.inf).max(axis=1))
     shown = (high >= 0).all(axis=1) & (low <= limits).all(axis=1)
     bounds = np.clip(np.hstack([low, high]), 0, np.tile(limits, 2))
     return np.where(shown[:, None], bounds, 0).astype(np.float32)
+
+
+def _surface(boxes: np.ndarray) -> np.ndarray:
+    """Points on the faces of boxes (K, 7), ``FACE_POINTS`` along each edge: (K, N, 3)."""
+    steps = np.linspace(-0.5, 0.5, FACE_POINTS)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    local = boxes[:, None, 3:6] * grid[(np.abs(grid) == 0.5).any(axis=1)]
+    return local @ np.swapaxes(box_rotation(boxes[:, 6]), 1, 2) + boxes[:, None, :3]
 
 
 def clip_edges(corners: np.ndarray) -> np.ndarray:

@@ -13,14 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lemumo_core.faults import Fault
-
-COEFFICIENTS = {
-    "pinhole": (0,),
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8,),
-    "equidistant": (4,),
-}
-"""Distortion model to the numbers of coefficients it may carry."""
+from lemumo_core.geometry.distortion import COEFFICIENTS, distortion_from
 
 MIN_FOCAL_PX = 1e-3
 MAX_NUMBER = 1e7
@@ -88,8 +81,7 @@ class Camera:
             width: of the image, pixels.
             height: of the image, pixels.
             K: (3, 3) or 9 numbers, row by row.
-            model: ROS name; '' or ``pinhole`` without distortion; OpenCV's ``fisheye`` is
-                ``equidistant``. All-zero coefficients of a polynomial model give a pinhole.
+            model: name of the distortion model, as ``distortion_from``.
             D: the coefficients.
 
         Raises:
@@ -98,16 +90,7 @@ class Camera:
         if len(np.ravel(K)) != 9:
             raise Fault("bad_camera", f"K must hold 9 numbers, got {len(np.ravel(K))}")
         k = np.asarray(K, np.float64).reshape(3, 3)
-        coefficients = tuple(float(d) for d in D)
-        model = {"": "pinhole" if not coefficients else "plumb_bob", "fisheye": "equidistant"}.get(
-            model, model
-        )
-        if model in ("plumb_bob", "rational_polynomial") and not any(coefficients):
-            model = "pinhole"
-        if model == "pinhole":
-            if any(coefficients):
-                raise Fault("bad_camera", f"a pinhole camera has no distortion, got D={D}")
-            coefficients = ()
+        model, coefficients = distortion_from(model, D)
         fx, fy, cx, cy = (float(x) for x in (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
         return Camera(int(width), int(height), fx, fy, cx, cy, model, coefficients)
 

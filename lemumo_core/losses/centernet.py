@@ -19,6 +19,7 @@ from lemumo_core.losses.centers import (
     overlap_radius,
     targets_at_centers,
     targets_in_3x3,
+    without_regions,
 )
 from lemumo_core.losses.depth_mixture import DepthMixture, laplace_nll
 from lemumo_core.losses.loss import Loss
@@ -109,8 +110,9 @@ class CenterNetLoss:
         radius, most = self._radius(boxes, intrinsics, shape[1:])
         cell = cells.row * shape[2] + cells.column
         valid = self.counted.counts(z[..., 0], boxes.visibility, boxes.num_points) & cells.inside
+        heatmap = gaussian_heatmap(cells, boxes.class_ids, radius, most, shape)
         return CenterTargets(
-            heatmap=gaussian_heatmap(cells, boxes.class_ids, radius, most, shape),
+            heatmap=without_regions(heatmap, boxes.ignore, self.stride),
             labelled=boxes.known_3d,
             class_ids=boxes.class_ids,
             cell=cell,

@@ -19,6 +19,7 @@ from lemumo_core.losses.centers import (
     overlap_radius,
     targets_at_centers,
     targets_in_3x3,
+    without_regions,
 )
 from lemumo_core.losses.loss import Loss
 from lemumo_core.metrics.objects import ObjectFilter
@@ -91,8 +92,9 @@ class CenterNet2dLoss:
         radius, most = self._radius(size)
         cell = cells.row * shape[2] + cells.column
         valid = ~(boxes.visibility < self.counted.min_visibility) & cells.inside
+        heatmap = gaussian_heatmap(cells, boxes.class_ids, radius, most, shape)
         return CenterTargets(
-            heatmap=gaussian_heatmap(cells, boxes.class_ids, radius, most, shape),
+            heatmap=without_regions(heatmap, boxes.ignore, self.stride),
             labelled=boxes.known_2d,
             class_ids=boxes.class_ids,
             cell=cell,

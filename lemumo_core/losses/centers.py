@@ -41,7 +41,7 @@ class CenterTargets(NamedTuple):
 
     Attributes:
         heatmap: float32 (B, C, h, w), 1 at the centres of all objects, also of those that do not
-            count, so that nothing is asked for or forbidden there.
+            count, and in regions to ignore, so that nothing is asked for or forbidden there.
         labelled: bool (B,), False for images whose objects are not known.
         class_ids, cell: int64 (B, K), of the objects; cell = row * w + column.
         valid: bool (B, K), which of them are to be found, at most one in a cell.
@@ -120,6 +120,26 @@ def gaussian_heatmap(
     value = y[..., :, None] * x[..., None, :]
     heat.scatter_reduce_(1, index.flatten(1), value.flatten(1), "amax")
     return heat[:, :-1].view(-1, classes, height, width)
+
+
+def without_regions(heatmap: Tensor, regions: Tensor, stride: int) -> Tensor:
+    """Set a heatmap to 1 in all cells whose middle lies in a region to ignore.
+
+    Args:
+        heatmap: (B, C, h, w).
+        regions: (B, M, 4) x_min, y_min, x_max, y_max in pixels of the view; empty ones are padding.
+        stride: pixels of the view to a cell.
+    """
+    height, width = heatmap.shape[2:]
+    u, v = (
+        (torch.arange(cells, device=regions.device) + 0.5) * stride - 0.5
+        for cells in (width, height)
+    )
+    x_min, y_min, x_max, y_max = regions[..., None].unbind(2)  # (B, M, 1) each
+    columns = (u >= x_min) & (u <= x_max) & (x_max > x_min)
+    rows = (v >= y_min) & (v <= y_max) & (y_max > y_min)
+    ignored = (rows[..., :, None] & columns[..., None, :]).any(dim=1, keepdim=True)
+    return torch.where(ignored, 1.0, heatmap)
 
 
 def keep_nearest(cell: Tensor, valid: Tensor, order: Tensor, cells: int) -> Tensor:

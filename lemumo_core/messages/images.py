@@ -62,6 +62,8 @@ _TO_RGB = {
     "yuyv": cv2.COLOR_YUV2RGB_YUY2,
 }
 
+_THERMAL = ("mono8", "8UC1", "mono16", "16UC1", "32FC1")
+
 ENCODINGS = ("rgb8", *_TO_RGB)
 """What ``image_to_rgb`` reads by itself."""
 
@@ -111,23 +113,23 @@ def image_to_rgb(
     pixels = pixels_of(msg)
     if msg.encoding == "rgb8":
         return pixels
-    if msg.encoding.startswith("bayer") and min(pixels.shape) < 3:
-        raise Fault("bad_image", f"a {msg.width}x{msg.height} Bayer image has no colour")
+    if msg.encoding.startswith("bayer"):
+        return _debayered(pixels, msg.encoding)
     if pixels.shape[-1] == 2 and msg.width % 2:
         raise Fault("bad_image", f"{msg.encoding} needs an even width, got {msg.width}")
     return cv2.cvtColor(pixels, _TO_RGB[msg.encoding])
 
 
 def thermal_to_array(msg: Any) -> np.ndarray:
-    """Convert a thermal camera's message to its raw counts.
+    """Convert a thermal camera's message to its raw counts or temperatures.
 
     Args:
-        msg: sensor_msgs/Image with ``mono8``, ``8UC1``, ``mono16``, ``16UC1`` of either byte
-            order, or a colour encoding that holds a grey image; or CompressedImage.
+        msg: sensor_msgs/Image with ``mono8``, ``8UC1``, ``mono16``, ``16UC1`` or ``32FC1`` of
+            either byte order, or a colour encoding that holds a grey image; or CompressedImage.
 
     Returns:
-        uint8 or uint16 (H, W) in native byte order; a view of the message where nothing had to
-        change: not to be written to.
+        uint8, uint16 or float32 (H, W) in native byte order; a view of the message where nothing
+        had to change: not to be written to.
 
     Raises:
         Fault: ``bad_image``, ``unsupported_encoding``; false colours are the latter.
@@ -135,34 +137,39 @@ def thermal_to_array(msg: Any) -> np.ndarray:
     if hasattr(msg, "format"):
         return compressed_to_thermal(msg)
     check_size(msg.width, msg.height)
-    if msg.encoding not in ("mono8", "8UC1", "mono16", "16UC1", "rgb8", "bgr8", "8UC3"):
+    if msg.encoding not in (*_THERMAL, "rgb8", "bgr8", "8UC3"):
         raise Fault(
             "unsupported_encoding",
-            f"thermal images are mono8, mono16, 8UC1, 16UC1, or grey rgb8 and bgr8, "
+            f"thermal images are {', '.join(_THERMAL)}, or grey rgb8 and bgr8, "
             f"got '{msg.encoding}'",
         )
     pixels = pixels_of(msg)
     if pixels.ndim == 3:
         return _gray(pixels)
+    if msg.encoding == "32FC1" and not np.isfinite(pixels).all():
+        raise Fault("bad_image", "the thermal image holds temperatures that are not finite")
     return np.require(pixels, pixels.dtype.newbyteorder("="), ["ALIGNED"])
 
 
 def compressed_to_rgb(msg: Any, reduce: int = 1) -> np.ndarray:
     """Decode a colour camera's JPEG or PNG to RGB.
 
-    Colours are those that the file itself defines; what ``format`` states about the pixels before
-    compression changes nothing. Orientation tags are ignored: calibration knows nothing of them.
+    Colours are those that the file itself defines, but for a file of one channel whose ``format``
+    names a Bayer pattern: that is the mosaic itself, as compressed_image_transport writes it, and
+    is debayered. Orientation tags are ignored: calibration knows nothing of them.
 
     Args:
         msg: sensor_msgs/CompressedImage.
         reduce: 1, 2, 4 or 8: a JPEG is decoded this much smaller, in up to a quarter of the time.
+            A mosaic is always whole.
 
     Returns:
         uint8 (H, W, 3) RGB; of a reduced JPEG (ceil(H / reduce), ceil(W / reduce), 3).
 
     Raises:
         Fault: ``bad_image`` for a broken, truncated or absurdly large file or one that ``format``
-            contradicts; ``unsupported_encoding`` for other codecs and 16 bit files.
+            contradicts; ``unsupported_encoding`` for other codecs, 16 bit files and Bayer patterns
+            that are not known.
     """
     data, size, bits = _inspected(msg)
     if bits > 8:
@@ -171,6 +178,11 @@ def compressed_to_rgb(msg: Any, reduce: int = 1) -> np.ndarray:
             f"a colour camera cannot have {bits} bits, which have no white level ('{msg.format}'):"
             " publish 8 bits",
         )
+    pattern = _mosaic(msg.format)
+    if pattern:
+        pixels = decode(data, size, cv2.IMREAD_UNCHANGED)
+        if pixels.ndim == 2:
+            return _debayered(pixels, pattern)
     image = decode(data, size, cv2.IMREAD_COLOR if _READ_RGB is None else _READ_RGB, reduce)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _READ_RGB is None else image
 
@@ -224,6 +236,28 @@ def _gray(image: np.ndarray) -> np.ndarray:
             "camera's mono8 or mono16 image",
         )
     return np.ascontiguousarray(image[..., 1])
+
+
+def _mosaic(described: str) -> str:
+    """Return the Bayer encoding of the pixels inside a compressed file, '' for none.
+
+    ``described`` is "pixels; codec compressed pixels": the pixels of the message, and those that
+    were compressed where they were converted before.
+    """
+    before, _, after = described.lower().partition("compressed")
+    pixels = after.strip() or before.split(";")[0].strip()
+    return pixels if pixels.startswith("bayer") else ""
+
+
+def _debayered(mosaic: np.ndarray, encoding: str) -> np.ndarray:
+    """Return the colours of a mosaic: uint8 (H, W) to (H, W, 3) RGB."""
+    if encoding not in _TO_RGB:
+        known = ", ".join(name for name in _TO_RGB if name.startswith("bayer"))
+        raise Fault("unsupported_encoding", f"Bayer pattern '{encoding}' is none of {known}")
+    if min(mosaic.shape) < 3:
+        height, width = mosaic.shape
+        raise Fault("bad_image", f"a {width}x{height} Bayer image has no colour")
+    return cv2.cvtColor(mosaic, _TO_RGB[encoding])
 
 
 def check_size(width: int, height: int) -> None:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lemumo_core.metrics.bands import BAND_EDGES_M, band_names, band_of, checked_edges
-from lemumo_core.metrics.matching import FALSE, IGNORED, TRUE, Accumulator, by_score, match
+from lemumo_core.metrics.matching import (
+    FALSE,
+    IGNORED,
+    TRUE,
+    Accumulator,
+    by_score,
+    in_score_order,
+    match,
+)
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 
 DISTANCES_M = (0.5, 1.0, 2.0, 4.0)
@@ -112,7 +120,12 @@ class DetectionMetric(Accumulator):
         super().__init__(shape, classes=self.classes, counted=self.counted, bands=self.band_edges_m)
 
     def add(
-        self, boxes_3d: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, truth: Objects
+        self,
+        boxes_3d: np.ndarray,
+        scores: np.ndarray,
+        class_ids: np.ndarray,
+        truth: Objects,
+        ignored: np.ndarray | None = None,
     ) -> None:
         """Add one image.
 
@@ -121,10 +134,12 @@ class DetectionMetric(Accumulator):
             scores: (K,). Do not cut at a threshold: precision at low scores counts too.
             class_ids: (K,) into ``classes``.
             truth: of the same image.
+            ignored: bool (K,), detections in regions to ignore: false ones count neither way.
 
         Raises:
             ValueError: detections whose shapes do not fit or that are not finite.
         """
+        ignored = in_score_order(ignored, scores)
         boxes, scores, class_ids = by_score(boxes_3d, scores, class_ids, 7)
         real = np.asarray(truth.boxes_3d, np.float64)
         counts = self.counted.counts(real[:, 2], truth.visibility, truth.num_points)
@@ -138,7 +153,7 @@ class DetectionMetric(Accumulator):
         for i, limit in enumerate(DISTANCES_M):
             of = match(distance, same & (distance < limit), counts)
             found = of >= 0
-            outcomes[:, i] = np.where(reachable, FALSE, IGNORED)
+            outcomes[:, i] = np.where(reachable & ~ignored, FALSE, IGNORED)
             outcomes[found, i] = np.where(counts[of[found]], TRUE, IGNORED)
             depth_m = boxes[:, 2].copy()
             depth_m[found] = real[of[found], 2]

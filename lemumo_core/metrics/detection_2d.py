@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lemumo_core.metrics.matching import FALSE, IGNORED, TRUE, Accumulator, by_score, match
+from lemumo_core.metrics.objects import share_ignored
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -32,6 +33,7 @@ class Detection2dMetric(Accumulator):
         truth_boxes_2d: np.ndarray,
         truth_class_ids: np.ndarray,
         counts: np.ndarray | None = None,
+        regions: np.ndarray | None = None,
     ) -> None:
         """Add one image.
 
@@ -43,6 +45,8 @@ class Detection2dMetric(Accumulator):
             truth_class_ids: (G,), -1 for none of ``classes``.
             counts: bool (G,), which objects count; None for all. A detection of one that does not
                 counts neither way.
+            regions: (M, 4) in the same pixels, to ignore: a detection without an object counts
+                neither way where a share of it as large as the overlap asked for lies in one.
 
         Raises:
             ValueError: detections whose shapes do not fit or that are not finite.
@@ -55,6 +59,8 @@ class Detection2dMetric(Accumulator):
         iou = overlaps(boxes, np.asarray(truth_boxes_2d, np.float64))
         same = class_ids[:, None] == truth_class_ids
         outcomes = np.full((len(boxes), len(OVERLAPS)), FALSE, np.int8)
+        if regions is not None:
+            outcomes[share_ignored(boxes, regions)[:, None] >= OVERLAPS] = IGNORED
         for i, least in enumerate(OVERLAPS):
             of = match(-iou, same & (iou >= least), counts)
             found = of >= 0

@@ -99,6 +99,14 @@ def by_score(
     return boxes[order], scores[order], class_ids[order]
 
 
+def in_score_order(flags: np.ndarray | None, scores: np.ndarray) -> np.ndarray:
+    """Bring flags of detections, bool (K,), into the order of ``by_score``; None: all False."""
+    if flags is None:
+        return np.zeros(len(scores), bool)
+    ordered: np.ndarray = flags[np.argsort(-np.asarray(scores, np.float64), kind="stable")]
+    return ordered
+
+
 def match(cost: np.ndarray, allowed: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Match each detection in turn to the cheapest object that is still free.
 

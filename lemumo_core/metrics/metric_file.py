@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def save_metrics(path: Path, metrics: Mapping[str, PerceptionMetric]) -> None:
     arrays = {}
     for name, metric in metrics.items():
         arrays[f"{name}/counts"] = np.array([getattr(metric, count) for count in COUNTS])
+        unknown = sorted(metric.unknown_classes.items())
+        arrays[f"{name}/unknown/names"] = np.array([word for word, _ in unknown], np.str_)
+        arrays[f"{name}/unknown/counts"] = np.array([count for _, count in unknown], np.int64)
         arrays[f"{name}/depth"] = metric.depth.sums
         arrays[f"{name}/segmentation"] = metric.segmentation.confusion
         for part in DETECTIONS:
@@ -51,6 +55,8 @@ def _restored(empty: PerceptionMetric, state: dict[str, np.ndarray]) -> Percepti
         raise ValueError("these are metrics of other classes")
     for count, value in zip(COUNTS, state["counts"].tolist(), strict=True):
         setattr(metric, count, value)
+    unknown = state["unknown/names"].tolist(), state["unknown/counts"].tolist()
+    metric.unknown_classes = Counter(dict(zip(*unknown, strict=True)))
     metric.depth.sums, metric.segmentation.confusion = state["depth"], state["segmentation"]
     for part in DETECTIONS:
         keys = [key for key in state if key.startswith(f"{part}/")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,11 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.frame import Labels
-from lemumo_core.taxonomy import detection_ids
+from lemumo_core.geometry.boxes import image_bounds
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.taxonomy import detection_ids, is_known
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,3 +85,69 @@ class Objects:
             visibility[kept],
             np.nan_to_num(num_points[kept], nan=-1).astype(np.int64),
         )
+
+
+def unknown_classes(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the class names of objects of unknown classes, one a label; warn of each name once.
+
+    Unknown is what is neither one of a model's classes nor known to be another one
+    (``taxonomy.is_known``).
+    """
+    ids = detection_ids(labels.class_names, classes)
+    names = tuple(
+        name
+        for name, class_id in zip(labels.class_names, ids, strict=True)
+        if class_id < 0 and not is_known(name)
+    )
+    for name in set(names):
+        _warn(name, tuple(classes))
+    return names
+
+
+def ignored_regions(labels: Labels, classes: Sequence[str], camera: Camera) -> np.ndarray:
+    """Return the regions of an image in which nothing is learnt or judged.
+
+    These are ``labels.ignore`` and the bounds of objects of an unknown class, which may be any.
+
+    Args:
+        labels: of the image.
+        classes: the model's names by id.
+        camera: model of the image.
+
+    Returns:
+        float32 (M, 4) x_min, y_min, x_max, y_max, pixels of the image.
+    """
+    regions = [np.zeros((0, 4), np.float32) if labels.ignore is None else labels.ignore]
+    if names := set(unknown_classes(labels, classes)):
+        unknown = np.array([name in names for name in labels.class_names])
+        if labels.boxes_2d is not None:
+            regions.append(labels.boxes_2d[unknown])
+        elif labels.boxes_3d is not None:
+            regions.append(image_bounds(labels.boxes_3d[unknown], camera))
+    return np.concatenate(regions).astype(np.float32)
+
+
+def share_ignored(boxes_2d: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Return the largest share of each box's area that lies in one region: float64 (K,).
+
+    KITTI's and COCO's measure of what a region takes away: intersection by the box's own area.
+
+    Args:
+        boxes_2d: (K, 4) x_min, y_min, x_max, y_max; an empty box has no share.
+        regions: (M, 4) in the same pixels.
+    """
+    boxes, regions = (np.asarray(of, np.float64) for of in (boxes_2d, regions))
+    low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=-1).max(axis=1, initial=0.0)
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+    return np.divide(shared, area, out=np.zeros_like(shared), where=area > 0)
+
+
+@functools.cache
+def _warn(name: str, classes: tuple[str, ...]) -> None:
+    log.warning(
+        "labels of class '%s' are none of %s: they are ignored, neither learnt nor judged; rename "
+        "them, or name the class in the model's detection_classes",
+        *(name, ", ".join(classes)),
+    )

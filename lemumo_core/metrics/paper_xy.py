@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lemumo_core.metrics.detection import DISTANCES_M
-from lemumo_core.metrics.matching import Accumulator, by_score
+from lemumo_core.metrics.matching import Accumulator, by_score, in_score_order
 from lemumo_core.metrics.objects import Objects
 
 MIN_SCORE = 0.1
@@ -33,7 +33,12 @@ class PaperXyMetric(Accumulator):
         super().__init__((len(classes),), classes=tuple(classes))
 
     def add(
-        self, boxes_3d: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, truth: Objects
+        self,
+        boxes_3d: np.ndarray,
+        scores: np.ndarray,
+        class_ids: np.ndarray,
+        truth: Objects,
+        ignored: np.ndarray | None = None,
     ) -> None:
         """Add one image.
 
@@ -42,10 +47,12 @@ class PaperXyMetric(Accumulator):
             scores: likewise.
             class_ids: likewise.
             truth: likewise, but only objects whose centre the image shows.
+            ignored: likewise.
 
         Raises:
             ValueError: detections whose shapes do not fit or that are not finite.
         """
+        ignored = in_score_order(ignored, scores)
         boxes, scores, class_ids = by_score(boxes_3d, scores, class_ids, 7)
         kept = scores > MIN_SCORE
         boxes, scores, class_ids = boxes[kept], scores[kept], class_ids[kept]
@@ -59,7 +66,8 @@ class PaperXyMetric(Accumulator):
                 close = np.flatnonzero(distance.min(axis=1) < limit)
                 _, first = np.unique(nearest[close], return_index=True)
                 hits[close[first], i] = True
-        self._rows.append((scores, class_ids, hits))
+        judged = hits.any(axis=1) | ~ignored[kept]
+        self._rows.append((scores[judged], class_ids[judged], hits[judged]))
         self._count(truth.class_ids)
 
     def map(self) -> float:

@@ -8,6 +8,7 @@ image (its top rows) is not compared.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,14 +20,24 @@ from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import inside, look_up_where
 from lemumo_core.metrics.bands import BAND_EDGES_M
-from lemumo_core.metrics.depth import DepthMetric, DepthScores
-from lemumo_core.metrics.detection import DISTANCES_M, DetectionMetric, DetectionScores
+from lemumo_core.metrics.depth import DepthMetric
+from lemumo_core.metrics.detection import DetectionMetric, DetectionScores
 from lemumo_core.metrics.detection_2d import Detection2dMetric
 from lemumo_core.metrics.masked_returns import true_labels
-from lemumo_core.metrics.objects import ObjectFilter, Objects
+from lemumo_core.metrics.objects import (
+    ObjectFilter,
+    Objects,
+    ignored_regions,
+    share_ignored,
+    unknown_classes,
+)
 from lemumo_core.metrics.paper_xy import PaperXyMetric
+from lemumo_core.metrics.sections import class_scores, depth_scores, detection_scores
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids, kinds_of
+
+LEAST_IGNORED = 0.5
+"""Share of a detection's bounds in a region to ignore from which on it cannot be false."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class PerceptionMetric:
         self.depth = DepthMetric(band_edges_m)
         self.segmentation = SegmentationMetric(segmentation_classes)
         self.frames = self.frames_with_boxes = self.frames_with_2d_boxes = 0
+        self.unknown_classes: Counter[str] = Counter()
+        """Labels by name that are of no known class, see ``objects.unknown_classes``."""
         self._label_ids = np.full(256, UNLABELLED, np.uint8)  # the source's to the model's
         for i, name in enumerate(SEGMENTATION_CLASSES):
             if name in segmentation_classes:
@@ -122,6 +135,7 @@ class PerceptionMetric:
         self.frames += other.frames
         self.frames_with_boxes += other.frames_with_boxes
         self.frames_with_2d_boxes += other.frames_with_2d_boxes
+        self.unknown_classes.update(other.unknown_classes)
 
     def summary(self) -> Summary:
         """Return the headline metrics of all frames."""
@@ -137,7 +151,8 @@ class PerceptionMetric:
     def result(self) -> dict[str, Any]:
         """Return all metrics, ready for JSON.
 
-        The keys of ``Summary``, ``frames``, and one section each for ``detection``,
+        The keys of ``Summary``, ``frames``, ``unknown_classes`` (labels of no known class, by
+        name; they are not judged), and one section each for ``detection``,
         ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth;
         detections also by kind, over which the section's own values are means. What could not be
         measured is None, and the section's ``why_null`` gives the reason.
@@ -146,6 +161,7 @@ class PerceptionMetric:
             {
                 "frames": self.frames,
                 **asdict(self.summary()),
+                "unknown_classes": dict(sorted(self.unknown_classes.items())),
                 "detection": self._detection_section(),
                 "detection_2d": self._detection_2d_section(),
                 "depth": self._depth_section(),
@@ -156,6 +172,7 @@ class PerceptionMetric:
     def _add(self, frame: Frame, perception: Perception) -> None:
         self.frames += 1
         labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
+        self.unknown_classes.update(unknown_classes(labels, self.classes))
         if labels.boxes_3d is not None:
             self.frames_with_boxes += 1
             self._add_detections(labels, camera, perception)
@@ -163,7 +180,8 @@ class PerceptionMetric:
             self.frames_with_2d_boxes += 1
             found, ids = perception.detections, detection_ids(labels.class_names, self.classes)
             boxes = found.boxes_2d, found.scores, found.class_ids
-            self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0])
+            regions = ignored_regions(labels, self.classes, camera)
+            self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0], regions=regions)
         if labels.depth_m is not None:
             _check_size("true depth", labels.depth_m, camera)
             known = labels.depth_m > 0
@@ -183,11 +201,14 @@ class PerceptionMetric:
         shown = inside(camera.project(centers)[0], camera)
         shown &= inside(view.project(centers)[0], view)
         boxes = found.boxes_3d, found.scores, found.class_ids
+        regions = ignored_regions(labels, self.classes, camera)
+        ignored = share_ignored(found.boxes_2d, regions) >= LEAST_IGNORED
         counted = replace(objects, visibility=np.where(shown, objects.visibility, 0.0))
-        self.detection_by_class.add(*boxes, counted)
+        self.detection_by_class.add(*boxes, counted, ignored)
         kinds = self._kind_of[found.class_ids], self._kind_of[objects.class_ids]
-        self.detection.add(*boxes[:2], kinds[0], replace(counted, class_ids=kinds[1]))
-        self.paper_xy.add(*boxes, Objects(*(column[shown] for column in vars(objects).values())))
+        self.detection.add(*boxes[:2], kinds[0], replace(counted, class_ids=kinds[1]), ignored)
+        in_view = Objects(*(column[shown] for column in vars(objects).values()))
+        self.paper_xy.add(*boxes, in_view, ignored)
 
     def _ids_of_model(self, ids: np.ndarray) -> np.ndarray:
         """Map ids of ``SEGMENTATION_CLASSES`` to the model's; unlabelled where it has none."""
@@ -198,15 +219,15 @@ class PerceptionMetric:
 
     def _detection_section(self) -> dict[str, Any]:
         if not self.frames_with_boxes:
-            none = _detection_scores(DetectionScores({}))
+            none = detection_scores(DetectionScores({}))
             why_null = "no frame has 3D boxes"
             return {**none, "map_xy": np.nan, "classes": {}, "bands": {}, "why_null": why_null}
         bands = self.detection.scores_by_band()
         return {
-            **_detection_scores(self.detection.scores()),
+            **detection_scores(self.detection.scores()),
             "map_xy": self.paper_xy.map(),
-            "classes": _class_scores(self.detection_by_class.scores()),
-            "bands": {name: _detection_scores(scores) for name, scores in bands.items()},
+            "classes": class_scores(self.detection_by_class.scores()),
+            "bands": {name: detection_scores(scores) for name, scores in bands.items()},
         }
 
     def _detection_2d_section(self) -> dict[str, Any]:
@@ -229,8 +250,8 @@ class PerceptionMetric:
     def _depth_section(self) -> dict[str, Any]:
         bands = self.depth.scores_by_band()
         return {
-            **_depth_scores(self.depth.scores()),
-            "bands": {name: _depth_scores(scores) for name, scores in bands.items()},
+            **depth_scores(self.depth.scores()),
+            "bands": {name: depth_scores(scores) for name, scores in bands.items()},
         }
 
     def _segmentation_section(self) -> dict[str, Any]:
@@ -241,47 +262,6 @@ class PerceptionMetric:
             "classes": self.segmentation.iou(),
             "why_null": None if pixels else "no frame has labels in view",
         }
-
-
-def _class_scores(scores: DetectionScores) -> dict[str, Any]:
-    return {
-        name: {
-            "objects": one.truths,
-            "ap": float(np.mean(one.ap)),
-            "ap_within": {f"{d:g} m": ap for d, ap in zip(DISTANCES_M, one.ap, strict=True)},
-            "ate_m": one.ate_m,
-            "ase": one.ase,
-            "aoe_rad": one.aoe_rad,
-        }
-        for name, one in scores.classes.items()
-    }
-
-
-def _detection_scores(scores: DetectionScores) -> dict[str, Any]:
-    why_null = None
-    if not scores.classes:
-        why_null = "no object counts: each is hidden, out of range or not in view"
-    elif any(np.isnan(one.ate_m) for one in scores.classes.values()):
-        why_null = "errors need matches within 2 m at a recall above 0.1"
-    return {
-        "objects": sum(one.truths for one in scores.classes.values()),
-        "bev_map": scores.map,
-        "nds": scores.nds,
-        "ate_m": scores.ate_m,
-        "ase": scores.ase,
-        "aoe_rad": scores.aoe_rad,
-        "kinds": _class_scores(scores),
-        "why_null": why_null,
-    }
-
-
-def _depth_scores(scores: DepthScores) -> dict[str, Any]:
-    why_null = None
-    if not scores.pixels:
-        why_null = "no frame has depth in view and in range"
-    elif not scores.coverage:
-        why_null = "there is no prediction where depth is known"
-    return {**asdict(scores), "why_null": why_null}
 
 
 def _check_size(what: str, truth: np.ndarray, camera: Camera) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
-from lemumo_core.depth_projection import project_depth
+from lemumo_core.depth_projection import project_depth, project_returns
 from lemumo_core.geometry import se3
 from lemumo_core.geometry.camera import Camera
 
@@ -67,6 +67,19 @@ def test_bad_points_are_dropped() -> None:
     assert set(depth[np.isfinite(depth)]) <= {np.float32(1e38)}
     empty = project_depth(np.empty((0, 3), np.float32), T_CAMERA_LIDAR, CAMERAS[0], 1.0)
     assert empty.shape == (96, 160) and np.isnan(empty).all()
+
+
+def test_exact_zeros_are_no_returns() -> None:
+    """A beam without a return, as (0, 0, 0), must not become depth where the LiDAR stands."""
+    T = np.eye(4)
+    T[2, 3] = 1.5  # the LiDAR stands in view of the camera
+    zeros = [[0, 0, 0, 9], [-0.0, 0, 0, 0], [0, -0.0, 0, np.nan]]
+    near = [[0, 0, 1e-6, 0], [0.3, 0, 0, 0], [0, 0.2, 0, 0]]
+    points = np.array(zeros + near, np.float32)
+    seen = project_returns(points, T, CAMERAS[0], 1.0)
+    assert seen.row.tolist() == [3, 4, 5]
+    depth = project_depth(np.zeros((50, 3), np.float32), T, CAMERAS[0], 1.0)
+    assert np.isnan(depth).all()
 
 
 def test_nuscenes_projection_is_the_devkits(shared_data) -> None:

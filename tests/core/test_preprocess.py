@@ -119,6 +119,20 @@ def test_thermal_at_its_own_size_is_valid_to_the_border(focal_px) -> None:
     np.testing.assert_allclose(companion[..., 0], 0.4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.01, -273.15), (1 / 65535, 0.0)])
+def test_temperatures_of_any_unit_give_what_their_counts_give(gain, offset) -> None:
+    counts = np.random.default_rng(5).integers(26_000, 33_000, (64, 176)).astype(np.uint16)
+    degrees = (counts * gain + offset).astype(np.float32)
+    by_counts, by_degrees = (
+        preprocess(thermal_frame(image), THERMAL).companion[0, ..., 0]
+        for image in (counts, degrees)
+    )
+    np.testing.assert_allclose(by_degrees, by_counts, atol=2e-3)
+    assert by_degrees.std() > 0.1
+    flat = preprocess(thermal_frame(np.full((64, 176), 21.5, np.float32)), THERMAL)
+    assert (flat.companion[0, ..., 0] == 0).all()
+
+
 def test_16_bit_thermal_uses_its_own_range() -> None:
     image = np.linspace(29_000, 31_000, 64 * 176).reshape(64, 176).astype(np.uint16)
     value = preprocess(thermal_frame(image), THERMAL).companion[0, ..., 0]

@@ -32,6 +32,7 @@ def made_boxes(
         class_ids=class_ids,
         visibility=unknown if visibility is None else visibility,
         num_points=torch.full((batch, count), -1) if num_points is None else num_points,
+        ignore=torch.zeros(batch, 0, 4),
         known_3d=torch.ones(batch, dtype=torch.bool),
         known_2d=torch.zeros(batch, dtype=torch.bool),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lemumo_core.frame import Labels
-from lemumo_core.geometry.boxes import box_corners, image_bounds
+from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion
 
@@ -40,9 +40,9 @@ def visible_labels(
 ) -> Labels:
     """Convert annotations to Labels of one camera image.
 
-    A box is kept when its centre lies in front of the camera (z > 0) and at least one of its
-    corners projects into the image; occlusion is not considered. The true box may pitch and roll
-    with the road; the label's yaw is that of its length axis as seen by the camera.
+    A box is kept where its bounds meet the image (``image_bounds``), as those of a bus across the
+    road do whose corners all lie outside; occlusion is not considered. The true box may pitch and
+    roll with the road; the label's yaw is that of its length axis as seen by the camera.
 
     Args:
         annotations: the boxes.
@@ -55,14 +55,13 @@ def visible_labels(
         T = T_camera_world @ make_T(rotation_from_quaternion(*pose[3:]), pose[:3])
         boxes.append([*T[:3, 3], *size, np.arctan2(-T[2, 0], T[0, 0])])
     boxes_3d = np.array(boxes, np.float64).reshape(-1, 7)
-    uv, valid = camera.project(box_corners(boxes_3d).reshape(-1, 3))
-    inside = valid & ((uv > -0.5) & (uv < [camera.width - 0.5, camera.height - 0.5])).all(axis=1)
-    kept = (boxes_3d[:, 2] > 0) & inside.reshape(-1, 8).any(axis=1)
+    bounds = image_bounds(boxes_3d, camera)
+    kept = np.asarray((bounds[:, 2:] > bounds[:, :2]).all(axis=1))
     boxes_3d = boxes_3d[kept].astype(np.float32)
     visibility = annotations.visibility
     return Labels(
         boxes_3d=boxes_3d,
-        boxes_2d=image_bounds(boxes_3d, camera),
+        boxes_2d=bounds[kept],
         class_names=tuple(compress(annotations.names, kept.tolist())),
         visibility=None if visibility is None else visibility[kept].astype(np.float32),
         num_points=annotations.num_points[kept].astype(np.int32),

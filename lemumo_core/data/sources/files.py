@@ -12,6 +12,8 @@ from lemumo_core.faults import Fault
 FIRST_STAMP_NS = 1_000_000_000
 """Stamp of frame 0 where a data set has no times; 0 would mean "no stamp" to ROS tools."""
 
+MAX_WHITE = 65535
+
 
 def existing(path: Path, layout: str) -> Path:
     """Return the path, if it exists.
@@ -40,18 +42,70 @@ def positive_rate(rate_hz: float) -> float:
     return float(rate_hz)
 
 
-def read_image(path: Path, flags: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
-    """Decode an image file: by default uint8 (H, W, 3) RGB.
+def read_image(path: Path, white_level: int | None = None) -> np.ndarray:
+    """Decode a colour image file; a grey one has three equal channels.
+
+    Pixels are those that are stored, as boxes and partner images have them: an orientation tag
+    turns nothing.
 
     Args:
         path: the file.
-        flags: as ``cv2.imread``.
+        white_level: value of white in files of 16 bits, e.g. 4095 where they hold 12-bit data.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
 
     Raises:
         FileNotFoundError: there is no such file.
-        Fault: ``bad_image``.
+        Fault: ``bad_image``; ``no_white_level`` for a file of more than 8 bits without
+            ``white_level``, or of floating-point numbers.
     """
-    image = cv2.imread(str(existing(path, "an image file")), flags)
+    image = _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype != np.uint16 or white_level is None:
+        raise Fault(
+            "no_white_level",
+            f"{path} holds {image.dtype} values up to {image.max():.6g}, and nothing says which of "
+            "them is white: give the source's white_level where it has that option (4095 for "
+            "12-bit data in 16 bits, 65535 where all are used), or convert the files to 8 bits",
+        )
+    return (np.minimum(image / white_level, 1.0) * 255.0).round().astype(np.uint8)
+
+
+def read_gray(path: Path) -> np.ndarray:
+    """Decode an image file of one channel, or the grey value of a colour file, as stored.
+
+    Returns:
+        (H, W), uint8, uint16 or float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Fault: ``bad_image``, also for numbers that are not finite.
+    """
+    image = _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if image.dtype == np.float64:
+        image = image.astype(np.float32)
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        raise Fault("bad_image", f"{path} holds {image.dtype}, not 8 or 16 bits or float32")
+    if not np.isfinite(image).all():
+        raise Fault("bad_image", f"{path} holds values that are not finite")
+    return image
+
+
+def positive_level(white_level: int | None) -> int | None:
+    """Return a white level.
+
+    Raises:
+        Fault: ``bad_option`` where it is not within 1 and 65535.
+    """
+    if white_level is not None and not 0 < white_level <= MAX_WHITE:
+        raise Fault("bad_option", f"white_level is {white_level}, must be within 1 and {MAX_WHITE}")
+    return white_level
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    image = cv2.imread(str(existing(path, "an image file")), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise Fault("bad_image", f"{path} is not an image that OpenCV can decode")
     return image

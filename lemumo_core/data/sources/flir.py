@@ -10,16 +10,22 @@ Format: README.txt of the data set, v2.0.0 (2022); Conservator's command line, w
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, made_up_stamp, positive_rate, read_image
-from lemumo_core.data.sources.pairs import nominal_camera, read_thermal
+from lemumo_core.data.sources.coco import read_coco, read_json
+from lemumo_core.data.sources.files import (
+    existing,
+    made_up_stamp,
+    positive_rate,
+    read_gray,
+    read_image,
+)
+from lemumo_core.data.sources.pairs import nominal_camera
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, ThermalImage
 from lemumo_core.geometry.camera import Camera
@@ -42,9 +48,6 @@ HORIZONTAL_FOV_DEG = 52.8
 WINDOW = (0.0844, 0.0887, 0.8875, 0.8010)
 """Left, top, width and height of the thermal frame in the RGB image, as shares of that image."""
 
-BoxesByImage = dict[str, tuple[np.ndarray, tuple[str, ...]]]
-"""Image file name to its boxes, float64 (K, 4) x, y, width, height, and their K class names."""
-
 
 class Flir:
     """Pairs of RGB and thermal images of FLIR ADAS v2, ordered by video and time.
@@ -63,12 +66,13 @@ class Flir:
     thermal ones).
 
     Each Frame has a ThermalImage and Labels with 2D boxes clipped to the image and the class names
-    of ``coco.json``; no 3D boxes. Labels are None for an image that ``coco.json`` does not list.
+    of ``coco.json``; no 3D boxes. Its crowds are regions to ignore. Labels are None for an image
+    that ``coco.json`` does not list.
 
     Raises:
         FileNotFoundError: a missing folder or file, with the expected layout.
         Fault: ``wrong_version``, ``unknown_split``, ``unknown_labels``, ``bad_table``,
-            ``no_pairs`` or ``bad_image``.
+            ``bad_labels``, ``no_pairs`` or ``bad_image``.
     """
 
     def __init__(
@@ -92,11 +96,11 @@ class Flir:
             kind: existing(self.root / SPLITS[split].format(kind), LAYOUT)
             for kind in ("rgb", "thermal")
         }
-        boxes = {kind: read_boxes(folder / "coco.json") for kind, folder in self.folders.items()}
+        boxes = {k: read_coco(folder / "coco.json", LAYOUT) for k, folder in self.folders.items()}
         if is_video:
             self.pairs = sorted(self._mapped_pairs())
         else:
-            index = read_json(self.folders["thermal"] / "index.json")
+            index = read_json(self.folders["thermal"] / "index.json", LAYOUT)
             self.pairs = sorted(_described_pairs(boxes["rgb"], boxes["thermal"], index))
         if not self.pairs:
             raise Fault(
@@ -112,7 +116,7 @@ class Flir:
 
     def _mapped_pairs(self) -> list[tuple[str, str]]:
         inside, beside = self.root / PAIR_MAP, self.root.parent / PAIR_MAP  # mirrors differ
-        pairs = read_json(inside if inside.exists() or not beside.exists() else beside)
+        pairs = read_json(inside if inside.exists() or not beside.exists() else beside, LAYOUT)
         return [(Path(rgb).name, Path(thermal).name) for rgb, thermal in pairs.items()]
 
     def _check_files(self) -> None:
@@ -142,7 +146,7 @@ class Flir:
         pair = self.pairs[index]
         stamp_ns = made_up_stamp(range(len(self))[index], self.rate_hz)
         image = read_image(self._path("rgb", pair))
-        thermal = read_thermal(self._path("thermal", pair))
+        thermal = read_gray(self._path("thermal", pair))
         camera = rgb_camera(image.shape[1], image.shape[0])
         thermal_cam = camera.of_window(WINDOW, thermal.shape[1], thermal.shape[0])
         return Frame(
@@ -162,14 +166,19 @@ class Flir:
             scale = size * WINDOW[2:] / [thermal.width, thermal.height]
         if name not in self.boxes:
             return None
-        rows, class_names = self.boxes[name]
-        low = rows[:, :2] * scale + offset
-        high = low + rows[:, 2:] * scale
-        low, high = np.clip(low, 0, size - 1), np.clip(high, 0, size - 1)
-        kept = np.flatnonzero(np.all(high > low, axis=1))
+        found = self.boxes[name]
+
+        def in_image(rows: np.ndarray) -> np.ndarray:
+            low = rows[:, :2] * scale + offset
+            high = low + rows[:, 2:] * scale
+            return np.concatenate([np.clip(low, 0, size - 1), np.clip(high, 0, size - 1)], axis=1)
+
+        boxes, regions = in_image(found.boxes), in_image(found.crowds)
+        kept = np.flatnonzero(np.all(boxes[:, 2:] > boxes[:, :2], axis=1))
         return Labels(
-            boxes_2d=np.concatenate([low, high], axis=1)[kept].astype(np.float32),
-            class_names=tuple(class_names[i] for i in kept),
+            boxes_2d=boxes[kept].astype(np.float32),
+            class_names=tuple(found.names[i] for i in kept),
+            ignore=regions.astype(np.float32) if len(regions) else None,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -191,47 +200,8 @@ def rgb_camera(width: int, height: int) -> Camera:
     return nominal_camera(width, height, width / 2 / np.tan(np.radians(HORIZONTAL_FOV_DEG / 2)))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Parse a JSON file of the data set.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Fault: ``bad_table``.
-    """
-    try:
-        table = json.loads(existing(path, LAYOUT).read_bytes())
-    except ValueError as error:
-        raise Fault("bad_table", f"{path} is not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise Fault("bad_table", f"{path} must hold a JSON object, not a {type(table).__name__}")
-    return table
-
-
-def read_boxes(path: Path) -> BoxesByImage:
-    """Read a ``coco.json``: every image it lists, in the order of the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Fault: ``bad_table``.
-    """
-    table = read_json(path)
-    try:
-        categories = {row["id"]: str(row["name"]) for row in table["categories"]}
-        annotations: dict[Any, list[tuple[str, list[float]]]] = defaultdict(list)
-        for row in table["annotations"]:
-            annotations[row["image_id"]].append((categories[row["category_id"]], row["bbox"]))
-        boxes = {}
-        for row in table["images"]:
-            mine = annotations[row["id"]]
-            values = np.array([bbox for _, bbox in mine], np.float64).reshape(len(mine), 4)
-            boxes[Path(row["file_name"]).name] = values, tuple(name for name, _ in mine)
-        return boxes
-    except (KeyError, TypeError, ValueError) as error:
-        raise Fault("bad_table", f"{path} is not a COCO file as expected: {error!r}") from None
-
-
 def _described_pairs(
-    rgb: BoxesByImage, thermal: BoxesByImage, index: dict[str, Any]
+    rgb: Iterable[str], thermal: Iterable[str], index: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """Return RGB and thermal names that share the drive and the frame index."""
     partners = {}

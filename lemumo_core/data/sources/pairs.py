@@ -10,10 +10,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, made_up_stamp, positive_rate, read_image
+from lemumo_core.data.sources.files import (
+    existing,
+    made_up_stamp,
+    positive_level,
+    positive_rate,
+    read_gray,
+    read_image,
+)
 from lemumo_core.frame import Frame, ThermalImage
 from lemumo_core.geometry.camera import Camera
 
@@ -44,15 +50,25 @@ class RgbThermalPairs:
         root: the folder, in one of the layouts of ``LAYOUT``.
         focal_px: nominal focal length, pixels of the RGB image.
         rate_hz: of the stamps.
+        white_level: value of white in RGB images of 16 bits, e.g. 4095 where they hold 12.
+
+    Thermal images may have 8 or 16 bits or hold float32 temperatures.
 
     Raises:
         FileNotFoundError: no such folder, no pairs in it, or an image without its partner.
-        Fault: ``bad_image``.
+        Fault: ``bad_image``; ``no_white_level`` for RGB images of 16 bits without it.
     """
 
-    def __init__(self, root: str | Path, focal_px: float = 700.0, rate_hz: float = 2.0):
+    def __init__(
+        self,
+        root: str | Path,
+        focal_px: float = 700.0,
+        rate_hz: float = 2.0,
+        white_level: int | None = None,
+    ):
         self.root = existing(Path(root), LAYOUT)
         self.focal_px, self.rate_hz = focal_px, positive_rate(rate_hz)
+        self.white_level = positive_level(white_level)
         images = _images_below(self.root)
         self.pairs: list[tuple[Path, Path]] = []
         for patterns in NAMES:
@@ -74,7 +90,7 @@ class RgbThermalPairs:
     def __getitem__(self, index: int) -> Frame:
         visible, infrared = (self.root / path for path in self.pairs[index])
         stamp_ns = made_up_stamp(range(len(self))[index], self.rate_hz)
-        image, thermal = read_image(visible), read_thermal(infrared)
+        image, thermal = read_image(visible, self.white_level), read_gray(infrared)
         height, width = image.shape[:2]
         camera = nominal_camera(width, height, self.focal_px)
         return Frame(
@@ -95,22 +111,13 @@ class RgbThermalPairs:
             "frames": len(self),
             "focal_px": self.focal_px,
             "rate_hz": self.rate_hz,
+            **({} if self.white_level is None else {"white_level": self.white_level}),
         }
 
 
 def nominal_camera(width: int, height: int, focal_px: float) -> Camera:
     """Return a pinhole with square pixels whose axis goes through the middle of the image."""
     return Camera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
-
-
-def read_thermal(path: Path) -> np.ndarray:
-    """Decode a thermal image: (H, W), uint8 or uint16 as stored; of colour files, the grey value.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Fault: ``bad_image``.
-    """
-    return read_image(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
 
 
 def _images_below(root: Path) -> list[Path]:

@@ -17,7 +17,7 @@ SOURCES: dict[str, str] = {
     "bags": "lemumo_core.data.sources.bags:Bags",
     "flir": "lemumo_core.data.sources.flir:Flir",
     "kitti": "lemumo_core.data.sources.kitti:KittiObject",
-    "kitti-raw": "lemumo_core.data.sources.kitti:KittiRaw",
+    "kitti-raw": "lemumo_core.data.sources.kitti_raw:KittiRaw",
     "nuscenes": "lemumo_core.data.sources.nuscenes:NuScenes",
     "rgb-thermal": "lemumo_core.data.sources.pairs:RgbThermalPairs",
     "shards": "lemumo_core.data.shards:Shards",

@@ -180,10 +180,11 @@ def decode_image(data: bytes, flags: int, camera: Camera, table: Table) -> np.nd
 
     The flags ``IMREAD_UNCHANGED`` keep it as stored.
     """
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:
         raise Fault("bad_image", f"{table.path} holds an image that OpenCV cannot decode")
-    expected = (camera.height, camera.width, 3)[: 3 if flags == cv2.IMREAD_COLOR_RGB else 2]
+    expected = (camera.height, camera.width, 3)[: 2 if flags == cv2.IMREAD_UNCHANGED else 3]
     if image.shape != expected:
         raise Fault(
             "bad_image", f"{table.path} holds an image of shape {image.shape}; expected {expected}"

@@ -19,7 +19,8 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.bags import Bags
-from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
+from lemumo_core.data.sources.kitti import KittiObject
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.faults import Fault
 from lemumo_core.frame import LidarScan, ThermalImage

@@ -268,3 +268,38 @@ def test_boxes_outside_the_image_are_left_out(root):
     file.write_text(json.dumps(coco))
     labels = Flir(root)[0].labels
     assert labels.class_names == ("person",) and len(labels.boxes_2d) == 1
+
+
+def test_crowds_are_regions_to_ignore_and_odd_boxes_are_named(root, caplog):
+    coco = root / "images_thermal_train" / "coco.json"
+    whole = json.loads(coco.read_text())
+    first, second = whole["annotations"]
+    crowds = [{**first, "bbox": [64, 48, 64, 48], "iscrowd": 1}]
+    crowds += [{**first, "bbox": [0, 0, 64, 48], "iscrowd": 0, "ignore": 1}]
+    line = {**first, "bbox": [5, 5, 0, 20], "iscrowd": 0}
+    coco.write_text(json.dumps({**whole, "annotations": [first, *crowds, line, second]}))
+    with caplog.at_level("WARNING"):
+        source = Flir(root, labels="thermal")
+    assert "1 boxes of no area are left out" in caplog.text
+    labels = source[1].labels
+    (width, height), scale = RGB_SIZE, np.array([WIDTH, HEIGHT] * 2) / 2
+    assert labels.class_names == ("person",) and labels.ignore.dtype == np.float32
+    corners = np.array([[1.0, 1, 2, 2], [0, 0, 1, 1]]) * scale + [LEFT, TOP] * 2
+    np.testing.assert_allclose(labels.ignore, corners * ([width, height] * 2), rtol=1e-6)
+    assert source[0].labels.ignore is None
+    for bbox in (
+        None,
+        [],
+        [1, 2, None, 4],
+        [1, 2, 3],
+        [1, 2, -3, 4],
+        [1, float("nan"), 3, 4],
+        "box",
+    ):
+        bad = {**first, "id": 981, "bbox": bbox}
+        coco.write_text(json.dumps({**whole, "annotations": [second, bad]}))
+        with pytest.raises(
+            Fault, match=r"thermal_train.coco\.json, annotation 981: bbox"
+        ) as caught:
+            Flir(root, labels="thermal")
+        assert caught.value.reason == "bad_labels"

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
+from lemumo_core.data.sources.kitti import KittiObject
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.boxes import points_in_box
 from lemumo_core.geometry.se3 import transform
@@ -244,6 +245,7 @@ def test_damaged_parts_are_faults(tmp_path):
         (training / folder).mkdir(parents=True)
     cv2.imwrite(str(training / "image_2" / "000000.png"), np.zeros((4, 6, 3), np.uint8))
     (training / "velodyne" / "000000.bin").write_bytes(bytes(15))
+    (training / "label_2" / "000000.txt").touch()
     source = KittiObject(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"calib.000000\.txt"):
         source[0]
@@ -266,3 +268,59 @@ def test_damaged_parts_are_faults(tmp_path):
     (training / "image_2" / "000000.png").write_bytes(b"not a png")
     with pytest.raises(Fault, match=r"000000\.png"):
         source[0]
+
+
+def test_lost_sweeps_and_empty_times_give_camera_only_frames(shared_data, tmp_path, caplog):
+    folder = shared_data / "kitti_raw_seq" / "2011_09_26"
+    for name in ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt"):
+        (tmp_path / name).symlink_to(folder / name)
+    (tmp_path / "image_02").mkdir()
+    (tmp_path / "image_02" / "data").symlink_to(folder / "image_02" / "data")
+    data = tmp_path / "velodyne_points" / "data"
+    data.mkdir(parents=True)
+    for path in (folder / "velodyne_points" / "data").glob("*.bin"):
+        (data / path.name).symlink_to(path)
+    for number in (0, 7):  # never recorded; an aborted download
+        (data / f"{number:010d}.bin").unlink()
+    (data / "0000000007.bin").touch()
+    times = [f"2011-09-26 13:04:{i:02d}.250000000" for i in range(16)]
+    (tmp_path / "image_02" / "timestamps.txt").write_text("\n".join(times) + "\n")
+    times[0] = times[7] = ""
+    times[9] = "   "  # the sweep is there, its time is not
+    (tmp_path / "velodyne_points" / "timestamps.txt").write_text("\n".join(times))
+
+    with caplog.at_level("WARNING"):
+        source = KittiRaw(tmp_path)
+
+    assert "2 of 16 images, the first 0000000000, have no sweep" in caplog.text
+    assert "1 sweeps have no time" in caplog.text
+    assert source.describe()["without_sweep"] == 3
+    frames = list(source)
+    assert [i for i, frame in enumerate(frames) if frame.companion is None] == [0, 7, 9]
+    assert all(frame.image is not None for frame in frames)
+    assert frames[7].stamp_ns - frames[6].stamp_ns == 1_000_000_000
+    (tmp_path / "image_02" / "timestamps.txt").write_text("\n".join(times))
+    with pytest.raises(Fault, match=r"image_02.timestamps\.txt has no time for image 0000000000"):
+        KittiRaw(tmp_path)
+    for path in data.iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no \*\.bin of any of the 16"):
+        KittiRaw(tmp_path)
+
+
+def test_partly_labelled_frames_without_a_file_are_unlabelled(shared_data, tmp_path, caplog):
+    for part in ("image_2", "velodyne", "calib", "label_2"):
+        (tmp_path / "training" / part).mkdir(parents=True)
+        for path in (shared_data / "kitti_object" / "training" / part).iterdir():
+            (tmp_path / "training" / part / path.name).symlink_to(path)
+    (tmp_path / "training" / "label_2" / "000114.txt").unlink()
+    (tmp_path / "training" / "velodyne" / "000000.bin").unlink()
+    with caplog.at_level("WARNING"):
+        source = KittiObject(tmp_path)
+    assert "1 of 2 images, the first 000114, have no label file" in caplog.text
+    counts = source.describe()
+    assert (counts["without_sweep"], counts["without_labels"]) == (1, 1)
+    labelled, unlabelled = source
+    assert labelled.labels.class_names == ("pedestrian",) and labelled.companion is None
+    assert labelled.labels.num_points is None
+    assert unlabelled.labels is None and unlabelled.companion is not None

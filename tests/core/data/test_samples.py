@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lemumo_core.data.samples import Batch, collate, sample
-from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
+from lemumo_core.data.sources.kitti import KittiObject
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.data.views import clean_view
 from lemumo_core.faults import Fault

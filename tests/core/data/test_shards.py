@@ -25,7 +25,8 @@ from lemumo_core.data.frame_records import (
 from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shard_writer import write_shard, write_shards
 from lemumo_core.data.shards import Shards, open_shard
-from lemumo_core.data.sources.kitti import KittiObject, KittiRaw
+from lemumo_core.data.sources.kitti import KittiObject
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.faults import Fault

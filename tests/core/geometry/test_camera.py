@@ -99,7 +99,7 @@ def test_from_calibration_knows_the_names() -> None:
         ([1, 0, 0, 0, 1, 0, 0, 0], "pinhole", [], "9 numbers"),
         ([np.nan, 0, 1, 0, 1, 1, 0, 0, 1], "pinhole", [], "not finite"),
         ([1, 0, 1, 0, 1, 1, 0, 0, 1], "mei", [1.0], "unknown distortion model 'mei'"),
-        ([1, 0, 1, 0, 1, 1, 0, 0, 1], "plumb_bob", [1.0], "4 or 5"),
+        ([1, 0, 1, 0, 1, 1, 0, 0, 1], "plumb_bob", [1.0], "4 or 5 or 8"),
         ([1, 0, 1, 0, 1, 1, 0, 0, 1], "pinhole", [1.0], "no distortion"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -38,6 +39,7 @@ def scene() -> Boxes:
         class_ids=ids,
         visibility=visibility,
         num_points=torch.full((2, 8), -1, dtype=torch.int32),
+        ignore=torch.zeros(2, 0, 4),
         known_3d=~known,
         known_2d=known,
     )
@@ -76,6 +78,32 @@ def test_targets_are_those_of_a_loop_and_give_the_boxes_back(loss: CenterNet2dLo
         middle = (torch.tensor([j, i]) + offset) * STRIDE - 0.5
         half = log_size.exp() * STRIDE / 2
         torch.testing.assert_close(torch.cat([middle - half, middle + half]), boxes[b, k])
+
+
+@pytest.mark.parametrize("loss", [PaperCenterNet2dLoss(STRIDE), CenterNet2dLoss(STRIDE)])
+def test_nothing_is_learnt_in_regions_to_ignore(loss: CenterNet2dLoss) -> None:
+    labels = scene()
+    regions = torch.tensor([[[20.0, 30, 60, 90]], [[0.0, 0, 0, 0]]])  # the second one is padding
+    ignoring = dataclasses.replace(labels, ignore=regions)
+    without, within = (loss.targets(boxes, SHAPE) for boxes in (labels, ignoring))
+    inside = torch.zeros(2, *SHAPE, dtype=torch.bool)
+    for i, j in np.ndindex(*SHAPE[1:]):
+        u, v = ((at + 0.5) * STRIDE - 0.5 for at in (j, i))
+        inside[0, :, i, j] = 20 <= u <= 60 and 30 <= v <= 90
+    assert inside.any()
+    expected = torch.where(inside, torch.ones(()), without.heatmap)
+    torch.testing.assert_close(within.heatmap, expected)
+    assert torch.equal(within.valid, without.valid)  # objects in it are still to be found
+    heat = torch.randn(2, *SHAPE, requires_grad=True)
+    raw = RawDetections2d(heat, *torch.zeros(2, 2, 2, *SHAPE[1:]))
+    loss(raw, ignoring, torch.eye(3).repeat(2, 1, 1)).total.backward()
+    found = torch.zeros(2, *SHAPE, dtype=torch.bool)
+    for b, k in within.valid.nonzero():
+        i, j = divmod(int(within.cell[b, k]), SHAPE[2])
+        found[b, labels.class_ids[b, k], i, j] = True
+    assert (heat.grad[inside & ~found] == 0).all()
+    assert (heat.grad[~inside & (without.heatmap < 0.5)] != 0).all()
+    assert (heat.grad[inside & found] != 0).all()
 
 
 def test_head_and_loss_fit_and_perfect_output_costs_nothing() -> None:

@@ -109,6 +109,17 @@ def test_thermal_16_bit(encoding: str, padding: int, big_endian: bool) -> None:
     np.testing.assert_array_equal(result, counts)
 
 
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_thermal_temperatures(big_endian: bool) -> None:
+    kelvin = np.random.default_rng(0).uniform(260, 330, (5, 7)).astype(np.float32)
+    stored = kelvin.astype(">f4" if big_endian else "<f4")
+    result = thermal_to_array(image_message(stored, "32FC1", 3, big_endian))
+    assert result.dtype == np.dtype(np.float32) and result.dtype.isnative
+    np.testing.assert_array_equal(result, kelvin)
+    kelvin[2, 3] = np.nan
+    assert fault_of(thermal_to_array, image_message(kelvin, "32FC1")).reason == "bad_image"
+
+
 def test_thermal_8_bit_and_gray_color() -> None:
     gray = random_image(6, 8)
     np.testing.assert_array_equal(thermal_to_array(image_message(gray, "mono8")), gray)
@@ -179,6 +190,49 @@ def test_png_colors(text: str) -> None:
 def test_jpeg_colors(text: str) -> None:
     rgb = compressed_to_rgb(compressed_message(encode(SCENE, ".jpg"), text))
     np.testing.assert_allclose(rgb.astype(int), SCENE, atol=8)
+
+
+def mosaic_of(rgb: np.ndarray, pattern: list[list[int]]) -> np.ndarray:
+    channel = np.tile(pattern, (rgb.shape[0] // 2, rgb.shape[1] // 2))
+    return np.take_along_axis(rgb, channel[..., None], axis=2)[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("bayer_gbrg8; jpeg compressed ", ".jpg"),
+        ("bayer_gbrg8; jpeg compressed", ".jpg"),
+        ("bayer_gbrg8; png compressed ", ".png"),
+        ("bayer_gbrg8", ".png"),
+        ("BAYER_GBRG8; png compressed bayer_gbrg8", ".png"),
+    ],
+)
+@pytest.mark.parametrize("reduce", [1, 4])
+def test_compressed_mosaic_is_debayered(text: str, codec: str, reduce: int) -> None:
+    mosaic = mosaic_of(SCENE, [[1, 2], [0, 1]])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 98] if codec == ".jpg" else []
+    data = cv2.imencode(codec, mosaic, quality)[1].tobytes()
+    rgb = compressed_to_rgb(compressed_message(data, text), reduce)
+    np.testing.assert_allclose(rgb[2:-2, 2:-2].astype(int), SCENE[2:-2, 2:-2], atol=16)
+    if codec == ".png":
+        raw = image_to_rgb(image_message(mosaic, "bayer_gbrg8"))
+        np.testing.assert_array_equal(rgb, raw)
+
+
+@pytest.mark.parametrize("text", ["bayer_gbrg8; png compressed bgr8", "bayer_gbrg8; png"])
+def test_compressed_colors_of_a_bayer_camera_stay(text: str) -> None:
+    rgb = compressed_to_rgb(compressed_message(encode(SCENE, ".png"), text))
+    np.testing.assert_array_equal(rgb, SCENE)
+
+
+def test_gray_and_unknown_mosaics_in_files() -> None:
+    gray = encode(SCENE[..., 1], ".png")
+    for text in ("mono8; png compressed ", "png", "bayer_rggb8; png compressed mono8"):
+        rgb = compressed_to_rgb(compressed_message(gray, text))
+        np.testing.assert_array_equal(rgb, np.repeat(SCENE[..., 1:2], 3, axis=2))
+    for text in ("bayer_rgbe8; png compressed ", "bayer_rggb16; png compressed "):
+        fault = fault_of(compressed_to_rgb, compressed_message(gray, text))
+        assert fault.reason == "unsupported_encoding" and text.split(";")[0] in str(fault)
 
 
 def test_opencv_that_cannot_read_rgb(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T

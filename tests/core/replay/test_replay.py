@@ -9,7 +9,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
-from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.export.package import ModelCard, export_package
 from lemumo_core.inference.package import load_package

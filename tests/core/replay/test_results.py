@@ -13,7 +13,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
 from lemumo_core.cli.evaluate import main as evaluate
-from lemumo_core.data.sources.kitti import KittiRaw
+from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.frame import Frame
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.replay import output_folder

@@ -1,0 +1,135 @@
+"""Frames of KITTI from its files: what the object benchmark and raw drives share.
+
+The camera is image_02 or image_03 (left and right colour) as a pinhole with K = P[:, :3] of its
+P2 or P3. P's fourth column, the baseline to the reference camera, is folded into
+``T_camera_lidar`` and into the boxes, so that
+
+    K @ (T_camera_lidar @ [X; 1])  equals  P @ R0_rect @ Tr_velo_to_cam @ [X; 1].
+
+Formats: the readme.txt of KITTI's object and raw development kits (Geiger et al., IJRR 2013).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lemumo_core.data.sources.files import read_image, read_points
+from lemumo_core.data.sources.kitti_files import baseline
+from lemumo_core.data.sources.kitti_labels import read_labels
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, LidarScan
+from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T, transform
+
+log = logging.getLogger(__name__)
+
+ANNOTATED = "image_02"
+"""The camera whose image was annotated."""
+
+
+def counted(no_sweep: Collection[str], no_labels: Collection[str] = ()) -> dict[str, int]:
+    """Counts of frames that lack something, for ``describe``; nothing where none does."""
+    counts = {"without_sweep": len(no_sweep), "without_labels": len(no_labels)}
+    return {name: count for name, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class Files:
+    """What one Frame is read from; None where there is no such file."""
+
+    image: Path
+    points: Path | None = None
+    labels: Path | None = None
+
+
+def read_frame(
+    camera_name: str,
+    files: Files,
+    calibration: tuple[np.ndarray, np.ndarray],
+    stamps_ns: tuple[int, int],
+    white_level: int | None,
+) -> Frame:
+    """Read one Frame.
+
+    Args:
+        camera_name: of the Frame.
+        files: of the Frame.
+        calibration: the camera's P (3, 4) and T_rect_lidar (4, 4).
+        stamps_ns: of the image and of the sweep.
+        white_level: as ``read_image``.
+    """
+    P, T_rect_lidar = calibration
+    image = read_image(files.image, white_level)
+    height, width = image.shape[:2]
+    camera = Camera.from_calibration(width, height, P[:, :3], "pinhole", [])
+    T_camera_lidar = make_T(np.eye(3), baseline(P)) @ T_rect_lidar
+    scan = labels = None
+    if files.points is not None:
+        scan = LidarScan(read_points(files.points, 4), T_camera_lidar, stamps_ns[1])
+    if files.labels is not None:
+        in_camera = None
+        if scan is not None:
+            in_camera = transform(T_camera_lidar, scan.points[:, :3].astype(np.float64))
+        annotated = camera_name == ANNOTATED
+        labels = read_labels(files.labels, camera, baseline(P), in_camera, annotated)
+    return Frame(
+        stamp_ns=stamps_ns[0],
+        camera_name=camera_name,
+        camera=camera,
+        image=image,
+        companion=scan,
+        labels=labels,
+    )
+
+
+def lost_sweeps(folder: Path, names: list[str]) -> frozenset[str]:
+    """Return the names of the images without a sweep, or with an empty file of one; warn of them.
+
+    Raises:
+        FileNotFoundError: no image has one.
+    """
+    there = {path.stem for path in folder.glob("*.bin") if path.stat().st_size}
+    lost = frozenset(names) - there
+    if len(lost) == len(names):
+        raise FileNotFoundError(f"{folder} holds no *.bin of any of the {len(names)} images")
+    if lost:
+        log.warning(
+            "%s: %d of %d images, the first %s, have no sweep: these frames are camera-only",
+            *(folder, len(lost), len(names), min(lost)),
+        )
+    return lost
+
+
+def unlabelled(folder: Path, names: list[str]) -> frozenset[str]:
+    """Return the names of the images without a label file; warn where others have one."""
+    lost = frozenset(names) - {path.stem for path in folder.glob("*.txt")}
+    if lost and folder.is_dir():
+        log.warning(
+            "%s: %d of %d images, the first %s, have no label file: these frames are unlabelled",
+            *(folder, len(lost), len(names), min(lost)),
+        )
+    return lost
+
+
+def camera_name_of(camera: int) -> str:
+    """Return the folder of a colour camera, 2 or 3; Fault ``unknown_camera`` for another one."""
+    if camera not in (2, 3):
+        raise Fault("unknown_camera", f"camera {camera}: KITTI's colour cameras are 2 and 3")
+    return f"image_0{camera}"
+
+
+def stems(folder: Path, pattern: str, layout: str) -> list[str]:
+    """Return the sorted names, without extension, of the files of a pattern.
+
+    Raises:
+        FileNotFoundError: there are none; the message shows the layout.
+    """
+    names = sorted(path.stem for path in folder.glob(pattern))
+    if not names:
+        raise FileNotFoundError(f"no {pattern} in {folder}; expected {layout}")
+    return names
