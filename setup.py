@@ -15,21 +15,31 @@ name, version, description, license_name = (
 )
 maintainer = package.find("maintainer")
 
+requirements = [  # a vehicle's: all that replay, bench and the node need but bags and ROS
+    "jsonargparse[signatures]>=4.53,<5",
+    "numpy>=1.21,<3",
+    "onnxruntime<2",
+    "opencv-python-headless>=4.5,<5",
+    "pyyaml>=5.4,<7",
+]
 extras = {
-    "gpu": ["onnxruntime-gpu", "tensorrt"],
+    # Not onnxruntime-gpu: it installs into the folder of onnxruntime, which the base brings, and
+    # the one that pip unpacks last wins. docs/package.md says how to exchange the two.
+    "gpu": ["tensorrt>=8.6,<12"],
     "train": [
-        "onnx",
-        "onnxscript",
-        "pyarrow>=14",
-        "safetensors",
-        "tensorboard",
-        "torch>=2.5",
-        "tqdm",
+        "onnx<2",
+        "onnxscript<1",
+        "pyarrow>=14,<27",
+        "safetensors<1",
+        "tensorboard<3",
+        "torch>=2.5,<3",
     ],
     "signing": ["cryptography>=41"],
-    "bags": ["mcap>=1.6", "pyarrow>=14", "rosbags>=0.10"],
-    "openvino": ["openvino>=2025"],
-    "tensorrt-rtx": ["tensorrt-rtx>=1.7; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+    "bags": ["mcap>=1.6,<2", "pyarrow>=14,<27", "rosbags>=0.10,<0.12"],
+    "openvino": ["openvino>=2025,<2027"],
+    "tensorrt-rtx": [
+        "tensorrt-rtx>=1.7,<2; sys_platform == 'linux' and platform_machine == 'x86_64'"
+    ],
     # ROS 2 Kilted from wheels, for machines without an apt ROS. Never a hard dependency: beside an
     # apt ROS these would be a second one.
     "ros": [
@@ -44,7 +54,7 @@ extras = {
         "ros-visualization-msgs~=5.5.1",
         "catkin_pkg",  # interfaces/build.py
     ],
-    "rerun": ["rerun-sdk>=0.41"],
+    "rerun": ["rerun-sdk>=0.41,<1"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff
@@ -76,6 +86,7 @@ data_files = [
     *files(f"{share}/config", "config/*"),
     *files(f"{share}/rviz", "rviz/*"),
     *files(f"{share}/foxglove", "foxglove/*"),
+    *files(f"{share}/recipes", "training/recipes/*.yaml"),
     # `ros2 run` and launch look for executables here; pip would put console scripts elsewhere.
     *files(f"lib/{name}", "scripts/*"),
 ]
@@ -91,14 +102,9 @@ setup(
     maintainer_email=maintainer.get("email"),
     python_requires=">=3.10",
     packages=find_packages(include=["lemumo_core*", "lemumo_ros*"]),
+    package_data={"lemumo_core": ["py.typed", "*.pyi"], "lemumo_ros": ["py.typed"]},
     data_files=data_files,
-    install_requires=[
-        "jsonargparse[signatures]>=4.53,<5",
-        "numpy>=1.21",
-        "onnxruntime",
-        "opencv-python-headless>=4.5",
-        "pyyaml>=5.4",
-    ],
+    install_requires=requirements,
     extras_require=extras,
     entry_points={
         "console_scripts": ["lemumo = lemumo_core.cli.main:main"],

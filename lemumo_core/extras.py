@@ -1,13 +1,13 @@
-"""The optional packages of lemumo: which extra brings them, and the line that installs it."""
+"""The optional packages of lemumo, and the line that installs them."""
 
 from __future__ import annotations
 
-import json
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, requires
 
 DISTRIBUTION = "lemumo_ros"
 EXTRA_OF = {
     "cryptography": "signing",
+    "mcap": "bags",
     "onnx": "train",
     "onnxscript": "train",
     "openvino": "openvino",
@@ -21,31 +21,31 @@ EXTRA_OF = {
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "train",
 }
-"""Extra that brings an importable package."""
+"""Importable package to the extra that brings it."""
 
 
 def install_line(extra: str) -> str:
-    """The command that adds an extra to this installation of lemumo, from where it came.
+    """Return the command that installs the packages of an extra.
 
-    That is the folder or wheel that pip remembers (PEP 610), otherwise the package index.
+    They are those that the installed lemumo declares, so that the command works wherever lemumo
+    came from: an index, a wheel, a clone or a colcon workspace. A clone that is not installed has
+    nothing declared, and is to be installed.
     """
-    requirement = f"{DISTRIBUTION}[{extra}]"
     try:
-        text = distribution(DISTRIBUTION).read_text("direct_url.json")
-    except PackageNotFoundError:  # a clone on the path, not installed
+        declared = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        declared = []
+    marker = f'extra == "{extra}"'
+    packages = [
+        line.partition(";")[0].strip() for line in declared if marker in line.replace("'", '"')
+    ]
+    if not packages:
         return f"pip install '.[{extra}]'"
-    origin = json.loads(text) if text else None
-    if origin is None:
-        return f"pip install '{requirement}'"
-    editable = origin.get("dir_info", {}).get("editable", False)
-    if "dir_info" in origin:
-        folder = origin["url"].removeprefix("file://")
-        return f"pip install {'--editable ' if editable else ''}'{folder}[{extra}]'"
-    return f"pip install '{requirement} @ {origin['url']}'"
+    return " ".join(["pip install", *(f"'{package}'" for package in packages)])
 
 
 def missing_package(error: ImportError) -> str:
-    """What to say of an import that failed: the package and, where an extra brings it, the cure."""
+    """Return what to say of an import that failed: the package and, where known, the cure."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA_OF or "pip install" in str(error):
         return str(error)

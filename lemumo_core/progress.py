@@ -1,41 +1,97 @@
-"""One progress line for work that takes time."""
+"""One progress line for every phase that takes time."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO, TypeVar
 
-INTERVAL_S = 0.5
+TERMINAL_INTERVAL_S = 0.5
+LOG_INTERVAL_S = 5.0
+T = TypeVar("T")
 
 
 class Progress:
-    """Prints ``label  done/total  rate  ETA``: in place on a terminal, a line now and then else."""
+    """Prints ``label  done/total  rate  ETA``: in place on a terminal, else a line now and then.
 
-    def __init__(self, label: str, total: int):
-        self.label, self.total = label, total
-        self._started = self._last = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-        self._interval = INTERVAL_S if self._terminal else 10 * INTERVAL_S
+    As a context manager it ends its line however the phase ends.
+
+    Args:
+        label: name of the phase.
+        total: number of items.
+        done: items that were done before; the rate does not count them.
+        stream: to print to; by default standard error.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        done: int = 0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.label, self.total, self.done = label, total, done
+        self._first, self._shown = done, done
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._started = self._last = clock()
+        self._terminal = self._stream.isatty()
+        self._interval_s = TERMINAL_INTERVAL_S if self._terminal else LOG_INTERVAL_S
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.finish()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the phase began."""
+        return self._clock() - self._started
+
+    @property
+    def new(self) -> int:
+        """Items done since the phase began."""
+        return self.done - self._first
+
+    def advance(self, count: int = 1) -> None:
+        """Count items that are done."""
+        self.update(self.done + count)
 
     def update(self, done: int) -> None:
-        """Show how far the work is, at most twice a second."""
-        now = time.monotonic()
-        if now - self._last >= self._interval:
+        """Set the number of items that are done; it is shown when the last line is old enough."""
+        self.done = done
+        now = self._clock()
+        if now - self._last >= self._interval_s:
             self._last = now
-            self._print(done, now)
+            self._print()
 
     def finish(self) -> None:
-        """End the line."""
-        if self._terminal:
-            print(file=sys.stderr)
+        """Show the last state, where a line of this phase stands, and end the line."""
+        if self._shown != self._first and self._shown != self.done:
+            self._print()
+        if self._terminal and self._shown != self._first:
+            print(file=self._stream)
 
-    def _print(self, done: int, now: float) -> None:
-        rate = done / max(now - self._started, 1e-9)
-        eta = f"{(self.total - done) / rate:.0f} s" if rate > 0 else "?"
-        line = f"{self.label}  {done}/{self.total}  {rate:.1f}/s  ETA {eta}"
+    def _print(self) -> None:
+        self._shown = self.done
+        rate = self.new / max(self.elapsed_s, 1e-9)
+        eta = f"{(self.total - self.done) / rate:.0f} s" if rate > 0 else "?"
+        line = f"{self.label}  {self.done}/{self.total}  {rate:.1f}/s  ETA {eta}"
         print(
             f"\r{line}\033[K" if self._terminal else line,
             end="" if self._terminal else "\n",
-            file=sys.stderr,
+            file=self._stream,
             flush=True,
         )
+
+
+def track(items: Sequence[T], label: str) -> Iterator[T]:
+    """Yield the items, showing how many of them are done."""
+    with Progress(label, len(items)) as progress:
+        for item in items:
+            yield item
+            progress.advance()

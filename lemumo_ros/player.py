@@ -7,6 +7,7 @@ import sys
 import time
 
 from lemumo_core.bags.reader import BagReader
+from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress
 from lemumo_ros.transport import select_transport
@@ -35,7 +36,7 @@ def play(reader: BagReader, rate: float) -> int:
         import rclpy
     except ImportError as error:
         raise ImportError(
-            "--live needs ROS 2: source its setup.bash, or pip install 'lemumo_ros[ros]'"
+            f"--live needs ROS 2: source its setup.bash, or {install_line('ros')}"
         ) from error
     from rosgraph_msgs.msg import Clock
 

@@ -22,6 +22,7 @@ from lemumo_core.bags.metadata import (
     read_metadata,
     storage_files,
 )
+from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 
 try:
@@ -39,7 +40,7 @@ def require_rosbags() -> None:
     """Raise ImportError with the line that installs rosbags, where it is missing."""
     if MISSING is not None:
         raise ImportError(
-            f'bags need the rosbags library ({MISSING}); install it: pip install "lemumo_ros[bags]"'
+            f"bags need the rosbags library ({MISSING}); install it: {install_line('bags')}"
         )
 
 

@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMA, VERSION, record_from_frame
@@ -31,6 +29,7 @@ from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
+from lemumo_core.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -92,19 +91,9 @@ def write_shards(
     out.mkdir(parents=True, exist_ok=True)
     done = _finished(out, plan)
     todo = [k for k in range(plan.shards) if k not in done]
-    with (
-        logging_redirect_tqdm(),
-        tqdm(
-            total=plan.frames,
-            initial=sum(len(plan.rows(k)) for k in done),
-            unit="frame",
-            desc=out.name,
-            dynamic_ncols=True,
-        ) as progress,
-    ):
+    with Progress(out.name, plan.frames, sum(len(plan.rows(k)) for k in done)) as progress:
         if todo:
             _write_in_processes(source, plan, out, todo, workers or os.cpu_count() or 1, progress)
-        new, seconds = progress.n - progress.initial, progress.format_dict["elapsed"]
     index = _write_index(out, plan)
     for part in out.glob(f"*{UNFINISHED}"):  # of work that was killed
         part.unlink(missing_ok=True)
@@ -113,8 +102,8 @@ def write_shards(
         shards=plan.shards,
         size_bytes=sum(shard["bytes"] for shard in index["shards"]),
         dropped=index["dropped"],
-        new_frames=new,
-        seconds=seconds,
+        new_frames=progress.new,
+        seconds=progress.elapsed_s,
     )
 
 
@@ -194,7 +183,7 @@ def _write_index(out: Path, plan: Plan) -> dict[str, Any]:
 
 
 def _write_in_processes(
-    source: FrameSource, plan: Plan, out: Path, todo: list[int], workers: int, progress: tqdm
+    source: FrameSource, plan: Plan, out: Path, todo: list[int], workers: int, progress: Progress
 ) -> None:
     """Write shards in processes; worker w takes every workers-th one.
 
@@ -226,7 +215,7 @@ def _write_in_processes(
                     continue
                 if note is not None:
                     log.warning(note)
-                progress.update()
+                progress.advance()
     finally:
         for process in running.values():
             process.terminate()

@@ -7,11 +7,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.depth_projection import project_depth
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.progress import track
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 
 VISIBILITY_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -42,7 +42,7 @@ def statistics(source: FrameSource) -> dict[str, Any]:
     depth_returns: list[int] = []
     stamps: Counter[tuple[str, int]] = Counter()
     images: Counter[bytes] = Counter()
-    for index in tqdm(range(len(source)), unit="frame", desc="statistics"):
+    for index in track(range(len(source)), "statistics"):
         frame = source[index]
         labels = frame.labels or Labels()
         counts["cameras"][frame.camera_name] += 1

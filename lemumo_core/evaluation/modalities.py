@@ -12,7 +12,7 @@ from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
-from lemumo_core.progress import Progress
+from lemumo_core.progress import track
 
 MODALITIES = ("fused", "camera_only", "companion_only")
 SCORE_THRESHOLD = 0.0
@@ -76,15 +76,13 @@ def evaluate(
         Fault: as the source, the model, or ``bad_labels``.
     """
     metrics = {modality: metric_for(manifest) for modality in MODALITIES}
-    frames, returns_masked, progress = [], False, Progress("evaluate", len(indices))
-    for index in indices:
+    frames, returns_masked = [], False
+    for index in track(indices, "evaluate"):
         original = source[index]
         frame = mask_returns(original, MASK_EVERY)
         returns_masked |= frame is not original
         found = evaluate_frame(model, frame, metrics)
         frames.append(FrameScores(index, frame.stamp_ns, frame.camera_name, found))
-        progress.update(len(frames))
-    progress.finish()
     used = {modality: metric for modality, metric in metrics.items() if metric.frames}
     return Evaluation(used, frames, returns_masked)
 

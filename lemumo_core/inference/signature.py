@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 
@@ -69,7 +70,7 @@ def _key(path: Path, kind: str) -> Any:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
-        raise ImportError('signatures need: pip install "lemumo_ros[signing]"') from error
+        raise ImportError(f"signatures need: {install_line('signing')}") from error
     try:
         data = Path(path).read_bytes()
         if kind == "private":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.drawing import class_colors
+from lemumo_core.extras import install_line
 from lemumo_core.frame import Detections, Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.boxes import box_rotation
 from lemumo_core.geometry.camera import Camera
@@ -125,5 +126,5 @@ def _rerun() -> ModuleType:
     try:
         import rerun
     except ModuleNotFoundError as error:
-        raise ImportError('recordings for Rerun need: pip install "lemumo_ros[rerun]"') from error
+        raise ImportError(f"recordings for Rerun need: {install_line('rerun')}") from error
     return rerun

@@ -151,13 +151,12 @@ class Replay:
             total = image_count(reader, topics)
             companion = evaluator.manifest.input.companion
             missing = describe_missing_companion(reader, topics, companion)
-        progress = Progress(name, total)
-        for result in self._source.results(files):
-            record.add(result)
-            folder.write(result)
-            self.frames += 1
-            progress.update(len(record.rows))
-        progress.finish()
+        with Progress(name, total) as progress:
+            for result in self._source.results(files):
+                record.add(result)
+                folder.write(result)
+                self.frames += 1
+                progress.update(len(record.rows))
         return missing
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 
 FRAMES, TIMINGS = "frames.parquet", "timings.parquet"
@@ -57,5 +58,5 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ImportError('replay needs pyarrow: pip install "lemumo_ros[bags]"') from error
+        raise ImportError(f"replay needs pyarrow: {install_line('bags')}") from error
     return pyarrow, parquet

@@ -12,7 +12,7 @@ from tests.helpers.import_graph import below, circles, imported_names, imports_o
 from tests.helpers.paths import ROOT
 
 CORE = (
-    ("cli",),
+    ("cli", "api"),
     ("replay",),
     ("export",),
     ("train",),
@@ -27,7 +27,7 @@ CORE = (
     ("bags",),
     ("metrics", "preprocess", "depth_projection", "drawing", "web_page", "plots"),
     ("messages", "frame", "geometry"),
-    ("distributed", "files", "faults", "progress", "taxonomy", "command_line"),
+    ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras"),
 )
 FLOORS = (
     ("lemumo_ros", "training", "export"),

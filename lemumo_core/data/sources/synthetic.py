@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from lemumo_core.extras import install_line
+
 try:
     import torch
 except ImportError as error:
-    raise ImportError(
-        'the synthetic world needs PyTorch: pip install "lemumo_ros[train]"'
-    ) from error
+    raise ImportError(f"the synthetic world needs PyTorch: {install_line('train')}") from error
 
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import check_rigid
@@ -35,7 +36,7 @@ def require_pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError('reading Waymo needs pyarrow: pip install "lemumo_ros[train]"') from error
+        raise ImportError(f"reading Waymo needs pyarrow: {install_line('train')}") from error
     return pyarrow, pyarrow.parquet
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.inference.cuda_driver import why_no_gpu
 from lemumo_core.inference.manifest import PRECISIONS
@@ -70,8 +71,8 @@ class Runtime(NamedTuple):
 
 
 _ORT = "onnxruntime:OnnxRuntimeBackend"
-_ORT_GPU = "pip uninstall onnxruntime; pip install onnxruntime-gpu"
-_TORCH = 'pip install "lemumo_ros[train]"'
+_ORT_GPU = "pip uninstall onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu"
+_TORCH = install_line("train")
 _QDQ = ("fp32", "fp16", "int8", "fp8")
 RUNTIMES = {
     "tensorrt": Runtime("tensorrt:TensorRtBackend", "tensorrt", "pip install tensorrt", True, _QDQ),

@@ -43,7 +43,7 @@ class OnnxRuntimeBackend:
             raise Fault(
                 "no_backend",
                 f"this ONNX Runtime has no {provider}, only {', '.join(available)}: "
-                "pip uninstall onnxruntime; pip install onnxruntime-gpu",
+                "pip uninstall onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu",
             )
         path = package.file(model_file(precision, dynamic=batch > 1))
         try:

@@ -83,4 +83,4 @@ def test_without_rerun_it_says_what_to_install(
     bag = replayed.parents[1] / "street"
     command = ["replay", bag, "--model", tiny_package, "--out", tmp_path / "out", "--rerun"]
     assert cli.main([str(word) for word in [*command, "--backend", "onnxruntime"]]) == 1
-    assert 'pip install "lemumo_ros[rerun]"' in capsys.readouterr().err
+    assert "pip install 'rerun-sdk" in capsys.readouterr().err

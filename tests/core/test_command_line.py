@@ -1,0 +1,137 @@
+"""The dialect of all commands: a signature is a command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from lemumo_core.command_line import run_function
+from lemumo_core.faults import Fault
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that stand beside the others.
+
+    Attributes:
+        rate: a number.
+        workers: at least 1.
+    """
+
+    rate: float = 1.0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise Fault("bad_option", f"--workers {self.workers} must be 1 or more")
+
+
+class Called:
+    """A command that keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def run(self, *arguments: str) -> int:
+        def command(
+            bags: list[str],
+            *,
+            out: Path,
+            live: bool = False,
+            precision: list[Literal["fp16", "int8-cpu"]] | None = None,
+            batch: tuple[int, int, int] = (1, 1, 1),
+            extrinsics: list[float] | None = None,
+            source_options: dict[str, Any] | None = None,
+            options: Options,
+        ) -> None:
+            """Do something.
+
+            Args:
+                bags: to read.
+                out: to write to.
+            """
+            self.values = dict(locals())
+
+        return run_function("lemumo test", command, arguments)
+
+
+@pytest.fixture
+def called() -> Called:
+    return Called()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("a b --out o", {"bags": ["a", "b"], "out": Path("o"), "live": False}),
+        ("--live a --out o", {"bags": ["a"], "live": True}),
+        ("a --out o --live", {"live": True}),
+        ("a --out o --live false", {"live": False}),
+        ("a --out=o --precision fp16 int8-cpu", {"precision": ["fp16", "int8-cpu"]}),
+        ("--out o --precision fp16 -- a b", {"precision": ["fp16"], "bags": ["a", "b"]}),
+        ("a --out o --precision [fp16]", {"precision": ["fp16"]}),
+        ("a --out o --batch 1 2 4", {"batch": (1, 2, 4)}),
+        ("a --out o --extrinsics 1 -2.5 -3", {"extrinsics": [1.0, -2.5, -3.0]}),
+        ("a --out o --rate 0.5 --workers=2", {"options": Options(0.5, 2)}),
+        (
+            "a --out o --source-options.root /d --source_options.cameras [A, B]",
+            {"source_options": {"root": "/d", "cameras": ["A", "B"]}},
+        ),
+        ("7 --out 8", {"bags": ["7"], "out": Path("8")}),
+    ],
+)
+def test_words_become_arguments(called, words, expected) -> None:
+    arguments = words.replace(", ", ",").split()
+    assert called.run(*arguments) == 0
+    assert {name: called.values[name] for name in expected} == expected
+
+
+def test_a_file_holds_options_that_later_ones_override(called, tmp_path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("out: from_file\nlive: true\nrate: 2.0\n")
+    assert called.run("a", "--config", str(recipe), "--rate", "3") == 0
+    assert called.values["out"] == Path("from_file") and called.values["live"] is True
+    assert called.values["options"] == Options(rate=3.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a", "out"),
+        ("a --out o --workes 2", "did you mean --workers?"),
+        ("a --out o --work 2", "did you mean --workers?"),
+        ("a --out o --precision fp8", "fp16"),
+        ("a --out o --batch 1 2", "batch"),
+        ("--out o", "bags"),
+    ],
+)
+def test_usage_errors_exit_with_2(called, words, message, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        called.run(*words.split())
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+    assert called.values == {}
+
+
+def test_faults_exit_with_1_and_one_line(called, capsys) -> None:
+    assert called.run("a", "--out", "o", "--workers", "0") == 1
+    assert capsys.readouterr().err == "lemumo test: --workers 0 must be 1 or more\n"
+
+
+def test_an_interrupt_exits_with_130(capsys) -> None:
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    assert run_function("lemumo test", command, []) == 130
+    assert capsys.readouterr().err == "lemumo test: stopped\n"
+
+
+def test_the_help_is_the_docstring(called, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        called.run("-h")
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "Do something." in shown and "to read." in shown and "a number." in shown
+    assert "Args:" not in shown
