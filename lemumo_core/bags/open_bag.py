@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.bags.index import LOG, BagIndex, message_stamp
+from lemumo_core.bags.index import LOG, STAMP, BagIndex, message_stamp
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.faults import Fault
-from lemumo_core.geometry.camera import Camera
-from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
+from lemumo_core.messages.camera_info import ImageCamera, Rectified, camera_of_images
 from lemumo_core.messages.transforms import TransformBuffer
+
+INFO_OF = {"image": "camera_info", "companion": "companion_info"}
+"""Role of an image to that of its CameraInfo."""
+ONE_CLOCK_NS = 10_000_000_000
+"""Recording delays of stamps of one clock differ by less."""
 
 
 class OpenBag:
@@ -23,11 +27,11 @@ class OpenBag:
         rectified: as for ``Bags``.
     """
 
-    def __init__(self, index: BagIndex, rectified: bool):
+    def __init__(self, index: BagIndex, rectified: Rectified):
         self.index, self.rectified = index, rectified
         self.reader = BagReader(index.files)
         self.transforms = transforms_of(index)
-        self._cameras: dict[tuple[str, int], tuple[Camera, np.ndarray]] = {}
+        self._cameras: dict[tuple[str, int], ImageCamera] = {}
 
     def close(self) -> None:
         """Close its files."""
@@ -43,18 +47,48 @@ class OpenBag:
             raise Fault("bag_changed", f"{topic} has no such message any more: open the bag anew")
         return self.reader.deserialize(raw.data, raw.type)
 
-    def camera(self, role: str, log_ns: int) -> tuple[Camera, np.ndarray]:
-        """The camera at a log time, and T_view_camera: the identity but for rectified images."""
-        logs = self.index.messages[role][:, LOG]
-        if not len(logs):
-            raise Fault("no_camera_info", f"{self.index.topics[role]} is empty")
-        number = max(0, int(np.searchsorted(logs, log_ns, side="right")) - 1)
+    def camera(self, role: str, stamp_ns: int, log_ns: int) -> ImageCamera:
+        """Return the model of an image of a role, ``image`` or ``companion``.
+
+        Args:
+            role: of the image.
+            stamp_ns: of the image's header.
+            log_ns: when the image was recorded.
+        """
+        info_role = INFO_OF[role]
+        rows = self.index.messages[info_role]
+        if not len(rows):
+            raise Fault("no_camera_info", f"{self.index.topics[info_role]} is empty")
+        number = info_of_image(rows, stamp_ns, log_ns)
         if (role, number) not in self._cameras:
-            info = self.message(role, number)
-            rectified = self.rectified and role == "camera_info"
-            T_view_camera = rectifying_transform(info) if rectified else np.eye(4)
-            self._cameras[role, number] = camera_from_info(info, rectified), T_view_camera
+            # What is set of the camera says nothing of a thermal one beside it.
+            rectified = self.rectified if role == "image" else "auto"
+            info = self.message(info_role, number)
+            self._cameras[role, number] = camera_of_images(info, self.index.topics[role], rectified)
         return self._cameras[role, number]
+
+
+def info_of_image(rows: np.ndarray, stamp_ns: int, log_ns: int) -> int:
+    """Return which CameraInfo belongs to an image: the one of its stamp, else the last before it.
+
+    Drivers stamp the two alike, but in a bag either may come first. Stamps of another clock than
+    the image's (zeros, or set once for ever) are not compared with its own: then, and where none
+    is earlier, the last one recorded before the image counts, else the first.
+
+    Args:
+        rows: int64 (N, 3) of an index, N > 0, in order of log time.
+        stamp_ns: of the image's header.
+        log_ns: when the image was recorded.
+    """
+    stamps, logs = rows[:, STAMP], rows[:, LOG]
+    exact = np.flatnonzero(stamps == stamp_ns)
+    if len(exact):
+        return int(exact[-1])
+    one_clock = np.abs((logs - stamps) - (log_ns - stamp_ns)) <= ONE_CLOCK_NS
+    earlier = np.flatnonzero(one_clock & (stamps < stamp_ns))
+    if len(earlier):
+        return int(earlier[stamps[earlier] == stamps[earlier].max()][-1])
+    return max(0, int(np.searchsorted(logs, log_ns, side="right")) - 1)
 
 
 def transforms_of(index: BagIndex) -> TransformBuffer:

@@ -26,6 +26,7 @@ GROUND_TRUTH = {
     "detections": "/ground_truth/detections_3d",
     "labels": "/ground_truth/labels",
     "depth": "/ground_truth/depth",
+    "ignore": "/ground_truth/ignore",
 }
 """Topics that are ground truth wherever a bag has them."""
 
@@ -43,6 +44,7 @@ class TopicSelection:
     detections: str | None = None
     labels: str | None = None
     depth: str | None = None
+    ignore: str | None = None
 
 
 @dataclass(frozen=True)

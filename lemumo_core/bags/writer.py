@@ -5,6 +5,7 @@
     /thermal/image_raw, /thermal/camera_info                                    thermal_optical
     /tf_static   base_link -> camera_optical, lidar, thermal_optical            transient local
     /ground_truth/detections_3d (vision_msgs/Detection3DArray)                  camera_optical
+    /ground_truth/ignore (vision_msgs/Detection2DArray), regions of the image    camera_optical
     /ground_truth/labels (mono8), /ground_truth/depth (32FC1, metres)           camera_optical
 
 ``base_link`` sits in the camera with REP-103 body axes, for the sources know no vehicle. The other
@@ -182,6 +183,9 @@ class _Messages:
                 _certain_detections(labels.boxes_3d), labels.class_names, np.eye(4), header
             )
             yield stamp, GROUND_TRUTH["detections"], boxes
+        if labels.ignore is not None and build.has_vision_msgs:
+            regions = build.detections_2d(_certain_regions(labels.ignore), ("ignore",), header)
+            yield stamp, GROUND_TRUTH["ignore"], regions
         if labels.label_map is not None:
             yield stamp, GROUND_TRUTH["labels"], build.label_image(labels.label_map, header)
         if labels.depth_m is not None:
@@ -214,6 +218,12 @@ def _certain_detections(boxes: np.ndarray) -> Detections:
     """Return ground truth as detections of score 1, each a class of its own."""
     count = len(boxes)
     return Detections(boxes, np.zeros((count, 4)), np.ones(count), np.arange(count))
+
+
+def _certain_regions(regions: np.ndarray) -> Detections:
+    """Return regions to ignore as 2D detections of score 1, all of class id 0."""
+    count = len(regions)
+    return Detections(np.zeros((0, 7)), regions, np.ones(count), np.zeros(count, np.int64))
 
 
 def _sharing_a_companion(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

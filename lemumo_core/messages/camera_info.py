@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import logging
+import re
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,11 +14,81 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.messages.images import MAX_PIXELS
 
+log = logging.getLogger(__name__)
+
 ROTATION_TOLERANCE = 1e-3
 """How far R may be off a rotation."""
 
 FOCAL_LENGTHS = (0.02, 100.0)
 """Shortest by the image's shorter side, longest by its longer: past any fisheye and telephoto."""
+
+
+RECTIFIED_NAME = re.compile(r"(?<!non)(?<!not)[/_]rect(ified)?(?![a-z0-9])", re.I)
+"""Topics of rectified images: image_rect, image_rect_color, rect/image, image_rectified."""
+
+Rectified = bool | Literal["auto"]
+"""Whether images are rectified ones; ``auto`` decides by topic, see ``images_are_rectified``."""
+
+
+class ImageCamera(NamedTuple):
+    """The model of a topic's images.
+
+    Attributes:
+        camera: model of their pixels.
+        T_image_header: (4, 4), from the frame that the image's header names to the frame in which
+            ``camera`` looks: the identity but for rectified images.
+    """
+
+    camera: Camera
+    T_image_header: np.ndarray
+
+
+def camera_of_images(msg: Any, topic: str, rectified: Rectified = "auto") -> ImageCamera:
+    """Build the model of the images of a topic from the CameraInfo beside it.
+
+    Node, replay and training all decide here whether images are rectified; ``auto`` is logged once
+    a topic where it finds that they are.
+
+    Args:
+        msg: sensor_msgs/CameraInfo.
+        topic: full name of the images' topic.
+        rectified: see ``images_are_rectified``.
+
+    Raises:
+        Fault: ``bad_camera``, as ``camera_from_info`` and ``rectifying_transform``.
+    """
+    if not images_are_rectified(msg, topic, rectified):
+        return ImageCamera(camera_from_info(msg), np.eye(4))
+    if rectified == "auto":
+        _log_rectified(topic)
+    return ImageCamera(camera_from_info(msg, rectified=True), rectifying_transform(msg))
+
+
+def images_are_rectified(msg: Any, topic: str, rectified: Rectified = "auto") -> bool:
+    """Return whether the images of a topic are rectified, so that they follow P without D.
+
+    A CameraInfo describes the raw images and their rectification at once; which of the two a topic
+    carries is written in its name alone (``RECTIFIED_NAME``). Where a CameraInfo beside rectified
+    images has neither P nor distortion, its K is already that of the rectified images.
+
+    Args:
+        msg: sensor_msgs/CameraInfo.
+        topic: full name of the images' topic, transport suffix or not.
+        rectified: True or False settle it; ``auto`` looks at the name and at ``msg``.
+    """
+    if rectified != "auto":
+        return rectified
+    described = bool(np.any(msg.p)) or bool(np.any(msg.d))
+    return described and RECTIFIED_NAME.search(topic) is not None
+
+
+@functools.cache
+def _log_rectified(topic: str) -> None:
+    log.warning(
+        "%s: taken for rectified images by its name: P of camera_info holds, without distortion; "
+        "set rectified to false where that is wrong",
+        topic,
+    )
 
 
 def camera_from_info(msg: Any, rectified: bool = False) -> Camera:
@@ -108,7 +181,11 @@ def rectifying_transform(msg: Any) -> np.ndarray:
 def _projection(msg: Any) -> np.ndarray:
     P = _matrix(msg.p, 4, "P")
     if not P.any():
-        raise Fault("bad_camera", "P of the CameraInfo is zero: the camera is not calibrated")
+        raise Fault(
+            "bad_camera",
+            "P of the CameraInfo is zero, and rectified images need it: calibrate the camera, or "
+            "set rectified to false where its images are raw",
+        )
     return P
 
 

@@ -27,8 +27,8 @@ def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarra
         float32 (K, 7) as in ``lemumo_core.geometry.boxes``, and K class names.
 
     Raises:
-        Fault: ``bad_labels`` for a box without a class or of no finite size, ``bad_transform`` for
-            its pose.
+        Fault: ``bad_labels`` for a box without a class or whose sizes are not finite and above 0,
+            ``bad_transform`` for its pose.
     """
     boxes, names = [], []
     for detection in msg.detections:
@@ -36,12 +36,43 @@ def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarra
         pose = SimpleNamespace(translation=center.position, rotation=center.orientation)
         T = T_camera_box @ transform_to_matrix(pose)
         sizes = [size.x, size.y, size.z]
-        if not detection.results or not np.isfinite(sizes).all():
-            raise Fault("bad_labels", f"a box of size {sizes} has {len(detection.results)} classes")
+        if not detection.results or not np.isfinite(sizes).all() or min(sizes) <= 0:
+            raise Fault(
+                "bad_labels",
+                f"a box of size {sizes} has {len(detection.results)} classes: it needs finite "
+                "sizes above 0 and at least one class",
+            )
         best = max(detection.results, key=lambda result: result.hypothesis.score)
         names.append(str(best.hypothesis.class_id))
         boxes.append([*T[:3, 3], *sizes, math.atan2(-T[2, 0], T[0, 0])])
     return np.array(boxes, np.float32).reshape(-1, 7), tuple(names)
+
+
+def regions_from_detections(msg: Any) -> np.ndarray:
+    """Convert the boxes of a Detection2DArray to regions to ignore, whatever their classes.
+
+    Args:
+        msg: vision_msgs/Detection2DArray, pixels of the image.
+
+    Returns:
+        float32 (M, 4) as in ``Labels.ignore``.
+
+    Raises:
+        Fault: ``bad_labels`` for a box of no finite or negative size.
+    """
+    regions = []
+    for detection in msg.detections:
+        box = detection.bbox
+        center = getattr(box.center, "position", box.center)  # vision_msgs 3 has no position
+        width, height = box.size_x, box.size_y
+        region = [
+            *(center.x - width / 2, center.y - height / 2),
+            *(center.x + width / 2, center.y + height / 2),
+        ]
+        if not np.isfinite(region).all() or min(width, height) < 0:
+            raise Fault("bad_labels", f"a region to ignore is {region}: not finite, or negative")
+        regions.append(region)
+    return np.array(regions, np.float32).reshape(-1, 4)
 
 
 def label_map_from_image(msg: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
@@ -49,7 +50,20 @@ def visible_labels(
         T_camera_world: (4, 4), from the boxes' frame to the optical frame.
         camera: model of the image.
         point_labels: passed on.
+
+    Raises:
+        Fault: ``bad_labels`` for a box that is not finite, or of sizes that are not above 0.
     """
+    finite = np.isfinite(np.hstack([annotations.poses, annotations.sizes])).all(axis=1)
+    unsound = np.flatnonzero(~finite | ~(annotations.sizes > 0).all(axis=1))
+    if len(unsound):
+        first = unsound[0]
+        raise Fault(
+            "bad_labels",
+            f"{len(unsound)} of {len(finite)} boxes are not sound, the first a "
+            f"'{annotations.names[first]}' at {annotations.poses[first, :3].tolist()} of size "
+            f"{annotations.sizes[first].tolist()}: numbers must be finite and sizes above 0",
+        )
     boxes = []
     for pose, size in zip(annotations.poses, annotations.sizes, strict=True):
         T = T_camera_world @ make_T(rotation_from_quaternion(*pose[3:]), pose[:3])

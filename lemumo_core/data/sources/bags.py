@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 
 from lemumo_core.bags.index import (
-    LOG,
     STAMP,
     BagIndex,
     Session,
@@ -28,12 +27,13 @@ from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.boxes import image_bounds
-from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.geometry.se3 import check_rigid, inverse
+from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.ground_truth import (
     boxes_from_detections,
     depth_from_image,
     label_map_from_image,
+    regions_from_detections,
 )
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
@@ -57,15 +57,17 @@ class Bags:
         T_camera_companion: (4, 4) to use instead of /tf_static, into the optical frame of the
             image's header.
         detections: Detection3DArray of 3D boxes, ``labels``: mono8 ids as in
-            ``Labels.label_map``, ``depth``: 32FC1 metres. None takes the topics of
-            ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the image
-            nearest to it, at most ``tolerance_ms`` away.
-        rectified: the images are rectified ones, as in ``camera_from_info``; the Frame's camera is
-            then the rectified one, and companion and boxes are turned into its frame.
+            ``Labels.label_map``, ``depth``: 32FC1 metres, ``ignore``: Detection2DArray of regions
+            as in ``Labels.ignore``. None takes the topics of ``GROUND_TRUTH`` that a bag has, ''
+            does without. Ground truth belongs to the image nearest to it, at most
+            ``tolerance_ms`` away.
+        rectified: the images are rectified ones; ``auto`` decides by the topic's name
+            (``camera_info.images_are_rectified``). The Frame's camera is then the rectified one,
+            and companion and boxes are turned into its frame.
 
-    A Frame's camera is the CameraInfo last recorded before the image, else the first. Indexing
-    reads each bag once, and caches what it found. An mcap file without chunks has no index of its
-    own, so that every frame of it is a search from the start.
+    A Frame's camera is the CameraInfo of its stamp, else the last before it (``info_of_image``).
+    Indexing reads each bag once, and caches what it found. An mcap file without chunks has no index
+    of its own, so that every frame of it is a search from the start.
 
     Raises:
         ImportError: rosbags is not installed; the message says how.
@@ -90,7 +92,8 @@ class Bags:
         detections: str | None = None,
         labels: str | None = None,
         depth: str | None = None,
-        rectified: bool = False,
+        ignore: str | None = None,
+        rectified: Rectified = "auto",
     ):
         require_rosbags()
         self.path = path
@@ -101,7 +104,7 @@ class Bags:
             self.T_camera_companion = check_rigid(T_camera_companion, "T_camera_companion")
         wanted = TopicSelection(
             *(image, camera_info, points, thermal, thermal_info, companion),
-            *(detections, labels, depth),
+            *(detections, labels, depth, ignore),
         )
         self.bags = [self._session(load_index(files, wanted)) for files in find_bags(path)]
         self._ends = np.cumsum([len(bag) for bag in self.bags])
@@ -135,10 +138,8 @@ class Bags:
         """
         number, at = self._locate(index)
         session, bag = self.bags[number], self._opened(number)
-        log_ns = int(session.index.messages["image"][at, LOG])
-        return self._labels(
-            session, bag, at, session.index.frame_ids["image"], *bag.camera("camera_info", log_ns)
-        )
+        image_camera = _camera(bag, "image", at)
+        return self._labels(session, bag, at, session.index.frame_ids["image"], image_camera)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -190,7 +191,8 @@ class Bags:
     def _frame(self, session: Session, bag: OpenBag, at: int) -> Frame:
         index = session.index
         message = bag.message("image", at)
-        camera, T_view_camera = bag.camera("camera_info", int(index.messages["image"][at, LOG]))
+        image_camera = _camera(bag, "image", at)
+        camera = image_camera.camera
         image = image_to_rgb(message)
         if image.shape[:2] != (camera.height, camera.width):
             raise Fault(
@@ -204,12 +206,12 @@ class Bags:
             camera_name=_camera_name(index.topics["image"]),
             camera=camera,
             image=_own(image),
-            companion=self._companion(session, bag, at, frame_id, T_view_camera),
-            labels=self._labels(session, bag, at, frame_id, camera, T_view_camera),
+            companion=self._companion(session, bag, at, frame_id, image_camera),
+            labels=self._labels(session, bag, at, frame_id, image_camera),
         )
 
     def _companion(
-        self, session: Session, bag: OpenBag, at: int, frame_id: str, T_view_camera: np.ndarray
+        self, session: Session, bag: OpenBag, at: int, frame_id: str, image_camera: ImageCamera
     ) -> LidarScan | ThermalImage | None:
         match = session.of_image("companion", at)
         if match is None:
@@ -218,13 +220,13 @@ class Bags:
         T = self.T_camera_companion
         if T is None:
             T = bag.transforms.lookup(frame_id, message.header.frame_id)
-        T = T_view_camera @ T
+        T = image_camera.T_image_header @ T
         stamp_ns = stamp_to_ns(message.header.stamp)
         if session.index.companion == "lidar":
             return LidarScan(points_to_array(message), T, stamp_ns)
-        log_ns = int(session.index.messages["companion"][match, LOG])
-        camera, _ = bag.camera("companion_info", log_ns)
-        return ThermalImage(_own(thermal_to_array(message)), camera, T, stamp_ns)
+        thermal = _camera(bag, "companion", match)
+        T = T @ inverse(thermal.T_image_header)
+        return ThermalImage(_own(thermal_to_array(message)), thermal.camera, T, stamp_ns)
 
     def _labels(
         self,
@@ -232,9 +234,9 @@ class Bags:
         bag: OpenBag,
         at: int,
         frame_id: str,
-        camera: Camera,
-        T_view_camera: np.ndarray,
+        image_camera: ImageCamera,
     ) -> Labels | None:
+        camera = image_camera.camera
         matches = {role: session.of_image(role, at) for role in GROUND_TRUTH}
         messages = {r: bag.message(r, match) for r, match in matches.items() if match is not None}
         if not messages:
@@ -242,7 +244,7 @@ class Bags:
         parts: dict[str, Any] = {}
         if "detections" in messages:
             detections = messages["detections"]
-            T = T_view_camera
+            T = image_camera.T_image_header
             if detections.header.frame_id != frame_id:
                 T = T @ bag.transforms.lookup(frame_id, detections.header.frame_id)
             boxes, names = boxes_from_detections(detections, T)
@@ -255,10 +257,18 @@ class Bags:
             parts["label_map"] = label_map_from_image(messages["labels"])
         if "depth" in messages:
             parts["depth_m"] = depth_from_image(messages["depth"])
+        if "ignore" in messages:
+            parts["ignore"] = regions_from_detections(messages["ignore"])
         for name in ("label_map", "depth_m"):
             if name in parts and parts[name].shape != (camera.height, camera.width):
                 raise Fault("bad_labels", f"{name} is {parts[name].shape}, unlike its image")
         return Labels(**parts)
+
+
+def _camera(bag: OpenBag, role: str, number: int) -> ImageCamera:
+    """Return the model of one image of a bag."""
+    stamp_ns, log_ns, _ = bag.index.messages[role][number].tolist()
+    return bag.camera(role, stamp_ns, log_ns)
 
 
 def _camera_name(topic: str) -> str:

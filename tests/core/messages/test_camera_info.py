@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import transform
-from lemumo_core.messages.camera_info import camera_from_info, rectifying_transform
+from lemumo_core.messages.camera_info import (
+    camera_from_info,
+    camera_of_images,
+    images_are_rectified,
+    rectifying_transform,
+)
 from tests.helpers.message_builders import (
     FUZZ,
     NUMBER,
@@ -96,6 +101,59 @@ def test_rectifying_transform_equals_the_projection_matrix() -> None:
 )
 def test_bad_rectification(changes: dict[str, Any]) -> None:
     assert fault_of(rectifying_transform, info_message(**changes)).reason == "bad_camera"
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/front/image_rect", True),
+        ("/front/image_rect_color", True),
+        ("/front/image_rect_color/compressed", True),
+        ("/zed/rgb/color/rect/image", True),
+        ("/camera/image_rectified", True),
+        ("/CAM_FRONT/image_rect_compressed", True),
+        ("/camera/image_raw", False),
+        ("/camera/image_raw/compressed", False),
+        ("/rectory/image", False),
+        ("/camera/image_unrectified", False),
+        ("/camera/image_non_rect", False),
+        ("/direct/image", False),
+    ],
+)
+def test_rectified_images_are_known_by_their_topic(topic: str, expected: bool) -> None:
+    msg = info_message()
+    assert images_are_rectified(msg, topic) is expected
+    assert images_are_rectified(msg, topic, not expected) is not expected
+
+
+def test_rectified_right_image_of_a_stereo_pair_follows_P_without_D(caplog: Any) -> None:
+    """By P's definition, u = (P X)_0 / (P X)_2, of points in the frame of the header (REP-104)."""
+    B_m, f = 0.12, 530.0
+    P = np.array([[f, 0, 322.5, -f * B_m], [0, f, 241.5, 0], [0, 0, 1, 0]])
+    msg = info_message(p=P.ravel(), d=np.array([-0.35, 0.12, 1e-3, 0, 0]))
+    with caplog.at_level("WARNING"):
+        camera, T_image_header = camera_of_images(msg, "/stereo_7/right/image_rect_color")
+        camera_of_images(msg, "/stereo_7/right/image_rect_color")
+    assert caplog.text.count("/stereo_7/right/image_rect_color: taken for rectified") == 1
+    points = np.random.default_rng(3).uniform([-2, -1, 3], [2, 1, 15], (40, 3))
+    homogeneous = np.c_[points, np.ones(40)] @ P.T
+    uv, valid = camera.project(transform(T_image_header, points))
+    assert valid.all() and camera.model == "pinhole"
+    np.testing.assert_allclose(uv, homogeneous[:, :2] / homogeneous[:, 2:], atol=1e-9)
+    raw = camera_of_images(msg, "/stereo_7/right/image_rect_color", rectified=False)
+    assert raw.camera == camera_from_info(msg) and raw.camera.distortion
+    np.testing.assert_array_equal(raw.T_image_header, np.eye(4))
+
+
+def test_rectified_images_with_a_camera_info_of_their_own() -> None:
+    """Some simulators fill K alone: it is that of the images as they are."""
+    bare = info_message(p=np.zeros(12), d=np.zeros(5))
+    camera, T_image_header = camera_of_images(bare, "/sim/image_rect")
+    assert camera == camera_from_info(bare) and camera.model == "pinhole"
+    np.testing.assert_array_equal(T_image_header, np.eye(4))
+    distorted = info_message(p=np.zeros(12))
+    fault = fault_of(camera_of_images, distorted, "/sim/image_rect")
+    assert fault.reason == "bad_camera" and "set rectified to false" in str(fault)
 
 
 @FUZZ
