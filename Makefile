@@ -22,7 +22,7 @@ demo: setup
 	$(RUN) -m lemumo_ros.demo $(if $(BAG),--bag "$(BAG)")
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 fuzz: setup
 	$(RUN) -m tests.fuzz $(SECONDS)

@@ -65,6 +65,7 @@ extras = {
         "pycocotools>=2.0.10",  # oracle of the 2D metric
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "ruff~=0.17.5",
         "scipy",
         "setuptools",

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.helpers.built_once import built_once
 from tests.helpers.paths import SHARED
 
 pytest_plugins = ["tests.helpers.fault_table"]
@@ -20,6 +21,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = SHARED / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with slow tests first: at the end one process would wait for the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,10 +50,13 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
     from lemumo_core.bags.writer import write_bag
     from lemumo_core.data.sources.kitti_raw import KittiRaw
 
-    out = tmp_path_factory.mktemp("kitti") / "bag"
     source = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")
-    write_bag(source, out, request.param, limit=4)
-    return SimpleNamespace(path=out, source=source)
+
+    def build(folder: Path) -> None:
+        write_bag(source, folder, request.param, limit=4)
+
+    path = built_once(tmp_path_factory, f"kitti_{request.param}", build)
+    return SimpleNamespace(path=path, source=source)
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +67,11 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lemumo_core.model.config import ModelConfig
     from lemumo_core.model.perception import seeded_model
 
-    path = tmp_path_factory.mktemp("tiny_package")
-    model = seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0)
-    export_package(model, path, ModelCard("t"), ExportOptions(dynamic=True))
-    return path
+    def build(folder: Path) -> None:
+        model = seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0)
+        export_package(model, folder, ModelCard("t"), ExportOptions(dynamic=True))
+
+    return built_once(tmp_path_factory, "tiny_package", build)
 
 
 @pytest.fixture(scope="session")
@@ -69,4 +80,4 @@ def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_ros[train]"')
     from tests.helpers.toy_package import write_toy_package
 
-    return write_toy_package(tmp_path_factory.mktemp("toy_package"))
+    return built_once(tmp_path_factory, "toy_package", write_toy_package)

@@ -8,6 +8,7 @@ import pytest
 
 from lemumo_core.frame import Frame
 from tests.helpers.bag_tools import FRAMES
+from tests.helpers.built_once import built_once
 from tests.helpers.small_frames import small_frames
 
 
@@ -22,6 +23,4 @@ def small_bag(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> 
     pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
     from lemumo_core.bags.writer import write_bag
 
-    out = tmp_path_factory.mktemp("small") / "bag"
-    write_bag(frames, out)
-    return out
+    return built_once(tmp_path_factory, "small_bag", lambda folder: write_bag(frames, folder))

@@ -80,18 +80,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(row): belongs to a row of the fault table")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]
-    report = yield
-    if report.when == "call" or not report.passed:
-        texts = [text for name, text in item.user_properties if name == "seen"]
-        for marker in item.iter_markers("fault"):
-            results[marker.args[0]].append((report.outcome, item.name, "; ".join(texts)))
-    return report
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Put the rows of a test into its reports, which reach the process that writes the table."""
+    rows = [marker.args[0] for marker in item.iter_markers("fault")]
+    item.user_properties += [("fault", row) for row in rows]
 
 
-def pytest_sessionfinish() -> None:
-    if results:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when != "call" and report.passed:
+        return
+    texts = [text for name, text in report.user_properties if name == "seen"]
+    for name, row in report.user_properties:
+        if name == "fault":
+            test = report.nodeid.rpartition("::")[2]
+            results[int(row)].append((report.outcome, test, "; ".join(map(str, texts))))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    is_worker = hasattr(session.config, "workerinput")  # of pytest-xdist
+    if results and not is_worker:
         TABLE.parent.mkdir(exist_ok=True)
         TABLE.write_text(as_markdown())
 

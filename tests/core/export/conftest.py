@@ -13,6 +13,7 @@ from lemumo_core.export.parity_inputs import Sample, random_samples
 from lemumo_core.export.quantize import quantize
 from lemumo_core.model.config import SIZES, ModelConfig
 from lemumo_core.model.perception import PerceptionModel, seeded_model
+from tests.helpers.built_once import built_once
 
 CONFIG = ModelConfig("lemumo", "tiny", 64, 96)
 
@@ -45,18 +46,24 @@ def samples() -> list[Sample]:
 @pytest.fixture(scope="session")
 def graphs(model, samples, tmp_path_factory) -> dict[str, Path]:
     """The model's static graphs by precision, ``dynamic`` the float32 one of any batch size."""
-    folder = tmp_path_factory.mktemp("graphs")
-    with small_tiny():
-        return export_all(model, samples, folder)
+
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        with small_tiny():
+            export_all(model, samples, graph_paths(folder))
+
+    return graph_paths(built_once(tmp_path_factory, "graphs", build))
 
 
-def export_all(model: PerceptionModel, samples: list[Sample], folder: Path) -> dict[str, Path]:
-    paths = {name: folder / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "fp8", "int8-cpu")}
+def graph_paths(folder: Path) -> dict[str, Path]:
+    names = ("fp32", "fp16", "int8", "fp8", "int8-cpu", "dynamic")
+    return {name: folder / f"{name}.onnx" for name in names}
+
+
+def export_all(model: PerceptionModel, samples: list[Sample], paths: dict[str, Path]) -> None:
     export_onnx(model, paths["fp32"], {"name": "test"})
     export_onnx(half_precision(model), paths["fp16"], {"name": "test"})
     for precision in ("int8", "fp8", "int8-cpu"):
         frames = [sample.inputs for sample in samples]
         quantize(paths["fp32"], paths[precision], precision, frames)
-    paths["dynamic"] = folder / "dynamic.onnx"
     export_onnx(model, paths["dynamic"], {"name": "test"}, dynamic=True)
-    return paths
