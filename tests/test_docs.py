@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers import doc_commands
 from tests.helpers.paths import ROOT
+from tests.helpers.small_frames import small_frames
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -20,6 +21,18 @@ COMING = {"docs/methods.md", "docs/training.md", "CONTRIBUTING.md", "examples/RE
 """Pages that are ahead of the protocol of methods; empty once it is there."""
 SHELL = [*PAGES, ROOT / "benchmarks" / "RESULTS.md"]
 README_LINES = 150
+BAG_FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    """A bag of a few small frames."""
+    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    from lemumo_core.bags.writer import write_bag
+
+    path = tmp_path_factory.mktemp("readme") / "bag"
+    write_bag(small_frames(BAG_FRAMES), path)
+    return path
 
 
 def name(path: Path) -> str:
@@ -185,3 +198,19 @@ def test_outputs_of_the_node() -> None:
     first_cells = [cells[0] for cells in table_rows(ROOT / "docs" / "robot.md", "output")]
     documented = {word.rpartition("/")[2] for cell in first_cells for word in inline(cell)}
     assert {*TOPICS, "overlay", "objects", "label_info"} <= documented
+
+
+def test_extras_are_documented() -> None:
+    """The table of extras has all of setup.py, which ``make setup`` installs."""
+    setup = (ROOT / "setup.py").read_text()
+    extras = set(re.findall(r'^    "([\w-]+)": \[', setup, re.M))
+    cells = [row[0] for row in table_rows(ROOT / "docs" / "README.md", "extra")]
+    assert extras == {word for cell in cells for word in inline(cell)}
+
+
+def test_python_of_the_readme_runs(bag: Path, capsys, monkeypatch) -> None:
+    (code,) = doc_commands.code_blocks((ROOT / "README.md").read_text(), "python")
+    monkeypatch.chdir(ROOT)
+    exec(compile(code.replace("/path/to/bag", str(bag)), "README.md", "exec"), {})
+    shapes = re.findall(r"\(\d+, \d+\)$", capsys.readouterr().out, re.M)
+    assert len(shapes) == BAG_FRAMES

@@ -14,7 +14,8 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.small_frames import small_frames
 
-MAX_LINES = 50
+MAX_LINES = 60
+BAG_FRAMES = 12
 
 
 def run(name: str, *arguments: object, folder: Path) -> str:
@@ -29,6 +30,27 @@ def run(name: str, *arguments: object, folder: Path) -> str:
 def test_examples_are_short_and_listed(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
     assert f"]({path.name})" in (ROOT / "examples" / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    """A bag of small frames."""
+    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    from lemumo_core.bags.writer import write_bag
+
+    path = tmp_path_factory.mktemp("examples") / "bag"
+    write_bag(small_frames(BAG_FRAMES), path)
+    return path
+
+
+def test_bag_to_result(bag: Path, toy_package: Path, tmp_path: Path) -> None:
+    """Every frame has a line of its own, with both sensors; the picture is there."""
+    output = run("bag_to_result.py", bag, toy_package, folder=tmp_path)
+    frames = [line for line in output.splitlines() if line.endswith(": camera + lidar")]
+    assert [int(line.split(":")[0]) for line in frames] == [
+        frame.stamp_ns for frame in small_frames(BAG_FRAMES)
+    ]
+    assert cv2.imread(str(tmp_path / "result.png")) is not None
 
 
 def test_add_a_source(tmp_path: Path) -> None:
