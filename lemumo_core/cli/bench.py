@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.command_line import run_function
-from lemumo_core.inference.backends import split_name, why_not
+from lemumo_core.inference.backends import split_name, unavailable_reason
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import Measurement, measure, processor
 from lemumo_core.inference.package import Package, load_package
@@ -92,7 +92,7 @@ def bench(
     skipped: dict[str, str] = {}
     if names is None:
         names, skipped = candidates(package)
-        if why_not("torch") is None and "torch:fp32" not in names:
+        if unavailable_reason("torch") is None and "torch:fp32" not in names:
             names.append("torch:fp32")
     full = ["{}:{}".format(*(part or "fp32" for part in split_name(name))) for name in names]
     results: list[Measurement] = []

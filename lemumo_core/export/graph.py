@@ -23,6 +23,24 @@ OUTPUTS = Outputs._fields
 MAX_BATCH = 64
 
 
+class _NamedHeads(nn.Module):
+    """A model that gives its heads before decoding beside its outputs, so that the exporter names
+    their tensors."""
+
+    def __init__(self, model: PerceptionModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        raw = self.model.raw(inputs)
+        return (*self.model.decode(raw, inputs.intrinsics), *raw.named().values())
+
+    def names(self, inputs: Inputs) -> list[str]:
+        """Return the names of what ``forward`` gives."""
+        with torch.no_grad():
+            return [*OUTPUTS, *self.model.raw(inputs).named()]
+
+
 def export_onnx(
     model: PerceptionModel,
     path: Path,
@@ -31,6 +49,9 @@ def export_onnx(
     opset: int = OPSET,
 ) -> onnx.ModelProto:
     """Write the graph of a model in evaluation mode, and check it.
+
+    Its outputs are ``OUTPUTS``. Tensors of heads before decoding are named as by
+    ``RawPerception.named``, and can be made outputs.
 
     Args:
         model: in float32 or as ``half_precision`` gives it.
@@ -48,18 +69,20 @@ def export_onnx(
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     # The exporter warns about torchvision operators, which are not used here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    named = _NamedHeads(model).eval()
     program = torch.onnx.export(
-        model,
+        named,
         (example,),
         dynamo=True,
         opset_version=opset,
         input_names=list(Inputs._fields),
-        output_names=list(OUTPUTS),
+        output_names=named.names(example),
         dynamic_shapes=(Inputs(*({0: batch} for _ in example)),) if dynamic else None,
         verbose=False,
     )
     assert program is not None
     graph = program.model_proto
+    del graph.graph.output[len(OUTPUTS) :]
     save_checked(graph, path, metadata)
     return graph
 

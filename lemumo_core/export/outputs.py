@@ -1,12 +1,8 @@
-"""What a backend says of samples: its decoded outputs and, beside them, the heads before decoding.
-
-The exported graph ends with decoded results. Its raw heads are found by what consumes them: the
-heatmap feeds the sigmoid whose maxima are pooled, the regressed values are gathered at the peaks,
-the label logits feed the ArgMax.
-"""
+"""Outputs of a backend for samples: the decoded ones and, beside them, heads before decoding."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,11 +15,13 @@ from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.backends.onnxruntime import session_options
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
+from lemumo_core.inference.selection import resolve_name
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.perception import load_model
+from lemumo_core.model.perception import RAW_NAMES, load_model
 from lemumo_core.preprocess import Inputs
 
-RAW = ("raw_heatmap", "raw_regression", "raw_labels")
+log = logging.getLogger(__name__)
+
 RawHeads = Callable[[Inputs], dict[str, np.ndarray]]
 
 
@@ -40,7 +38,7 @@ def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[d
         torch backends, and else from ONNX Runtime on the graph of the backend's precision, since
         a compiled network keeps them to itself.
     """
-    backend = load_backend(package, name)
+    backend = load_backend(package, resolve_name(package, name))
     runtime, precision = split_name(backend.name)
     raw_heads = (
         _torch_heads(package)
@@ -63,16 +61,22 @@ def _torch_heads(package: Package) -> RawHeads:
     def run(inputs: Inputs) -> dict[str, np.ndarray]:
         with torch.inference_mode():
             raw = model.raw(Inputs(*map(torch.from_numpy, inputs)))
-        regressed = torch.cat(raw.detections.regressed, dim=1).flatten(2)
-        values = (raw.detections.heatmap, regressed, raw.segmentation)
-        return {name: value.numpy() for name, value in zip(RAW, values, strict=True)}
+        return {name: value.numpy() for name, value in raw.named().items()}
 
     return run
 
 
 def _graph_heads(package: Package, precision: str) -> RawHeads:
-    graph = onnx.load(package.file(model_file(precision)))
+    path = package.file(model_file(precision))
+    graph = onnx.load(path)
     names = raw_tensors(graph)
+    if not names:
+        log.warning(
+            "%s names no heads before decoding, which are not compared: lemumo 0.1 exported it; "
+            "export it again to compare them",
+            path,
+        )
+        return lambda inputs: {}
     for name in names:
         graph.graph.output.append(onnx.ValueInfoProto(name=name))
     session = onnxruntime.InferenceSession(
@@ -81,25 +85,12 @@ def _graph_heads(package: Package, precision: str) -> RawHeads:
 
     def run(inputs: Inputs) -> dict[str, np.ndarray]:
         values = session.run(names, inputs._asdict())
-        return {k: v.astype(np.float32) for k, v in zip(RAW, values, strict=True)}
+        return {k: v.astype(np.float32) for k, v in zip(names, values, strict=True)}
 
     return run
 
 
 def raw_tensors(graph: onnx.ModelProto) -> list[str]:
-    """Names of the tensors ``RAW`` in an exported graph.
-
-    Raises:
-        ValueError: if it has not the one sigmoid, gather or ArgMax that show where they are.
-    """
-    nodes = list(graph.graph.node)
-    pooled = {node.input[0] for node in nodes if node.op_type == "MaxPool"}
-    found = [
-        [n.input[0] for n in nodes if n.op_type == "Sigmoid" and n.output[0] in pooled],
-        [n.input[0] for n in nodes if n.op_type == "GatherElements"],
-        [n.input[0] for n in nodes if n.op_type == "ArgMax"],
-    ]
-    for name, places in zip(RAW, found, strict=True):
-        if len(places) != 1:
-            raise ValueError(f"the graph has {len(places)} places that could be its {name}")
-    return [places[0] for places in found]
+    """Return the names of the tensors of an exported graph that are heads before decoding."""
+    values = (name for node in graph.graph.node for name in node.output)
+    return [name for name in values if name in RAW_NAMES]

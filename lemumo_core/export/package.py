@@ -21,7 +21,7 @@ from lemumo_core.export.parity_report import as_text
 from lemumo_core.export.quantize import quantize
 from lemumo_core.export.shared_weights import share_weights
 from lemumo_core.export.verify import RANDOM_SEEDS, losses, verify, verify_batch
-from lemumo_core.inference.backends import RUNTIMES, why_not
+from lemumo_core.inference.backends import RUNTIMES, unavailable_reason
 from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import WEIGHTS_NAME, Package, sha256, write_package
@@ -168,7 +168,7 @@ def _judged_alone(
         name = f"{runtime}:{precision}"
         if precision not in kind.judged_alone:
             continue
-        if reason := why_not(runtime):
+        if reason := unavailable_reason(runtime):
             print(f"{name} is not judged, so auto will not choose it: {reason}")
             continue
         compared = verify(package, name, samples, "onnxruntime")

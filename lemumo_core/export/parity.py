@@ -69,7 +69,7 @@ class Parity:
         depth_mae_loss: how much larger its error against the true depth is, relative; NaN without
             truth.
         samples, detections: how many were compared.
-        figures: task metrics of reference and candidate by name, of those that have truth.
+        task_metrics: values of reference and candidate by name, of those that have truth.
     """
 
     raw: float = 0.0
@@ -86,7 +86,7 @@ class Parity:
     samples: int = 0
     detections: int = 0
     worst_sample: dict[str, int] = field(default_factory=dict)
-    figures: dict[str, tuple[float, float]] = field(default_factory=dict)
+    task_metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def failures(self, limits: Limits) -> list[str]:
         """Measures outside their limits, with both numbers. NaN fails, but for missing truth."""
@@ -122,7 +122,11 @@ def compare(
     sums = dict.fromkeys(("depth", "depth_gap", "labels", "unmatched"), 0.0)
     for index, (a, b) in enumerate(zip(reference, candidate, strict=True)):
         gaps = {name: relative_gap(b[name], a[name]) for name in ("depth", "depth_confidence")}
-        raw = [relative_gap(b[name], a[name]) for name in a if name.startswith("raw_")]
+        raw = [
+            relative_gap(b[name], a[name])
+            for name in a.keys() & b.keys()
+            if name.startswith("raw_")
+        ]
         gaps["raw"] = float(np.max(raw)) if raw else 0.0
         matches, unmatched, count = match_detections(a, b, limits.center, least_score)
         sums["unmatched"] += unmatched
@@ -143,7 +147,7 @@ def compare(
     return parity
 
 
-def judge(
+def add_truth(
     parity: Parity,
     samples: Sequence[Sample],
     reference: Sequence[Arrays],
@@ -160,7 +164,7 @@ def judge(
     before, after = score(samples, reference, manifest), score(samples, candidate, manifest)
     for name, value in asdict(before).items():
         if not np.isnan(value):
-            parity.figures[name] = (value, getattr(after, name))
+            parity.task_metrics[name] = (value, getattr(after, name))
     parity.bev_map_loss = before.bev_map - after.bev_map
     parity.depth_mae_loss = after.depth_mae_m / max(before.depth_mae_m, 1e-9) - 1.0
     parity.miou_loss = before.miou - after.miou

@@ -27,8 +27,8 @@ MEANINGS = {
     "depth_mae_loss": "MAE of depth, relative growth",
     "miou_loss": "mIoU, loss",
 }
-FIGURES = {"bev_map_loss": "bev_map", "depth_mae_loss": "depth_mae_m", "miou_loss": "miou"}
-"""Measures of loss to the keys of ``Parity.figures``."""
+TASK_METRICS = {"bev_map_loss": "bev_map", "depth_mae_loss": "depth_mae_m", "miou_loss": "miou"}
+"""Measures of loss to the keys of ``Parity.task_metrics``."""
 
 
 def rows(parity: Parity, limits: Limits) -> Iterator[tuple[str, str, str, str]]:
@@ -37,8 +37,8 @@ def rows(parity: Parity, limits: Limits) -> Iterator[tuple[str, str, str, str]]:
     for name in MEASURES:
         value, limit = getattr(parity, name), getattr(limits, name)
         shown = "no truth" if name.endswith("_loss") and math.isnan(value) else f"{value:.3g}"
-        if figure := parity.figures.get(FIGURES.get(name, "")):
-            shown += " ({:.3f} to {:.3f})".format(*figure)
+        if values := parity.task_metrics.get(TASK_METRICS.get(name, "")):
+            shown += " ({:.3f} to {:.3f})".format(*values)
         verdict = "FAILS" if name in failed else "ok" if limit is not None else ""
         yield MEANINGS[name], shown, "" if limit is None else f"{limit:g}", verdict
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from lemumo_core.export.outputs import outputs_of
-from lemumo_core.export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, compare, judge
+from lemumo_core.export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, add_truth, compare
 from lemumo_core.export.parity_inputs import Sample
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.package import Package
+from lemumo_core.inference.selection import resolve_name
 from lemumo_core.preprocess import Inputs
 
 SCORE_THRESHOLD = 0.3
@@ -42,7 +43,7 @@ def verify(
     expected = outputs_of(package, reference, samples)
     got = outputs_of(package, candidate, samples)
     parity = compare(samples, expected, got, limits, least_score)
-    judge(parity, samples, expected, got, package.manifest)
+    add_truth(parity, samples, expected, got, package.manifest)
     return parity, limits
 
 
@@ -58,7 +59,7 @@ def verify_batch(
     Args and returns as ``verify``; at least two samples.
     """
     limits = EXACT if split_name(candidate)[1] in (None, "fp32") else REDUCED
-    backend = load_backend(package, candidate, len(samples))
+    backend = load_backend(package, resolve_name(package, candidate), len(samples))
     together = {key: np.empty(spec.shape, spec.dtype) for key, spec in backend.outputs.items()}
     joined = zip(*(sample.inputs for sample in samples), strict=True)
     backend.infer(Inputs(*map(np.concatenate, joined)), together)

@@ -11,16 +11,11 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.inference.backends import (
-    Backend,
-    TensorSpec,
-    load_backend,
-    resolve_name,
-    split_name,
-)
+from lemumo_core.inference.backends import Backend, TensorSpec, load_backend, split_name
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.results import perception_of
+from lemumo_core.inference.selection import resolve_name
 from lemumo_core.preprocess import Inputs, network_view, preprocess
 
 OUTPUT_SHAPES: dict[str, tuple[str | int, ...]] = {
@@ -40,15 +35,15 @@ class Pipeline:
 
     Args:
         package: verified model package.
-        backend: name for ``load_backend``, or one that is loaded.
+        backend: name for ``resolve_name``, or one that is loaded.
         score_threshold: detections below it are dropped.
         batch: most frames that one inference takes. Only packages that hold the dynamic graph
             can; others infer one after another.
         load: makes the backend of a name, such as ``RecoveringBackend``.
 
     Raises:
-        Fault: as ``load_backend``; ``bad_package`` for outputs that are not ``OUTPUT_SHAPES`` or
-            above ``MAX_OUTPUT_BYTES``.
+        Fault: as ``resolve_name`` and ``load_backend``; ``bad_package`` for outputs that are not
+            ``OUTPUT_SHAPES`` or above ``MAX_OUTPUT_BYTES``.
     """
 
     def __init__(

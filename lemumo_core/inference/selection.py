@@ -11,7 +11,7 @@ import sys
 
 from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder
-from lemumo_core.inference.backends import RUNTIMES, why_not
+from lemumo_core.inference.backends import RUNTIMES, split_name, unavailable_reason
 from lemumo_core.inference.cache import write_cached
 from lemumo_core.inference.cuda_driver import CudaError, find_gpu
 from lemumo_core.inference.manifest import model_file
@@ -19,6 +19,21 @@ from lemumo_core.inference.measure import Measurement, measure, processor
 from lemumo_core.inference.package import Package
 
 log = logging.getLogger(__name__)
+
+
+def resolve_name(package: Package, name: str) -> str:
+    """Return a name whose runtime is not ``auto``, which is measured here where it never was.
+
+    Args:
+        package: to be run.
+        name: ``RUNTIME[:PRECISION]``. ``auto`` is the fastest of what the machine runs and the
+            package holds, ``auto:fp32`` the fastest of that precision.
+
+    Raises:
+        Fault: ``unknown_backend``, ``no_backend``.
+    """
+    runtime, precision = split_name(name)
+    return choose_backend(package, precision) if runtime == "auto" else name
 
 
 def candidates(package: Package, precision: str | None = None) -> tuple[list[str], dict[str, str]]:
@@ -32,7 +47,7 @@ def candidates(package: Package, precision: str | None = None) -> tuple[list[str
         ``RUNTIME:PRECISION`` names that have passed their gate, and the reason for each runtime
         that is left out. torch, the reference, is among the names only if nothing else is.
     """
-    reasons = {name: reason for name in RUNTIMES if (reason := why_not(name))}
+    reasons = {name: reason for name in RUNTIMES if (reason := unavailable_reason(name))}
     names = [
         f"{name}:{each}"
         for name, kind in RUNTIMES.items()

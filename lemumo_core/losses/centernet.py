@@ -26,6 +26,7 @@ from lemumo_core.losses.loss import Loss
 from lemumo_core.metrics.objects import ObjectFilter
 
 NEAR_M = 0.1
+REGRESSED = ("offset", "log_size", "log_depth", "rotation")
 
 
 class RawDetections(NamedTuple):
@@ -51,9 +52,9 @@ class RawDetections(NamedTuple):
     depth: DepthMixture | None = None
 
     @property
-    def regressed(self) -> list[Tensor]:
-        """Maps that a decoder reads at the peaks."""
-        return [self.offset, self.log_size, self.log_depth, self.rotation]
+    def regressed(self) -> dict[str, Tensor]:
+        """Maps that a decoder reads at the peaks, by the names ``REGRESSED``."""
+        return {name: getattr(self, name) for name in REGRESSED}
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ class RawDetections2d(NamedTuple):
     log_size: Tensor
 
     @property
-    def regressed(self) -> list[Tensor]:
-        """Maps that a decoder reads at the peaks."""
-        return [self.offset, self.log_size]
+    def regressed(self) -> dict[str, Tensor]:
+        """Maps that a decoder reads at the peaks, by name."""
+        return {"offset": self.offset, "log_size": self.log_size}
 
 
 @dataclass(frozen=True)

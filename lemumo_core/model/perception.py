@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.data.view_labels import ViewLabels
-from lemumo_core.losses.centernet import RawDetections
+from lemumo_core.losses.centernet import REGRESSED, RawDetections
 from lemumo_core.losses.centernet_2d import RawDetections2d
 from lemumo_core.losses.loss import Loss
 from lemumo_core.metrics.objects import ObjectFilter
@@ -18,6 +18,9 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.family import FAMILIES
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
+
+RAW_NAMES = {f"raw_{name}" for name in ("heatmap", *REGRESSED, "segmentation")}
+"""Names of the tensors of an exported graph that are heads before decoding; 2D ones lack some."""
 
 
 class RawPerception(NamedTuple):
@@ -34,6 +37,12 @@ class RawPerception(NamedTuple):
     depth_m: Tensor
     depth_confidence: Tensor
     segmentation: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """Return heatmap, regressed maps and logits by their names in an exported graph."""
+        maps = {"heatmap": self.detections.heatmap, **self.detections.regressed}
+        named = {**maps, "segmentation": self.segmentation}
+        return {f"raw_{name}": value for name, value in named.items()}
 
 
 class Outputs(NamedTuple):
@@ -71,8 +80,11 @@ class PerceptionModel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Perceive the inputs of B views."""
-        raw = self.raw(inputs)
-        boxes, scores, class_ids = self.decoder(raw.detections, inputs.intrinsics)
+        return self.decode(self.raw(inputs), inputs.intrinsics)
+
+    def decode(self, raw: RawPerception, intrinsics: Tensor) -> Outputs:
+        """Return the outputs for predictions of B views with intrinsics float32 (B, 3, 3)."""
+        boxes, scores, class_ids = self.decoder(raw.detections, intrinsics)
         labels = raw.segmentation.argmax(1).to(torch.uint8)
         return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
 

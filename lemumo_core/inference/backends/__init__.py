@@ -111,36 +111,21 @@ def split_name(name: str) -> tuple[str, str | None]:
     return runtime, precision or None
 
 
-def why_not(runtime: str) -> str | None:
-    """Why a runtime cannot be used on this machine; None where it can."""
+def unavailable_reason(runtime: str) -> str | None:
+    """Return why a runtime cannot be used on this machine; None where it can."""
     kind = RUNTIMES[runtime]
     if importlib.util.find_spec(kind.needs) is None:
         return f"not installed: {kind.install}"
     return why_no_gpu() if kind.gpu else None
 
 
-def resolve_name(package: Package, name: str) -> str:
-    """A name whose RUNTIME is not ``auto``, which is measured here where it never was.
-
-    Raises:
-        Fault: ``unknown_backend``, ``no_backend``.
-    """
-    runtime, precision = split_name(name)
-    if runtime != "auto":
-        return name
-    from lemumo_core.inference.selection import choose_backend
-
-    return choose_backend(package, precision)
-
-
-def load_backend(package: Package, name: str = "auto", batch: int = 1) -> Backend:
+def load_backend(package: Package, name: str, batch: int = 1) -> Backend:
     """Load a package's network.
 
     Args:
         package: verified by ``load_package``.
         name: ``RUNTIME[:PRECISION]``, of ``RUNTIMES`` and ``PRECISIONS``; float32 where no
-            precision is given. ``auto`` takes the fastest of what the machine runs and the
-            package holds, ``auto:fp32`` the fastest of that precision.
+            precision is given. ``selection.resolve_name`` finds one for ``auto``.
         batch: most samples in one call; above 1 the package must hold the dynamic graph.
 
     Raises:
@@ -148,8 +133,10 @@ def load_backend(package: Package, name: str = "auto", batch: int = 1) -> Backen
             ``bad_package`` if the package lacks the graph; ``backend_failed``, ``no_engine`` or
             ``wrong_engine`` from the runtime.
     """
-    runtime, precision = split_name(resolve_name(package, name))
-    if reason := why_not(runtime):
+    runtime, precision = split_name(name)
+    if runtime == "auto":
+        raise Fault("unknown_backend", f"{name} names no runtime: resolve it first (resolve_name)")
+    if reason := unavailable_reason(runtime):
         raise Fault("no_backend", f"backend {runtime} cannot run here: {reason}")
     module, _, kind = RUNTIMES[runtime].backend.partition(":")
     make = getattr(import_module(f"{__name__}.{module}"), kind)

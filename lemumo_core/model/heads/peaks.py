@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,7 @@ class PeakDecoder(nn.Module):
         self.register_buffer("v_of", (cell // columns).float(), False)
 
     def peaks(
-        self, heatmap: Tensor, regressed: list[Tensor], confidence: Tensor | None = None
+        self, heatmap: Tensor, regressed: Mapping[str, Tensor], confidence: Tensor | None = None
     ) -> Peaks:
         """Find cells that are the largest of their 3 x 3.
 
@@ -74,7 +75,7 @@ class PeakDecoder(nn.Module):
         if confidence is not None:
             heat = heat * confidence.float()
         scores, index = heat.flatten(1).topk(self.k, dim=1)
-        maps = torch.cat(regressed, dim=1).float()
+        maps = torch.cat(list(regressed.values()), dim=1).float()
         cell = self.cell_of[index].unsqueeze(1).expand(-1, maps.shape[1], -1)
         picked = maps.flatten(2).gather(2, cell)
         # Cell i covers [stride * i - 0.5, stride * (i + 1) - 0.5): pixel centres are integers.

@@ -12,10 +12,10 @@ import torch
 from onnx import TensorProto
 
 from lemumo_core.export.graph import OUTPUTS, export_onnx
-from lemumo_core.export.outputs import RAW, raw_tensors
+from lemumo_core.export.outputs import raw_tensors
 from lemumo_core.export.quantize import quantize
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.model.perception import seeded_model
+from lemumo_core.model.perception import RAW_NAMES, seeded_model
 from lemumo_core.preprocess import Inputs, InputSpec
 
 
@@ -103,8 +103,14 @@ def test_8_bit_graphs_are_symmetric_pairs(graphs) -> None:
     rows = {t.name: t.dims[0] for t in plain.initializer if t.dims}
     weights = [n.input[1] for n in layers if n.op_type == "Conv"]
     outputs = {name.removesuffix(".weight"): rows[name] for name in weights}
-    as_they_are = {name for name, count in outputs.items() if count < 32} | {"neck.details.0.0"}
-    assert as_they_are > {"depth.chosen.layer", "centernet.heatmap", "segmentation.layers.1"}
+    as_they_are = {name for name, count in outputs.items() if count < 32} | {
+        "model.neck.details.0.0"
+    }
+    assert as_they_are > {
+        "model.depth.chosen.layer",
+        "model.centernet.heatmap",
+        "model.segmentation.layers.1",
+    }
     nodes = onnx.load(graphs["int8"]).graph.node
     quantized_weights = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
     for name in outputs:
@@ -158,10 +164,15 @@ def test_raw_heads_are_the_models(graphs, model, samples) -> None:
     for name in names:
         graph.graph.output.append(onnx.ValueInfoProto(name=name))
     session = onnxruntime.InferenceSession(graph.SerializeToString())
-    got = dict(zip(RAW, session.run(names, samples[0].inputs._asdict()), strict=True))
+    got = dict(zip(names, session.run(names, samples[0].inputs._asdict()), strict=True))
     with torch.no_grad():
         raw = model.raw(Inputs(*map(torch.from_numpy, samples[0].inputs)))
-    np.testing.assert_allclose(got["raw_heatmap"], raw.detections.heatmap, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(got["raw_labels"], raw.segmentation, rtol=1e-4, atol=1e-5)
-    depth = raw.detections.log_depth.flatten(2)[:, 0]
-    np.testing.assert_allclose(got["raw_regression"][:, 5], depth, rtol=1e-4, atol=1e-5)
+    expected = raw.named()
+    assert got.keys() == expected.keys() == RAW_NAMES
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "fp8", "int8-cpu", "dynamic"])
+def test_raw_heads_keep_their_names_in_every_graph(graphs, precision) -> None:
+    assert set(raw_tensors(onnx.load(graphs[precision]))) == RAW_NAMES

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lemumo_core.export.parity import EXACT, REDUCED, compare, judge, match_detections
+from lemumo_core.export.parity import EXACT, REDUCED, add_truth, compare, match_detections
 from lemumo_core.export.parity_inputs import Sample, source_samples
 from lemumo_core.export.parity_report import as_text, write_report
 from lemumo_core.export.verify import losses
@@ -160,7 +160,7 @@ def test_scores_at_the_cut_need_no_counterpart() -> None:
 def judged(candidate, frame: Frame | None):
     """Parity with the losses against the truth of one frame."""
     parity = parity_of(candidate, REDUCED)
-    judge(parity, [Sample({}, frame)], [outputs()], [candidate], MANIFEST)
+    add_truth(parity, [Sample({}, frame)], [outputs()], [candidate], MANIFEST)
     return parity
 
 
@@ -185,7 +185,7 @@ def test_losses_against_truth(frame) -> None:
     true, said = outputs()["labels"][0], candidate["labels"][0]
     ious = [((true == i) & (said == i)).sum() / ((true == i) | (said == i)).sum() for i in range(5)]
     assert parity.miou_loss == pytest.approx(1 - np.mean(ious))
-    assert parity.figures["depth_mae_m"] == pytest.approx((1.0, 1.1), rel=1e-3)
+    assert parity.task_metrics["depth_mae_m"] == pytest.approx((1.0, 1.1), rel=1e-3)
     failed = {text.split()[0] for text in parity.failures(REDUCED)}
     assert {"bev_map_loss", "depth_mae_loss", "miou_loss"} <= failed
     assert "0.5 (1.000 to 0.500)" in as_text("t", parity, REDUCED)
@@ -197,7 +197,7 @@ def test_without_truth_losses_are_not_judged(frame) -> None:
     assert parity.failures(REDUCED) == [] and np.isnan(parity.bev_map_loss)
     assert "no truth" in as_text("t", parity, REDUCED) and "bev_map_loss" not in losses(parity)
     unlabelled = judged(changed(), replace(frame, labels=None))
-    assert unlabelled.figures == {}
+    assert unlabelled.task_metrics == {}
 
 
 def test_outputs_that_are_not_finite_lose_everything(frame) -> None:

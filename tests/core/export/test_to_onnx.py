@@ -18,7 +18,7 @@ from lemumo_core.export.package import ExportOptions, ModelCard, export_package,
 from lemumo_core.export.parity import REDUCED, Limits
 from lemumo_core.export.parity_inputs import random_samples, source_samples
 from lemumo_core.faults import Fault
-from lemumo_core.inference.backends import load_backend, why_not
+from lemumo_core.inference.backends import load_backend, unavailable_reason
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.selection import candidates
 from lemumo_core.model.config import ModelConfig
@@ -73,7 +73,7 @@ def test_a_precision_that_loses_too_much_is_left_out(staged, monkeypatch, capsys
 
 
 def test_openvino_runs_int8_in_8_bits_or_not_at_all(staged) -> None:
-    if reason := why_not("openvino"):
+    if reason := unavailable_reason("openvino"):
         pytest.skip(reason)
     load_backend(staged, "openvino:int8").close()
     shutil.copy(staged.path / "model.onnx", staged.path / "model.int8.onnx")
@@ -85,7 +85,7 @@ def test_openvino_runs_int8_in_8_bits_or_not_at_all(staged) -> None:
 def test_a_runtime_that_rounds_otherwise_has_a_gate_of_its_own(
     staged, monkeypatch, capsys, most_depth
 ) -> None:
-    if reason := why_not("openvino"):
+    if reason := unavailable_reason("openvino"):
         pytest.skip(reason)
     real = verify.verify
 
@@ -118,7 +118,7 @@ def test_a_graph_of_other_weights_is_no_package(staged, model) -> None:
 
 @pytest.mark.parametrize("candidate", ["onnxruntime", "openvino", "onnxruntime:int8-cpu"])
 def test_verify_passes_what_is_equal(package, candidate, tmp_path, capsys) -> None:
-    if reason := why_not(candidate.partition(":")[0]):
+    if reason := unavailable_reason(candidate.partition(":")[0]):
         pytest.skip(reason)
     arguments = [str(package.path), "--candidate", candidate, "--count", "1"]
     assert parity_command.main([*arguments, "--out", str(tmp_path)]) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference import backends
-from lemumo_core.inference.backends import RUNTIMES, load_backend, split_name, why_not
+from lemumo_core.inference.backends import RUNTIMES, load_backend, split_name, unavailable_reason
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.preprocess import Inputs
 
@@ -30,7 +30,7 @@ def toy_outputs(inputs: Inputs) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_outputs_fill_the_callers_buffers(toy, name, batch) -> None:
     runtime, precision = split_name(name)
-    if reason := why_not(runtime):
+    if reason := unavailable_reason(runtime):
         pytest.skip(reason)
     if batch > 1 and precision:
         with pytest.raises(Fault, match=r"holds no model.int8-cpu.dynamic.onnx"):
@@ -50,7 +50,7 @@ def test_outputs_fill_the_callers_buffers(toy, name, batch) -> None:
 
 
 def test_openvino_keeps_float32(toy) -> None:
-    if reason := why_not("openvino"):
+    if reason := unavailable_reason("openvino"):
         pytest.skip(reason)
     backend = load_backend(toy, "openvino")
     compiled = backend._request.get_compiled_model()
@@ -120,7 +120,9 @@ def test_onnxruntime_alone_is_enough(toy) -> None:
         "util.find_spec = lambda name: None if sys.modules.get(name, 1) is None else find(name)\n"
         "from lemumo_core.inference.backends import load_backend\n"
         "from lemumo_core.inference.package import load_package\n"
-        "print(load_backend(load_package(sys.argv[1]), 'auto:fp32').name)\n"
+        "from lemumo_core.inference.selection import resolve_name\n"
+        "package = load_package(sys.argv[1])\n"
+        "print(load_backend(package, resolve_name(package, 'auto:fp32')).name)\n"
     )
     command = [sys.executable, "-c", program, str(toy.path)]
     result = subprocess.run(command, capture_output=True, text=True)

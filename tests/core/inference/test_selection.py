@@ -68,7 +68,9 @@ def fake_measure(monkeypatch):
 
     monkeypatch.setattr(selection, "measure", fake)
     monkeypatch.setattr(
-        selection, "why_not", lambda n: None if n in ("onnxruntime", "openvino") else "not here"
+        selection,
+        "unavailable_reason",
+        lambda n: None if n in ("onnxruntime", "openvino") else "not here",
     )
     return calls
 
@@ -111,15 +113,19 @@ def test_without_a_cache_the_choice_is_made_all_the_same(toy, fake_measure, monk
 
 
 def test_nothing_to_run_names_what_to_install(toy, monkeypatch) -> None:
-    monkeypatch.setattr(selection, "why_not", lambda name: f"not installed: pip install {name}")
+    monkeypatch.setattr(
+        selection, "unavailable_reason", lambda name: f"not installed: pip install {name}"
+    )
     with pytest.raises(Fault, match="onnxruntime: not installed: pip install onnxruntime"):
         choose_backend(toy)
 
 
 def test_torch_is_a_candidate_only_where_nothing_else_is(toy, monkeypatch) -> None:
-    monkeypatch.setattr(selection, "why_not", lambda n: None if "torch" in n else "not here")
+    monkeypatch.setattr(
+        selection, "unavailable_reason", lambda n: None if "torch" in n else "not here"
+    )
     assert candidates(toy)[0] == ["torch:fp32"]
-    monkeypatch.setattr(selection, "why_not", lambda n: None)
+    monkeypatch.setattr(selection, "unavailable_reason", lambda n: None)
     assert not any(name.startswith("torch") for name in candidates(toy)[0])
 
 
