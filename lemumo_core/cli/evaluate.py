@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
@@ -38,7 +38,7 @@ def evaluate_model(
     model: Path,
     *,
     data: str = "synthetic",
-    data_options: dict[str, Any] | None = None,
+    data_options: SourceOptions | None = None,
     limit: int = 200,
     out: Path | None = None,
     backend: str = "auto",
@@ -115,12 +115,12 @@ def load(model: Path, backend: str) -> Pipeline:
     return Pipeline(Package(model, manifest), module, SCORE_THRESHOLD)
 
 
-def open_source(data: str, options: dict[str, Any], manifest: Manifest) -> FrameSource:
+def open_source(data: str, options: SourceOptions, manifest: Manifest) -> FrameSource:
     """The frames; the synthetic world as the model sees it, unless the options say otherwise."""
     if data == "synthetic":
         spec = manifest.input
         size = {"height": spec.height, "width": spec.width, "companion": spec.companion}
-        options = {**STREETS, **size, **options}
+        return source_of(data, **{**STREETS, **size, **options})
     return source_of(data, **options)
 
 

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.command_line import run_function
+from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.replay.evaluator import Evaluator
@@ -89,7 +89,7 @@ class ReplayOptions:
     thermal: str | None = None
     thermal_info: str | None = None
     truth: str | None = None
-    truth_options: dict[str, Any] = field(default_factory=dict)
+    truth_options: SourceOptions = field(default_factory=dict)
     live: bool = False
     rate: float = 1.0
 

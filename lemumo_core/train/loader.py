@@ -63,7 +63,8 @@ def open_data(config: RunConfig, out: Path) -> FrameSource:
 
 
 def _open(config: RunConfig) -> FrameSource:
-    canvas, options = config.canvas_spec, dict(config.data_options)
+    canvas: InputSpec = config.canvas_spec
+    options: dict[str, Any] = dict(config.data_options)
     if config.data == "synthetic":
         size = {"height": canvas.height, "width": canvas.width, "companion": canvas.companion}
         return open_source("synthetic", **{**SYNTHETIC_FRAMES, **size, **options})

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from jsonargparse import Namespace
 
 from lemumo_core.command_line import CommandLine
+from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.preprocess import InputSpec
@@ -135,7 +136,7 @@ class RunConfig:
     free: ClassVar[frozenset[str]] = FREE
 
     data: str = "synthetic"
-    data_options: dict[str, Any] = field(default_factory=dict)
+    data_options: SourceOptions = field(default_factory=dict)
     frame_cache: str | None = None
     held_out: int = 32
     fraction: float = 1.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.options import typed_options
 from lemumo_core.faults import Fault, known_names
 
 SOURCES: dict[str, str] = {
@@ -46,11 +47,12 @@ def open_source(name: str, **options: Any) -> FrameSource:
 
     Args:
         name: a key of ``SOURCES``.
-        options: what its constructor takes, e.g. ``root``.
+        options: what its constructor takes, e.g. ``root``; words are read by its signature's
+            types (``typed_options``).
 
     Raises:
-        Fault: ``unknown_source``; ``unknown_option`` or ``missing_option``, naming it; or as the
-            source.
+        Fault: ``unknown_source``; ``unknown_option``, ``missing_option`` or ``bad_option``, naming
+            it; or as the source.
         FileNotFoundError, ImportError: as the source.
     """
     opened = source_class(name)
@@ -62,7 +64,7 @@ def open_source(name: str, **options: Any) -> FrameSource:
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise Fault("missing_option", f"{name} needs {option}")
-    return opened(**options)
+    return opened(**typed_options(opened, options))
 
 
 def source_of(data: str, **options: Any) -> FrameSource:

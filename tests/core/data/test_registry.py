@@ -5,9 +5,16 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from lemumo_core.command_line import CommandLine
+from lemumo_core.data.sources import registry
+from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import SOURCES, open_source, source_class
 from lemumo_core.faults import Fault
 
@@ -57,3 +64,66 @@ def test_an_unknown_option_is_told_the_nearest() -> None:
 def test_a_missing_option_is_named() -> None:
     with pytest.raises(Fault, match="waymo needs root"):
         open_source("waymo")
+
+
+class EveryKind:
+    """A source that keeps its options."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        frames: int = 3,
+        rate_hz: float | None = None,
+        raw: bool = False,
+        rectified: bool | Literal["auto"] = "auto",
+        cameras: str | Sequence[str] = "front",
+        returns: Sequence[int] = (1, 2),
+    ):
+        self.options = dict(locals())
+
+
+WORDS = ["2011_09_26", "0009", "2024-01-05", "on", "no", "1e3", "0x1F", "off", "12:30:00", "None"]
+
+
+@pytest.fixture
+def every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.SOURCES, "every-kind", f"{__name__}:EveryKind")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_folders_that_look_like_numbers_stay_text(every_kind: None, word: str) -> None:
+    @dataclass
+    class Config:
+        data_options: SourceOptions = field(default_factory=dict)
+
+    parser = CommandLine()
+    parser.add_class_arguments(Config, as_group=False)
+    options = parser.parse_args(["--data_options.root", word, "--data_options.split", word])
+    source = open_source("every-kind", **options.data_options)
+    assert source.options["root"] == word and source.options["split"] == word
+
+
+def test_words_are_read_by_the_types_of_the_signature(every_kind: None) -> None:
+    words = {"root": "7", "frames": "12", "rate_hz": "2.5", "raw": "true", "rectified": "false"}
+    options = open_source("every-kind", **words, returns=[2], cameras=["a", "b"]).options
+    assert options["root"] == "7" and options["cameras"] == ["a", "b"]
+    assert options["frames"] == 12 and options["rate_hz"] == 2.5 and options["returns"] == [2]
+    assert options["raw"] is True and options["rectified"] is False
+    assert open_source("every-kind", root="x", rectified="auto").options["rectified"] == "auto"
+    assert open_source("every-kind", root=Path("x"), frames=5).options["root"] == Path("x")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"root": 20110926}, "root is 20110926, a int, but must be text"),
+        ({"root": "x", "split": False}, "split is False, a bool, but must be text"),
+        ({"root": "x", "frames": "many"}, "frames is 'many', which does not fit"),
+        ({"root": "x", "raw": "perhaps"}, "raw is 'perhaps', which does not fit"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(every_kind: None, options: dict, words: str) -> None:
+    with pytest.raises(Fault, match=words) as caught:
+        open_source("every-kind", **options)
+    assert caught.value.reason == "bad_option"
