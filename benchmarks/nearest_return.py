@@ -51,11 +51,11 @@ def nearest_return(
     errors: dict[str, list[np.ndarray]] = {}
     seen: list[np.ndarray] = []
     for index in evenly_spaced(len(source), limit):
-        frame = _masked(source[index])
+        frame = mask_returns(without_dense_depth(source[index]))
         assert frame.labels is not None and frame.labels.depth_m is not None
         v, u = np.nonzero(frame.labels.depth_m <= MAX_DEPTH_M)  # NaN is not
         truth = frame.labels.depth_m[v, u]
-        depths = {"nearest return": _nearest(frame, u, v)}
+        depths = {"nearest return": nearest(frame, u, v)}
         for sensors, missing in (("fused", ""), ("camera", "companion"), ("LiDAR", "image")):
             shown = replace(frame, **{missing: None}) if missing else frame
             found = pipeline(shown)
@@ -72,21 +72,21 @@ def nearest_return(
         print(f"{name:16}{np.concatenate(parts).mean():.2f} m")
 
 
-def _masked(frame: Frame) -> Frame:
-    """Mask returns also where the dense depth is known."""
+def without_dense_depth(frame: Frame) -> Frame:
+    """Return a frame like those of real sensors: only its LiDAR knows depth."""
     if not isinstance(frame.companion, LidarScan):
         raise SystemExit("a frame has no LiDAR: choose a source in which all have")
     labels = None if frame.labels is None else replace(frame.labels, depth_m=None)
-    return mask_returns(replace(frame, labels=labels))
+    return replace(frame, labels=labels)
 
 
-def _nearest(frame: Frame, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the depth of the return nearest in the image to each pixel: float32 (N,)."""
+def nearest(frame: Frame, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the depth of the return nearest in the image to each pixel: float32 (N,), metres."""
     scan = frame.companion
     assert isinstance(scan, LidarScan)
     shown = project_returns(scan.points, scan.T_camera_lidar, frame.camera, NEAREST_M)
-    _, nearest = cKDTree(np.stack([shown.u, shown.v], 1)).query(np.stack([u, v], 1))
-    return shown.depth_m[nearest]
+    _, rows = cKDTree(np.stack([shown.u, shown.v], 1)).query(np.stack([u, v], 1))
+    return shown.depth_m[rows]
 
 
 if __name__ == "__main__":
