@@ -42,7 +42,7 @@ def is_true(name, value):
 
 
 def node_options(value):
-    """Parameters, remappings and log level of a node, from the launch arguments `value(name)`."""
+    """Return parameters, remappings and log level of a node; `value(name)` is a launch argument."""
     parameters = {"use_sim_time": is_true("use_sim_time", value("use_sim_time"))}
     parameters.update({key: value(key) for key in ("model", "output_frame") if value(key)})
     if value("autostart"):
@@ -63,7 +63,7 @@ def node_options(value):
 
 
 def remappings(cameras, value):
-    """From the node's inputs to the topics in the launch arguments."""
+    """Return the remappings from the node's inputs to the topics in the launch arguments."""
     pairs = [("~/input/points", value("points"))]
     for name in ("image", "camera_info", "thermal", "thermal_info"):
         if len(cameras) > 1 and "{camera}" not in value(name):
@@ -86,7 +86,7 @@ def environment():
 
 
 def declared(arguments):
-    """The launch arguments of a table of name: (default, description); None: no default."""
+    """Return the launch arguments of a table of name: (default, description); None: no default."""
     return [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in arguments.items()

@@ -1,4 +1,4 @@
-"""The demo: a bag, a player, the node and a watcher, as separate processes over real DDS.
+"""The demo: a player and the node in separate processes, connected over real DDS.
 
 Writes ``summary.json``, overlay pictures and an ``index.html`` that shows them.
 """
@@ -44,7 +44,7 @@ STOP_S = 10.0
 
 
 def default_bag() -> Path:
-    """The demo's own bag of a rendered street; made where it is missing."""
+    """Return the demo's own bag of a rendered street, rendered where it is missing."""
     path = Path("out/bags/street")
     if not path.exists():
         print(f"demo: rendering {FRAMES} frames of a street", flush=True)
@@ -54,14 +54,14 @@ def default_bag() -> Path:
 
 
 def isolate_dds() -> None:
-    """This machine only, a domain of our own, our transports; children inherit it."""
+    """Restrict DDS to this machine, a domain of its own and our transports, also for children."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 50))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     select_transport()
 
 
 def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
-    """Command line of the node, its inputs remapped to the bag's topics."""
+    """Return the command line of the node, its inputs remapped to the bag's topics."""
     remaps = {"camera_info": topics.camera_info, "points": topics.points}
     remaps |= {"thermal": topics.thermal, "thermal_info": topics.thermal_info}
     remaps["image/compressed" if compressed else "image"] = topics.image
@@ -77,7 +77,7 @@ def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
 
 
 class Watcher:
-    """Subscribes to all of the node's outputs and keeps what the report needs."""
+    """Subscribes to all outputs of the node, and collects counts, pictures and diagnostics."""
 
     def __init__(self, overlays: Path):
         import rclpy
@@ -103,7 +103,7 @@ class Watcher:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def spin(self, seconds: float) -> None:
-        """Take what arrives for about this long."""
+        """Process messages for about this long."""
         import rclpy
 
         end = time.monotonic() + seconds
@@ -111,7 +111,7 @@ class Watcher:
             rclpy.spin_once(self.node, timeout_sec=left)
 
     def close(self) -> None:
-        """Leave DDS."""
+        """Destroy the rclpy node and shut rclpy down."""
         import rclpy
 
         self.node.destroy_node()
@@ -139,7 +139,7 @@ class Watcher:
 
 
 def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
-    """Play a bag through the node and watch.
+    """Play a bag to the node and collect its outputs.
 
     Raises:
         Fault: ``node_died`` or ``player_failed`` with the end of its log; faults of bag or model.
@@ -212,7 +212,11 @@ def _start(command: list[str], log: Path) -> subprocess.Popen:
 
 
 def _wait_until_active(node: subprocess.Popen, watcher: Watcher, log: Path) -> None:
-    """Label names are the first thing an active node publishes."""
+    """Wait for the label names, which an active node publishes first.
+
+    Raises:
+        Fault: ``node_died``.
+    """
     deadline = time.monotonic() + 60.0
     while not watcher.counts["label_info"]:
         watcher.spin(0.2)

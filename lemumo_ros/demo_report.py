@@ -1,4 +1,4 @@
-"""The demo's page: what went in and out, how long it took, and what it looks like."""
+"""The report of the demo: counts of messages, latencies and pictures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_report(summary: Summary, out: Path) -> Path:
     parts = []
     if not summary.trained:
         parts.append(
-            '<p class="warning">The weights are <b>untrained</b>: what the model says means '
+            '<p class="warning">The weights are <b>untrained</b>: what the model detects means '
             "nothing yet. The way from bag to published result is real.</p>"
         )
     tables = (

@@ -1,4 +1,4 @@
-"""Where the messages of a bag are, found in one pass and kept, so that any frame can be read alone.
+"""Index the messages of a bag in one pass, so that any frame can be read alone.
 
 Of each message only its header stamp is parsed. Indices are cached in ``bags`` of
 ``cache_folder()``, one small file a bag, rebuilt when a file of the bag changes.
@@ -34,27 +34,27 @@ from lemumo_core.messages.transforms import TransformBuffer
 log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of the cached files' contents; part of their names."""
+"""Version of the cached files, which is part of their names."""
 
 TF_STATIC = "/tf_static"
 STAMP, LOG, ORDINAL = 0, 1, 2
-"""Columns of an index: header stamp (ns), log time (ns), and which of the topic's messages of that
-very log time it is."""
+"""Columns of an index: header stamp (ns), log time (ns), and the number of the message among those
+of its topic with the same log time."""
 
 STAMP_END = 12
-"""CDR encapsulation and header stamp, bytes: what differs between repeated CameraInfos."""
+"""Bytes of CDR encapsulation and header stamp, in which repeated CameraInfos differ."""
 
 PROGRESS_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class BagIndex:
-    """One bag. Its roles are those of ``find_roles``.
+    """The index of one bag. Roles are those of ``find_roles``.
 
     Attributes:
-        files: what to open.
+        files: files of the bag, as ``BagReader`` opens them.
         companion: ``lidar``, ``thermal`` or None.
-        topics: role to topic, of those the bag has.
+        topics: role to topic, for the roles that the bag has.
         messages: role to int64 (N, 3), see ``STAMP``; in order of log time. Of CameraInfos only
             those that differ from the one before.
         frame_ids: role to the frame of the first message.
@@ -70,12 +70,17 @@ class BagIndex:
 
     @property
     def name(self) -> str:
-        """The path, for messages to people."""
+        """Path of the bag, for messages."""
         return str(self.files[0])
 
 
 class Session:
-    """An index, and what of it belongs together."""
+    """An index, with the messages matched to each image.
+
+    Args:
+        index: index of the bag.
+        tolerance_ns: largest difference between the stamps of an image and its match.
+    """
 
     def __init__(self, index: BagIndex, tolerance_ns: int):
         self.index = index
@@ -95,17 +100,17 @@ class Session:
         return len(self.index.messages["image"])
 
     def of_image(self, role: str, at: int) -> int | None:
-        """Number of the message in that role that belongs to an image."""
+        """Return the number of the message in a role that matches image ``at``, or None."""
         match = int(self.matches[role][at]) if role in self.matches else -1
         return None if match < 0 else match
 
     @property
     def unmatched(self) -> int:
-        """Images without a companion, in a bag that has companions."""
+        """Number of images without a companion, in a bag that has companions."""
         return int((self.matches["companion"] < 0).sum()) if self.index.companion else 0
 
     def describe(self) -> dict[str, Any]:
-        """See ``Bags.describe``."""
+        """Return what ``Bags.describe`` reports of this bag."""
         return {
             "path": self.index.name,
             "frames": len(self),
@@ -117,7 +122,7 @@ class Session:
 
 
 def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]:
-    """The bags at a path, in order of their names; each as what ``BagReader`` opens together.
+    """Return the bags at a path, in order of their names, each as the files of one ``BagReader``.
 
     A folder with ``metadata.yaml`` is a bag; other folders are searched at any depth. A bare file
     is a bag, but files that rosbag2 numbered from ``X_0`` on are one.
@@ -139,17 +144,17 @@ def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]
     return found
 
 
-def load_index(files: tuple[Path, ...], wanted: TopicSelection) -> BagIndex:
-    """The index of one bag: the cached one, else a new one, which is then cached.
+def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
+    """Return the index of one bag: the cached one, else a new one, which is then cached.
 
     Raises:
         Fault, ImportError, FileNotFoundError: as ``BagReader`` and ``find_roles``, naming the bag.
     """
-    cache = _cache_file(files, wanted)
+    cache = _cache_file(files, selection)
     index = _read_cache(cache, files)
     if index is None:
         try:
-            index = _build(files, wanted)
+            index = _build(files, selection)
         except Fault as fault:
             if str(files[0]) in str(fault):
                 raise
@@ -159,8 +164,15 @@ def load_index(files: tuple[Path, ...], wanted: TopicSelection) -> BagIndex:
 
 
 def nearest(candidates: np.ndarray, stamps: np.ndarray, tolerance_ns: int) -> np.ndarray:
-    """The nearest candidate of each stamp, the earlier of two: int64 indices, -1 where none is
-    within the tolerance. Both int64 ns, in any order."""
+    """Return the index of the candidate nearest to each stamp, the earlier of two.
+
+    Args:
+        candidates, stamps: int64 (N,) and (M,), ns, in any order.
+        tolerance_ns: largest distance.
+
+    Returns:
+        int64 (M,); -1 where no candidate is within the tolerance.
+    """
     if not len(candidates):
         return np.full(len(stamps), -1)
     order = np.argsort(candidates, kind="stable")
@@ -173,7 +185,7 @@ def nearest(candidates: np.ndarray, stamps: np.ndarray, tolerance_ns: int) -> np
 
 
 def message_stamp(raw: RawMessage) -> int:
-    """Header stamp (ns) of a message; of one too short to have any, its log time."""
+    """Return the header stamp (ns) of a message, or the log time of one too short to have any."""
     try:
         return stamp_of_cdr(raw.data)
     except Fault:
@@ -203,9 +215,9 @@ def _bags_below(root: Path) -> list[tuple[Path, ...]]:
     return sorted(found)
 
 
-def _build(files: tuple[Path, ...], wanted: TopicSelection) -> BagIndex:
+def _build(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
     with BagReader(files) as reader:
-        companion, topics = find_roles(reader, wanted)
+        companion, topics = find_roles(reader, selection)
         frame_ids = {topic.name: topic.frame_id for topic in reader.topics}
         counts = {topic.name: topic.count for topic in reader.topics}
         names = {*topics.values(), *({TF_STATIC} & counts.keys())}
@@ -247,18 +259,18 @@ def _build(files: tuple[Path, ...], wanted: TopicSelection) -> BagIndex:
     )
 
 
-def _cache_file(files: tuple[Path, ...], wanted: TopicSelection) -> Path:
+def _cache_file(files: tuple[Path, ...], selection: TopicSelection) -> Path:
     parts: list[tuple[str, int, int]] = []
     for file in files:
         for part in sorted(p for p in file.iterdir() if p.is_file()) if file.is_dir() else [file]:
             stat = part.stat()
             parts.append((str(part), stat.st_size, stat.st_mtime_ns))
-    key = json.dumps([VERSION, parts, asdict(wanted)])
+    key = json.dumps([VERSION, parts, asdict(selection)])
     return cache_folder() / "bags" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
 
 def _read_cache(path: Path, files: tuple[Path, ...]) -> BagIndex | None:
-    """None where there is no cached index, or one that cannot be used."""
+    """Return the cached index, or None where there is none that can be used."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))

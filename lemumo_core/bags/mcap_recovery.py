@@ -1,4 +1,4 @@
-"""What is left of a damaged mcap file: every whole record, copied into a new file with an index.
+"""Copy every whole record of a damaged mcap file into a new file with an index.
 
 Records follow one another, each with its length (https://mcap.dev/spec), so that a file which
 was cut off, or lost its summary, is sound up to the damage. A chunk that does not fit its checksum
@@ -20,9 +20,9 @@ HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 0x01, 0x02, 0x03, 0x04, 0x05, 
 MESSAGE_INDEX, CHUNK_INDEX, STATISTICS, DATA_END = 0x07, 0x08, 0x0B, 0x0F
 PREFIX = struct.Struct("<BQ")
 CHUNK_HEAD = struct.Struct("<QQQI")
-"""First and last log time, uncompressed size, CRC-32 (0: not given)."""
+"""Layout of first and last log time, uncompressed size, CRC-32 (0: not given)."""
 MESSAGE_HEAD = struct.Struct("<HIQ")
-"""Channel, sequence number, log time."""
+"""Layout of channel, sequence number, log time."""
 MAX_RECORD_BYTES = 1 << 32
 LOOSE_BYTES = 1 << 22
 Record = tuple[int, bytes]
@@ -73,7 +73,7 @@ def recover_mcap(path: Path, out: Path) -> str:
 
 
 class _Target:
-    """An mcap file in the making: chunks, then what an index needs to find them."""
+    """Writes an mcap file: chunks, then the index that finds them."""
 
     def __init__(self, file: BinaryIO, header: bytes):
         self._file = file
@@ -86,7 +86,7 @@ class _Target:
         self._write(HEADER, header)
 
     def add(self, code: int, data: bytes) -> None:
-        """A record that is in no chunk."""
+        """Add a record that comes from no whole chunk."""
         if code in (SCHEMA, CHANNEL):
             self._definitions[code, int.from_bytes(data[:2], "little")] = code, data
         elif code == MESSAGE:
@@ -95,7 +95,7 @@ class _Target:
                 self._put_loose()
 
     def add_chunk(self, data: bytes | None, records: Sequence[Record]) -> None:
-        """A whole chunk with its records, or None and what is left of them."""
+        """Add a chunk, copied as ``data``; None where only these records of it are left."""
         for code, record in records:
             if data is None or code != MESSAGE:
                 self.add(code, record)
@@ -130,7 +130,7 @@ class _Target:
             self._put(head + struct.pack("<IQ", 0, len(records)) + records, messages)
 
     def _put(self, chunk: bytes, records: Sequence[Record]) -> None:
-        """Write a chunk that holds these records, and which messages are where in it."""
+        """Write a chunk of these records, and the index of its messages."""
         entries: dict[int, list[bytes]] = {}
         at = 0
         for code, record in records:
@@ -164,7 +164,7 @@ class _Target:
 
 
 def _records(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Whole records from here on: code and contents."""
+    """Yield the whole records from a position on: opcode and contents."""
     while len(prefix := source.read(PREFIX.size)) == PREFIX.size:
         code, length = PREFIX.unpack(prefix)
         if not code or length > MAX_RECORD_BYTES:
@@ -176,8 +176,11 @@ def _records(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _chunk(data: bytes) -> tuple[list[Record], bool]:
-    """Records of a chunk, and whether these are all. Of one that was cut off, the whole ones at its
-    beginning; none where its bytes do not fit the checksum, for there is no telling which."""
+    """Return the records of a chunk, and whether these are all of them.
+
+    Of a chunk that was cut off these are the whole records at its beginning; none where its bytes
+    do not match the checksum, because any of them may be wrong.
+    """
     try:
         _, _, size, crc = CHUNK_HEAD.unpack_from(data)
         content = _decompressed(data)
@@ -191,7 +194,7 @@ def _chunk(data: bytes) -> tuple[list[Record], bool]:
 
 
 def _whole(content: bytes) -> list[Record]:
-    """The whole records at the beginning of some bytes."""
+    """Return the whole records at the beginning of some bytes."""
     records, at = [], 0
     while at + PREFIX.size <= len(content):
         code, length = PREFIX.unpack_from(content, at)
@@ -203,14 +206,14 @@ def _whole(content: bytes) -> list[Record]:
 
 
 def _parts_of(chunk: bytes) -> tuple[bytes, bytes]:
-    """Name of the compression, and the compressed records."""
+    """Return the name of the compression, and the compressed records."""
     (length,) = struct.unpack_from("<I", chunk, CHUNK_HEAD.size)
     begin = CHUNK_HEAD.size + 4 + length + 8
     return chunk[CHUNK_HEAD.size + 4 : begin - 8], chunk[begin:]
 
 
 def _decompressed(chunk: bytes) -> bytes:
-    """The records of a chunk; of one that was cut off, those at its beginning.
+    """Return the decompressed records of a chunk; of a chunk cut off, those at its beginning.
 
     Raises:
         ValueError, RuntimeError, struct.error: it cannot be decompressed.

@@ -1,4 +1,4 @@
-"""A bag held open, to read single messages of it."""
+"""Read single messages of a bag that stays open."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ONE_CLOCK_NS = 10_000_000_000
 
 
 class OpenBag:
-    """A bag held open, with what was parsed of its calibration.
+    """A bag that stays open, with its calibration parsed.
 
     Args:
-        index: of the bag.
+        index: index of the bag.
         rectified: as for ``Bags``.
     """
 
@@ -34,17 +34,21 @@ class OpenBag:
         self._cameras: dict[tuple[str, int], ImageCamera] = {}
 
     def close(self) -> None:
-        """Close its files."""
+        """Close the files of the bag."""
         self.reader.close()
 
     def message(self, role: str, number: int) -> Any:
-        """One message, read alone."""
+        """Read one message of a role, by its number in the index.
+
+        Raises:
+            Fault: ``bag_changed`` where the bag has no such message any more.
+        """
         topic = self.index.topics[role]
         stamp_ns, log_ns, ordinal = self.index.messages[role][number].tolist()
         found = self.reader.raw_messages([topic], log_ns, log_ns + 1)
         raw = next(itertools.islice(found, ordinal, None), None)
         if raw is None or message_stamp(raw) != stamp_ns:
-            raise Fault("bag_changed", f"{topic} has no such message any more: open the bag anew")
+            raise Fault("bag_changed", f"{topic} has no such message any more: open the bag again")
         return self.reader.deserialize(raw.data, raw.type)
 
     def camera(self, role: str, stamp_ns: int, log_ns: int) -> ImageCamera:
@@ -92,7 +96,7 @@ def info_of_image(rows: np.ndarray, stamp_ns: int, log_ns: int) -> int:
 
 
 def transforms_of(index: BagIndex) -> TransformBuffer:
-    """What /tf_static of the bag says."""
+    """Return the transforms of /tf_static of the bag."""
     buffer = TransformBuffer()
     for parent, child, T in index.transforms:
         buffer.set(parent, child, T)

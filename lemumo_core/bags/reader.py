@@ -131,7 +131,7 @@ class BagReader:
 
     @property
     def topics(self) -> list[Topic]:
-        """Every topic, by name."""
+        """All topics, sorted by name."""
         if self._topics is None:
             counts: dict[tuple[str, str], int] = {}
             for c in self._channels():
@@ -143,7 +143,7 @@ class BagReader:
         return self._topics
 
     def latched(self, topic: str) -> bool:
-        """Whether the topic was offered transient local, as /tf_static is."""
+        """Return whether the topic was offered transient local, as /tf_static is."""
         return any(channel.latched for channel in self._channels([topic]))
 
     def raw_messages(
@@ -152,7 +152,7 @@ class BagReader:
         start_ns: int | None = None,
         stop_ns: int | None = None,
     ) -> Iterator[RawMessage]:
-        """Messages as recorded, in order of log time.
+        """Return messages as recorded, in order of log time.
 
         Args:
             topics: None means all.
@@ -171,7 +171,7 @@ class BagReader:
         return heapq.merge(*streams, key=lambda raw: raw.stamp_ns)
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[Message]:
-        """Deserialised messages in order of log time; ``topics`` None means all.
+        """Yield deserialised messages in order of log time; ``topics`` None means all.
 
         Raises:
             Fault: ``unknown_topic``, ``damaged_bag``, or as ``deserialize``. To survive single
@@ -181,7 +181,7 @@ class BagReader:
             yield Message(raw.stamp_ns, raw.topic, self.deserialize(raw.data, raw.type))
 
     def deserialize(self, data: bytes, msgtype: str) -> Any:
-        """CDR to a message whose arrays are views of ``data``.
+        """Deserialise CDR to a message whose arrays are views of ``data``.
 
         Raises:
             Fault: ``unknown_type`` or ``bad_message``.
@@ -195,7 +195,7 @@ class BagReader:
             raise Fault("bad_message", f"cannot deserialise a {msgtype}: {error}") from None
 
     def first(self, topic: str) -> Any:
-        """First message of a topic; None where there is none or it cannot be deserialised.
+        """Return the first message of a topic; None where none can be deserialised.
 
         Raises:
             Fault: ``unknown_topic``, ``damaged_bag``.

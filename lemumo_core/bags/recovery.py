@@ -1,4 +1,4 @@
-"""What can be read of a bag that is damaged or was not closed."""
+"""Find what can be read of a bag that is damaged or was not closed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lemumo_core.faults import Fault
 def sound_files(
     files: Sequence[Path], scratch: Path, suspect: bool = False
 ) -> tuple[list[Path], list[str]]:
-    """What can be read of a bag.
+    """Return the readable files of a bag, recovered where necessary, and what is lost.
 
     Args:
-        files: what ``BagReader`` opens together.
+        files: files of the bag, as ``BagReader`` opens them.
         scratch: folder for recovered copies.
-        suspect: files that open failed while they were read: look into them.
+        suspect: whether reading failed although the files open, so that all are searched.
 
     Returns:
-        What to open instead, and in words what is lost of the bag; nothing for a whole one.
+        Files to open instead, and a message for each loss; none for a whole bag.
 
     Raises:
         Fault: ``damaged_bag`` if nothing can be read, or as ``BagReader``.
@@ -59,14 +59,14 @@ def sound_files(
 
 
 def _parts(file: Path) -> list[Path]:
-    """The storage files of a bag folder, or the file itself."""
+    """Return the storage files of a bag folder, or the file itself."""
     if not file.is_dir():
         return [file]
     return storage_files(file, read_metadata(file))
 
 
 def _cause(part: Path) -> Fault | None:
-    """Why a file cannot be opened, None if it can."""
+    """Return the fault with which a file cannot be opened, or None."""
     try:
         BagReader(part).close()
     except Fault as fault:
@@ -75,7 +75,7 @@ def _cause(part: Path) -> Fault | None:
 
 
 def _unclosed(file: Path) -> list[str]:
-    """Words for a file of a folder that rosbag2 made, but did not come to finish."""
+    """Return messages for a file of a folder that rosbag2 created but did not finish."""
     folder = file.parent
     ours = re.fullmatch(re.escape(folder.name) + r"(_\d+)?", file.stem)
     if file.is_dir() or not ours or (folder / METADATA).exists():
@@ -84,7 +84,7 @@ def _unclosed(file: Path) -> list[str]:
 
 
 def _uncounted(files: Sequence[Path]) -> list[str]:
-    """Words for folders whose files hold fewer messages than were recorded."""
+    """Return messages for folders whose files hold fewer messages than were recorded."""
     lost = []
     for folder in (file for file in files if file.is_dir()):
         recorded = read_metadata(folder).count

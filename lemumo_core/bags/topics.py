@@ -33,7 +33,15 @@ GROUND_TRUTH = {
 
 @dataclass(frozen=True)
 class TopicSelection:
-    """Which topics to use; None finds one, '' does without. See ``Bags``."""
+    """The topics to use, by role; None finds a topic, '' does without one.
+
+    Attributes:
+        image, camera_info: colour camera.
+        points: LiDAR.
+        thermal, thermal_info: thermal camera.
+        companion: ``lidar`` or ``thermal``, where a bag has both.
+        detections, labels, depth: ground truth.
+    """
 
     image: str | None = None
     camera_info: str | None = None
@@ -52,10 +60,10 @@ class BagTopics:
     """The topics of one camera and its companions; None where the bag has none.
 
     Attributes:
-        image: Image or CompressedImage, colour.
-        camera_info: of that camera.
+        image: Image or CompressedImage of the colour camera.
+        camera_info: CameraInfo of that camera.
         points: PointCloud2.
-        thermal, thermal_info: thermal image and its camera_info.
+        thermal, thermal_info: thermal image and its CameraInfo.
     """
 
     image: str
@@ -75,8 +83,8 @@ def find_topics(
 ) -> BagTopics:
     """Pick the topics of one camera, its calibration and its companions.
 
-    Topics are judged by type, then by what their names and encodings say: depth, label and debug
-    images, ground truth and lemumo's own outputs are no sensors. A camera_info belongs to an image
+    Topics are chosen by type, then by their names and encodings: depth, label and debug
+    images, ground truth and lemumo's own outputs are not sensors. A camera_info belongs to an image
     by its namespace, else by its frame_id.
 
     Args:
@@ -136,7 +144,7 @@ def find_topics(
 
 
 def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, dict[str, str]]:
-    """Topics for training, by role.
+    """Return the topics for training, by role.
 
     Returns:
         Kind of the companion, ``lidar``, ``thermal`` or None; and role to topic, where roles are
@@ -212,13 +220,13 @@ def _is_color(topic: Topic, reader: BagReader) -> bool:
 
 
 def _one_per_camera(topics: list[Topic]) -> list[Topic]:
-    """Leave out X/compressed where X itself was recorded too."""
+    """Return the topics without X/compressed where X itself was recorded too."""
     names = {topic.name for topic in topics}
     return [t for t in topics if not (t.type == COMPRESSED_IMAGE and _base(t.name) in names)]
 
 
 def _base(name: str) -> str:
-    """Name of the image that a transport's topic belongs to: X of X/compressed."""
+    """Return the image topic that a transport's topic belongs to: X of X/compressed."""
     return name.removesuffix("/compressed")
 
 

@@ -1,4 +1,4 @@
-"""The message types of bags; needs rosbags."""
+"""Message types of bags; needs rosbags."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ IDL_SEPARATOR = "=" * 80 + "\n"
 
 @functools.lru_cache(maxsize=8)
 def typestore_of(definitions: frozenset[tuple[str, str, str]]) -> Typestore:
-    """ROS 2 Kilted's types, and over them those that a bag defines itself.
+    """Return the types of ROS 2 Kilted, replaced by those that a bag defines itself.
 
-    Kept, because parsing and compiling them takes most of the time that opening a bag does, and
-    the bags of one vehicle define the same.
+    Results are cached, because parsing and compiling the types takes most of the time of opening
+    a bag, and the bags of one vehicle define the same types.
 
     Args:
-        definitions: type, format (``MSG`` or ``IDL``) and text of each. One that cannot be parsed
-            is passed over, so that it does not hide the other topics.
+        definitions: type, format (``MSG`` or ``IDL``) and text of each. Definitions that
+            cannot be parsed are ignored, so that they do not hide the other topics.
     """
     store = get_typestore(Stores.ROS2_KILTED)
     for msgtype, kind, text in sorted(definitions):

@@ -8,7 +8,7 @@
     /ground_truth/ignore (vision_msgs/Detection2DArray), regions of the image    camera_optical
     /ground_truth/labels (mono8), /ground_truth/depth (32FC1, metres)           camera_optical
 
-``base_link`` sits in the camera with REP-103 body axes, for the sources know no vehicle. The other
+``base_link`` is at the camera, with REP-103 body axes, because sources know no vehicle. The other
 parts of ``Labels`` have no message and are not written.
 """
 
@@ -41,11 +41,11 @@ try:
     )
     from rosbags.rosbag2 import StoragePlugin, Writer
 except ModuleNotFoundError:
-    pass  # said by require_rosbags, when a bag is really to be written
+    pass  # reported by require_rosbags, when a bag is really to be written
 
 STORAGES = ("mcap", "sqlite3")
 METADATA_VERSION: Literal[8] = 8
-"""Of metadata.yaml: the newest that keeps QoS profiles as text, as Humble expects them."""
+"""Version of metadata.yaml: the newest that keeps QoS profiles as text, as Humble expects them."""
 PROGRESS_EVERY = 10
 JPEG_QUALITY = 95
 POINT_FIELDS = ("x", "y", "z", "intensity")
@@ -119,7 +119,7 @@ def write_bag(
 
 
 class _Messages:
-    """Frames to messages; remembers the extrinsics that were written."""
+    """Turns Frames into messages, and remembers the extrinsics that were written."""
 
     def __init__(self, jpeg: bool):
         self.build = RosbagsBuilder()
@@ -131,7 +131,7 @@ class _Messages:
         """Frame to T_camera_frame, as /tf_static holds it."""
 
     def of(self, run: list[Frame]) -> list[Stamped]:
-        """The messages of Frames that share a companion, in order of their stamps."""
+        """Return the messages of Frames that share a companion, in order of their stamps."""
         found = [stamped for frame in run for stamped in self._of_camera(frame)]
         poses = {CAMERA: np.eye(4)}
         nearest = min(run, key=_gap_ns)
@@ -227,7 +227,7 @@ def _certain_regions(regions: np.ndarray) -> Detections:
 
 
 def _sharing_a_companion(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """Consecutive Frames with the same companion, together; one without any stays alone."""
+    """Group consecutive Frames with the same companion; one without a companion stays alone."""
 
     def shared(numbered: tuple[int, Frame]) -> tuple[str, int]:
         number, frame = numbered
@@ -238,12 +238,12 @@ def _sharing_a_companion(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def _gap_ns(frame: Frame) -> int:
-    """Between a Frame and its companion."""
+    """Return the time between a Frame and its companion."""
     return abs(frame.stamp_ns - frame.companion.stamp_ns) if frame.companion else 0
 
 
 def qos(latched: bool) -> Qos:
-    """Of a topic in a bag; latched ones are transient local."""
+    """Return the QoS profile of a topic in a bag; latched topics are transient local."""
     forever = QosTime(0, 0)
     return Qos(
         history=QosHistory.KEEP_LAST,

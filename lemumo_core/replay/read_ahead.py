@@ -1,4 +1,4 @@
-"""A generator that runs in a thread of its own, some items ahead of whoever takes them."""
+"""Run a generator in a thread, some items ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Item = TypeVar("Item")
 def read_ahead(
     generate: Callable[[], Generator[Item, None, None]], count: int
 ) -> Generator[Item, None, None]:
-    """The same items in the same order, and then the same exception if there is one.
+    """Yield the same items in the same order, then raise the same exception if there is one.
 
     All of the generator runs in one thread: what it opens (SQLite demands that) is used and closed
-    where it was opened, and it is closed too if nobody wants the rest.
+    where it was opened, and it is closed too if the consumer stops early.
 
     Args:
         generate: makes the generator.

@@ -129,7 +129,7 @@ class ResultBag:
                 raise
 
     def _copy_until(self, stamp_ns: int | None) -> None:
-        """Copy inputs up to this log time; None: all that are left."""
+        """Copy inputs up to this log time; None copies all that are left."""
         while self._waiting and (stamp_ns is None or self._waiting.stamp_ns <= stamp_ns):
             raw = self._waiting
             self._writer.write(self._connections[raw.topic], raw.stamp_ns, raw.data)

@@ -107,7 +107,7 @@ def _work(settings: Settings, number: int, count: int, tasks: Any, results: Any)
 
 
 def _take_share_of_cores(number: int, count: int) -> None:
-    """Backends start a thread for every core they see: let each process see its own."""
+    """Give each process cores of its own, because backends start a thread for every core."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) >= count:
         os.sched_setaffinity(0, cores[number::count])

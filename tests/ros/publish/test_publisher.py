@@ -16,6 +16,7 @@ from lemumo_core.frame import Detections, Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.points import points_to_array
 from lemumo_ros.publish import autoware as autoware_out
+from lemumo_ros.publish.overlay import RateLimit
 from lemumo_ros.publish.points import colored_points
 from lemumo_ros.publish.rclpy_builder import build
 
@@ -120,3 +121,16 @@ def test_autoware_gets_the_same_boxes(autoware) -> None:
         assert ours.kinematics.orientation_availability == 2 and not ours.kinematics.has_twist
         assert (ours.shape.type, ours.shape.dimensions) == (0, theirs.bbox.size)
         assert ours.existence_probability == theirs.results[0].hypothesis.score
+
+
+def test_overlays_pass_at_their_rate_and_not_at_all_at_zero() -> None:
+    now_s = 10.0
+    limit = RateLimit(lambda: now_s)
+    passed = []
+    for _ in range(100):  # ten seconds of images at 10 Hz
+        passed.append(limit.passes(rate_hz=2.0))
+        now_s += 0.1
+    assert sum(passed) == pytest.approx(20, abs=4) and passed[0]
+    now_s += 100.0
+    assert not limit.passes(rate_hz=0.0)
+    assert limit.passes(rate_hz=2.0)
