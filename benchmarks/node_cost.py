@@ -40,7 +40,7 @@ from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from lemumo_ros.parameters import CameraParameters, Parameters
 from lemumo_ros.publish.markers import markers
-from lemumo_ros.publish.publisher import TOPICS, Outputs
+from lemumo_ros.publish.publisher import TOPICS, ResultPublisher
 from lemumo_ros.publish.rclpy_builder import build
 from lemumo_ros.worker import Worker
 
@@ -118,8 +118,11 @@ class OurNode:
         own = CameraParameters(extrinsics=tuple(T_CAMERA_LIDAR.ravel().tolist()))
         settings = Parameters(cameras=NAMES, by_camera=dict.fromkeys(NAMES, own))
         self.cameras = Cameras(settings.camera_options(), "lidar", time.monotonic_ns, time.time_ns)
-        outputs = {name: Outputs(node, settings.topics(name)) for name in NAMES}
-        self.worker = Worker(node, self.cameras, outputs, make_pipeline(), settings)
+        publishers = {
+            name: ResultPublisher(node, self.cameras.transforms, settings.topics(name))
+            for name in NAMES
+        }
+        self.worker = Worker(node, self.cameras, publishers, make_pipeline(), settings)
         self.worker.start()
 
     def tick(self, sensors: Sensors) -> int:

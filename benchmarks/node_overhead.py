@@ -37,7 +37,7 @@ T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [
 
 
 def build_outputs(perception: Any, manifest: Any) -> None:
-    """Every message of ``Outputs`` but the overlay, which only a viewer asks for."""
+    """Build every message of ``ResultPublisher`` but the overlay, which only a viewer asks for."""
     header = build.header(perception.stamp_ns, "camera")
     found, names, T = perception.detections, manifest.detection_classes, np.eye(4)
     build.detections_3d(found, names, T, header)

@@ -32,7 +32,7 @@ from lemumo_ros import parameters
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.parameters import Parameters
-from lemumo_ros.publish.publisher import Outputs
+from lemumo_ros.publish.publisher import ResultPublisher
 from lemumo_ros.shared_memory import clean_shared_memory
 from lemumo_ros.subscriptions import image_topic, subscribe
 from lemumo_ros.transport import select_transport
@@ -66,8 +66,11 @@ class PerceptionNode(LifecycleNode):
         cameras = Cameras(
             settings.camera_options(), companion, time.monotonic_ns, self._now_ns, through_cv_bridge
         )
-        outputs = {name: Outputs(self, settings.topics(name)) for name in cameras.inputs}
-        self._worker = Worker(self, cameras, outputs, pipeline, settings)
+        publishers = {
+            name: ResultPublisher(self, cameras.transforms, settings.topics(name))
+            for name in cameras.inputs
+        }
+        self._worker = Worker(self, cameras, publishers, pipeline, settings)
         self._inputs = subscribe(self, settings, cameras, companion)
         self.diagnostics.watch(
             {

@@ -17,7 +17,7 @@ from lemumo_core.streaming.cameras import Cameras, ReadyPair
 from lemumo_core.streaming.sync import Stamped
 from lemumo_ros.diagnostics import DebugTimes
 from lemumo_ros.parameters import Parameters
-from lemumo_ros.publish.publisher import Outputs
+from lemumo_ros.publish.publisher import ResultPublisher
 
 POLL_S = 0.01
 """Period of looking for images that are past their companion's deadline."""
@@ -48,7 +48,7 @@ class Worker:
     Args:
         node: rclpy node, for its clock and logger.
         cameras: inputs.
-        outputs: publishers by camera name.
+        publishers: publishers by camera name.
         pipeline: model, which the worker closes.
         settings: may be replaced at any time, and count from the next frames on.
     """
@@ -57,12 +57,12 @@ class Worker:
         self,
         node: Any,
         cameras: Cameras,
-        outputs: dict[str, Outputs],
+        publishers: dict[str, ResultPublisher],
         pipeline: Pipeline,
         settings: Parameters,
     ):
         self.cameras = cameras
-        self.outputs = outputs
+        self.publishers = publishers
         self.pipeline = pipeline
         self.settings = settings
         self._node = node
@@ -96,8 +96,8 @@ class Worker:
         self.stop()
         with self._lock:
             self.pipeline.close()
-        for name, outputs in self.outputs.items():
-            outputs.close()
+        for name, publisher in self.publishers.items():
+            publisher.close()
             self._debug_times[name].close()
 
     def replace(self, pipeline: Pipeline) -> None:
@@ -111,8 +111,8 @@ class Worker:
 
     def publish_label_info(self) -> None:
         """Publish the label names of all cameras, latched for later subscribers."""
-        for outputs in self.outputs.values():
-            outputs.publish_label_info(self.pipeline.package.manifest, self.settings)
+        for publisher in self.publishers.values():
+            publisher.publish_label_info(self.pipeline.package.manifest, self.settings)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -131,7 +131,7 @@ class Worker:
         started_ns = time.monotonic_ns()
         in_flight = []
         for camera, pair in ready:
-            subscribed = self.outputs[camera.camera_name].subscribed()
+            subscribed = self.publishers[camera.camera_name].subscribed()
             if not subscribed:
                 camera.health.count_drop("unwatched")
                 continue
@@ -155,12 +155,11 @@ class Worker:
         camera, image = item.camera, item.image
         name = camera.camera_name
         begin = time.perf_counter()
-        self.outputs[name].publish(
+        self.publishers[name].publish(
             item.outputs,
             item.frame,
             perception,
             image.message.header,
-            camera.transforms,
             self.pipeline.package.manifest,
             self.settings,
         )

@@ -74,7 +74,7 @@ def check_calibration(alignments: Sequence[Alignment]) -> Check:
         "aligned": f"LiDAR and image fit within {WARN_DEG} degree (best with {turn})",
         "drifted": (
             f"the extrinsics are off by {found.angle_deg:.2f} degree: LiDAR edges meet image edges "
-            f"best after {turn} about the camera's x, y and z; calibrate anew"
+            f"best after {turn} about the camera's x, y and z; calibrate again"
         ),
         "undecided": "too few depth edges, or they do not agree: drive past more structure",
     }[found.verdict]

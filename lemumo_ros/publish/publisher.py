@@ -38,7 +38,7 @@ TOPICS = {
 }
 
 
-class Outputs:
+class ResultPublisher:
     """The publishers of one camera, under ``~/output/``. Only what has subscribers is built.
 
     Every message carries the stamp of the source image. ``depth`` and ``labels`` are views of
@@ -48,11 +48,12 @@ class Outputs:
 
     Args:
         node: rclpy node.
+        transforms: buffer to look T_output_camera up in, where ``output_frame`` is set.
         topics: prefix of the topics' names, below ``~/output/``.
     """
 
-    def __init__(self, node: Any, topics: str = ""):
-        self._node = node
+    def __init__(self, node: Any, transforms: TransformBuffer, topics: str = ""):
+        self._node, self._transforms = node, transforms
         kinds = TOPICS | {"overlay": CompressedImage}
         if importlib.util.find_spec("autoware_perception_msgs"):
             kinds |= {"objects": autoware.message_type()}
@@ -80,7 +81,6 @@ class Outputs:
         frame: Frame,
         perception: Perception,
         source: Header,
-        transforms: TransformBuffer,
         manifest: Manifest,
         settings: Parameters,
     ) -> None:
@@ -90,7 +90,6 @@ class Outputs:
             outputs: names of the outputs to build.
             frame, perception: input and result.
             source: header of the source image.
-            transforms: buffer to look T_output_camera up in, where ``output_frame`` is set.
             manifest: manifest of the model.
             settings: parameters of the node.
 
@@ -101,7 +100,9 @@ class Outputs:
         in_camera = build.header(perception.stamp_ns, source.frame_id)
         output_frame, T_output_camera = settings.output_frame or source.frame_id, np.eye(4)
         if output_frame != source.frame_id and outputs & {"detections_3d", "markers", "objects"}:
-            T_output_camera = transforms.lookup(output_frame, source.frame_id, perception.stamp_ns)
+            T_output_camera = self._transforms.lookup(
+                output_frame, source.frame_id, perception.stamp_ns
+            )
         in_output = build.header(perception.stamp_ns, output_frame)
         builders = {
             "detections_3d": lambda: build.detections_3d(found, names, T_output_camera, in_output),

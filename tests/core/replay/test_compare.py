@@ -19,7 +19,7 @@ FRAMES = 60
 
 
 def made(out: Path, depth_mae_m: np.ndarray, bev_map: np.ndarray, first: int = 0) -> Path:
-    """The results of a replay with these figures."""
+    """Write the results of a replay with these scores."""
     rows, times = [], []
     for i, (mae, bev) in enumerate(zip(depth_mae_m, bev_map, strict=True)):
         row = {key: "" if kind is str else 0 for key, kind in COLUMNS.items()}

@@ -1,4 +1,4 @@
-"""Damaged bags: what is left of them is replayed, what is lost is said, and the exit code tells."""
+"""Damaged bags: what is left is replayed, losses are reported, and the exit code is 3."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_bag_without_metadata(tiny_package, copy, tmp_path) -> None:
 def test_unknown_types_are_passed_over_and_an_unknown_camera_is_said(
     tiny_package, copy, tmp_path, capsys
 ) -> None:
-    """Types are in the bag as text; damage the names, and nobody knows them."""
+    """Types are in the bag as text; with damaged names they are unknown."""
     file = mcap(copy)
     data = file.read_bytes()
     odd = data.replace(b"sensor_msgs/msg/PointCloud2", b"sensor_msgs/msg/QointCloud2")

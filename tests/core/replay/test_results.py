@@ -66,11 +66,21 @@ def test_runs_and_numbers_of_workers_write_the_same_bytes(tiny_package, street, 
     assert len(lines) == 5 and json.loads(lines[0])["detections"][0]["score"] >= 0.05
 
 
-def judged_alike(model: Path, bag: Path, out: Path, tmp_path: Path, truth: str) -> None:
-    """By evaluate.py, to the last digit."""
-    arguments = [model, "--data", "bags", "--data_options.path", bag, "--out", tmp_path / "judged"]
+def assert_scores_equal_evaluate(
+    model: Path, bag: Path, out: Path, tmp_path: Path, truth: str
+) -> None:
+    """Compare the metrics of a replay with those of ``lemumo evaluate``, to the last digit."""
+    arguments = [
+        model,
+        "--data",
+        "bags",
+        "--data_options.path",
+        bag,
+        "--out",
+        tmp_path / "evaluated",
+    ]
     assert evaluate([*map(str, arguments), "--backend", "onnxruntime"]) == 0
-    expected, found = metrics(tmp_path / "judged"), metrics(out)
+    expected, found = metrics(tmp_path / "evaluated"), metrics(out)
     assert expected["depth_truth"].startswith(truth)
     for mode in ("fused", "camera_only"):
         assert found[mode] == expected[mode]
@@ -82,14 +92,16 @@ def judged_alike(model: Path, bag: Path, out: Path, tmp_path: Path, truth: str) 
             assert summary == frame["modes"][mode]
 
 
-def test_figures_are_those_of_evaluate_on_truth(tiny_package, street, replayed, tmp_path) -> None:
-    judged_alike(tiny_package, street, replayed, tmp_path, "dense")
+def test_scores_are_those_of_evaluate_on_truth(tiny_package, street, replayed, tmp_path) -> None:
+    assert_scores_equal_evaluate(tiny_package, street, replayed, tmp_path, "dense")
     assert metrics(replayed)["fused"]["depth"]["pixels"] > 1000
 
 
-def test_figures_are_those_of_evaluate_on_hidden_returns(tiny_package, kitti_bag, tmp_path) -> None:
+def test_scores_are_those_of_evaluate_on_masked_returns(tiny_package, kitti_bag, tmp_path) -> None:
     assert replay(tiny_package, tmp_path / "out", kitti_bag.path) == 0
-    judged_alike(tiny_package, kitti_bag.path, tmp_path / "out", tmp_path, "one in 10")
+    assert_scores_equal_evaluate(
+        tiny_package, kitti_bag.path, tmp_path / "out", tmp_path, "one in 10"
+    )
     found = metrics(tmp_path / "out")["bags"]["bag"]
     assert found["depth_held_out"] and found["checks"]["calibration"]["verdict"] == "ok"
 
@@ -127,7 +139,7 @@ def test_turned_extrinsics_are_flagged(tiny_package, shared_data, tmp_path, caps
     assert check["verdict"] == "warn" and check["rotation_deg"][1] == pytest.approx(-1, abs=0.25)
     rows = read_table(tmp_path / "out" / "bag" / "frames.parquet")
     assert [row["calibration_verdict"] for row in rows] == ["drifted"] * 4
-    assert "calibrate anew" in (tmp_path / "out" / "index.html").read_text()
+    assert "calibrate again" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_the_result_bag_holds_inputs_and_results(replayed, street) -> None:
@@ -205,7 +217,7 @@ def test_a_dropped_image_is_a_row_with_a_reason(tiny_package, tmp_path, capsys) 
     assert "publish the calibration of this resolution" in capsys.readouterr().out
 
 
-def test_bad_truth_costs_the_figures_and_not_the_results(tiny_package, tmp_path) -> None:
+def test_bad_truth_costs_the_scores_and_not_the_results(tiny_package, tmp_path) -> None:
     labels = [replace(f.labels, label_map=f.labels.label_map | 128) for f in small_frames(2)]
     frames = [replace(f, labels=bad) for f, bad in zip(small_frames(2), labels, strict=True)]
     write_bag(frames, tmp_path / "bag")

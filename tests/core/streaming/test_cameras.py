@@ -20,7 +20,7 @@ IDENTITY = tuple(np.eye(4).ravel().tolist())
 
 
 class Clock:
-    """Stands still until it is told."""
+    """A clock that the test sets."""
 
     now_ms = 0.0
 
@@ -53,7 +53,7 @@ def served(cameras: Cameras, most: int = 3) -> list[str]:
 
 
 def test_cameras_are_served_in_turn_however_fast_each_is(cameras, clock) -> None:
-    """One inference at a time, twice as long as the others' period: nobody starves."""
+    """One inference at a time, twice as long as the others' period: none starves."""
     counts = dict.fromkeys(NAMES, 0)
     for step in range(300):
         clock.now_ms = 100.0 + 10 * step

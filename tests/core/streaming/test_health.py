@@ -1,4 +1,4 @@
-"""Health is told as it is, on a clock that the test turns."""
+"""Levels and reasons of a camera's health, on a clock that the test sets."""
 
 from __future__ import annotations
 
