@@ -12,7 +12,7 @@ from lemumo_core.data.sources import FrameSource
 from lemumo_core.depth_projection import project_depth
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.progress import track
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES, is_known
 
 VISIBILITY_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 POINT_EDGES = (0, 1, 5, 10, 50, 100, 1000)
@@ -26,6 +26,8 @@ def statistics(source: FrameSource) -> dict[str, Any]:
     Returns:
         JSON values: ``source`` (as it describes itself); frames by ``cameras``, ``image_sizes``,
         ``companions`` and ``labels`` (which kinds they carry); ``boxes`` by class name;
+        ``unknown_classes``: of these the names that ``taxonomy`` does not know, which are ignored
+        in training and evaluation unless a model's own classes name them;
         ``pixels`` and ``points``: shares of the labelled ones by segmentation class;
         ``visibility`` and ``num_points``: histograms of boxes; min, median and max per frame of
         ``boxes_per_frame`` and ``depth_returns`` (pixels of the full image that a LiDAR return
@@ -68,6 +70,9 @@ def statistics(source: FrameSource) -> dict[str, Any]:
     return {
         "source": source.describe(),
         **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
+        "unknown_classes": {
+            name: count for name, count in sorted(counts["boxes"].items()) if not is_known(name)
+        },
         **{name: _shares(count) for name, count in ids.items()},
         "visibility": _histogram(visibility, VISIBILITY_EDGES),
         "num_points": _histogram(num_points, (*POINT_EDGES, np.inf)),

@@ -13,6 +13,8 @@ FIRST_STAMP_NS = 1_000_000_000
 """Stamp of frame 0 where a data set has no times; 0 would mean "no stamp" to ROS tools."""
 
 MAX_WHITE = 65535
+COLORED, COLORED_PERCENTILE = 24, 90
+"""Channels that differ by more in a tenth of the pixels are colours, not JPEG's noise in grey."""
 
 
 def existing(path: Path, layout: str) -> Path:
@@ -81,9 +83,18 @@ def read_gray(path: Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Fault: ``bad_image``, also for numbers that are not finite.
+        Fault: ``bad_image``, also for numbers that are not finite and for false colours.
     """
-    image = _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 3:
+        colors = image[..., :3].astype(np.float32)
+        if np.percentile(np.ptp(colors, axis=2), COLORED_PERCENTILE) > COLORED:
+            raise Fault(
+                "bad_image",
+                f"{path} is in false colours, of which no temperatures can be read: take the "
+                "camera's grey images",
+            )
+        image = _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image.dtype == np.float64:
         image = image.astype(np.float32)
     if image.dtype not in (np.uint8, np.uint16, np.float32):

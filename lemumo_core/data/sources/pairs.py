@@ -1,6 +1,9 @@
-"""Folders of aligned RGB and thermal images as Frames: KAIST, LLVIP and others named alike.
+"""Folders of aligned RGB and thermal images as Frames, in the layouts in which they are published.
 
-Layouts: Hwang et al., CVPR 2015 (KAIST) and Jia et al., ICCVW 2021 (LLVIP), plus flat samples.
+KAIST (Hwang et al., CVPR 2015), LLVIP (Jia et al., ICCVW 2021), MSRS (Tang et al., Information
+Fusion 2022), M3FD (Liu et al., CVPR 2022), FMB (Liu et al., ICCV 2023), RoadScene (Xu et al., AAAI
+2020), PST900 (Shivakumar et al., ICRA 2020), FLIR aligned (Zhang et al., ICIP 2020), and flat
+samples.
 """
 
 from __future__ import annotations
@@ -20,22 +23,24 @@ from lemumo_core.data.sources.files import (
     read_gray,
     read_image,
 )
+from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, ThermalImage
 from lemumo_core.geometry.camera import Camera
 
 LAYOUT = (
-    "X_visible.* with X_lwir.* (samples of KAIST), **/visible/I*.* with **/lwir/I*.* (KAIST), "
-    "*_vi/X.* with *_ir/X.* (samples of LLVIP) or visible/{train,test}/X.* with "
-    "infrared/{train,test}/X.* (LLVIP)"
+    "X_visible.* with X_lwir.*, X_RGB.* with X_PreviewData.*, *_vi/X.* with *_ir/X.*, "
+    "crop_LR_visible/X.* with cropinfrared/X.*, or **/V/**/X.* with **/T/**/X.* where V is "
+    "visible, vis, vi or rgb and T is infrared, ir, thermal, tir or lwir, in any case"
 )
 NAMES = (
-    (r"(.+)_visible", r"(.+)_lwir"),
-    (r"(.+/)?visible/(I[^/]*)", r"(.+/)?lwir/(I[^/]*)"),
-    (r"(.+)_vi/([^/]+)", r"(.+)_ir/([^/]+)"),
-    (r"visible/((?:train|test)/[^/]+)", r"infrared/((?:train|test)/[^/]+)"),
+    (r"(.+)_visible", r"(.+)_lwir"),  # samples of KAIST
+    (r"(.+)_RGB", r"(.+)_PreviewData"),  # FLIR aligned
+    (r"(.+)_vi/([^/]+)", r"(.+)_ir/([^/]+)"),  # samples of LLVIP
+    (r"(.+/)?crop_LR_visible/([^/]+)", r"(.+/)?cropinfrared/([^/]+)"),  # RoadScene
+    (r"(.+/)?(?:visible|vis|vi|rgb)/(.+)", r"(.+/)?(?:infrared|ir|thermal|tir|lwir)/(.+)"),
 )
-"""Each layout's visible and thermal path below the root, without extension; two files are partners
-where the groups agree."""
+"""Each layout's visible and thermal path below the root, without extension, in any case; two files
+are partners where the groups agree."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -56,7 +61,8 @@ class RgbThermalPairs:
 
     Raises:
         FileNotFoundError: no such folder, no pairs in it, or an image without its partner.
-        Fault: ``bad_image``; ``no_white_level`` for RGB images of 16 bits without it.
+        Fault: ``bad_image``; ``ambiguous_pairs`` where two images could be the partner of one;
+            ``no_white_level`` for RGB images of 16 bits without it.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class RgbThermalPairs:
         images = _images_below(self.root)
         self.pairs: list[tuple[Path, Path]] = []
         for patterns in NAMES:
-            visible, thermal = (_by_key(images, pattern) for pattern in patterns)
+            visible, thermal = (_by_key(self.root, images, pattern) for pattern in patterns)
             alone = sorted((visible | thermal)[key] for key in visible.keys() ^ thermal.keys())
             if alone:
                 raise FileNotFoundError(
@@ -130,10 +136,17 @@ def _images_below(root: Path) -> list[Path]:
     )
 
 
-def _by_key(images: list[Path], pattern: str) -> dict[tuple[str | None, ...], Path]:
-    found = {}
+def _by_key(root: Path, images: list[Path], pattern: str) -> dict[tuple[str | None, ...], Path]:
+    """Return the images whose path matches, by what partners share."""
+    found: dict[tuple[str | None, ...], Path] = {}
     for path in images:
-        match = re.fullmatch(pattern, path.with_suffix("").as_posix())
+        match = re.fullmatch(pattern, path.with_suffix("").as_posix(), re.I)
         if match:
-            found[match.groups()] = path
+            other = found.setdefault(match.groups(), path)
+            if other != path:
+                raise Fault(
+                    "ambiguous_pairs",
+                    f"{root} holds both {other} and {path}: which of them is the partner? Leave "
+                    "one of them in the folder",
+                )
     return found

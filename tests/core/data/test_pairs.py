@@ -19,6 +19,14 @@ LAYOUTS = {
     "kaist video": ("visible/I00000.jpg", "lwir/I00000.jpg"),
     "llvip samples": ("Train_vi/010001.jpg", "Train_ir/010001.jpg"),
     "llvip": ("visible/test/190001.jpg", "infrared/test/190001.jpg"),
+    "msrs": ("train/vi/00537D.png", "train/ir/00537D.png"),
+    "m3fd": ("M3FD_Detection/Vis/00042.png", "M3FD_Detection/Ir/00042.png"),
+    "fmb": ("test/Visible/00122.png", "test/Infrared/00122.png"),
+    "tno": ("VIS/1.bmp", "IR/1.bmp"),
+    "roadscene": ("crop_LR_visible/FLIR_00006.jpg", "cropinfrared/FLIR_00006.jpg"),
+    "pst900": ("train/rgb/0001.png", "train/thermal/0001.png"),
+    "flir aligned": ("JPEGImages/FLIR_00002_RGB.jpg", "JPEGImages/FLIR_00002_PreviewData.jpeg"),
+    "deeper": ("park/rgb/night/7.png", "park/tir/night/7.png"),
     "extensions differ": ("a_visible.jpg", "a_lwir.tiff"),
 }
 
@@ -140,3 +148,36 @@ def test_a_damaged_image_is_a_fault(tmp_path):
 def test_a_rate_of_zero_is_refused(tmp_path):
     with pytest.raises(Fault, match="rate_hz is 0"):
         RgbThermalPairs(tmp_path, rate_hz=0)
+
+
+def test_what_lies_beside_the_pairs_of_published_sets_is_passed_over(tmp_path):
+    for folder in ("train/vi", "train/ir", "test/vi", "test/ir"):
+        write(tmp_path / folder / "00004N.png", np.full((8, 12, 3), 90, np.uint8))
+    for other in ("train/Segmentation_labels/00004N.png", "train/color/00004N.png", "docs/a.png"):
+        write(tmp_path / other, np.zeros((8, 12, 3), np.uint8))
+    write(tmp_path / "crop_HR_visible" / "FLIR_1.jpg", np.zeros((8, 12, 3), np.uint8))
+    assert [str(visible) for visible, _ in RgbThermalPairs(tmp_path).pairs] == [
+        "test/vi/00004N.png",
+        "train/vi/00004N.png",
+    ]
+
+
+@pytest.mark.parametrize("other", ["ir/7.jpg", "thermal/7.png"])
+def test_two_possible_partners_are_refused_by_name(tmp_path, other):
+    write_pair(tmp_path, ("vi/7.png", "ir/7.png"))
+    write(tmp_path / other, np.zeros((8, 12), np.uint8))
+    with pytest.raises(Fault, match=r"ir/7\.\w+ and .*7") as caught:
+        RgbThermalPairs(tmp_path)
+    assert caught.value.reason == "ambiguous_pairs"
+
+
+def test_false_colours_are_no_temperatures(tmp_path):
+    gray = np.tile(np.arange(0, 240, 5, dtype=np.uint8), (32, 1))
+    write(tmp_path / "vi" / "1.png", np.zeros((32, 48, 3), np.uint8))
+    write(tmp_path / "ir" / "1.png", cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO))
+    with pytest.raises(Fault, match=r"ir/1\.png is in false colours"):
+        RgbThermalPairs(tmp_path)[0]
+    noisy = np.dstack([gray, gray + 3, gray - np.minimum(gray, 3)])  # as JPEG leaves grey
+    write(tmp_path / "ir" / "1.png", noisy)
+    found = RgbThermalPairs(tmp_path)[0].companion.image
+    assert found.ndim == 2 and np.abs(found.astype(int) - gray).max() <= 3
