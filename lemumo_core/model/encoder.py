@@ -27,6 +27,28 @@ class Encoding(NamedTuple):
     tokens: Tensor
 
 
+class Embedded(NamedTuple):
+    """Tokens of B views with their positions, before the transformer.
+
+    A cell of the patch grid is left out, for masked modelling, with its rows of ``cells`` and of
+    all ``patches``.
+
+    Attributes:
+        cls: (1, towers, D), of each tower, or one.
+        cells: (1 or B, N, D), fusion tokens; (1, 0, D) without fusion.
+        patches: (B, N, D) each: those of the modalities, or their sum.
+    """
+
+    cls: Tensor
+    cells: Tensor
+    patches: tuple[Tensor, ...]
+
+
+def patch_grid(inputs: Inputs) -> tuple[int, int]:
+    """Return rows and columns of the patches of views."""
+    return inputs.image.shape[1] // PATCH, inputs.image.shape[2] // PATCH
+
+
 class Encoder(nn.Module):
     """Stems, and embedding and projector for pretraining; variants add what lies between.
 
@@ -59,13 +81,19 @@ class Encoder(nn.Module):
             dense: False leaves the tokens out, with zero rows, and with them most of the last
                 block. cls is the same.
         """
-        size = inputs.image.shape[1] // PATCH, inputs.image.shape[2] // PATCH
-        x = self.transform(self.stems(inputs), size, dense)
+        return self.encode(self.embed(inputs), dense)
+
+    def embed(self, inputs: Inputs) -> Embedded:
+        """Return the tokens of views, of which some may be left out before ``encode``."""
+        raise NotImplementedError
+
+    def encode(self, embedded: Embedded, dense: bool = True) -> Encoding:
+        """Encode what ``embed`` gave, or a part of it."""
+        x = self.transform(embedded, dense)
         return Encoding(x[:, -1], x[:, :-1])
 
-    def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:
-        """Patch tokens of the stems, (B, N, D) each, to (B, N + 1, D'), CLS last; CLS alone
-        unless dense. ``size`` is the patch grid, rows and columns."""
+    def transform(self, embedded: Embedded, dense: bool) -> Tensor:
+        """Return encoded tokens (B, N + 1, D'), CLS last; CLS alone unless dense."""
         raise NotImplementedError
 
     def project(self, cls: Tensor) -> tuple[Tensor, Tensor]:

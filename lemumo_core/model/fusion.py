@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from lemumo_core.model.config import MODALITIES, ModelConfig
-from lemumo_core.model.encoder import Encoder
+from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
 from lemumo_core.model.transformer import (
     ALL,
     Block,
@@ -25,6 +25,7 @@ from lemumo_core.model.transformer import (
     resize_tables,
     transformer_blocks,
 )
+from lemumo_core.preprocess import Inputs
 
 
 class FusionEncoder(Encoder):
@@ -40,12 +41,19 @@ class FusionEncoder(Encoder):
         self.blocks = transformer_blocks(config)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:
+    def embed(self, inputs: Inputs) -> Embedded:
+        """See ``Encoder``."""
         cls_position, grids = self.positions[:, :1], self.positions[0, 1:].unflatten(0, (3, -1))
         tables = torch.cat([self.fusion_tokens + grids[:1], grids[1:]])
-        fusion, *positions = resize_tables(tables, self.grid, size).split(1)
-        learned = torch.cat([fusion, self.cls_token + cls_position], dim=1)
-        seen = torch.cat([x + at for x, at in zip(patches, positions, strict=True)], dim=1)
+        fusion, *positions = resize_tables(tables, self.grid, patch_grid(inputs)).split(1)
+        patches = zip(self.stems(inputs), positions, strict=True)
+        return Embedded(self.cls_token + cls_position, fusion, tuple(x + at for x, at in patches))
+
+    def transform(self, embedded: Embedded, dense: bool) -> Tensor:
+        """See ``Encoder``."""
+        cls = embedded.cls.expand(embedded.cells.shape[0], -1, -1)
+        learned = torch.cat([embedded.cells, cls], dim=1)
+        seen = torch.cat(embedded.patches, dim=1)
         return self.norm(self.attend(cast(list[Block], self.blocks), learned, seen, dense))
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
@@ -53,7 +61,8 @@ class FusionEncoder(Encoder):
 
         Args:
             blocks: with their weights.
-            learned: fusion tokens and CLS (1, N + 1, D), as yet the same for all samples.
+            learned: fusion tokens and CLS (1 or B, N + 1, D), as yet the same for all samples that
+                keep the same cells.
             seen: patches of the image, then of the companion, (B, 2N, D).
             dense: whether fusion tokens are asked for.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from lemumo_core.model.config import MODALITIES, ModelConfig
-from lemumo_core.model.encoder import Encoder
+from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
 from lemumo_core.model.transformer import ALL, learned_tokens, resize_tables, transformer_blocks
+from lemumo_core.preprocess import Inputs
 
 
 class Tower(nn.Module):
-    """A ViT without its stem."""
+    """A ViT without its patch embedding."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -22,11 +25,14 @@ class Tower(nn.Module):
         self.blocks = transformer_blocks(config)
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
 
-    def forward(self, patches: Tensor, size: tuple[int, int], dense: bool) -> Tensor:
-        """(B, N, D) to (B, N + 1, D), CLS last; CLS alone unless dense."""
-        cls = (self.cls_token + self.positions[:, :1]).expand(patches.shape[0], -1, -1)
-        patches = patches + resize_tables(self.positions[:, 1:], self.grid, size)
-        x = torch.cat([patches, cls], dim=1)
+    def embed(self, patches: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Add positions: CLS (1, 1, D), and patches (B, N, D) of a grid of rows and columns."""
+        positions = resize_tables(self.positions[:, 1:], self.grid, size)
+        return self.cls_token + self.positions[:, :1], patches + positions
+
+    def forward(self, cls: Tensor, patches: Tensor, dense: bool) -> Tensor:
+        """Encode what ``embed`` gave: (B, N + 1, D), CLS last; CLS alone unless dense."""
+        x = torch.cat([patches, cls.expand(patches.shape[0], -1, -1)], dim=1)
         *body, last = self.blocks
         for block in body:
             x = block(x)
@@ -45,8 +51,16 @@ class SingleEncoder(Encoder):
         super().__init__(config, one.get(config.variant, MODALITIES))
         self.tower = Tower(config)
 
-    def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:
-        return self.tower(torch.stack(patches).sum(0), size, dense)
+    def embed(self, inputs: Inputs) -> Embedded:
+        """See ``Encoder``."""
+        both = torch.stack(self.stems(inputs)).sum(0)
+        cls, patches = self.tower.embed(both, patch_grid(inputs))
+        return Embedded(cls, cls[:, :0], (patches,))
+
+    def transform(self, embedded: Embedded, dense: bool) -> Tensor:
+        """See ``Encoder``."""
+        encoded: Tensor = self.tower(embedded.cls, *embedded.patches, dense)
+        return encoded
 
 
 class LateEncoder(Encoder):
@@ -59,6 +73,16 @@ class LateEncoder(Encoder):
         super().__init__(config, MODALITIES)
         self.towers = nn.ModuleDict({name: Tower(config) for name in MODALITIES})
 
-    def transform(self, patches: list[Tensor], size: tuple[int, int], dense: bool) -> Tensor:
-        both = zip(self.towers.values(), patches, strict=True)
-        return torch.cat([tower(tokens, size, dense) for tower, tokens in both], dim=-1)
+    def embed(self, inputs: Inputs) -> Embedded:
+        """See ``Encoder``."""
+        both, size = zip(self._towers(), self.stems(inputs), strict=True), patch_grid(inputs)
+        cls, patches = zip(*(tower.embed(tokens, size) for tower, tokens in both), strict=True)
+        return Embedded(torch.cat(cls, dim=1), cls[0][:, :0], patches)
+
+    def transform(self, embedded: Embedded, dense: bool) -> Tensor:
+        """See ``Encoder``."""
+        every = zip(self._towers(), embedded.cls.split(1, dim=1), embedded.patches, strict=True)
+        return torch.cat([tower(cls, tokens, dense) for tower, cls, tokens in every], dim=-1)
+
+    def _towers(self) -> list[Tower]:
+        return [cast(Tower, tower) for tower in self.towers.values()]

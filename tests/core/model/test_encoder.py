@@ -336,3 +336,30 @@ def test_stochastic_depth_acts_only_while_training_and_follows_the_seed(variant)
         torch.manual_seed(seed)
         results.append(encoder(arguments).cls)
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_cells_can_be_left_out_between_embedding_and_encoding(variant) -> None:
+    """What is left is encoded as if there were nothing else, in any order, cells by sample."""
+    encoder = encoder_of("lemumo", 64, 64, variant)
+    embedded = encoder.embed(inputs("lemumo", 64, 64))
+    kept = torch.tensor([[9, 2, 5, 14], [0, 11, 7, 3]])
+
+    def only(tokens: torch.Tensor) -> torch.Tensor:
+        rows = kept if tokens.shape[1] else kept[:, :0]
+        return tokens.expand(2, -1, -1).gather(1, rows[..., None].expand(-1, -1, tokens.shape[2]))
+
+    patches = tuple(map(only, embedded.patches))
+    part = encoder.encode(embedded._replace(cells=only(embedded.cells), patches=patches))
+    assert part.tokens.shape == (2, 4, encoder(inputs("lemumo", 64, 64)).tokens.shape[2])
+    for row in range(2):
+        order = kept[row].sort().indices
+        cells = embedded.cells[:, kept[row].sort().values] if embedded.cells.shape[1] else None
+        alone = embedded._replace(
+            cells=embedded.cells if cells is None else cells,
+            patches=tuple(x[row : row + 1, kept[row].sort().values] for x in embedded.patches),
+        )
+        expected = encoder.encode(alone)
+        torch.testing.assert_close(part.cls[row], expected.cls[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(part.tokens[row, order], expected.tokens[0], atol=1e-5, rtol=0)
