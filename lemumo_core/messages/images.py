@@ -228,12 +228,12 @@ def pixels_of(msg: Any) -> np.ndarray:
 
 def _gray(image: np.ndarray) -> np.ndarray:
     """Return one channel of a grey (H, W, 3) image."""
-    spread = max(int(cv2.absdiff(image[..., i], image[..., 1]).max(initial=0)) for i in (0, 2))
-    if spread > GREY_TOLERANCE:
+    difference = max(int(cv2.absdiff(image[..., i], image[..., 1]).max(initial=0)) for i in (0, 2))
+    if difference > GREY_TOLERANCE:
         raise Fault(
             "unsupported_encoding",
-            f"this thermal image is in false colours (channels differ by {spread}): publish the "
-            "camera's mono8 or mono16 image",
+            f"this thermal image is in false colours (channels differ by {difference}): publish "
+            "the camera's mono8 or mono16 image",
         )
     return np.ascontiguousarray(image[..., 1])
 

@@ -29,8 +29,8 @@ def develop(radiance: Tensor, exposure: float, gain: float, grain: Tensor) -> Te
     x = torch.linspace(-1, 1, width, device=radiance.device)
     light *= exposure * (1 - VIGNETTING * (x * x + y * y))
     value = light.mul(1.15).div_(light.add_(0.5))  # highlights roll off
-    spread = (value * (0.0006 * gain)).add_(0.00004 * gain).sqrt_()
-    value = value.addcmul_(spread, grain).clamp_(0, 1).sqrt_()  # a gamma of 2 stands for sRGB's
+    deviation = (value * (0.0006 * gain)).add_(0.00004 * gain).sqrt_()
+    value = value.addcmul_(deviation, grain).clamp_(0, 1).sqrt_()  # a gamma of 2 stands for sRGB's
     return value.mul_(255).add_(0.5).to(torch.uint8).permute(1, 2, 3, 0).contiguous()
 
 

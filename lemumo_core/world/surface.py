@@ -122,9 +122,9 @@ def cast_views(
     owner = torch.full_like(first, -1, dtype=torch.int32)
     put(label, hit, _field(everything, "label", row))
     put(owner, hit, _field(everything, "owner", row))
-    plain = torch.isfinite(depth)
-    plain[hit] = False
-    flat = plain.nonzero()[:, 0]
+    on_ground = torch.isfinite(depth)
+    on_ground[hit] = False
+    flat = on_ground.nonzero()[:, 0]
     points = ground.points_on_street(drive, *take(point[:2], flat))
     put(label, flat, ground.labels(drive, points))
 

@@ -13,9 +13,9 @@ from lemumo_core.data.sources.kitti_frames import (
     Files,
     camera_name_of,
     counted,
+    file_stems,
     lost_sweeps,
     read_frame,
-    stems,
     unlabelled,
 )
 from lemumo_core.frame import Frame
@@ -63,7 +63,7 @@ class KittiObject:
         self.images = existing(self.folder / f"image_{camera}", OBJECT_LAYOUT)
         self.velodyne = existing(self.folder / "velodyne", OBJECT_LAYOUT)
         existing(self.folder / "calib", OBJECT_LAYOUT)
-        self.names = stems(self.images, "*.png", OBJECT_LAYOUT)
+        self.names = file_stems(self.images, "*.png", OBJECT_LAYOUT)
         self.no_sweep = lost_sweeps(self.velodyne, self.names)
         self.label_folder = self.folder / "label_2"
         self.no_labels = unlabelled(self.label_folder, self.names)

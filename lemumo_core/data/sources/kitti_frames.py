@@ -123,7 +123,7 @@ def camera_name_of(camera: int) -> str:
     return f"image_0{camera}"
 
 
-def stems(folder: Path, pattern: str, layout: str) -> list[str]:
+def file_stems(folder: Path, pattern: str, layout: str) -> list[str]:
     """Return the sorted names, without extension, of the files of a pattern.
 
     Raises:

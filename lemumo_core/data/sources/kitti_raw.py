@@ -14,9 +14,9 @@ from lemumo_core.data.sources.kitti_frames import (
     Files,
     camera_name_of,
     counted,
+    file_stems,
     lost_sweeps,
     read_frame,
-    stems,
 )
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
@@ -61,7 +61,7 @@ class KittiRaw:
         self.camera_name = camera_name_of(camera)
         self.images = existing(self.folder / self.camera_name / "data", RAW_LAYOUT)
         self.velodyne = existing(self.folder / "velodyne_points" / "data", RAW_LAYOUT)
-        self.names = stems(self.images, "*.png", RAW_LAYOUT)
+        self.names = file_stems(self.images, "*.png", RAW_LAYOUT)
         self.no_sweep = lost_sweeps(self.velodyne, self.names)
 
         cam_file, velo_file = map(

@@ -100,13 +100,13 @@ def test_rectified_images_turn_everything_with_them(small_bag, frames, tmp_path)
         return raw.stamp_ns, message
 
     path = rewrite(small_bag, tmp_path / "bag", turned)
-    plain, frame = Bags(path)[0], Bags(path, rectified=True)[0]
-    assert frame.camera == dataclasses.replace(plain.camera, fx=1.25 * plain.camera.fx)
+    original, frame = Bags(path)[0], Bags(path, rectified=True)[0]
+    assert frame.camera == dataclasses.replace(original.camera, fx=1.25 * original.camera.fx)
     T = make_T(R, np.zeros(3))
     np.testing.assert_allclose(
-        frame.companion.T_camera_lidar, T @ plain.companion.T_camera_lidar, atol=1e-9
+        frame.companion.T_camera_lidar, T @ original.companion.T_camera_lidar, atol=1e-9
     )
-    centers = plain.labels.boxes_3d[:, :3] @ R.T
+    centers = original.labels.boxes_3d[:, :3] @ R.T
     np.testing.assert_allclose(frame.labels.boxes_3d[:, :3], centers, atol=1e-4)
-    turn = frame.labels.boxes_3d[:, 6] - plain.labels.boxes_3d[:, 6]
+    turn = frame.labels.boxes_3d[:, 6] - original.labels.boxes_3d[:, 6]
     np.testing.assert_allclose(np.angle(np.exp(1j * turn)), a, atol=1e-6)

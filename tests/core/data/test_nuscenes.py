@@ -233,13 +233,13 @@ def test_frames_are_ordered_by_keyframe_then_camera(copy):
 def test_visibility_is_the_middle_of_its_bin(copy):
     tokens = {"1": 0.2, "2": 0.5, "3": 0.7, "4": 0.9, "": np.nan}
 
-    def spread(rows):
+    def scatter(rows):
         for i, row in enumerate(rows):
             row["visibility_token"] = list(tokens)[i % 5]
             row["num_lidar_pts"] = i  # tells them apart
         del rows[0]["visibility_token"]
 
-    edit(copy, "sample_annotation", spread)
+    edit(copy, "sample_annotation", scatter)
     seen = set()
     for frame in NuScenes(copy):
         labels = frame.labels

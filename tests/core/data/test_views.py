@@ -275,10 +275,10 @@ def test_the_generator_alone_determines_the_views() -> None:
 
 def test_autocast_changes_nothing() -> None:
     batch = batch_of(1)
-    plain = MultiCrop(CONFIG)(batch, generator())
+    original = MultiCrop(CONFIG)(batch, generator())
     with torch.autocast("cpu", torch.bfloat16):
         mixed = MultiCrop(CONFIG)(batch, generator())
-    assert all(torch.equal(a.image, b.image) for a, b in zip(plain, mixed, strict=True))
+    assert all(torch.equal(a.image, b.image) for a, b in zip(original, mixed, strict=True))
 
 
 @pytest.mark.parametrize("area", [(0.05, 0.4), (0.4, 1.0), (1.0, 1.0)])
@@ -367,12 +367,12 @@ def test_thermal_has_its_own_changes_and_keeps_its_validity() -> None:
     only_thermal = Photometric(
         jitter_p=0, gray_p=0, blur_p=0, thermal_gain=0.5, thermal_contrast=0.5
     )
-    (changed,), (plain,) = (
+    (changed,), (original,) = (
         MultiCrop(MultiCropConfig(2, 0, (64, 96), photometric=p))(batch, generator())
         for p in (only_thermal, PHOTOMETRIC["none"])
     )
-    assert torch.equal(changed.image, plain.image)
-    (value, valid), (before, valid_before) = (v.companion.unbind(-1) for v in (changed, plain))
+    assert torch.equal(changed.image, original.image)
+    (value, valid), (before, valid_before) = (v.companion.unbind(-1) for v in (changed, original))
     assert torch.equal(valid, valid_before) and 0 < valid.mean() < 1
     assert (value[valid == 0] == 0).all() and value.min() >= 0 and value.max() <= 1
     assert not torch.equal(value, before)

@@ -485,11 +485,11 @@ def test_frames_are_the_same_in_any_order_and_process(source):
 def starts(monkeypatch):
     """Component and first row group of every place where a table is entered."""
     entered = []
-    plain = pq.ParquetFile.iter_batches
+    original = pq.ParquetFile.iter_batches
 
     def spy(self, *args, row_groups, **kwargs):
         entered.append((self.schema_arrow.names[-1].partition("]")[0][1:], row_groups[0]))
-        return plain(self, *args, row_groups=row_groups, **kwargs)
+        return original(self, *args, row_groups=row_groups, **kwargs)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
     return entered
@@ -660,12 +660,12 @@ def test_bad_options_are_named(root):
 
 
 def test_without_pyarrow_the_message_says_what_to_install(root, monkeypatch):
-    plain = builtins.__import__
+    original = builtins.__import__
 
     def refuse(name, *args, **kwargs):
         if name.startswith("pyarrow"):
             raise ImportError(name)
-        return plain(name, *args, **kwargs)
+        return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match="pip install 'onnx"):

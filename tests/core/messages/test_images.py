@@ -251,12 +251,12 @@ def test_orientation_tag_is_ignored() -> None:
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     exif = b"Exif\0\0" + tiff
     segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
-    plain = encode(SCENE, ".jpg")
-    tagged = plain[:2] + segment + plain[2:]
+    untagged = encode(SCENE, ".jpg")
+    tagged = untagged[:2] + segment + untagged[2:]
     assert cv2.imdecode(read_only(tagged), cv2.IMREAD_COLOR).shape == (96, 64, 3)
     np.testing.assert_array_equal(
         compressed_to_rgb(compressed_message(tagged, "jpeg")),
-        compressed_to_rgb(compressed_message(plain, "jpeg")),
+        compressed_to_rgb(compressed_message(untagged, "jpeg")),
     )
 
 

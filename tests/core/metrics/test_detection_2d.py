@@ -76,10 +76,10 @@ def test_is_pycocotools_with_ignored_objects() -> None:
         a["ignore_here"] = a["ignore"]
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        judge = WithIgnored(truth, truth.loadRes(results), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-    precision = judge.eval["precision"][:, :, :, 0, 2]  # overlap, recall, class
+        oracle = WithIgnored(truth, truth.loadRes(results), "bbox")
+        oracle.evaluate()
+        oracle.accumulate()
+    precision = oracle.eval["precision"][:, :, :, 0, 2]  # overlap, recall, class
     expected = np.where(precision > -1, precision, np.nan).mean(axis=1).T
     np.testing.assert_allclose(metric.ap(), expected, atol=1e-9)
     assert metric.ap50() == pytest.approx(np.nanmean(expected[:, 0]))

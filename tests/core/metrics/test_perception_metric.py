@@ -47,7 +47,7 @@ def detections(boxes, class_ids, scores=None) -> Detections:
     return Detections(boxes, bounds, np.asarray(scores, np.float32), np.asarray(class_ids, int))
 
 
-def says(frame: Frame, found: Detections, depth_m=None, labels=None, view=None) -> Perception:
+def output(frame: Frame, found: Detections, depth_m=None, labels=None, view=None) -> Perception:
     """A perception at the resolution of the image unless another view is given."""
     view = view or frame.camera
     shape = view.height, view.width
@@ -61,10 +61,10 @@ def perfect(frame: Frame) -> Perception:
     truth = Objects.from_labels(frame.labels, DETECTION_CLASSES)
     depth_m = np.nan_to_num(frame.labels.depth_m, nan=99.0)
     labels = np.where(frame.labels.label_map == UNLABELLED, 3, frame.labels.label_map)
-    return says(frame, detections(truth.boxes_3d, truth.class_ids), depth_m, labels)
+    return output(frame, detections(truth.boxes_3d, truth.class_ids), depth_m, labels)
 
 
-def judged(*pairs) -> dict:
+def metrics(*pairs) -> dict:
     metric = PerceptionMetric(DETECTION_CLASSES, SEGMENTATION)
     for frame, perception in pairs:
         metric.add(frame, perception)
@@ -72,7 +72,7 @@ def judged(*pairs) -> dict:
 
 
 def test_a_perfect_model_scores_one() -> None:
-    result = judged((scene(), perfect(scene())))
+    result = metrics((scene(), perfect(scene())))
     assert [result[key] for key in ("bev_map", "map_xy", "miou")] == pytest.approx([1.0] * 3)
     assert result["depth_mae_m"] == result["depth"]["rmse_m"] == 0.0
     assert result["depth"]["delta"] == result["depth"]["coverage"] == 1.0
@@ -89,25 +89,25 @@ def test_classes_of_a_kind_are_judged_together_and_apart() -> None:
     frame = scene()
     buses = ("bus",) * len(frame.labels.class_names)
     frame = replace(frame, labels=replace(frame.labels, class_names=buses))
-    said = perfect(frame)
-    said.detections.class_ids[:] = DETECTION_CLASSES.index("truck")
-    found = judged((frame, said))["detection"]
+    prediction = perfect(frame)
+    prediction.detections.class_ids[:] = DETECTION_CLASSES.index("truck")
+    found = metrics((frame, prediction))["detection"]
     assert found["bev_map"] == found["kinds"]["truck/bus"]["ap"] == pytest.approx(1.0)
     assert found["classes"]["bus"]["ap"] == 0.0 and "truck" not in found["classes"]
 
 
 def test_a_perfect_model_scores_one_on_a_rendered_street() -> None:
     pairs = [(f, perfect(f)) for f in open_source("synthetic", frames=2, width=352, height=128)]
-    result = judged(*pairs)
+    result = metrics(*pairs)
     assert result["detection"]["objects"] > 3 and result["segmentation"]["pixels"] > 10_000
-    figures = result["bev_map"], result["miou"], result["depth_mae_m"]
-    assert figures == pytest.approx((1.0, 1.0, 0.0))
+    scores = result["bev_map"], result["miou"], result["depth_mae_m"]
+    assert scores == pytest.approx((1.0, 1.0, 0.0))
 
 
 def test_an_empty_model_scores_zero_everywhere() -> None:
     frame = scene()
-    nothing = says(frame, detections([], []), labels=np.full((96, 160), UNLABELLED, np.uint8))
-    result = judged((frame, nothing))
+    nothing = output(frame, detections([], []), labels=np.full((96, 160), UNLABELLED, np.uint8))
+    result = metrics((frame, nothing))
     assert result["bev_map"] == result["map_xy"] == result["miou"] == 0.0
     found = result["detection"]
     assert found["nds"] == 0.0 and found["ate_m"] is None
@@ -121,7 +121,7 @@ def test_boxes_three_metres_too_far_score_a_quarter() -> None:
     frame = scene()
     moved = perfect(frame)
     moved.detections.boxes_3d[:, 2] += 3.0
-    result = judged((frame, moved))
+    result = metrics((frame, moved))
     assert result["bev_map"] == pytest.approx(0.25) and result["map_xy"] == 1.0
     found = result["detection"]
     within = {"0.5 m": 0.0, "1 m": 0.0, "2 m": 0.0, "4 m": pytest.approx(1.0)}
@@ -132,7 +132,7 @@ def test_boxes_three_metres_too_far_score_a_quarter() -> None:
 
 def test_depth_three_metres_too_far() -> None:
     frame = scene()
-    result = judged((frame, replace(perfect(frame), depth_m=frame.labels.depth_m + 3.0)))
+    result = metrics((frame, replace(perfect(frame), depth_m=frame.labels.depth_m + 3.0)))
     depth, true_m = result["depth"], frame.labels.depth_m[np.isfinite(frame.labels.depth_m)]
     true_m = true_m[true_m <= 80.0].astype(np.float64)
     assert depth["pixels"] == len(true_m)
@@ -160,7 +160,7 @@ def test_the_view_decides_what_is_asked(height) -> None:
     names = (*frame.labels.class_names, "car")
     frame = replace(frame, labels=replace(frame.labels, boxes_3d=boxes, class_names=names))
     found = detections(boxes[:-1], [CAR, PEDESTRIAN] * 6)
-    result = judged((frame, says(frame, found, np.nan_to_num(depth_m, nan=1.0), labels, view)))
+    result = metrics((frame, output(frame, found, np.nan_to_num(depth_m, nan=1.0), labels, view)))
     assert result["detection"]["objects"] == 12 + (height == 112)
     assert (result["bev_map"] > 0.99) == (height == 48)
     assert result["miou"] == 1.0 and result["depth_mae_m"] == 0.0
@@ -175,7 +175,7 @@ def test_coarse_predictions_are_asked_by_every_pixel() -> None:
     rng = np.random.default_rng(0)
     depth_m = rng.uniform(1, 60, (24, 40)).astype(np.float32)
     labels = rng.integers(0, len(SEGMENTATION), (24, 40)).astype(np.uint8)
-    result = judged((frame, says(frame, detections([], []), depth_m, labels, view)))
+    result = metrics((frame, output(frame, detections([], []), depth_m, labels, view)))
     errors, pairs = [], []
     for v in range(96):
         for u in range(160):
@@ -198,7 +198,9 @@ def test_a_distorted_camera_shows_centers_by_its_distortion() -> None:
     box = np.array([[x, 0.0, 10.0, 2, 2, 2, 0]], np.float32)
     for one, objects in ((CAMERA, 0), (camera, 1)):
         frame = Frame(1, "front", one, labels=Labels(boxes_3d=box, class_names=("car",)))
-        assert judged((frame, says(frame, detections([], []))))["detection"]["objects"] == objects
+        assert (
+            metrics((frame, output(frame, detections([], []))))["detection"]["objects"] == objects
+        )
 
 
 def test_classes_are_matched_by_name() -> None:
@@ -207,7 +209,7 @@ def test_classes_are_matched_by_name() -> None:
     metric = PerceptionMetric(("pedestrian",), ("car", "road"))
     labels = np.where(frame.labels.label_map == SEGMENTATION.index("car"), 0, 1).astype(np.uint8)
     found = detections(frame.labels.boxes_3d[1::2], [0] * 6)
-    metric.add(frame, says(frame, found, labels=labels))
+    metric.add(frame, output(frame, found, labels=labels))
     result = metric.result()
     assert result["bev_map"] == pytest.approx(1.0) and result["detection"]["objects"] == 6
     assert result["segmentation"]["classes"] == {"car": 1.0}  # terrain is none of its classes
@@ -221,28 +223,30 @@ def test_frames_with_2d_boxes_alone_are_judged_in_the_image() -> None:
     labels = Labels(boxes_2d=boxes, class_names=names)
     found = detections(np.zeros((3, 7)), [CAR, PEDESTRIAN, CAR])
     found = replace(found, boxes_2d=boxes[:3])
-    result = judged((replace(frame, labels=labels), says(frame, found)))
+    result = metrics((replace(frame, labels=labels), output(frame, found)))
     half = 51 / 101  # of 101 recalls, those up to 0.5
     assert result["ap50"] == pytest.approx((1 + half) / 2) and result["bev_map"] is None
     section = result["detection_2d"]
     assert section["ap50_95"] == result["ap50"] and section["why_null"] is None
     assert section["classes"]["car"] == {"ap50": 1.0, "ap50_95": 1.0}
-    with_3d = judged((frame, perfect(frame)))
+    with_3d = metrics((frame, perfect(frame)))
     assert with_3d["ap50"] is None and "2D" in with_3d["detection_2d"]["why_null"]
 
 
 def test_without_truth_figures_are_null_and_say_why() -> None:
     frame = scene()
-    said = perfect(frame)
+    prediction = perfect(frame)
     bare, hidden = replace(frame, labels=None), replace(frame.labels, visibility=np.zeros(12))
-    result = judged((bare, said))
+    result = metrics((bare, prediction))
     assert result["frames"] == 1
     assert [result[key] for key in ("bev_map", "map_xy", "depth_mae_m", "miou")] == [None] * 4
     assert "no frame has 3D boxes" in result["detection"]["why_null"]
     assert "depth" in result["depth"]["why_null"] and "labels" in result["segmentation"]["why_null"]
-    unseen = judged((replace(frame, labels=hidden), said))["detection"]
+    unseen = metrics((replace(frame, labels=hidden), prediction))["detection"]
     assert unseen["bev_map"] is None and "hidden" in unseen["why_null"]
-    blind = judged((frame, replace(said, depth_m=np.full_like(said.depth_m, np.nan))))["depth"]
+    blind = metrics((frame, replace(prediction, depth_m=np.full_like(prediction.depth_m, np.nan))))[
+        "depth"
+    ]
     assert blind["coverage"] == 0.0 and blind["mae_m"] is None and "prediction" in blind["why_null"]
     json.dumps(result, allow_nan=False)
 
@@ -269,7 +273,7 @@ def test_truth_of_another_size_is_refused() -> None:
     frame = scene()
     for change in ({"depth_m": np.ones((3, 4), np.float32)}, {"label_map": np.zeros((3, 4), int)}):
         with pytest.raises(Fault, match=r"is \(3, 4\), the image \(96, 160\)"):
-            judged((replace(frame, labels=replace(frame.labels, **change)), perfect(frame)))
+            metrics((replace(frame, labels=replace(frame.labels, **change)), perfect(frame)))
     frame.labels.label_map[3, 3] = 200
     with pytest.raises(Fault, match="label 200 is no index into road"):
-        judged((frame, perfect(frame)))
+        metrics((frame, perfect(frame)))
