@@ -23,10 +23,10 @@ def _parameter(
     text: str,
     low: float | None = None,
     high: float | None = None,
-    counts: str = ON_CONFIGURE,
+    effective: str = ON_CONFIGURE,
 ) -> Any:
     return field(
-        default=default, metadata={"text": text, "low": low, "high": high, "counts": counts}
+        default=default, metadata={"text": text, "low": low, "high": high, "effective": effective}
     )
 
 
@@ -85,17 +85,17 @@ class Parameters(CameraParameters):
         by_camera: parameters of each camera by name; a single camera has its ``camera_name``.
     """
 
-    model: str = _parameter("", "folder of the model package", counts=ON_LOAD)
+    model: str = _parameter("", "folder of the model package", effective=ON_LOAD)
     public_key: str = _parameter(
-        "", "PEM file; packages it did not sign are refused", counts=ON_LOAD
+        "", "PEM file; packages it did not sign are refused", effective=ON_LOAD
     )
     backend: str = _parameter(
-        "auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16", counts=ON_LOAD
+        "auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16", effective=ON_LOAD
     )
     cameras: tuple[str, ...] = _parameter((), "names of the cameras; none: one, on plain topics")
     camera_name: str = _parameter("camera", "name in diagnostics of the one that has plain topics")
     score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0, LIVE)
-    output_frame: str = _parameter("", "frame of the boxes; empty: the camera's", counts=LIVE)
+    output_frame: str = _parameter("", "frame of the boxes; empty: the camera's", effective=LIVE)
     sync_tolerance_ms: float = _parameter(60.0, "most between a pair's stamps", 0.0, 1e4, LIVE)
     companion_deadline_ms: float = _parameter(
         100.0, "longest wait of an image for its companion", 0.0, 1e4, LIVE
@@ -103,7 +103,7 @@ class Parameters(CameraParameters):
     max_age_ms: float = _parameter(2000.0, "images older than this are dropped", 1.0, 1e6, LIVE)
     overlay_rate_hz: float = _parameter(5.0, "overlays per second, 0: none", 0.0, 1e4, LIVE)
     publish_depth_as: str = _parameter(
-        "32FC1", "32FC1 (metres) or 16UC1 (millimetres)", counts=LIVE
+        "32FC1", "32FC1 (metres) or 16UC1 (millimetres)", effective=LIVE
     )
     autostart: bool = _parameter(True, "configure and activate at start")
     by_camera: dict[str, CameraParameters] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Parameters(CameraParameters):
             if not CAMERA_NAME.fullmatch(name) or self.cameras.count(name) > 1:
                 raise ValueError(f"cameras: '{name}' must be one word, and there once")
         if self.cameras and self.extrinsics:
-            raise ValueError(f"extrinsics: of which camera? Set {self.cameras[0]}.extrinsics")
+            raise ValueError(f"extrinsics must name their camera: set {self.cameras[0]}.extrinsics")
 
     def camera_options(self) -> dict[str, CameraOptions]:
         """Return the options of each camera's input, by camera name."""
@@ -139,9 +139,9 @@ def parameter_fields(kind: type) -> list[Field]:
     return [entry for entry in fields(kind) if "text" in entry.metadata]
 
 
-def names(counts: str) -> list[str]:
+def names(effective: str) -> list[str]:
     """Return the names of the parameters whose new values take effect then."""
-    return [e.name for e in parameter_fields(Parameters) if e.metadata["counts"] == counts]
+    return [e.name for e in parameter_fields(Parameters) if e.metadata["effective"] == effective]
 
 
 def declare(node: Any) -> None:
@@ -202,8 +202,10 @@ def changed(node: Any, parameters: list[Any], configured: bool) -> Parameters | 
         entry = known.get(parameter.name.rpartition(".")[2])
         if entry is None or not node.has_parameter(parameter.name):
             continue
-        if configured and entry.metadata["counts"] == ON_CONFIGURE:
-            raise ValueError(f"{parameter.name} counts from configure on: clean the node up first")
+        if configured and entry.metadata["effective"] == ON_CONFIGURE:
+            raise ValueError(
+                f"{parameter.name} takes effect with configure: clean up the node first"
+            )
         changes[parameter.name] = parameter.value
     return read(node, changes) if changes else None
 
@@ -216,7 +218,7 @@ def _declare(node: Any, name: str, entry: Field, default: Any) -> None:
     from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
     from rclpy.parameter import Parameter
 
-    text = f"{entry.metadata['text']} (counts {entry.metadata['counts']})"
+    text = f"{entry.metadata['text']} (takes effect {entry.metadata['effective']})"
     descriptor = ParameterDescriptor(description=text)
     low, high = _range(entry)
     if low is not None:

@@ -200,10 +200,10 @@ def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
     robot.run_until(lambda: robot.heard["front/label_info"][-1].threshold == pytest.approx(0.7))
     for refused, words in (
         ({"score_threshold": 0.1, "max_age_ms": -5.0}, "max_age_ms"),
-        ({"score_threshold": 0.1, "cameras": ["front"]}, "clean the node up first"),
+        ({"score_threshold": 0.1, "cameras": ["front"]}, "clean up the node first"),
         ({"score_threshold": 0.1, "publish_depth_as": "8UC1"}, "publish_depth_as is '8UC1'"),
         ({"score_threshold": float("nan")}, "score_threshold"),
-        ({"front.image_transport": "compressed"}, "clean the node up first"),
+        ({"front.image_transport": "compressed"}, "clean up the node first"),
     ):
         assert words in robot.set(**refused)
     robot.run(0.5)

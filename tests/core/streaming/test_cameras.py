@@ -128,7 +128,7 @@ def test_what_came_before_activation_is_forgotten(cameras, clock) -> None:
     [
         ({"cameras": ("a", "a")}, "'a' must be one word"),
         ({"cameras": ("a/b",)}, "'a/b' must be one word"),
-        ({"cameras": ("a",), "extrinsics": IDENTITY}, "of which camera"),
+        ({"cameras": ("a",), "extrinsics": IDENTITY}, "must name their camera"),
         ({"score_threshold": float("nan")}, "score_threshold is nan, must be from 0.0 to 1.0"),
         ({"max_age_ms": -1.0}, "max_age_ms is -1.0"),
         ({"image_transport": "h264"}, "image_transport is 'h264'"),
