@@ -14,13 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lemumo_core.bags.index import (
-    STAMP,
-    BagIndex,
-    Session,
-    find_bags,
-    load_index,
-)
+from lemumo_core.bags.index import STAMP, BagIndex, find_bags, load_index
+from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag, transforms_of
 from lemumo_core.bags.reader import require_rosbags
 from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection

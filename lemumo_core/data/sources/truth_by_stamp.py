@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.bags.index import nearest
+from lemumo_core.bags.matching import nearest
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import GROUND_TRUTH
 from lemumo_core.data.sources import FrameSource

@@ -248,7 +248,7 @@ def test_a_bag_replaced_while_open_is_noticed(small_bag, frames, tmp_path):
     shutil.rmtree(path)
     write_bag(frames[:2], path)
     assert source[0].stamp_ns == frames[0].stamp_ns
-    with pytest.raises(Fault, match="open the bag anew") as caught:
+    with pytest.raises(Fault, match="open the bag again") as caught:
         source[4]
     assert caught.value.reason == "bag_changed"
 

@@ -11,7 +11,7 @@ from tests.helpers.bag_tools import FRAMES, rewrite
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
-from lemumo_core.bags.index import nearest
+from lemumo_core.bags.matching import nearest
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import make_T

@@ -1,0 +1,78 @@
+"""Match the messages of a bag to its images by their header stamps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lemumo_core.bags.index import STAMP, BagIndex
+from lemumo_core.bags.topics import GROUND_TRUTH
+
+
+class Session:
+    """An index, with the messages matched to each image.
+
+    Args:
+        index: index of the bag.
+        tolerance_ns: largest difference between the stamps of an image and its match.
+    """
+
+    def __init__(self, index: BagIndex, tolerance_ns: int):
+        self.index = index
+        stamps = index.messages["image"][:, STAMP]
+        self.matches: dict[str, np.ndarray] = {}
+        if index.companion:
+            companions = index.messages["companion"][:, STAMP]
+            self.matches["companion"] = nearest(companions, stamps, tolerance_ns)
+        for role in GROUND_TRUTH.keys() & index.topics.keys():
+            truths = index.messages[role][:, STAMP]
+            match = nearest(truths, stamps, tolerance_ns)
+            back = nearest(stamps, truths, tolerance_ns)  # its one image, and no neighbour
+            mutual = back[match] == np.arange(len(stamps)) if len(truths) else False
+            self.matches[role] = np.where((match >= 0) & mutual, match, -1)
+
+    def __len__(self) -> int:
+        return len(self.index.messages["image"])
+
+    def of_image(self, role: str, at: int) -> int | None:
+        """Return the number of the message in a role that matches image ``at``, or None."""
+        match = int(self.matches[role][at]) if role in self.matches else -1
+        return None if match < 0 else match
+
+    @property
+    def unmatched(self) -> int:
+        """Number of images without a companion, in a bag that has companions."""
+        return int((self.matches["companion"] < 0).sum()) if self.index.companion else 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``Bags.describe`` reports of this bag."""
+        return {
+            "path": self.index.name,
+            "frames": len(self),
+            "companion": self.index.companion,
+            "unmatched_companions": self.unmatched,
+            "topics": dict(self.index.topics),
+            "matched": {role: int((of >= 0).sum()) for role, of in sorted(self.matches.items())},
+        }
+
+
+def nearest(candidates: np.ndarray, stamps: np.ndarray, tolerance_ns: int) -> np.ndarray:
+    """Return the index of the candidate nearest to each stamp, the earlier of two.
+
+    Args:
+        candidates, stamps: int64 (N,) and (M,), ns, in any order.
+        tolerance_ns: largest distance.
+
+    Returns:
+        int64 (M,); -1 where no candidate is within the tolerance.
+    """
+    if not len(candidates):
+        return np.full(len(stamps), -1)
+    order = np.argsort(candidates, kind="stable")
+    after = np.clip(np.searchsorted(candidates[order], stamps), 0, len(order) - 1)
+    before = np.maximum(after - 1, 0)
+    before, after = order[before], order[after]
+    gap_before, gap_after = np.abs(candidates[before] - stamps), np.abs(candidates[after] - stamps)
+    best = np.where(gap_before <= gap_after, before, after)
+    return np.where(np.minimum(gap_before, gap_after) <= tolerance_ns, best, -1)
