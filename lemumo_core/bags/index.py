@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from lemumo_core.messages.transforms import TransformBuffer
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Version of the cached files, which is part of their names."""
 
 TF_STATIC = "/tf_static"
@@ -116,9 +116,9 @@ def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
 
 
 def message_stamp(raw: RawMessage) -> int:
-    """Return the header stamp (ns) of a message, or the log time of one too short to have any."""
+    """Return the header stamp (ns) of a message; where it has none, or 0, its log time."""
     try:
-        return stamp_of_cdr(raw.data)
+        return stamp_of_cdr(raw.data) or raw.stamp_ns
     except Fault:
         return raw.stamp_ns
 
@@ -157,6 +157,7 @@ def _build(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
         found = {name: array("q") for name in names}
         last: dict[str, tuple[int, int]] = {}
         infos: dict[str, bytes] = {}
+        unstamped: Counter[str] = Counter()
         reported = time.monotonic()
         for done, raw in enumerate(reader.raw_messages(names)):
             if time.monotonic() - reported > PROGRESS_S:
@@ -176,6 +177,13 @@ def _build(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
                     continue
                 infos[raw.topic] = raw.data[STAMP_END:]
             found[raw.topic].extend((message_stamp(raw), raw.stamp_ns, ordinal))
+            unstamped[raw.topic] += raw.data[4:STAMP_END] == bytes(STAMP_END - 4)
+    for name, count in sorted((+unstamped).items()):
+        log.warning(
+            "%s: %d messages of %s have no header stamp; the times at which they were recorded "
+            "stand in, which are late by the transport's delay",
+            *(files[0], count, name),
+        )
     messages = {}
     for role, name in topics.items():
         rows = np.array(found[name], np.int64).reshape(-1, 3)

@@ -27,7 +27,8 @@ the codec, instead of the documented 'pixels; codec compressed pixels'."""
 MAX_JPEG_SCANS = 100
 """Encoders write about ten; a few bytes of each one more cost a pass over the whole image."""
 
-_JPEG = b"\xff\xd8"
+JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+"""What files of these codecs begin with."""
 
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -48,9 +49,9 @@ def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:
         Fault: ``bad_image`` for a broken or truncated file or one that ``described`` contradicts;
             ``unsupported_encoding`` for other codecs.
     """
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG):
         codec, (width, height, bits) = "jpeg", _inspect_jpeg(data)
-    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+    elif data.startswith(PNG):
         codec, (width, height, bits) = "png", _inspect_png(data)
     else:
         raise Fault(
@@ -76,7 +77,7 @@ def decode(data: bytes, size: tuple[int, int], flags: int, reduce: int = 1) -> n
     Raises:
         Fault: ``bad_image``.
     """
-    if reduce > 1 and data.startswith(_JPEG):
+    if reduce > 1 and data.startswith(JPEG):
         flags |= _REDUCED[reduce]
         size = (-(-size[0] // reduce), -(-size[1] // reduce))
     try:

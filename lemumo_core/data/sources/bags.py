@@ -32,7 +32,6 @@ from lemumo_core.messages.ground_truth import (
 )
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
-from lemumo_core.messages.stamps import stamp_to_ns
 
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
@@ -59,6 +58,8 @@ class Bags:
         rectified: the images are rectified ones; ``auto`` decides by the topic's name
             (``camera_info.images_are_rectified``). The Frame's camera is then the rectified one,
             and companion and boxes are turned into its frame.
+
+    Messages without a header stamp have the time at which they were recorded.
 
     A Frame's camera is the CameraInfo of its stamp, else the last before it (``info_of_image``).
     Indexing reads each bag once, and caches what it found. An mcap file without chunks has no index
@@ -197,7 +198,7 @@ class Bags:
             )
         frame_id = message.header.frame_id
         return Frame(
-            stamp_ns=stamp_to_ns(message.header.stamp),
+            stamp_ns=int(index.messages["image"][at, STAMP]),
             camera_name=_camera_name(index.topics["image"]),
             camera=camera,
             image=_own(image),
@@ -216,7 +217,7 @@ class Bags:
         if T is None:
             T = bag.transforms.lookup(frame_id, message.header.frame_id)
         T = image_camera.T_image_header @ T
-        stamp_ns = stamp_to_ns(message.header.stamp)
+        stamp_ns = int(session.index.messages["companion"][match, STAMP])
         if session.index.companion == "lidar":
             return LidarScan(points_to_array(message), T, stamp_ns)
         thermal = _camera(bag, "companion", match)

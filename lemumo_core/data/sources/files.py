@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.messages.image_files import JPEG, PNG, inspect
 
 FIRST_STAMP_NS = 1_000_000_000
 """Stamp of frame 0 where a data set has no times; 0 would mean "no stamp" to ROS tools."""
@@ -115,8 +116,30 @@ def positive_level(white_level: int | None) -> int | None:
     return white_level
 
 
+def read_text(path: Path, what: str) -> str:
+    """Read a text file: UTF-8, with or without the mark that Windows tools put before it.
+
+    Other bytes are replaced, so that a class name in another encoding is an unknown one.
+
+    Args:
+        path: the file.
+        what: what it is, for the message where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    return existing(path, what).read_text(encoding="utf-8-sig", errors="replace")
+
+
 def _decode(path: Path, flags: int) -> np.ndarray:
-    image = cv2.imread(str(existing(path, "an image file")), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    data = existing(path, "an image file").read_bytes()
+    if data.startswith((JPEG, PNG)):  # OpenCV fills up what is cut off, without a word
+        try:
+            inspect(data, "")
+        except Fault as fault:
+            raise Fault(fault.reason, f"{path}: {fault}") from None
+    values = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(values, flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
     if image is None:
         raise Fault("bad_image", f"{path} is not an image that OpenCV can decode")
     return image

@@ -13,7 +13,7 @@ from lemumo_core.data.sources.kitti_frames import (
     Files,
     camera_name_of,
     counted,
-    file_stems,
+    image_files,
     lost_sweeps,
     read_frame,
     unlabelled,
@@ -21,7 +21,7 @@ from lemumo_core.data.sources.kitti_frames import (
 from lemumo_core.frame import Frame
 from lemumo_core.geometry.se3 import make_T
 
-OBJECT_LAYOUT = "SPLIT/{image_2|image_3/*.png, velodyne/*.bin, calib/*.txt[, label_2/*.txt]}"
+OBJECT_LAYOUT = "SPLIT/{image_2|image_3/*.{png,jpg}, velodyne/*.bin, calib/*.txt[, label_2/*.txt]}"
 
 
 class KittiObject:
@@ -63,7 +63,8 @@ class KittiObject:
         self.images = existing(self.folder / f"image_{camera}", OBJECT_LAYOUT)
         self.velodyne = existing(self.folder / "velodyne", OBJECT_LAYOUT)
         existing(self.folder / "calib", OBJECT_LAYOUT)
-        self.names = file_stems(self.images, "*.png", OBJECT_LAYOUT)
+        self.files = image_files(self.images, OBJECT_LAYOUT)
+        self.names = list(self.files)
         self.no_sweep = lost_sweeps(self.velodyne, self.names)
         self.label_folder = self.folder / "label_2"
         self.no_labels = unlabelled(self.label_folder, self.names)
@@ -84,7 +85,7 @@ class KittiObject:
         return read_frame(
             self.camera_name,
             Files(
-                image=self.images / f"{name}.png",
+                image=self.files[name],
                 points=None if name in self.no_sweep else self.velodyne / f"{name}.bin",
                 labels=None if name in self.no_labels else self.label_folder / f"{name}.txt",
             ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing
+from lemumo_core.data.sources.files import read_text
 from lemumo_core.faults import Fault
 
 
@@ -19,7 +19,7 @@ def read_calibration(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
     """
     values = {}
-    for line in existing(path, "a KITTI calibration file").read_text().splitlines():
+    for line in read_text(path, "a KITTI calibration file").splitlines():
         key, _, numbers = line.partition(":")
         try:
             values[key.strip()] = np.array(numbers.split(), np.float64)

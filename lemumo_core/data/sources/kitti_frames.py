@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 ANNOTATED = "image_02"
 """The camera whose image was annotated."""
+SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def counted(no_sweep: Collection[str], no_labels: Collection[str] = ()) -> dict[str, int]:
@@ -123,13 +124,15 @@ def camera_name_of(camera: int) -> str:
     return f"image_0{camera}"
 
 
-def file_stems(folder: Path, pattern: str, layout: str) -> list[str]:
-    """Return the sorted names, without extension, of the files of a pattern.
+def image_files(folder: Path, layout: str) -> dict[str, Path]:
+    """Return the image files of a folder by their names without extension, in order.
+
+    KITTI's own are PNG; sets in its format come as JPEG too.
 
     Raises:
         FileNotFoundError: there are none; the message shows the layout.
     """
-    names = sorted(path.stem for path in folder.glob(pattern))
-    if not names:
-        raise FileNotFoundError(f"no {pattern} in {folder}; expected {layout}")
-    return names
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"no {' or '.join(SUFFIXES)} in {folder}; expected {layout}")
+    return {path.stem: path for path in files}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing
+from lemumo_core.data.sources.files import read_text
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
 from lemumo_core.geometry.boxes import count_points, image_bounds
@@ -69,7 +69,7 @@ def read_labels(
         Fault: ``bad_labels`` with file and line, for a line that is no label, or a box that is
             neither sound nor marked as not known.
     """
-    lines = existing(path, "label_2/*.txt").read_text().splitlines()
+    lines = read_text(path, "label_2/*.txt").splitlines()
     rows = [_row(line, f"{path}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
     objects = [row for row in rows if row.name]
     regions = [row.box_2d for row in rows if not row.name]

@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, made_up_stamp, positive_level, positive_rate
+from lemumo_core.data.sources.files import (
+    existing,
+    made_up_stamp,
+    positive_level,
+    positive_rate,
+    read_text,
+)
 from lemumo_core.data.sources.kitti_files import matrix, read_calibration
 from lemumo_core.data.sources.kitti_frames import (
     Files,
     camera_name_of,
     counted,
-    file_stems,
+    image_files,
     lost_sweeps,
     read_frame,
 )
@@ -25,8 +31,8 @@ from lemumo_core.geometry.se3 import make_T
 log = logging.getLogger(__name__)
 
 RAW_LAYOUT = (
-    "{image_02|image_03/data/*.png, velodyne_points/data/*.bin} with calib_cam_to_cam.txt and "
-    "calib_velo_to_cam.txt in the same folder or its parent"
+    "{image_02|image_03/data/*.{png,jpg}, velodyne_points/data/*.bin} with calib_cam_to_cam.txt "
+    "and calib_velo_to_cam.txt in the same folder or its parent"
 )
 
 
@@ -61,7 +67,8 @@ class KittiRaw:
         self.camera_name = camera_name_of(camera)
         self.images = existing(self.folder / self.camera_name / "data", RAW_LAYOUT)
         self.velodyne = existing(self.folder / "velodyne_points" / "data", RAW_LAYOUT)
-        self.names = file_stems(self.images, "*.png", RAW_LAYOUT)
+        self.files = image_files(self.images, RAW_LAYOUT)
+        self.names = list(self.files)
         self.no_sweep = lost_sweeps(self.velodyne, self.names)
 
         cam_file, velo_file = map(
@@ -106,7 +113,9 @@ class KittiRaw:
         if not file.exists():
             return [made_up_stamp(i, rate_hz) for i in range(len(self.names))]
         try:
-            lines = [line.strip() or "NaT" for line in file.read_text().splitlines()]
+            lines = [
+                line.strip() or "NaT" for line in read_text(file, "timestamps.txt").splitlines()
+            ]
             times = np.array(lines, "datetime64[ns]")[[int(name) for name in self.names]]
         except (ValueError, IndexError) as error:
             raise Fault("bad_timestamps", f"{file} does not time every image: {error}") from None
@@ -123,7 +132,7 @@ class KittiRaw:
         return read_frame(
             self.camera_name,
             Files(
-                image=self.images / f"{name}.png",
+                image=self.files[name],
                 points=None if name in self.no_sweep else self.velodyne / f"{name}.bin",
             ),
             (self.P, self.T_rect_lidar),

@@ -175,3 +175,21 @@ def test_regions_that_are_none_are_refused(size_x, x):
     bbox = SimpleNamespace(center=center, size_x=size_x, size_y=3.0)
     msg = SimpleNamespace(detections=[SimpleNamespace(bbox=bbox)])
     assert fault_of(regions_from_detections, msg).reason == "bad_labels"
+
+
+def test_messages_without_stamps_are_matched_by_log_time(small_bag, tmp_path, caplog):
+    def change(raw, message):
+        if raw.topic in (IMAGE, INFO, "/lidar/points", "/ground_truth/detections_3d"):
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+        return raw.stamp_ns, message
+
+    expected = Bags(small_bag, labels="", depth="")
+    bag = rewrite(small_bag, tmp_path / "unstamped", change)
+    with caplog.at_level("WARNING"):
+        source = Bags(bag, labels="", depth="")
+    assert f"6 messages of {IMAGE} have no header stamp" in caplog.text
+    for one, other in zip(source, expected, strict=True):
+        assert one.stamp_ns == other.stamp_ns
+        assert one.companion.stamp_ns == other.companion.stamp_ns
+        np.testing.assert_array_equal(one.companion.points, other.companion.points)
+        np.testing.assert_array_equal(one.labels.boxes_3d, other.labels.boxes_3d)

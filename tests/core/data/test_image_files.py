@@ -98,3 +98,19 @@ def test_temperatures_are_thermal_images(tmp_path, offset):
     assert cv2.imwrite(str(tmp_path / "n.tiff"), np.full((4, 4), -5, np.int16))
     with pytest.raises(Fault, match="holds int16"):
         read_gray(tmp_path / "n.tiff")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.99])
+def test_a_download_that_broke_off_is_no_image(tmp_path, suffix, kept):
+    """OpenCV shows what is there of a JPEG, and grey below it."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data)
+    assert read_image(path).shape == noise.shape
+    path.write_bytes(data[: int(kept * len(data))])
+    for read in (read_image, read_gray):
+        with pytest.raises(Fault, match=str(path)) as caught:
+            read(path)
+        assert caught.value.reason == "bad_image"

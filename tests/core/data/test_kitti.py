@@ -235,7 +235,7 @@ def test_missing_parts_are_named(tmp_path):
         KittiRaw(tmp_path)
     for folder in ("image_2", "velodyne", "calib"):
         (tmp_path / "training" / folder).mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"no \*\.png"):
+    with pytest.raises(FileNotFoundError, match=r"no \.png or \.jpg"):
         KittiObject(tmp_path)
 
 
@@ -324,3 +324,20 @@ def test_partly_labelled_frames_without_a_file_are_unlabelled(shared_data, tmp_p
     assert labelled.labels.class_names == ("pedestrian",) and labelled.companion is None
     assert labelled.labels.num_points is None
     assert unlabelled.labels is None and unlabelled.companion is not None
+
+
+def test_jpeg_images_and_upper_case_suffixes_in_kittis_format(shared_data, tmp_path):
+    for part in ("image_2", "velodyne", "calib", "label_2"):
+        (tmp_path / "training" / part).mkdir(parents=True)
+        for path in (shared_data / "kitti_object" / "training" / part).iterdir():
+            if part != "image_2":
+                (tmp_path / "training" / part / path.name).symlink_to(path)
+    official = KittiObject(shared_data / "kitti_object")
+    images = tmp_path / "training" / "image_2"
+    for name, suffix in zip(official.names, (".jpg", ".JPEG"), strict=True):
+        image = official[official.names.index(name)].image
+        cv2.imwrite(str(images / f"{name}{suffix}"), image[..., ::-1])
+    for one, other in zip(KittiObject(tmp_path), official, strict=True):
+        assert one.image.shape == other.image.shape and one.labels.class_names
+        assert one.labels.class_names == other.labels.class_names
+        np.testing.assert_array_equal(one.companion.points, other.companion.points)

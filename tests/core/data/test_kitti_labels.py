@@ -108,3 +108,14 @@ def test_real_dont_care_regions(shared_data):
     assert len(labels.class_names) == 12
     expected = [[555.4, 164.6, 601.27, 188.6], [622.06, 164.6, 662.73, 189.64]]
     np.testing.assert_allclose(labels.ignore, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "latin-1"])
+def test_files_of_windows_tools(tmp_path, encoding):
+    """A byte order mark is no part of the first class's name, nor is a carriage return."""
+    path = tmp_path / "000001.txt"
+    lines = [CAR, CAR.replace("Car", "V\u00e9lo")]
+    path.write_bytes("\r\n".join([*lines, ""]).encode(encoding))
+    labels = read_labels(path, CAMERA, ZERO)
+    assert labels.class_names[0] == "car" and len(labels.class_names) == 2
+    assert (labels.class_names[1] == "v\u00e9lo") == (encoding != "latin-1")
