@@ -276,6 +276,7 @@ def build(package: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Build the message packages that are out of date; return the exit code."""
     parser = argparse.ArgumentParser(description="Build the ROS message packages of interfaces/.")
     parser.add_argument("--force", action="store_true", help="build again even when up to date")
     force = parser.parse_args(arguments).force

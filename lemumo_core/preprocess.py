@@ -151,8 +151,11 @@ def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
 
 
 def reduction(camera: Camera, spec: InputSpec) -> int:
-    """By 1, 2, 4 or 8: how much smaller than its camera an image may come, as a JPEG decodes to it
-    sooner. It is what ``image_in_view`` halves it by anyway."""
+    """Return by which factor, 1, 2, 4 or 8, an image may be smaller than its camera.
+
+    A JPEG decodes sooner to a smaller size, and ``image_in_view`` halves the image by this factor
+    anyway.
+    """
     width, height = _scaled_size(camera, spec)
     factor, size = 1, (camera.height, camera.width)
     while factor < MAX_REDUCTION and size[0] >= 2 * height and size[1] >= 2 * width:
@@ -189,11 +192,12 @@ def image_in_view(frame: Frame, spec: InputSpec) -> np.ndarray:
 def labels_in_view(
     label_map: np.ndarray, camera: Camera, spec: InputSpec, unknown: float
 ) -> np.ndarray:
-    """A map of labels or depths in the ``network_view``: every pixel takes the nearest value.
+    """Render a map of labels or depths in the ``network_view``; pixels take the nearest value.
 
     Args:
         label_map: (camera.height, camera.width), any dtype.
         camera: model of the full image.
+        spec: size of the view.
         unknown: value of the rows above the image.
 
     Raises:

@@ -61,7 +61,8 @@ def nearest(candidates: np.ndarray, stamps: np.ndarray, tolerance_ns: int) -> np
     """Return the index of the candidate nearest to each stamp, the earlier of two.
 
     Args:
-        candidates, stamps: int64 (N,) and (M,), ns, in any order.
+        candidates: int64 (N,), ns, in any order.
+        stamps: int64 (M,), ns, in any order.
         tolerance_ns: largest distance.
 
     Returns:

@@ -156,8 +156,9 @@ class BagReader:
 
         Args:
             topics: None means all.
-            start_ns, stop_ns: only log times in [start_ns, stop_ns); found through the bag's
-                index, without reading what lies before.
+            start_ns: earliest log time; found through the bag's index, without reading what lies
+                before.
+            stop_ns: log time to stop before.
 
         Raises:
             Fault: ``unknown_topic``, ``damaged_bag``.

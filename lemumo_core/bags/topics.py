@@ -89,8 +89,11 @@ def find_topics(
 
     Args:
         reader: the bag.
-        image, camera_info, points, thermal, thermal_info: a name to use instead; '' means do
-            without (not for the image).
+        image: a name to use instead.
+        camera_info: a name to use instead; '' means do without.
+        points: likewise.
+        thermal: likewise.
+        thermal_info: likewise.
 
     Raises:
         Fault: ``no_camera``; ``no_camera_info`` for the image's; ``ambiguous_topics`` with the

@@ -1,5 +1,7 @@
-"""The folder for what is made once per machine (engines, timing caches, the choice of a backend):
-writing to it, and taking turns."""
+"""Cache folder for what is made once per machine, with locks.
+
+It holds engines, timing caches and the choice of a backend.
+"""
 
 from __future__ import annotations
 

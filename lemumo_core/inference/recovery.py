@@ -1,5 +1,4 @@
-"""A backend that outlives the failures of its runtime: out of memory, a lost device, a crash in a
-kernel."""
+"""Backend that survives failures of its runtime: out of memory, lost devices, crashed kernels."""
 
 from __future__ import annotations
 
@@ -19,9 +18,11 @@ FALLBACK = "onnxruntime:fp32"
 
 
 class RecoveringBackend:
-    """Wraps ``load_backend``. An inference that fails is repeated once after the runtime was closed
-    and loaded anew, which frees what it held on the device; if that fails too, it is repeated and
-    continued on ``FALLBACK``, for an error of the CUDA driver lasts as long as the process.
+    """Backend of ``load_backend`` that repeats failed inferences.
+
+    After a failure the runtime is closed and loaded again, which frees what it held on the device,
+    and the inference is repeated once; if that fails too, it is repeated and continued on
+    ``FALLBACK``, for an error of the CUDA driver lasts as long as the process.
 
     Args:
         package: verified model package.

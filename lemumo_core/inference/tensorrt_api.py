@@ -113,8 +113,9 @@ def set_shapes(context: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 @functools.cache
 def logger(trt: ModuleType) -> Any:
-    """The one ILogger of this process: warnings and worse go to ``logging``, and the last errors
-    are kept in its ``errors``.
+    """Return the one ILogger of this process.
+
+    Warnings and worse go to ``logging``, and the last errors are kept in its ``errors``.
 
     TensorRT takes the first logger that it is given for all that follows, and keeps a bare pointer
     to it: there must be one, and it must not go away.

@@ -104,15 +104,17 @@ class CenterNet2dLoss:
         )
 
     def _radius(self, size: Tensor) -> tuple[Tensor, float]:
-        """Return radii of Gaussians (B, K, 2) for boxes of a size (B, K, 2), cells, and their
-        bound."""
+        """Return radii (B, K, 2), cells, of Gaussians for sizes (B, K, 2), and their bound."""
         return overlap_radius(size), MOST_RADIUS
 
 
 @dataclass(frozen=True)
 class PaperCenterNet2dLoss(CenterNet2dLoss):
-    """Loss of the paper family's 2D head: radii are 0.6 of the longer side, within 2 and 7 cells,
-    and values are regressed at the centres alone, as in the paper's 3D detection."""
+    """Loss of the paper family's 2D head.
+
+    Radii are 0.6 of the longer side, within 2 and 7 cells, and values are regressed at the centres
+    alone, as in the paper's 3D detection.
+    """
 
     _regressed_at = staticmethod(targets_at_centers)
 

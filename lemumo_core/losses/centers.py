@@ -181,8 +181,9 @@ def targets_at_centers(targets: CenterTargets) -> RegressionTargets:
 
 
 def targets_in_3x3(targets: CenterTargets) -> RegressionTargets:
-    """Return values of objects to be found in the 3 x 3 cells around their centres, of weight 1 at
-    the centre, 1/2 beside it and 1/4 at the corners.
+    """Return targets of objects in the 3 x 3 cells around their centres.
+
+    Weights are 1 at the centre, 1/2 beside it and 1/4 at the corners.
 
     Few cells hold a centre; their neighbours see nearly the same and teach nine times as much
     (TTFNet, arXiv 1909.00700), and a peak that is a cell off still tells of its object. A centre

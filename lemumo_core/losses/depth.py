@@ -79,8 +79,10 @@ class PaperDepthLoss:
 def _on_cells(
     depth_m: Tensor, true_m: Tensor, how: str, max_depth_m: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicted depth in at least float32, true depth of its cells (1 where unknown), and where
-    that is known, (B, h, w) each."""
+    """Return predicted depth, true depth and where that is known, (B, h, w) each.
+
+    Predicted depth is in at least float32; true depth is 1 where unknown.
+    """
     depth_m = depth_m.to(torch.promote_types(depth_m.dtype, torch.float32))
     target = pool_depth(true_m, depth_m.shape[1:], how, max_depth_m)
     valid = ~target.isnan()

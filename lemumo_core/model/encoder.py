@@ -97,6 +97,6 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def project(self, cls: Tensor) -> tuple[Tensor, Tensor]:
-        """cls (B, D') to the embedding (B, 512) and its projection (B, 128)."""
+        """Return the embedding (B, 512) of a CLS token (B, D') and its projection (B, 128)."""
         embedding = self.embedding(cls)
         return embedding, self.projector(embedding)

@@ -79,6 +79,7 @@ class PrunedEncoder(FusionEncoder):
     """
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
+        """Apply the blocks, see ``FusionEncoder.attend``."""
         first, *middle, last = blocks
         x = fuse(first, learned, seen, prune=True)
         for block in middle:
@@ -90,6 +91,7 @@ class PersistentEncoder(FusionEncoder):
     """``persistent``: patches stay, and every fusion token sees its own two in every block."""
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
+        """Apply the blocks, see ``FusionEncoder.attend``."""
         first, *middle, last = blocks
         n = learned.shape[1] - 1
         x = fuse(first, learned, seen, prune=False)
@@ -104,6 +106,7 @@ class FullEncoder(FusionEncoder):
     """``full``: all tokens attend to all in every block."""
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
+        """Apply the blocks, see ``FusionEncoder.attend``."""
         *body, last = blocks
         n = learned.shape[1] - 1
         x = torch.cat([learned.expand(seen.shape[0], -1, -1), seen], dim=1)
@@ -113,15 +116,16 @@ class FullEncoder(FusionEncoder):
 
 
 def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:
-    """Block 0 of ``pruned`` and ``persistent``, which has no stochastic depth.
+    """Apply block 0 of ``pruned`` and ``persistent``, which has no stochastic depth.
 
     Keys of CLS and the patches: CLS and the patches. Keys of fusion token i: itself and the two
     patches of cell i. Fusion tokens and CLS are projected once, not for every sample.
 
     Args:
         block: its weights.
-        learned, seen: as of ``FusionEncoder.attend``.
-        prune: leave out what becomes of the patches.
+        learned: as of ``FusionEncoder.attend``.
+        seen: likewise.
+        prune: leave the patches out of the result.
 
     Returns:
         Fusion tokens, CLS and, unless pruned, patches, (B, N + 1 or 3N + 1, D).
@@ -146,14 +150,15 @@ def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:
 
 
 def persist(q: Tensor, k: Tensor, v: Tensor, n: int) -> Tensor:
-    """Attention in the later blocks of ``persistent``.
+    """Attend as in the later blocks of ``persistent``.
 
     Keys of CLS: CLS and the fusion tokens. Keys of fusion token i: these and the two patches of
     cell i. Keys of the patches: the patches.
 
     Args:
         q: (B, heads, N + 1 or 3N + 1, d), fusion tokens, CLS and perhaps patches.
-        k, v: (B, heads, 3N + 1, d).
+        k: (B, heads, 3N + 1, d).
+        v: (B, heads, 3N + 1, d).
         n: cells, N.
 
     Returns:

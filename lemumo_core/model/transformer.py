@@ -94,11 +94,11 @@ class Block(nn.Module):
         return self.feed_forward(self._add(x[:, rows], attend, x))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The second branch, added to x (B, N, D)."""
+        """Add the second branch to x (B, N, D)."""
         return self._add(x, lambda x: self.mlp(self.norm2(x)), x)
 
     def _add(self, x: Tensor, branch: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
-        """x + branch(source), in training without the branch for some of the samples."""
+        """Return x + branch(source), in training without the branch for some of the samples."""
         if not self.training or self.drop_path == 0.0:
             return x + branch(source)
         keep = 1.0 - self.drop_path

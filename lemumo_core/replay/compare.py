@@ -124,8 +124,10 @@ def write_comparison(
 
     Args:
         out: folder, which is created.
-        a, b: output folders of the two replays.
-        found, differences: as ``compare`` returns them.
+        a: output folder of a replay.
+        b: output folder of the other one.
+        found: as ``compare`` returns it.
+        differences: likewise.
     """
     out.mkdir(parents=True, exist_ok=True)
     document = {"a": str(a), "b": str(b), "paired": [asdict(one) for one in found]}

@@ -33,6 +33,7 @@ class BagClock:
         self.now_ns = 0
 
     def __call__(self) -> int:
+        """Return the time, ns."""
         return self.now_ns
 
 

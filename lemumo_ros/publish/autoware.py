@@ -30,7 +30,10 @@ def detected_objects(
     """Return a DetectedObjects message; classes that Autoware does not name are UNKNOWN.
 
     Args:
-        detections, class_names, T_output_camera, header: as for ``MessageBuilder.detections_3d``.
+        detections: as for ``MessageBuilder.detections_3d``.
+        class_names: likewise.
+        T_output_camera: likewise.
+        header: likewise.
     """
     from autoware_perception_msgs.msg import (
         DetectedObject,

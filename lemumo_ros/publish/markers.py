@@ -30,7 +30,10 @@ def markers(
     """Return markers that delete all earlier ones, then a translucent cube and a text for each box.
 
     Args:
-        detections, class_names, T_output_camera, header: as for ``MessageBuilder.detections_3d``.
+        detections: as for ``MessageBuilder.detections_3d``.
+        class_names: likewise.
+        T_output_camera: likewise.
+        header: likewise.
         colors: RGB, 0 to 255, by class id.
         lifetime_s: how long a viewer keeps the markers when no others follow.
     """

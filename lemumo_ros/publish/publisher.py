@@ -88,7 +88,8 @@ class ResultPublisher:
 
         Args:
             outputs: names of the outputs to build.
-            frame, perception: input and result.
+            frame: input of the model.
+            perception: its result.
             source: header of the source image.
             manifest: manifest of the model.
             settings: parameters of the node.

@@ -63,6 +63,7 @@ class OnnxRuntimeBackend:
         }
 
     def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
+        """Run once, see ``Backend.infer``."""
         binding = self._session.io_binding()
         for name, array in inputs._asdict().items():
             binding.bind_cpu_input(name, array)
@@ -71,6 +72,7 @@ class OnnxRuntimeBackend:
         self._session.run_with_iobinding(binding)
 
     def close(self) -> None:
+        """Free the session."""
         del self._session
 
 

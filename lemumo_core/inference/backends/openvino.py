@@ -58,11 +58,13 @@ class OpenVinoBackend:
         }
 
     def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
+        """Run once, see ``Backend.infer``."""
         for name, array in (*inputs._asdict().items(), *outputs.items()):
             self._request.set_tensor(name, self._tensor(array, shared_memory=True))
         self._request.infer()
 
     def close(self) -> None:
+        """Free the compiled model."""
         del self._request
 
 

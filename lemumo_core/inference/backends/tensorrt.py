@@ -72,6 +72,7 @@ class TensorRtBackend:
         self._graph = self._record()
 
     def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
+        """Run once, see ``Backend.infer``."""
         self._stream.enter()
         for name in self._inputs:
             array = getattr(inputs, name)
@@ -86,6 +87,7 @@ class TensorRtBackend:
 
     def close(self) -> None:
         # The context before the engine, the engine before the runtime: each points to the next.
+        """Free engine and device memory."""
         del self._context, self._engine, self._runtime
         self._host = {}
         self._stream.close()

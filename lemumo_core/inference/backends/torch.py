@@ -43,11 +43,13 @@ class ModuleBackend:
         }
 
     def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
+        """Run once, see ``Backend.infer``."""
         results = self._run(inputs)
         for name, array in outputs.items():
             np.copyto(array, results[name].cpu().numpy())
 
     def close(self) -> None:
+        """Free the module."""
         del self._model
 
     def _run(self, inputs: Inputs) -> dict[str, torch.Tensor]:

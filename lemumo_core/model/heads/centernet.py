@@ -54,8 +54,9 @@ class CenterNetDecoder(PeakDecoder):
 
 
 class CenterNetHead(nn.Module):
-    """The deploy family's, on the features of a ``Neck`` at 1/4 of the input's resolution; an
-    object's depth is a distribution over the depth hypotheses (``ObjectDepth``).
+    """CenterNet head of the deploy family, on features of a ``Neck`` at 1/4 of the input.
+
+    An object's depth is a distribution over the depth hypotheses (``ObjectDepth``).
 
     Args:
         inputs: channels of the features.

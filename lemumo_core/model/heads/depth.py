@@ -12,8 +12,9 @@ from lemumo_core.model.heads.neck import HYPOTHESES
 
 
 class DepthHead(nn.Module):
-    """Depth selected among the neck's hypotheses, and as confidence the learnt probability that it
-    is within a factor of 1.25 of the truth.
+    """Head of dense depth, selected among the neck's hypotheses, with confidence.
+
+    Confidence is the learnt probability that the depth is within a factor of 1.25 of the truth.
 
     Args:
         inputs: channels of the features.
