@@ -212,7 +212,7 @@ def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
     robot.run_until(lambda: count_is(2))
     request = DescribeParameters.Request(names=["score_threshold", "front.extrinsics"])
     for described in robot.call(DescribeParameters, "describe_parameters", request).descriptors:
-        assert "counts" in described.description and described.type
+        assert "takes effect" in described.description and described.type
 
 
 def test_a_model_is_swapped_while_frames_go_on(robot, models) -> None:
