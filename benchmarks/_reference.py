@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.model.encoder import Encoder
+from lemumo_core.methods.lemumo.method import LeMuMoMethod
 
 Views = dict[str, tuple[Tensor, Tensor]]
 """By "global" and "local": images (B, V, 3, H, W), normalised, and depth (B, V, 1, H, W)."""
@@ -74,26 +74,29 @@ def class_of(path: Path, name: str) -> Any:
     return scope[name]
 
 
-def mapped(theirs: dict[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+def mapped(theirs: dict[str, Tensor], method: LeMuMoMethod) -> dict[str, Tensor]:
     """Weights of their encoder under the names of ours; theirs that take no part are left out."""
     ours = {
-        "cls_token": theirs["cls_token"],
-        "fusion_tokens": theirs["fusion_tokens"],
-        "positions": theirs["pos_embed"],
-        "stems.modality": torch.cat(
+        "encoder.cls_token": theirs["cls_token"],
+        "encoder.fusion_tokens": theirs["fusion_tokens"],
+        "encoder.positions": theirs["pos_embed"],
+        "encoder.stems.modality": torch.cat(
             [theirs["cam_modality_embed"][0], theirs["range_modality_embed"][0]]
         ),
     }
     prefixes = {
-        "stems.image.": "cam_patch_embed.proj.",
-        "stems.companion.": "range_patch_embed.",
-        "blocks.": "backbone.blocks.",
-        "norm.": "backbone.norm.",
-        "embedding.": "head.",
+        "encoder.stems.image.": "cam_patch_embed.proj.",
+        "encoder.stems.companion.": "range_patch_embed.",
+        "encoder.blocks.": "backbone.blocks.",
+        "encoder.norm.": "backbone.norm.",
+        "projector.embedding.": "head.",
         # Their dropout of rate 0 takes a place in the sequence.
-        **{f"projector.{a}.": f"proj.{b}." for a, b in ((0, 0), (1, 1), (3, 4), (4, 5), (6, 8))},
+        **{
+            f"projector.layers.{a}.": f"proj.{b}."
+            for a, b in ((0, 0), (1, 1), (3, 4), (4, 5), (6, 8))
+        },
     }
-    for name in encoder.state_dict().keys() - ours.keys():
+    for name in method.state_dict().keys() - ours.keys():
         (prefix,) = (prefix for prefix in prefixes if name.startswith(prefix))
         ours[name] = theirs[prefixes[prefix] + name[len(prefix) :]]
     return ours

@@ -36,12 +36,10 @@ from torch import Tensor
 from benchmarks._reference import Reference, Views, import_encoder, mapped
 from benchmarks._timing import machine
 from lemumo_core.data.crops import whole_canvas
-from lemumo_core.data.views import View
-from lemumo_core.losses.lejepa import LeJepa
-from lemumo_core.methods.lemumo.step import TrainingStep
+from lemumo_core.data.views import MultiCropConfig, View
+from lemumo_core.methods.lemumo.method import LeMuMo, LeMuMoMethod
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.patch_embed import IMAGENET_MEAN, IMAGENET_STD
-from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 from lemumo_core.train.optim import build_optimizer
 from lemumo_core.train.run_config import OptimizerConfig
@@ -54,10 +52,11 @@ OPTIMIZER = OptimizerConfig(lr=1e-4, weight_decay=0.05, decay_all=True)
 TARGETS = {"forward": "(target: 0.80)", "step": "(target: 0.75)"}
 
 
-def our_step() -> TrainingStep:
-    """Our encoder under the paper's loss."""
+def our_step() -> LeMuMoMethod:
+    """Build our encoder under the paper's loss."""
     torch.manual_seed(0)
-    return TrainingStep(build_encoder(CONFIG), LeJepa(weight=WEIGHT), VIEWS["global"][0])
+    paper = LeMuMo(sigreg_weight=WEIGHT, tokens=False, mask_returns=0.0, views=MultiCropConfig())
+    return LeMuMoMethod(paper, CONFIG, CONFIG.input_spec)
 
 
 def make_views(batch: int, device: str = "cpu") -> tuple[Views, list[View]]:
@@ -83,7 +82,7 @@ def make_views(batch: int, device: str = "cpu") -> tuple[Views, list[View]]:
 
 
 @torch.no_grad()
-def greatest_difference(reference: Reference, ours: TrainingStep) -> float:
+def greatest_difference(reference: Reference, ours: LeMuMoMethod) -> float:
     """Of tokens, embeddings and projections of the global and the local views, in evaluation."""
     reference.eval()
     ours.eval()
@@ -92,7 +91,7 @@ def greatest_difference(reference: Reference, ours: TrainingStep) -> float:
     for view, their_view in zip(our_views, their_views.values(), strict=True):
         embeddings, projections, tokens = reference.encoder._forward_batch(*their_view)
         encoding = ours.encoder(view.inputs)
-        embedding, projection = ours.encoder.project(encoding.cls)
+        embedding, projection = ours.projector(encoding.cls)
         count = their_view[0].shape[1]
         for mine, their in (
             (embedding, by_view(embeddings, count)),
@@ -108,11 +107,11 @@ def by_view(rows: Tensor, count: int) -> Tensor:
     return rows.unflatten(0, (-1, count)).transpose(0, 1).flatten(0, 1)
 
 
-def our_forward(step: TrainingStep, views: Sequence[View]) -> Callable[[], Any]:
+def our_forward(step: LeMuMoMethod, views: Sequence[View]) -> Callable[[], Any]:
     """Inference on one image and its depth map: tokens, embedding and projection."""
     inputs = Inputs(*(x[:1] for x in views[0].inputs))
     step.eval()
-    return torch.no_grad()(lambda: step.encoder.project(step.encoder(inputs).cls))
+    return torch.no_grad()(lambda: step.projector(step.encoder(inputs).cls))
 
 
 def their_forward(reference: Reference, views: Views) -> Callable[[], Any]:
@@ -122,10 +121,10 @@ def their_forward(reference: Reference, views: Views) -> Callable[[], Any]:
     return torch.no_grad()(lambda: reference.encoder._forward_batch(*inputs))
 
 
-def our_training(step: TrainingStep, views: Sequence[View]) -> Callable[[], Any]:
+def our_training(step: LeMuMoMethod, views: Sequence[View]) -> Callable[[], Any]:
     """One optimiser step of the paper's loss, as our trainer takes it."""
-    optimizer = build_optimizer(step.train(), OPTIMIZER)
-    return optimization(optimizer, lambda: step(views, 0)[0].total)
+    optimizer = build_optimizer(step.train(), step.parameter_groups(), OPTIMIZER)
+    return optimization(optimizer, lambda: step(views, 0).loss.total)
 
 
 def their_training(reference: Reference, views: Views) -> Callable[[], Any]:
@@ -207,7 +206,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     reference, ours = Reference(args.reference, WEIGHT), our_step()
-    ours.encoder.load_state_dict(mapped(reference.encoder.state_dict(), ours.encoder))
+    ours.load_state_dict(mapped(reference.encoder.state_dict(), ours))
     result = {"max_abs_diff": greatest_difference(reference, ours)}
     print(f"{machine()}, torch {torch.__version__}, 1 thread, medians of {args.repeats}")
     print(f"greatest difference of outputs {result['max_abs_diff']:.1e} (target: 1e-4)")

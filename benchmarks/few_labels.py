@@ -4,7 +4,7 @@
 
 For each share of the labels and each seed (which also draws the labels) the same training runs four
 times: from the weights and from random ones, each with the encoder frozen and with one that learns.
-Where pretraining told hidden returns, the weights are also those of the neck and the depth head.
+Where pretraining masked returns, the weights are also those of the neck and the depth head.
 All are judged on the same frames held out. Runs that are finished are not repeated. The table goes
 to OUT/results.md.
 """
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks._runs import FIGURES, ROOT, finish, folder_name, fused, positive, spread
 from benchmarks._timing import machine
-from lemumo_core.train.finetune.weights import read_weights
+from lemumo_core.train.weights import read_weights
 
 RECIPE = ROOT / "training" / "recipes" / "lemumo_tiny_finetune.yaml"
 SIZE = "size", "height", "width"

@@ -32,17 +32,17 @@ from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 
 PAPER = {"model.preset": "paper"}
-LEMUMO = {"objective.tokens": True, "modality_dropout": 0.2}
+LEMUMO = {"method.tokens": True, "method.modality_dropout": 0.2}
 ROWS: dict[str, dict[str, Any]] = {
     "untrained": PAPER,
     "camera_only": {**PAPER, "model.variant": "camera_only"},
     "companion_only": {**PAPER, "model.variant": "companion_only"},
     "early": {**PAPER, "model.variant": "early"},
     "late": {**PAPER, "model.variant": "late"},
-    "pruned, VICReg": {**PAPER, "objective.name": "vicreg"},
+    "pruned, VICReg": {**PAPER, "method.objective": "vicreg"},
     "persistent": {**PAPER, "model.variant": "persistent"},
     "pruned": PAPER,
-    "lemumo, no returns": {**LEMUMO, "objective.returns": 0},
+    "lemumo, no returns": {**LEMUMO, "method.mask_returns": 0},
     "lemumo": LEMUMO,
 }
 """Options of pretraining beside those that all rows share; ``pruned`` is Le MuMo JEPA."""
@@ -69,18 +69,18 @@ SCALES = {
     "cpu": Scale(
         *("tiny", 128, 352, 384, 64, 16, 60, 1e-4, 4, 240, 4e-3),
         {
-            "views.local_views": 2,
-            "views.global_size": [80, 224],
-            "views.local_size": [48, 128],
-            "views.local_scale": [0.2, 0.5],
-            "views.global_scale": [0.5, 1.0],
+            "method.views.local_views": 2,
+            "method.views.global_size": [80, 224],
+            "method.views.local_size": [48, 128],
+            "method.views.local_scale": [0.2, 0.5],
+            "method.views.global_scale": [0.5, 1.0],
         },
     ),
     "gpu": Scale(
         *("small", 256, 704, 20000, 500, 128, 4000, 5e-4, 128, 2000, 1e-3),
         {
-            "views.global_size": [160, 448],
-            "views.local_size": [64, 176],
+            "method.views.global_size": [160, 448],
+            "method.views.local_size": [64, 176],
             "scale.workers": 12,
         },
     ),
@@ -131,7 +131,7 @@ def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
     if row != "untrained":
         options = {**shared, **model, **scale.views, "batch": scale.batch, "steps": scale.steps}
         options |= {"optimizer.lr": scale.lr, "log.probes": False, "out": out / "pretrain"}
-        finish("pretrain.py", {**options, "objective.tokens": False, **ROWS[row]})
+        finish("pretrain.py", {**options, "method.tokens": False, **ROWS[row]})
         weights = {"weights": out / "pretrain"}
     options = {**shared, "mode": "probe", "batch": scale.probe_batch, "steps": scale.probe_steps}
     options |= {"optimizer.lr": scale.probe_lr, "log.evaluate_every": scale.probe_steps}

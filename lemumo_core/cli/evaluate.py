@@ -96,7 +96,7 @@ def load(model: Path, backend: str) -> Pipeline:
     from lemumo_core.model.config import ModelConfig
     from lemumo_core.model.perception import PerceptionModel
     from lemumo_core.train.checkpoint import load_model_tensors
-    from lemumo_core.train.finetune.weights import read_weights
+    from lemumo_core.train.weights import read_weights
 
     try:
         weights, options = read_weights(model)

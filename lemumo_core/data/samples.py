@@ -34,6 +34,8 @@ from lemumo_core.taxonomy import detection_ids
 PADDING = {
     "returns": float("inf"),
     "point_labels": UNLABELLED,
+    "points": float("inf"),
+    "return_rows": -1,
     "boxes_3d": 0.0,
     "centers": float("nan"),
     "boxes_2d": 0.0,
@@ -108,6 +110,12 @@ class Batch:
             on the canvas, hidden ones included; padded with inf. N is 0 for a thermal companion.
         thermal: float32 (B, H, W, 2) intensity in [0, 1] and validity; None for LiDAR.
         labels: None unless asked for.
+        points: float32 (B, M, 4) x, y, z (metres) and intensity of the whole sweep, LiDAR frame,
+            padded with inf; None unless asked for. Intensity is 0 where the sensor gives none.
+        T_camera_lidar: float32 (B, 4, 4), points from the LiDAR to the camera optical frame, beside
+            ``points``; the identity where there is no sweep.
+        return_rows: int64 (B, N) beside ``points``: return n is row ``return_rows[b, n]`` of
+            ``points[b]``; -1 for padding.
     """
 
     canvas: InputSpec
@@ -117,6 +125,9 @@ class Batch:
     returns: Tensor
     thermal: Tensor | None = None
     labels: CanvasLabels | None = None
+    points: Tensor | None = None
+    T_camera_lidar: Tensor | None = None
+    return_rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -131,7 +142,10 @@ class Batch:
 
 
 def sample(
-    frame: Frame, canvas: InputSpec, detection_classes: Sequence[str] | None = None
+    frame: Frame,
+    canvas: InputSpec,
+    detection_classes: Sequence[str] | None = None,
+    points: bool = False,
 ) -> Batch:
     """Put one frame on the canvas. Deterministic; no label is read unless classes are given.
 
@@ -140,6 +154,7 @@ def sample(
         canvas: one for the whole run.
         detection_classes: names that ``taxonomy.detection_class`` gives, in the order of their
             ids; boxes of other classes are dropped. None leaves ``labels`` out.
+        points: whether the whole sweep is kept, with its pose and ``return_rows``.
 
     Raises:
         Fault: as ``preprocess``, and ``bad_labels`` for labels that do not fit the frame.
@@ -148,8 +163,8 @@ def sample(
     view = network_view(frame.camera, canvas)
     returns, rows = np.empty((0, 3), np.float32), np.empty(0, np.intp)
     if isinstance(frame.companion, LidarScan):
-        points, T_camera_lidar = frame.companion.points, frame.companion.T_camera_lidar
-        *uvz, rows = project_returns(points, T_camera_lidar, view, canvas.depth_min_m)
+        scan = frame.companion
+        *uvz, rows = project_returns(scan.points, scan.T_camera_lidar, view, canvas.depth_min_m)
         returns = np.stack(uvz, axis=1)
     thermal = None
     if canvas.companion == "thermal":
@@ -167,7 +182,22 @@ def sample(
         returns=_batch_of_one(returns),
         thermal=None if thermal is None else _batch_of_one(thermal),
         labels=labels,
+        **(_sweep(frame, rows) if points else {}),
     )
+
+
+def _sweep(frame: Frame, rows: np.ndarray) -> dict[str, Tensor]:
+    """Return ``Batch.points`` and what belongs to them."""
+    points, T_camera_lidar = np.zeros((0, 4), np.float32), np.eye(4)
+    if isinstance(frame.companion, LidarScan):
+        scan, T_camera_lidar = frame.companion.points, frame.companion.T_camera_lidar
+        points = np.zeros((len(scan), 4), np.float32)
+        points[:, : min(4, scan.shape[1])] = scan[:, :4]
+    return {
+        "points": _batch_of_one(points),
+        "T_camera_lidar": _batch_of_one(T_camera_lidar.astype(np.float32)),
+        "return_rows": _batch_of_one(rows.astype(np.int64)),
+    }
 
 
 def collate(samples: Sequence[Batch]) -> Batch:
@@ -183,6 +213,8 @@ def collate(samples: Sequence[Batch]) -> Batch:
         raise ValueError(f"samples on different canvases cannot be joined: {canvases}")
     if len({one.labels is None for one in samples}) > 1:
         raise ValueError("only some samples have labels: give sample() the classes for all or none")
+    if len({one.points is None for one in samples}) > 1:
+        raise ValueError("only some samples have points: ask sample() for them in all or none")
     return _join(samples)
 
 

@@ -1,1 +1,1 @@
-"""Methods of self-supervised pretraining, one folder or module each."""
+"""Pretraining methods: a file or folder each, with its networks, views and loss."""

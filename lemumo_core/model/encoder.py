@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from lemumo_core.distributed import BatchNorm1d
-from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.model.config import PATCH, ModelConfig
 from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.model.transformer import Block
 from lemumo_core.preprocess import Inputs
-
-EMBEDDING = 512
-PROJECTION = 128
-HIDDEN = 2048
 
 
 class Encoding(NamedTuple):
@@ -50,28 +47,16 @@ def patch_grid(inputs: Inputs) -> tuple[int, int]:
 
 
 class Encoder(nn.Module):
-    """Stems, and embedding and projector for pretraining; variants add what lies between.
-
-    ``FOR_PRETRAINING`` names the parts that perception does without, or has outside the encoder:
-    ``depth_branch`` is there where pretraining tells hidden returns.
-
-    The projector's batch norms take the statistics of one call over all ranks. Global and local
-    views go through separate calls, as in the reference.
-    """
-
-    FOR_PRETRAINING = ("embedding", "projector", "depth_branch")
+    """Patch embeddings; variants add what follows."""
 
     def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
         super().__init__()
         self.grid = config.grid
         self.stems = PatchStems(config, modalities)
-        self.embedding = nn.Linear(config.token_dim, EMBEDDING)
-        self.projector = nn.Sequential(
-            *(nn.Linear(EMBEDDING, HIDDEN), BatchNorm1d(HIDDEN), nn.ReLU()),
-            *(nn.Linear(HIDDEN, HIDDEN), BatchNorm1d(HIDDEN), nn.ReLU()),
-            nn.Linear(HIDDEN, PROJECTION),
-        )
-        self.depth_branch: DepthBranch | None = None
+        # A seed keeps giving the weights of version 0.1, which drew a projector (D' to 512, 2048,
+        # 2048, 128) here.
+        widths = config.token_dim, 512, 2048, 2048, 128
+        torch.rand(sum((a + 1) * b for a, b in pairwise(widths)))
 
     def forward(self, inputs: Inputs, dense: bool = True) -> Encoding:
         """Encode views of any size that is a multiple of 16 pixels.
@@ -96,7 +81,7 @@ class Encoder(nn.Module):
         """Return encoded tokens (B, N + 1, D'), CLS last; CLS alone unless dense."""
         raise NotImplementedError
 
-    def project(self, cls: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embedding (B, 512) of a CLS token (B, D') and its projection (B, 128)."""
-        embedding = self.embedding(cls)
-        return embedding, self.projector(embedding)
+    def units(self) -> list[Block]:
+        """Return the blocks that can be sharded and recomputed one by one: those whose weights are
+        used through their ``forward`` alone."""
+        return [module for module in self.modules() if isinstance(module, Block)]

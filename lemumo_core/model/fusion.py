@@ -56,6 +56,10 @@ class FusionEncoder(Encoder):
         seen = torch.cat(embedded.patches, dim=1)
         return self.norm(self.attend(cast(list[Block], self.blocks), learned, seen, dense))
 
+    def units(self) -> list[Block]:
+        """Return all blocks but the first, into whose weights ``fuse`` reaches."""
+        return super().units()[1:]
+
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         """All blocks.
 

@@ -72,28 +72,3 @@ class PatchStems(nn.Module):
                 patches = torch.where(exists[:, 0], patches, self.absent[row])
             tokens.append(patches + self.modality[row])
         return tokens
-
-
-def modality_dropout(present: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Withhold one of the two modalities, each as often, from some samples that have both.
-
-    One encoder so learns to serve fused, camera-only and companion-only input.
-
-    Args:
-        present: float32 (B, 2), 1 where image, companion exist.
-        rate: probability that a sample loses one.
-        generator: of the B uniform numbers drawn.
-
-    Returns:
-        A new ``present``.
-
-    Raises:
-        ValueError: for a rate outside [0, 1].
-    """
-    if not 0.0 <= rate <= 1.0:
-        raise ValueError(f"modality dropout rate is {rate}, must be within [0, 1]")
-    draw = torch.rand(len(present), generator=generator, device=generator.device)
-    draw = draw.to(present.device)
-    no_image, no_companion = draw < rate / 2, (draw >= rate / 2) & (draw < rate)
-    lost = torch.stack([no_image, no_companion], dim=1) & (present > 0.5).all(1, keepdim=True)
-    return present.masked_fill(lost, 0.0)

@@ -69,8 +69,6 @@ class PerceptionModel(nn.Module):
         self.config = config
         family, classes = FAMILIES[config.head_family], len(config.detection_classes)
         self.encoder = build_encoder(config)
-        for part in self.encoder.FOR_PRETRAINING:
-            delattr(self.encoder, part)
         self.neck = family.neck(config, self.encoder.stems.modalities)
         self.centernet = family.detection[config.detection](self.neck.width, classes)
         self.depth = family.depth(self.neck.width)

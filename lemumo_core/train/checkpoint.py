@@ -1,8 +1,8 @@
 """Checkpoints that are whole or refused: folders of safetensors files, never pickle.
 
-    step-00000100/model.safetensors        the encoder, by the names of its weights
-                  optimiser.safetensors    WEIGHT.exp_avg, WEIGHT.exp_avg_sq, WEIGHT.step
-                  probes.safetensors, probes_optimiser.safetensors     where there are probes
+    step-00000100/model.safetensors        the whole method, by the names of its weights
+                  optimizer.safetensors    WEIGHT.exp_avg, WEIGHT.exp_avg_sq, WEIGHT.step
+                  probes.safetensors, probes_optimizer.safetensors     where there are probes
                   state.json               step, configuration, sha256 of the files and of itself
 
 A folder gets its name after everything in it is on the disk. Random generators are not saved:
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import sha256
+from lemumo_core.train import compatibility
 from lemumo_core.train.parallel import full, like
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 MODEL, OPTIMIZER = "model", "optimizer"
 PROBES, PROBES_OPTIMIZER = "probes", "probes_optimizer"
 STATE = "state.json"
+SCHEMA = 2
+"""Of ``state``; states of version 0.1 have none (``compatibility``)."""
 PART = ".part"
 
 
@@ -44,20 +47,26 @@ class Checkpoint:
     Attributes:
         path: its folder.
         state: of ``state.json``: ``step``, the first that was not trained, and what ``save`` was
-            given.
+            given. The configuration is translated where another version wrote it.
+        own_schema: whether this version wrote it.
     """
 
     path: Path
     state: dict[str, Any]
+    own_schema: bool = True
 
     @property
     def names(self) -> list[str]:
-        """Of the files of tensors."""
-        return [Path(name).stem for name in self.state["files"]]
+        """Names of the files of tensors."""
+        return [compatibility.file_name(Path(name).stem) for name in self.state["files"]]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of a file, e.g. ``MODEL``."""
-        return load_file(self.path / f"{name}.safetensors")
+        """Read the tensors of a file, e.g. ``MODEL``."""
+        files = dict(zip(self.names, self.state["files"], strict=True))
+        tensors = load_file(self.path / files[name])
+        if name in (MODEL, OPTIMIZER) and not self.own_schema:
+            return compatibility.method_tensors(tensors)
+        return tensors
 
 
 def save(
@@ -107,7 +116,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     for name, digest in state["files"].items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise Fault("bad_checkpoint", f"{folder / name} is damaged or missing")
-    return Checkpoint(folder, state)
+    if state.get("schema") == SCHEMA or "config" not in state:
+        return Checkpoint(folder, state)
+    return Checkpoint(folder, {**state, "config": compatibility.config(state["config"])}, False)
 
 
 def newest(root: Path) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""What the training loop knows of what it trains."""
+"""The interface between the training loop and what it trains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.data.views import View
+from lemumo_core.data.samples import Batch
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.parallel import full
 
@@ -40,8 +40,8 @@ class Learner(Protocol):
         """
         ...
 
-    def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
-        """One step of training.
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+        """Train one step on this rank's share of a batch.
 
         Returns:
             Numbers for the log, the same on all ranks.
@@ -52,22 +52,22 @@ class Learner(Protocol):
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """Of the model."""
+        """Return the weights and buffers of what is trained."""
         ...
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All that a checkpoint holds, the weights under ``checkpoint.MODEL``."""
+        """Return all that a checkpoint holds, the weights under ``checkpoint.MODEL``."""
         ...
 
     def restore(self, found: Checkpoint) -> None:
-        """The inverse of ``tensors``."""
+        """Restore what ``tensors`` returned."""
         ...
 
 
 def backward(
     total: Tensor, terms: Mapping[str, Tensor], parameters: Iterable[nn.Parameter], clip: float
 ) -> dict[str, float]:
-    """Gradients of a loss, clipped, for the optimiser to take.
+    """Compute the gradients of a loss, and clip them.
 
     Args:
         total: the loss.

@@ -1,15 +1,13 @@
-"""The data path of training: which frames, from where, and which views of them.
+"""The data path of training: which frames, and from where.
 
-All of it is a function of the seed and the step. Frames are read at random by worker processes,
-views are cut on the device; a rank takes its share of the frames and views of the whole batch, so
-that they do not depend on how many ranks there are.
+All of it is a function of the seed and the step. Frames are read at random by worker processes; a
+rank takes its share of the whole batch, so that batches do not depend on how many ranks there are.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +21,17 @@ from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.registry import SOURCES, open_source, source_of
-from lemumo_core.data.views import MultiCrop, View
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
-from lemumo_core.model.patch_embed import modality_dropout
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.train.run_config import RunConfig
-from lemumo_core.train.seeds import generator
 
 SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
 """Few enough to render in a minute, of many streets."""
 
 
 def open_data(config: RunConfig, out: Path) -> FrameSource:
-    """The source that a run trains on; a slow one is first written as shards.
+    """Open the source that a run trains on; a slow one is first written as shards.
 
     Raises:
         Fault: as ``open_source`` and ``write_shards``; ``no_frames`` where none are left to train
@@ -59,7 +54,7 @@ def open_data(config: RunConfig, out: Path) -> FrameSource:
         return source
     learnt = len(source) - config.held_out
     last = range(learnt, len(source))
-    return Part(source, [*part_of(learnt, config.fraction, config.seed), *last])
+    return Subset(source, [*subset_indices(learnt, config.fraction, config.seed), *last])
 
 
 def _open(config: RunConfig) -> FrameSource:
@@ -73,12 +68,12 @@ def _open(config: RunConfig) -> FrameSource:
     return source_of(config.data, **options)
 
 
-class Part:
+class Subset:
     """Some frames of a source, as a source.
 
     Args:
-        source: of all.
-        frames: their numbers.
+        source: all frames.
+        frames: indices of those.
     """
 
     def __init__(self, source: FrameSource, frames: Sequence[int]):
@@ -95,15 +90,15 @@ class Part:
         return {**self.source.describe(), "frames": len(self)}
 
 
-def part_of(frames: int, fraction: float, seed: int) -> list[int]:
-    """A random share of so many frames, at least one, in rising order; a smaller share of one seed
-    is part of a larger one."""
+def subset_indices(frames: int, fraction: float, seed: int) -> list[int]:
+    """Draw a random share of frames, at least one, in rising order; a smaller share of one seed is
+    part of a larger one."""
     drawn = np.random.default_rng([seed, frames]).permutation(frames)
     return sorted(drawn[: max(1, round(fraction * frames))].tolist())
 
 
-class FrameOrder:
-    """Which frames a step takes: without end, one pass over all frames after the other.
+class BatchSampler:
+    """Frames of every step: without end, one pass over all frames after the other.
 
     Args:
         frames: how many there are.
@@ -120,7 +115,7 @@ class FrameOrder:
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __getitem__(self, step: int) -> list[int]:
-        """Frames of a step, in the order of the batch; a pure function of the arguments."""
+        """Return the frames of a step, in the order of the batch; a pure function of all."""
         positions = range(step * self.batch, (step + 1) * self.batch)
         return [int(self._of_epoch(p // self.frames)[p % self.frames]) for p in positions]
 
@@ -132,37 +127,50 @@ class FrameOrder:
         return self._order
 
 
-def frame_order(config: RunConfig, source: FrameSource) -> FrameOrder:
-    """The order of a run, which leaves out what is held out."""
+def batch_sampler(config: RunConfig, source: FrameSource) -> BatchSampler:
+    """Return the batches of a run, without the frames for validation."""
     groups: Sequence[int] = ()
     if config.shuffle_shards and isinstance(source, Shards):
         groups = source.ends[config.shuffle_shards - 1 :: config.shuffle_shards]
-    return FrameOrder(len(source) - config.held_out, config.batch, config.seed, groups)
+    return BatchSampler(len(source) - config.held_out, config.batch, config.seed, groups)
 
 
 class Samples(Dataset[Batch]):
-    """Frames of a source as samples. With classes they carry labels."""
+    """Frames of a source as samples.
 
-    def __init__(self, source: FrameSource, canvas: InputSpec, classes: Sequence[str] | None):
-        self.source, self.canvas, self.classes = source, canvas, classes
+    Args:
+        source: of the frames.
+        canvas: what they are put on.
+        classes: detection classes of labels; without any, samples carry no labels.
+        points: whether samples carry the whole sweep.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        canvas: InputSpec,
+        classes: Sequence[str] | None,
+        points: bool = False,
+    ):
+        self.source, self.canvas, self.classes, self.points = source, canvas, classes, points
 
     def __getitem__(self, index: int) -> Batch:
-        """One sample; a Fault says which frame it is of."""
+        """Return one sample; a Fault names its frame."""
         try:
-            return sample(self.source[index], self.canvas, self.classes)
+            return sample(self.source[index], self.canvas, self.classes, self.points)
         except Fault as fault:
             advice = "shards of training/prepare.py leave such frames out"
             raise Fault(fault.reason, f"frame {index}: {fault}; {advice}") from fault
 
 
 def samples_of(config: RunConfig, source: FrameSource) -> Samples:
-    """The samples of a run: labels only where it needs them."""
-    classes = config.model.detection_classes if config.needs_labels else None
-    return Samples(source, config.canvas_spec, classes)
+    """Return the samples of a run, with what it needs."""
+    classes = config.model.detection_classes if config.needs.labels else None
+    return Samples(source, config.canvas_spec, classes, config.needs.points)
 
 
 def batches(samples: Samples, indices: Iterator[list[int]], workers: int, pin: bool) -> Any:
-    """Iterator over the batches of lists of frames, read ahead by worker processes.
+    """Iterate over the batches of lists of frames, read ahead by worker processes.
 
     Workers are spawned, which is safe beside CUDA and threads; a program that calls this needs
     the guard ``if __name__ == "__main__"``.
@@ -187,35 +195,11 @@ def _start_worker(_: int) -> None:
 
 
 def training_batches(
-    config: RunConfig, samples: Samples, order: FrameOrder, first: int, rank: int, world: int
+    config: RunConfig, samples: Samples, sampler: BatchSampler, first: int, rank: int, world: int
 ) -> Any:
-    """Iterator over a rank's share of the batches of steps ``first``, ``first + 1`` ..."""
-    steps = range(first, config.total_steps(order.frames))
+    """Iterate over a rank's share of the batches of steps ``first``, ``first + 1`` ..."""
+    steps = range(first, config.total_steps(sampler.frames))
     share = config.batch // world
     mine = slice(rank * share, (rank + 1) * share)
-    indices = (order[step][mine] for step in steps)
+    indices = (sampler[step][mine] for step in steps)
     return batches(samples, indices, config.scale.workers, torch.cuda.is_available())
-
-
-def cut_views(
-    batch: Batch, config: RunConfig, step: int, rank: int, world: int
-) -> tuple[View, ...]:
-    """The views of a step: global ones and, unless there are none, local ones.
-
-    Draws are those of the whole batch; a rank keeps the rows of its samples. Modalities are
-    withheld view by view: what one sensor says is so tied to what both say.
-    """
-    views = MultiCrop(config.multi_crop)(batch, generator(config.seed, step, "views"), rank, world)
-    if not config.modality_dropout:
-        return views
-    draw = generator(config.seed, step, "modality dropout")
-    samples = torch.arange(world * len(batch)).view(world, -1)[rank]
-
-    def some_withheld(view: View) -> View:
-        shape = len(view.image) // len(batch), world * len(batch), 2
-        kept = modality_dropout(torch.ones(shape).flatten(0, 1), config.modality_dropout, draw)
-        kept = kept.view(shape)[:, samples].flatten(0, 1).to(view.present)
-        both = (view.present > 0.5).all(1, keepdim=True)
-        return replace(view, present=torch.where(both, kept, view.present))
-
-    return tuple(some_withheld(view) for view in views)

@@ -1,44 +1,86 @@
-"""AdamW and its learning rate (spec section 4)."""
+"""Optimisers, and the learning rate of a step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from lemumo_core.methods.method import ParameterGroup
 from lemumo_core.train.run_config import OptimizerConfig
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimizerConfig, rate: Callable[[str], float] = lambda name: 1.0
-) -> torch.optim.AdamW:
-    """AdamW over all parameters.
+    model: nn.Module, groups: Sequence[ParameterGroup], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """Build the optimiser of a model.
 
     Args:
-        model: of the parameters.
-        config: see ``OptimizerConfig.decay_all`` for which of them decay.
-        rate: by the name of a parameter, what its learning rate is multiplied by.
+        model: the model, which says what is a weight of a linear map or convolution.
+        groups: its parameters.
+        config: which optimiser; see ``OptimizerConfig.decay_all`` for what decays.
     """
-    maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
     decayed = {id(module.weight) for module in maps}
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        key = rate(name), config.decay_all or id(parameter) in decayed
-        groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": groups[key], "rate": key[0], "weight_decay": key[1] * config.weight_decay}
-            for key in sorted(groups, reverse=True)
-        ],
-        lr=config.lr,
-        fused=True,
-    )
+    split: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for group in groups:
+        for _, parameter in group.parameters:
+            decays = config.decay_all or id(parameter) in decayed
+            split.setdefault((group.rate, decays * group.decay), []).append(parameter)
+    options: list[dict[str, Any]] = [
+        {"params": split[key], "rate": key[0], "weight_decay": key[1] * config.weight_decay}
+        for key in sorted(split, reverse=True)
+    ]
+    if config.name == "lars":
+        return Lars(options, config.lr, config.momentum, config.trust)
+    return torch.optim.AdamW(options, lr=config.lr, fused=True)
+
+
+class Lars(torch.optim.Optimizer):
+    """LARS (arXiv 1708.03888) with momentum.
+
+    A parameter of two dimensions or more takes its gradient g + decay * w, scaled so that the step
+    is ``trust`` times the weight's own norm: trust * |w| / |g + decay * w|, and by 1 where either
+    norm is 0. Parameters of one dimension, norms and biases, neither decay nor are scaled, as in
+    SimCLR, BYOL and Barlow Twins.
+
+    Args:
+        params: groups, each with ``weight_decay``.
+        lr: learning rate.
+        momentum: of the scaled gradients; the learning rate multiplies their sum.
+        trust: trust coefficient.
+    """
+
+    def __init__(
+        self, params: list[dict[str, Any]], lr: float, momentum: float = 0.9, trust: float = 1e-3
+    ):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient; nothing waits for the device."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                update = parameter.grad
+                if parameter.ndim > 1:
+                    update = update + group["weight_decay"] * parameter
+                    weight, gradient = (x.norm() for x in (parameter, update))
+                    ratio = group["trust"] * weight / gradient
+                    update = update * torch.where((weight > 0) & (gradient > 0), ratio, 1.0)
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].mul_(group["momentum"]).add_(update)
+                parameter.sub_(group["lr"] * state["momentum"])
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Of a step out of so many: linear from lr / 100 to lr, then cosine to ``final_lr``."""
+    """Return the rate of a step: linear from lr / 100 to lr, then cosine to ``final_lr``."""
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.lr * (0.01 + 0.99 * step / warmup)
@@ -47,6 +89,6 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Of all groups, each times its own rate."""
+    """Set the learning rate of all groups, each times its own rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -14,14 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from lemumo_core.faults import Fault
-from lemumo_core.model.encoder import Encoder
-from lemumo_core.model.fusion import FusionEncoder
-from lemumo_core.model.transformer import Block
+from lemumo_core.methods.method import Units
 from lemumo_core.train.run_config import ScaleConfig
 
 
-class Place(NamedTuple):
-    """Where this process stands: its rank among ``world`` and its device."""
+class DistInfo(NamedTuple):
+    """Rank of this process among ``world``, and its device."""
 
     rank: int
     world: int
@@ -34,7 +32,7 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def ranks(batch: int) -> Iterator[Place]:
+def ranks(batch: int) -> Iterator[DistInfo]:
     """Join the process group that torchrun, or the SLURM script, announces in the environment.
 
     Raises:
@@ -51,62 +49,64 @@ def ranks(batch: int) -> Iterator[Place]:
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Place(rank, world, device)
+        yield DistInfo(rank, world, device)
     finally:
         if world > 1:
             distributed.destroy_process_group()
 
 
-def prepare_encoder(encoder: Encoder, config: ScaleConfig, place: Place) -> None:
-    """Recomputed activations, compilation and sharding, in place.
+def prepare(module: nn.Module, units: Units, config: ScaleConfig, dist: DistInfo) -> None:
+    """Set up recomputed activations, compilation and sharding, in place.
 
     Weights keep their names. Call this before the optimiser is built.
+
+    Args:
+        module: what is trained.
+        units: its parts (``Method.units``).
+        config: what is asked for.
+        dist: this process.
 
     Raises:
         Fault: ``one_rank`` for shards without ranks to hold them.
     """
-    blocks = [module for module in encoder.modules() if isinstance(module, Block)]
     if config.checkpoint_activations:
-        for block in blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        for block in units.blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if config.compile:
-        encoder.compile()
+        for network in units.networks:
+            network.compile()
     if config.sharding == "fsdp":
-        if place.world == 1:
+        if dist.world == 1:
             raise Fault("one_rank", "fsdp shards over ranks, and this is one: use ddp or torchrun")
-        _shard(encoder, blocks)
+        _shard(module, units.blocks)
 
 
-def _shard(encoder: Encoder, blocks: list[Block]) -> None:
+def _shard(module: nn.Module, blocks: Sequence[nn.Module]) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    if isinstance(encoder, FusionEncoder):
-        # Fusion reaches into the first block without calling it, so that it stays with the rest.
-        blocks = blocks[1:]
     for block in blocks:
         fully_shard(block)
-    if encoder.depth_branch is not None:  # called by itself
-        fully_shard(encoder.depth_branch)
-    fully_shard(encoder)
-    register_fsdp_forward_method(encoder, "project")
+    fully_shard(module)
+    for name in ("monitors", "features"):  # what else uses weights
+        register_fsdp_forward_method(module, name)
 
 
-def data_parallel(step: nn.Module, config: ScaleConfig, place: Place) -> nn.Module:
-    """The step whose gradients are averaged over ranks."""
-    if place.world == 1 or config.sharding == "fsdp":
-        return step
-    return DistributedDataParallel(step)
+def data_parallel(module: nn.Module, config: ScaleConfig, dist: DistInfo) -> nn.Module:
+    """Return the module whose gradients are averaged over ranks."""
+    if dist.world == 1 or config.sharding == "fsdp":
+        return module
+    return DistributedDataParallel(module)
 
 
 def full(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be sharded; a collective operation where it is."""
+    """Gather a tensor that may be sharded; a collective operation where it is."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A full tensor, the same on all ranks, on the device of a parameter and sharded like it."""
+    """Move a full tensor, the same on all ranks, to a parameter's device and shard it like it."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     tensor = tensor.to(parameter.device)
@@ -116,7 +116,7 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank."""
+    """Return whether the flag is set on any rank."""
     if not distributed.is_initialized():
         return flag
     flags = torch.tensor(float(flag), device=device)
@@ -125,7 +125,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def from_first(text: str) -> str:
-    """A text of rank 0, on all ranks."""
+    """Send a text of rank 0 to all ranks."""
     texts = [text]
     if distributed.is_initialized():
         distributed.broadcast_object_list(texts)
@@ -133,6 +133,6 @@ def from_first(text: str) -> str:
 
 
 def wait_for_all() -> None:
-    """Let all ranks arrive."""
+    """Wait until all ranks have arrived."""
     if distributed.is_initialized():
         distributed.barrier()

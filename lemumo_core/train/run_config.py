@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -11,34 +11,41 @@ from jsonargparse import Namespace
 
 from lemumo_core.command_line import CommandLine
 from lemumo_core.data.sources.options import SourceOptions
-from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.methods.method import MethodOptions, Needs
+from lemumo_core.methods.registry import class_path, load_methods
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.train import compatibility
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with warm-up and cosine.
+    """Optimiser with warm-up and cosine.
 
     Attributes:
-        lr: at the end of the warm-up, which starts at a hundredth of it.
-        final_lr: at the end of the cosine.
+        name: ``adamw``, or ``lars`` (``optim.Lars``) for large batches on convolutions.
+        lr: learning rate at the end of the warm-up, which starts at a hundredth of it.
+        final_lr: learning rate at the end of the cosine.
         warmup: share of all steps.
-        weight_decay: decoupled, times the learning rate.
+        weight_decay: weight decay; of AdamW decoupled, times the learning rate.
         decay_all: decay norms, biases, tokens and positions too, as the paper does; otherwise
             only the weights of linear maps and convolutions.
         clip: largest norm of the gradient; 0 does not clip.
+        momentum, trust: momentum and trust coefficient of LARS.
 
     Raises:
         ValueError: for anything outside its range.
     """
 
+    name: Literal["adamw", "lars"] = "adamw"
     lr: float = 1e-3
     final_lr: float = 1e-6
     warmup: float = 0.1
     weight_decay: float = 0.05
     decay_all: bool = False
     clip: float = 1.0
+    momentum: float = 0.9
+    trust: float = 1e-3
 
     def __post_init__(self) -> None:
         if not 0 <= self.final_lr <= self.lr:
@@ -47,6 +54,8 @@ class OptimizerConfig:
             raise ValueError(f"warmup is {self.warmup}, a share of all steps lies in [0, 1]")
         if self.weight_decay < 0 or self.clip < 0:
             raise ValueError("weight_decay and clip must not be negative")
+        if not 0 <= self.momentum < 1 or self.trust <= 0:
+            raise ValueError("momentum must be in [0, 1) and trust positive")
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,9 @@ class ScaleConfig:
     Attributes:
         sharding: ``ddp`` copies the model to every rank; ``fsdp`` shards weights, gradients and
             optimiser over them (``fully_shard``), for models too large for one device.
-        checkpoint_activations: recompute the blocks in the backward pass, which saves memory. The
-            first block of a fusion encoder keeps its activations.
-        compile: compile the encoder. The first steps take minutes.
+        checkpoint_activations: recompute the blocks in the backward pass, which saves memory
+            (``Method.units``). The first block of a fusion encoder keeps its activations.
+        compile: compile the networks. The first steps take minutes.
         workers: processes that load data, on each rank; 0 loads in the training process.
     """
 
@@ -93,7 +102,7 @@ class LogConfig:
                 raise ValueError(f"log.{name} is {value}, must be at least 1")
 
 
-FREE = frozenset(
+RESUMABLE_CHANGES = frozenset(
     {"data", "data_options", "frame_cache", "out", "resume", "weights", "scale", "log"}
 )
 """What may change when a run is resumed: where things lie, how the work is spread, what is
@@ -123,7 +132,6 @@ class RunConfig:
         batch: samples of a step, over all ranks.
         epochs: passes over the data.
         steps: instead of ``epochs``, unless 0.
-        modality_dropout: probability that a view loses its image or its companion.
         canvas: height and width of what views are cut from; by default the model's input.
         model, optimizer, scale, log: see there.
 
@@ -133,7 +141,7 @@ class RunConfig:
 
     program: ClassVar[str]
     """Name of the program in ``training``."""
-    free: ClassVar[frozenset[str]] = FREE
+    resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES
 
     data: str = "synthetic"
     data_options: SourceOptions = field(default_factory=dict)
@@ -148,7 +156,6 @@ class RunConfig:
     batch: int = 16
     epochs: float = 1.0
     steps: int = 160
-    modality_dropout: float = 0.0
     canvas: tuple[int, int] | None = None
     model: ModelConfig = field(default_factory=lambda: ModelConfig(height=96, width=192))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -164,8 +171,6 @@ class RunConfig:
             raise ValueError(f"epochs is {self.epochs}, must be positive where steps is 0")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction is {self.fraction}, must be above 0 and at most 1")
-        if not 0 <= self.modality_dropout <= 1:
-            raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
         if self.resume == "auto" and self.out is None:
             raise ValueError("resume=auto needs the run's folder: add --out")
         _ = self.canvas_spec  # checks the canvas
@@ -187,13 +192,8 @@ class RunConfig:
         return InputSpec(height, width, spec.companion, spec.companion_channels)
 
     @property
-    def multi_crop(self) -> MultiCropConfig:
-        """Which views a step takes of a sample."""
-        raise NotImplementedError
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether samples carry labels."""
+    def needs(self) -> Needs:
+        """What samples must carry."""
         raise NotImplementedError
 
     def total_steps(self, frames: int) -> int:
@@ -201,29 +201,46 @@ class RunConfig:
         return self.steps or max(1, round(self.epochs * frames / self.batch))
 
 
-def plain(config: RunConfig) -> dict[str, Any]:
-    """The configuration as YAML and JSON hold it."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return values
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as YAML and JSON hold it."""
+    values = asdict(config)
+    for name in values:
+        one = getattr(config, name)
+        if isinstance(one, MethodOptions):
+            values[name] = {"class_path": class_path(one), "init_args": values[name]}
+    found: dict[str, Any] = json.loads(json.dumps(values))
+    return found
 
 
-def identity(values: Mapping[str, Any], free: Set[str]) -> dict[str, Any]:
-    """Of a plain configuration, what decides the numbers of a run: all but ``free``."""
-    return {name: value for name, value in values.items() if name not in free}
+def fingerprint(values: Mapping[str, Any], changes: Set[str]) -> dict[str, Any]:
+    """Return what decides the numbers of a run: all of a ``to_dict`` but the ``changes``."""
+    return {name: value for name, value in values.items() if name not in changes}
 
 
 C = TypeVar("C", bound=RunConfig)
 
 
+class RunCommandLine(CommandLine):
+    """Parser of a training program, which also reads the options of version 0.1."""
+
+    program: str
+
+    def parse_args(self, args: Sequence[str], **options: Any) -> Namespace:  # type: ignore[override]
+        """As ``CommandLine.parse_args``."""
+        return super().parse_args(compatibility.arguments(args, self.program), **options)
+
+
 def command_line(kind: type[RunConfig], prog: str | None = None) -> CommandLine:
-    """A parser of the options of a kind of run."""
-    parser = CommandLine(prog=prog)
+    """Return a parser of the options of a kind of run."""
+    load_methods()
+    parser = RunCommandLine(prog=prog)
+    parser.program = kind.program
     parser.add_class_arguments(kind)
     return parser
 
 
-def parsed(kind: type[C], parser: CommandLine, options: Namespace) -> C:
-    """The run that parsed options describe.
+def from_namespace(kind: type[C], parser: CommandLine, options: Namespace) -> C:
+    """Return the run that parsed options describe.
 
     Raises:
         ValueError: for a value outside its range.
@@ -232,7 +249,7 @@ def parsed(kind: type[C], parser: CommandLine, options: Namespace) -> C:
     return kind(**{one.name: values[one.name] for one in fields(kind)})
 
 
-def from_plain(kind: type[C], values: Mapping[str, Any]) -> C:
-    """The inverse of ``plain``."""
+def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
+    """Rebuild a configuration from ``to_dict``."""
     parser = command_line(kind)
-    return parsed(kind, parser, parser.parse_object(dict(values)))
+    return from_namespace(kind, parser, parser.parse_object(dict(values)))

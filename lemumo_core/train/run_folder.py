@@ -28,7 +28,7 @@ import yaml
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.inference.measure import processor
-from lemumo_core.train.run_config import RunConfig, plain
+from lemumo_core.train.run_config import RunConfig, to_dict
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
 CHECKPOINTS, BEST = "checkpoints", "best"
@@ -40,8 +40,8 @@ def new_name(program: str) -> str:
     return str(Path("out", program, time.strftime("%Y-%m-%d_%H-%M-%S")))
 
 
-def claim(out: Path, config: RunConfig) -> None:
-    """Make the folder of a run.
+def create(out: Path, config: RunConfig) -> None:
+    """Create the folder of a run.
 
     Raises:
         Fault: ``run_exists`` where another run has written there and this does not resume it.
@@ -53,11 +53,11 @@ def claim(out: Path, config: RunConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def begin(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
+def write_header(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
     """Describe a run that starts or goes on; its metrics are cut back to before its first step."""
     kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
     write_whole(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
-    write_whole(out / CONFIG, yaml.safe_dump(plain(config), sort_keys=False).encode())
+    write_whole(out / CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
     about = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "first_step": first_step,

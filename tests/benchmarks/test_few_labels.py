@@ -10,14 +10,18 @@ import torch
 from benchmarks import _runs, few_labels
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
-from lemumo_core.train.finetune.weights import read_weights
+from lemumo_core.train.weights import read_weights
 
 
 def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -> None:
     street = SyntheticStreet(frames=14, frames_per_drive=14, width=96, height=64)
     write_shards(street, tmp_path / "shards", frames_per_shard=8, workers=1)
     shared = {"data": tmp_path / "shards", "held_out": 4, "batch": 4, "steps": 2}
-    views = {"views.global_size": [32, 48], "views.local_views": 0, "log.probes": False}
+    views = {
+        "method.views.global_size": [32, 48],
+        "method.views.local_views": 0,
+        "log.probes": False,
+    }
     size = {"model.size": "tiny", "model.height": 64, "model.width": 96}
     pretraining = tmp_path / "pretrain"
     _runs.run("pretrain.py", [], {**shared, **views, **size, "out": pretraining})
@@ -38,7 +42,7 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
     def learnt(arm: str) -> torch.Tensor:
         return read_weights(few_labels.folder(out, 0.5, arm, 0))[0]["encoder.cls_token"]
 
-    start = read_weights(pretraining)[0]["cls_token"]
+    start = read_weights(pretraining)[0]["encoder.cls_token"]
     kept = [arm for arm in few_labels.ARMS if torch.equal(learnt(arm), start)]
     assert kept == ["pretrained, frozen"]
     assert not torch.equal(learnt("random, frozen"), learnt("from scratch"))

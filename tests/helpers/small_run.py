@@ -10,20 +10,27 @@ import torch
 from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.frame import UNLABELLED
+from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.pretrain.config import PretrainConfig, PretrainLogConfig
 from lemumo_core.train.run_config import ScaleConfig
 from tests.helpers.small_frames import small_frames
 
 
+def small_method(**changes: Any) -> LeMuMo:
+    """Two global views of 32 x 32 pixels, two local ones of 16 x 32."""
+    views = MultiCropConfig(local_views=2, global_size=(32, 32), local_size=(16, 32))
+    return LeMuMo(**{"views": views, **changes})
+
+
 def small_config(**changes: Any) -> PretrainConfig:
-    """Eight samples a step, two global views of 32 x 32 pixels, two local ones of 16 x 32."""
+    """Eight samples a step of a small method."""
     options: dict[str, Any] = {
         "batch": 8,
         "steps": 6,
         "held_out": 4,
         "model": ModelConfig(height=48, width=64),
-        "views": MultiCropConfig(local_views=2, global_size=(32, 32), local_size=(16, 32)),
+        "method": small_method(),
         "scale": ScaleConfig(workers=0),
         "log": PretrainLogConfig(monitor_every=100, probe_steps=2, tensorboard=False),
     }

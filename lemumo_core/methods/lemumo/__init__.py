@@ -1,1 +1,1 @@
-"""Le MuMo JEPA: its projector, views, losses and monitors."""
+"""Le MuMo JEPA (arXiv 2603.24327), and what we add to it."""

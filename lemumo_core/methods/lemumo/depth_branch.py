@@ -1,4 +1,4 @@
-"""What fine-tuning's deploy heads begin with where pretraining learnt depth, too."""
+"""Neck and depth head that are pretrained beside the encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lemumo_core.preprocess import Inputs
 
 
 class DepthBranch(nn.Module):
-    """Neck and depth head (``deploy``). Their names are those in ``PerceptionModel``.
+    """Neck and depth head (``deploy``), by their names in ``PerceptionModel``.
 
     Args:
         config: of the model, of the size of the views.
@@ -24,7 +24,6 @@ class DepthBranch(nn.Module):
         self.depth = DepthHead(WIDTH)
 
     def forward(self, tokens: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Depth, metres, and its confidence, (B, H/4, W/4), as ``DepthHead``. Arguments as
-        ``Neck``'s."""
+        """Predict depth, metres, and its confidence, (B, H/4, W/4). Arguments as of ``Neck``."""
         depth_m, confidence = self.depth(self.neck(tokens, inputs))
         return depth_m, confidence

@@ -1,4 +1,4 @@
-"""Hidden LiDAR returns: the model learns to tell them from the rest of what the sensors saw.
+"""Masked LiDAR modelling: predict the returns of masked patches from all else the sensors saw.
 
 Ours, beside the joint embedding. A log's own returns are the labels, as pixels are those of masked
 autoencoders (arXiv 2111.06377; images with depth: MultiMAE, arXiv 2204.01678).
@@ -20,29 +20,30 @@ from lemumo_core.model.config import PATCH
 
 
 @dataclass(frozen=True)
-class HiddenReturns:
-    """``DepthLoss`` of what is told of a view against all its returns, of which only some were
-    seen.
+class MaskedReturns:
+    """``DepthLoss`` of the depth predicted for a view against all its returns, of which the model
+    saw only some.
 
     Attributes:
-        weight: beside the joint embedding's objective.
-        hidden: probability that the returns of a patch are hidden.
-        max_depth_m: what 1 stands for in ``View.companion``; such returns are no truth.
+        weight: weight beside the joint embedding's objective.
+        ratio: probability that the returns of a patch are masked.
+        max_depth_m: depth, metres, that 1 stands for in ``View.companion``; returns at 1 are no
+            truth.
     """
 
     weight: float
-    hidden: float = 0.5
+    ratio: float = 0.5
     max_depth_m: float = 80.0
 
     @torch.no_grad()
-    def hide(self, view: View, views: int) -> View:
-        """The view without the returns of random patches, as if there were none.
+    def mask(self, view: View, views: int) -> View:
+        """Return the view without the returns of random patches, as if there were none.
 
         Draws from torch's global generator, on the CPU: the same rows on any number of ranks.
 
         Args:
             view: R rows, row v * B + b being view v of sample b.
-            views: of a sample.
+            views: views of a sample.
         """
         rows, height, width = view.companion.shape[:3]
 
@@ -51,16 +52,16 @@ class HiddenReturns:
 
         # Drawn sample by sample, as ranks share them out.
         chance = transpose_rows(rows_of_rank(rows, draw), views)
-        seen = (chance >= self.hidden).to(view.companion).unsqueeze(1)
+        seen = (chance >= self.ratio).to(view.companion).unsqueeze(1)
         seen = functional.interpolate(seen, size=(height, width), mode="nearest")
         return replace(view, companion=view.companion * seen[:, 0, ..., None])
 
     def __call__(self, depth_m: Tensor, confidence: Tensor, view: View) -> Loss:
-        """Loss of one batch, the same on every rank.
+        """Compute the loss of one batch, the same on every rank.
 
         Args:
             depth_m, confidence: (R, h, w), the depth head's output.
-            view: with all its returns.
+            view: the view with all its returns.
 
         Returns:
             Terms ``returns`` and ``returns_confidence``; the total is their sum, weighted.

@@ -1,4 +1,4 @@
-"""Is pretraining healthy? Scalars for the log, and a warning when the embedding collapses."""
+"""Signs of collapse and shares of the modalities, for the log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor, distributed
 
 from lemumo_core.data.views import View
 from lemumo_core.distributed import mean_over_ranks, world_size
+from lemumo_core.methods.lemumo.projector import Projector
+from lemumo_core.methods.method import evaluating
 from lemumo_core.metrics.collapse import embedding_std, gaussian_p_values, rankme
 from lemumo_core.model.config import MODALITIES
 from lemumo_core.model.encoder import Encoder
-from lemumo_core.train.pretrain.probes import evaluating
 
 LEAST_RANKME = 1.5
 LEAST_STD = 0.02
@@ -27,29 +28,29 @@ logger = logging.getLogger(__name__)
 
 
 class Monitors:
-    """Watches one encoder; logs a warning at each onset of a collapse.
+    """Collapse and modality shares of one encoder; warns at each onset of a collapse.
 
     Args:
-        encoder: the bare module, not its DDP wrapper.
+        encoder, projector: the bare modules, not a DDP wrapper's.
         global_views: views of a sample in the batches to come.
     """
 
-    def __init__(self, encoder: Encoder, global_views: int = 2):
-        self.encoder, self.global_views = encoder, global_views
+    def __init__(self, encoder: Encoder, projector: Projector, global_views: int = 2):
+        self.encoder, self.projector, self.global_views = encoder, projector, global_views
         self.collapsed = False
 
     @torch.no_grad()
     def observe(
         self, step: int, view: View, embeddings: Tensor, projections: Tensor
     ) -> dict[str, float]:
-        """Look at one step. All ranks call this together and get the same answer.
+        """Compute the scalars of one step. All ranks call this together and get the same ones.
 
         Nothing of the training changes: no weight, statistic, mode or random number.
 
         Args:
             step: of training; seeds the slices of the SIGReg test.
             view: the batch of global views, R = global_views x B rows.
-            embeddings: (R, 512) of these rows, ``encoder.project(cls)[0]``.
+            embeddings: (R, 512) of these rows.
             projections: (R, 128) or (global_views, B, 128) of them, as the objective saw them.
 
         Returns:
@@ -57,7 +58,7 @@ class Monitors:
             ``sigreg_p_median`` and ``sigreg_rejected``: of the p-values of SIGReg's test over
             slices and views the median, and the share below 0.05; 0.5 and 0.05 where projections
             are N(0, I). ``collapsed``: 1 below ``LEAST_RANKME`` or ``LEAST_STD``, else 0. Further
-            what ``modality_shares`` says.
+            what ``modality_shares`` returns.
 
         Raises:
             ValueError: embeddings or projections are not finite.
@@ -70,7 +71,8 @@ class Monitors:
         scalars["sigreg_p_median"] = float(np.median(p_values))
         scalars["sigreg_rejected"] = float((p_values < LEVEL).mean())
         scalars["collapsed"] = float(self._collapsed(step, scalars))
-        return {**scalars, **modality_shares(self.encoder, view, self.global_views)}
+        shares = modality_shares(self.encoder, self.projector, view, self.global_views)
+        return {**scalars, **shares}
 
     def _collapsed(self, step: int, scalars: dict[str, float]) -> bool:
         before = self.collapsed
@@ -79,16 +81,18 @@ class Monitors:
         if self.collapsed and not before:
             logger.warning(
                 "collapse at step %d: RankMe %.3g (least %g), embedding std %.3g (least %g). The "
-                "encoder says nearly the same of every input. Lower the learning rate, enlarge "
-                "the batch or raise the weight of SIGReg.",
+                "encoder maps every input to nearly the same embedding. Lower the learning rate, "
+                "enlarge the batch or raise the weight of SIGReg.",
                 *(step, rank, LEAST_RANKME, std, LEAST_STD),
             )
         return self.collapsed
 
 
 @torch.no_grad()
-def modality_shares(encoder: Encoder, view: View, global_views: int) -> dict[str, float]:
-    """How much each modality contributes: the rise of the invariance loss when it is withheld.
+def modality_shares(
+    encoder: Encoder, projector: Projector, view: View, global_views: int
+) -> dict[str, float]:
+    """Measure each modality's contribution: the rise of the invariance loss without it.
 
     All passes are in evaluation mode, over the samples that have both modalities. The centre of a
     sample is the mean of its global views' projections, as in the objective; ``rise_m`` is the
@@ -96,7 +100,7 @@ def modality_shares(encoder: Encoder, view: View, global_views: int) -> dict[str
     both. ``share_m`` is rise_m over the sum of both, a negative rise counted as 0.
 
     Args:
-        encoder: the bare module; its mode is kept.
+        encoder, projector: the bare modules; their modes are kept.
         view: R = global_views x B rows, row v * B + b being view v of sample b.
         global_views: views of a sample.
 
@@ -108,9 +112,10 @@ def modality_shares(encoder: Encoder, view: View, global_views: int) -> dict[str
 
     def projected(present: Tensor) -> Tensor:
         cls = encoder(view.inputs._replace(present=present), dense=False).cls
-        return encoder.project(cls)[1].float()
+        projections: Tensor = projector(cls)[1].float()
+        return projections
 
-    with evaluating(encoder):
+    with evaluating(encoder), evaluating(projector):
         joint = projected(view.present)
         without = []
         for column in range(len(MODALITIES)):

@@ -11,8 +11,9 @@ from jsonargparse import Namespace
 
 from lemumo_core.data.photometric import PHOTOMETRIC, Photometric
 from lemumo_core.data.views import MultiCropConfig
-from lemumo_core.train.finetune.weights import read_weights
-from lemumo_core.train.run_config import FREE, LogConfig, OptimizerConfig, RunConfig
+from lemumo_core.methods.method import Needs
+from lemumo_core.train.run_config import RESUMABLE_CHANGES, LogConfig, OptimizerConfig, RunConfig
+from lemumo_core.train.weights import read_weights
 
 MILD = Photometric(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02, gray_p=0.05, blur_p=0.05)
 
@@ -82,6 +83,7 @@ class FinetuneConfig(RunConfig):
             ``weights``) it always does.
         layer_decay: the learning rate of a block is this times that of the next one, the last
             block's this times that of the heads. From scratch all learn alike.
+        modality_dropout: probability that a view loses its image or its companion.
         losses, augmentation: see there.
 
     ``model`` is by default that of the ``weights``. What is given on the command line or in a file
@@ -92,7 +94,7 @@ class FinetuneConfig(RunConfig):
     """
 
     program: ClassVar[str] = "finetune"
-    free: ClassVar[frozenset[str]] = FREE - {"weights"}
+    resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES - {"weights"}
 
     mode: Literal["full", "probe"] = "full"
     heads_first: float = 1.0
@@ -108,6 +110,8 @@ class FinetuneConfig(RunConfig):
         super().__post_init__()
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}, must be above 0 and at most 1")
+        if not 0 <= self.modality_dropout <= 1:
+            raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
         if self.heads_first < 0:
             raise ValueError(f"heads_first is {self.heads_first}, must not be negative")
         if self.scale.sharding != "ddp":
@@ -131,6 +135,7 @@ class FinetuneConfig(RunConfig):
 
     @property
     def multi_crop(self) -> MultiCropConfig:
+        """Which view a step takes of a sample."""
         one = self.augmentation
         size = self.model.height, self.model.width
         return MultiCropConfig(
@@ -144,8 +149,9 @@ class FinetuneConfig(RunConfig):
         )
 
     @property
-    def needs_labels(self) -> bool:
-        return True
+    def needs(self) -> Needs:
+        """See ``RunConfig``."""
+        return Needs(labels=True)
 
     def heads_only_steps(self, frames: int) -> int:
         """Steps, from the first on, in which the encoder does not learn, over so many frames."""

@@ -8,20 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lemumo_core.data.views import View
+from lemumo_core.data.modality_dropout import drop_modalities
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import MultiCrop, View
+from lemumo_core.methods.method import ParameterGroup, Units
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.config import FinetuneConfig, LossConfig
-from lemumo_core.train.finetune.validation import HeldOut, describe, figures, score_of
+from lemumo_core.train.finetune.validation import Validation, describe, figures, score_of
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import backward
 from lemumo_core.train.loop import Run
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
-from lemumo_core.train.parallel import data_parallel, prepare_encoder
-from lemumo_core.train.run_config import plain
-from lemumo_core.train.seeds import seed_of
+from lemumo_core.train.parallel import data_parallel, prepare
+from lemumo_core.train.run_config import to_dict
+from lemumo_core.train.seeds import generator, seed_of
 
 
 class FinetuningStep(nn.Module):
@@ -67,30 +70,45 @@ class Finetuner:
 
     def __init__(self, run: Run):
         config: FinetuneConfig = run.config
-        self.config, self.steps, self.place = config, run.steps, run.place
-        self.heads_only_steps = config.heads_only_steps(run.order.frames)
+        self.config, self.steps, self.dist = config, run.steps, run.dist
+        self.heads_only_steps = config.heads_only_steps(run.sampler.frames)
         self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
-        self.model.to(run.place.device)
-        prepare_encoder(self.model.encoder, config.scale, run.place)
+        self.model.to(run.dist.device)
+        units = Units(self.model.encoder.units(), (self.model.encoder,))
+        prepare(self.model.encoder, units, config.scale, run.dist)
         self.step = FinetuningStep(self.model, config.losses)
         decay = config.layer_decay if config.weights else 1.0
-        self.optimizer = build_optimizer(
-            self.model, config.optimizer, lambda name: layer_rate(name, config.model, decay)
-        )
+        groups = [
+            ParameterGroup([(name, parameter)], layer_rate(name, config.model, decay))
+            for name, parameter in self.model.named_parameters()
+        ]
+        self.optimizer = build_optimizer(self.model, groups, config.optimizer)
         self._encoder_learns: bool | None = None
-        self.held_out = HeldOut(run, self.model) if config.held_out else None
+        self.held_out = Validation(run, self.model) if config.held_out else None
         self.out, self.best = run.out, -math.inf
 
     def load(self, path: Path) -> None:
         """See ``Learner``."""
         load_perception(self.model, path)
 
-    def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
+    def view(self, batch: Batch, step: int) -> View:
+        """Cut the view of a step."""
+        config, dist = self.config, self.dist
+        draw = generator(config.seed, step, "views")
+        views = MultiCrop(config.multi_crop)(batch, draw, dist.rank, dist.world)
+        if config.modality_dropout:
+            draw = generator(config.seed, step, "modality dropout")
+            rate = config.modality_dropout
+            views = drop_modalities(views, len(batch), rate, draw, dist.rank, dist.world)
+        (view,) = views
+        return view
+
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
         """See ``Learner``."""
         lr = learning_rate(self.config.optimizer, step, self.steps)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad()
-        total, terms = self.loss(views, step)
+        total, terms = self.loss(self.view(batch, step), step)
         learning = [p for p in self.model.parameters() if p.requires_grad]
         values = backward(total, terms, learning, self.config.optimizer.clip)
         self.optimizer.step()
@@ -100,33 +118,32 @@ class Finetuner:
             values |= self.evaluate(self.held_out, done)
         return values
 
-    def evaluate(self, held_out: HeldOut, done: int) -> dict[str, float]:
+    def evaluate(self, held_out: Validation, done: int) -> dict[str, float]:
         """Judge the weights after so many steps, and keep them if they are the best so far."""
         metrics = held_out.judge()
         score = score_of(metrics["fused"]) if "fused" in metrics else math.nan
         weights = self.weights()
-        if self.place.first:
+        if self.dist.first:
             print(f"frames held out, after step {done}: score {score:.3f}\n{describe(metrics)}")
             if score > self.best:
                 results = {mode: metric.result() for mode, metric in metrics.items()}
                 state = {"step": done, "score": score, "metrics": results}
-                state["config"] = plain(self.config)
+                state["config"] = to_dict(self.config)
                 checkpoint.save(self.out / run_folder.BEST, {checkpoint.MODEL: weights}, state)
         self.best = max(self.best, score)
         return {"score": score, **figures(metrics)}
 
-    def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and its terms."""
+    def loss(self, view: View, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a step and its terms."""
         learns = step >= self.heads_only_steps
         if learns != self._encoder_learns:
             self._encoder_learns = learns
             self.model.encoder.requires_grad_(learns)
-            self.parallel = data_parallel(self.step, self.config.scale, self.place)
+            self.parallel = data_parallel(self.step, self.config.scale, self.dist)
         self.parallel.train()
         self.model.encoder.train(learns)
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
-        (view,) = views
         loss: tuple[Tensor, dict[str, Tensor]] = self.parallel(view, learns)
         return loss
 

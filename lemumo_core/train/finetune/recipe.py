@@ -1,4 +1,4 @@
-"""Fine-tuning as a ``Task``, and what a finished run leaves."""
+"""Fine-tuning as a ``Recipe``, and what a finished run leaves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lemumo_core.files import write_whole
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.finetune.learner import Finetuner
-from lemumo_core.train.loop import Run, Task
+from lemumo_core.train.loop import Recipe, Run
 
 
-def conclude(run: Run, weights: Mapping[str, Tensor]) -> str:
+def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
     """Write the best weights, or the last ones where no frame held out has truth, and
     ``summary.json``.
 
@@ -36,4 +36,4 @@ def conclude(run: Run, weights: Mapping[str, Tensor]) -> str:
     return f"the {which} weights: {out / run_folder.MODEL_WEIGHTS}"
 
 
-FINETUNING = Task(FinetuneConfig, Finetuner, conclude)
+FINETUNING = Recipe(FinetuneConfig, Finetuner, finalize)

@@ -19,11 +19,11 @@ from lemumo_core.inference.backends.torch import ModuleBackend
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.methods.method import evaluating
 from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.train.loop import Run
-from lemumo_core.train.pretrain.probes import evaluating
 
 FIGURES = {
     "bev_map": "BEV mAP {:.3f}",
@@ -34,7 +34,7 @@ FIGURES = {
 """The figures to look at first, of ``metrics.perception.Summary``."""
 
 
-class HeldOut:
+class Validation:
     """Judges one model again and again.
 
     Args:
@@ -43,12 +43,12 @@ class HeldOut:
     """
 
     def __init__(self, run: Run, model: PerceptionModel):
-        self.model, self.source, place = model, run.samples.source, run.place
-        last = range(run.order.frames, run.order.frames + run.config.held_out)
-        self.frames = last[place.rank :: place.world]
+        self.model, self.source, dist = model, run.samples.source, run.dist
+        last = range(run.sampler.frames, run.sampler.frames + run.config.held_out)
+        self.frames = last[dist.rank :: dist.world]
         self.manifest = manifest_of(model.config, run.out.name, trained=True)
         with evaluating(model):
-            backend = ModuleBackend("torch", model, self.manifest.input, place.device)
+            backend = ModuleBackend("torch", model, self.manifest.input, dist.device)
         package = Package(run.out, self.manifest)
         self.pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
 

@@ -1,104 +1,111 @@
-"""What learns: the encoder with its optimiser, and the probes and monitors that watch it."""
+"""A method in training, with its optimiser and online probes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lemumo_core.data.views import View
-from lemumo_core.methods.lemumo.depth_branch import DepthBranch
-from lemumo_core.methods.lemumo.monitors import Monitors
-from lemumo_core.methods.lemumo.step import Encoded, TrainingStep
-from lemumo_core.model.encoder import Encoder
-from lemumo_core.model.variants import build_encoder
+from lemumo_core.data.samples import Batch
+from lemumo_core.methods.method import Method, Step
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import Checkpoint
-from lemumo_core.train.finetune.weights import BRANCH, read_weights
 from lemumo_core.train.learner import backward
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
-from lemumo_core.train.parallel import Place, data_parallel, prepare_encoder
+from lemumo_core.train.parallel import DistInfo, data_parallel, prepare
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.probes import Probes
-from lemumo_core.train.seeds import seed_of
+from lemumo_core.train.seeds import generator, seed_of
+from lemumo_core.train.weights import read_tensors
+
+log = logging.getLogger(__name__)
 
 
 class Pretrainer:
-    """The encoder in training, a ``Learner``.
+    """A method in training, a ``Learner``.
 
     Args:
-        config: of the run.
-        steps: of the whole run.
-        place: of this process.
+        config: the configuration of the run.
+        steps: number of steps of the whole run.
+        dist: this process among the ranks.
     """
 
-    def __init__(self, config: PretrainConfig, steps: int, place: Place):
-        self.config, self.steps, self.place = config, steps, place
-        self.encoder = seeded_encoder(config).to(place.device)
-        prepare_encoder(self.encoder, config.scale, place)
-        views = config.views.global_views
-        objective = config.objective
-        self.step = TrainingStep(
-            self.encoder,
-            objective.build(views),
-            views,
-            objective.build_for_tokens(views),
-            objective.build_for_returns(config.canvas_spec.depth_max_m),
-        )
-        self.model = data_parallel(self.step, config.scale, place)
-        self.optimizer = build_optimizer(self.encoder, config.optimizer)
-        self.monitors = Monitors(self.encoder, views)
+    def __init__(self, config: PretrainConfig, steps: int, dist: DistInfo):
+        self.config, self.steps, self.dist = config, steps, dist
+        self.method = seeded_method(config).to(dist.device)
+        prepare(self.method, self.method.units(), config.scale, dist)
+        self.model = data_parallel(self.method, config.scale, dist)
+        groups = self.method.parameter_groups()
+        self.parameters = [parameter for group in groups for _, parameter in group.parameters]
+        self.optimizer = build_optimizer(self.method, groups, config.optimizer)
         self.probes: Probes | None = None
         if config.log.probes:
             classes = len(config.model.segmentation_classes)
-            self.probes = Probes(config.model.token_dim, classes).to(place.device)
+            self.probes = Probes(self.method.token_dim, classes).to(dist.device)
 
     def load(self, path: Path) -> None:
-        """See ``Learner``."""
-        tensors, _ = read_weights(path)
-        # Of two runs one may tell returns and the other not: the rest is the same.
-        own = {n: t for n, t in self.weights().items() if n.startswith(BRANCH)}
-        kept = {n: t for n, t in tensors.items() if n in own or not n.startswith(BRANCH)}
-        checkpoint.load_model_tensors(self.encoder, own | kept, path)
+        """See ``Learner``. Parts that one of the two methods does not have, such as a projector,
+        are left out, or as random as they are, and named in the log."""
+        tensors, own = read_tensors(path), self.weights()
+        parts = {name.split(".")[0] for name in tensors}
+        mine = {name.split(".")[0] for name in own}
+        if parts & mine and parts != mine and self.dist.first:
+            log.warning(
+                "%s and this run share %s; %s there is not used, %s here starts from random",
+                *(path, *(_listed(names) for names in (parts & mine, parts - mine, mine - parts))),
+            )
+        kept = {n: t for n, t in own.items() if n.split(".")[0] not in parts}
+        kept |= {n: t for n, t in tensors.items() if n.split(".")[0] in mine or not parts & mine}
+        checkpoint.load_model_tensors(self.method, kept, path)
 
-    def loss(self, views: tuple[View, ...], step: int) -> tuple[Tensor, dict[str, Tensor], Encoded]:
-        """Loss, its terms, and what the encoder made of the global views."""
+    def views(self, batch: Batch, step: int) -> Any:
+        """Cut the views of a step."""
+
+        def draw(purpose: str) -> torch.Generator:
+            return generator(self.config.seed, step, purpose)
+
+        return self.method.views(batch, draw, self.dist.rank, self.dist.world)
+
+    def forward(self, views: Any, step: int) -> Step:
+        """Run the forward pass of a step."""
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
         self.model.train()
-        loss, encoded = self.model(views, step, dense=self.probes is not None)
-        return loss.total, loss.terms, encoded
+        outcome: Step = self.model(views, step, dense=self.probes is not None)
+        return outcome
 
-    def learn(self, views: tuple[View, ...], step: int) -> dict[str, float]:
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
         """See ``Learner``."""
-        lr = learning_rate(self.config.optimizer, step, self.steps)
+        config = self.config
+        lr = learning_rate(config.optimizer, step, self.steps)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad()
-        total, terms, encoded = self.loss(views, step)
-        clip = self.config.optimizer.clip
-        values = backward(total, terms, self.encoder.parameters(), clip)
+        outcome = self.forward(self.views(batch, step), step)
+        values = backward(*outcome.loss, self.parameters, config.optimizer.clip)
         values["lr"] = lr
-        observing = step % self.config.log.monitor_every == 0 or step == self.steps - 1
+        observing = step % config.log.monitor_every == 0 or step == self.steps - 1
         if observing:  # the weights that gave this loss
-            values |= self.monitors.observe(step, views[0], encoded.embeddings, encoded.projections)
+            values |= self.method.monitors(outcome, step)
         self.optimizer.step()
-        if self.probes is not None:
-            losses = self.probes.step(encoded.tokens, views[0])
+        self.method.after_step(step)
+        if self.probes is not None and outcome.tokens is not None and outcome.view is not None:
+            losses = self.probes.step(outcome.tokens, outcome.view)
             if observing:
                 values |= {name: float(value) for name, value in losses.items()}
         return values
 
     def weights(self) -> dict[str, Tensor]:
         """See ``Learner``."""
-        return checkpoint.model_tensors(self.encoder)
+        return checkpoint.model_tensors(self.method)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """See ``Learner``."""
         tensors = {
             checkpoint.MODEL: self.weights(),
-            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.encoder, self.optimizer),
+            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.method, self.optimizer),
         }
         if self.probes is not None:
             tensors[checkpoint.PROBES] = checkpoint.model_tensors(self.probes)
@@ -109,9 +116,9 @@ class Pretrainer:
 
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
-        checkpoint.load_model_tensors(self.encoder, found.tensors(checkpoint.MODEL), found.path)
+        checkpoint.load_model_tensors(self.method, found.tensors(checkpoint.MODEL), found.path)
         checkpoint.load_optimizer_tensors(
-            self.encoder, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
+            self.method, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
         )
         if self.probes is not None and checkpoint.PROBES in found.names:
             probes = found.tensors(checkpoint.PROBES)
@@ -121,13 +128,12 @@ class Pretrainer:
             )
 
 
-def seeded_encoder(config: PretrainConfig) -> Encoder:
-    """The untrained encoder of a run, on the CPU."""
+def seeded_method(config: PretrainConfig) -> Method:
+    """Build the untrained method of a run, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
-        encoder = build_encoder(config.model)
-        if config.objective.returns:
-            height, width = config.views.global_size
-            views = replace(config.model, height=height, width=width)
-            encoder.depth_branch = DepthBranch(views, encoder.stems.modalities)
-        return encoder
+        return config.method.build(config.model, config.canvas_spec)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

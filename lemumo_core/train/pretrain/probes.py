@@ -1,28 +1,28 @@
-"""Online linear probes: what depth and which classes the tokens hold, while pretraining goes on.
+"""Linear probes: what depth and which classes the tokens of a method hold.
 
-Probes learn from detached tokens with an optimiser of their own, and draw no random number, so
-that pretraining is bit for bit the same with and without them. What a budget of steps is worth by
-itself, the same probes say over a frozen encoder that never learnt: two ``Probes`` of one seed
-start alike, and ``tokens_of`` gives both of them tokens without dropped paths.
+They learn online, while pretraining goes on, from detached tokens with an optimiser of their own,
+and draw no random number, so that pretraining is bit for bit the same with and without them. After
+a run they learn from frozen features, beside the same probes over the untrained method: two
+``Probes`` of one seed start alike.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lemumo_core.data.views import View
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import View, clean_view
 from lemumo_core.distributed import mean_over_ranks
 from lemumo_core.frame import UNLABELLED
+from lemumo_core.methods.method import Method
 from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.model.config import PATCH
-from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.heads.segmentation import PaperSegmentationHead
 
 LEARNING_RATE = 1e-3
@@ -117,13 +117,17 @@ class Probes(nn.Module):
         depth, segmentation = mean_over_ranks(losses.detach())
         return {"probe_depth": depth, "probe_segmentation": segmentation}
 
+    def learn(self, method: Method, batch: Batch) -> None:
+        """Learn from the frozen ``fused`` features of one batch with labels."""
+        self.step(fused_tokens(method, batch), clean_view(batch))
+
     @torch.no_grad()
-    def evaluate(self, encoder: Encoder, views: Iterable[View]) -> dict[str, float]:
-        """Measure on held-out views; each rank for itself.
+    def evaluate(self, method: Method, batches: Iterable[Batch]) -> dict[str, float]:
+        """Score the probes on validation samples; each rank for itself.
 
         Args:
-            encoder: whose tokens are probed, in evaluation mode for this while.
-            views: with labels.
+            method: whose ``fused`` features are probed.
+            batches: samples with labels.
 
         Returns:
             ``depth_mae_m``, the mean absolute error over all cells of known depth, metres, and
@@ -131,39 +135,26 @@ class Probes(nn.Module):
             has. Without such truth the key is missing.
 
         Raises:
-            ValueError: a view has no labels.
+            ValueError: a batch has no labels.
         """
         depth = DepthMetric()
         segmentation = SegmentationMetric([str(i) for i in range(self.classes)])
-        for view in views:
-            depth_m, label_map = truth(view)
-            log_depth, logits = self(tokens_of(encoder, view), label_map.shape[1:])
+        for batch in batches:
+            depth_m, label_map = truth(clean_view(batch))
+            log_depth, logits = self(fused_tokens(method, batch), label_map.shape[1:])
             depth.add(log_depth.expm1().cpu().numpy(), depth_m.cpu().numpy())
             segmentation.add(logits.argmax(1).cpu().numpy(), label_map.cpu().numpy())
         scores = {"depth_mae_m": depth.scores().mae_m, "miou": segmentation.miou()}
         return {name: score for name, score in scores.items() if not math.isnan(score)}
 
 
-@torch.no_grad()
-def tokens_of(encoder: Encoder, view: View) -> Tensor:
-    """Tokens (R, N, D) of a view without dropped paths; the encoder's mode is kept."""
-    with evaluating(encoder):
-        return encoder(view.inputs).tokens
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
+def fused_tokens(method: Method, batch: Batch) -> Tensor:
+    """Return the frozen ``fused`` tokens (B, N, D) of samples."""
+    return method.features(batch, ("fused",))["fused"].tokens
 
 
 def truth(view: View) -> tuple[Tensor, Tensor]:
-    """Depth of cells (R, h/4, w/4), metres, NaN = unknown, and label map int64 (R, h, w).
+    """Return depth of cells (R, h/4, w/4), metres, NaN = unknown, and label map int64 (R, h, w).
 
     Raises:
         ValueError: the view has no labels.

@@ -1,15 +1,15 @@
-"""Pretraining as a ``Task``."""
+"""Pretraining as a ``Recipe``."""
 
 from __future__ import annotations
 
-from lemumo_core.train.loop import Run, Task
+from lemumo_core.train.loop import Recipe, Run
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import Pretrainer
-from lemumo_core.train.pretrain.summary import conclude
+from lemumo_core.train.pretrain.summary import finalize
 
 
 def _pretrainer(run: Run) -> Pretrainer:
-    return Pretrainer(run.config, run.steps, run.place)
+    return Pretrainer(run.config, run.steps, run.dist)
 
 
-PRETRAINING = Task(PretrainConfig, _pretrainer, conclude)
+PRETRAINING = Recipe(PretrainConfig, _pretrainer, finalize)

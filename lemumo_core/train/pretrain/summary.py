@@ -1,5 +1,4 @@
-"""What came of a run: did the loss fall, did the rank rise, do the tokens hold more than those of
-an encoder that never learnt?"""
+"""Summary of a finished run: loss, rank, and probes beside those of an untrained method."""
 
 from __future__ import annotations
 
@@ -10,39 +9,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lemumo_core.data.views import View, clean_view
-from lemumo_core.model.encoder import Encoder
+from lemumo_core.data.samples import Batch
+from lemumo_core.methods.method import Method
 from lemumo_core.train import checkpoint, run_folder
-from lemumo_core.train.loader import FrameOrder, Samples, batches
+from lemumo_core.train.loader import BatchSampler, Samples, batches
 from lemumo_core.train.loop import Run
 from lemumo_core.train.pretrain.config import PretrainConfig
-from lemumo_core.train.pretrain.learner import seeded_encoder
-from lemumo_core.train.pretrain.probes import Probes, tokens_of
+from lemumo_core.train.pretrain.learner import seeded_method
+from lemumo_core.train.pretrain.probes import Probes
 
 AVERAGED = 10
 """Steps at either end over which the loss is averaged, at most half of the run."""
 BATCH = 16
 
 
-def conclude(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Sum a finished run up, write ``summary.json``, and say it for people."""
+def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
+    """Summarise a finished run, write ``summary.json``, and return the summary as text."""
     summary = summarise(run, weights)
     run_folder.write_json(run.out / run_folder.SUMMARY, summary)
     return describe(summary, run.out)
 
 
 def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Sum a finished run up.
+    """Summarise a finished run.
 
     Args:
-        run: with its data.
-        weights: of the trained encoder.
+        run: the run with its data.
+        weights: of the trained method.
 
     Returns:
-        ``steps``; ``loss_first`` and ``loss_last``, each the mean of ten steps; ``rankme_first``,
-        of the untrained encoder, and ``rankme_last``; with probes and held-out frames ``probe`` and
-        ``probe_untrained``, each with ``depth_mae_m`` and ``miou`` on these frames, as far as the
-        data has such truth.
+        ``steps``; ``loss_first`` and ``loss_last``, each the mean of ten steps; where the method
+        monitors it ``rankme_first``, of the untrained method, and ``rankme_last``; with probes and
+        validation frames ``probe`` and ``probe_untrained``, each with ``depth_mae_m`` and ``miou``
+        on these frames, as far as the data has such truth.
     """
     config = run.config
     lines = run_folder.read_metrics(run.out)
@@ -53,64 +52,62 @@ def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "steps": len(lines),
         "loss_first": _mean(losses[:ends]),
         "loss_last": _mean(losses[-ends:]),
-        "rankme_first": ranks[0],
-        "rankme_last": ranks[-1],
     }
+    if ranks:
+        summary |= {"rankme_first": ranks[0], "rankme_last": ranks[-1]}
     if config.log.probes and config.held_out:
-        trained = seeded_encoder(config)
-        checkpoint.load_model_tensors(trained, weights, "the trained encoder")
-        encoders = {
-            "probe": trained,
-            "probe_untrained": seeded_encoder(config),
-        }
-        summary |= compare(encoders, config, run.samples, run.order, run.place.device)
+        trained = seeded_method(config)
+        checkpoint.load_model_tensors(trained, weights, "the trained method")
+        methods = {"probe": trained, "probe_untrained": seeded_method(config)}
+        summary |= compare(methods, config, run.samples, run.sampler, run.dist.device)
     return summary
 
 
 def compare(
-    encoders: Mapping[str, Encoder],
+    methods: Mapping[str, Method],
     config: PretrainConfig,
     samples: Samples,
-    order: FrameOrder,
+    sampler: BatchSampler,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
-    """Scores on held-out frames of new linear probes over frozen encoders: the same probes, from
-    the same start, for the same steps on the same clean views."""
+    """Score new linear probes over frozen methods on validation frames.
+
+    The probes are the same, from the same start, for the same steps on the same samples.
+    """
     classes = len(config.model.segmentation_classes)
     probes = {}
-    for name, encoder in encoders.items():
-        encoder.to(device).eval().requires_grad_(False)
-        probes[name] = Probes(config.model.token_dim, classes).to(device)
-    learnt = FrameOrder(order.frames, BATCH, config.seed)
+    for name, method in methods.items():
+        method.to(device).eval().requires_grad_(False)
+        probes[name] = Probes(method.token_dim, classes).to(device)
+    learnt = BatchSampler(sampler.frames, BATCH, config.seed)
     steps = (learnt[step] for step in range(config.log.probe_steps))
-    for view in _clean_views(config, samples, steps, device):
-        for name, encoder in encoders.items():
-            probes[name].step(tokens_of(encoder, view), view)
-    last = range(order.frames, order.frames + config.held_out)
-    held_out = [list(last[i : i + BATCH]) for i in range(0, len(last), BATCH)]
-    views = list(_clean_views(config, samples, iter(held_out), device))
-    return {name: probes[name].evaluate(encoder, views) for name, encoder in encoders.items()}
+    for batch in _batches(config, samples, steps, device):
+        for name, method in methods.items():
+            probes[name].learn(method, batch)
+    last = range(sampler.frames, sampler.frames + config.held_out)
+    validation = [list(last[i : i + BATCH]) for i in range(0, len(last), BATCH)]
+    kept = list(_batches(config, samples, iter(validation), device))
+    return {name: probes[name].evaluate(method, kept) for name, method in methods.items()}
 
 
 def describe(summary: Mapping[str, Any], out: Path) -> str:
-    """The summary for people."""
-    lines = [
-        f"loss    {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}",
-        f"RankMe  {summary['rankme_first']:.1f} -> {summary['rankme_last']:.1f}",
-    ]
+    """Return the summary as text."""
+    lines = [f"loss    {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}"]
+    if "rankme_first" in summary:
+        lines.append(f"RankMe  {summary['rankme_first']:.1f} -> {summary['rankme_last']:.1f}")
     for name, unit in (("depth_mae_m", " m"), ("miou", "")):
         if name in summary.get("probe", {}):
             ours, untrained = (summary[key][name] for key in ("probe", "probe_untrained"))
-            lines.append(f"probe {name}  {ours:.3f}{unit}, on an untrained encoder {untrained:.3f}")
+            lines.append(f"probe {name}  {ours:.3f}{unit}, untrained {untrained:.3f}")
     lines.append(f"written: {out / run_folder.SUMMARY}, {out / run_folder.CHECKPOINTS}")
     return "\n".join(lines)
 
 
-def _clean_views(
+def _batches(
     config: PretrainConfig, samples: Samples, indices: Iterator[list[int]], device: torch.device
-) -> Iterator[View]:
+) -> Iterator[Batch]:
     for batch in batches(samples, indices, config.scale.workers, device.type == "cuda"):
-        yield clean_view(batch.to(device))
+        yield batch.to(device)
 
 
 def _mean(values: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""Tokens at the same places: against places found one by one through the crops' own arithmetic."""
+"""Shared tokens: against points found one by one through the crops' own arithmetic."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lemumo_core.data.crops import Crops, draw_crops
-from lemumo_core.methods.lemumo.correspondences import PLACES, tokens_at_places
-from lemumo_core.train.pretrain.config import PretrainConfig
+from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.methods.lemumo.correspondences import POINTS, sample_shared_tokens
+from lemumo_core.methods.lemumo.method import LeMuMo
 
 CANVAS, SIZE = (96, 192), (48, 96)
 VIEWS, BATCH = 2, 3
@@ -32,23 +33,23 @@ def tokens_that_say_where(crops: Crops) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_same_place_of_the_canvas_is_seen_in_all_views(seed: int) -> None:
+def test_the_same_point_of_the_canvas_is_seen_in_all_views(seed: int) -> None:
     crops = crops_of(seed)
-    found = tokens_at_places(tokens_that_say_where(crops), crops, VIEWS)
-    assert found.shape == (VIEWS, BATCH * PLACES[0] * PLACES[1], 2)
+    found = sample_shared_tokens(tokens_that_say_where(crops), crops, VIEWS)
+    assert found.shape == (VIEWS, BATCH * POINTS[0] * POINTS[1], 2)
     table = crops.table.view(VIEWS, BATCH, 5)
     for b in range(BATCH):
         left, top = table[:, b, 0].max().item(), table[:, b, 1].max().item()
         right = (table[:, b, 0] + table[:, b, 2]).min().item()
         bottom = (table[:, b, 1] + table[:, b, 3]).min().item()
-        for i in range(PLACES[0]):
-            for j in range(PLACES[1]):
-                place = [
-                    left + (j + 0.5) / PLACES[1] * (right - left),
-                    top + (i + 0.5) / PLACES[0] * (bottom - top),
+        for i in range(POINTS[0]):
+            for j in range(POINTS[1]):
+                point = [
+                    left + (j + 0.5) / POINTS[1] * (right - left),
+                    top + (i + 0.5) / POINTS[0] * (bottom - top),
                 ]
                 for v in range(VIEWS):
-                    got = found[v, (b * PLACES[0] + i) * PLACES[1] + j]
+                    got = found[v, (b * POINTS[0] + i) * POINTS[1] + j]
                     # Beyond the outermost patches' centres the nearest patch answers.
                     wide, high = table[v, b, 2].item() / 12, table[v, b, 3].item() / 6
                     low = torch.tensor([table[v, b, 0] + wide, table[v, b, 1] + high])
@@ -58,13 +59,10 @@ def test_the_same_place_of_the_canvas_is_seen_in_all_views(seed: int) -> None:
                             table[v, b, 1] + table[v, b, 3] - high,
                         ]
                     )
-                    expected = torch.tensor(place).maximum(low).minimum(far)
+                    expected = torch.tensor(point).maximum(low).minimum(far)
                     torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
 
 
 def test_crops_that_may_not_overlap_are_refused() -> None:
     with pytest.raises(ValueError, match="need not overlap"):
-        PretrainConfig(
-            objective=PretrainConfig().objective.__class__(tokens=True),
-            views=PretrainConfig().views.__class__(global_scale=(0.2, 1.0)),
-        )
+        LeMuMo(tokens=True, views=MultiCropConfig(global_scale=(0.2, 1.0)))

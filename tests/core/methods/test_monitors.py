@@ -13,36 +13,38 @@ from torch import Tensor
 
 from lemumo_core.data.views import View
 from lemumo_core.methods.lemumo.monitors import Monitors, modality_shares
+from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.metrics.collapse import embedding_std, gaussian_p_values, rankme
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 from tests.helpers.random_views import CONFIG, random_view
 
 
-def seeded_encoder(variant: str = "pruned") -> Encoder:
+def seeded(variant: str = "pruned") -> tuple[Encoder, Projector]:
     torch.manual_seed(0)
-    return build_encoder(replace(CONFIG, variant=variant)).train()
+    config = replace(CONFIG, variant=variant)
+    return build_encoder(config).train(), Projector(config.token_dim).train()
 
 
-def constant(encoder: Encoder) -> Encoder:
+def constant() -> tuple[Encoder, Projector]:
     """The same embedding for every input."""
-    torch.nn.init.zeros_(encoder.embedding.weight)
-    return encoder
+    encoder, projector = seeded()
+    torch.nn.init.zeros_(projector.embedding.weight)
+    return encoder, projector
 
 
 @torch.no_grad()
-def outputs(encoder: Encoder, view: View) -> tuple[Tensor, Tensor]:
-    cls = encoder(view.inputs, dense=False).cls
-    return encoder.project(cls)
+def outputs(encoder: Encoder, projector: Projector, view: View) -> tuple[Tensor, Tensor]:
+    return projector(encoder(view.inputs, dense=False).cls)
 
 
 def test_a_constant_encoder_raises_the_warning_once_an_onset(caplog):
-    view, healthy, dead = random_view(16), seeded_encoder(), constant(seeded_encoder())
-    monitors = Monitors(healthy)
+    view, healthy, dead = random_view(16), seeded(), constant()
+    monitors = Monitors(*healthy)
     flags = []
     with caplog.at_level(logging.WARNING, "lemumo_core.methods.lemumo.monitors"):
-        for step, encoder in enumerate((healthy, dead, dead, healthy, dead)):
-            scalars = monitors.observe(step, view, *outputs(encoder, view))
+        for step, networks in enumerate((healthy, dead, dead, healthy, dead)):
+            scalars = monitors.observe(step, view, *outputs(*networks, view))
             flags.append(scalars["collapsed"])
     assert flags == [0, 1, 1, 0, 1]
     assert [record.args[0] for record in caplog.records] == [1, 4]
@@ -52,7 +54,7 @@ def test_a_constant_encoder_raises_the_warning_once_an_onset(caplog):
 def test_one_direction_of_both_signs_is_a_collapse():
     """Embeddings on a line have spread, but a rank of one."""
     line = torch.randn(16, 1) * torch.ones(1, 512)
-    scalars = Monitors(seeded_encoder()).observe(0, random_view(16), line, torch.randn(16, 128))
+    scalars = Monitors(*seeded()).observe(0, random_view(16), line, torch.randn(16, 128))
     assert scalars["embedding_std"] > 0.5 and scalars["collapsed"] == 1.0
 
 
@@ -60,25 +62,26 @@ def test_scalars_are_those_of_the_rows_and_views():
     view, g = random_view(16), torch.Generator().manual_seed(2)
     embeddings = torch.randn(16, 512, generator=g)
     projections = torch.randn(2, 8, 128, generator=g)
-    scalars = Monitors(seeded_encoder()).observe(7, view, embeddings, projections)
+    scalars = Monitors(*seeded()).observe(7, view, embeddings, projections)
     assert scalars["rankme"] == rankme(embeddings.numpy())
     assert scalars["embedding_std"] == embedding_std(embeddings.numpy())
     p = np.concatenate([gaussian_p_values(x.numpy(), 7) for x in projections])
     assert scalars["sigreg_p_median"] == np.median(p)
     assert scalars["sigreg_rejected"] == np.mean(p < 0.05)
     assert scalars["collapsed"] == 0.0
-    flat = Monitors(seeded_encoder()).observe(7, view, embeddings, projections.flatten(0, 1))
+    flat = Monitors(*seeded()).observe(7, view, embeddings, projections.flatten(0, 1))
     assert flat == scalars
 
 
 def test_rises_are_their_definition():
-    encoder, view = seeded_encoder(), random_view(6)
+    networks, view = seeded(), random_view(6)
     view.present[0, 1] = 0.0  # of sample 0 in view 0; it does not count there
-    shares = modality_shares(encoder, view, global_views=2)
-    encoder.eval()
-    joint = outputs(encoder, view)[1]
+    shares = modality_shares(*networks, view, global_views=2)
+    for network in networks:
+        network.eval()
+    joint = outputs(*networks, view)[1]
     for name, kept in (("image", [0.0, 1.0]), ("companion", [1.0, 0.0])):
-        alone = outputs(encoder, replace(view, present=view.present * torch.tensor(kept)))[1]
+        alone = outputs(*networks, replace(view, present=view.present * torch.tensor(kept)))[1]
         rises = []
         for row in range(1, 6):
             sample = row % 3
@@ -93,7 +96,7 @@ def test_rises_are_their_definition():
     ("variant", "share_image"), [("camera_only", 1.0), ("companion_only", 0.0)]
 )
 def test_an_encoder_of_one_modality_shares_nothing(variant: str, share_image: float):
-    shares = modality_shares(seeded_encoder(variant), random_view(6), 2)
+    shares = modality_shares(*seeded(variant), random_view(6), 2)
     assert shares["share_image"] == share_image
     assert min(shares["rise_image"], shares["rise_companion"]) == 0.0
 
@@ -101,15 +104,16 @@ def test_an_encoder_of_one_modality_shares_nothing(variant: str, share_image: fl
 def test_samples_without_one_modality_have_no_share():
     view = random_view(4)
     view.present[:, 0] = 0.0
-    assert modality_shares(seeded_encoder(), view, 2) == {}
+    assert modality_shares(*seeded(), view, 2) == {}
 
 
 def test_observing_changes_nothing():
-    encoder, view = seeded_encoder(), random_view(8)
-    made = outputs(encoder, view)
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    networks, view = torch.nn.ModuleList(seeded()), random_view(8)
+    made = outputs(*networks, view)
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
     state = torch.get_rng_state()
-    Monitors(encoder).observe(0, view, *made)
-    assert encoder.training and torch.equal(torch.get_rng_state(), state)
-    for name, value in encoder.state_dict().items():
+    Monitors(*networks).observe(0, view, *made)
+    assert all(module.training for module in networks)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in networks.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from lemumo_core.distributed import BatchNorm1d
+from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.model.config import VARIANTS, ModelConfig
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.perception import PerceptionModel
@@ -47,14 +48,15 @@ def test_parameter_counts_are_the_papers() -> None:
     assert count(encoder.norm) == 768
     assert count(encoder.stems.image) == 295_296
     assert count(encoder.stems.companion) == 98_688
-    assert count(encoder.embedding) == 197_120
-    assert count(encoder.projector) == 5_517_440
-    assert sum(isinstance(module, BatchNorm1d) for module in encoder.projector) == 2
     assert encoder.fusion_tokens.numel() == 75_264
     assert encoder.positions.numel() == 226_176
     assert encoder.stems.modality.numel() == 768
     assert encoder.cls_token.numel() == 384
-    assert count(encoder) == 27_978_624 - 273_152
+    projector = Projector(384)
+    assert count(projector.embedding) == 197_120
+    assert count(projector.layers) == 5_517_440
+    assert sum(isinstance(module, BatchNorm1d) for module in projector.layers) == 2
+    assert count(encoder) + count(projector) == 27_978_624 - 273_152
 
 
 @pytest.mark.parametrize(
@@ -256,8 +258,8 @@ def test_every_parameter_learns_from_the_cls(variant) -> None:
     encoder = copy.deepcopy(encoder_of("lemumo", 64, 64, variant)).train()
     arguments = inputs("lemumo", 32, 32, batch=3)
     arguments.present[1:] = torch.eye(2)
-    _, projection = encoder.project(encoder(arguments, dense=False).cls)
-    (projection * torch.randn(3, 128, generator=torch.Generator().manual_seed(6))).sum().backward()
+    cls = encoder(arguments, dense=False).cls
+    (cls * torch.randn(cls.shape, generator=torch.Generator().manual_seed(6))).sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 

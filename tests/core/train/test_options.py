@@ -10,22 +10,21 @@ import torch
 from lemumo_core.faults import Fault
 from lemumo_core.model.transformer import Block
 from lemumo_core.train.learner import NonFinite
-from lemumo_core.train.loader import cut_views
-from lemumo_core.train.parallel import Place
-from lemumo_core.train.pretrain.config import ObjectiveConfig, PretrainConfig
+from lemumo_core.train.parallel import DistInfo
+from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import Pretrainer
 from lemumo_core.train.run_config import ScaleConfig
-from tests.helpers.small_run import small_batch, small_config
+from tests.helpers.small_run import small_batch, small_config, small_method
 
-ALONE = Place(0, 1, torch.device("cpu"))
+ALONE = DistInfo(0, 1, torch.device("cpu"))
 
 
 def gradients(config: PretrainConfig, step: int = 2) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of a step."""
     learner = Pretrainer(config, 10, ALONE)
-    total, _, _ = learner.loss(cut_views(small_batch(config), config, step, 0, 1), step)
+    total = learner.forward(learner.views(small_batch(config), step), step).loss.total
     total.backward()
-    return total.item(), {n: p.grad for n, p in learner.encoder.named_parameters()}
+    return total.item(), {n: p.grad for n, p in learner.method.named_parameters()}
 
 
 @pytest.mark.parametrize("variant", ["pruned", "persistent"])
@@ -84,11 +83,15 @@ def test_a_step_draws_what_it_draws_whatever_came_before() -> None:
     assert loss == again and all(torch.equal(once[name], twice[name]) for name in once)
     # Stochastic depth is at work, and of the step.
     learner = Pretrainer(config, 10, ALONE)
-    views = cut_views(small_batch(config), config, 2, 0, 1)
-    learner.encoder.requires_grad_(False)
-    of_steps = {learner.loss(views, 2)[1]["invariance"].item() for _ in range(2)}
+    views = learner.views(small_batch(config), 2)
+    learner.method.requires_grad_(False)
+
+    def invariance(step: int) -> float:
+        return learner.forward(views, step).loss.terms["invariance"].item()
+
+    of_steps = {invariance(2) for _ in range(2)}
     assert len(of_steps) == 1
-    assert learner.loss(views, 3)[1]["invariance"].item() not in of_steps
+    assert invariance(3) not in of_steps
 
 
 def test_probes_do_not_change_what_is_learnt() -> None:
@@ -97,45 +100,44 @@ def test_probes_do_not_change_what_is_learnt() -> None:
     bare = replace(config, log=replace(config.log, probes=False))
     learners = [Pretrainer(one, 10, ALONE) for one in (config, bare)]
     for step in range(2):
-        views = cut_views(small_batch(config), config, step, 0, 1)
-        watched, alone = (learner.learn(views, step)["loss"] for learner in learners)
+        batch = small_batch(config)
+        watched, alone = (learner.learn(batch, step)["loss"] for learner in learners)
         assert watched == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
     config = small_config()
     learner = Pretrainer(config, 10, ALONE)
-    views = cut_views(small_batch(config), config, 0, 0, 1)
     with torch.no_grad():
-        learner.encoder.embedding.bias[3] = torch.nan
+        learner.method.projector.embedding.bias[3] = torch.nan
     before = {name: value.clone() for name, value in learner.tensors()["model"].items()}
     with pytest.raises(NonFinite, match="loss"):
-        learner.learn(views, 0)
+        learner.learn(small_batch(config), 0)
     assert not learner.optimizer.state
-    weights = dict(learner.encoder.named_parameters())
+    weights = dict(learner.method.named_parameters())
     for name, value in before.items():
         if name in weights:
             assert torch.equal(weights[name].nan_to_num(-7), value.nan_to_num(-7)), name
 
 
-def test_hidden_returns_are_told_by_what_was_seen_of_them() -> None:
-    """The model never sees a return that is hidden, and learns from those of all patches."""
-    config = small_config(objective=ObjectiveConfig(returns=1.0), modality_dropout=0.0)
+def test_masked_returns_are_predicted_from_the_others() -> None:
+    """The model never sees a return that is masked, and learns from those of all patches."""
+    config = small_config(method=small_method(mask_returns=1.0))
     learner = Pretrainer(config, 10, ALONE)
-    views = cut_views(small_batch(config), config, 0, 0, 1)
+    views = learner.views(small_batch(config), 0)
     seen = []
-    for module in (learner.encoder, learner.encoder.depth_branch):
+    for module in (learner.method.encoder, learner.method.depth_branch):
         module.register_forward_hook(
-            lambda module, inputs, kwargs, told: seen.append(inputs), with_kwargs=True
+            lambda module, inputs, kwargs, outputs: seen.append(inputs), with_kwargs=True
         )
-    learner.loss(views, 0)
+    learner.forward(views, 0)
     encoded, _, told = seen  # global views, local views, their depth
     shape = views[0].companion.shape
     by_sample = views[0].companion.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape)
     assert torch.equal(told[2].unflatten(0, (2, -1)).transpose(0, 1).reshape(shape), encoded[1])
-    hidden = (encoded[1] == 0) & (by_sample != 0)
-    assert 0.2 < hidden.sum() / (by_sample != 0).sum() < 0.8
-    assert torch.equal(encoded[1][~hidden], by_sample[~hidden])
+    masked = (encoded[1] == 0) & (by_sample != 0)
+    assert 0.2 < masked.sum() / (by_sample != 0).sum() < 0.8
+    assert torch.equal(encoded[1][~masked], by_sample[~masked])
 
 
 def test_shards_need_ranks() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, distributed, multiprocessing
 from torch.testing import assert_close
 
 from lemumo_core.methods.lemumo.monitors import Monitors
+from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.pretrain.probes import Probes
@@ -19,9 +20,9 @@ WORLD, VIEWS, SAMPLES = 2, 2, 6
 DIM = 8
 
 
-def encoder() -> Encoder:
+def networks() -> tuple[Encoder, Projector]:
     torch.manual_seed(0)
-    return build_encoder(CONFIG)
+    return build_encoder(CONFIG), Projector(CONFIG.token_dim)
 
 
 def whole_batch() -> dict[str, Tensor]:
@@ -60,7 +61,7 @@ def outcome(rank: int, world: int) -> dict[str, Tensor]:
     scalars = {}
     for step in range(2):
         scalars |= {f"{n} {step}": v for n, v in probes.step(x["tokens"], view).items()}
-    seen = Monitors(encoder(), VIEWS).observe(3, view, x["embeddings"], x["projections"])
+    seen = Monitors(*networks(), VIEWS).observe(3, view, x["embeddings"], x["projections"])
     scalars |= {name: torch.tensor(value) for name, value in seen.items()}
     return {**scalars, **probes.state_dict()}
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 from torch.nn import functional
 
-from lemumo_core.data.samples import collate
+from lemumo_core.data.samples import Batch, collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
@@ -25,15 +25,15 @@ from lemumo_core.train.checkpoint import open_checkpoint, save
 from lemumo_core.train.finetune.config import AugmentationConfig, FinetuneConfig, FinetuneLogConfig
 from lemumo_core.train.finetune.learner import Finetuner, layer_rate
 from lemumo_core.train.finetune.weights import load_perception
-from lemumo_core.train.loader import FrameOrder, Part, cut_views, samples_of
+from lemumo_core.train.loader import BatchSampler, Subset, samples_of
 from lemumo_core.train.loop import Run
-from lemumo_core.train.parallel import Place
+from lemumo_core.train.parallel import DistInfo
 from lemumo_core.train.run_config import ScaleConfig
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import share
 
 CPU = torch.device("cpu")
-ALONE = Place(0, 1, CPU)
+ALONE = DistInfo(0, 1, CPU)
 MODEL = ModelConfig(height=48, width=64)
 FRAMES = 8
 
@@ -53,28 +53,28 @@ class Small:
         return {"source": "small", "frames": FRAMES}
 
 
-def small_run(out: Path, place: Place = ALONE, source: Any = None, **changes: Any) -> Run:
+def small_run(out: Path, dist: DistInfo = ALONE, source: Any = None, **changes: Any) -> Run:
     """Four samples a step out of eight frames: two steps are an epoch."""
     log = FinetuneLogConfig(evaluate_every=100, tensorboard=False)
     options: dict[str, Any] = {"model": MODEL, "batch": 4, "steps": 6, "held_out": 0, "log": log}
     config = FinetuneConfig(**{**options, **changes})
     source = source or Small()
-    order = FrameOrder(len(source) - config.held_out, config.batch, config.seed)
-    return Run(config, out, place, samples_of(config, source), order)
+    order = BatchSampler(len(source) - config.held_out, config.batch, config.seed)
+    return Run(config, out, dist, samples_of(config, source), order)
 
 
-def views_of(run: Run, step: int):
-    batch = collate([run.samples[i] for i in run.order[step]])
-    batch = share(batch, run.place.rank, run.place.world)
-    return cut_views(batch, run.config, step, run.place.rank, run.place.world)
+def batch_of(run: Run, step: int) -> Batch:
+    batch = collate([run.samples[i] for i in run.sampler[step]])
+    return share(batch, run.dist.rank, run.dist.world)
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory) -> Path:
-    """The encoder of a pretraining run, with its projector."""
+    """What a pretraining run exports."""
     path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
     torch.manual_seed(7)
-    save_file(dict(build_encoder(MODEL).state_dict()), path)
+    encoder = build_encoder(MODEL)
+    save_file({f"encoder.{name}": value for name, value in encoder.state_dict().items()}, path)
     return path
 
 
@@ -92,10 +92,10 @@ def test_the_first_epoch_leaves_the_encoder_untouched(pretrained, tmp_path) -> N
     learner.load(pretrained)
     before, heads = encoder_of(learner), learner.model.centernet.heatmap.weight.clone()
     for step in range(2):
-        learner.learn(views_of(run, step), step)
+        learner.learn(batch_of(run, step), step)
         assert same(encoder_of(learner), before)
     assert not torch.equal(learner.model.centernet.heatmap.weight, heads)
-    learner.learn(views_of(run, 2), 2)
+    learner.learn(batch_of(run, 2), 2)
     moved = encoder_of(learner)
     still = {name for name in before if torch.equal(moved[name], before[name])}
     assert still <= {"cls_token"}  # the last block gives no gradient to CLS itself
@@ -105,7 +105,7 @@ def test_from_scratch_the_encoder_learns_at_once(tmp_path) -> None:
     run = small_run(tmp_path)
     learner = Finetuner(run)
     before = encoder_of(learner)
-    learner.learn(views_of(run, 0), 0)
+    learner.learn(batch_of(run, 0), 0)
     assert not same(encoder_of(learner), before)
     assert {group["rate"] for group in learner.optimizer.param_groups} == {1.0}
 
@@ -116,10 +116,10 @@ def test_a_probe_never_moves_the_encoder_and_drops_no_path(pretrained, tmp_path)
     learner.load(pretrained)
     before = encoder_of(learner)
     for step in range(3):
-        learner.learn(views_of(run, step), step)
+        learner.learn(batch_of(run, step), step)
     assert same(encoder_of(learner), before)
-    views = views_of(run, 0)
-    assert learner.loss(views, 0)[0].item() == learner.loss(views, 1)[0].item()
+    view = learner.view(batch_of(run, 0), 0)
+    assert learner.loss(view, 0)[0].item() == learner.loss(view, 1)[0].item()
 
 
 @pytest.mark.parametrize("variant", ["pruned", "late"])
@@ -139,7 +139,7 @@ def test_layers_learn_at_their_rates(variant) -> None:
 def test_the_optimizer_takes_these_rates(pretrained, tmp_path) -> None:
     run = small_run(tmp_path, weights=str(pretrained), layer_decay=0.5, heads_first=0)
     learner = Finetuner(run)
-    learner.learn(views_of(run, 0), 0)
+    learner.learn(batch_of(run, 0), 0)
     names = {id(p): name for name, p in learner.model.named_parameters()}
     base = learner.optimizer.param_groups[0]["lr"]
     for group in learner.optimizer.param_groups:
@@ -152,7 +152,7 @@ def test_weights_of_pretraining_of_a_model_and_of_another_size(pretrained, tmp_p
     model = seeded_model(MODEL, 1)
     load_perception(model, pretrained)
     theirs = load_file(pretrained)
-    assert same(dict(model.encoder.state_dict()), theirs) and "projector.0.weight" in theirs
+    assert same(theirs, dict(model.state_dict())) and "encoder.cls_token" in theirs
 
     state = {"step": 1, "config": {"model": {"height": 48, "width": 64}}}
     save(tmp_path / "step-1", {"model": model.state_dict()}, state)
@@ -194,7 +194,7 @@ def outcome(run: Run, pretrained: Path) -> dict[str, torch.Tensor]:
     for step in (0, 2):
         learner = Finetuner(run)
         learner.load(pretrained)
-        total, terms = learner.loss(views_of(run, step), step)
+        total, terms = learner.loss(learner.view(batch_of(run, step), step), step)
         total.backward()
         grads = {n: p.grad for n, p in learner.model.named_parameters() if p.grad is not None}
         parts = {"loss": total.detach(), **terms, **grads, **dict(learner.model.named_buffers())}
@@ -207,7 +207,7 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     changes = {"weights": pretrained, "held_out": 4, "scale": ScaleConfig(workers=0)}
-    run = small_run(Path(folder), Place(rank, 2, CPU), **changes)
+    run = small_run(Path(folder), DistInfo(rank, 2, CPU), **changes)
     result: dict[str, Any] = outcome(run, Path(pretrained))
     result["judged"] = _judged(run)
     torch.save(result, f"{folder}/{rank}.pt")
@@ -251,10 +251,10 @@ def learnt_by_heart(frames: list[Frame], out: Path, steps: int, **model: Any) ->
     options = {"model": ModelConfig(height=96, width=192, **model), "held_out": 2, "steps": steps}
     options |= {"augmentation": whole, "modality_dropout": 0.0, "batch": 2}
     options["log"] = FinetuneLogConfig(evaluate_every=steps, tensorboard=False)
-    run = small_run(out, source=Part(Frames(), [0, 1] * 2), **options)
+    run = small_run(out, source=Subset(Frames(), [0, 1] * 2), **options)
     learner = Finetuner(run)
     for step in range(run.steps):
-        values = learner.learn(views_of(run, step), step)
+        values = learner.learn(batch_of(run, step), step)
     return values
 
 

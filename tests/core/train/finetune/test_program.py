@@ -22,7 +22,7 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.loop import NOT_FINITE
-from lemumo_core.train.run_config import command_line, from_plain, parsed, plain
+from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import provenance, read_metrics
 from lemumo_core.train.signals import REQUEUE
 from tests.helpers.paths import ROOT
@@ -201,6 +201,6 @@ def test_other_weights_are_another_run(uninterrupted, options, tmp_path, capsys)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_parse(path) -> None:
     parser = command_line(FinetuneConfig)
-    config = parsed(FinetuneConfig, parser, parser.parse_args(["--config", str(path)]))
-    assert from_plain(FinetuneConfig, plain(config)) == config
+    config = from_namespace(FinetuneConfig, parser, parser.parse_args(["--config", str(path)]))
+    assert from_dict(FinetuneConfig, to_dict(config)) == config
     assert str(path.relative_to(ROOT)) in path.read_text()  # says how it is used

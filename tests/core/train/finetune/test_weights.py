@@ -1,4 +1,4 @@
-"""Weights of pretraining with hidden returns: what later runs take of them."""
+"""Weights of pretraining: what fine-tuning and later pretraining take of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from lemumo_core.model.perception import seeded_model
+from lemumo_core.train import checkpoint
 from lemumo_core.train.finetune.weights import load_perception
-from lemumo_core.train.parallel import Place
-from lemumo_core.train.pretrain.config import ObjectiveConfig
-from lemumo_core.train.pretrain.learner import Pretrainer, seeded_encoder
-from tests.helpers.small_run import small_config
+from lemumo_core.train.parallel import DistInfo
+from lemumo_core.train.pretrain.learner import Pretrainer, seeded_method
+from lemumo_core.train.run_config import to_dict
+from tests.helpers.small_run import small_config, small_method
 
-ALONE = Place(0, 1, torch.device("cpu"))
+ALONE = DistInfo(0, 1, torch.device("cpu"))
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -23,11 +24,12 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_neck_and_depth_head_go_on_where_pretraining_left_them(tmp_path) -> None:
-    config = small_config(objective=ObjectiveConfig(returns=1.0))
-    encoder = seeded_encoder(config)
-    path = tmp_path / "pretrained.safetensors"
-    save_file(encoder.state_dict(), path)
-    branch = encoder.depth_branch
+    config = small_config(method=small_method(mask_returns=1.0))
+    method = seeded_method(config)
+    state = {"schema": checkpoint.SCHEMA, "step": 1, "config": to_dict(config)}
+    path = tmp_path / "step-1"
+    checkpoint.save(path, {checkpoint.MODEL: method.state_dict()}, state)
+    branch = method.depth_branch
     assert branch is not None
     model, untouched = seeded_model(config.model, 1), seeded_model(config.model, 1)
     load_perception(model, path)
@@ -38,15 +40,17 @@ def test_neck_and_depth_head_go_on_where_pretraining_left_them(tmp_path) -> None
     assert not same(untouched.depth.state_dict(), model.depth.state_dict())
 
     probe = seeded_model(replace(config.model, head_preset="paper"), 1)
-    load_perception(probe, path)
-    assert same(dict(probe.encoder.state_dict()), dict(encoder.state_dict()))
+    load_perception(probe, path / "model.safetensors")  # in its run, too
+    assert same(dict(probe.encoder.state_dict()), dict(method.encoder.state_dict()))
 
 
-@pytest.mark.parametrize("told", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
-def test_weights_of_a_run_that_tells_returns_and_of_one_that_does_not(told, tmp_path) -> None:
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_weights_of_a_run_that_masks_returns_and_of_one_that_does_not(
+    weights, tmp_path, caplog
+) -> None:
     there, here = (
-        Pretrainer(small_config(objective=ObjectiveConfig(returns=weight), seed=seed), 10, ALONE)
-        for seed, weight in enumerate(told)
+        Pretrainer(small_config(method=small_method(mask_returns=weight), seed=seed), 10, ALONE)
+        for seed, weight in enumerate(weights)
     )
     path = tmp_path / "weights.safetensors"
     save_file(there.weights(), path)
@@ -55,4 +59,5 @@ def test_weights_of_a_run_that_tells_returns_and_of_one_that_does_not(told, tmp_
     for name, value in here.weights().items():
         expected = there.weights().get(name, own[name])
         assert torch.equal(value, expected), name
-    assert any(name.startswith("depth_branch") for name in own) == (told[1] > 0)
+    assert any(name.startswith("depth_branch") for name in own) == (weights[1] > 0)
+    assert ("depth_branch" in caplog.text) == (weights[0] != weights[1])

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from lemumo_core.data.views import View
+from lemumo_core.data.views import View, clean_view
 from lemumo_core.frame import UNLABELLED
-from lemumo_core.model.variants import build_encoder
-from lemumo_core.train.pretrain.probes import Probes, tokens_of, truth
+from lemumo_core.methods.lemumo.method import LeMuMo
+from lemumo_core.methods.method import Method
+from lemumo_core.train.pretrain.probes import Probes, fused_tokens, truth
 from tests.helpers.random_views import CLASSES, CONFIG, HEIGHT, WIDTH, random_view
+from tests.helpers.small_run import small_batch, small_config
 
 GRID = HEIGHT // 16, WIDTH // 16
 TOKENS = GRID[0] * GRID[1]
@@ -27,6 +29,16 @@ def labelled(view: View, label_map: Tensor, depth_m: Tensor) -> View:
 
 def random_tokens(rows: int, dim: int = 8) -> Tensor:
     return torch.randn(rows, TOKENS, dim, generator=torch.Generator().manual_seed(1))
+
+
+def untrained_method() -> Method:
+    torch.manual_seed(0)
+    return LeMuMo().resolve(CONFIG, CONFIG.input_spec).build(CONFIG, CONFIG.input_spec).train()
+
+
+def batches(*sizes: int) -> list:
+    """Batches on the canvas of CONFIG."""
+    return [small_batch(small_config(model=CONFIG, batch=size, held_out=0)) for size in sizes]
 
 
 def loop_of_losses(probes: Probes, tokens: Tensor, view: View) -> tuple[float, float]:
@@ -52,28 +64,29 @@ def loop_of_losses(probes: Probes, tokens: Tensor, view: View) -> tuple[float, f
 
 
 def train(steps: int, with_probes: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Weights, last gradients and random state of an encoder in training."""
-    torch.manual_seed(0)
-    encoder = build_encoder(CONFIG).train()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
+    """Weights, last gradients and random state of a method in training."""
+    method = untrained_method()
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
+    (batch,) = batches(4)
     if with_probes:
-        probes = Probes(CONFIG.token_dim, CLASSES)
+        probes = Probes(method.token_dim, CLASSES)
     for step in range(steps):
-        view = random_view(4, step)
-        cls, tokens = encoder(view.inputs)
+        views = method.views(batch, lambda _, step=step: torch.Generator().manual_seed(step), 0, 1)
+        outcome = method(views, step, dense=True)
         optimizer.zero_grad()
         if with_probes:
-            probes.step(tokens, view)  # not even detached
-        encoder.project(cls)[1].square().mean().backward()
+            assert outcome.tokens is not None and outcome.view is not None
+            probes.step(outcome.tokens, outcome.view)
+        outcome.loss.total.backward()
         optimizer.step()
         if with_probes:
-            probes.evaluate(encoder, [view])
-            assert encoder.training
-    gradients = {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
-    return encoder.state_dict(), gradients, torch.get_rng_state()
+            probes.evaluate(method, [batch])
+            assert method.training and method.encoder.training
+    gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    return method.state_dict(), gradients, torch.get_rng_state()
 
 
-def test_probes_cannot_touch_the_trunk():
+def test_probes_cannot_touch_the_method():
     """Weights, batch norm statistics, gradients and random numbers are equal to the bit."""
     alone, watched = train(2, with_probes=False), train(2, with_probes=True)
     for ours, theirs in zip(alone[:2], watched[:2], strict=True):
@@ -100,8 +113,11 @@ def test_unknown_truth_teaches_nothing():
     assert {name: value.item() for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
     for name, value in probes.state_dict().items():
         assert_close(value, before[name], rtol=1e-6, atol=0)
-    encoder = build_encoder(CONFIG)
-    assert Probes(CONFIG.token_dim, CLASSES).evaluate(encoder, [view]) == {}
+    (batch,) = batches(2)
+    assert batch.labels is not None
+    batch.labels.label_map.fill_(UNLABELLED)
+    batch.labels.depth_m.fill_(math.nan)
+    assert Probes(CONFIG.token_dim, CLASSES).evaluate(untrained_method(), [batch]) == {}
 
 
 def test_probes_find_what_tokens_say_linearly():
@@ -122,16 +138,14 @@ def test_probes_find_what_tokens_say_linearly():
 
 
 def test_evaluation_is_its_definition():
-    """Over views of different sizes, in evaluation mode."""
-    torch.manual_seed(0)
-    encoder = build_encoder(CONFIG).train()
-    probes = Probes(CONFIG.token_dim, CLASSES)
-    views = [random_view(2, 5), random_view(1, 6)]
-    scores = probes.evaluate(encoder, views)
+    """Over batches of different sizes, in evaluation mode."""
+    method, probes = untrained_method(), Probes(CONFIG.token_dim, CLASSES)
+    validation = batches(2, 3)
+    scores = probes.evaluate(method, validation)
     errors, confusion = [], torch.zeros(CLASSES, CLASSES)
-    for view in views:
-        log_depth, logits = probes(tokens_of(encoder, view), (HEIGHT, WIDTH))
-        depth_m, label_map = truth(view)
+    for batch in validation:
+        log_depth, logits = probes(fused_tokens(method, batch), (HEIGHT, WIDTH))
+        depth_m, label_map = truth(clean_view(batch))
         for predicted, true in zip(log_depth.flatten(), depth_m.flatten(), strict=True):
             if not math.isnan(true):
                 errors.append(abs(math.exp(predicted.item()) - 1 - true))
@@ -153,9 +167,9 @@ def test_probes_of_one_seed_start_alike_and_frozen_tokens_repeat():
         assert torch.equal(value, baseline.state_dict()[name])
     other = Probes(8, CLASSES, seed=4).state_dict()
     assert not torch.equal(probes.state_dict()["depth.0.weight"], other["depth.0.weight"])
-    encoder, view = build_encoder(CONFIG).train(), random_view(2)
-    assert torch.equal(tokens_of(encoder, view), tokens_of(encoder, view))
-    assert encoder.training
+    method, (batch,) = untrained_method(), batches(2)
+    assert torch.equal(fused_tokens(method, batch), fused_tokens(method, batch))
+    assert method.encoder.training
 
 
 def test_probes_without_labels_say_what_to_do():

@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.pairs import RgbThermalPairs
+from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.loop import NOT_FINITE
-from lemumo_core.train.pretrain.config import ObjectiveConfig, PretrainConfig
-from lemumo_core.train.run_config import command_line, from_plain, parsed, plain
+from lemumo_core.train.pretrain.config import PretrainConfig
+from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.signals import REQUEUE
 from tests.helpers.paths import ROOT
@@ -39,9 +40,10 @@ OPTIONS = f"""
 batch: 4
 steps: {STEPS}
 held_out: 4
-modality_dropout: 0.3
 model: {{height: 48, width: 64, companion: thermal}}
-views: {{local_views: 1, global_size: [32, 32], local_size: [16, 32]}}
+method:
+  modality_dropout: 0.3
+  views: {{local_views: 1, global_size: [32, 32], local_size: [16, 32]}}
 scale: {{workers: 0}}
 log: {{progress_every: 5, monitor_every: 100, checkpoint_every: {EVERY}, keep: 10, probe_steps: 2,
   tensorboard: false}}
@@ -109,9 +111,9 @@ def uninterrupted(shards, recipe, tmp_path_factory) -> Path:
 def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     kept = {path.name for path in uninterrupted.iterdir()}
     assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
-    config = from_plain(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
+    config = from_dict(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
     assert config.data == str(shards) and config.steps == STEPS and config.optimizer.lr == 4e-5
-    assert config.objective.tokens and config.objective.returns == 0  # thermal has none
+    assert config.method.tokens and config.method.mask_returns == 0  # thermal has none
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(git, capture_output=True, text=True)
@@ -143,7 +145,7 @@ def test_killed_stopped_and_resumed_the_losses_are_the_same(
     assert f"SIGTERM after step {done}" in errors and done < STEPS
     assert (out / "checkpoints" / f"step-{done:08d}").is_dir()
     assert main(list(map(str, again))) == 0
-    assert f"going on from {out}/checkpoints/step-{done:08d}" in caplog.text
+    assert f"resuming from {out}/checkpoints/step-{done:08d}" in caplog.text
     assert losses(out) == losses(uninterrupted)
     last = f"checkpoints/step-{STEPS:08d}/model.safetensors"
     ours, theirs = load_file(out / last), load_file(uninterrupted / last)
@@ -165,7 +167,7 @@ def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, 
     shutil.rmtree(checkpoints(out / "checkpoints")[-1])
     before = losses(out)
     assert main([*options, "--resume", "auto"]) == 0
-    assert "saved on 2 ranks and goes on on 1" in caplog.text
+    assert "saved on 2 ranks and resumes on 1" in caplog.text
     assert losses(out)[:EVERY] == before[:EVERY]
     assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-3)
 
@@ -199,9 +201,11 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(
         (["--resume", "auto"], "add --out"),
         (["--optimizer.warmup", "3"], "warmup is 3"),
         (["--batch", "1"], "at least 2"),
-        (["--objective.returns", "-1"], "must not be negative"),
-        (["--model.companion", "thermal", "--objective.returns", "1"], "needs LiDAR"),
-        (["--model.preset", "paper", "--objective.returns", "1"], "lidar and probe heads"),
+        (["--method.mask_returns", "-1"], "must not be negative"),
+        (["--model.companion", "thermal", "--method.mask_returns", "1"], "needs LiDAR"),
+        (["--model.preset", "paper", "--method.mask_returns", "1"], "lidar and probe heads"),
+        (["--method.tokenz", "true"], "did you mean --tokens?"),
+        (["--method", "Nothing"], "Nothing"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys) -> None:
@@ -214,10 +218,10 @@ def test_mistakes_are_named(arguments, message, capsys) -> None:
 
 def test_an_unknown_key_of_a_file_is_named(tmp_path, capsys) -> None:
     path = tmp_path / "typo.yaml"
-    path.write_text("optimiser:\n  clp: 2\n")
+    path.write_text("optimizer:\n  clp: 2\n")
     with pytest.raises(SystemExit):
         command_line(PretrainConfig).parse_args(["--config", str(path)])
-    assert "did you mean --optimiser.clip?" in capsys.readouterr().err
+    assert "did you mean --optimizer.clip?" in capsys.readouterr().err
 
 
 def test_another_run_in_the_folder_is_not_overwritten(
@@ -235,31 +239,33 @@ def test_another_run_in_the_folder_is_not_overwritten(
 
 def test_the_default_run_is_described_by_its_own_file(tmp_path) -> None:
     config = PretrainConfig()
-    assert from_plain(PretrainConfig, plain(config)) == config
+    assert from_dict(PretrainConfig, to_dict(config)) == config
     assert (config.data, config.model.size) == ("synthetic", "tiny")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_parse(path) -> None:
     parser = command_line(PretrainConfig)
-    config = parsed(PretrainConfig, parser, parser.parse_args(["--config", str(path)]))
-    assert from_plain(PretrainConfig, plain(config)) == config
+    config = from_namespace(PretrainConfig, parser, parser.parse_args(["--config", str(path)]))
+    assert from_dict(PretrainConfig, to_dict(config)) == config
     assert str(path.relative_to(ROOT)) in path.read_text()  # says how it is used
     if path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
-        assert config.objective.weight == 0.1
-        assert config.views.global_scale == (0.4, 1.0) and config.views.local_scale == (0.05, 0.4)
+        views = config.method.views
+        assert config.method.sigreg_weight == 0.1
+        assert views.global_scale == (0.4, 1.0) and views.local_scale == (0.05, 0.4)
         assert config.scale.workers > 0
     if path.stem.startswith("paper"):
         assert (config.model.preset, config.model.size) == ("paper", "small")
-        assert config.objective == ObjectiveConfig(weight=0.1), "the paper's loss, nothing else"
+        paper = LeMuMo(sigreg_weight=0.1, tokens=False, mask_returns=0.0, views=views)
+        assert config.method == paper, "the paper's loss, nothing else"
         assert (config.optimizer.lr, config.optimizer.decay_all) == (1e-4, True)
         steps_of_an_epoch = round(config.optimizer.warmup * config.total_steps(6400))
         assert steps_of_an_epoch == 100
         source = path.stem.split("_")[1]
         assert config.data == source
-        assert asdict(config.views.photometric) == asdict(PHOTOMETRIC[source])
+        assert asdict(views.photometric) == asdict(PHOTOMETRIC[source])
         height, width = config.canvas or (0, 0)
-        low, high = (aspect * width / height for aspect in config.views.aspect)
+        low, high = (aspect * width / height for aspect in views.aspect)
         assert low == pytest.approx(3 / 4, abs=0.01) and high >= 4 / 3
 
 

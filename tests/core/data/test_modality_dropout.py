@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lemumo_core.model.patch_embed import modality_dropout
+from lemumo_core.data.modality_dropout import modality_dropout
 
 
 def drop(present: torch.Tensor, rate: float, seed: int = 0) -> torch.Tensor:

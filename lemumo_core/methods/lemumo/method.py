@@ -1,0 +1,298 @@
+"""Le MuMo JEPA as a ``Method``: its options, networks, views and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lemumo_core.data.modality_dropout import drop_modalities
+from lemumo_core.data.photometric import Photometric
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view, transpose_rows
+from lemumo_core.losses.lejepa import LeJepa
+from lemumo_core.losses.loss import Loss
+from lemumo_core.losses.vicreg import VicReg
+from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
+from lemumo_core.methods.lemumo.depth_branch import DepthBranch
+from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
+from lemumo_core.methods.lemumo.monitors import Monitors
+from lemumo_core.methods.lemumo.projector import Projector
+from lemumo_core.methods.method import (
+    FEATURE_MODALITIES,
+    Draw,
+    Features,
+    Method,
+    MethodOptions,
+    ModalityFeatures,
+    ParameterGroup,
+    Step,
+    Units,
+    evaluating,
+)
+from lemumo_core.model.config import MODALITIES, ModelConfig
+from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.model.variants import build_encoder
+from lemumo_core.preprocess import Inputs, InputSpec
+
+SMALL_VIEWS = MultiCropConfig(
+    global_size=(48, 96),
+    local_size=(32, 48),
+    global_scale=(0.8, 1.0),
+    local_scale=(0.5, 0.8),
+    photometric=Photometric(
+        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
+    ),
+)
+"""Views alike enough to learn from in minutes; recipes take the paper's."""
+MASK_RETURNS = 30.0
+
+
+@dataclass(frozen=True)
+class LeMuMo(MethodOptions):
+    """Le MuMo JEPA (arXiv 2603.24327): LeJEPA on views of both sensors at once.
+
+    The defaults are for a run of minutes on two CPU cores; recipes give the paper's.
+
+    Attributes:
+        objective: ``lejepa`` or ``vicreg``.
+        sigreg_weight: weight of SIGReg in ``lejepa``, lambda of the papers; invariance has
+            1 - lambda.
+        aux_unimodal: add the reference code's undocumented SIGReg on camera-only and
+            companion-only passes (``lejepa``).
+        tokens: apply the objective, without those passes, also to the tokens of the global views
+            at points that all of them show. Ours.
+        mask_returns: weight of masked LiDAR modelling on the global views (``MaskedReturns``);
+            0 leaves it out. It also trains the neck and the depth head of the deploy heads, with
+            which fine-tuning goes on. By default 30 for a model with LiDAR and deploy heads, else
+            0. Ours.
+        modality_dropout: probability that a view loses its image or its companion.
+        views: views of a sample.
+
+    Raises:
+        ValueError: for anything outside its range.
+    """
+
+    objective: Literal["lejepa", "vicreg"] = "lejepa"
+    sigreg_weight: float = 0.5
+    aux_unimodal: bool = False
+    tokens: bool = True
+    mask_returns: float | None = None
+    modality_dropout: float = 0.0
+    views: MultiCropConfig = SMALL_VIEWS
+
+    def __post_init__(self) -> None:
+        if self.mask_returns is not None and self.mask_returns < 0:
+            raise ValueError(f"mask_returns is {self.mask_returns}, must not be negative")
+        if not 0 <= self.modality_dropout <= 1:
+            raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
+        self.joint_objective()  # checks the rest
+        if self.tokens and not self.views.global_views_overlap:
+            raise ValueError(
+                f"global crops of scale {self.views.global_scale} and aspect {self.views.aspect} "
+                "need not overlap, and method.tokens compares what they share: every side of a "
+                "crop must be longer than half of the canvas"
+            )
+
+    def resolve(self, model: ModelConfig, canvas: InputSpec) -> LeMuMo:
+        """Return the options with ``mask_returns`` filled in."""
+        if self.mask_returns is None:
+            return replace(self, mask_returns=MASK_RETURNS if has_depth_head(model) else 0.0)
+        if self.mask_returns and not has_depth_head(model):
+            raise ValueError(
+                "method.mask_returns needs LiDAR and deploy heads, and the model has "
+                f"{model.companion} and {model.head_family} heads: set it to 0"
+            )
+        return self
+
+    def build(self, model: ModelConfig, canvas: InputSpec) -> Method:
+        """See ``MethodOptions``."""
+        return LeMuMoMethod(self, model, canvas)
+
+    def joint_objective(self) -> LeJepa | VicReg:
+        """Return the objective on projections; ValueError as ``LeJepa``."""
+        if self.objective == "vicreg":
+            return VicReg()
+        return LeJepa(self.sigreg_weight, self.aux_unimodal, self.views.global_views)
+
+    def token_objective(self) -> LeJepa | VicReg | None:
+        """Return the objective on tokens, None without ``tokens``."""
+        return replace(self, aux_unimodal=False).joint_objective() if self.tokens else None
+
+    def masked_returns(self, depth_max_m: float) -> MaskedReturns | None:
+        """Return the objective on LiDAR returns, None without it."""
+        if not self.mask_returns:
+            return None
+        return MaskedReturns(self.mask_returns, max_depth_m=depth_max_m)
+
+
+def has_depth_head(model: ModelConfig) -> bool:
+    """Return whether a model has LiDAR, and a head whose depth starts from its returns."""
+    return model.companion == "lidar" and model.head_family == "deploy"
+
+
+class Encoded(NamedTuple):
+    """V views of B samples, encoded; row v * B + b as in ``View``.
+
+    projections (V, B, 128), embeddings (V B, 512), tokens (V B, N, D'), N = 0 unless asked for.
+    """
+
+    projections: Tensor
+    embeddings: Tensor
+    tokens: Tensor
+
+
+class LeMuMoMethod(Method):
+    """An encoder with projector and, for masked LiDAR modelling, neck and depth head.
+
+    On CUDA the networks compute in bfloat16 (autocast), the losses in float32.
+
+    Args:
+        options: resolved options.
+        model: whose encoder is trained.
+        canvas: of the samples.
+    """
+
+    def __init__(self, options: LeMuMo, model: ModelConfig, canvas: InputSpec):
+        super().__init__()
+        self.options, self.model, self.token_dim = options, model, model.token_dim
+        self.crop = MultiCrop(options.views)
+        self.objective, self.token_objective = options.joint_objective(), options.token_objective()
+        self.masked_returns = options.masked_returns(canvas.depth_max_m)
+        before = torch.get_rng_state()
+        self.encoder = build_encoder(model)
+        after = torch.get_rng_state()
+        # A seed keeps giving the weights of version 0.1, which drew the projector between the
+        # patch embeddings and the blocks (``Encoder``).
+        torch.set_rng_state(before)
+        PatchStems(model, self.encoder.stems.modalities)
+        self.projector = Projector(model.token_dim)
+        torch.set_rng_state(after)
+        self.depth_branch: DepthBranch | None = None
+        if self.masked_returns is not None:
+            height, width = options.views.global_size
+            views = replace(model, height=height, width=width)
+            self.depth_branch = DepthBranch(views, self.encoder.stems.modalities)
+        self._monitors = Monitors(self.encoder, self.projector, options.views.global_views)
+
+    def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> tuple[View, ...]:
+        """Cut global views and, unless there are none, local ones.
+
+        Modality dropout acts view by view: what one sensor sees is so tied to what both see.
+        """
+        views = self.crop(batch, draw("views"), rank, world)
+        rate = self.options.modality_dropout
+        if not rate:
+            return views
+        return drop_modalities(views, len(batch), rate, draw("modality dropout"), rank, world)
+
+    def forward(self, views: Sequence[View], step: int, dense: bool = False) -> Step:
+        """See ``Method``. The view of ``Step`` holds the global views with all their returns."""
+        asked = dense or self.token_objective is not None or self.masked_returns is not None
+        whole = views[0]
+        if self.masked_returns is not None:
+            views = [self.masked_returns.mask(whole, self.options.views.global_views), *views[1:]]
+        joint = [self._encode(view, views, asked and view is views[0]) for view in views]
+        projections = torch.cat([encoded.projections for encoded in joint])
+        if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
+            alone = [self._unimodal(views, kept) for kept in range(len(MODALITIES))]
+            loss = self.objective(projections, step, alone)
+        else:
+            loss = self.objective(projections, step)
+        if self.token_objective is not None:
+            count = self.options.views.global_views
+            shared = sample_shared_tokens(joint[0].tokens, views[0].crops, count)
+            total, terms = self.token_objective(shared, step)
+            terms = {f"token_{name}": value for name, value in terms.items()}
+            loss = Loss(loss.total + total, loss.terms | terms)
+        if self.masked_returns is not None:
+            depth = self._predict_depth(joint[0].tokens, views[0])
+            total, terms = self.masked_returns(*depth, whole)
+            loss = Loss(loss.total + total, loss.terms | terms)
+        projections, embeddings, tokens = (x.detach() for x in joint[0])
+        monitored = {"embeddings": embeddings, "projections": projections}
+        return Step(loss, whole, tokens if dense else None, monitored)
+
+    def _predict_depth(self, tokens: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Return depth and confidence (R, h/4, w/4) of a view with these tokens."""
+        assert self.depth_branch is not None
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
+            depth_m, confidence = self.depth_branch(tokens, view.inputs)
+        return depth_m, confidence
+
+    def _unimodal(self, views: Sequence[View], kept: int) -> Tensor:
+        """Return projections (V, B, 128) of all views with one modality only."""
+        return torch.cat([self._encode(view, views, False, kept).projections for view in views])
+
+    def _encode(
+        self, view: View, views: Sequence[View], dense: bool, kept: int | None = None
+    ) -> Encoded:
+        batch = len(views[0].image) // self.options.views.global_views
+        present = view.present
+        if kept is not None:
+            present = present * torch.eye(len(MODALITIES), device=present.device)[kept]
+        with torch.autocast(present.device.type, torch.bfloat16, enabled=present.is_cuda):
+            # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
+            # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
+            by_view = view.inputs._replace(present=present)
+            inputs = Inputs(*(transpose_rows(x, batch) for x in by_view))
+            cls, tokens = self.encoder(inputs, dense=dense)
+            embeddings, projections = self.projector(cls)
+        projections, embeddings, tokens = (
+            transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens)
+        )
+        return Encoded(projections.unflatten(0, (-1, batch)), embeddings, tokens)
+
+    @torch.no_grad()
+    def features(self, batch: Batch, modalities: Sequence[str] = FEATURE_MODALITIES) -> Features:
+        """Encode the clean view of samples, with all sensors and with each alone.
+
+        An encoder of one modality has no features of the other; ``pooled`` is CLS.
+        """
+        view, found = clean_view(batch), {}
+        with evaluating(self.encoder):
+            for name in modalities:
+                present = view.present
+                if name in MODALITIES:
+                    if name not in self.encoder.stems.modalities:
+                        continue
+                    present = present * present.new_tensor([name == one for one in MODALITIES])
+                cls, tokens = self.encoder(view.inputs._replace(present=present))
+                valid = (present > 0.5).any(1, keepdim=True).expand(tokens.shape[:2])
+                found[name] = ModalityFeatures(tokens, cls, valid)
+        return found
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return all parameters as one group, in the order of version 0.1: patch embeddings,
+        projector, blocks, depth branch. In another one gradient norms differ by rounding."""
+        names = [name for name, _ in self.named_parameters()]
+        inner = [name.removeprefix("encoder.") for name in names if name.startswith("encoder.")]
+        first = [f"encoder.{n}" for n in inner if "." not in n or n.startswith("stems.")]
+        first += [name for name in names if name.startswith("projector.")]
+        parameters = dict(self.named_parameters())
+        ordered = dict.fromkeys([*first, *names])
+        return [ParameterGroup([(name, parameters[name]) for name in ordered])]
+
+    def units(self) -> Units:
+        """Return the encoder's blocks, and the encoder to compile."""
+        return Units(self.encoder.units(), (self.encoder,))
+
+    def monitors(self, outcome: Step, step: int) -> dict[str, float]:
+        """See ``Monitors.observe``."""
+        assert outcome.view is not None
+        return self._monitors.observe(step, outcome.view, **outcome.monitored)
+
+    def exported(self) -> tuple[ModelConfig, dict[str, Tensor]]:
+        """Return the encoder and, if there is one, the depth branch's neck and depth head."""
+        modules: dict[str, nn.Module] = {"encoder": self.encoder}
+        if self.depth_branch is not None:
+            modules |= dict(self.depth_branch.named_children())
+        weights = {
+            f"{part}.{name}": value
+            for part, module in modules.items()
+            for name, value in module.state_dict().items()
+        }
+        return self.model, weights
