@@ -5,8 +5,8 @@
 For each share of the labels and each seed (which also draws the labels) the same training runs four
 times: from the weights and from random ones, each with the encoder frozen and with one that learns.
 Where pretraining masked returns, the weights are also those of the neck and the depth head.
-All are judged on the same frames held out. Runs that are finished are not repeated. The table goes
-to OUT/results.md.
+All are evaluated on the same validation frames. Runs that are finished are not repeated. The
+table goes to OUT/results.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Each row is pretrained without labels on rendered streets, then the paper's probes (CenterNet 3D,
 depth, segmentation) learn on its frozen encoder, from the same labels for the same steps, and are
-judged on frames held out, as training/evaluate.py judges. Runs that are finished are not repeated.
+evaluated on validation frames, as lemumo evaluate does. Runs that are finished are not repeated.
 The table goes to OUT/results.md.
 """
 
@@ -55,7 +55,7 @@ class Scale(NamedTuple):
     height: int
     width: int
     frames: int
-    held_out: int
+    val_frames: int
     batch: int
     steps: int
     lr: float
@@ -126,7 +126,7 @@ def prepare(scale: Scale, out: Path, device: str) -> Path:
 def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
     """Pretrain a row, unless it is the untrained one, and probe it."""
     model = {f"model.{name}": getattr(scale, name) for name in ("size", "height", "width")}
-    shared = {"data": frames, "held_out": scale.held_out, "seed": seed, "resume": "auto"}
+    shared = {"data": frames, "val_frames": scale.val_frames, "seed": seed, "resume": "auto"}
     weights = {**model, **PAPER}
     if row != "untrained":
         options = {**shared, **model, **scale.views, "batch": scale.batch, "steps": scale.steps}
@@ -166,9 +166,9 @@ def cost(folders: list[Path], batch: int) -> list[str]:
         for folder in folders
         for line in (folder / "pretrain" / "metrics.jsonl").read_text().splitlines()
     ]
-    told = [line for line in lines if "samples_per_s" in line]
-    seconds = statistics.median(batch / line["samples_per_s"] for line in told)
-    return [f"{seconds:.2f}", f"{max(line['memory_gb'] for line in told):.2f}"]
+    logged = [line for line in lines if "samples_per_s" in line]
+    seconds = statistics.median(batch / line["samples_per_s"] for line in logged)
+    return [f"{seconds:.2f}", f"{max(line['memory_gb'] for line in logged):.2f}"]
 
 
 def gflop(config: ModelConfig) -> float:

@@ -14,22 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lemumo_core.data.canvas_labels import Boxes, CanvasLabels, batch_of_one, canvas_labels
 from lemumo_core.depth_projection import project_returns
-from lemumo_core.faults import Fault
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
-from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.view_transfer import move_boxes
-from lemumo_core.metrics.objects import ignored_regions
+from lemumo_core.frame import UNLABELLED, Frame, LidarScan, ThermalImage
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,
     image_in_view,
-    labels_in_view,
     modalities_present,
     network_view,
     thermal_in_view,
 )
-from lemumo_core.taxonomy import detection_ids
 
 PADDING = {
     "returns": float("inf"),
@@ -47,54 +42,6 @@ PADDING = {
 """Fields whose second dimension differs between samples, and what fills it up."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Boxes:
-    """Objects of B images, padded to K; a row of padding has class id -1.
-
-    Attributes:
-        boxes_3d: float32 (B, K, 7) as in ``frame.Labels``, camera optical frame. Boxes that the
-            image does not show are kept. Zeros where the source has none.
-        centers: float32 (B, K, 2) u, v of the 3D boxes' centres, pixels, through the lens
-            distortion; NaN for those that have no pixel.
-        boxes_2d: float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels. Zeros where the source has
-            none.
-        class_ids: int64 (B, K) into the detection classes that ``sample`` was given.
-        visibility: float32 (B, K), NaN where the source does not say.
-        num_points: int32 (B, K), -1 where the source does not say.
-        ignore: float32 (B, M, 4) as ``boxes_2d``, regions in which nothing is learnt
-            (``objects.ignored_regions``); padding is empty.
-        known_3d, known_2d: bool (B,), False where the source has no such boxes; then none is not
-            "no object".
-    """
-
-    boxes_3d: Tensor
-    centers: Tensor
-    boxes_2d: Tensor
-    class_ids: Tensor
-    visibility: Tensor
-    num_points: Tensor
-    ignore: Tensor
-    known_3d: Tensor
-    known_2d: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class CanvasLabels:
-    """Ground truth on the canvas; what a source does not have is filled with "unknown".
-
-    Attributes:
-        label_map: uint8 (B, H, W), 255 = unlabelled.
-        point_labels: uint8 (B, N), one per return, 255 = unlabelled.
-        depth_m: float32 (B, H, W) dense depth, NaN = unknown.
-        boxes: the objects.
-    """
-
-    label_map: Tensor
-    point_labels: Tensor
-    depth_m: Tensor
-    boxes: Boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,14 +120,14 @@ def sample(
             thermal = thermal_in_view(frame.companion, view)
     labels = None
     if detection_classes is not None:
-        labels = _canvas_labels(frame, canvas, view, rows, detection_classes)
+        labels = canvas_labels(frame, canvas, view, rows, detection_classes)
     return Batch(
         canvas=canvas,
-        image=_batch_of_one(image_in_view(frame, canvas)),
-        present=_batch_of_one(modalities_present(frame)),
-        intrinsics=_batch_of_one(view.K.astype(np.float32)),
-        returns=_batch_of_one(returns),
-        thermal=None if thermal is None else _batch_of_one(thermal),
+        image=batch_of_one(image_in_view(frame, canvas)),
+        present=batch_of_one(modalities_present(frame)),
+        intrinsics=batch_of_one(view.K.astype(np.float32)),
+        returns=batch_of_one(returns),
+        thermal=None if thermal is None else batch_of_one(thermal),
         labels=labels,
         **(_sweep(frame, rows) if points else {}),
     )
@@ -194,9 +141,9 @@ def _sweep(frame: Frame, rows: np.ndarray) -> dict[str, Tensor]:
         points = np.zeros((len(scan), 4), np.float32)
         points[:, : min(4, scan.shape[1])] = scan[:, :4]
     return {
-        "points": _batch_of_one(points),
-        "T_camera_lidar": _batch_of_one(T_camera_lidar.astype(np.float32)),
-        "return_rows": _batch_of_one(rows.astype(np.int64)),
+        "points": batch_of_one(points),
+        "T_camera_lidar": batch_of_one(T_camera_lidar.astype(np.float32)),
+        "return_rows": batch_of_one(rows.astype(np.int64)),
     }
 
 
@@ -216,64 +163,6 @@ def collate(samples: Sequence[Batch]) -> Batch:
     if len({one.points is None for one in samples}) > 1:
         raise ValueError("only some samples have points: ask sample() for them in all or none")
     return _join(samples)
-
-
-def _canvas_labels(
-    frame: Frame, canvas: InputSpec, view: Camera, rows: np.ndarray, classes: Sequence[str]
-) -> CanvasLabels:
-    labels = frame.labels or Labels()
-    point_labels = np.full(len(rows), UNLABELLED, np.uint8)
-    if labels.point_labels is not None and isinstance(frame.companion, LidarScan):
-        if len(labels.point_labels) != len(frame.companion.points):
-            raise Fault(
-                "bad_labels",
-                f"{len(labels.point_labels)} point labels for {len(frame.companion.points)} points",
-            )
-        point_labels = labels.point_labels[rows]
-    maps = (labels.label_map, UNLABELLED, np.uint8), (labels.depth_m, np.nan, np.float32)
-    label_map, depth_m = (
-        np.full((canvas.height, canvas.width), unknown, dtype)
-        if values is None
-        else labels_in_view(values, frame.camera, canvas, unknown).astype(dtype, copy=False)
-        for values, unknown, dtype in maps
-    )
-    return CanvasLabels(
-        label_map=_batch_of_one(label_map),
-        point_labels=_batch_of_one(point_labels),
-        depth_m=_batch_of_one(depth_m),
-        boxes=_boxes(labels, frame.camera, view, classes),
-    )
-
-
-def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str]) -> Boxes:
-    ids = detection_ids(labels.class_names, classes)
-    kept = np.flatnonzero(ids >= 0)
-
-    def column(values: np.ndarray | None, shape: tuple[int, ...], unknown: float) -> np.ndarray:
-        return np.full((len(kept), *shape), unknown) if values is None else values[kept]
-
-    boxes_3d = column(labels.boxes_3d, (7,), 0.0).astype(np.float64)
-    boxes_2d = column(labels.boxes_2d, (4,), 0.0).astype(np.float64)
-    if labels.boxes_2d is not None:
-        boxes_2d = move_boxes(boxes_2d, camera, view)
-    ignore = move_boxes(ignored_regions(labels, classes, camera), camera, view)
-    visibility = column(labels.visibility, (), PADDING["visibility"])
-    num_points = column(labels.num_points, (), PADDING["num_points"])
-    return Boxes(
-        boxes_3d=_batch_of_one(boxes_3d.astype(np.float32)),
-        centers=_batch_of_one(view.project(boxes_3d[:, :3])[0].astype(np.float32)),
-        boxes_2d=_batch_of_one(boxes_2d.astype(np.float32)),
-        class_ids=_batch_of_one(ids[kept]),
-        visibility=_batch_of_one(visibility.astype(np.float32)),
-        num_points=_batch_of_one(num_points.astype(np.int32)),
-        ignore=_batch_of_one(ignore.astype(np.float32)),
-        known_3d=torch.tensor([labels.boxes_3d is not None]),
-        known_2d=torch.tensor([labels.boxes_2d is not None]),
-    )
-
-
-def _batch_of_one(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))[None]
 
 
 def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:

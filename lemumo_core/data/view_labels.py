@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lemumo_core.data.canvas_labels import Boxes
 from lemumo_core.data.crops import Crops
-from lemumo_core.data.samples import Batch, Boxes, map_tensors
+from lemumo_core.data.samples import Batch, map_tensors
 from lemumo_core.frame import UNLABELLED
 
 

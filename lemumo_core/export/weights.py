@@ -12,7 +12,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.package import WEIGHTS_NAME, load_package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, load_model, seeded_model
-from lemumo_core.train.finetune.validation import FIGURES
+from lemumo_core.train.finetune.validation import SHOWN
 from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
 
 
@@ -56,7 +56,7 @@ def of_seed(seed: int, config: ModelConfig, name: str) -> tuple[PerceptionModel,
 def main_metrics(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Select the metrics that a manifest shows, by modalities, of a run or an evaluation."""
     return {
-        mode: {name: metrics[mode][name] for name in FIGURES if metrics[mode][name] is not None}
+        mode: {name: metrics[mode][name] for name in SHOWN if metrics[mode][name] is not None}
         for mode in MODALITIES
         if mode in metrics
     }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lemumo_core.data.samples import Boxes
+from lemumo_core.data.canvas_labels import Boxes
 from lemumo_core.losses.center_loss import Regressed, center_loss, l1_error
 from lemumo_core.losses.centers import (
     MOST_RADIUS,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-RENAMED = {"optimiser": "optimizer"}
+RENAMED = {"optimiser": "optimizer", "held_out": "val_frames"}
 """Options of all runs: old name, or its first part, to the new one."""
 RENAMED_OF_PRETRAINING = {
     "objective.name": "method.objective",

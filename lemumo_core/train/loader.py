@@ -44,15 +44,15 @@ def open_data(config: RunConfig, out: Path) -> FrameSource:
     if cache is not None:
         write_shards(source, cache, frames_per_shard=8)
         source = Shards(cache)
-    if len(source) <= config.held_out:
+    if len(source) <= config.val_frames:
         raise Fault(
             "no_frames",
-            f"{config.data} has {len(source)} frames and held_out is {config.held_out}: none are "
-            "left to train on; lower held_out",
+            f"{config.data} has {len(source)} frames and val_frames is {config.val_frames}: none "
+            "are left to train on; lower val_frames",
         )
     if config.fraction == 1:
         return source
-    learnt = len(source) - config.held_out
+    learnt = len(source) - config.val_frames
     last = range(learnt, len(source))
     return Subset(source, [*subset_indices(learnt, config.fraction, config.seed), *last])
 
@@ -132,7 +132,7 @@ def batch_sampler(config: RunConfig, source: FrameSource) -> BatchSampler:
     groups: Sequence[int] = ()
     if config.shuffle_shards and isinstance(source, Shards):
         groups = source.ends[config.shuffle_shards - 1 :: config.shuffle_shards]
-    return BatchSampler(len(source) - config.held_out, config.batch, config.seed, groups)
+    return BatchSampler(len(source) - config.val_frames, config.batch, config.seed, groups)
 
 
 class Samples(Dataset[Batch]):

@@ -119,8 +119,7 @@ class RunConfig:
             synthetic world has the canvas's size and 160 frames unless they say otherwise.
         frame_cache: folder into which the source's frames are written first, as shards; for
             sources that are slow. The synthetic world's is ``<out>/frames`` by default.
-        held_out: frames at the end of the source that are never trained on; what was learnt is
-            measured on them.
+        val_frames: frames at the end of the source that are never trained on but validated on.
         fraction: share of the other frames to train on, drawn by the seed: a smaller share is
             part of a larger one.
         shuffle_shards: frames are shuffled within groups of so many shards, and the groups among
@@ -146,7 +145,7 @@ class RunConfig:
     data: str = "synthetic"
     data_options: SourceOptions = field(default_factory=dict)
     frame_cache: str | None = None
-    held_out: int = 32
+    val_frames: int = 32
     fraction: float = 1.0
     shuffle_shards: int = 0
     out: str | None = None
@@ -163,8 +162,8 @@ class RunConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.held_out < 0 or self.shuffle_shards < 0 or self.steps < 0:
-            raise ValueError("seed, held_out, shuffle_shards and steps must not be negative")
+        if self.seed < 0 or self.val_frames < 0 or self.shuffle_shards < 0 or self.steps < 0:
+            raise ValueError("seed, val_frames, shuffle_shards and steps must not be negative")
         if self.batch < 2:
             raise ValueError(f"batch is {self.batch}: batch statistics need at least 2 samples")
         if not self.steps and self.epochs <= 0:

@@ -5,10 +5,10 @@ run.json          git revision, versions, machine, command and ranks of every st
                   weights come from that it began with
 metrics.jsonl     one line a step
 checkpoints/      the newest few
-best/             of fine-tuning: the weights that were best on the frames held out
+best/             of fine-tuning: the weights that were best on the validation frames
 model.*           of fine-tuning: these weights and their ``ModelConfig``, for export
 tensorboard/      where TensorBoard is installed
-summary.json      what came of it
+summary.json      results
 non_finite-*/     the step that was not finite, to replay
 """
 

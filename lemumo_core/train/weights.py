@@ -65,7 +65,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         raise Fault(
             "not_exported",
             f"{path} is of method {type(config.method).__name__}, which exports no encoder to "
-            "fine-tune: judge it by its probes (summary.json), or take another run",
+            "fine-tune: compare it by its probes (summary.json), or take another run",
         )
     return exported[1], values["model"]
 

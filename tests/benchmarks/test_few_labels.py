@@ -16,7 +16,7 @@ from lemumo_core.train.weights import read_weights
 def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -> None:
     street = SyntheticStreet(frames=14, frames_per_drive=14, width=96, height=64)
     write_shards(street, tmp_path / "shards", frames_per_shard=8, workers=1)
-    shared = {"data": tmp_path / "shards", "held_out": 4, "batch": 4, "steps": 2}
+    shared = {"data": tmp_path / "shards", "val_frames": 4, "batch": 4, "steps": 2}
     views = {
         "method.views.global_size": [32, 48],
         "method.views.local_views": 0,
@@ -26,7 +26,7 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
     pretraining = tmp_path / "pretrain"
     _runs.run("pretrain.py", [], {**shared, **views, **size, "out": pretraining})
     recipe = tmp_path / "small.yaml"
-    recipe.write_text("held_out: 4\nlog: {tensorboard: false}\n")
+    recipe.write_text("val_frames: 4\nlog: {tensorboard: false}\n")
     monkeypatch.setattr(few_labels, "RECIPE", recipe)
     out = tmp_path / "out"
     command = ["few_labels", "--data", tmp_path / "shards", "--weights", pretraining]

@@ -50,7 +50,7 @@ def test_pretraining_then_fine_tuning(tmp_path) -> None:
         lemumo_core.FinetuneConfig(
             data_options=frames,
             model=config.model,
-            held_out=4,
+            val_frames=4,
             batch=4,
             steps=2,
             weights=str(run),

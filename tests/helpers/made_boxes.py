@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lemumo_core.data.samples import Boxes
+from lemumo_core.data.canvas_labels import Boxes
 
 
 def made_boxes(

@@ -28,7 +28,7 @@ def small_config(**changes: Any) -> PretrainConfig:
     options: dict[str, Any] = {
         "batch": 8,
         "steps": 6,
-        "held_out": 4,
+        "val_frames": 4,
         "model": ModelConfig(height=48, width=64),
         "method": small_method(),
         "scale": ScaleConfig(workers=0),

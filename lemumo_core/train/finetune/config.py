@@ -65,7 +65,7 @@ class FinetuneLogConfig(LogConfig):
     """What fine-tuning writes beside that.
 
     Attributes:
-        evaluate_every: between evaluations on the frames held out; the end has one as well.
+        evaluate_every: between evaluations on the validation frames; the end has one as well.
     """
 
     evaluate_every: int = 100

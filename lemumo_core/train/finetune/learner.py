@@ -1,4 +1,4 @@
-"""What learns in fine-tuning: the perception model with its losses and its optimiser."""
+"""A perception model in training, with its optimiser and validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.config import FinetuneConfig, LossConfig
-from lemumo_core.train.finetune.validation import Validation, describe, figures, score_of
+from lemumo_core.train.finetune.validation import Validation, describe, scalars, score_of
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import backward
 from lemumo_core.train.loop import Run
@@ -61,7 +61,7 @@ class FinetuningStep(nn.Module):
         return total.sum(), terms
 
 
-class Finetuner:
+class FinetuneLearner:
     """The model in training, a ``Learner``.
 
     Args:
@@ -84,7 +84,7 @@ class Finetuner:
         ]
         self.optimizer = build_optimizer(self.model, groups, config.optimizer)
         self._encoder_learns: bool | None = None
-        self.held_out = Validation(run, self.model) if config.held_out else None
+        self.validation = Validation(run, self.model) if config.val_frames else None
         self.out, self.best = run.out, -math.inf
 
     def load(self, path: Path) -> None:
@@ -114,24 +114,24 @@ class Finetuner:
         self.optimizer.step()
         values["lr"] = lr
         done = step + 1
-        if self.held_out and (done % self.config.log.evaluate_every == 0 or done == self.steps):
-            values |= self.evaluate(self.held_out, done)
+        if self.validation and (done % self.config.log.evaluate_every == 0 or done == self.steps):
+            values |= self.evaluate(self.validation, done)
         return values
 
-    def evaluate(self, held_out: Validation, done: int) -> dict[str, float]:
-        """Judge the weights after so many steps, and keep them if they are the best so far."""
-        metrics = held_out.judge()
+    def evaluate(self, validation: Validation, done: int) -> dict[str, float]:
+        """Evaluate the weights after so many steps, and keep them if they are the best so far."""
+        metrics = validation.evaluate()
         score = score_of(metrics["fused"]) if "fused" in metrics else math.nan
         weights = self.weights()
         if self.dist.first:
-            print(f"frames held out, after step {done}: score {score:.3f}\n{describe(metrics)}")
+            print(f"validation after step {done}: score {score:.3f}\n{describe(metrics)}")
             if score > self.best:
                 results = {mode: metric.result() for mode, metric in metrics.items()}
                 state = {"step": done, "score": score, "metrics": results}
                 state["config"] = to_dict(self.config)
                 checkpoint.save(self.out / run_folder.BEST, {checkpoint.MODEL: weights}, state)
         self.best = max(self.best, score)
-        return {"score": score, **figures(metrics)}
+        return {"score": score, **scalars(metrics)}
 
     def loss(self, view: View, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a step and its terms."""

@@ -12,16 +12,16 @@ from torch import Tensor
 from lemumo_core.files import write_whole
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.finetune.config import FinetuneConfig
-from lemumo_core.train.finetune.learner import Finetuner
+from lemumo_core.train.finetune.learner import FinetuneLearner
 from lemumo_core.train.loop import Recipe, Run
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Write the best weights, or the last ones where no frame held out has truth, and
+    """Write the best weights, or the last ones where no validation frame has truth, and
     ``summary.json``.
 
     The summary holds ``steps``, and of the best weights the ``step`` after which they were so, the
-    ``score`` (``held_out.score_of``) and the ``metrics`` by mode.
+    ``score`` (``validation.score_of``) and the ``metrics`` by mode.
     """
     out, which = run.out, "last"
     summary: dict[str, Any] = {"steps": run.steps}
@@ -36,4 +36,4 @@ def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
     return f"the {which} weights: {out / run_folder.MODEL_WEIGHTS}"
 
 
-FINETUNING = Recipe(FinetuneConfig, Finetuner, finalize)
+FINETUNING = Recipe(FinetuneConfig, FinetuneLearner, finalize)

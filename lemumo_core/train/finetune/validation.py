@@ -1,4 +1,4 @@
-"""A model in training, judged on the frames held out as ``training/evaluate.py`` judges it."""
+"""Validation of a model in training, as ``lemumo evaluate`` evaluates it."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.train.loop import Run
 
-FIGURES = {
+SHOWN = {
     "bev_map": "BEV mAP {:.3f}",
     "ap50": "AP50 {:.3f}",
     "depth_mae_m": "depth MAE {:.2f} m",
     "miou": "mIoU {:.3f}",
 }
-"""The figures to look at first, of ``metrics.perception.Summary``."""
+"""Metrics to look at first, of ``metrics.perception.Summary``."""
 
 
 class Validation:
-    """Judges one model again and again.
+    """Evaluates one model again and again on the validation frames.
 
     Args:
-        run: whose frames held out these are; ranks share them.
+        run: whose validation frames these are; ranks share them.
         model: whose weights change in between.
     """
 
     def __init__(self, run: Run, model: PerceptionModel):
         self.model, self.source, dist = model, run.samples.source, run.dist
-        last = range(run.sampler.frames, run.sampler.frames + run.config.held_out)
+        last = range(run.sampler.frames, run.sampler.frames + run.config.val_frames)
         self.frames = last[dist.rank :: dist.world]
         self.manifest = manifest_of(model.config, run.out.name, trained=True)
         with evaluating(model):
@@ -52,8 +52,8 @@ class Validation:
         package = Package(run.out, self.manifest)
         self.pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
 
-    def judge(self) -> dict[str, PerceptionMetric]:
-        """Metrics by mode, over all ranks, which call this together."""
+    def evaluate(self) -> dict[str, PerceptionMetric]:
+        """Compute the metrics by modality, over all ranks, which call this together."""
         metrics = {mode: metric_for(self.manifest) for mode in MODALITIES}
         with evaluating(self.model):
             for index in self.frames:
@@ -71,23 +71,23 @@ def score_of(metric: PerceptionMetric) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def figures(metrics: Mapping[str, PerceptionMetric]) -> dict[str, float]:
-    """Numbers for the log: ``MODE_FIGURE``, without those that have no truth."""
+def scalars(metrics: Mapping[str, PerceptionMetric]) -> dict[str, float]:
+    """Return numbers for the log, ``MODALITY_METRIC``, without those that have no truth."""
     numbers = {}
     for mode, metric in metrics.items():
         for name, value in asdict(metric.summary()).items():
-            if name in FIGURES and not np.isnan(value):
+            if name in SHOWN and not np.isnan(value):
                 numbers[f"{mode}_{name}"] = float(value)
     return numbers
 
 
 def describe(metrics: Mapping[str, PerceptionMetric]) -> str:
-    """The figures for people."""
-    numbers = figures(metrics)
+    """Return the metrics as text."""
+    numbers = scalars(metrics)
     lines = []
     for mode in metrics:
-        own = {name: numbers.get(f"{mode}_{name}") for name in FIGURES}
-        shown = [FIGURES[name].format(value) for name, value in own.items() if value is not None]
+        own = {name: numbers.get(f"{mode}_{name}") for name in SHOWN}
+        shown = [SHOWN[name].format(value) for name, value in own.items() if value is not None]
         lines.append(f"  {mode:15s} {'  '.join(shown)}")
     return "\n".join(lines)
 

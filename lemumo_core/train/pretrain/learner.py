@@ -24,7 +24,7 @@ from lemumo_core.train.weights import read_tensors
 log = logging.getLogger(__name__)
 
 
-class Pretrainer:
+class PretrainLearner:
     """A method in training, a ``Learner``.
 
     Args:

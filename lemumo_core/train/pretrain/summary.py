@@ -55,7 +55,7 @@ def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
     if ranks:
         summary |= {"rankme_first": ranks[0], "rankme_last": ranks[-1]}
-    if config.log.probes and config.held_out:
+    if config.log.probes and config.val_frames:
         trained = seeded_method(config)
         checkpoint.load_model_tensors(trained, weights, "the trained method")
         methods = {"probe": trained, "probe_untrained": seeded_method(config)}
@@ -84,7 +84,7 @@ def compare(
     for batch in _batches(config, samples, steps, device):
         for name, method in methods.items():
             probes[name].learn(method, batch)
-    last = range(sampler.frames, sampler.frames + config.held_out)
+    last = range(sampler.frames, sampler.frames + config.val_frames)
     validation = [list(last[i : i + BATCH]) for i in range(0, len(last), BATCH)]
     kept = list(_batches(config, samples, iter(validation), device))
     return {name: probes[name].evaluate(method, kept) for name, method in methods.items()}

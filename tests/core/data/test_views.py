@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from lemumo_core.data.canvas_labels import CanvasLabels
 from lemumo_core.data.crops import Crops, draw_crops
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
 from lemumo_core.data.resampling import by_column, gaussian_taps, resample
-from lemumo_core.data.samples import Batch, CanvasLabels, collate, sample
+from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view, render
 from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import box_corners, box_rotation

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lemumo_core.data.samples import Boxes, collate, sample
+from lemumo_core.data.canvas_labels import Boxes
+from lemumo_core.data.samples import collate, sample
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, clean_view
 from lemumo_core.losses.center_loss import focal_loss
 from lemumo_core.losses.centernet import CenterNetLoss, PaperCenterNetLoss, RawDetections

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lemumo_core.data.samples import Boxes
+from lemumo_core.data.canvas_labels import Boxes
 from lemumo_core.losses.centernet_2d import CenterNet2dLoss, PaperCenterNet2dLoss, RawDetections2d
 from lemumo_core.losses.centers import targets_in_3x3
 from lemumo_core.model.heads.centernet_2d import CenterNet2dHead

@@ -166,8 +166,8 @@ def test_a_share_keeps_the_frames_held_out(tmp_path: Path) -> None:
     options = {"frames": 14, "frames_per_drive": 14, "width": 64, "height": 48}
     config = small_config(data_options=options, frame_cache=str(tmp_path / "frames"))
     whole, part = (open_data(replace(config, fraction=f), tmp_path) for f in (1.0, 0.4))
-    assert isinstance(part, Subset) and len(part) == 4 + config.held_out
+    assert isinstance(part, Subset) and len(part) == 4 + config.val_frames
     stamps = [frame.stamp_ns for frame in whole]
     ours = [frame.stamp_ns for frame in part]
-    assert ours[4:] == stamps[-config.held_out :] and set(ours[:4]) < set(stamps[:10])
+    assert ours[4:] == stamps[-config.val_frames :] and set(ours[:4]) < set(stamps[:10])
     assert part.describe() == {**whole.describe(), "frames": 8}

@@ -23,7 +23,7 @@ from lemumo_core.model.perception import seeded_model
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.checkpoint import open_checkpoint, save
 from lemumo_core.train.finetune.config import AugmentationConfig, FinetuneConfig, FinetuneLogConfig
-from lemumo_core.train.finetune.learner import Finetuner, layer_rate
+from lemumo_core.train.finetune.learner import FinetuneLearner, layer_rate
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import BatchSampler, Subset, samples_of
 from lemumo_core.train.loop import Run
@@ -56,10 +56,10 @@ class Small:
 def small_run(out: Path, dist: DistInfo = ALONE, source: Any = None, **changes: Any) -> Run:
     """Four samples a step out of eight frames: two steps are an epoch."""
     log = FinetuneLogConfig(evaluate_every=100, tensorboard=False)
-    options: dict[str, Any] = {"model": MODEL, "batch": 4, "steps": 6, "held_out": 0, "log": log}
+    options: dict[str, Any] = {"model": MODEL, "batch": 4, "steps": 6, "val_frames": 0, "log": log}
     config = FinetuneConfig(**{**options, **changes})
     source = source or Small()
-    order = BatchSampler(len(source) - config.held_out, config.batch, config.seed)
+    order = BatchSampler(len(source) - config.val_frames, config.batch, config.seed)
     return Run(config, out, dist, samples_of(config, source), order)
 
 
@@ -78,7 +78,7 @@ def pretrained(tmp_path_factory) -> Path:
     return path
 
 
-def encoder_of(learner: Finetuner) -> dict[str, torch.Tensor]:
+def encoder_of(learner: FinetuneLearner) -> dict[str, torch.Tensor]:
     return {n: t.clone() for n, t in learner.model.encoder.state_dict().items()}
 
 
@@ -88,7 +88,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_the_first_epoch_leaves_the_encoder_untouched(pretrained, tmp_path) -> None:
     run = small_run(tmp_path, weights=str(pretrained))
-    learner = Finetuner(run)
+    learner = FinetuneLearner(run)
     learner.load(pretrained)
     before, heads = encoder_of(learner), learner.model.centernet.heatmap.weight.clone()
     for step in range(2):
@@ -103,7 +103,7 @@ def test_the_first_epoch_leaves_the_encoder_untouched(pretrained, tmp_path) -> N
 
 def test_from_scratch_the_encoder_learns_at_once(tmp_path) -> None:
     run = small_run(tmp_path)
-    learner = Finetuner(run)
+    learner = FinetuneLearner(run)
     before = encoder_of(learner)
     learner.learn(batch_of(run, 0), 0)
     assert not same(encoder_of(learner), before)
@@ -112,7 +112,7 @@ def test_from_scratch_the_encoder_learns_at_once(tmp_path) -> None:
 
 def test_a_probe_never_moves_the_encoder_and_drops_no_path(pretrained, tmp_path) -> None:
     run = small_run(tmp_path, mode="probe", weights=str(pretrained))
-    learner = Finetuner(run)
+    learner = FinetuneLearner(run)
     learner.load(pretrained)
     before = encoder_of(learner)
     for step in range(3):
@@ -138,7 +138,7 @@ def test_layers_learn_at_their_rates(variant) -> None:
 
 def test_the_optimizer_takes_these_rates(pretrained, tmp_path) -> None:
     run = small_run(tmp_path, weights=str(pretrained), layer_decay=0.5, heads_first=0)
-    learner = Finetuner(run)
+    learner = FinetuneLearner(run)
     learner.learn(batch_of(run, 0), 0)
     names = {id(p): name for name, p in learner.model.named_parameters()}
     base = learner.optimizer.param_groups[0]["lr"]
@@ -192,7 +192,7 @@ def outcome(run: Run, pretrained: Path) -> dict[str, torch.Tensor]:
     """Loss, gradients and statistics of a step of heads alone and of one of all."""
     result = {}
     for step in (0, 2):
-        learner = Finetuner(run)
+        learner = FinetuneLearner(run)
         learner.load(pretrained)
         total, terms = learner.loss(learner.view(batch_of(run, step), step), step)
         total.backward()
@@ -206,7 +206,7 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
     torch.set_num_threads(1)
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    changes = {"weights": pretrained, "held_out": 4, "scale": ScaleConfig(workers=0)}
+    changes = {"weights": pretrained, "val_frames": 4, "scale": ScaleConfig(workers=0)}
     run = small_run(Path(folder), DistInfo(rank, 2, CPU), **changes)
     result: dict[str, Any] = outcome(run, Path(pretrained))
     result["judged"] = _judged(run)
@@ -215,16 +215,16 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
 
 
 def _judged(run: Run) -> dict[str, Any]:
-    learner = Finetuner(run)
-    assert learner.held_out is not None
-    return {mode: metric.result() for mode, metric in learner.held_out.judge().items()}
+    learner = FinetuneLearner(run)
+    assert learner.validation is not None
+    return {mode: metric.result() for mode, metric in learner.validation.evaluate().items()}
 
 
 def test_two_ranks_are_one(pretrained, tmp_path) -> None:
     multiprocessing.set_forkserver_preload(["torch._dynamo", "pytest", "test_finetuner"])
     arguments = str(tmp_path), str(pretrained)
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
-    run = small_run(tmp_path, weights=str(pretrained), held_out=4)
+    run = small_run(tmp_path, weights=str(pretrained), val_frames=4)
     expected, judged = outcome(run, pretrained), _judged(run)
     assert "2 encoder.stems.image.weight" in expected and "0 detection" in expected
     assert "0 encoder.stems.image.weight" not in expected
@@ -248,11 +248,11 @@ def learnt_by_heart(frames: list[Frame], out: Path, steps: int, **model: Any) ->
             return frames[index]
 
     whole = AugmentationConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
-    options = {"model": ModelConfig(height=96, width=192, **model), "held_out": 2, "steps": steps}
+    options = {"model": ModelConfig(height=96, width=192, **model), "val_frames": 2, "steps": steps}
     options |= {"augmentation": whole, "modality_dropout": 0.0, "batch": 2}
     options["log"] = FinetuneLogConfig(evaluate_every=steps, tensorboard=False)
     run = small_run(out, source=Subset(Frames(), [0, 1] * 2), **options)
-    learner = Finetuner(run)
+    learner = FinetuneLearner(run)
     for step in range(run.steps):
         values = learner.learn(batch_of(run, step), step)
     return values

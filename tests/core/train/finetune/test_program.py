@@ -34,7 +34,7 @@ STEPS, EVERY = 8, 4
 OPTIONS = f"""
 batch: 4
 steps: {STEPS}
-held_out: 4
+val_frames: 4
 model: {{height: 48, width: 64}}
 log: {{progress_every: 5, checkpoint_every: {EVERY}, evaluate_every: 3, keep: 10,
   tensorboard: false}}
@@ -135,7 +135,7 @@ def test_from_its_weights_a_probe_and_a_larger_model_start(
 def test_a_step_that_is_not_finite_is_captured_and_repeated(options, tmp_path, capsys) -> None:
     out = tmp_path / "run"
     wild = ["--optimizer.lr", "1e30", "--optimizer.final_lr", "1e30", "--optimizer.warmup", "0"]
-    assert main([*options, *wild, "--out", str(out), "--held_out", "0"]) == NOT_FINITE
+    assert main([*options, *wild, "--out", str(out), "--val_frames", "0"]) == NOT_FINITE
     (capture,) = out.glob("non_finite-*")
     assert not (out / "summary.json").exists()
     capsys.readouterr()

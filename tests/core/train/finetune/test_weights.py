@@ -12,7 +12,7 @@ from lemumo_core.model.perception import seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.parallel import DistInfo
-from lemumo_core.train.pretrain.learner import Pretrainer, seeded_method
+from lemumo_core.train.pretrain.learner import PretrainLearner, seeded_method
 from lemumo_core.train.run_config import to_dict
 from tests.helpers.small_run import small_config, small_method
 
@@ -49,7 +49,9 @@ def test_weights_of_a_run_that_masks_returns_and_of_one_that_does_not(
     weights, tmp_path, caplog
 ) -> None:
     there, here = (
-        Pretrainer(small_config(method=small_method(mask_returns=weight), seed=seed), 10, ALONE)
+        PretrainLearner(
+            small_config(method=small_method(mask_returns=weight), seed=seed), 10, ALONE
+        )
         for seed, weight in enumerate(weights)
     )
     path = tmp_path / "weights.safetensors"

@@ -38,7 +38,7 @@ def untrained_method() -> Method:
 
 def batches(*sizes: int) -> list:
     """Batches on the canvas of CONFIG."""
-    return [small_batch(small_config(model=CONFIG, batch=size, held_out=0)) for size in sizes]
+    return [small_batch(small_config(model=CONFIG, batch=size, val_frames=0)) for size in sizes]
 
 
 def loop_of_losses(probes: Probes, tokens: Tensor, view: View) -> tuple[float, float]:
@@ -117,6 +117,7 @@ def test_unknown_truth_teaches_nothing():
     assert batch.labels is not None
     batch.labels.label_map.fill_(UNLABELLED)
     batch.labels.depth_m.fill_(math.nan)
+    batch.returns.fill_(math.inf)
     assert Probes(CONFIG.token_dim, CLASSES).evaluate(untrained_method(), [batch]) == {}
 
 

@@ -39,7 +39,7 @@ STEPS, EVERY = 8, 4
 OPTIONS = f"""
 batch: 4
 steps: {STEPS}
-held_out: 4
+val_frames: 4
 model: {{height: 48, width: 64, companion: thermal}}
 method:
   modality_dropout: 0.3
