@@ -8,8 +8,8 @@ from lemumo_core.train.pretrain.learner import PretrainLearner
 from lemumo_core.train.pretrain.summary import finalize
 
 
-def _pretrainer(run: Run) -> PretrainLearner:
+def _learner(run: Run) -> PretrainLearner:
     return PretrainLearner(run.config, run.steps, run.dist)
 
 
-PRETRAINING = Recipe(PretrainConfig, _pretrainer, finalize)
+PRETRAINING = Recipe(PretrainConfig, _learner, finalize)

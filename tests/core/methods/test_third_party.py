@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lemumo_core.cli.finetune import main as finetune
+from lemumo_core.cli.pretrain import main as pretrain
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
@@ -17,8 +19,6 @@ from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.weights import read_weights
 from tests.helpers.paths import TOY_METHOD
-from training.finetune import main as finetune
-from training.pretrain import main as pretrain
 
 OPTIONS = """
 batch: 4
