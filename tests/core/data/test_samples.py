@@ -231,3 +231,35 @@ def test_sources_with_2d_boxes_alone() -> None:
     # Half the size: pixel i covers [i - 1/2, i + 1/2).
     assert boxes.boxes_2d.tolist() == [[[-0.25, -0.25, 19.75, 29.75]]]
     assert boxes.centers.isnan().all() and not boxes.boxes_3d.any()
+
+
+def test_the_whole_sweep_comes_where_it_is_asked_for() -> None:
+    """Points, their pose, and which of them each return is; padding in batches."""
+    spec = InputSpec(64, 176, "lidar", 2)
+    frames = [lidar_frame(CAMERAS[1], points) for points in (3000, 500)]
+    assert sample(frames[0], spec).points is None
+    batch = collate([sample(frame, spec, points=True) for frame in frames])
+    assert batch.points is not None and batch.T_camera_lidar is not None
+    assert batch.return_rows is not None
+    assert batch.points.shape == (2, 3000, 4) and torch.isinf(batch.points[1, 500:]).all()
+    for b, frame in enumerate(frames):
+        scan = frame.companion
+        assert isinstance(scan, LidarScan)
+        np.testing.assert_array_equal(batch.points[b, : len(scan.points)].numpy(), scan.points)
+        np.testing.assert_allclose(batch.T_camera_lidar[b].numpy(), scan.T_camera_lidar)
+        rows, returns = batch.return_rows[b], batch.returns[b]
+        known = rows >= 0
+        assert known.sum() > 10 and torch.equal(known, torch.isfinite(returns[:, 2]))
+        xyz = scan.points[rows[known], :3] @ scan.T_camera_lidar[:3, :3].T
+        depth_m = (xyz + scan.T_camera_lidar[:3, 3])[:, 2]
+        np.testing.assert_allclose(returns[known, 2].numpy(), depth_m, rtol=1e-5)
+    with pytest.raises(ValueError, match="only some samples have points"):
+        collate([sample(frames[0], spec), sample(frames[1], spec, points=True)])
+
+
+def test_a_camera_without_lidar_has_an_empty_sweep() -> None:
+    frame = lidar_frame(CAMERAS[0])
+    alone = Frame(1, "front", frame.camera, frame.image, None, None)
+    one = sample(alone, CANVAS, points=True)
+    assert one.points is not None and one.points.shape == (1, 0, 4)
+    assert one.return_rows is not None and one.return_rows.shape == (1, 0)

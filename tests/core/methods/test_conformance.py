@@ -265,6 +265,7 @@ def live_elements() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["LeMuMo", "Toy"])
 def test_memory_is_flat_over_a_hundred_steps(name) -> None:
     config = config_of(name, batch=2)

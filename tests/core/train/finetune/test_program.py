@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from lemumo_core.cli.export import main as export
+from lemumo_core.cli.finetune import main
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.inference.package import load_package
@@ -26,7 +27,6 @@ from lemumo_core.train.run_config import command_line, from_dict, from_namespace
 from lemumo_core.train.run_folder import provenance, read_metrics
 from lemumo_core.train.signals import REQUEUE
 from tests.helpers.paths import ROOT
-from training.finetune import main
 
 PROGRAM = ROOT / "training" / "finetune.py"
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*finetune*.yaml"))

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from lemumo_core.cli.pretrain import main
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.pairs import RgbThermalPairs
@@ -29,7 +30,6 @@ from lemumo_core.train.run_config import command_line, from_dict, from_namespace
 from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.signals import REQUEUE
 from tests.helpers.paths import ROOT
-from training.pretrain import main
 
 PROGRAM = ROOT / "training" / "pretrain.py"
 RECIPES = sorted(
