@@ -82,6 +82,8 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def units(self) -> list[Block]:
-        """Return the blocks that can be sharded and recomputed one by one: those whose weights are
-        used through their ``forward`` alone."""
+        """Return the blocks that can be sharded and recomputed one by one.
+
+        They are those whose weights are used through their ``forward`` alone.
+        """
         return [module for module in self.modules() if isinstance(module, Block)]
