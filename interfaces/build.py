@@ -156,13 +156,16 @@ def quiet() -> Iterator[None]:
 
 
 def sources_of(folder: Path) -> list[Path]:
-    """Files of one generator to compile: C one by one, all C++ as one unit (headers dominate)."""
-    plain = sorted(folder.rglob("*.c"))
+    """List the files of one generator to compile.
+
+    C files are compiled one by one, all C++ as one unit (headers dominate).
+    """
+    files = sorted(folder.rglob("*.c"))
     if cpp := sorted(folder.rglob("*.cpp")):
         unit = folder / "all.cpp"
         unit.write_text("".join(f'#include "{path}"\n' for path in cpp))
-        plain.insert(0, unit)
-    return plain
+        files.insert(0, unit)
+    return files
 
 
 def include_flags(folders: dict[str, Path]) -> list[str]:

@@ -1,9 +1,9 @@
-"""Write a verified model package: ONNX graphs, the weights and the manifest.
+r"""Write a verified model package: ONNX graphs, the weights and the manifest.
 
     lemumo export --out out/models/mine                        # seeded random weights
     lemumo export --out out/models/mine --run FINETUNING_RUN --metrics metrics.json
     lemumo export --out out/models/mine --weights w.safetensors --model model.json
-    lemumo export --out out/models/mine --package out/models/theirs \\
+    lemumo export --out out/models/mine --package out/models/theirs \
         --precision fp16 int8 int8-cpu --frames bags:/data/my_bag
 
 A graph takes the uint8 image, the companion, intrinsics and presence, and gives decoded results.
@@ -63,8 +63,8 @@ def export(
     Raises:
         Fault: ``bad_option`` for weights from two places.
     """
-    places = {"package": package, "run": run, "weights": weights}
-    given = [key for key, place in places.items() if place is not None]
+    origins = {"package": package, "run": run, "weights": weights}
+    given = [key for key, origin in origins.items() if origin is not None]
     if len(given) > 1:
         named = " and ".join(f"--{key}" for key in given)
         raise Fault("bad_option", f"{named} each bring weights: give one of them")

@@ -43,8 +43,10 @@ def ensure_engine(
     """Have a sound engine in the cache, building it at most once across processes.
 
     Args:
-        trt, flavour: of ``tensorrt_api.load_tensorrt``.
-        package, precision: what to build.
+        trt: of ``tensorrt_api.load_tensorrt``.
+        flavour: likewise.
+        package: whose graph to build.
+        precision: of the graph.
         options: of the builder; a batch above 1 takes the dynamic graph.
         gpu: of this machine.
         rebuild: build even if there is one.
@@ -100,7 +102,9 @@ def prove(
     """Hold an engine against ONNX Runtime's float32; keep the result in its sidecar, or delete it.
 
     Args:
-        package, flavour, precision: what was built.
+        package: whose graph was built.
+        flavour: of TensorRT.
+        precision: of the graph.
         path: of the engine.
         frames: real inputs beside random ones.
         largest_batch: of its profile; above 1 the samples go through it in one batch.

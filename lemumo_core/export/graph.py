@@ -24,8 +24,10 @@ MAX_BATCH = 64
 
 
 class _NamedHeads(nn.Module):
-    """A model that gives its heads before decoding beside its outputs, so that the exporter names
-    their tensors."""
+    """Model whose heads before decoding are outputs too.
+
+    So the exporter names their tensors.
+    """
 
     def __init__(self, model: PerceptionModel):
         super().__init__()

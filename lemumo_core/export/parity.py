@@ -113,9 +113,10 @@ def compare(
 
     Args:
         samples: what went in.
-        reference, candidate: the outputs by name, one set per sample; names that begin with
-            ``raw_`` are heads before decoding.
-        limits: its ``center`` says which detections are the same.
+        reference: the outputs by name, one set per sample; names that begin with ``raw_`` are
+            heads before decoding.
+        candidate: likewise.
+        limits: its ``center`` decides which detections are the same.
         least_score: detections below it do not count.
     """
     parity = Parity(samples=len(samples))
@@ -158,7 +159,9 @@ def add_truth(
 
     Args:
         parity: changed in place.
-        samples, reference, candidate: as for ``compare``.
+        samples: as for ``compare``.
+        reference: likewise.
+        candidate: likewise.
         manifest: of the model.
     """
     before, after = score(samples, reference, manifest), score(samples, candidate, manifest)
@@ -171,8 +174,10 @@ def add_truth(
 
 
 def score(samples: Sequence[Sample], outputs: Sequence[Arrays], manifest: Manifest) -> Summary:
-    """Task metrics over the samples that have truth, the worst there are for outputs that are not
-    finite."""
+    """Return the task metrics over samples that have ground truth.
+
+    For outputs that are not finite they are the worst possible.
+    """
     metric = metric_for(manifest)
     for sample, out in zip(samples, outputs, strict=True):
         if sample.frame is not None:
@@ -233,8 +238,10 @@ def _centers(boxes: np.ndarray) -> np.ndarray:
 
 
 def box_gap(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Largest |difference| / max(1, |expected|) of each box (..., 7), yaw the short way round, or
-    of each 2D box (..., 4)."""
+    """Return the largest |difference| / max(1, |expected|) of each box.
+
+    Boxes are (..., 7), with yaw the short way round, or 2D (..., 4).
+    """
     difference = np.abs(got - expected)
     turn = difference[..., 6:] % (2 * np.pi)
     difference[..., 6:] = np.minimum(turn, 2 * np.pi - turn)

@@ -62,7 +62,8 @@ def write_report(
     Args:
         out: folder, made where it is missing.
         title: of the page.
-        parity, limits: the comparison.
+        parity: the comparison.
+        limits: that it was held to.
         facts: what else belongs in the report, e.g. where the frames are from.
     """
     out.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def share_weights(path: Path, weights: Path) -> None:
     """
     graph = onnx.load(path)
     tensors = load_file(weights)
-    places = _places(weights)
+    offsets = _offsets(weights)
     stored = _by_value(tensors, {i.data_type for i in graph.graph.initializer})
     kept, references, nodes = [], {}, []
     for own in graph.graph.initializer:
@@ -47,7 +47,9 @@ def share_weights(path: Path, weights: Path) -> None:
         kind = helper.np_dtype_to_tensor_dtype(tensors[found.name].dtype)
         reference = f"{weights.name}:{found.name}"
         shape = tensors[found.name].shape
-        references[reference] = _reference(reference, kind, shape, weights.name, places[found.name])
+        references[reference] = _reference(
+            reference, kind, shape, weights.name, offsets[found.name]
+        )
         steps = [("Transpose", {"perm": [1, 0]})] if found.transposed else []
         steps += [("Cast", {"to": own.data_type})] if kind != own.data_type else []
         nodes += _chain(reference, own.name, steps or [("Identity", {})])
@@ -79,9 +81,12 @@ def _by_value(tensors: dict[str, np.ndarray], kinds: set[int]) -> dict[tuple, St
     return stored
 
 
-def _places(weights: Path) -> dict[str, tuple[int, int]]:
-    """Offset in the file and length of every tensor: the format begins with the length of a JSON
-    header (8 bytes, little-endian) that says where after it they lie."""
+def _offsets(weights: Path) -> dict[str, tuple[int, int]]:
+    """Return the offset in the file and the length of every tensor.
+
+    The format begins with the length of a JSON header (8 bytes, little-endian) that holds where
+    after it they lie.
+    """
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

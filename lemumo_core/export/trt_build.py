@@ -43,8 +43,10 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Built:
-    """A serialised engine, how many layers of each type its network has, the seconds, and the
-    timing cache (empty where none was used)."""
+    """Result of a build: the serialised engine, its layers, the seconds and the timing cache.
+
+    Layers are counted by type; the timing cache is empty where none was used.
+    """
 
     engine: bytes
     types: dict[str, int]
@@ -167,11 +169,13 @@ def trtexec_line(
     options: BuildOptions,
     shapes: Mapping[str, Sequence[int]],
 ) -> str:
-    """The ``trtexec`` call that builds the same engine.
+    """Return the ``trtexec`` call that builds the same engine.
 
     Args:
         trt: decides what the flags are called.
-        onnx_path, precision, options: as in ``build``.
+        onnx_path: as in ``build``.
+        precision: likewise.
+        options: likewise.
         shapes: of the inputs without their batch; empty for a graph of batch 1.
     """
     words = ["trtexec", f"--onnx={onnx_path}"]

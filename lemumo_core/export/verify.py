@@ -30,8 +30,9 @@ def verify(
 
     Args:
         package: verified.
-        candidate, reference: ``RUNTIME[:PRECISION]``.
+        candidate: ``RUNTIME[:PRECISION]``.
         samples: to run both on.
+        reference: ``RUNTIME[:PRECISION]``.
 
     Returns:
         The differences, and the limits for the candidate's precision.

@@ -94,8 +94,8 @@ def parse_lemumo(arguments: list[str]) -> argparse.ArgumentParser | None:
     try:
         with only_parsing():
             code = lemumo.main(arguments)
-    except Parsed as parsed:
-        return parsed.parser
+    except Parsed as stop:
+        return stop.parser
     raise AssertionError(f"lemumo {shlex.join(arguments)} ended with {code} before it parsed")
 
 

@@ -37,7 +37,7 @@ def _typed(source: type, name: str, value: Any, hint: Any) -> Any:
     words = {word for one in members if get_origin(one) is Literal for word in get_args(one)}
     takes_text = bool({str, Path} & members)
     if isinstance(value, str):
-        return value if takes_text or value in words else _parsed(source, name, value)
+        return value if takes_text or value in words else _parse(source, name, value)
     if isinstance(value, bool | int | float) and takes_text and not {bool, int, float} & members:
         raise Fault(
             "bad_option",
@@ -54,7 +54,7 @@ def _members(hint: Any) -> list[Any]:
     return [member for one in get_args(hint) for member in _members(one)]
 
 
-def _parsed(source: type, name: str, word: str) -> Any:
+def _parse(source: type, name: str, word: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     others = set(inspect.signature(source).parameters) - {name}
     parser.add_class_arguments(source, as_group=False, skip=others)

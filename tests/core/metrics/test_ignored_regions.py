@@ -61,11 +61,11 @@ def test_2d_detections_in_a_crowd_are_what_cocos_tool_makes_of_them():
     found = [
         [1, b[0], b[1], b[2] - b[0], b[3] - b[1], s, 1] for b, s in zip(boxes, scores, strict=True)
     ]
-    judge = COCOeval(coco, coco.loadRes(np.array(found)), "bbox")
-    judge.evaluate()
-    judge.accumulate()
+    oracle = COCOeval(coco, coco.loadRes(np.array(found)), "bbox")
+    oracle.evaluate()
+    oracle.accumulate()
     np.testing.assert_allclose(
-        metric.ap()[0].mean(), judge.eval["precision"][:, :, 0, 0, -1].mean()
+        metric.ap()[0].mean(), oracle.eval["precision"][:, :, 0, 0, -1].mean()
     )
 
 
