@@ -34,7 +34,7 @@ class TokenMaps(nn.Module):
     def forward(self, tokens: Tensor, inputs: Inputs) -> Features:
         """Return the tokens (B, N, D') as maps (B, D', H/16, W/16)."""
         maps = tokens.transpose(1, 2).unflatten(2, self.grid)
-        return Features(maps, maps.new_zeros(len(maps), 0, *self.grid))
+        return Features(maps, maps[:, :0])
 
 
 class HeadFamily(NamedTuple):
