@@ -115,6 +115,10 @@ def transpose_rows(rows: Tensor, inner: int) -> Tensor:
 class MultiCrop:
     """Random views of a batch.
 
+    In a view image and companion show the same crop. A method whose modalities are cropped
+    independently cuts two sets of views, with generators of two purposes, and takes the images of
+    one and the companions of the other.
+
     Args:
         config: which views.
     """

@@ -1,4 +1,4 @@
-"""What the trainer, the probes and fine-tuning know of a pretraining method, and nothing else."""
+"""The protocol of pretraining methods, all that trainer, probes and fine-tuning know of them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ class Method(nn.Module, ABC):
             batch: B samples, this rank's share of a batch of world x B.
             draw: gives the generators of this step. Draws are those of the whole batch, so that
                 ranks together cut the views that one rank would.
-            rank, world: which share.
+            rank: which share.
+            world: number of shares.
 
         Returns:
             The argument of ``forward``.
@@ -190,7 +191,7 @@ class MethodOptions:
 
     @property
     def needs(self) -> Needs:
-        """What samples must carry. It is known before any network is built."""
+        """Data that samples must carry, known before any network is built."""
         return Needs()
 
     def resolve(self, model: ModelConfig, canvas: InputSpec) -> MethodOptions:

@@ -48,8 +48,10 @@ def default_method() -> MethodOptions:
 
 
 def class_path(options: MethodOptions) -> str:
-    """Return what ``--method`` takes for a class: its name, or the whole path of one that is not
-    registered."""
+    """Return what ``--method`` takes for a class of options.
+
+    That is its name, or the whole path of one that is not registered.
+    """
     kind = type(options)
     if load_methods().get(kind.__name__) is kind:
         return kind.__name__

@@ -36,7 +36,7 @@ MODEL, OPTIMIZER = "model", "optimizer"
 PROBES, PROBES_OPTIMIZER = "probes", "probes_optimizer"
 STATE = "state.json"
 SCHEMA = 2
-"""Of ``state``; states of version 0.1 have none (``compatibility``)."""
+"""Version of ``state``; states of version 0.1 have none (``compatibility``)."""
 PART = ".part"
 
 
@@ -122,7 +122,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def newest(root: Path) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; damaged ones are named in the log."""
+    """Return the newest whole checkpoint of a run; damaged ones are named in the log."""
     for folder in reversed(checkpoints(root)):
         try:
             return open_checkpoint(folder)
@@ -132,12 +132,12 @@ def newest(root: Path) -> Checkpoint | None:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Folders of the checkpoints of a run, oldest first."""
+    """Return the folders of the checkpoints of a run, oldest first."""
     return sorted(path for path in root.glob("step-*") if not path.name.endswith(PART))
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
-    """Of the checkpoint whose next step is this one."""
+    """Return the folder of the checkpoint whose next step is this one."""
     return root / f"step-{step:08d}"
 
 
@@ -148,7 +148,7 @@ def prune(root: Path, keep: int) -> None:
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Weights and buffers; all ranks call this together."""
+    """Return weights and buffers; all ranks call this together."""
     return {name: full(value) for name, value in model.state_dict().items()}
 
 
@@ -171,7 +171,7 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], origin: 
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of an optimiser of a model's parameters; all ranks call this together."""
+    """Return the state of an optimiser of a model's parameters; all ranks call this together."""
     return {
         f"{name}.{key}": full(value)
         for name, parameter in model.named_parameters()
@@ -182,7 +182,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of ``optimizer_tensors``."""
+    """Restore what ``optimizer_tensors`` returned."""
     states: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         parameter, _, key = name.rpartition(".")

@@ -24,7 +24,7 @@ RENAMED_OF_PRETRAINING = {
     "modality_dropout": "method.modality_dropout",
 }
 PARTS = {"embedding": "projector.embedding", "projector": "projector.layers"}
-"""Of a checkpoint of pretraining: first part of an old weight's name to the new one's."""
+"""First part of the name of a weight of pretraining: the old one to the new one."""
 
 
 def arguments(given: Sequence[str], program: str) -> list[str]:

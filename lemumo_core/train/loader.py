@@ -91,8 +91,10 @@ class Subset:
 
 
 def subset_indices(frames: int, fraction: float, seed: int) -> list[int]:
-    """Draw a random share of frames, at least one, in rising order; a smaller share of one seed is
-    part of a larger one."""
+    """Draw a random share of frames, at least one, in rising order.
+
+    A smaller share of one seed is part of a larger one.
+    """
     drawn = np.random.default_rng([seed, frames]).permutation(frames)
     return sorted(drawn[: max(1, round(fraction * frames))].tolist())
 

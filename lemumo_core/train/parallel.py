@@ -27,7 +27,7 @@ class DistInfo(NamedTuple):
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """Return whether this is the rank that writes."""
         return self.rank == 0
 
 

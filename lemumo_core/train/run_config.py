@@ -79,7 +79,7 @@ class ScaleConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is written when, in steps.
+    """Options of logging, in steps.
 
     Attributes:
         progress_every: between lines on the terminal.
@@ -111,7 +111,7 @@ logged. The data must be as many frames."""
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every training run is told.
+    """Options of every training run.
 
     Attributes:
         data: folder or URI of shards, or the name of a source (``data.sources.registry``).
@@ -185,14 +185,14 @@ class RunConfig:
 
     @property
     def canvas_spec(self) -> InputSpec:
-        """The canvas of samples."""
+        """Canvas of the samples."""
         spec = self.model.input_spec
         height, width = self.canvas or (spec.height, spec.width)
         return InputSpec(height, width, spec.companion, spec.companion_channels)
 
     @property
     def needs(self) -> Needs:
-        """What samples must carry."""
+        """Data that samples must carry."""
         raise NotImplementedError
 
     def total_steps(self, frames: int) -> int:

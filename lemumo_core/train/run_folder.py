@@ -36,7 +36,7 @@ MODEL_WEIGHTS, MODEL_OPTIONS = "model.safetensors", "model.json"
 
 
 def new_name(program: str) -> str:
-    """A folder for a run that was given none."""
+    """Return a folder for a run that was given none."""
     return str(Path("out", program, time.strftime("%Y-%m-%d_%H-%M-%S")))
 
 
@@ -83,9 +83,12 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def provenance(out: Path) -> dict[str, Any]:
-    """Where a run's weights come from, for a package's manifest: the options of the run, its starts
-    (command, git revision, versions, machine, and the same of the run whose weights it began with)
-    and, once it is finished, of its summary all but the metrics."""
+    """Return where a run's weights come from, for a package's manifest.
+
+    That is the options of the run, its starts (command, git revision, versions, machine, and the
+    same of the run whose weights it began with) and, once it is finished, of its summary all but
+    the metrics.
+    """
     summary = json.loads((out / SUMMARY).read_text()) if (out / SUMMARY).exists() else {}
     return {
         "options": yaml.safe_load((out / CONFIG).read_text()),
@@ -121,5 +124,5 @@ def git_revision() -> str | None:
 
 
 def machine() -> str:
-    """The CPU."""
+    """Return the name of the CPU."""
     return f"{processor()}, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl, a line on the terminal, TensorBoard."""
+"""Log of a run: metrics.jsonl, a line on the terminal, TensorBoard."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunLog:
         self._since = first
 
     def waited(self, seconds: float) -> None:
-        """The step had to wait so long for its data."""
+        """Add up how long a step had to wait for its data, seconds."""
         self._waited += seconds
 
     def write(self, step: int, values: dict[str, float]) -> None:

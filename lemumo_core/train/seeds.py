@@ -11,11 +11,11 @@ import torch
 
 
 def seed_of(seed: int, step: int, purpose: str) -> int:
-    """A seed of 63 bits."""
+    """Derive a seed of 63 bits."""
     text = f"{seed} {step} {purpose}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(seed: int, step: int, purpose: str) -> torch.Generator:
-    """A generator on the CPU, seeded."""
+    """Return a generator on the CPU, seeded."""
     return torch.Generator().manual_seed(seed_of(seed, step, purpose))

@@ -23,8 +23,10 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Take note of SIGTERM, SIGUSR1 (of SLURM, before its time limit) and Ctrl-C; a second
-    Ctrl-C interrupts as ever."""
+    """Take note of SIGTERM, SIGUSR1 (of SLURM, before its time limit) and Ctrl-C.
+
+    A second Ctrl-C interrupts as ever.
+    """
     request = StopRequest()
 
     def note(number: int, _: FrameType | None) -> None:

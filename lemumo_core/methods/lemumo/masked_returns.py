@@ -21,8 +21,9 @@ from lemumo_core.model.config import PATCH
 
 @dataclass(frozen=True)
 class MaskedReturns:
-    """``DepthLoss`` of the depth predicted for a view against all its returns, of which the model
-    saw only some.
+    """Loss of the depth predicted for a view against all its returns, of which few were seen.
+
+    It is the ``DepthLoss`` of fine-tuning, with returns for truth.
 
     Attributes:
         weight: weight beside the joint embedding's objective.
@@ -60,7 +61,8 @@ class MaskedReturns:
         """Compute the loss of one batch, the same on every rank.
 
         Args:
-            depth_m, confidence: (R, h, w), the depth head's output.
+            depth_m: (R, h, w) metres, the depth head's output.
+            confidence: (R, h, w), its confidence.
             view: the view with all its returns.
 
         Returns:

@@ -266,8 +266,11 @@ class LeMuMoMethod(Method):
         return found
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return all parameters as one group, in the order of version 0.1: patch embeddings,
-        projector, blocks, depth branch. In another one gradient norms differ by rounding."""
+        """Return all parameters as one group, in the order of version 0.1.
+
+        That is patch embeddings, projector, blocks, depth branch; in another one gradient norms
+        differ by rounding.
+        """
         names = [name for name, _ in self.named_parameters()]
         inner = [name.removeprefix("encoder.") for name in names if name.startswith("encoder.")]
         first = [f"encoder.{n}" for n in inner if "." not in n or n.startswith("stems.")]

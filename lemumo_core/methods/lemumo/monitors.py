@@ -100,7 +100,8 @@ def modality_shares(
     both. ``share_m`` is rise_m over the sum of both, a negative rise counted as 0.
 
     Args:
-        encoder, projector: the bare modules; their modes are kept.
+        encoder: the bare module; its mode is kept.
+        projector: the bare module; its mode is kept.
         view: R = global_views x B rows, row v * B + b being view v of sample b.
         global_views: views of a sample.
 

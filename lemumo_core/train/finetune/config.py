@@ -1,5 +1,7 @@
-"""Options of a fine-tuning run. The defaults are a run of minutes on two CPU cores; recipes
-(``training/recipes``) say the rest."""
+"""Options of a fine-tuning run.
+
+The defaults are a run of minutes on two CPU cores; recipes (``training/recipes``) give larger ones.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ class FinetuneLogConfig(LogConfig):
 
 @dataclass(frozen=True)
 class FinetuneConfig(RunConfig):
-    """A fine-tuning run: ``RunConfig`` and
+    """A fine-tuning run: ``RunConfig`` and what follows.
 
     Attributes:
         mode: ``full`` trains encoder and heads. ``probe`` trains heads on a frozen encoder in
@@ -120,7 +122,7 @@ class FinetuneConfig(RunConfig):
 
     @classmethod
     def defaults(cls, options: Namespace) -> dict[str, Any]:
-        """The model of the weights, and the protocol of a probe."""
+        """Return the options of the weights' model, and of a probe its protocol."""
         defaults: dict[str, Any] = {}
         if options.weights is not None and Path(options.weights).exists():
             _, model = read_weights(Path(options.weights))

@@ -42,7 +42,7 @@ class FinetuningStep(nn.Module):
         self.model, self.weights = model, config
 
     def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a step, that of all ranks together, and its terms."""
+        """Compute the loss of a step, over all ranks, and its terms."""
         on_gpu = view.image.is_cuda
         with torch.autocast(view.image.device.type, torch.bfloat16, enabled=on_gpu):
             with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
@@ -51,7 +51,7 @@ class FinetuningStep(nn.Module):
         return self._weighted(raw, view)
 
     def _weighted(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the tasks' losses, and by name these and their terms."""
+        """Return the weighted sum of the tasks' losses, and by name these and their terms."""
         assert view.labels is not None
         losses = self.model.losses(raw, view.labels, view.intrinsics, self.weights.balance)
         total = torch.stack([getattr(self.weights, n) * loss.total for n, loss in losses.items()])
@@ -169,7 +169,7 @@ class FinetuneLearner:
 
 
 def layer_rate(name: str, model: ModelConfig, decay: float) -> float:
-    """What the learning rate of a parameter of a ``PerceptionModel`` is multiplied by.
+    """Return the factor of the learning rate of a parameter of a ``PerceptionModel``.
 
     1 for the heads and the encoder's last norm, and times ``decay`` for each block from the last
     one on to the first, and once more for stems, tokens and positions (arXiv 2106.08254).

@@ -17,8 +17,9 @@ from lemumo_core.train.loop import Recipe, Run
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Write the best weights, or the last ones where no validation frame has truth, and
-    ``summary.json``.
+    """Write the best weights and ``summary.json``.
+
+    Where no validation frame has truth, the weights are the last ones.
 
     The summary holds ``steps``, and of the best weights the ``step`` after which they were so, the
     ``score`` (``validation.score_of``) and the ``metrics`` by mode.

@@ -62,9 +62,11 @@ class Validation:
 
 
 def score_of(metric: PerceptionMetric) -> float:
-    """One number in [0, 1] to compare weights by: the mean of BEV mAP (AP50 of 2D boxes), of the
-    share of depths within a factor of 1.25, and of mIoU, as far as there is such truth; NaN without
-    any."""
+    """Return one number in [0, 1] to compare weights by.
+
+    It is the mean of BEV mAP (AP50 of 2D boxes), of the share of depths within a factor of 1.25,
+    and of mIoU, as far as there is such truth; NaN without any.
+    """
     one = metric.summary()
     parts = np.array([one.bev_map, one.ap50, metric.depth.scores().delta, one.miou])
     known = parts[~np.isnan(parts)]

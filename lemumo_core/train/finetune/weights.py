@@ -20,8 +20,10 @@ PRETRAINED = {"encoder", "neck", "depth"}
 
 
 def load_perception(model: PerceptionModel, path: Path) -> None:
-    """Load a whole model, or where the weights are those of pretraining the encoder and, if they
-    were learnt and the model has such heads, the neck and the depth head.
+    """Load weights of fine-tuning, all of them, or what pretraining exports.
+
+    Pretraining exports the encoder and perhaps the neck and the depth head, which are loaded where
+    the model has such heads.
 
     Tables of positions are resized where the model's input has another size.
 

@@ -1,5 +1,7 @@
-"""Options of a pretraining run. The defaults are a run of minutes on two CPU cores; recipes
-(``training/recipes``) give those of larger ones."""
+"""Options of a pretraining run.
+
+The defaults are a run of minutes on two CPU cores; recipes (``training/recipes``) give larger ones.
+"""
 
 from __future__ import annotations
 

@@ -47,8 +47,11 @@ class PretrainLearner:
             self.probes = Probes(self.method.token_dim, classes).to(dist.device)
 
     def load(self, path: Path) -> None:
-        """See ``Learner``. Parts that one of the two methods does not have, such as a projector,
-        are left out, or as random as they are, and named in the log."""
+        """See ``Learner``.
+
+        Parts that one of the two methods does not have, such as a projector, are left out, or as
+        random as they are, and named in the log.
+        """
         tensors, own = read_tensors(path), self.weights()
         parts = {name.split(".")[0] for name in tensors}
         mine = {name.split(".")[0] for name in own}

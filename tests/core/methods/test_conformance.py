@@ -269,6 +269,9 @@ def live_elements() -> int:
 @pytest.mark.parametrize("name", ["LeMuMo", "Toy"])
 def test_memory_is_flat_over_a_hundred_steps(name) -> None:
     config = config_of(name, batch=2)
+    if name == "LeMuMo":  # a third of the passes
+        method = replace(config.method, aux_unimodal=False, views=replace(STILL, local_views=0))
+        config = replace(config, method=method)
     learner, batch = PretrainLearner(config, 100, ALONE), small_batch(config)
     after = []
     for step in range(100):
