@@ -17,17 +17,15 @@ from tests.helpers.paths import ROOT
 from tests.helpers.private_words import private_words, words_in
 
 PENDING: dict[str, set[str]] = {
-    "arrows_up": {},
-    "circles_of_imports": {},
+    "long_modules": {
+        "lemumo_core.methods.lemumo.method: 301 lines",
+    },
 }
 """What a rule still finds and is about to go; an entry that is gone must go from here too."""
 PENDING_WORDS: set[str] = {
     "PatchStems",
     "figures",
-    "judge",
     "parsed",
-    "places",
-    "plain",
     "spread",
     "stems",
 }
@@ -180,8 +178,8 @@ def test_private_words_are_found(fake) -> None:
         "Judge": ["lemumo_core/frame.py:1 Judge"],
         "held_out": ["lemumo_core/frame.py:2 held_out_frames"],
     }
-    assert words_in("colorful") == words_in("measured") == set()
-    assert words_in("_told") == {"told"} and words_in("ColourMap") == {"colour"}
+    assert words_in("colorful") == words_in("measured") == words_in("told") == set()
+    assert words_in("_told", defined=True) == {"told"} and words_in("ColourMap") == {"colour"}
 
 
 def test_torch_behind_others_is_found(fake) -> None:

@@ -59,39 +59,45 @@ WHOLE = {
     "Part": "Subset",
     "FrameOrder": "BatchSampler",
     "FREE": "RESUMABLE_CHANGES",
-    "plain": "to_dict",
-    "parsed": "from_namespace",
     "Due": "ReadyPair",
     "Taken": "InFlight",
     "Judge": "Evaluator",
     "Instant": "ImageEvent",
     "PatchStems": "PatchEmbed",
-    "places": "correspondences",
-    "told": "masked LiDAR modelling",
-    "spread": "evenly_spaced",
-    "says": "predicts",
     "Wanted": "RegressionTargets",
     "wanted_around": "targets_in_3x3",
     "FOR_PRETRAINING": "the method's own networks",
 }
 """Whole identifiers, but for an underscore before them."""
+DEFINED = {
+    "plain": "to_dict",
+    "parsed": "from_namespace",
+    "places": "correspondences",
+    "told": "masked LiDAR modelling",
+    "spread": "evenly_spaced",
+    "says": "predicts",
+}
+"""Names of functions and classes; as names of variables these are ordinary words."""
 BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def words_in(identifier: str) -> set[str]:
-    """The private words in one identifier."""
+def words_in(identifier: str, defined: bool = False) -> set[str]:
+    """The private words in one identifier, which may be the name of a function or class."""
     snake = f"_{BOUNDARY.sub('_', identifier).lower()}_"
     found = {word for word in PARTS if f"_{word}_" in snake}
-    return found | ({identifier.removeprefix("_")} & WHOLE.keys())
+    whole = WHOLE.keys() | (DEFINED.keys() if defined else set())
+    return found | ({identifier.removeprefix("_")} & whole)
 
 
-def identifiers(path: Path) -> Iterator[tuple[int, str]]:
-    """The identifiers of a Python file with their lines; its own name stands on line 0."""
-    yield 0, path.stem
+def identifiers(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Line, identifier and whether it is defined there; the file's own name stands on line 0."""
+    yield 0, path.stem, True
+    before = ""
     with io.BytesIO(path.read_bytes()) as file:
         for token in tokenize.tokenize(file.readline):
             if token.type == tokenize.NAME:
-                yield token.start[0], token.string
+                yield token.start[0], token.string, before in ("def", "class")
+            before = token.string
 
 
 def private_words(root: Path) -> dict[str, list[str]]:
@@ -99,10 +105,10 @@ def private_words(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
-            for line, identifier in identifiers(path):
+            for line, identifier, defined in identifiers(path):
                 if identifier.startswith("test_"):  # a sentence
                     continue
-                for word in words_in(identifier):
+                for word in words_in(identifier, defined):
                     where = f"{path.relative_to(root)}:{line} {identifier}"
                     found.setdefault(word, []).append(where)
     return found
@@ -110,4 +116,4 @@ def private_words(root: Path) -> dict[str, list[str]]:
 
 if __name__ == "__main__":
     for word, where in sorted(private_words(ROOT).items()):
-        print(f"{word} ({PARTS.get(word) or WHOLE[word]}):", *where, sep="\n    ")
+        print(f"{word} ({(PARTS | WHOLE | DEFINED)[word]}):", *where, sep="\n    ")

@@ -156,7 +156,7 @@ def test_gradients_equal_those_of_a_naive_masked_encoder(variant) -> None:
     assert gradients[0].keys() == gradients[1].keys()
 
 
-def plain(tower, tokens):
+def vit_by_torch(tower, tokens):
     """CLS and tokens of a plain ViT, by torch's own encoder layer."""
     cls = tower.cls_token.expand(len(tokens), -1, -1)
     x = torch.cat([cls, tokens], dim=1) + tower.positions
@@ -189,7 +189,7 @@ def test_one_modality_is_a_plain_vit(variant) -> None:
     encoder = encoder_of("paper", 64, 64, variant)
     arguments = inputs("paper", 64, 64)
     (tokens,) = encoder.stems(arguments)
-    cls, tokens = plain(encoder.tower, tokens)
+    cls, tokens = vit_by_torch(encoder.tower, tokens)
     ours = encoder(arguments)
     torch.testing.assert_close(ours.cls, cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
@@ -206,7 +206,7 @@ def test_early_is_one_patch_embedding_of_stacked_channels() -> None:
     weight = torch.cat([stems.image.weight, stems.companion.weight], dim=1)
     bias = stems.image.bias + stems.companion.bias + stems.modality.sum(0)
     tokens = functional.conv2d(rgbd, weight, bias, stride=16).flatten(2).transpose(1, 2)
-    cls, tokens = plain(encoder.tower, tokens)
+    cls, tokens = vit_by_torch(encoder.tower, tokens)
     ours = encoder(arguments)
     torch.testing.assert_close(ours.cls, cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
@@ -219,7 +219,7 @@ def test_late_gives_both_modalities_tokens() -> None:
     ours = encoder(arguments)
     assert ours.cls.shape == (2, 384) and ours.tokens.shape == (2, 16, 384)
     both = zip(encoder.towers.values(), encoder.stems(arguments), strict=True)
-    parts = [plain(tower, tokens) for tower, tokens in both]
+    parts = [vit_by_torch(tower, tokens) for tower, tokens in both]
     for i, result in enumerate(ours):
         expected = torch.cat([part[i] for part in parts], dim=-1)
         torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
