@@ -18,6 +18,8 @@ from lemumo_core.geometry.distortion import COEFFICIENTS, distortion_from
 MIN_FOCAL_PX = 1e-3
 MAX_NUMBER = 1e7
 """No camera has more in K or D; what a corrupt calibration has would overflow further on."""
+MAX_SKEW_PX = 1.0
+"""Less moves no pixel by more than half of one, in a field of view of 90 degrees."""
 UNDISTORT_ITERATIONS = 50
 UNDISTORT_TOLERANCE = 1e-9
 
@@ -80,7 +82,7 @@ class Camera:
         Args:
             width: of the image, pixels.
             height: of the image, pixels.
-            K: (3, 3) or 9 numbers, row by row.
+            K: (3, 3) or 9 numbers, row by row; a skew above ``MAX_SKEW_PX`` is refused.
             model: name of the distortion model, as ``distortion_from``.
             D: the coefficients.
 
@@ -90,6 +92,11 @@ class Camera:
         if len(np.ravel(K)) != 9:
             raise Fault("bad_camera", f"K must hold 9 numbers, got {len(np.ravel(K))}")
         k = np.asarray(K, np.float64).reshape(3, 3)
+        if abs(k[0, 1]) > MAX_SKEW_PX:
+            raise Fault(
+                "bad_camera",
+                f"K has a skew of {k[0, 1]:.6g} px, which is not modelled: calibrate without skew",
+            )
         model, coefficients = distortion_from(model, D)
         fx, fy, cx, cy = (float(x) for x in (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
         return Camera(int(width), int(height), fx, fy, cx, cy, model, coefficients)

@@ -20,8 +20,8 @@ from lemumo_core.geometry.se3 import (
 )
 from lemumo_core.messages.stamps import stamp_to_ns
 
-NORM_TOLERANCE = 1e-3
-"""How far the norm of a quaternion may be off."""
+NORM_TOLERANCE = 5e-3
+"""How far the norm of a quaternion may be off, as in tf2: two decimals are enough."""
 
 MAX_FRAMES = 10_000
 """More are no robot's: somebody makes up new names all the time."""

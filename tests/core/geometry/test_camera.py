@@ -101,6 +101,8 @@ def test_from_calibration_knows_the_names() -> None:
         ([1, 0, 1, 0, 1, 1, 0, 0, 1], "mei", [1.0], "unknown distortion model 'mei'"),
         ([1, 0, 1, 0, 1, 1, 0, 0, 1], "plumb_bob", [1.0], "4 or 5 or 8"),
         ([1, 0, 1, 0, 1, 1, 0, 0, 1], "pinhole", [1.0], "no distortion"),
+        ([500, 3.5, 320, 0, 500, 240, 0, 0, 1], "plumb_bob", [], "a skew of 3.5 px"),
+        ([500, 0, 320, 0, 500, 240, 0, 0, 1], "plumb_bob", [0.1] * 14, "thin prism and tilt"),
     ],
 )
 def test_bad_calibration_is_named(K, model, D, words) -> None:

@@ -359,13 +359,17 @@ def test_known_transforms() -> None:
     np.testing.assert_array_equal(T[:, 3], [1, 2, 3, 1])
     T = transform_to_matrix(transform_message([0, 0, 0], [0, 0, 0, 1.0005]))
     np.testing.assert_array_equal(T, np.eye(4))
+    # Written by hand with two decimals, which tf2 takes: a quarter turn about z.
+    T = transform_to_matrix(transform_message([0, 0, 0], [0, 0, 0.71, 0.71]))
+    np.testing.assert_allclose(T[:3, :3] @ [1, 0, 0], [0, 1, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("t", "q"),
     [
         ([0, 0, 0], [0, 0, 0, 0]),
-        ([0, 0, 0], [0, 0, 0, 1.002]),
+        ([0, 0, 0], [0, 0, 0, 1.0051]),
+        ([0, 0, 0], [0, 0, 0, 0.9949]),
         ([0, 0, 0], [0, 0, np.nan, 1]),
         ([0, 0, 0], [0, 0, np.inf, 1]),
         ([np.nan, 0, 0], [0, 0, 0, 1]),
