@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,6 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "examples" / "README.md",
 ]
-COMING = {"docs/methods.md", "docs/training.md", "CONTRIBUTING.md", "examples/README.md"}
-"""Pages that are ahead of the protocol of methods; empty once it is there."""
 SHELL = [*PAGES, ROOT / "benchmarks" / "RESULTS.md"]
 README_LINES = 150
 BAG_FRAMES = 3
@@ -39,16 +39,10 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def marks(page: str) -> tuple:
-    return (pytest.mark.xfail(reason="methods"),) if page in COMING else ()
-
-
 def each_page(*without: str) -> pytest.MarkDecorator:
     """Parametrize a test by the pages."""
     pages = [page for page in PAGES if name(page) not in without]
-    return pytest.mark.parametrize(
-        "page", [pytest.param(page, id=name(page), marks=marks(name(page))) for page in pages]
-    )
+    return pytest.mark.parametrize("page", pages, ids=name)
 
 
 def inline(text: str) -> list[str]:
@@ -68,10 +62,7 @@ def shell_commands() -> list:
         comment = "\n".join(re.findall(r"^#   (?=\S)?(.*)", recipe.read_text(), re.M))
         for words in doc_commands.commands(comment.replace("...", "")):
             found[shlex.join(words)] = name(recipe), words
-    return [
-        pytest.param(words, id=f"{page}: {line}", marks=marks(page))
-        for line, (page, words) in found.items()
-    ]
+    return [pytest.param(words, id=f"{page}: {line}") for line, (page, words) in found.items()]
 
 
 def test_readme_is_short() -> None:
@@ -129,6 +120,8 @@ def options_of(parser) -> set[str]:
 def known_options() -> set[str]:
     """Options of all commands."""
     from lemumo_core.cli.main import COMMANDS
+    from lemumo_core.data.sources.registry import SOURCES, source_class
+    from lemumo_core.methods.registry import default_method
 
     needed = {
         "prepare": "synthetic --out x",
@@ -139,7 +132,11 @@ def known_options() -> set[str]:
         "pretrain": "",
         "finetune": "",
     }
-    known = {"--show-args", "--help"}
+    known = {"--show-args", "--help", "--method.OPTION"}
+    known |= {f"--method.{one.name}" for one in fields(default_method())}
+    known |= {
+        f"--{option}" for source in SOURCES for option in signature(source_class(source)).parameters
+    }
     for command in COMMANDS:
         words = [command, *needed.get(command, "x").split()]
         known |= options_of(doc_commands.parse_lemumo(words))
@@ -174,7 +171,7 @@ def table_rows(page: Path, first_cell: str) -> list[list[str]]:
 
 
 def test_parameters_of_the_node() -> None:
-    """The table has every parameter, its default and when a change counts."""
+    """The table has every parameter, its default and when a change takes effect."""
     from lemumo_ros.parameters import Parameters, parameter_fields
 
     documented = {
@@ -184,11 +181,11 @@ def test_parameters_of_the_node() -> None:
     entries = parameter_fields(Parameters)
     assert documented.keys() == {entry.name for entry in entries}
     for entry in entries:
-        default, counts = documented[entry.name]
+        default, effective = documented[entry.name]
         value = entry.default
         text = f"{value:g}" if isinstance(value, float) else str(value).lower()
         assert default.lower() == ("" if value in ((), "") else text), entry.name
-        assert counts == entry.metadata["counts"], entry.name
+        assert effective == entry.metadata["effective"], entry.name
 
 
 def test_outputs_of_the_node() -> None:
@@ -198,6 +195,16 @@ def test_outputs_of_the_node() -> None:
     first_cells = [cells[0] for cells in table_rows(ROOT / "docs" / "robot.md", "output")]
     documented = {word.rpartition("/")[2] for cell in first_cells for word in inline(cell)}
     assert {*TOPICS, "overlay", "objects", "label_info"} <= documented
+
+
+def test_options_that_are_new_exist(known_options) -> None:
+    """The changelog's table of options has their names of today on its right."""
+    rows = table_rows(ROOT / "CHANGELOG.md", "command")
+    assert rows
+    for text in (text for cells in rows for text in inline(cells[2])):
+        for option in re.findall(r"--[\w.]+", text):
+            at = option.removesuffix(".NAME")
+            assert {at, f"{at}.lr"} & known_options, option
 
 
 def test_extras_are_documented() -> None:

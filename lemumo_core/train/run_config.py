@@ -220,9 +220,13 @@ C = TypeVar("C", bound=RunConfig)
 
 
 class RunCommandLine(CommandLine):
-    """Parser of a training program, which also reads the options of version 0.1."""
+    """Parser of a training program, which also reads the options of version 0.1.
 
-    program: str
+    jsonargparse makes parsers of this class for the options of a method, too: those have no
+    ``program``.
+    """
+
+    program = ""
 
     def parse_args(self, args: Sequence[str], **options: Any) -> Namespace:  # type: ignore[override]
         """As ``CommandLine.parse_args``."""
