@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
+METRICS = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 """Of a fine-tuning run's summary, and what tables call them."""
 
 
@@ -50,10 +50,10 @@ def folder_name(name: str) -> str:
 def fused(run_folder: Path) -> dict[str, float]:
     """The figures of a finished fine-tuning run, with both sensors."""
     found = json.loads((run_folder / "summary.json").read_text())["metrics"]["fused"]
-    return {name: float(found[name]) for name in FIGURES}
+    return {name: float(found[name]) for name in METRICS}
 
 
-def spread(values: list[float]) -> str:
+def mean_and_deviation(values: list[float]) -> str:
     """Mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.3f} ± {deviation:.3f}"

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks._runs import FIGURES, ROOT, finish, folder_name, fused, positive, spread
+from benchmarks._runs import METRICS, ROOT, finish, folder_name, fused, mean_and_deviation, positive
 from benchmarks._timing import machine
 from lemumo_core.train.weights import read_weights
 
@@ -100,18 +100,18 @@ def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> 
     lines = [
         f"{machine()}; batches of {BATCH}, {seeds} seeds: mean ± standard deviation.",
         "",
-        f"| labels | steps | encoder | {' | '.join(FIGURES.values())} |",
-        f"| ---: | ---: | --- |{' ---: |' * len(FIGURES)}",
+        f"| labels | steps | encoder | {' | '.join(METRICS.values())} |",
+        f"| ---: | ---: | --- |{' ---: |' * len(METRICS)}",
     ]
     for fraction, count in zip(fractions, steps, strict=True):
         found = {
             arm: [fused(folder(out, fraction, arm, seed)) for seed in range(seeds)] for arm in ARMS
         }
         for arm, runs in found.items():
-            cells = [spread([one[name] for one in runs]) for name in FIGURES]
+            cells = [mean_and_deviation([one[name] for one in runs]) for name in METRICS]
             lines.append(f"| {fraction:.0%} | {count} | {arm} | {' | '.join(cells)} |")
         for ours, theirs in DUELS:
-            wins = [better(name, found[ours], found[theirs]) for name in FIGURES]
+            wins = [better(name, found[ours], found[theirs]) for name in METRICS]
             cells = [f"{won} of {seeds}" for won in wins]
             lines.append(f"| {fraction:.0%} | | {ours} beats {theirs} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

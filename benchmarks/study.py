@@ -24,7 +24,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks._runs import FIGURES, finish, folder_name, fused, positive, run, spread
+from benchmarks._runs import METRICS, finish, folder_name, fused, mean_and_deviation, positive, run
 from benchmarks._timing import machine
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.config import ModelConfig
@@ -145,13 +145,13 @@ def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
         f"frames, {scale.steps} steps of {scale.batch}, probes {scale.probe_steps} of "
         f"{scale.probe_batch}, {seeds} seeds: mean ± standard deviation.",
         "",
-        f"| row | {' | '.join(FIGURES.values())} | GFLOP an image | s a step | peak GB |",
-        f"| --- |{' ---: |' * (len(FIGURES) + 3)}",
+        f"| row | {' | '.join(METRICS.values())} | GFLOP an image | s a step | peak GB |",
+        f"| --- |{' ---: |' * (len(METRICS) + 3)}",
     ]
     for row in rows:
         folders = [out / folder_name(row) / str(seed) for seed in range(seeds)]
         probes = [fused(folder / "probe") for folder in folders]
-        cells = [spread([probe[name] for probe in probes]) for name in FIGURES]
+        cells = [mean_and_deviation([probe[name] for probe in probes]) for name in METRICS]
         model = json.loads((folders[0] / "probe" / "model.json").read_text())
         cells.append(f"{gflop(ModelConfig.from_dict(model)):.2f}")
         cells += cost(folders, scale.batch) if row != "untrained" else ["", ""]

@@ -24,9 +24,6 @@ PENDING: dict[str, set[str]] = {
 """What a rule still finds and is about to go; an entry that is gone must go from here too."""
 PENDING_WORDS: set[str] = {
     "PatchStems",
-    "figures",
-    "parsed",
-    "spread",
     "stems",
 }
 """Private words that are about to go."""

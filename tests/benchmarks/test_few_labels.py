@@ -55,5 +55,5 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
 def test_less_error_is_better_and_more_of_the_rest() -> None:
     ours = [{"bev_map": 0.2, "depth_mae_m": 2.0, "miou": 0.5}] * 2
     theirs = [{"bev_map": 0.1, "depth_mae_m": 3.0, "miou": 0.6}] * 2
-    wins = {name: few_labels.better(name, ours, theirs) for name in _runs.FIGURES}
+    wins = {name: few_labels.better(name, ours, theirs) for name in _runs.METRICS}
     assert wins == {"bev_map": 2, "depth_mae_m": 2, "miou": 0}

@@ -29,7 +29,7 @@ optimiser: {lr: 3.0e-4}
 """
 
 
-def parsed(kind: type[RunConfig], *arguments: str) -> RunConfig:
+def parse(kind: type[RunConfig], *arguments: str) -> RunConfig:
     parser = command_line(kind)
     return from_namespace(kind, parser, parser.parse_args(list(arguments)))
 
@@ -39,16 +39,16 @@ def test_arguments(caplog) -> None:
     old += ["--views.local_views", "2", "--modality_dropout=0.25", "--held-out", "5"]
     new = ["--method.sigreg_weight", "0.2", "--method.mask_returns=3", "--optimizer.lr", "3e-4"]
     new += ["--method.views.local_views", "2", "--method.modality_dropout=0.25"]
-    config = parsed(PretrainConfig, *old)
+    config = parse(PretrainConfig, *old)
     assert "--objective.weight is --method.sigreg_weight since version 0.2" in caplog.text
     caplog.clear()
-    assert config == parsed(PretrainConfig, *new, "--val_frames", "5") and not caplog.records
+    assert config == parse(PretrainConfig, *new, "--val_frames", "5") and not caplog.records
 
 
 def test_a_file(tmp_path: Path, caplog) -> None:
     path = tmp_path / "old.yaml"
     path.write_text(OLD)
-    config = parsed(PretrainConfig, "--config", str(path), "--objective.tokens", "true")
+    config = parse(PretrainConfig, "--config", str(path), "--objective.tokens", "true")
     method = config.method
     assert isinstance(method, LeMuMo)
     assert (method.sigreg_weight, method.tokens, method.mask_returns) == (0.2, True, 3.0)
@@ -58,7 +58,7 @@ def test_a_file(tmp_path: Path, caplog) -> None:
 
 
 def test_fine_tuning_keeps_its_own_modality_dropout() -> None:
-    config = parsed(FinetuneConfig, "--modality_dropout", "0.1", "--held_out", "3")
+    config = parse(FinetuneConfig, "--modality_dropout", "0.1", "--held_out", "3")
     assert isinstance(config, FinetuneConfig)
     assert (config.modality_dropout, config.val_frames) == (0.1, 3)
 

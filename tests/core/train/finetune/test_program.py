@@ -153,9 +153,9 @@ def test_a_run_becomes_a_package_that_says_where_it_comes_from(uninterrupted, tm
     manifest = load_package(tmp_path / "package").manifest
     assert manifest.trained and manifest.input.width == 64
     summary = json.loads((uninterrupted / "summary.json").read_text())
-    for mode, figures in manifest.metrics.items():
-        assert figures == {name: summary["metrics"][mode][name] for name in figures}
-        assert {"bev_map", "depth_mae_m", "miou"} == figures.keys()
+    for mode, found in manifest.metrics.items():
+        assert found == {name: summary["metrics"][mode][name] for name in found}
+        assert {"bev_map", "depth_mae_m", "miou"} == found.keys()
     assert manifest.metrics.keys() == summary["metrics"].keys()
     training = manifest.training
     assert training["options"]["seed"] == 0 and training["steps"] == STEPS
