@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import doc_commands
+from tests.helpers.floors import FLOORS
 from tests.helpers.paths import ROOT
 from tests.helpers.small_frames import small_frames
 
@@ -205,6 +206,13 @@ def test_options_that_are_new_exist(known_options) -> None:
         for option in re.findall(r"--[\w.]+", text):
             at = option.removesuffix(".NAME")
             assert {at, f"{at}.lr"} & known_options, option
+
+
+def test_floors_are_documented() -> None:
+    """The table of floors is the list that the boundary test enforces."""
+    rows = table_rows(ROOT / "docs" / "architecture.md", "floor")
+    documented = [re.sub(r"^\.", "lemumo_core.", word) for row in rows for word in inline(row[0])]
+    assert documented == [package for floor in FLOORS for package in floor]
 
 
 def test_extras_are_documented() -> None:
