@@ -16,7 +16,7 @@ from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.parallel import DistInfo
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import PretrainLearner
-from lemumo_core.train.run_config import RunConfig, command_line, from_namespace, to_dict
+from lemumo_core.train.run_config import RunConfig, command_line, from_dict, from_namespace, to_dict
 from tests.helpers.small_run import small_batch, small_config, small_method
 
 ALONE = DistInfo(0, 1, torch.device("cpu"))
@@ -102,7 +102,7 @@ def old_run(tmp_path: Path) -> tuple[PretrainLearner, Path]:
 def test_an_old_run_goes_on(old_run) -> None:
     learner, path = old_run
     found = checkpoint.open_checkpoint(path)
-    assert found.state["config"] == to_dict(learner.config)
+    assert from_dict(PretrainConfig, found.state["config"]) == learner.config
     resumed = PretrainLearner(learner.config, 10, ALONE)
     resumed.restore(found)
     batch = small_batch(learner.config)

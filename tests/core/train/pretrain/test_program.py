@@ -203,7 +203,7 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(
         (["--batch", "1"], "at least 2"),
         (["--method.mask_returns", "-1"], "must not be negative"),
         (["--model.companion", "thermal", "--method.mask_returns", "1"], "needs LiDAR"),
-        (["--model.preset", "paper", "--method.mask_returns", "1"], "lidar and probe heads"),
+        (["--model.preset", "paper", "--method.mask_returns", "1"], "lidar and paper heads"),
         (["--method.tokenz", "true"], "did you mean --tokens?"),
         (["--method", "Nothing"], "Nothing"),
     ],
