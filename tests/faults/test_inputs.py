@@ -5,6 +5,7 @@ One node serves them all, in this order, so each test also shows that it recover
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -150,15 +151,17 @@ def test_stamps_of_another_time(rig, seen, offset_s, reason) -> None:
 @pytest.mark.fault(5)
 def test_duplicates_late_ones_and_bursts(rig, seen) -> None:
     rig.run(0.3)
-    messages = rig.messages()
-    duplicate, late = more(rig, "drops/duplicate"), more(rig, "drops/out_of_order")
-    for _ in range(2):
+
+    def twice(messages: dict[str, Any]) -> None:
         rig.publishers["image"].publish(messages["image"])
-        rig.under_test.spin(0.05)
-    old = rig.messages()["image"]
-    old.header.stamp = build.stamp(stamp_to_ns(messages["image"].header.stamp) - 10**7)
-    rig.publishers["image"].publish(old)
-    rig.under_test.spin_until(lambda: duplicate() and late())
+
+    def newer_first(messages: dict[str, Any]) -> None:
+        newer = copy.deepcopy(messages["image"])
+        newer.header.stamp = build.stamp(stamp_to_ns(newer.header.stamp) + 10**7)
+        rig.publishers["image"].publish(newer)
+
+    rig.run_until(more(rig, "drops/duplicate"), twice)
+    rig.run_until(more(rig, "drops/out_of_order"), newer_first)
     for _ in range(100):
         newest_ns = rig.send()
     rig.under_test.spin_until(
