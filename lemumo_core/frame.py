@@ -91,6 +91,9 @@ class Frame:
             ``preprocess.reduction``.
         companion: LiDAR or thermal, or None.
         labels: ground truth, or None.
+        T_camera_header: float64 (4, 4), from the frame that the image's header names to that of
+            ``camera``, in which companion, labels and results are: the identity but for rectified
+            images, whose header names the frame of the raw ones.
     """
 
     stamp_ns: int
@@ -99,6 +102,7 @@ class Frame:
     image: np.ndarray | None = None
     companion: LidarScan | ThermalImage | None = None
     labels: Labels | None = None
+    T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.streaming.camera_input import CameraOptions
 
 LIVE, ON_LOAD, ON_CONFIGURE = "at once", "with ~/load_model or configure", "with configure"
 """When a new value takes effect."""
-CHOICES = {"image_transport": ("raw", "compressed"), "publish_depth_as": ("32FC1", "16UC1")}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "image_transport": ("raw", "compressed"),
+    "publish_depth_as": ("32FC1", "16UC1"),
+    "rectified": ("auto", True, False, "true", "false"),
+}
+OF_ANY_TYPE = ("rectified",)
+"""Parameters that are a boolean or a word, as YAML reads them."""
 CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 """Names that may be part of a topic's name."""
 
@@ -41,6 +48,12 @@ class CameraParameters:
     """
 
     image_transport: str = _parameter("raw", "raw or compressed")
+    rectified: bool | str = _parameter(
+        "auto",
+        "whether images are rectified, so that P of camera_info holds: true, false, or auto, by "
+        "the topic's name",
+        effective=LIVE,
+    )
     extrinsics: tuple[float, ...] = _parameter(
         (), "T_camera_companion, 16 numbers by row, instead of tf"
     )
@@ -68,6 +81,11 @@ class CameraParameters:
             raise ValueError(
                 f"thermal_window is {window}, must be left, top, and a width and height above 0"
             )
+
+    @property
+    def images_rectified(self) -> Rectified:
+        """``rectified`` as ``camera_of_images`` takes it."""
+        return "auto" if self.rectified == "auto" else self.rectified in (True, "true")
 
     @property
     def T_camera_companion(self) -> np.ndarray | None:
@@ -125,6 +143,7 @@ class Parameters(CameraParameters):
                 companion_offset_ns=int(camera.companion_offset_ms * 1e6),
                 T_camera_companion=camera.T_camera_companion,
                 thermal_window=camera.thermal_window,
+                rectified=camera.images_rectified,
             )
             for name, camera in self.by_camera.items()
         }
@@ -220,6 +239,7 @@ def _declare(node: Any, name: str, entry: Field, default: Any) -> None:
 
     text = f"{entry.metadata['text']} (takes effect {entry.metadata['effective']})"
     descriptor = ParameterDescriptor(description=text)
+    descriptor.dynamic_typing = entry.name in OF_ANY_TYPE
     low, high = _range(entry)
     if low is not None:
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]

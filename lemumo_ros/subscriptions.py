@@ -47,17 +47,27 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
         topic = image_topic(settings, name)
         kind = CompressedImage if topic.endswith("/compressed") else Image
         topics.append((kind, topic, cameras.notifying(camera.on_image), SENSOR_QOS))
-        topics.append((CameraInfo, f"{prefix}camera_info", camera.on_camera_info, SENSOR_QOS))
+        on_info = cameras.notifying(camera.on_camera_info)
+        topics.append((CameraInfo, f"{prefix}camera_info", on_info, SENSOR_QOS))
         if companion == "thermal":
             on_thermal, on_info = cameras.notifying(camera.on_companion), camera.on_thermal_info
             topics.append((Image, f"{prefix}thermal", on_thermal, SENSOR_QOS))
             topics.append((CameraInfo, f"{prefix}thermal_info", on_info, SENSOR_QOS))
-    return {
+    subscriptions = {
         topic: node.create_subscription(
             kind, topic, callback, qos, qos_overriding_options=_overridable(topic)
         )
         for kind, topic, callback, qos in topics
     }
+    for (
+        name,
+        camera,
+    ) in cameras.inputs.items():  # the remapped name, which may say that they are rectified
+        camera.calibration.image_topic = subscriptions[image_topic(settings, name)].topic_name
+        if companion == "thermal":
+            thermal = subscriptions[f"~/input/{settings.topics(name)}thermal"]
+            camera.thermal_calibration.image_topic = thermal.topic_name
+    return subscriptions
 
 
 def image_topic(settings: Parameters, camera: str) -> str:

@@ -11,12 +11,11 @@ from lemumo_core.bags.index import LOG, STAMP, BagIndex, message_stamp
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.messages.camera_info import ImageCamera, Rectified, camera_of_images
+from lemumo_core.messages.info_history import infos_of_image
 from lemumo_core.messages.transforms import TransformBuffer
 
 INFO_OF = {"image": "camera_info", "companion": "companion_info"}
 """Role of an image to that of its CameraInfo."""
-ONE_CLOCK_NS = 10_000_000_000
-"""Recording delays of stamps of one clock differ by less."""
 
 
 class OpenBag:
@@ -73,26 +72,15 @@ class OpenBag:
 
 
 def info_of_image(rows: np.ndarray, stamp_ns: int, log_ns: int) -> int:
-    """Return which CameraInfo belongs to an image: the one of its stamp, else the last before it.
-
-    Drivers stamp the two alike, but in a bag either may come first. Stamps of another clock than
-    the image's (zeros, or set once for ever) are not compared with its own: then, and where none
-    is earlier, the last one recorded before the image counts, else the first.
+    """Return which CameraInfo belongs to an image: the best of ``infos_of_image``, else the first.
 
     Args:
         rows: int64 (N, 3) of an index, N > 0, in order of log time.
         stamp_ns: of the image's header.
         log_ns: when the image was recorded.
     """
-    stamps, logs = rows[:, STAMP], rows[:, LOG]
-    exact = np.flatnonzero(stamps == stamp_ns)
-    if len(exact):
-        return int(exact[-1])
-    one_clock = np.abs((logs - stamps) - (log_ns - stamp_ns)) <= ONE_CLOCK_NS
-    earlier = np.flatnonzero(one_clock & (stamps < stamp_ns))
-    if len(earlier):
-        return int(earlier[stamps[earlier] == stamps[earlier].max()][-1])
-    return max(0, int(np.searchsorted(logs, log_ns, side="right")) - 1)
+    order = infos_of_image(rows[:, STAMP], rows[:, LOG], stamp_ns, log_ns)
+    return int(order[0]) if len(order) else 0
 
 
 def transforms_of(index: BagIndex) -> TransformBuffer:

@@ -27,6 +27,7 @@ from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.output_folder import Bag
 from lemumo_core.replay.run import Replay, exit_code
@@ -59,6 +60,8 @@ class ReplayOptions:
         sync_tolerance_ms: between image and companion.
         companion_deadline_ms: how long an image waits for its companion.
         extrinsics: the 16 numbers of T_camera_companion by row, instead of tf.
+        rectified: whether the images are rectified (``image_rect``), so that P of camera_info
+            holds, without distortion; auto decides by the topic's name.
         image: topic, where the bag leaves a choice; so are the next four.
         camera_info: topic of the image's calibration.
         points: topic of the LiDAR.
@@ -83,6 +86,7 @@ class ReplayOptions:
     sync_tolerance_ms: float = 60.0
     companion_deadline_ms: float = 100.0
     extrinsics: list[float] | None = None
+    rectified: Rectified = "auto"
     image: str | None = None
     camera_info: str | None = None
     points: str | None = None
@@ -119,6 +123,7 @@ class ReplayOptions:
             sync_tolerance_ns=int(self.sync_tolerance_ms * 1e6),
             companion_deadline_ns=int(self.companion_deadline_ms * 1e6),
             extrinsics=extrinsics,
+            rectified=self.rectified,
             topics={name: getattr(self, name) for name in SENSOR_TOPICS},
             truth=None if self.truth is None else (self.truth, self.truth_options),
             evaluate=not self.no_evaluation,

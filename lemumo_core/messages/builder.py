@@ -133,15 +133,19 @@ class MessageBuilder(ABC):
             "vision_msgs/LabelInfo", header=header, class_map=classes, threshold=float(threshold)
         )
 
-    def camera_info(self, camera: Camera, header: Any) -> Any:
-        """Return the sensor_msgs/CameraInfo of an image: P = [K | 0], R = identity.
+    def camera_info(
+        self, camera: Camera, header: Any, T_camera_header: np.ndarray | None = None
+    ) -> Any:
+        """Return the sensor_msgs/CameraInfo of an image: R and P = K [I | t] of a transform.
 
-        A pinhole becomes plumb_bob with five zeros, and plumb_bob always has five coefficients,
-        as every ROS consumer understands.
+        ``T_camera_header`` is that of ``Frame``; None, the identity. A pinhole becomes plumb_bob
+        with five zeros, and plumb_bob always has five coefficients, as every ROS consumer
+        understands.
         """
         model, distortion = camera.model, camera.distortion
         if model in ("pinhole", "plumb_bob"):
             model, distortion = "plumb_bob", (*distortion, *(0.0,) * (5 - len(distortion)))
+        T = np.eye(4) if T_camera_header is None else T_camera_header
         full_image = dict.fromkeys(("x_offset", "y_offset", "height", "width"), 0)
         return self.new(
             "sensor_msgs/CameraInfo",
@@ -151,8 +155,8 @@ class MessageBuilder(ABC):
             distortion_model=model,
             d=self.sequence(np.array(distortion, np.float64)),
             k=camera.K.astype(np.float64).reshape(9),
-            r=np.eye(3).reshape(9),
-            p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(12),
+            r=T[:3, :3].reshape(9),
+            p=(camera.K @ np.hstack([np.eye(3), T[:3, 3:]])).reshape(12),
             binning_x=0,
             binning_y=0,
             roi=self.new("sensor_msgs/RegionOfInterest", **full_image, do_rectify=False),

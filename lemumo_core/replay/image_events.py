@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,9 +21,12 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.replay.settings import Settings
+from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Pair
+
+Callback = Callable[[Any], None]
 
 
 class BagClock:
@@ -47,6 +50,7 @@ class ImageEvent:
         arrival_ns: log time of the image.
         companion_ns: header stamp of the companion, None without one.
         frame_id: tf frame of the image.
+        T_camera_header: as in ``Frame``.
         frame: input of the network; None where the image was dropped.
         fault: reason for which the image was dropped.
     """
@@ -58,6 +62,7 @@ class ImageEvent:
     frame_id: str
     frame: Frame | None = None
     fault: Fault | None = None
+    T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
 def select_all(number: int) -> bool:
@@ -99,6 +104,9 @@ def feed(
 ) -> Iterator[ImageEvent]:
     """Feed a bag to a camera's callbacks, and yield what becomes of each image.
 
+    Calibration comes first, wherever in the bag it was recorded: recorders often hear of
+    /tf_static and camera_info after the first images, for which they hold all the same.
+
     JPEGs are decoded at full size, as in training; the node may decode large ones reduced.
 
     Args:
@@ -113,10 +121,10 @@ def feed(
     """
     clock = camera_input.clock
     assert isinstance(clock, BagClock)
-    callbacks = _callbacks(topics, camera_input)
-    known = {topic.name for topic in reader.topics}
+    _feed_calibration(reader, topics, camera_input)
+    callbacks = _existing(reader, _callbacks(topics, camera_input))
     number = 0
-    for raw in reader.raw_messages([topic for topic in callbacks if topic in known]):
+    for raw in reader.raw_messages(callbacks):
         clock.now_ns = raw.stamp_ns
         before = Counter(camera_input.health.drops)
         try:
@@ -150,33 +158,60 @@ def _fallback_decoder() -> Callable[[Any], np.ndarray] | None:
     return next((decoder.load() for decoder in decoders), None)
 
 
-def _callbacks(topics: BagTopics, camera_input: CameraInput) -> dict[str, Callable[[Any], None]]:
-    """Return the callback of each topic that the bag has and the model uses."""
-    companion = topics.points if camera_input.companion == "lidar" else topics.thermal
-    callbacks: dict[str | None, Callable[[Any], None]] = {
-        topics.image: camera_input.on_image,
+def _feed_calibration(reader: BagReader, topics: BagTopics, camera_input: CameraInput) -> None:
+    """Feed all CameraInfos and static transforms of a bag, as far as it can be read."""
+    clock = camera_input.clock
+    assert isinstance(clock, BagClock)
+    camera_input.calibration = Calibration("camera_info", topics.image, whole_bag=True)
+    thermal_topic = topics.thermal or ""
+    camera_input.thermal_calibration = Calibration("thermal_info", thermal_topic, whole_bag=True)
+    callbacks: dict[str | None, Callback] = {
         topics.camera_info: camera_input.on_camera_info,
         topics.thermal_info: camera_input.on_thermal_info,
-        companion: camera_input.on_companion,
         "/tf_static": camera_input.on_transforms,
+    }
+    existing = _existing(reader, callbacks)
+    messages = reader.raw_messages(existing)
+    while True:
+        try:
+            raw = next(messages, None)
+            if raw is None:
+                return
+            clock.now_ns = raw.stamp_ns
+            existing[raw.topic](reader.deserialize(raw.data, raw.type))
+        except Fault as fault:
+            if fault.reason == "damaged_bag":
+                return  # the images are read up to there too, and say so
+            camera_input.health.count_drop(fault.reason, message=str(fault))
+
+
+def _callbacks(topics: BagTopics, camera_input: CameraInput) -> dict[str | None, Callback]:
+    """Return the callback of each topic that the model uses, but those of calibration."""
+    companion = topics.points if camera_input.companion == "lidar" else topics.thermal
+    return {
+        topics.image: camera_input.on_image,
+        companion: camera_input.on_companion,
         "/tf": partial(camera_input.on_transforms, moving=True),
     }
-    return {topic: callback for topic, callback in callbacks.items() if topic is not None}
+
+
+def _existing(reader: BagReader, callbacks: dict[str | None, Callback]) -> dict[str, Callback]:
+    known = {topic.name for topic in reader.topics}
+    return {topic: call for topic, call in callbacks.items() if topic in known and topic}
 
 
 def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent:
     image, companion = pair.image, pair.companion
     companion_ns = None if companion is None else companion.stamp_ns
-    frame_id = image.message.header.frame_id
-    frame, fault = None, None
+    event = ImageEvent(
+        number, image.stamp_ns, image.arrival_ns, companion_ns, image.message.header.frame_id
+    )
     try:
         frame = camera_input.to_frame(pair)
-    except Fault as error:
-        camera_input.health.count_drop(error.reason, message=str(error))
-        fault = error
-    return ImageEvent(
-        number, image.stamp_ns, image.arrival_ns, companion_ns, frame_id, frame, fault
-    )
+    except Fault as fault:
+        camera_input.health.count_drop(fault.reason, message=str(fault))
+        return replace(event, fault=fault)
+    return replace(event, frame=frame, T_camera_header=frame.T_camera_header)
 
 
 def _dropped(number: int, arrival_ns: int, message: Any, reason: str) -> ImageEvent:

@@ -23,6 +23,7 @@ from lemumo_core.bags.reader import BagReader, RawMessage
 from lemumo_core.bags.writer import JPEG_QUALITY, METADATA_VERSION, qos
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
+from lemumo_core.geometry.se3 import inverse
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.replay.image_events import ImageEvent
 from lemumo_core.replay.settings import Settings
@@ -81,12 +82,16 @@ class ResultBag:
         names = self._manifest.detection_classes
         messages = {
             "depth": build.depth_image(perception.depth_m, "32FC1", header),
-            "depth_camera_info": build.camera_info(perception.output_camera, header),
+            "depth_camera_info": build.camera_info(
+                perception.output_camera, header, event.T_camera_header
+            ),
             "labels": build.label_image(perception.labels, header),
         }
         if build.has_vision_msgs:
             if len(found.boxes_3d) == len(found.scores):  # not those of a 2D model
-                messages["detections_3d"] = build.detections_3d(found, names, np.eye(4), header)
+                messages["detections_3d"] = build.detections_3d(
+                    found, names, inverse(event.T_camera_header), header
+                )
             messages["detections_2d"] = build.detections_2d(found, names, header)
             if OUTPUT + "label_info" not in self._connections:
                 messages["label_info"] = build.label_info(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.streaming.camera_input import CameraOptions
 
 SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info")
@@ -24,6 +25,7 @@ class Settings:
         score_threshold: least score of a published detection; metrics use all detections.
         sync_tolerance_ns, companion_deadline_ns: as in ``Matcher``.
         extrinsics: (4, 4) T_camera_companion instead of tf.
+        rectified: whether the images are rectified ones, as for ``camera_of_images``.
         topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
         truth: name and options of a source with labels, None for the topics of the bag.
         evaluate: whether to compute metrics and checks, or only to perceive.
@@ -36,6 +38,7 @@ class Settings:
     sync_tolerance_ns: int = 60_000_000
     companion_deadline_ns: int = 100_000_000
     extrinsics: np.ndarray | None = None
+    rectified: Rectified = "auto"
     topics: dict[str, str | None] = field(default_factory=dict)
     truth: tuple[str, dict[str, Any]] | None = None
     evaluate: bool = True
@@ -47,4 +50,5 @@ class Settings:
             self.sync_tolerance_ns,
             self.companion_deadline_ns,
             T_camera_companion=self.extrinsics,
+            rectified=self.rectified,
         )

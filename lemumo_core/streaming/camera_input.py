@@ -16,15 +16,19 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
-from lemumo_core.geometry.camera import Camera
-from lemumo_core.messages.camera_info import camera_from_info
+from lemumo_core.geometry.se3 import inverse
+from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.preprocess import InputSpec, reduced, reduction
+from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Matcher, Pair, Stamped
+
+INFO_WAIT_NS = 20_000_000
+"""Longest wait of an image for its own CameraInfo, where these arrive after their images."""
 
 
 class PointCloud(Stamped):
@@ -48,6 +52,7 @@ class CameraOptions:
         T_camera_companion: (4, 4) extrinsics; None takes them from tf.
         thermal_window: left, top, width and height of the part of the image that the thermal
             image covers, as fractions (``Camera.of_window``); empty where both are calibrated.
+        rectified: whether the images are rectified ones, as for ``camera_of_images``.
     """
 
     sync_tolerance_ns: int = 60_000_000
@@ -55,6 +60,7 @@ class CameraOptions:
     companion_offset_ns: int = 0
     T_camera_companion: np.ndarray | None = None
     thermal_window: Sequence[float] = ()
+    rectified: Rectified = "auto"
 
 
 class CameraInput:
@@ -69,6 +75,9 @@ class CameraInput:
         transforms: buffer shared by the cameras of a node; None creates one.
         fallback_decoder: turns images of encodings that ``image_to_rgb`` does not know into uint8
             (H, W, 3) RGB, as cv_bridge can; None refuses them.
+
+    Attributes:
+        calibration, thermal_calibration: CameraInfos of the images and of the thermal images.
     """
 
     def __init__(
@@ -89,9 +98,9 @@ class CameraInput:
         self.matcher = Matcher(0, 0)
         self.set_options(options)
         self._fallback_decoder = fallback_decoder
-        self._camera_info: Any = None
-        self._thermal_info: Any = None
-        self._cameras: dict[str, tuple[Any, Camera]] = {}
+        self.calibration = Calibration("camera_info")
+        self.thermal_calibration = Calibration("thermal_info")
+        self._awaiting_info: list[Pair] = []
         self._lock = threading.Lock()
 
     def set_options(self, options: CameraOptions) -> None:
@@ -107,6 +116,7 @@ class CameraInput:
         self.health.count_in("image", stamped.stamp_ns)
         with self._lock:
             reason = self.matcher.add_image(stamped)
+            self.calibration.infos.count_image(stamped.stamp_ns)
         if reason:
             self.health.count_drop(reason)
 
@@ -122,12 +132,14 @@ class CameraInput:
             self.matcher.add_companion(stamped)
 
     def on_camera_info(self, message: Any) -> None:
-        """Store the CameraInfo of the colour camera."""
-        self._camera_info = message
+        """Add a CameraInfo of the colour camera."""
+        with self._lock:
+            self.calibration.infos.add(message, self.clock())
 
     def on_thermal_info(self, message: Any) -> None:
-        """Store the CameraInfo of the thermal camera."""
-        self._thermal_info = message
+        """Add a CameraInfo of the thermal camera."""
+        with self._lock:
+            self.thermal_calibration.infos.add(message, self.clock())
 
     def on_transforms(self, message: Any, moving: bool = False) -> None:
         """Add a TFMessage of ``/tf_static``, or of ``/tf``, whose frames move."""
@@ -138,8 +150,18 @@ class CameraInput:
 
     def take(self, flush: bool = False) -> list[Pair]:
         """Remove and return the pairs that are ready, oldest first; ``flush`` releases all."""
+        now_ns = self.clock()
         with self._lock:
-            return self.matcher.take(self.clock(), flush)
+            pairs = self._awaiting_info + self.matcher.take(now_ns, flush)
+            ready = 0
+            while ready < len(pairs) and (flush or self._has_info(pairs[ready].image, now_ns)):
+                ready += 1
+            self._awaiting_info = pairs[ready:]
+        return pairs[:ready]
+
+    def _has_info(self, image: Stamped, now_ns: int) -> bool:
+        overdue = not 0 <= now_ns - image.arrival_ns < INFO_WAIT_NS
+        return overdue or not self.calibration.infos.is_awaited(image.stamp_ns)
 
     def to_frame(self, pair: Pair, spec: InputSpec | None = None) -> Frame:
         """Convert a pair.
@@ -154,10 +176,12 @@ class CameraInput:
             Fault: naming what is wrong with the messages, or which input is still missing.
         """
         message = pair.image.message
-        camera = self._camera("camera", "camera_info", self._camera_info)
+        with self._lock:
+            image_camera = self.calibration.model(pair.image, self.options.rectified)
+        camera = image_camera.camera
         companion: LidarScan | ThermalImage | None = None
         if pair.companion is not None:
-            companion = self._convert_companion(pair.image, pair.companion, camera)
+            companion = self._convert_companion(pair.image, pair.companion, image_camera)
         factor = reduction(camera, spec) if spec and hasattr(message, "format") else 1
         image = image_to_rgb(message, self._fallback_decoder, factor)
         height, width = image.shape[:2]
@@ -168,41 +192,34 @@ class CameraInput:
                 f"the image is {width}x{height}, its camera_info says {camera.width}x"
                 f"{camera.height}: publish the calibration of this resolution",
             )
-        return Frame(pair.image.stamp_ns, self.camera_name, camera, image, companion)
+        return Frame(
+            pair.image.stamp_ns,
+            self.camera_name,
+            camera,
+            image,
+            companion,
+            T_camera_header=image_camera.T_image_header,
+        )
 
     def _convert_companion(
-        self, image: Stamped, stamped: Stamped, image_camera: Camera
+        self, image: Stamped, stamped: Stamped, image_camera: ImageCamera
     ) -> LidarScan | ThermalImage:
         message = stamped.message
         window = self.options.thermal_window
         if window and not isinstance(stamped, PointCloud):
             thermal = thermal_to_array(message)
             height, width = thermal.shape
-            camera = image_camera.of_window(window, width, height)
+            camera = image_camera.camera.of_window(window, width, height)
             return ThermalImage(thermal, camera, np.eye(4), stamped.stamp_ns)
         T_camera_companion = self.options.T_camera_companion
         if T_camera_companion is None:
             frames = image.message.header.frame_id, message.header.frame_id
             T_camera_companion = self.transforms.lookup(*frames, image.stamp_ns)
+        T_camera_companion = image_camera.T_image_header @ T_camera_companion
         if isinstance(stamped, PointCloud):
             return LidarScan(stamped.points, T_camera_companion, stamped.stamp_ns)
-        camera = self._camera("thermal", "thermal_info", self._thermal_info)
+        with self._lock:
+            thermal_camera = self.thermal_calibration.model(stamped)
+        T_camera_companion = T_camera_companion @ inverse(thermal_camera.T_image_header)
         thermal = thermal_to_array(message)
-        return ThermalImage(thermal, camera, T_camera_companion, stamped.stamp_ns)
-
-    def _camera(self, key: str, topic: str, info: Any) -> Camera:
-        """Return the camera model of the newest CameraInfo.
-
-        Equal models compare equal, so what is cached by a camera, such as the maps of
-        preprocessing, is computed again only when a number of the calibration changes.
-        """
-        if info is None:
-            raise Fault(
-                "no_camera_info",
-                f"no message yet on ~/input/{topic}: publish the calibration or remap the topic",
-            )
-        cached = self._cameras.get(key)
-        if cached is None or cached[0] is not info:
-            cached = (info, camera_from_info(info))
-            self._cameras[key] = cached
-        return cached[1]
+        return ThermalImage(thermal, thermal_camera.camera, T_camera_companion, stamped.stamp_ns)

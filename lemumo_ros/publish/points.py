@@ -10,6 +10,7 @@ from std_msgs.msg import Header
 
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import inverse
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_ros.publish.rclpy_builder import build
 
@@ -31,6 +32,9 @@ def colored_points(frame: Frame, perception: Perception, header: Header) -> Poin
     depth_m = perception.depth_m[known]
     points = np.empty((len(depth_m), 4), np.float32)
     points[:, :3] = _rays(camera)[known] * depth_m[:, None]
+    if not np.array_equal(frame.T_camera_header, np.eye(4)):
+        T_header_camera = inverse(frame.T_camera_header).astype(np.float32)
+        points[:, :3] = points[:, :3] @ T_header_camera[:3, :3].T + T_header_camera[:3, 3]
     packed = np.zeros(len(depth_m), np.uint32)
     if frame.image is not None:
         view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -14,6 +13,7 @@ from visualization_msgs.msg import MarkerArray
 
 from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Frame, Perception
+from lemumo_core.geometry.se3 import inverse
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_ros.parameters import Parameters
@@ -99,11 +99,13 @@ class ResultPublisher:
         """
         found, names = perception.detections, manifest.detection_classes
         in_camera = build.header(perception.stamp_ns, source.frame_id)
-        output_frame, T_output_camera = settings.output_frame or source.frame_id, np.eye(4)
+        T_header_camera = inverse(frame.T_camera_header)
+        output_frame, T_output_camera = settings.output_frame or source.frame_id, T_header_camera
         if output_frame != source.frame_id and outputs & {"detections_3d", "markers", "objects"}:
-            T_output_camera = self._transforms.lookup(
+            T_output_header = self._transforms.lookup(
                 output_frame, source.frame_id, perception.stamp_ns
             )
+            T_output_camera = T_output_header @ T_header_camera
         in_output = build.header(perception.stamp_ns, output_frame)
         builders = {
             "detections_3d": lambda: build.detections_3d(found, names, T_output_camera, in_output),
@@ -111,7 +113,9 @@ class ResultPublisher:
             "depth": lambda: build.depth_image(
                 perception.depth_m, settings.publish_depth_as, in_camera
             ),
-            "depth_camera_info": lambda: build.camera_info(perception.output_camera, in_camera),
+            "depth_camera_info": lambda: build.camera_info(
+                perception.output_camera, in_camera, frame.T_camera_header
+            ),
             "labels": lambda: build.label_image(perception.labels, in_camera),
             "points": lambda: colored_points(frame, perception, in_camera),
             "markers": lambda: markers(

@@ -204,6 +204,7 @@ class Bags:
             image=_own(image),
             companion=self._companion(session, bag, at, frame_id, image_camera),
             labels=self._labels(session, bag, at, frame_id, image_camera),
+            T_camera_header=image_camera.T_image_header,
         )
 
     def _companion(
