@@ -80,13 +80,13 @@ def mapped(theirs: dict[str, Tensor], method: LeMuMoMethod) -> dict[str, Tensor]
         "encoder.cls_token": theirs["cls_token"],
         "encoder.fusion_tokens": theirs["fusion_tokens"],
         "encoder.positions": theirs["pos_embed"],
-        "encoder.stems.modality": torch.cat(
+        "encoder.patch_embed.modality": torch.cat(
             [theirs["cam_modality_embed"][0], theirs["range_modality_embed"][0]]
         ),
     }
     prefixes = {
-        "encoder.stems.image.": "cam_patch_embed.proj.",
-        "encoder.stems.companion.": "range_patch_embed.",
+        "encoder.patch_embed.image.": "cam_patch_embed.proj.",
+        "encoder.patch_embed.companion.": "range_patch_embed.",
         "encoder.blocks.": "backbone.blocks.",
         "encoder.norm.": "backbone.norm.",
         "projector.embedding.": "head.",

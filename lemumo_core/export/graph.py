@@ -13,7 +13,7 @@ from torch import nn
 
 from lemumo_core.export.operators import check_operators
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.model.perception import Outputs, PerceptionModel
 from lemumo_core.preprocess import Inputs
 
@@ -109,16 +109,17 @@ def half_precision(model: PerceptionModel) -> PerceptionModel:
     """A copy whose encoder, neck and heads are float16 and whose decoding stays float32.
 
     Scores that halve to the same value would tie in the decoder's peak test, and depths up to 400
-    m have no centimetres in float16. Pixels are normalised in float32 and halved before the stems.
+    m have no centimetres in float16. Pixels are normalised in float32 and halved before they are
+    embedded.
     """
     half = copy.deepcopy(model)
     for name, part in half.named_children():
         if name != "decoder":
             part.half()
-    for stems in half.modules():
-        if isinstance(stems, PatchStems):
-            stems.mean, stems.std = stems.mean.float(), stems.std.float()
-            for layer in stems.modules():
+    for embed in half.modules():
+        if isinstance(embed, PatchEmbed):
+            embed.mean, embed.std = embed.mean.float(), embed.std.float()
+            for layer in embed.modules():
                 if isinstance(layer, nn.Conv2d):
                     layer.register_forward_pre_hook(_halve)
     return half

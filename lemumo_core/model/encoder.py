@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.model.config import PATCH, ModelConfig
-from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.model.transformer import Block
 from lemumo_core.preprocess import Inputs
 
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, modalities: tuple[str, ...]):
         super().__init__()
         self.grid = config.grid
-        self.stems = PatchStems(config, modalities)
+        self.patch_embed = PatchEmbed(config, modalities)
         # A seed keeps giving the weights of version 0.1, which drew a projector (D' to 512, 2048,
         # 2048, 128) here.
         widths = config.token_dim, 512, 2048, 2048, 128

@@ -46,7 +46,7 @@ class FusionEncoder(Encoder):
         cls_position, grids = self.positions[:, :1], self.positions[0, 1:].unflatten(0, (3, -1))
         tables = torch.cat([self.fusion_tokens + grids[:1], grids[1:]])
         fusion, *positions = resize_tables(tables, self.grid, patch_grid(inputs)).split(1)
-        patches = zip(self.stems(inputs), positions, strict=True)
+        patches = zip(self.patch_embed(inputs), positions, strict=True)
         return Embedded(self.cls_token + cls_position, fusion, tuple(x + at for x, at in patches))
 
     def transform(self, embedded: Embedded, dense: bool) -> Tensor:

@@ -12,11 +12,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class PatchStems(nn.Module):
+class PatchEmbed(nn.Module):
     """One linear patch embedding per modality, plus its modality embedding.
 
-    A modality that is absent becomes zeros before the stem (preset ``paper``) or, after it, one
-    learned token in every cell (preset ``lemumo``), so that it differs from "no returns".
+    A modality that is absent becomes zeros before the embedding (preset ``paper``) or, after it,
+    one learned token in every cell (preset ``lemumo``), so that it differs from "no returns".
 
     Args:
         config: of the model.

@@ -17,6 +17,7 @@ from lemumo_core.metrics.objects import ObjectFilter
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.family import FAMILIES
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.model.weight_names import current_names
 from lemumo_core.preprocess import Inputs
 
 RAW_NAMES = {f"raw_{name}" for name in ("heatmap", *REGRESSED, "segmentation")}
@@ -69,7 +70,7 @@ class PerceptionModel(nn.Module):
         self.config = config
         family, classes = FAMILIES[config.head_family], len(config.detection_classes)
         self.encoder = build_encoder(config)
-        self.neck = family.neck(config, self.encoder.stems.modalities)
+        self.neck = family.neck(config, self.encoder.patch_embed.modalities)
         self.centernet = family.detection[config.detection](self.neck.width, classes)
         self.depth = family.depth(self.neck.width)
         self.segmentation = family.segmentation(self.neck.width, len(config.segmentation_classes))
@@ -156,7 +157,7 @@ def load_model(config: ModelConfig, path: Path) -> PerceptionModel:
     """
     from safetensors.torch import load_file
 
-    model, weights = PerceptionModel(config), load_file(path)
+    model, weights = PerceptionModel(config), current_names(load_file(path))
     own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in own]

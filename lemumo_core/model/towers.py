@@ -53,7 +53,7 @@ class SingleEncoder(Encoder):
 
     def embed(self, inputs: Inputs) -> Embedded:
         """See ``Encoder``."""
-        both = torch.stack(self.stems(inputs)).sum(0)
+        both = torch.stack(self.patch_embed(inputs)).sum(0)
         cls, patches = self.tower.embed(both, patch_grid(inputs))
         return Embedded(cls, cls[:, :0], (patches,))
 
@@ -75,7 +75,7 @@ class LateEncoder(Encoder):
 
     def embed(self, inputs: Inputs) -> Embedded:
         """See ``Encoder``."""
-        both, size = zip(self._towers(), self.stems(inputs), strict=True), patch_grid(inputs)
+        both, size = zip(self._towers(), self.patch_embed(inputs), strict=True), patch_grid(inputs)
         cls, patches = zip(*(tower.embed(tokens, size) for tower, tokens in both), strict=True)
         return Embedded(torch.cat(cls, dim=1), cls[0][:, :0], patches)
 

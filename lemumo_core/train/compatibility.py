@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from lemumo_core.model.weight_names import current_names
+
 log = logging.getLogger(__name__)
 
 RENAMED = {"optimiser": "optimizer", "held_out": "val_frames"}
@@ -87,9 +89,10 @@ def file_name(name: str) -> str:
 
 
 def method_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate tensors of pretraining, whose encoder held all parts; others stay as they are."""
+    """Translate the names of tensors; in pretraining the encoder held all parts of the method."""
+    tensors = current_names(tensors)
     if any(name.startswith("encoder.") for name in tensors):
-        return dict(tensors)
+        return tensors
     return {_method_name(name): tensor for name, tensor in tensors.items()}
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.data.modality_dropout import drop_modalities
-from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view, transpose_rows
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
+from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, SMALL_VIEWS
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
@@ -34,21 +34,9 @@ from lemumo_core.methods.method import (
     evaluating,
 )
 from lemumo_core.model.config import MODALITIES, ModelConfig
-from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs, InputSpec
-
-SMALL_VIEWS = MultiCropConfig(
-    global_size=(48, 96),
-    local_size=(32, 48),
-    global_scale=(0.8, 1.0),
-    local_scale=(0.5, 0.8),
-    photometric=Photometric(
-        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
-    ),
-)
-"""Views alike enough to learn from in minutes; recipes take the paper's."""
-MASK_RETURNS = 30.0
 
 
 @dataclass(frozen=True)
@@ -168,14 +156,14 @@ class LeMuMoMethod(Method):
         # A seed keeps giving the weights of version 0.1, which drew the projector between the
         # patch embeddings and the blocks (``Encoder``).
         torch.set_rng_state(before)
-        PatchStems(model, self.encoder.stems.modalities)
+        PatchEmbed(model, self.encoder.patch_embed.modalities)
         self.projector = Projector(model.token_dim)
         torch.set_rng_state(after)
         self.depth_branch: DepthBranch | None = None
         if self.masked_returns is not None:
             height, width = options.views.global_size
             views = replace(model, height=height, width=width)
-            self.depth_branch = DepthBranch(views, self.encoder.stems.modalities)
+            self.depth_branch = DepthBranch(views, self.encoder.patch_embed.modalities)
         self._monitors = Monitors(self.encoder, self.projector, options.views.global_views)
 
     def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> tuple[View, ...]:
@@ -257,7 +245,7 @@ class LeMuMoMethod(Method):
             for name in modalities:
                 present = view.present
                 if name in MODALITIES:
-                    if name not in self.encoder.stems.modalities:
+                    if name not in self.encoder.patch_embed.modalities:
                         continue
                     present = present * present.new_tensor([name == one for one in MODALITIES])
                 cls, tokens = self.encoder(view.inputs._replace(present=present))
@@ -273,7 +261,7 @@ class LeMuMoMethod(Method):
         """
         names = [name for name, _ in self.named_parameters()]
         inner = [name.removeprefix("encoder.") for name in names if name.startswith("encoder.")]
-        first = [f"encoder.{n}" for n in inner if "." not in n or n.startswith("stems.")]
+        first = [f"encoder.{n}" for n in inner if "." not in n or n.startswith("patch_embed.")]
         first += [name for name in names if name.startswith("projector.")]
         parameters = dict(self.named_parameters())
         ordered = dict.fromkeys([*first, *names])

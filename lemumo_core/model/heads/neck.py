@@ -13,7 +13,7 @@ from lemumo_core.model.heads.depth_hypotheses import (
     neighbors,
 )
 from lemumo_core.model.heads.layers import Features, conv
-from lemumo_core.model.patch_embed import PatchStems
+from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.preprocess import Inputs
 
 WIDTH = 64
@@ -47,7 +47,7 @@ class Neck(nn.Module):
         self.refine8 = conv(WIDTH, WIDTH)
         self.widen = nn.Conv2d(WIDTH, 4 * WIDTH, 1)
         self.shuffle = nn.PixelShuffle(2)
-        self.stems = PatchStems(config, modalities, CELL, DETAIL_WIDTH)
+        self.patch_embed = PatchEmbed(config, modalities, CELL, DETAIL_WIDTH)
         width = DETAIL_WIDTH + 3 + 4 * self.sees_depth
         self.details = nn.Sequential(conv(width, DETAIL_WIDTH), conv(DETAIL_WIDTH, WIDTH))
         self.refine4 = conv(WIDTH, WIDTH)
@@ -56,7 +56,7 @@ class Neck(nn.Module):
         """Return the features of the encoder's tokens (B, N, D') and the network's inputs."""
         x = tokens.transpose(1, 2).unflatten(2, self.grid)
         x = self.shuffle(self.widen(self.refine8(self.shuffle(self.enter(x)))))
-        patches = torch.stack(self.stems(inputs)).sum(0)
+        patches = torch.stack(self.patch_embed(inputs)).sum(0)
         details = patches.transpose(1, 2).unflatten(2, x.shape[2:])
         seen = [rays(inputs.intrinsics, self.height, x.shape[2], x.shape[3])]
         focal = inputs.intrinsics[:, 1, 1].view(-1, 1, 1, 1) / self.height

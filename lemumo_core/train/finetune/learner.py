@@ -172,7 +172,8 @@ def layer_rate(name: str, model: ModelConfig, decay: float) -> float:
     """Return the factor of the learning rate of a parameter of a ``PerceptionModel``.
 
     1 for the heads and the encoder's last norm, and times ``decay`` for each block from the last
-    one on to the first, and once more for stems, tokens and positions (arXiv 2106.08254).
+    one on to the first, and once more for patch embeddings, tokens and positions (arXiv
+    2106.08254).
 
     Args:
         name: of the parameter.

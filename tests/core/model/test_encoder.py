@@ -46,11 +46,11 @@ def test_parameter_counts_are_the_papers() -> None:
     encoder = build_encoder(ModelConfig("paper", "small", 224, 224))
     assert [count(block) for block in encoder.blocks] == [1_774_464] * 12
     assert count(encoder.norm) == 768
-    assert count(encoder.stems.image) == 295_296
-    assert count(encoder.stems.companion) == 98_688
+    assert count(encoder.patch_embed.image) == 295_296
+    assert count(encoder.patch_embed.companion) == 98_688
     assert encoder.fusion_tokens.numel() == 75_264
     assert encoder.positions.numel() == 226_176
-    assert encoder.stems.modality.numel() == 768
+    assert encoder.patch_embed.modality.numel() == 768
     assert encoder.cls_token.numel() == 384
     projector = Projector(384)
     assert count(projector.embedding) == 197_120
@@ -73,7 +73,7 @@ def test_sizes_are_those_of_vit(size, parameters) -> None:
     with torch.device("meta"):
         config = ModelConfig("paper", size, 224, 224, variant="camera_only")
         encoder = build_encoder(config)
-    assert count(encoder.stems) + count(encoder.tower) == parameters + config.dim
+    assert count(encoder.patch_embed) + count(encoder.tower) == parameters + config.dim
 
 
 def block_outputs(block, x, allowed):
@@ -111,7 +111,7 @@ def masks(variant: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def naive(encoder, variant, arguments):
     """All 1 + 3N tokens through all blocks under dense masks."""
-    rgb, other = encoder.stems(arguments)
+    rgb, other = encoder.patch_embed(arguments)
     batch, n, _ = rgb.shape
     fusion = encoder.fusion_tokens.expand(batch, -1, -1)
     x = torch.cat([encoder.cls_token.expand(batch, -1, -1), fusion, rgb, other], dim=1)
@@ -188,23 +188,23 @@ def vit_by_torch(tower, tokens):
 def test_one_modality_is_a_plain_vit(variant) -> None:
     encoder = encoder_of("paper", 64, 64, variant)
     arguments = inputs("paper", 64, 64)
-    (tokens,) = encoder.stems(arguments)
+    (tokens,) = encoder.patch_embed(arguments)
     cls, tokens = vit_by_torch(encoder.tower, tokens)
     ours = encoder(arguments)
     torch.testing.assert_close(ours.cls, cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
-    stems = {name for name, _ in encoder.stems.named_children()}
-    assert stems == {"image" if variant == "camera_only" else "companion"}
+    embedded = {name for name, _ in encoder.patch_embed.named_children()}
+    assert embedded == {"image" if variant == "camera_only" else "companion"}
 
 
 @torch.no_grad()
 def test_early_is_one_patch_embedding_of_stacked_channels() -> None:
     encoder = encoder_of("lemumo", 64, 64, "early")
-    arguments, stems = inputs("lemumo", 64, 64), encoder.stems
-    pixels = (arguments.image.permute(0, 3, 1, 2) - stems.mean) / stems.std
+    arguments, embed = inputs("lemumo", 64, 64), encoder.patch_embed
+    pixels = (arguments.image.permute(0, 3, 1, 2) - embed.mean) / embed.std
     rgbd = torch.cat([pixels, arguments.companion.permute(0, 3, 1, 2)], dim=1)
-    weight = torch.cat([stems.image.weight, stems.companion.weight], dim=1)
-    bias = stems.image.bias + stems.companion.bias + stems.modality.sum(0)
+    weight = torch.cat([embed.image.weight, embed.companion.weight], dim=1)
+    bias = embed.image.bias + embed.companion.bias + embed.modality.sum(0)
     tokens = functional.conv2d(rgbd, weight, bias, stride=16).flatten(2).transpose(1, 2)
     cls, tokens = vit_by_torch(encoder.tower, tokens)
     ours = encoder(arguments)
@@ -218,7 +218,7 @@ def test_late_gives_both_modalities_tokens() -> None:
     arguments = inputs("lemumo", 64, 64)
     ours = encoder(arguments)
     assert ours.cls.shape == (2, 384) and ours.tokens.shape == (2, 16, 384)
-    both = zip(encoder.towers.values(), encoder.stems(arguments), strict=True)
+    both = zip(encoder.towers.values(), encoder.patch_embed(arguments), strict=True)
     parts = [vit_by_torch(tower, tokens) for tower, tokens in both]
     for i, result in enumerate(ours):
         expected = torch.cat([part[i] for part in parts], dim=-1)

@@ -10,7 +10,7 @@ import torch
 
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.model.perception import seeded_model
-from lemumo_core.train import checkpoint
+from lemumo_core.train import checkpoint, compatibility
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.parallel import DistInfo
@@ -117,3 +117,14 @@ def test_old_weights_are_fine_tuned(old_run) -> None:
     assert exported is not None and asdict(exported[0]) == asdict(learner.config.model)
     state = model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in exported[1].items())
+
+
+def test_weights_have_todays_names() -> None:
+    old = {"encoder.stems.image.weight": torch.ones(1), "neck.stems.absent": torch.zeros(1)}
+    assert set(compatibility.method_tensors(old)) == {
+        "encoder.patch_embed.image.weight",
+        "neck.patch_embed.absent",
+    }
+    assert set(compatibility.method_tensors({"stems.absent": torch.ones(1)})) == {
+        "encoder.patch_embed.absent"
+    }

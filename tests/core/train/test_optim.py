@@ -44,8 +44,8 @@ def test_only_maps_decay_unless_all_do(variant: str) -> None:
         groups = optimizer.param_groups
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         for name, parameter in encoder.named_parameters():
-            mapping = name.endswith(maps) or name == "stems.image.weight"
-            mapping |= name == "stems.companion.weight"
+            mapping = name.endswith(maps) or name == "patch_embed.image.weight"
+            mapping |= name == "patch_embed.companion.weight"
             expected = 0.05 if everything or mapping else 0.0
             assert decay[id(parameter)] == expected, name
 

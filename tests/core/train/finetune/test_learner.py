@@ -130,7 +130,7 @@ def test_layers_learn_at_their_rates(variant) -> None:
         if "blocks." in name:
             block = int(name.split("blocks.")[1].split(".")[0])
             assert rate == 0.5 ** (12 - block), name
-        elif name.startswith("encoder.") and ".norm." not in name:  # stems, tokens, positions
+        elif name.startswith("encoder.") and ".norm." not in name:  # tokens, positions, patches
             assert rate == 0.5**13, name
         else:  # heads, and the norm at the end of the encoder
             assert rate == 1.0, name
@@ -226,8 +226,8 @@ def test_two_ranks_are_one(pretrained, tmp_path) -> None:
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
     run = small_run(tmp_path, weights=str(pretrained), val_frames=4)
     expected, judged = outcome(run, pretrained), _judged(run)
-    assert "2 encoder.stems.image.weight" in expected and "0 detection" in expected
-    assert "0 encoder.stems.image.weight" not in expected
+    assert "2 encoder.patch_embed.image.weight" in expected and "0 detection" in expected
+    assert "0 encoder.patch_embed.image.weight" not in expected
     for rank in range(2):
         ours = torch.load(tmp_path / f"{rank}.pt")
         theirs = ours.pop("judged")
