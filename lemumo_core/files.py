@@ -1,15 +1,20 @@
-"""Files that appear whole or not at all, and the cache folder."""
+"""Files that appear whole or not at all, folders of outputs, and the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from lemumo_core.faults import Fault
+
 CACHE_VARIABLE = "LEMUMO_CACHE"
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How a URI begins once ``pathlib`` has dropped its second slash."""
 
 
 def cache_folder() -> Path:
@@ -17,6 +22,45 @@ def cache_folder() -> Path:
     if own := os.environ.get(CACHE_VARIABLE):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lemumo"
+
+
+def check_output(
+    path: Path, holds: str | None = None, overwrite: bool = False, option: str = "--out"
+) -> None:
+    """Check that a folder of outputs can be written, before any work begins.
+
+    Args:
+        path: folder, which need not exist.
+        holds: file by which the outputs of an earlier run are known, e.g. ``metrics.json``.
+        overwrite: whether these may be replaced.
+        option: that named the folder, for messages.
+
+    Raises:
+        Fault: ``bad_output`` for a URI, a file, or a folder that cannot be written;
+            ``output_exists`` where earlier outputs would be lost.
+    """
+    given = f"{option} {path}"
+    if URI.match(str(path)):
+        raise Fault(
+            "bad_output",
+            f"{given} is a URI, and this is written to local folders only: name a folder and copy "
+            "it afterwards, e.g. aws s3 sync or gcloud storage rsync",
+        )
+    nearest = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise Fault("bad_output", f"{given}: {nearest} is not a folder: take another name")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise Fault(
+            "bad_output",
+            f"{given}: {nearest} cannot be written (its permissions, or a read-only disk): take "
+            "another folder",
+        )
+    if holds is not None and not overwrite and (path / holds).exists():
+        raise Fault(
+            "output_exists",
+            f"{given} holds the results of an earlier run ({holds}): take another folder, or add "
+            "--overwrite to replace them",
+        )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.command_line import run_function
+from lemumo_core.files import check_output
 from lemumo_core.inference.backends import split_name, unavailable_reason
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import Measurement, measure, processor
@@ -46,6 +47,8 @@ def bench_package(
     Returns:
         0, or 1 where nothing could be measured.
     """
+    if json is not None:
+        check_output(json.parent, option="--json")
     loaded = load_package(package)
     results, skipped = bench(loaded, backend, list(batch), rounds)
     print(table(results, loaded))

@@ -12,17 +12,31 @@ from pathlib import Path
 
 from lemumo_core.command_line import run_function
 from lemumo_core.evaluation.tables import as_text
+from lemumo_core.faults import Fault
+from lemumo_core.files import check_output
 from lemumo_core.replay.compare import compare, comparison_tables, write_comparison
 
 
-def compare_replays(a: Path, b: Path, *, out: Path | None = None) -> None:
+def compare_replays(a: Path, b: Path, *, out: Path | None = None, overwrite: bool = False) -> None:
     """Compare two replays.
 
     Args:
         a: folder that ``lemumo replay --out`` wrote.
         b: folder of another replay of the same bags.
         out: folder for compare.json and index.html.
+        overwrite: replace an earlier comparison in ``out``.
+
+    Raises:
+        Fault: as ``check_output`` and ``compare``.
     """
+    if out is not None:
+        check_output(out, "compare.json", overwrite)
+        if (out / "metrics.json").exists():
+            raise Fault(
+                "bad_output",
+                f"--out {out} holds a replay or an evaluation, whose page the comparison would "
+                "replace: take another folder",
+            )
     found, differences = compare(a, b)
     shown = comparison_tables(a, b, found)
     print("\n\n".join(as_text(table) for table in shown))

@@ -25,6 +25,7 @@ from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.faults import Fault
+from lemumo_core.files import check_output
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import MANIFEST_NAME, Package, load_package
@@ -41,6 +42,7 @@ def evaluate_model(
     data_options: SourceOptions | None = None,
     limit: int = 200,
     out: Path | None = None,
+    overwrite: bool = False,
     backend: str = "auto",
 ) -> None:
     """Measure a model and print its metrics.
@@ -51,11 +53,14 @@ def evaluate_model(
         data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
         limit: frames at most, spread evenly over the source.
         out: folder for metrics.json and index.html.
+        overwrite: replace an earlier evaluation in ``out``.
         backend: RUNTIME[:PRECISION] of a package; a run is evaluated in torch.
 
     Raises:
-        Fault: ``no_frames``; as ``load`` and the source.
+        Fault: ``no_frames``; as ``check_output``, ``load`` and the source.
     """
+    if out is not None:
+        check_output(out, "metrics.json", overwrite)
     pipeline = load(model, backend)
     manifest = pipeline.package.manifest
     source = open_source(data, data_options or {}, manifest)

@@ -7,9 +7,12 @@ lemumo make-bag SOURCE --help
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli.source_options import help_without_source, parse_source
 from lemumo_core.command_line import guarded
+from lemumo_core.files import check_output
 
 PROG = "lemumo make-bag"
 
@@ -17,6 +20,7 @@ PROG = "lemumo make-bag"
 def make_bag(arguments: list[str]) -> None:
     """Write the bag that the arguments describe."""
     source, options = parse_source(PROG, arguments, write_bag)
+    check_output(Path(options["out"]))
     write_bag((source[index] for index in range(len(source))), **options)
     print(f"written: {options['out']}")
 

@@ -6,7 +6,8 @@
 
 Offline needs no ROS, loses nothing and is deterministic: every image is processed, waits are
 measured on the bag's clock, and two runs, with however many workers, write the same bytes. Bags
-that are done are not done again: stop it, start it, and it goes on.
+that are done are not done again: stop it, start it, and it goes on. Results of another model or of
+other options in the same folder are kept unless ``--overwrite`` is given.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.faults import Fault
+from lemumo_core.files import check_output
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.replay.evaluator import Evaluator
@@ -50,6 +52,7 @@ class ReplayOptions:
     Attributes:
         model: package to run; needed unless ``live``.
         out: folder for results and report.
+        overwrite: replace results in ``out`` that another model or other options gave.
         workers: processes that share the work.
         overlays: write a picture of every result.
         results_bag: write bags with the results beside the inputs.
@@ -76,6 +79,7 @@ class ReplayOptions:
 
     model: Path | None = None
     out: Path | None = None
+    overwrite: bool = False
     workers: int = 1
     overlays: bool = False
     results_bag: bool = False
@@ -144,12 +148,15 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     if options.live:
         return _play(bags, options.rate)
     settings = options.settings()
+    if options.out is not None:
+        check_output(options.out)
     found_bags = named(find_bags(bags))
     evaluator = Evaluator(settings)
     started = time.monotonic()
     with _folder(options.out) as out, _source(settings, options.workers, evaluator) as source:
         wanted = {"bag": options.results_bag, "rerun": options.rerun}
         run = Replay(evaluator, source, out, [name for name, is_on in wanted.items() if is_on])
+        run.check_folders(found_bags, options.overwrite)
         found = [run.run_bag(bag) for bag in found_bags]
         run.finalize(found, report=options.out is not None)
     seconds = time.monotonic() - started

@@ -23,6 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
@@ -35,7 +38,8 @@ from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tables import FRAMES, TIMINGS, write_table
 
 DONE = "bag.json"
-FORMAT = 2
+DETECTIONS = "detections.jsonl"
+FORMAT = 3
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),
@@ -56,7 +60,7 @@ class BagOutput:
     """Writes the results of one bag. A context manager; after an error there is no bag.json.
 
     Args:
-        folder: folder of the bag, which is emptied.
+        folder: folder of the bag, which is emptied; see ``check_folder``.
         files: files of the bag.
         manifest: manifest of the model.
         settings: options of the replay.
@@ -77,7 +81,7 @@ class BagOutput:
         if settings.overlays:
             (folder / "overlays").mkdir()
         self._stack = ExitStack()
-        self._lines = self._stack.enter_context((folder / "detections.jsonl").open("w"))
+        self._lines = self._stack.enter_context((folder / DETECTIONS).open("w"))
         self._recordings: list[ResultBag | RerunRecording] = []
         for path, kind in (RECORDINGS[name] for name in recordings):
             self._recordings.append(kind(folder / path, files, manifest, settings))
@@ -125,26 +129,85 @@ class BagOutput:
         write_whole(self._folder / DONE, f"{text}\n".encode())
 
 
-def finished_summary(folder: Path, key: str) -> dict[str, Any] | None:
+def finished_summary(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     """Return the summary of a bag that was replayed with the same key, else None."""
+    summary = _read_summary(folder)
+    return summary if summary is not None and summary.get("key") == key else None
+
+
+def check_folder(folder: Path, key: dict[str, Any], overwrite: bool) -> None:
+    """Check that the folder of a bag may be emptied, where the bag is not finished.
+
+    Args:
+        folder: folder of the bag's results, which need not exist.
+        key: what the results depend on, as ``bag_key`` returns it.
+        overwrite: whether results of another key may be deleted.
+
+    Raises:
+        Fault: ``not_results`` where something else lies there, perhaps the bag itself, which is
+            never deleted; ``output_exists`` for results of another model, bag or settings, with
+            what differs.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    summary = _read_summary(folder)
+    if summary is None and not (folder / DETECTIONS).exists():
+        raise Fault(
+            "not_results",
+            f"{folder} holds other files than the results of a replay, which would be deleted: "
+            "take another --out",
+        )
+    if summary is None or overwrite or summary.get("key") == key:
+        return
+    earlier = summary.get("key")
+    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+        differences = "written by another version of lemumo"
+    else:
+        names = [name for name in {**earlier, **key} if earlier.get(name) != key.get(name)]
+        differences = ", ".join(f"{n}: {earlier.get(n)} then, {key.get(n)} now" for n in names)
+    raise Fault(
+        "output_exists",
+        f"{folder} holds other results ({differences}): take another --out, or add --overwrite to "
+        "delete them",
+    )
+
+
+def _read_summary(folder: Path) -> dict[str, Any] | None:
     try:
         summary = json.loads((folder / DONE).read_text())
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) and summary.get("key") == key else None
+    return summary if isinstance(summary, dict) else None
 
 
-def bag_key(bag: Bag, manifest: Manifest, settings: Settings, recordings: Sequence[str]) -> str:
-    """Return a hash of all that the results of a bag depend on."""
+def bag_key(
+    bag: Bag, manifest: Manifest, settings: Settings, recordings: Sequence[str]
+) -> dict[str, Any]:
+    """Return all that the results of a bag depend on, as JSON values."""
     parts = [
         (str(part), part.stat().st_size, part.stat().st_mtime_ns)
         for file in bag.files
         for part in (sorted(file.iterdir()) if file.is_dir() else [file])
     ]
-    settings_text = json.dumps(asdict(settings), default=str, sort_keys=True)
-    inputs = [FORMAT, parts, manifest.files, settings_text, list(recordings)]
-    text = json.dumps(inputs, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    key = {
+        "format": FORMAT,
+        **asdict(settings),
+        "model": f"{manifest.name} {manifest.version} ({_digest(manifest.files)})",
+        "bag": f"{bag.files[0]} ({_digest(parts)})",
+        "recordings": list(recordings),
+    }
+    values: dict[str, Any] = json.loads(json.dumps(key, default=_plain_value))
+    return values
+
+
+def _plain_value(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+
+def _digest(values: Any) -> str:
+    """Return the first digits of a hash of JSON values."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_metrics(out: Path, totals: dict[str, Any], bags: dict[str, dict[str, Any]]) -> None:

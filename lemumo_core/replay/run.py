@@ -20,6 +20,7 @@ from lemumo_core.replay.output_folder import (
     Bag,
     BagOutput,
     bag_key,
+    check_folder,
     finished_summary,
     merge_metrics,
     write_metrics,
@@ -53,6 +54,15 @@ class Replay:
         self._out, self._recordings = out, recordings
         self.frames = 0
 
+    def check_folders(self, bags: Sequence[Bag], overwrite: bool) -> None:
+        """Check that the output folder of each bag may be written, before any is replayed.
+
+        Raises:
+            Fault: as ``output_folder.check_folder``.
+        """
+        for bag in bags:
+            check_folder(self._out / bag.name, self._key(bag), overwrite)
+
     def run_bag(self, bag: Bag) -> dict[str, Any]:
         """Replay one bag, unless it is finished already.
 
@@ -60,8 +70,7 @@ class Replay:
             The summary of the bag, which is the content of its ``bag.json``. A bag that cannot be
             read at all has ``name`` and ``error`` and nothing else.
         """
-        settings = self._evaluator.settings
-        key = bag_key(bag, self._evaluator.manifest, settings, self._recordings)
+        key = self._key(bag)
         finished = finished_summary(self._out / bag.name, key)
         if finished is not None:
             print(f"{bag.name}: done already", file=sys.stderr)
@@ -105,7 +114,11 @@ class Replay:
             write_metrics(self._out, totals, bags)
             write_report(self._out, totals, results, bags, evaluator)
 
-    def _replay(self, bag: Bag, key: str, scratch: Path) -> dict[str, Any]:
+    def _key(self, bag: Bag) -> dict[str, Any]:
+        evaluator = self._evaluator
+        return bag_key(bag, evaluator.manifest, evaluator.settings, self._recordings)
+
+    def _replay(self, bag: Bag, key: dict[str, Any], scratch: Path) -> dict[str, Any]:
         lost: list[str] = []
         for suspect in (False, True):
             files, lost_now = sound_files(bag.files, scratch, suspect)

@@ -224,3 +224,14 @@ def test_pictures_show_what_the_frame_has() -> None:
     assert pictures[1][y, x].tolist() == [255, 255, 255]
     nothing = replace(frame, image=None, companion=None, labels=None)
     assert draw_comparison(nothing, said, manifest).shape == pictures[0].shape
+
+
+def test_an_earlier_evaluation_is_kept(package, tmp_path, capsys) -> None:
+    judged(package, tmp_path, "--limit", "1")
+    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    arguments = [str(package), "--backend", "torch", "--limit", "2", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    assert main([*arguments, "--overwrite"]) == 0
+    assert (tmp_path / "out" / "metrics.json").read_bytes() != before

@@ -84,3 +84,13 @@ def test_replays_of_other_bags_and_other_folders_are_refused(tmp_path, capsys) -
     assert "no image in common" in capsys.readouterr().err
     assert cli.main(["compare", str(a), str(tmp_path)]) == 1
     assert "lemumo replay" in capsys.readouterr().err
+
+
+def test_a_comparison_replaces_neither_a_replay_nor_another_comparison(tmp_path, capsys) -> None:
+    ones = np.ones(3)
+    a, b = made(tmp_path / "a", ones, ones), made(tmp_path / "b", ones, ones)
+    assert cli.main(["compare", str(a), str(b), "--out", str(a)]) == 1
+    assert "holds a replay" in capsys.readouterr().err
+    command = ["compare", str(a), str(b), "--out", str(tmp_path / "out")]
+    for more, code in (([], 0), ([], 1), (["--overwrite"], 0)):
+        assert cli.main([*command, *more]) == code

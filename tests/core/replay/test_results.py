@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lemumo_core.messages.points import points_to_array
 from lemumo_core.replay import output_folder
 from lemumo_core.replay.tables import read_table
 from tests.helpers.small_frames import CAMERA, small_frames
+from tests.helpers.toy_package import write_toy_package
 
 NOT_THE_SAME = {"timings.parquet", "index.html"}
 """They hold times, which differ from run to run."""
@@ -174,13 +176,50 @@ def test_without_evaluation_the_results_are_the_same(tiny_package, street, repla
     assert (tmp_path / lines).read_bytes() == (replayed / lines).read_bytes()
 
 
-def test_results_in_another_format_are_not_taken_for_done(
+def test_results_of_another_version_are_replaced_only_when_asked(
     tiny_package, street, tmp_path, monkeypatch, capsys
 ) -> None:
-    for number, done in ((1, False), (1, True), (2, False)):
+    for number, more, code, words in (
+        (1, [], 0, ""),
+        (1, [], 0, "street: done already"),
+        (2, [], 1, "written by another version of lemumo"),
+        (2, ["--overwrite"], 0, ""),
+        (2, [], 0, "street: done already"),
+    ):
         monkeypatch.setattr(output_folder, "FORMAT", number)
-        assert replay(tiny_package, tmp_path, street, "--no-evaluation") == 0
-        assert ("street: done already" in capsys.readouterr().err) == done
+        assert replay(tiny_package, tmp_path, street, "--no-evaluation", *more) == code
+        assert words in capsys.readouterr().err
+
+
+def test_results_of_another_model_or_option_are_kept(
+    tiny_package, street, tmp_path, capsys
+) -> None:
+    """Nothing is written or deleted before all bags have been checked."""
+    write_bag(small_frames(2), tmp_path / "other")
+    out = tmp_path / "out"
+    assert replay(tiny_package, out, street) == 0
+    before = contents(out)
+    capsys.readouterr()
+    assert replay(write_toy_package(tmp_path / "toy"), out, tmp_path / "other", street) == 1
+    shown = capsys.readouterr().err
+    assert "model: " in shown and "toy 1.0" in shown and "--overwrite" in shown
+    assert replay(tiny_package, out, street, "--sync-tolerance-ms", 20) == 1
+    shown = capsys.readouterr().err
+    assert "sync_tolerance_ns: 60000000 then, 20000000 now" in shown and "model: " not in shown
+    assert contents(out) == before
+    assert replay(tmp_path / "toy", out, street, "--overwrite") == 0
+    assert metrics(out)["model"] == "toy 1.0"
+
+
+def test_a_bag_is_never_deleted_to_make_room_for_its_results(
+    tiny_package, street, tmp_path, capsys
+) -> None:
+    """``--out`` names the folder in which the bag lies, so that its results would replace it."""
+    bag = Path(shutil.copytree(street, tmp_path / "street"))
+    for more in ([], ["--overwrite"]):
+        assert replay(tiny_package, tmp_path, bag, *more) == 1
+        assert "other files than the results of a replay" in capsys.readouterr().err
+    assert contents(bag) == contents(street)
 
 
 def test_done_bags_are_not_done_again(tiny_package, street, tmp_path, capsys) -> None:
