@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.files import check_output
-from lemumo_core.inference.backends import split_name, unavailable_reason
+from lemumo_core.inference.backends import split_name
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.measure import Measurement, measure, processor
 from lemumo_core.inference.package import Package, load_package
@@ -31,7 +32,7 @@ def bench_package(
     package: Path,
     *,
     backend: list[str] | None = None,
-    batch: tuple[int, ...] = (1, 2, 4, 8),
+    batch: tuple[int, ...] = (1,),
     rounds: int = ROUNDS,
     json: Path | None = None,
 ) -> int:
@@ -39,8 +40,10 @@ def bench_package(
 
     Args:
         package: folder of the model package.
-        backend: RUNTIME[:PRECISION] of each; by default all that this machine runs, and torch.
-        batch: batch sizes; those above 1 need the package's dynamic graph.
+        backend: RUNTIME[:PRECISION] of each; by default all that ``auto`` would try on
+            this machine; torch only when asked.
+        batch: batch sizes, e.g. ``--batch 1 2 4 8``; those above 1 need the package's
+            dynamic graph.
         rounds: turns of each backend.
         json: file to write the numbers to.
 
@@ -49,6 +52,7 @@ def bench_package(
     """
     if json is not None:
         check_output(json.parent, option="--json")
+    require_package(package, "PACKAGE")
     loaded = load_package(package)
     results, skipped = bench(loaded, backend, list(batch), rounds)
     print(table(results, loaded))
@@ -82,7 +86,7 @@ def bench(
 
     Args:
         package: verified.
-        names: ``RUNTIME[:PRECISION]``; None: everything that ``auto`` would try, and torch.
+        names: ``RUNTIME[:PRECISION]``; None: everything that ``auto`` would try.
         batches: sizes; those above 1 need the package's dynamic graph.
         rounds: as in ``measure``.
 
@@ -95,8 +99,6 @@ def bench(
     skipped: dict[str, str] = {}
     if names is None:
         names, skipped = candidates(package)
-        if unavailable_reason("torch") is None and "torch:fp32" not in names:
-            names.append("torch:fp32")
     full = ["{}:{}".format(*(part or "fp32" for part in split_name(name))) for name in names]
     results: list[Measurement] = []
     for batch in batches:

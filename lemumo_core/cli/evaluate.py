@@ -17,6 +17,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from lemumo_core.cli.path_kinds import CURES, path_kind
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.options import SourceOptions
@@ -28,11 +29,13 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import check_output
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
-from lemumo_core.inference.package import MANIFEST_NAME, Package, load_package
+from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 
 STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
 """Of the synthetic world, many of them."""
+EVALUATED = {"fine-tuning run", "checkpoint", "weights", "unknown"}
+"""Kinds of path that may hold a model beside a package."""
 
 
 def evaluate_model(
@@ -92,8 +95,11 @@ def load(model: Path, backend: str) -> Pipeline:
         Fault: ``bad_model``; as ``load_package``, ``load_backend`` or ``read_weights``;
             ``wrong_weights`` for those of pretraining, which have no heads.
     """
-    if (model / MANIFEST_NAME).exists():
+    kind = path_kind(model)
+    if kind == "package":
         return Pipeline(load_package(model), backend, SCORE_THRESHOLD)
+    if kind in CURES.keys() - EVALUATED:
+        raise Fault("bad_model", f"{model} {CURES[kind].format(path=model)}")
     import torch
 
     from lemumo_core.inference.backends.torch import ModuleBackend

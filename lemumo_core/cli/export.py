@@ -3,6 +3,7 @@ r"""Write a verified model package: ONNX graphs, the weights and the manifest.
     lemumo export --out out/models/mine                        # seeded random weights
     lemumo export --out out/models/mine --run FINETUNING_RUN --metrics metrics.json
     lemumo export --out out/models/mine --weights w.safetensors --model model.json
+    lemumo export --out out/models/tall --package out/models/theirs --height 528
     lemumo export --out out/models/mine --package out/models/theirs \
         --precision fp16 int8 int8-cpu --frames bags:/data/my_bag
 
@@ -13,29 +14,41 @@ Float32 must equal torch; a lower precision that loses too much is left out of t
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lemumo_core.cli.path_kinds import path_kind, require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.export import weights as models
 from lemumo_core.export.package import ExportOptions, export_package
 from lemumo_core.export.parity_inputs import Sample, source_samples
 from lemumo_core.export.verify import FRAMES
 from lemumo_core.faults import Fault
+from lemumo_core.files import check_output
+from lemumo_core.inference.package import MANIFEST_NAME
 from lemumo_core.model.config import ModelConfig
 
 DEFAULT_MODEL = ModelConfig()
+OWN_ARCHITECTURE = (
+    "--package and --run bring their own architecture, which --model cannot change: leave --model "
+    "out; --height and --width resize the input, and another companion, size or head needs a "
+    "training of its own (lemumo finetune)"
+)
 
 
 def export(
     *,
     out: Path,
+    overwrite: bool = False,
     name: str | None = None,
     package: Path | None = None,
     run: Path | None = None,
     weights: Path | None = None,
     model: ModelConfig = DEFAULT_MODEL,
+    height: int | None = None,
+    width: int | None = None,
     seed: int = 0,
     metrics: Path | None = None,
     frames: str = "synthetic",
@@ -46,12 +59,16 @@ def export(
 
     Args:
         out: package folder to write.
+        overwrite: replace the package in ``out``; one that is also ``--package`` is updated.
         name: of the model; by default the folder's.
         package: take the weights of another package.
         run: take those of a finished fine-tuning run.
         weights: take those of a safetensors file, whose architecture is ``--model``.
         model: architecture of ``--weights`` or of random weights, e.g. ``--model model.json`` or
-            ``--model.size small``.
+            ``--model.size small``. The other origins bring theirs.
+        height: of the network's input, pixels, a multiple of 16; by default that of the weights,
+            whose tables of positions are resized otherwise.
+        width: likewise.
         seed: of random weights.
         metrics: metrics.json of ``lemumo evaluate`` for the manifest; by default what the run
             measured on its validation frames.
@@ -61,22 +78,31 @@ def export(
         options: which graphs to write.
 
     Raises:
-        Fault: ``bad_option`` for weights from two places.
+        Fault: ``bad_option`` for weights from two places, or an architecture beside one that the
+            weights bring; ``wrong_weights`` for what is no such origin; as ``check_output``.
     """
     origins = {"package": package, "run": run, "weights": weights}
     given = [key for key, origin in origins.items() if origin is not None]
     if len(given) > 1:
         named = " and ".join(f"--{key}" for key in given)
         raise Fault("bad_option", f"{named} each bring weights: give one of them")
+    if model != DEFAULT_MODEL and (package or run):
+        raise Fault("bad_option", OWN_ARCHITECTURE)
+    is_update = package is not None and package.resolve() == out.resolve()
+    check_output(out, MANIFEST_NAME, overwrite or is_update)
     name = name or out.resolve().name
     if package is not None:
+        require_package(package, "--package")
         network, card = models.of_package(package, name)
     elif run is not None:
+        _require_run(run)
         network, card = models.of_run(run, name)
     elif weights is not None:
         network, card = models.of_file(weights, model, name)
     else:
+        print(f"random weights of seed {seed}: give --run, --package or --weights", file=sys.stderr)
         network, card = models.of_seed(seed, model, name)
+    network, card = models.resized(network, card, height, width)
     if metrics is not None:
         card = replace(card, metrics=models.main_metrics(json.loads(metrics.read_text())))
     samples: list[Sample] = []
@@ -85,6 +111,28 @@ def export(
     export_package(network, out, card, options, samples)
 
 
+def _require_run(run: Path) -> None:
+    """Check that a path is a fine-tuning run.
+
+    Raises:
+        Fault: ``wrong_weights`` with what it is instead.
+    """
+    kind = path_kind(run)
+    if kind == "fine-tuning run":
+        return
+    cures = {
+        "pretraining run": f"an encoder without heads: lemumo finetune --weights {run} first",
+        "package": f"give it as --package {run}",
+        "weights": f"give it as --weights {run}, with its architecture as --model",
+    }
+    cure = cures.get(kind, "give the folder that lemumo finetune --out wrote")
+    raise Fault("wrong_weights", f"--run {run} is no fine-tuning run ({kind}): {cure}")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run ``lemumo export``; return its exit code."""
+    names = {word.partition("=")[0].partition(".")[0] for word in arguments}
+    if "--model" in names and names & {"--package", "--run"}:  # also where it equals the default
+        print(f"lemumo export: {OWN_ARCHITECTURE}", file=sys.stderr)
+        return 1
     return run_function("lemumo export", export, arguments, __doc__)

@@ -24,6 +24,7 @@ import numpy as np
 
 from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.reader import BagReader
+from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.faults import Fault
@@ -148,6 +149,7 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     if options.live:
         return _play(bags, options.rate)
     settings = options.settings()
+    require_package(settings.model, "--model")
     if options.out is not None:
         check_output(options.out)
     found_bags = named(find_bags(bags))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from lemumo_core.inference.package import WEIGHTS_NAME, load_package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, load_model, seeded_model
 from lemumo_core.train.finetune.validation import SHOWN
-from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
+from lemumo_core.train.finetune.weights import resize_table
+from lemumo_core.train.run_folder import CONFIG, MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
+
+log = logging.getLogger(__name__)
 
 
 def of_package(path: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
@@ -36,6 +41,11 @@ def of_run(run: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
     Raises:
         FileNotFoundError: where the run is not finished.
     """
+    if not (run / MODEL_OPTIONS).exists():
+        raise FileNotFoundError(
+            f"{run} is not finished: it has no {MODEL_OPTIONS}. Go on with lemumo finetune "
+            f"--config {run / CONFIG} --out {run} --resume auto"
+        )
     config = ModelConfig.from_dict(json.loads((run / MODEL_OPTIONS).read_text()))
     model = load_model(config, run / MODEL_WEIGHTS)
     summary = json.loads((run / SUMMARY).read_text())
@@ -51,6 +61,43 @@ def of_file(weights: Path, config: ModelConfig, name: str) -> tuple[PerceptionMo
 def of_seed(seed: int, config: ModelConfig, name: str) -> tuple[PerceptionModel, ModelCard]:
     """Make a model of random weights."""
     return seeded_model(config, seed), ModelCard(name, training={"seed": seed})
+
+
+def resized(
+    model: PerceptionModel, card: ModelCard, height: int | None, width: int | None
+) -> tuple[PerceptionModel, ModelCard]:
+    """Return a model for inputs of another size, and its card.
+
+    Tables of positions are resized as the encoder does for views of another size. Metrics that were
+    measured at the old size are left out of the card, which keeps that size as provenance.
+
+    Args:
+        model: to be resized.
+        card: of that model.
+        height: of the input, pixels; None keeps it.
+        width: likewise.
+
+    Raises:
+        ValueError: for a size that ``InputSpec`` refuses.
+    """
+    old = model.config
+    config = replace(old, height=height or old.height, width=width or old.width)
+    if config == old:
+        return model, card
+    tensors = {
+        name: resize_table(name, tensor, old.grid, config.grid)
+        for name, tensor in model.state_dict().items()
+    }
+    network = PerceptionModel(config)
+    network.load_state_dict(tensors)
+    training = card.training | {"resized_from": {"height": old.height, "width": old.width}}
+    if card.metrics:
+        log.warning(
+            "the metrics of the weights were measured at %dx%d pixels and are left out: measure "
+            "this package with lemumo evaluate",
+            *(old.width, old.height),
+        )
+    return network.eval(), replace(card, training=training, metrics={})
 
 
 def main_metrics(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -23,6 +23,7 @@ import numpy as np
 from lemumo_core.inference.backends import load_backend
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.inference.package import load_package
+from lemumo_core.progress import track
 
 WARM_UPS = 3
 LIMIT_S = 600
@@ -79,8 +80,9 @@ def measure(
     workers = [_Worker(package, name, batch) for name in names]
     try:
         for worker in workers:  # one after the other, else they slow each other's loading
+            print(f"loading {worker.name}, batch {batch}", file=sys.stderr, flush=True)
             worker.load()
-        for _ in range(rounds):
+        for _ in track(range(rounds), f"measuring batch {batch}"):
             for worker in workers:
                 worker.turn(slice_s)
     finally:

@@ -33,7 +33,9 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     tensors, options = read_weights(path)
     if options is not None:
         grid = ModelConfig.from_dict(options).grid
-        tensors = {name: _resized(name, t, grid, model.config.grid) for name, t in tensors.items()}
+        tensors = {
+            name: resize_table(name, t, grid, model.config.grid) for name, t in tensors.items()
+        }
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
         checkpoint.load_model_tensors(model, tensors, path)
@@ -45,7 +47,15 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     checkpoint.load_model_tensors(modules, kept, path)
 
 
-def _resized(name: str, table: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def resize_table(name: str, table: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Return a parameter for a patch grid of another size; only those of ``TABLES`` differ.
+
+    Args:
+        name: of the parameter.
+        table: its values, (1, count, D) where it is one of ``TABLES``.
+        grid: rows and columns of its grid.
+        size: rows and columns of the new grid.
+    """
     if grid == size or name.split(".")[-1] not in TABLES:
         return table
     cells = grid[0] * grid[1]

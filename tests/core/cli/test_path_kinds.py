@@ -1,0 +1,95 @@
+"""What a user gives where a package is needed is named, with the step that is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from lemumo_core.bags.writer import write_bag
+from lemumo_core.cli import main as cli
+from lemumo_core.cli.path_kinds import path_kind
+from tests.helpers.small_frames import small_frames
+from tests.helpers.toy_package import write_toy_package
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """One path of each kind; Umlauts and spaces in all."""
+    root = tmp_path / "Fahrt nach Köln"
+    write_toy_package(root / "package")
+    write_bag(small_frames(1), root / "bag")
+    for name, config in (("pretrained", "method:\n  class_path: LeMuMo\n"), ("run", "model: {}\n")):
+        (root / name).mkdir()
+        (root / name / "config.yaml").write_text(config)
+        (root / name / "run.json").write_text("[]")
+    (root / "empty").mkdir()
+    (root / "w.safetensors").touch()
+    return root
+
+
+KINDS = {
+    "package": "package",
+    "bag": "bag",
+    "pretrained": "pretraining run",
+    "run": "fine-tuning run",
+    "empty": "unknown",
+    "w.safetensors": "weights",
+    "package/model.onnx": "graph",
+    "none": "missing",
+}
+
+
+def test_kinds(paths) -> None:
+    assert {name: path_kind(paths / name) for name in KINDS} == KINDS
+
+
+@pytest.mark.parametrize("command", ["bench", "replay", "evaluate", "export"])
+def test_commands_name_the_missing_step(command, paths, capsys) -> None:
+    for name, words in (
+        ("pretrained", "lemumo finetune --weights"),
+        ("bag", "is a bag: lemumo replay"),
+        ("none", "does not exist"),
+        ("package/model.onnx", "give its folder"),
+    ):
+        arguments = {
+            "bench": [str(paths / name)],
+            "replay": [str(paths / "bag"), "--model", str(paths / name)],
+            "evaluate": [str(paths / name)],
+            "export": ["--package", str(paths / name), "--out", str(paths / "out")],
+        }
+        assert cli.main([command, *arguments[command]]) == 1
+        shown = capsys.readouterr().err
+        assert words in shown and "Fahrt nach Köln" in shown
+
+
+def test_export_names_what_is_no_fine_tuning_run(paths, capsys) -> None:
+    for name, words in (
+        ("pretrained", "lemumo finetune --weights"),
+        ("package", "--package"),
+        ("w.safetensors", "--weights"),
+        ("run", "is not finished"),
+    ):
+        command = ["export", "--run", str(paths / name), "--out", str(paths / "out")]
+        assert cli.main(command) == 1
+        assert words in capsys.readouterr().err
+    assert not (paths / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["bench", "package"], "--json"),
+        (["replay", "bag", "--model", "package"], "--out"),
+        (["evaluate", "package"], "--out"),
+        (["compare", "bag", "bag"], "--out"),
+        (["export", "--package", "package"], "--out"),
+        (["make-bag", "synthetic"], "--out"),
+    ],
+)
+def test_outputs_go_to_local_folders(command, option, paths, monkeypatch, capsys) -> None:
+    """Refused before work begins, and no folder of the scheme's name appears."""
+    monkeypatch.chdir(paths)
+    for target in ("s3://bucket/x/y", "w.safetensors/x/y"):
+        assert cli.main([*command, option, target]) == 1
+        words = "is a URI" if "s3" in target else "is not a folder"
+        assert words in capsys.readouterr().err
+    assert not (paths / "s3:").exists()
