@@ -105,8 +105,16 @@ def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
         image_in_view(frame, spec)[None],
         np.ascontiguousarray(companion[None, ..., : spec.companion_channels]),
         view.K.astype(np.float32)[None],
-        modalities_present(frame)[None],
+        _present(frame, companion)[None],
     )
+
+
+def _present(frame: Frame, companion: np.ndarray) -> np.ndarray:
+    """As ``modalities_present``, but a LiDAR without any return in view beside an image is none."""
+    present = modalities_present(frame)
+    if isinstance(frame.companion, LidarScan) and frame.image is not None and not companion.any():
+        present[1] = 0.0
+    return present
 
 
 def check_input(frame: Frame, spec: InputSpec) -> None:

@@ -19,6 +19,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "publish_depth_as": ("32FC1", "16UC1"),
     "rectified": ("auto", True, False, "true", "false"),
 }
+RENAMED = {"companion_offset_ms": "companion_offset, in seconds"}
 OF_ANY_TYPE = ("rectified",)
 """Parameters that are a boolean or a word, as YAML reads them."""
 CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
@@ -62,8 +63,8 @@ class CameraParameters:
         "left, top, width and height, shares of the image, that the thermal image covers, instead "
         "of its calibration and the extrinsics",
     )
-    companion_offset_ms: float = _parameter(
-        0.0, "what the companion's stamps are ahead of the image's", -1e3, 1e3, LIVE
+    companion_offset: float = _parameter(
+        0.0, "seconds by which the companion's stamps are ahead of the image's", -1e10, 1e10, LIVE
     )
 
     def __post_init__(self) -> None:
@@ -140,7 +141,7 @@ class Parameters(CameraParameters):
             name: CameraOptions(
                 sync_tolerance_ns=int(self.sync_tolerance_ms * 1e6),
                 companion_deadline_ns=int(self.companion_deadline_ms * 1e6),
-                companion_offset_ns=int(camera.companion_offset_ms * 1e6),
+                companion_offset_ns=round(camera.companion_offset * 1e9),
                 T_camera_companion=camera.T_camera_companion,
                 thermal_window=camera.thermal_window,
                 rectified=camera.images_rectified,
@@ -164,7 +165,12 @@ def names(effective: str) -> list[str]:
 
 
 def declare(node: Any) -> None:
-    """Declare all parameters on an rclpy node, with types, descriptions and ranges."""
+    """Declare all parameters on an rclpy node, with types, descriptions and ranges.
+
+    Raises:
+        ValueError: for a parameter of an earlier version that has another name now.
+    """
+    _refuse_renamed(node, "")
     for entry in parameter_fields(Parameters):
         _declare(node, entry.name, entry, entry.default)
 
@@ -190,6 +196,8 @@ def read(node: Any, changes: dict[str, Any] | None = None) -> Parameters:
     own = parameter_fields(CameraParameters)
     for camera in settings.cameras or (settings.camera_name,):
         prefix = f"{camera}." if settings.cameras else ""
+        if prefix:
+            _refuse_renamed(node, prefix)
         for entry in own:
             if not node.has_parameter(prefix + entry.name):
                 _declare(node, prefix + entry.name, entry, values[entry.name])
@@ -231,6 +239,18 @@ def changed(node: Any, parameters: list[Any], configured: bool) -> Parameters | 
 
 def _range(entry: Field) -> tuple[float | None, float | None]:
     return entry.metadata["low"], entry.metadata["high"]
+
+
+def _refuse_renamed(node: Any, prefix: str) -> None:
+    """Raise a ValueError where a parameter's old name is set, which rclpy ignores silently."""
+    from rcl_interfaces.msg import ParameterDescriptor
+
+    for old, new in RENAMED.items():
+        name = prefix + old
+        value = node.declare_parameter(name, None, ParameterDescriptor(dynamic_typing=True)).value
+        node.undeclare_parameter(name)
+        if value is not None:
+            raise ValueError(f"{name} is now {prefix}{new}: set that instead")
 
 
 def _declare(node: Any, name: str, entry: Field, default: Any) -> None:

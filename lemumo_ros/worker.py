@@ -174,7 +174,8 @@ class Worker:
             "cyclic": (now_ns - self._last_result_ns[name]) / 1e6,
         }
         self._last_result_ns[name] = now_ns
-        camera.health.count_out(perception, timings_ms)
+        if cause := camera.count_result(item.frame, perception, timings_ms):
+            self._node.get_logger().warning(f"{name}: {cause}", throttle_duration_sec=5.0)
         self._debug_times[name].publish(timings_ms)
 
     @contextlib.contextmanager

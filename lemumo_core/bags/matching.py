@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.bags.index import STAMP, BagIndex
+from lemumo_core.bags.index import LOG, STAMP, BagIndex
 from lemumo_core.bags.topics import GROUND_TRUTH
+from lemumo_core.faults import Fault
+from lemumo_core.messages.info_history import ONE_CLOCK_NS
+from lemumo_core.messages.stamps import describe_clock_offset
 
 
 class Session:
@@ -16,14 +19,20 @@ class Session:
     Args:
         index: index of the bag.
         tolerance_ns: largest difference between the stamps of an image and its match.
+        companion_offset_ns: stamps of the companion less those of the images at one time.
+
+    Raises:
+        Fault: ``other_clock`` where the companion's stamps are of another clock than the images'.
     """
 
-    def __init__(self, index: BagIndex, tolerance_ns: int):
+    def __init__(self, index: BagIndex, tolerance_ns: int, companion_offset_ns: int = 0):
         self.index = index
+        self.companion_offset_ns = companion_offset_ns
         stamps = index.messages["image"][:, STAMP]
         self.matches: dict[str, np.ndarray] = {}
         if index.companion:
-            companions = index.messages["companion"][:, STAMP]
+            _check_clocks(index, companion_offset_ns)
+            companions = index.messages["companion"][:, STAMP] - companion_offset_ns
             self.matches["companion"] = nearest(companions, stamps, tolerance_ns)
         for role in GROUND_TRUTH.keys() & index.topics.keys():
             truths = index.messages[role][:, STAMP]
@@ -55,6 +64,27 @@ class Session:
             "topics": dict(self.index.topics),
             "matched": {role: int((of >= 0).sum()) for role, of in sorted(self.matches.items())},
         }
+
+
+def _check_clocks(index: BagIndex, companion_offset_ns: int) -> None:
+    """Raise a Fault where stamps of image and companion do not fit the times of recording.
+
+    Matching by stamps alone would pair some images with scans of another moment. A topic that was
+    not recorded at the time of its stamps (a conversion) says nothing.
+    """
+    lags_ns = []
+    for role in ("image", "companion"):
+        rows = index.messages[role]
+        if not len(rows):
+            return
+        low, middle, high = np.quantile(rows[:, STAMP] - rows[:, LOG], (0.1, 0.5, 0.9))
+        if high - low > ONE_CLOCK_NS:
+            return
+        lags_ns.append(int(middle))
+    ahead_ns = lags_ns[1] - lags_ns[0]
+    if abs(ahead_ns - companion_offset_ns) > ONE_CLOCK_NS:
+        words = describe_clock_offset(str(index.companion), ahead_ns)
+        raise Fault("other_clock", f"{index.name}: {words}")
 
 
 def nearest(candidates: np.ndarray, stamps: np.ndarray, tolerance_ns: int) -> np.ndarray:

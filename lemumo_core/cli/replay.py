@@ -42,7 +42,8 @@ EXIT_CODES = """exit codes:
   1  an error: nothing was replayed
   2  no image became a result
   3  partial: images were dropped or could not be scored, or a bag is damaged, was not closed,
-     or its clocks jump; what is lost is said, and the results hold the rest
+     its clocks jump or differ, or no LiDAR return is in view; what is lost is said, and the
+     results hold the rest
 """
 
 
@@ -63,6 +64,8 @@ class ReplayOptions:
         score_threshold: of the detections that are results; metrics see all of them.
         sync_tolerance_ms: between image and companion.
         companion_deadline_ms: how long an image waits for its companion.
+        companion_offset: seconds by which the companion's stamps are ahead of the image's, where
+            it has another clock; any value.
         extrinsics: the 16 numbers of T_camera_companion by row, instead of tf.
         rectified: whether the images are rectified (``image_rect``), so that P of camera_info
             holds, without distortion; auto decides by the topic's name.
@@ -90,6 +93,7 @@ class ReplayOptions:
     score_threshold: float = 0.3
     sync_tolerance_ms: float = 60.0
     companion_deadline_ms: float = 100.0
+    companion_offset: float = 0.0
     extrinsics: list[float] | None = None
     rectified: Rectified = "auto"
     image: str | None = None
@@ -127,6 +131,7 @@ class ReplayOptions:
             score_threshold=self.score_threshold,
             sync_tolerance_ns=int(self.sync_tolerance_ms * 1e6),
             companion_deadline_ns=int(self.companion_deadline_ms * 1e6),
+            companion_offset_ns=round(self.companion_offset * 1e9),
             extrinsics=extrinsics,
             rectified=self.rectified,
             topics={name: getattr(self, name) for name in SENSOR_TOPICS},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -97,13 +98,17 @@ class Pipeline:
             For each frame what the model says, or the fault that spoils it, and it alone. The
             time ``infer`` is that of the whole inference.
         """
+        frames = list(frames)
         results: dict[int, Perception | Fault] = {}
         sound: list[tuple[int, Inputs]] = []
         times_s: dict[int, list[float]] = {}
         for i, frame in enumerate(frames):
             started = time.perf_counter()
             try:
-                sound.append((i, preprocess(frame, self.package.manifest.input)))
+                inputs = preprocess(frame, self.package.manifest.input)
+                if not inputs.present[0, 1]:  # a LiDAR that has no return in view was not used
+                    frames[i] = replace(frame, companion=None)
+                sound.append((i, inputs))
             except Fault as fault:
                 results[i] = fault
             times_s[i] = [time.perf_counter() - started]

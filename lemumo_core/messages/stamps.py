@@ -26,3 +26,17 @@ def stamp_of_cdr(data: bytes) -> int:
     except (IndexError, struct.error):
         raise Fault("bad_message", f"{len(data)} bytes are too few for a header") from None
     return sec * 1_000_000_000 + nanosec
+
+
+def describe_clock_offset(companion: str, ahead_ns: int) -> str:
+    """Return a message about a companion whose stamps are of another clock than the images'.
+
+    Args:
+        companion: ``lidar`` or ``thermal``.
+        ahead_ns: median of the companion's stamps less the images' at one time.
+    """
+    seconds = f"{abs(ahead_ns) / 1e9:.3f} s {'ahead of' if ahead_ns > 0 else 'behind'}"
+    return (
+        f"{companion} stamps are {seconds} the images' (median), so none belongs to an image: "
+        f"synchronise the clocks, or set companion_offset to {ahead_ns / 1e9:.3f}"
+    )

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import median_low
 from typing import Any
 
 import numpy as np
 
+from lemumo_core.messages.stamps import describe_clock_offset
 from lemumo_core.metrics.calibration import WARN_DEG, Alignment, drift
 from lemumo_core.replay.tables import Row
+from lemumo_core.streaming.empty_view import EMPTY_VIEWS
 from lemumo_core.streaming.sync import MAX_LAG_NS
 
 OK, WARN, UNDECIDED = "ok", "warn", "undecided"
@@ -51,17 +54,45 @@ def check_sensors(rows: Sequence[Row]) -> Check:
     }
 
 
-def check_clocks(rows: Sequence[Row]) -> Check:
-    """Check that header stamps and log times of the images advance alike."""
+def check_clocks(rows: Sequence[Row], other_clock_ns: Sequence[int]) -> Check:
+    """Check that stamps and log times advance alike, and that the companion's clock is the image's.
+
+    Args:
+        rows: rows of all images.
+        other_clock_ns: ``ImageEvent.other_clock_ns`` of the images that have one.
+    """
     times = np.array([(row["stamp_ns"], row["arrival_ns"]) for row in rows], np.int64)
     steps = np.diff(times.reshape(-1, 2), axis=0)
     jumps = (steps < 0).any(axis=1) | (abs(steps[:, 0] - steps[:, 1]) > MAX_LAG_NS)
     numbers = [rows[i + 1]["number"] for i in np.flatnonzero(jumps).tolist()]
-    words = f"the clock jumps before image {', '.join(map(str, numbers[:5]))}"
+    complaints = []
+    if numbers:
+        complaints.append(f"the clock jumps before image {', '.join(map(str, numbers[:5]))}")
+    ahead_ns = median_low(other_clock_ns) if other_clock_ns else None
+    if ahead_ns is not None:
+        complaints.append(describe_clock_offset("companion", ahead_ns))
     return {
-        "verdict": WARN if numbers else OK,
-        "words": words if numbers else "stamps and log times run evenly",
+        "verdict": WARN if complaints else OK,
+        "words": "; ".join(complaints) or "stamps and log times run evenly",
         "jumps": len(numbers),
+        "companion_ahead_s": NAN if ahead_ns is None else ahead_ns / 1e9,
+    }
+
+
+def check_view(rows: Sequence[Row], causes: Sequence[str]) -> Check:
+    """Check that LiDAR returns are in view.
+
+    Args:
+        rows: rows of all images.
+        causes: ``ImageResult.empty_view`` of the results that have one.
+    """
+    scans = sum(row["companion_gap_ms"] == row["companion_gap_ms"] for row in rows)
+    is_wrong = bool(causes) and len(causes) >= min(EMPTY_VIEWS, scans)
+    words = f"no return of {len(causes)} in {scans} scans is in view: {causes[0]}" if causes else ""
+    return {
+        "verdict": WARN if is_wrong else OK if scans else UNDECIDED,
+        "words": words or ("returns are in view" if scans else "there was no scan"),
+        "empty_views": len(causes),
     }
 
 

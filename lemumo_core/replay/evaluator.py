@@ -31,6 +31,7 @@ from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.replay.image_events import ImageEvent, image_events, select_all
 from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
+from lemumo_core.streaming.empty_view import explain_empty_view, is_empty
 from lemumo_core.streaming.overlay import draw_overlay
 
 with suppress(ModuleNotFoundError):  # reported by BagReader
@@ -60,6 +61,7 @@ class ImageResult:
         disagreement: difference between the modalities.
         alignment: alignment of LiDAR and image, for some of the images.
         overlay: PNG.
+        empty_view: why no LiDAR return is in view, where the image has a scan; else empty.
     """
 
     event: ImageEvent
@@ -71,6 +73,7 @@ class ImageResult:
     disagreement: Difference | None = None
     alignment: Alignment | None = None
     overlay: bytes | None = None
+    empty_view: str = ""
 
 
 class Evaluator:
@@ -160,6 +163,8 @@ class Evaluator:
                 scores["truth_fault"] = fault
             if check_alignment:
                 scores["alignment"] = align(frame)
+        if is_empty(frame, full):
+            scores["empty_view"] = explain_empty_view(frame)
         if self.settings.overlays:
             picture = draw_overlay(frame, perception, self.manifest)
             scores["overlay"] = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()

@@ -48,7 +48,8 @@ class ImageEvent:
         number: 0, 1, ... in the order of replay; the same in every replay of the bag.
         stamp_ns: header stamp of the image.
         arrival_ns: log time of the image.
-        companion_ns: header stamp of the companion, None without one.
+        companion_ns: stamp of the companion on the image's clock, None without one.
+        other_clock_ns: as ``Health.other_clock_ns``, where the image has no companion.
         frame_id: tf frame of the image.
         T_camera_header: as in ``Frame``.
         frame: input of the network; None where the image was dropped.
@@ -63,6 +64,7 @@ class ImageEvent:
     frame: Frame | None = None
     fault: Fault | None = None
     T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
+    other_clock_ns: int | None = None
 
 
 def select_all(number: int) -> bool:
@@ -89,7 +91,12 @@ def image_events(
     """
     options, clock = settings.camera_options(), BagClock()
     camera_input = CameraInput(
-        "camera", companion, options, Health(), clock, fallback_decoder=_fallback_decoder()
+        "camera",
+        companion,
+        options,
+        Health(clock, companion),
+        clock,
+        fallback_decoder=_fallback_decoder(),
     )
     with BagReader(files) as reader:
         topics = find_topics(reader, **settings.topics)
@@ -202,10 +209,14 @@ def _existing(reader: BagReader, callbacks: dict[str | None, Callback]) -> dict[
 
 def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent:
     image, companion = pair.image, pair.companion
-    companion_ns = None if companion is None else companion.stamp_ns
-    event = ImageEvent(
-        number, image.stamp_ns, image.arrival_ns, companion_ns, image.message.header.frame_id
-    )
+    companion_ns, other_clock_ns = None, None
+    if companion is None:
+        other_clock_ns = camera_input.health.other_clock_ns()
+    else:
+        companion_ns = companion.stamp_ns - camera_input.options.companion_offset_ns
+    frame_id = image.message.header.frame_id
+    event = ImageEvent(number, image.stamp_ns, image.arrival_ns, companion_ns, frame_id)
+    event = replace(event, other_clock_ns=other_clock_ns)
     try:
         frame = camera_input.to_frame(pair)
     except Fault as fault:

@@ -17,6 +17,7 @@ from lemumo_core.replay.checks import (
     check_modalities,
     check_sensors,
     check_stability,
+    check_view,
 )
 from lemumo_core.replay.evaluator import REPLAY_MODALITIES, ImageResult
 from lemumo_core.replay.tables import Row
@@ -66,6 +67,8 @@ class BagRecord:
         self.unscored = 0
         self._alignments: list[Alignment] = []
         self._previous: Perception | None = None
+        self._other_clock_ns: list[int] = []
+        self._empty_views: list[str] = []
 
     def add(self, result: ImageResult) -> None:
         """Add the result of the next image."""
@@ -76,6 +79,10 @@ class BagRecord:
         self.rows.append(row)
         if event.companion_ns is not None:
             row["companion_gap_ms"] = (event.companion_ns - event.stamp_ns) / 1e6
+        if event.other_clock_ns is not None:
+            self._other_clock_ns.append(event.other_clock_ns)
+        if result.empty_view:
+            self._empty_views.append(result.empty_view)
         if event.fault is not None:
             row["drop"] = event.fault.reason
             self.faults.setdefault(event.fault.reason, str(event.fault))
@@ -105,7 +112,11 @@ class BagRecord:
         Args:
             evaluated: whether results were scored; else only what needs no scores is checked.
         """
-        checks = {"sensors": check_sensors(self.rows), "clocks": check_clocks(self.rows)}
+        checks = {
+            "sensors": check_sensors(self.rows),
+            "clocks": check_clocks(self.rows, self._other_clock_ns),
+            "view": check_view(self.rows, self._empty_views),
+        }
         if evaluated:
             checks["calibration"] = check_calibration(self._alignments)
             checks["modalities"] = check_modalities(self.rows)

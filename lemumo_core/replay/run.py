@@ -185,7 +185,7 @@ def exit_code(summaries: Sequence[dict[str, Any]]) -> int:
 def _is_partial(one: dict[str, Any]) -> bool:
     if "error" in one or one["lost"] or one["drops"] or one["unjudged"]:
         return True
-    return bool(one["checks"]["clocks"]["verdict"] == WARN)
+    return any(one["checks"][name]["verdict"] == WARN for name in ("clocks", "view"))
 
 
 def _totals(read: Sequence[dict[str, Any]]) -> dict[str, Any]:

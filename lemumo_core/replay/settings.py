@@ -24,6 +24,7 @@ class Settings:
         backend: name of a backend.
         score_threshold: least score of a published detection; metrics use all detections.
         sync_tolerance_ns, companion_deadline_ns: as in ``Matcher``.
+        companion_offset_ns: as in ``CameraOptions``.
         extrinsics: (4, 4) T_camera_companion instead of tf.
         rectified: whether the images are rectified ones, as for ``camera_of_images``.
         topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
@@ -37,6 +38,7 @@ class Settings:
     score_threshold: float = 0.3
     sync_tolerance_ns: int = 60_000_000
     companion_deadline_ns: int = 100_000_000
+    companion_offset_ns: int = 0
     extrinsics: np.ndarray | None = None
     rectified: Rectified = "auto"
     topics: dict[str, str | None] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Settings:
         return CameraOptions(
             self.sync_tolerance_ns,
             self.companion_deadline_ns,
+            self.companion_offset_ns,
             T_camera_companion=self.extrinsics,
             rectified=self.rectified,
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.frame import Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
@@ -24,6 +24,7 @@ from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.preprocess import InputSpec, reduced, reduction
 from lemumo_core.streaming.calibration import Calibration
+from lemumo_core.streaming.empty_view import EmptyViews
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Matcher, Pair, Stamped
 
@@ -101,6 +102,7 @@ class CameraInput:
         self.calibration = Calibration("camera_info")
         self.thermal_calibration = Calibration("thermal_info")
         self._awaiting_info: list[Pair] = []
+        self._empty_views = EmptyViews()
         self._lock = threading.Lock()
 
     def set_options(self, options: CameraOptions) -> None:
@@ -109,6 +111,7 @@ class CameraInput:
         self.matcher.tolerance_ns = options.sync_tolerance_ns
         self.matcher.deadline_ns = options.companion_deadline_ns
         self.matcher.offset_ns = options.companion_offset_ns
+        self.health.companion_offset_ns = options.companion_offset_ns
 
     def on_image(self, message: Any) -> None:
         """Queue an Image or CompressedImage of the colour camera."""
@@ -201,25 +204,38 @@ class CameraInput:
             T_camera_header=image_camera.T_image_header,
         )
 
+    def count_result(
+        self, frame: Frame, perception: Perception, timings_ms: dict[str, float]
+    ) -> str:
+        """Count a published result of a frame.
+
+        Returns:
+            Why no LiDAR return has been in view for some frames; empty where there were some.
+        """
+        cause = self._empty_views.update(frame, perception)
+        self.health.count_out(perception, timings_ms, cause)
+        return cause
+
     def _convert_companion(
         self, image: Stamped, stamped: Stamped, image_camera: ImageCamera
     ) -> LidarScan | ThermalImage:
         message = stamped.message
+        stamp_ns = stamped.stamp_ns - self.options.companion_offset_ns
         window = self.options.thermal_window
         if window and not isinstance(stamped, PointCloud):
             thermal = thermal_to_array(message)
             height, width = thermal.shape
             camera = image_camera.camera.of_window(window, width, height)
-            return ThermalImage(thermal, camera, np.eye(4), stamped.stamp_ns)
+            return ThermalImage(thermal, camera, np.eye(4), stamp_ns)
         T_camera_companion = self.options.T_camera_companion
         if T_camera_companion is None:
             frames = image.message.header.frame_id, message.header.frame_id
             T_camera_companion = self.transforms.lookup(*frames, image.stamp_ns)
         T_camera_companion = image_camera.T_image_header @ T_camera_companion
         if isinstance(stamped, PointCloud):
-            return LidarScan(stamped.points, T_camera_companion, stamped.stamp_ns)
+            return LidarScan(stamped.points, T_camera_companion, stamp_ns)
         with self._lock:
             thermal_camera = self.thermal_calibration.model(stamped)
         T_camera_companion = T_camera_companion @ inverse(thermal_camera.T_image_header)
         thermal = thermal_to_array(message)
-        return ThermalImage(thermal, thermal_camera.camera, T_camera_companion, stamped.stamp_ns)
+        return ThermalImage(thermal, thermal_camera.camera, T_camera_companion, stamp_ns)

@@ -10,10 +10,13 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from enum import IntEnum
+from statistics import median_low
 
 import numpy as np
 
 from lemumo_core.frame import Perception
+from lemumo_core.messages.stamps import describe_clock_offset
+from lemumo_core.streaming.sync import MAX_LAG_NS
 
 LATENCY_WINDOW = 1000
 ARRIVALS = 21
@@ -43,12 +46,19 @@ class Arrivals:
     def __init__(self) -> None:
         self._times_ns: deque[int] = deque(maxlen=ARRIVALS)
         self._ages_ns: deque[int] = deque(maxlen=ARRIVALS)
+        self._lags_ns: deque[int] = deque(maxlen=ARRIVALS)
 
-    def add(self, now_ns: int, age_ns: int | None) -> None:
+    def add(self, now_ns: int, age_ns: int | None, stamp_ns: int) -> None:
         """Count one message: arrival on the steady clock, age on the clock of the stamps."""
         self._times_ns.append(now_ns)
+        self._lags_ns.append(stamp_ns - now_ns)
         if age_ns is not None:
             self._ages_ns.append(age_ns)
+
+    @property
+    def lag_ns(self) -> int:
+        """Median of the newest stamps less their times of arrival."""
+        return median_low(self._lags_ns)
 
     def is_stale(self, now_ns: int) -> bool:
         """Return whether more than ``STALE_PERIODS`` have passed since the newest message."""
@@ -104,6 +114,8 @@ class Health:
         self.drops: Counter[str] = Counter()
         self.modalities: Counter[str] = Counter()
         self.frames_out = 0
+        self.companion_offset_ns = 0
+        self._empty_view = ""
         self.last_fault = ""
         self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
         self._fault_ns: int | None = None
@@ -118,7 +130,7 @@ class Health:
         age_ns = None if self._stamp_clock is None else self._stamp_clock() - stamp_ns
         with self._lock:
             self.received[sensor] += 1
-            self._arrivals[sensor].add(self._clock(), age_ns)
+            self._arrivals[sensor].add(self._clock(), age_ns, stamp_ns)
 
     def count_drop(self, reason: str, number: int = 1, message: str = "") -> None:
         """Count inputs that were not used, by reason; with a message it is a fault."""
@@ -128,9 +140,12 @@ class Health:
                 if message:
                     self.last_fault, self._fault_ns = message, self._clock()
 
-    def count_out(self, perception: Perception, timings_ms: dict[str, float]) -> None:
-        """Count one published result."""
+    def count_out(
+        self, perception: Perception, timings_ms: dict[str, float], empty_view: str = ""
+    ) -> None:
+        """Count one published result; ``empty_view`` says why no LiDAR return was in view."""
         with self._lock:
+            self._empty_view = empty_view
             self.frames_out += 1
             self._out_ns = self._clock()
             self.modalities["+".join(perception.modalities)] += 1
@@ -138,6 +153,21 @@ class Health:
                 self._camera_only_ns = self._out_ns
             for stage, value in timings_ms.items():
                 self._latency_ms[stage].append(value)
+
+    def other_clock_ns(self) -> int | None:
+        """Return by how much the companion's stamps are ahead of the images' (median), ns.
+
+        None where they are of one clock, the companion's offset allowed for, or not both known.
+        """
+        with self._lock:
+            return self._other_clock_ns()
+
+    def _other_clock_ns(self) -> int | None:
+        sensors = {"image", str(self._companion)}
+        if self._companion is None or not sensors <= self._arrivals.keys():
+            return None
+        ahead_ns = self._arrivals[self._companion].lag_ns - self._arrivals["image"].lag_ns
+        return ahead_ns if abs(ahead_ns - self.companion_offset_ns) > MAX_LAG_NS else None
 
     def since_image_ns(self) -> int:
         """Return the time since the newest image, or since creation where none came, ns."""
@@ -181,6 +211,10 @@ class Health:
         companion = self._arrivals[sensor]
         if companion.is_stale(now_ns):
             return f"no {sensor} for {companion.since_ns(now_ns) / 1e9:.1f} s"
+        if self._empty_view:
+            return self._empty_view
+        if (ahead_ns := self._other_clock_ns()) is not None:
+            return describe_clock_offset(sensor, ahead_ns)
         return f"{sensor} arrives, but late or not near the images' stamps"
 
     def latency_ms(self) -> dict[str, dict[str, float]]:

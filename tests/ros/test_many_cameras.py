@@ -208,7 +208,7 @@ def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
         assert words in robot.set(**refused)
     robot.run(0.5)
     assert count_is(1)
-    assert robot.set(**{"score_threshold": 0.3, "front.companion_offset_ms": 5.0}) == ""
+    assert robot.set(**{"score_threshold": 0.3, "front.companion_offset": 0.005}) == ""
     robot.run_until(lambda: count_is(2))
     request = DescribeParameters.Request(names=["score_threshold", "front.extrinsics"])
     for described in robot.call(DescribeParameters, "describe_parameters", request).descriptors:

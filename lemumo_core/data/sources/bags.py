@@ -48,6 +48,8 @@ class Bags:
         companion: ``lidar`` or ``thermal``; None takes whichever a bag has, or none.
         tolerance_ms: the companion is the one nearest by header stamps, at most this far off;
             images without one have the companion None.
+        companion_offset: seconds by which the companion's stamps are ahead of the images', where
+            it has another clock; any value.
         T_camera_companion: (4, 4) to use instead of /tf_static, into the optical frame of the
             image's header.
         detections: Detection3DArray of 3D boxes, ``labels``: mono8 ids as in
@@ -84,6 +86,7 @@ class Bags:
         thermal_info: str | None = None,
         companion: Literal["lidar", "thermal"] | None = None,
         tolerance_ms: float = 50.0,
+        companion_offset: float = 0.0,
         T_camera_companion: np.ndarray | None = None,
         detections: str | None = None,
         labels: str | None = None,
@@ -94,6 +97,7 @@ class Bags:
         require_rosbags()
         self.path = path
         self.tolerance_ns = round(tolerance_ms * 1e6)
+        self.companion_offset_ns = round(companion_offset * 1e9)
         self.rectified = rectified
         self.T_camera_companion = None
         if T_camera_companion is not None:
@@ -153,6 +157,7 @@ class Bags:
             "frames": len(self),
             "tolerance_ms": self.tolerance_ns / 1e6,
             "rectified": self.rectified,
+            "companion_offset": self.companion_offset_ns / 1e9,
             "unmatched_companions": sum(bag.unmatched for bag in self.bags),
             "bags": [bag.describe() for bag in self.bags],
         }
@@ -172,7 +177,7 @@ class Bags:
                 raise Fault(
                     fault.reason, f"{index.name}: {fault}, or give T_camera_companion"
                 ) from None
-        return Session(index, self.tolerance_ns)
+        return Session(index, self.tolerance_ns, self.companion_offset_ns)
 
     def _opened(self, number: int) -> OpenBag:
         if self._process != os.getpid():  # a fork shares the files' positions with its parent
@@ -219,6 +224,7 @@ class Bags:
             T = bag.transforms.lookup(frame_id, message.header.frame_id)
         T = image_camera.T_image_header @ T
         stamp_ns = int(session.index.messages["companion"][match, STAMP])
+        stamp_ns -= self.companion_offset_ns
         if session.index.companion == "lidar":
             return LidarScan(points_to_array(message), T, stamp_ns)
         thermal = _camera(bag, "companion", match)

@@ -1,0 +1,78 @@
+"""LiDAR scans without a return in view: not used, counted, and the likely cause named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lemumo_core.frame import LidarScan
+from lemumo_core.geometry.se3 import inverse, make_T
+from lemumo_core.preprocess import InputSpec, preprocess
+from lemumo_core.streaming.empty_view import EMPTY_VIEWS, EmptyViews, explain_empty_view
+from tests.helpers.small_frames import small_frames
+
+SPEC = InputSpec(64, 176, "lidar", 2)
+R_OPTICAL_BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+
+
+class Result:
+    """What of a Perception counts here."""
+
+    def __init__(self, *modalities: str) -> None:
+        self.modalities = modalities
+
+
+def frame_with(T=None, points=None):
+    frame = small_frames(1)[0]
+    scan = frame.companion
+    T = scan.T_camera_lidar if T is None else T
+    return replace(frame, companion=LidarScan(scan.points if points is None else points, T, 0))
+
+
+def ahead(x, y, z):
+    """Returns around one direction, 8 to 30 m away."""
+    rng = np.random.default_rng(5)
+    distance = rng.uniform(8, 30, (200, 1))
+    directions = np.array([x, y, z]) + rng.uniform(-0.1, 0.1, (200, 3))
+    return (distance * directions).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("T", "points", "cause"),
+    [
+        (np.eye(4), ahead(1, 0, 0), "200 of 200 returns would be in view if the image's frame"),
+        (make_T(R_OPTICAL_BODY, np.zeros(3)), ahead(0, 0, 1), "if the cloud were z forward"),
+        (
+            inverse(make_T(R_OPTICAL_BODY, np.zeros(3))),
+            ahead(1, 0, 0),
+            "extrinsics were inverted",
+        ),
+        (np.eye(4), ahead(0, 0, -1), "all 200 returns are behind the camera"),
+        (np.eye(4), np.zeros((50, 4), np.float32), "holds no return"),
+    ],
+)
+def test_the_likely_cause(T, points, cause):
+    assert cause in explain_empty_view(frame_with(T, points))
+
+
+def test_a_scan_without_a_return_in_view_is_absent_for_the_network():
+    seen, empty = (
+        preprocess(frame_with(), SPEC),
+        preprocess(frame_with(np.diag([-1, -1, -1, 1.0])), SPEC),
+    )
+    np.testing.assert_array_equal(seen.present, [[1, 1]])
+    np.testing.assert_array_equal(empty.present, [[1, 0]])
+    alone = replace(frame_with(np.diag([-1, -1, -1, 1.0])), image=None)
+    np.testing.assert_array_equal(preprocess(alone, SPEC).present, [[0, 1]])
+
+
+def test_named_after_some_frames_and_forgotten_with_the_first_return():
+    views, frame = EmptyViews(), frame_with(np.eye(4), ahead(1, 0, 0))
+    causes = [views.update(frame, Result("camera")) for _ in range(EMPTY_VIEWS + 1)]
+    assert causes[: EMPTY_VIEWS - 1] == [""] * (EMPTY_VIEWS - 1)
+    assert all("x forward" in cause for cause in causes[EMPTY_VIEWS - 1 :])
+    assert views.update(frame, Result("camera", "lidar")) == ""
+    assert views.update(frame, Result("camera")) == "" and views.count == EMPTY_VIEWS + 2
+    assert EmptyViews().update(replace(frame, companion=None), Result("camera")) == ""
