@@ -1,34 +1,122 @@
-"""Show what a model package or a bag holds.
+"""Show what a path holds: a bag, a model package, a run, or shards.
 
+lemumo inspect BAG_OR_FOLDER     topics, rates, pairs, calibration, and what replay would take
 lemumo inspect PACKAGE
-lemumo inspect BAG
+lemumo inspect RUN
+lemumo inspect SHARDS
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.index import find_bags
+from lemumo_core.cli.inspect_bag import selection_lines, topic_table
+from lemumo_core.cli.path_kinds import path_kind
 from lemumo_core.command_line import run_function
-from lemumo_core.inference.package import MANIFEST_NAME, load_package
+from lemumo_core.evaluation.tables import as_text
+from lemumo_core.faults import Fault
+from lemumo_core.inference.package import load_package
 
 
 def inspect(path: Path) -> None:
-    """Print what a model package or a bag holds.
+    """Print what a path holds.
 
     Args:
-        path: folder of the package; folder or file of the bag.
+        path: folder or file of a bag, a folder of bags, or folder of a package, run or shards.
+
+    Raises:
+        Fault: ``bad_path`` for anything else; as ``load_package`` and ``BagReader``.
     """
-    if (path / MANIFEST_NAME).exists():
-        for key, value in vars(load_package(path).manifest).items():
-            print(f"{key:22} {value}")
-        return
-    with BagReader(path) as reader:
-        seconds = (reader.end_ns - reader.start_ns) / 1e9
-        print(f"{path}: {seconds:.1f} s")
-        for topic in reader.topics:
-            print(f"  {topic.name:40} {topic.type:40} {topic.count:6}  {topic.frame_id}")
+    kind = path_kind(path)
+    if kind not in SHOWN:
+        raise Fault(
+            "bad_path", f"{path} ({kind}) is no bag, package, run or folder of shards to inspect"
+        )
+    SHOWN[kind](path)
+
+
+def _show_bags(path: Path) -> None:
+    for files in find_bags(path):
+        print(as_text(topic_table(files)))
+        print("\n".join(["", *selection_lines(files), ""]))
+
+
+def _show_package(path: Path) -> None:
+    manifest = load_package(path).manifest
+    spec = manifest.input
+    losses = {
+        f"loss of {name}": ", ".join(f"{key} {value:.2g}" for key, value in loss.items())
+        for name, loss in manifest.losses.items()
+    }
+    metrics = {
+        f"metrics, {mode}": ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        for mode, values in manifest.metrics.items()
+    }
+    facts = {
+        "model": f"{manifest.name} {manifest.version}",
+        "weights": "trained" if manifest.trained else "random, for speed tests",
+        "input": f"{spec.width}x{spec.height} pixels and {spec.companion}",
+        "detection": ", ".join(manifest.detection_classes),
+        "segmentation": ", ".join(manifest.segmentation_classes),
+        "precisions": ", ".join(manifest.precisions),
+        **losses,
+        **metrics,
+    }
+    files = {name: f"{(path / name).stat().st_size / 1e6:.1f} MB" for name in manifest.files}
+    _print_facts(f"{path}: model package", {**facts, **files})
+
+
+def _show_run(path: Path) -> None:
+    starts = json.loads((path / "run.json").read_text())
+    summary = path / "summary.json"
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1]) if lines else {}
+    facts = {
+        "starts": str(len(starts)),
+        "last step": str(last.get("step", "none")),
+        "finished": "yes" if summary.exists() else "no: go on with --resume auto",
+        **{name: _text(value) for name, value in last.items() if isinstance(value, float)},
+    }
+    _print_facts(f"{path}: {path_kind(path)}", facts)
+
+
+def _show_shards(path: Path) -> None:
+    index = json.loads((path / "index.json").read_text())
+    size = sum(shard["bytes"] for shard in index["shards"])
+    source = index["configuration"].get("source", {})
+    facts = {
+        "frames": str(index["frames"]),
+        "left out": str(index["dropped"]),
+        "shards": f"{len(index['shards'])}, {size / 1e6:.1f} MB",
+        **{f"source, {name}": str(value) for name, value in source.items()},
+        "more": f"lemumo prepare stats {path}",
+    }
+    _print_facts(f"{path}: shards", facts)
+
+
+def _print_facts(caption: str, facts: dict[str, str]) -> None:
+    print(caption)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"  {name:{width}}  {value}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+SHOWN: dict[str, Callable[[Path], None]] = {
+    "package": _show_package,
+    "pretraining run": _show_run,
+    "fine-tuning run": _show_run,
+    "shards": _show_shards,
+    "bag": _show_bags,
+}
+"""Kind of path to what prints it."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ COMMANDS = {
     "compare": "compare two replays of the same bags",
     "make-bag": "write a source as a bag",
     "bench": "measure how fast a package runs on this machine",
-    "inspect": "show what a package or a bag holds",
+    "inspect": "show what a bag, package, run or folder of shards holds",
     "sign": "sign a package with an ed25519 key",
     "verify": "check that a package is whole and signed",
 }

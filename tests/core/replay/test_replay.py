@@ -104,7 +104,7 @@ def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:
     assert cli.main(["inspect", str(street)]) == 0
     assert "/camera/image_raw" in capsys.readouterr().out
     assert cli.main(["inspect", str(model)]) == 0
-    assert "detection_classes" in capsys.readouterr().out
+    assert "model package" in capsys.readouterr().out
 
 
 def test_jpeg_bags_and_sqlite_are_replayed_too(model, tmp_path, capsys) -> None:

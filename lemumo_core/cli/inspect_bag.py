@@ -1,0 +1,114 @@
+"""What a bag holds, and what replay and training would take of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lemumo_core.bags.index import LOG, STAMP, BagIndex, load_index
+from lemumo_core.bags.matching import Session
+from lemumo_core.bags.open_bag import OpenBag
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.topics import TopicSelection
+from lemumo_core.evaluation.tables import Table
+from lemumo_core.faults import Fault
+
+TOLERANCE_NS = 60_000_000
+"""Between image and companion, as ``lemumo replay`` and the source ``bags`` have it."""
+
+
+def topic_table(files: tuple[Path, ...]) -> Table:
+    """Return the topics of a bag with type, frame, number of messages and mean rate.
+
+    Raises:
+        Fault: as ``BagReader``.
+    """
+    with BagReader(files) as reader:
+        seconds = (reader.end_ns - reader.start_ns) / 1e9
+        rows = [
+            (t.name, t.type, str(t.count), _rate(t.count, seconds), t.frame_id or "-")
+            for t in reader.topics
+        ]
+    head = ("topic", "type", "messages", "Hz", "frame")
+    return Table(f"{files[0]}: {seconds:.1f} s", head, rows)
+
+
+def selection_lines(files: tuple[Path, ...]) -> list[str]:
+    """Return what replay and training take of a bag, or the reason for which they take nothing.
+
+    With a LiDAR and a thermal camera, which replay chooses between by the model, both are shown.
+    """
+    try:
+        return _lines_of(load_index(files, TopicSelection()))
+    except Fault as fault:
+        if fault.reason != "ambiguous_companion":
+            return [f"nothing can be taken: {fault}"]
+    lines = []
+    for companion in ("lidar", "thermal"):
+        lines.append(f"with a model for {companion}:")
+        try:
+            lines += _lines_of(load_index(files, TopicSelection(companion=companion)))
+        except Fault as fault:
+            lines.append(f"nothing can be taken: {fault}")
+    return lines
+
+
+def _rate(count: int, seconds: float) -> str:
+    return f"{(count - 1) / seconds:.1f}" if count > 1 and seconds > 0 else "-"
+
+
+def _lines_of(index: BagIndex) -> list[str]:
+    session = Session(index, TOLERANCE_NS)
+    lines = [f"{role:13} {topic}" for role, topic in index.topics.items()]
+    bag = OpenBag(index, "auto")
+    try:
+        lines.append(f"calibration   {_camera_text(bag, 'image')}")
+        if index.companion:
+            lines += [f"pairs         {_pairs_text(session)}", f"extrinsics    {_tf_text(bag)}"]
+        else:
+            lines.append("pairs         no LiDAR or thermal topic: results are of the camera alone")
+        if index.companion == "thermal":
+            lines.append(f"thermal       {_camera_text(bag, 'companion')}")
+    finally:
+        bag.close()
+    return lines
+
+
+def _camera_text(bag: OpenBag, role: str) -> str:
+    rows = bag.index.messages[role]
+    if not len(rows):
+        return f"none: {bag.index.topics[role]} is empty"
+    try:
+        camera = bag.camera(role, int(rows[0, STAMP]), int(rows[0, LOG])).camera
+    except Fault as fault:
+        return f"none, so that every image is dropped: {fault}"
+    return f"{camera.width}x{camera.height} pixels, fx {camera.fx:.1f}, fy {camera.fy:.1f}"
+
+
+def _pairs_text(session: Session) -> str:
+    index, matches = session.index, session.matches["companion"]
+    paired = matches >= 0
+    text = (
+        f"{paired.sum()} of {len(matches)} images have a {index.companion} message within "
+        f"{TOLERANCE_NS / 1e6:.0f} ms"
+    )
+    stamps = index.messages["image"][:, STAMP]
+    companions = np.sort(index.messages["companion"][:, STAMP])
+    if not len(companions) or not len(stamps):
+        return text
+    if paired.any():
+        offsets_ms = (index.messages["companion"][matches, STAMP] - stamps)[paired] / 1e6
+        return f"{text}, at {np.median(offsets_ms):+.1f} ms in the median"
+    offset_s = (companions[0] - stamps.min()) / 1e9
+    return f"{text}: its first stamp is {offset_s:+.3f} s from the camera's; are the clocks one?"
+
+
+def _tf_text(bag: OpenBag) -> str:
+    target, source = bag.index.frame_ids["image"], bag.index.frame_ids["companion"]
+    try:
+        T_camera_companion = bag.transforms.lookup(target, source)
+    except Fault as fault:
+        return f"none on /tf_static: {fault}"
+    x, y, z = T_camera_companion[:3, 3]
+    return f"/tf_static has {source} in {target}: at ({x:.2f}, {y:.2f}, {z:.2f}) m"

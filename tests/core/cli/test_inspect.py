@@ -1,0 +1,58 @@
+"""``lemumo inspect`` says what replay would take of a bag, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lemumo_core.bags.writer import write_bag
+from lemumo_core.cli import main as cli
+from tests.helpers.small_frames import CAMERA, small_frames
+from tests.helpers.toy_package import write_toy_package
+
+
+def shown(path, capsys) -> str:
+    assert cli.main(["inspect", str(path)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_bag_shows_rates_pairs_and_calibration(tmp_path, capsys) -> None:
+    write_bag(small_frames(6), tmp_path / "Straße 1")
+    text = shown(tmp_path, capsys)
+    assert "/camera/image_raw sensor_msgs/msg/Image 6 10.0 camera_optical" in text
+    assert "6 of 6 images have a lidar message within 60 ms, at +0.0 ms in the median" in text
+    assert f"{CAMERA.width}x{CAMERA.height} pixels, fx 117.0, fy 118.0" in text
+    assert "/tf_static has lidar in camera_optical: at (0.05, -0.40, -0.30) m" in text
+
+
+def test_a_clock_of_its_own_is_shown(tmp_path, capsys) -> None:
+    late = 37_000_000_000
+    frames = [
+        replace(f, companion=replace(f.companion, stamp_ns=f.companion.stamp_ns + late))
+        for f in small_frames(3)
+    ]
+    write_bag(frames, tmp_path / "bag")
+    text = shown(tmp_path / "bag", capsys)
+    assert "0 of 3 images" in text and "+37.000 s from the camera's" in text
+
+
+def test_a_camera_alone_is_shown_as_such(tmp_path, capsys) -> None:
+    frames = [replace(f, companion=None) for f in small_frames(2)]
+    write_bag(frames, tmp_path / "bag")
+    assert "results are of the camera alone" in shown(tmp_path / "bag", capsys)
+
+
+def test_a_bag_without_a_camera_says_why_nothing_is_taken(shared_data, capsys) -> None:
+    folder = next((shared_data / "nebula_rosbag2" / "vlp16").glob("*/"))
+    assert "nothing can be taken:" in (text := shown(folder, capsys))
+    assert "no colour camera image" in text
+
+
+def test_a_package_is_a_table(tmp_path, capsys) -> None:
+    text = shown(write_toy_package(tmp_path / "toy"), capsys)
+    assert "input 96x64 pixels and lidar" in text and "detection car, cyclist" in text
+
+
+def test_other_paths_are_refused(tmp_path, capsys) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        assert cli.main(["inspect", str(path)]) == 1
+        assert "is no bag, package, run or folder of shards" in capsys.readouterr().err
