@@ -26,7 +26,7 @@ def topic_table(files: tuple[Path, ...]) -> Table:
     """
     with BagReader(files) as reader:
         seconds = (reader.end_ns - reader.start_ns) / 1e9
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (t.name, t.type, str(t.count), _rate(t.count, seconds), t.frame_id or "-")
             for t in reader.topics
         ]
