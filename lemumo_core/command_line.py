@@ -19,6 +19,7 @@ import difflib
 import inspect
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -31,6 +32,7 @@ import numpy as np
 import yaml
 
 from lemumo_core.extras import missing_package
+from lemumo_core.signals import Stopped, stop_request
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
 
@@ -40,8 +42,8 @@ UNKNOWN = (
 )
 OPTIONS = "options"
 """Name of the parameter whose fields are options each."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT."""
+SIGNALLED = 128
+"""Exit code after a signal, less the signal's number."""
 
 T = TypeVar("T")
 
@@ -162,16 +164,24 @@ def run_function(
 
 
 def guarded(prog: str, action: Callable[[], int | None]) -> int:
-    """Run an action; an error that its user can mend becomes one line and exit code 1."""
+    """Run an action; an error that its user can mend becomes one line and exit code 1.
+
+    After a signal (``signals.SIGNALS``) the action's cleaning up is done before the command ends,
+    with 128 and the signal's number as its exit code.
+    """
     try:
-        return action() or 0
+        with stop_request():
+            return action() or 0
     except ImportError as error:
         print(f"{prog}: {missing_package(error)}", file=sys.stderr)
     except (ValueError, OSError) as error:  # Fault among them
         print(f"{prog}: {error}", file=sys.stderr)
+    except Stopped as stopped:
+        print(f"{prog}: {stopped}", file=sys.stderr)
+        return SIGNALLED + stopped.signal
     except KeyboardInterrupt:
         print(f"{prog}: stopped", file=sys.stderr)
-        return INTERRUPTED
+        return SIGNALLED + signal.SIGINT
     return 1
 
 

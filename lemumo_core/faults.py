@@ -21,6 +21,9 @@ class Fault(ValueError):
         super().__init__(message[:MAX_MESSAGE])
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[Fault], tuple[str, str]]:
+        return type(self), (self.reason, str(self))  # pickle would call it with the message alone
+
 
 def known_names(name: str, names: Iterable[str]) -> str:
     """Finish a message about an unknown name: with the likely one and all there are."""

@@ -107,6 +107,7 @@ def load(model: Path, backend: str) -> Pipeline:
     from lemumo_core.model.config import ModelConfig
     from lemumo_core.model.perception import PerceptionModel
     from lemumo_core.train.checkpoint import load_model_tensors
+    from lemumo_core.train.finetune.weights import PRETRAINED
     from lemumo_core.train.weights import read_weights
 
     try:
@@ -117,6 +118,12 @@ def load(model: Path, backend: str) -> Pipeline:
         raise Fault(
             "bad_model",
             f"{model} is neither a model package nor a run or checkpoint of lemumo finetune",
+        )
+    if {name.split(".")[0] for name in weights} <= PRETRAINED:
+        raise Fault(
+            "wrong_weights",
+            f"{model} is pretrained and has no heads to evaluate: fine-tune it first (lemumo "
+            f"finetune --weights {model}) and evaluate that run",
         )
     network = PerceptionModel(ModelConfig.from_dict(options)).eval()
     load_model_tensors(network, weights, model)

@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,9 @@ from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
+from lemumo_core.files import check_output
 from lemumo_core.progress import Progress
+from lemumo_core.signals import leave_signals_to_parent
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +82,11 @@ def write_shards(
 
     Raises:
         Fault: ``other_shards`` where ``out`` was begun with other options, naming them;
-            ``bad_option``; ``no_frames`` where no frame is left.
-        RuntimeError: a worker failed; what is finished stays.
+            ``bad_option``; ``no_frames`` where no frame is left; ``bad_output``;
+            ``worker_failed`` where a worker failed or died: what is finished stays.
     """
     out = Path(out)
+    check_output(out)
     plan = Plan.make(source, frames, frames_per_shard, jpeg)
     if workers is not None and workers < 1:
         raise Fault("bad_option", f"workers = {workers} must be at least 1")
@@ -208,9 +210,10 @@ def _write_in_processes(
                     process = running.pop(pipe)
                     process.join()
                     if process.exitcode:
-                        raise RuntimeError(
+                        raise Fault(
+                            "worker_failed",
                             f"a worker failed (exit {process.exitcode}; see above); what is "
-                            f"finished stays in {out}, run again to go on"
+                            f"finished stays in {out}, run again to go on",
                         ) from None
                     continue
                 if note is not None:
@@ -218,13 +221,13 @@ def _write_in_processes(
                 progress.advance()
     finally:
         for process in running.values():
-            process.terminate()
+            process.kill()
             process.join()
 
 
 def _work(pipe: Connection, source: FrameSource, plan: Plan, out: Path, todo: list[int]) -> None:
     """Run a worker; an error ends it with a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
+    leave_signals_to_parent()
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
     if "torch" in sys.modules:

@@ -22,6 +22,8 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 
 INDEX = "index.json"
+TRUTH = ("boxes_3d", "boxes_2d", "label_map", "depth_m", "point_labels")
+"""Columns of labels to learn from."""
 MAX_OPEN = 128
 """Shards kept open by one reader; each is a file handle."""
 
@@ -67,11 +69,19 @@ class Shards:
         return frames
 
     def __getitem__(self, index: int) -> Frame:
-        index = range(len(self))[index]
-        shard = bisect_right(self.ends, index)
-        row = index - self.ends[shard] + self.index["shards"][shard]["frames"]
-        with named(self.names[shard], self.root):
-            return frame_from_record(self._reader(shard).get_batch(row), self.at_least)
+        record = self._record(index)
+        with named(self.names[bisect_right(self.ends, range(len(self))[index])], self.root):
+            return frame_from_record(record, self.at_least)
+
+    def stamp_ns(self, index: int) -> int:
+        """Return the stamp of a Frame without decoding it."""
+        stamp_ns: int = self._record(index).column("stamp_ns")[0].as_py()
+        return stamp_ns
+
+    def has_labels(self, index: int) -> bool:
+        """Return whether a Frame has any truth to learn from, without decoding it."""
+        labels = self._record(index).column("labels")[0]
+        return labels.is_valid and any(labels[part].is_valid for part in TRUTH)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -85,6 +95,13 @@ class Shards:
             "at_least": self.at_least and list(self.at_least),
             "configuration": self.index["configuration"],
         }
+
+    def _record(self, index: int) -> pa.RecordBatch:
+        index = range(len(self))[index]
+        shard = bisect_right(self.ends, index)
+        row = index - self.ends[shard] + self.index["shards"][shard]["frames"]
+        with named(self.names[shard], self.root):
+            return self._reader(shard).get_batch(row)
 
     def _reader(self, shard: int) -> pa.ipc.RecordBatchFileReader:
         if shard in self._open:

@@ -12,6 +12,7 @@ from typing import Any
 from lemumo_core.faults import Fault
 from lemumo_core.replay.evaluator import Evaluator, ImageResult
 from lemumo_core.replay.settings import Settings
+from lemumo_core.signals import leave_signals_to_parent
 
 AHEAD = 4
 """Results that a worker may be ahead of the others."""
@@ -49,7 +50,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.terminate()
+            process.kill()
             process.join()
 
     def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
@@ -90,6 +91,7 @@ class Workers:
 
 def _work(settings: Settings, number: int, count: int, tasks: Any, results: Any) -> None:
     """Run in a process: send the results of each bag, then None, or the exception."""
+    leave_signals_to_parent()
     _take_share_of_cores(number, count)
     try:
         evaluator = Evaluator(settings)

@@ -51,6 +51,17 @@ class Learner(Protocol):
         """
         ...
 
+    def validate(self, done: int) -> dict[str, float]:
+        """Score the weights after so many steps, where that is due.
+
+        Returns:
+            Numbers for the log, the same on all ranks.
+
+        Raises:
+            Stopped: on all ranks, where a signal asked any of them to stop.
+        """
+        ...
+
     def weights(self) -> dict[str, Tensor]:
         """Return the weights and buffers of what is trained."""
         ...

@@ -6,8 +6,8 @@ rank takes its share of the whole batch, so that batches do not depend on how ma
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from lemumo_core.data.sources.registry import SOURCES, open_source, source_of
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.signals import leave_signals_to_parent
 from lemumo_core.train.run_config import RunConfig
+from lemumo_core.train.selection import select_frames
 
 SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
 """Few enough to render in a minute, of many streets."""
@@ -33,9 +35,10 @@ SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
 def open_data(config: RunConfig, out: Path) -> FrameSource:
     """Open the source that a run trains on; a slow one is first written as shards.
 
+    The frames for validation come last.
+
     Raises:
-        Fault: as ``open_source`` and ``write_shards``; ``no_frames`` where none are left to train
-            on.
+        Fault: as ``open_source``, ``write_shards`` and ``select_frames``.
         FileNotFoundError: as the source.
     """
     source, cache = _open(config), config.frame_cache
@@ -44,17 +47,9 @@ def open_data(config: RunConfig, out: Path) -> FrameSource:
     if cache is not None:
         write_shards(source, cache, frames_per_shard=8)
         source = Shards(cache)
-    if len(source) <= config.val_frames:
-        raise Fault(
-            "no_frames",
-            f"{config.data} has {len(source)} frames and val_frames is {config.val_frames}: none "
-            "are left to train on; lower val_frames",
-        )
-    if config.fraction == 1:
-        return source
-    learnt = len(source) - config.val_frames
-    last = range(learnt, len(source))
-    return Subset(source, [*subset_indices(learnt, config.fraction, config.seed), *last])
+    selection = select_frames(source, config)
+    frames = [*selection.trained, *selection.validation]
+    return source if frames == list(range(len(source))) else Subset(source, frames)
 
 
 def _open(config: RunConfig) -> FrameSource:
@@ -88,15 +83,6 @@ class Subset:
     def describe(self) -> dict[str, Any]:
         """See ``FrameSource``."""
         return {**self.source.describe(), "frames": len(self)}
-
-
-def subset_indices(frames: int, fraction: float, seed: int) -> list[int]:
-    """Draw a random share of frames, at least one, in rising order.
-
-    A smaller share of one seed is part of a larger one.
-    """
-    drawn = np.random.default_rng([seed, frames]).permutation(frames)
-    return sorted(drawn[: max(1, round(fraction * frames))].tolist())
 
 
 class BatchSampler:
@@ -171,35 +157,94 @@ def samples_of(config: RunConfig, source: FrameSource) -> Samples:
     return Samples(source, config.canvas_spec, classes, config.needs.points)
 
 
-def batches(samples: Samples, indices: Iterator[list[int]], workers: int, pin: bool) -> Any:
-    """Iterate over the batches of lists of frames, read ahead by worker processes.
+class _Read(Dataset[Batch]):
+    """Batches by the numbers of their frames; what went wrong while reading one is returned.
+
+    torch raises an exception of a worker as another one, without its reason.
+    """
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def __getitem__(self, indices: Any) -> Any:
+        try:
+            return collate([self.samples[index] for index in indices])
+        except (Fault, OSError, ImportError) as error:
+            return error
+
+
+@contextmanager
+def batches(
+    samples: Samples, indices: Iterable[list[int]], workers: int, pin: bool
+) -> Iterator[Iterator[Batch]]:
+    """Read the batches of lists of frames ahead, in worker processes that end with the block.
 
     Workers are spawned, which is safe beside CUDA and threads; a program that calls this needs
     the guard ``if __name__ == "__main__"``.
+
+    Raises:
+        Fault: ``worker_died``; in the block, on a batch: as its frames.
+        OSError, ImportError: in the block, likewise.
     """
-    loader = DataLoader(
-        samples,
-        batch_sampler=indices,  # type: ignore[arg-type]
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_start_worker if workers else None,
-        multiprocessing_context="spawn" if workers else None,
+    loader = iter(
+        DataLoader(
+            _Read(samples),
+            batch_size=None,
+            sampler=indices,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            pin_memory=pin,
+            worker_init_fn=_start_worker if workers else None,
+            multiprocessing_context="spawn" if workers else None,
+        )
     )
-    return iter(loader)
+    try:
+        yield _raising(loader)
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        if not workers or all(worker.is_alive() for worker in _processes(loader)):
+            raise
+        raise Fault(
+            "worker_died",
+            "a process that loads data died: the kernel ends one where memory is short, which "
+            f"fewer --scale.workers or a smaller --batch need less of ({error})",
+        ) from error
+    finally:
+        _end(loader)
+
+
+def _raising(outcomes: Iterable[Any]) -> Iterator[Batch]:
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome
+
+
+def _processes(loader: Any) -> list[Any]:
+    return getattr(loader, "_workers", [])
+
+
+def _end(loader: Any) -> None:
+    """End the workers now: torch does so when the loader is deleted, which a traceback delays."""
+    if processes := _processes(loader):
+        with suppress(RuntimeError):  # torch's handler of SIGCHLD names a dead worker once more
+            loader._shutdown_workers()
+        for process in processes:  # one that still reads; it ignores torch's SIGTERM
+            process.kill()
+
+
+def _unchanged(outcome: Any) -> Any:
+    return outcome
 
 
 def _start_worker(_: int) -> None:
-    # Signals to the process group are the training process's to handle; workers end with it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_parent()
     cv2.setNumThreads(1)
 
 
 def training_batches(
     config: RunConfig, samples: Samples, sampler: BatchSampler, first: int, rank: int, world: int
-) -> Any:
-    """Iterate over a rank's share of the batches of steps ``first``, ``first + 1`` ..."""
+) -> AbstractContextManager[Iterator[Batch]]:
+    """Read a rank's share of the batches of steps ``first``, ``first + 1`` ... (``batches``)."""
     steps = range(first, config.total_steps(sampler.frames))
     share = config.batch // world
     mine = slice(rank * share, (rank + 1) * share)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.shard_plan import differences
-from lemumo_core.faults import Fault
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.files import check_output
+from lemumo_core.signals import REQUEUE, Stopped, StopRequest, stop_request
 from lemumo_core.train import checkpoint, run_folder
-from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.learner import Learner, NonFinite
 from lemumo_core.train.loader import (
     BatchSampler,
@@ -26,9 +27,10 @@ from lemumo_core.train.loader import (
     training_batches,
 )
 from lemumo_core.train.parallel import DistInfo, any_rank, from_first, ranks, wait_for_all
-from lemumo_core.train.run_config import RunConfig, fingerprint, from_dict, to_dict
+from lemumo_core.train.resume import check_same_run, checkpoint_to_resume
+from lemumo_core.train.run_config import RunConfig, from_dict, to_dict
 from lemumo_core.train.run_log import RunLog
-from lemumo_core.train.signals import REQUEUE, StopRequest, stop_request
+from lemumo_core.train.selection import describe_data
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Run:
         dist: this process among the ranks.
         samples: samples of all frames; those for validation come last.
         sampler: batches of the others.
+        stop: whether a signal asked to stop.
     """
 
     config: Any
@@ -53,6 +56,7 @@ class Run:
     dist: DistInfo
     samples: Samples
     sampler: BatchSampler
+    stop: StopRequest = field(default_factory=StopRequest)
 
     @property
     def steps(self) -> int:
@@ -68,11 +72,14 @@ class Recipe(NamedTuple):
         learner: builds the learner, without the weights to start from.
         finalize: writes the results of a finished run, given the weights, and returns a summary to
             print. The first rank calls it, alone.
+        check: refuses data that the options cannot be trained on; returns the options as far as
+            the data allows them, and sentences for the log. The frames for validation come last.
     """
 
     config: type[RunConfig]
     learner: Callable[[Run], Learner]
     finalize: Callable[[Run, Mapping[str, Tensor]], str]
+    check: Callable[[Any, FrameSource], tuple[Any, list[str]]]
 
 
 def train(task: Recipe, config: RunConfig) -> int:
@@ -85,73 +92,125 @@ def train(task: Recipe, config: RunConfig) -> int:
         Fault, FileNotFoundError, ImportError: for what the configuration asks for and is not
             there, or does not fit; the message says what to do.
     """
+    config = replace(config, out=config.out or run_folder.new_name(config.program))
+    check_output(Path(str(config.out)))
     with stop_request() as stop:
-        with ranks(config.batch) as dist:
-            out = Path(from_first(config.out or run_folder.new_name(config.program)))
-            config = replace(config, out=str(out))
-            found = _resumed(config, out, dist)
-            first = found.state["step"] if found else 0
-            if dist.first:
-                run_folder.create(out, config)
-            run = _open_run(config, out, dist)
-            if found:
-                _check_same_run(run, found)
-            if dist.first:
-                run_folder.write_header(out, config, dist.world, first)
-            learner = task.learner(run)
-            if found:
-                learner.restore(found)
-            elif config.weights is not None:
-                learner.load(Path(config.weights))
-            code = _train(learner, run, first, stop)
-            weights = learner.weights()
-        if code == DONE and dist.first:
-            print(task.finalize(run, weights))
-        return code
+        try:
+            return _start(task, config, stop)
+        except Stopped as stopped:
+            log.warning(
+                "%s: --out %s --resume auto goes on; exit code %d",
+                *(stopped, config.out, REQUEUE),
+            )
+            return REQUEUE
 
 
-def _train(learner: Learner, run: Run, first: int, stop: StopRequest) -> int:
+def _start(task: Recipe, config: RunConfig, stop: StopRequest) -> int:
+    with ranks(config.batch) as dist:
+        out = Path(from_first(str(config.out)))
+        config = replace(config, out=str(out))
+        found = checkpoint_to_resume(config, out, dist)
+        first = found.state["step"] if found else 0
+        if dist.first:
+            run_folder.create(out, config)
+        run = _open_run(task, config, out, dist, stop)
+        if found:
+            check_same_run(config, run.sampler.frames, dist, found)
+        if dist.first:
+            run_folder.write_header(out, config, dist.world, first)
+        learner = task.learner(run)
+        if found:
+            learner.restore(found)
+        elif config.weights is not None:
+            learner.load(Path(config.weights))
+        # What a validation that was stopped belongs to: the line of the last step.
+        unfinished = found.state.get("unfinished") if found else None
+        code = _train(learner, run, first, unfinished)
+        weights = learner.weights()
+    if code == DONE and dist.first:
+        print(task.finalize(run, weights))
+    return code
+
+
+def _train(learner: Learner, run: Run, first: int, unfinished: dict[str, float] | None) -> int:
     config, dist, out, steps = run.config, run.dist, run.out, run.steps
+    begin = first if unfinished is None else first - 1
     run_log = None
     if dist.first:
         every, tensorboard = config.log.progress_every, config.log.tensorboard
-        run_log = RunLog(out, first, steps, config.batch, every, tensorboard)
-    try:
-        coming = training_batches(config, run.samples, run.sampler, first, dist.rank, dist.world)
-        for step in range(first, steps):
+        run_log = RunLog(out, begin, steps, config.batch, every, tensorboard)
+    with (
+        closing(run_log) if run_log else nullcontext(),
+        run.stop.deferred(),
+        training_batches(config, run.samples, run.sampler, first, dist.rank, dist.world) as coming,
+    ):
+        for step in range(begin, steps):
             before = time.monotonic()
-            batch: Batch = next(coming).to(dist.device, non_blocking=True)
+            try:
+                batch = _next(coming, run) if step >= first else None
+            except Stopped:
+                if step == first:
+                    raise
+                _save(learner, run, step)
+                return _stopped(run, step)
             waited_s = time.monotonic() - before
             try:
-                values = learner.learn(batch, step)
+                values = dict(unfinished or {}) if batch is None else learner.learn(batch, step)
             except NonFinite as trouble:
                 _capture(learner, run, step, trouble)
                 return NOT_FINITE
+            try:
+                values |= learner.validate(step + 1)
+            except Stopped:
+                _save(learner, run, step + 1, unfinished=values)
+                return _stopped(run, step + 1)
             if run_log:
                 run_log.waited(waited_s)
                 run_log.write(step, values)
-            stopping = any_rank(bool(stop), dist.device)
+            stopping = any_rank(bool(run.stop), dist.device)
             if stopping or step + 1 == steps or (step + 1) % config.log.checkpoint_every == 0:
                 _save(learner, run, step + 1)
             if stopping and step + 1 < steps:
-                name = stop.signal.name if stop.signal else "another rank's signal"
-                log.warning(
-                    "stopped by %s after step %d and saved: --resume auto goes on; exit code %d",
-                    *(name, step + 1, REQUEUE),
-                )
-                return REQUEUE
-    finally:
-        if run_log:
-            run_log.close()
+                return _stopped(run, step + 1)
     return DONE
 
 
-def _save(learner: Learner, run: Run, step: int) -> None:
+def _next(coming: Iterator[Batch], run: Run) -> Batch:
+    """Return the next batch on the run's device.
+
+    Raises:
+        Stopped: a signal came while one rank alone waited; several end the step together.
+    """
+    with run.stop.immediate() if run.dist.world == 1 else nullcontext():
+        return next(coming).to(run.dist.device, non_blocking=True)
+
+
+def _stopped(run: Run, step: int) -> int:
+    name = run.stop.signal.name if run.stop.signal else "another rank's signal"
+    log.warning(
+        "stopped by %s after step %d and saved: --out %s --resume auto goes on; exit code %d",
+        *(name, step, run.out, REQUEUE),
+    )
+    return REQUEUE
+
+
+def _save(
+    learner: Learner, run: Run, step: int, unfinished: Mapping[str, float] | None = None
+) -> None:
+    """Write a checkpoint.
+
+    Args:
+        learner: whose tensors are saved.
+        run: the run.
+        step: the first that was not trained.
+        unfinished: values of the step before, whose validation a signal stopped.
+    """
     tensors = learner.tensors()
     if run.dist.first:
         root = run.out / run_folder.CHECKPOINTS
         folder = checkpoint.checkpoint_folder(root, step)
-        checkpoint.save(folder, tensors, _state(run, step))
+        state = _state(run, step) | ({} if unfinished is None else {"unfinished": unfinished})
+        checkpoint.save(folder, tensors, state)
         checkpoint.prune(root, run.config.log.keep)
     wait_for_all()
 
@@ -194,58 +253,28 @@ def replay(task: Recipe, folder: Path) -> dict[str, tuple[str, str]]:
     config = from_dict(task.config, captured.state["config"])
     step = captured.state["step"]
     with ranks(config.batch) as dist:
-        run = _open_run(config, Path(str(config.out)), dist)
+        run = _open_run(task, config, Path(str(config.out)), dist, StopRequest())
         learner = task.learner(run)
         learner.load(folder)
         workers = replace(config, scale=replace(config.scale, workers=0))
-        batch = next(training_batches(workers, run.samples, run.sampler, step, 0, 1))
+        with training_batches(workers, run.samples, run.sampler, step, 0, 1) as coming:
+            batch = next(coming).to(dist.device)
         try:
-            values = learner.learn(batch.to(dist.device), step)
+            values = learner.learn(batch, step)
         except NonFinite as trouble:
             values = trouble.values
     then = captured.state["values"]
     return {name: (then[name], repr(values[name])) for name in then}
 
 
-def _resumed(config: RunConfig, out: Path, dist: DistInfo) -> Checkpoint | None:
-    """Return the checkpoint to go on from: the one that rank 0 finds."""
-    if config.resume is None:
-        return None
-    found = checkpoint.newest(out / run_folder.CHECKPOINTS) if dist.first else None
-    path = from_first(str(found.path) if found else "")
-    return checkpoint.open_checkpoint(Path(path)) if path else None
-
-
-def _check_same_run(run: Run, found: Checkpoint) -> None:
-    config, dist = run.config, run.dist
-    changes = config.resumable_changes
-    there, here = (
-        fingerprint(to_dict(values), changes)
-        for values in (from_dict(type(config), found.state["config"]), config)
-    )
-    changed = differences(
-        there | {"frames": found.state["frames"]}, here | {"frames": run.sampler.frames}
-    )
-    if changed:
-        raise Fault(
-            "other_run",
-            f"{found.path} is of another run ({'; '.join(changed)}): resume with the same options, "
-            f"or start a new run with --weights {found.path}",
-        )
-    if dist.first:
-        log.warning("resuming from %s", found.path)
-    if dist.first and found.state["ranks"] != dist.world:
-        log.warning(
-            "it was saved on %d ranks and resumes on %d. Frames, views, dropped paths and learning "
-            "rate of every step stay the same; sums over the batch are taken in another order, so "
-            "losses agree up to rounding and no longer bit for bit",
-            *(found.state["ranks"], dist.world),
-        )
-
-
-def _open_run(config: RunConfig, out: Path, dist: DistInfo) -> Run:
+def _open_run(task: Recipe, config: RunConfig, out: Path, dist: DistInfo, stop: StopRequest) -> Run:
     """Open the data of a run; what has to be written first is written by rank 0."""
     source = open_data(config, out) if dist.first else None
     wait_for_all()
     source = source if source is not None else open_data(config, out)
-    return Run(config, out, dist, samples_of(config, source), batch_sampler(config, source))
+    config, notes = task.check(config, source)
+    if dist.first:
+        for note in [describe_data(config, source), *notes]:
+            log.warning(note)
+    samples, sampler = samples_of(config, source), batch_sampler(config, source)
+    return Run(config, out, dist, samples, sampler, stop)

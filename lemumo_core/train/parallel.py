@@ -36,7 +36,8 @@ def ranks(batch: int) -> Iterator[DistInfo]:
     """Join the process group that torchrun, or the SLURM script, announces in the environment.
 
     Raises:
-        Fault: ``bad_batch`` where the batch cannot be shared out evenly.
+        Fault: ``bad_batch`` where the batch cannot be shared out evenly; ``rank_ended`` in the
+            block where a rank that others wait for has ended.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if batch % world:
@@ -50,6 +51,11 @@ def ranks(batch: int) -> Iterator[DistInfo]:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield DistInfo(rank, world, device)
+    except RuntimeError as error:
+        if world == 1 or "onnection" not in str(error):
+            raise
+        line = str(error).splitlines()[0]
+        raise Fault("rank_ended", f"another rank ended, see what it printed ({line})") from error
     finally:
         if world > 1:
             distributed.destroy_process_group()

@@ -119,9 +119,12 @@ class RunConfig:
             synthetic world has the canvas's size and 160 frames unless they say otherwise.
         frame_cache: folder into which the source's frames are written first, as shards; for
             sources that are slow. The synthetic world's is ``<out>/frames`` by default.
-        val_frames: frames at the end of the source that are never trained on but validated on.
-        fraction: share of the other frames to train on, drawn by the seed: a smaller share is
-            part of a larger one.
+        val_frames: frames that are never trained on but validated on.
+        val: where they come from: the ``end`` of the source, or whole ``recordings`` (bags,
+            drives: cut where no frame comes for ten seconds) drawn by the seed, no frame of which
+            is trained on.
+        fraction: share of the other frames to train on, of fine-tuning the share of those with
+            labels, drawn by the seed: a smaller share is part of a larger one.
         shuffle_shards: frames are shuffled within groups of so many shards, and the groups among
             themselves, so that a corpus larger than its cache streams; 0 shuffles everything.
         out: the run's folder; by default a new one below ``out``.
@@ -141,11 +144,14 @@ class RunConfig:
     program: ClassVar[str]
     """Name of the program in ``training``."""
     resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES
+    learns_from_labels: ClassVar[bool] = False
+    """Whether frames without labels give nothing to learn."""
 
     data: str = "synthetic"
     data_options: SourceOptions = field(default_factory=dict)
     frame_cache: str | None = None
     val_frames: int = 32
+    val: Literal["end", "recordings"] = "end"
     fraction: float = 1.0
     shuffle_shards: int = 0
     out: str | None = None

@@ -10,6 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lemumo_core.faults import Fault
+from lemumo_core.inference.package import MANIFEST_NAME, WEIGHTS_NAME, load_package
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import load_model
 from lemumo_core.train import checkpoint, compatibility
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.pretrain.config import PretrainConfig
@@ -38,7 +41,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Read weights of a perception model and the model options that lie beside them.
 
     Args:
-        path: as of ``read_tensors``.
+        path: as of ``read_tensors``, or a model package that ships its weights.
 
     Returns:
         Tensors by their names in ``PerceptionModel``, all or what pretraining exports
@@ -46,9 +49,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         no ``model.json`` beside it.
 
     Raises:
-        Fault: ``bad_checkpoint``; ``not_exported`` for a method that has no such weights.
+        Fault: ``bad_checkpoint``; ``bad_package``; ``not_exported`` for a method that has no such
+            weights.
         FileNotFoundError: nothing there.
     """
+    if (path / MANIFEST_NAME).is_file():
+        return _of_package(path)
     found = _found(path)
     if not isinstance(found, Checkpoint):
         options = found.with_name(MODEL_OPTIONS)
@@ -70,6 +76,18 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     return exported[1], values["model"]
 
 
+def _of_package(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    package = load_package(path)
+    options = package.manifest.model
+    if WEIGHTS_NAME not in package.manifest.files:
+        raise Fault(
+            "bad_package",
+            f"{path} ships graphs alone, without {WEIGHTS_NAME}: take the run it was exported from",
+        )
+    model = load_model(ModelConfig.from_dict(options), package.file(WEIGHTS_NAME))
+    return {name: tensor.float() for name, tensor in model.state_dict().items()}, options
+
+
 def _found(path: Path) -> Checkpoint | Path:
     """Return the checkpoint, or the .safetensors file, that a path stands for."""
     folder = path.parent if path.is_file() else path
@@ -80,7 +98,7 @@ def _found(path: Path) -> Checkpoint | Path:
         return file
     found = checkpoint.newest(path / CHECKPOINTS)
     if found is None:
-        raise FileNotFoundError(f"{path} is no run, checkpoint or .safetensors file")
+        raise FileNotFoundError(f"{path} is no run, checkpoint, package or .safetensors file")
     return found
 
 

@@ -27,7 +27,7 @@ CORE = (
     ("bags",),
     ("metrics", "preprocess", "depth_projection", "drawing", "web_page", "plots"),
     ("messages", "frame", "geometry"),
-    ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras"),
+    ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras", "signals"),
 )
 FLOORS = (
     ("lemumo_ros", "training", "export"),

@@ -26,6 +26,7 @@ SOURCES: dict[str, str] = {
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
 }
 """Name to ``module:Class``."""
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
 def source_class(name: str) -> type[FrameSource]:
@@ -75,11 +76,25 @@ def source_of(data: str, **options: Any) -> FrameSource:
         options: of that source; shards get their root from ``data``.
 
     Raises:
-        Fault: as ``open_source``; ``unknown_source`` for a name that is no folder either.
+        Fault: as ``open_source``; ``unknown_source`` for a name that is no folder either;
+            ``unprepared_bag`` for a bag or a folder of bags.
         FileNotFoundError, ImportError: as the source.
     """
     if data in SOURCES:
         return open_source(data, **options)
     if "/" not in data and not Path(data).exists():
         source_class(data)  # neither a folder nor a source: raises with the known names
+    if _is_bag(Path(data)):
+        raise Fault(
+            "unprepared_bag",
+            f"{data} is a recorded bag: prepare it first (lemumo prepare bags --path {data} --out "
+            f"SHARDS) and give --data SHARDS, or read it as it is: --data bags --data_options.path "
+            f"{data}",
+        )
     return open_source("shards", root=data, **options)
+
+
+def _is_bag(path: Path) -> bool:
+    if path.is_dir() and not (path / "index.json").exists():
+        return any(file.suffix in BAG_SUFFIXES for file in path.iterdir())
+    return path.is_file() and path.suffix in BAG_SUFFIXES

@@ -97,6 +97,7 @@ class FinetuneConfig(RunConfig):
 
     program: ClassVar[str] = "finetune"
     resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES - {"weights"}
+    learns_from_labels: ClassVar[bool] = True
 
     mode: Literal["full", "probe"] = "full"
     heads_first: float = 1.0

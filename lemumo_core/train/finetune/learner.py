@@ -113,10 +113,12 @@ class FinetuneLearner:
         values = backward(total, terms, learning, self.config.optimizer.clip)
         self.optimizer.step()
         values["lr"] = lr
-        done = step + 1
-        if self.validation and (done % self.config.log.evaluate_every == 0 or done == self.steps):
-            values |= self.evaluate(self.validation, done)
         return values
+
+    def validate(self, done: int) -> dict[str, float]:
+        """See ``Learner``."""
+        due = done % self.config.log.evaluate_every == 0 or done == self.steps
+        return self.evaluate(self.validation, done) if self.validation and due else {}
 
     def evaluate(self, validation: Validation, done: int) -> dict[str, float]:
         """Evaluate the weights after so many steps, and keep them if they are the best so far."""

@@ -9,11 +9,13 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from lemumo_core.data.sources import FrameSource
 from lemumo_core.files import write_whole
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.finetune.learner import FinetuneLearner
 from lemumo_core.train.loop import Recipe, Run
+from lemumo_core.train.selection import any_labels, no_labels
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
@@ -37,4 +39,23 @@ def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
     return f"the {which} weights: {out / run_folder.MODEL_WEIGHTS}"
 
 
-FINETUNING = Recipe(FinetuneConfig, FinetuneLearner, finalize)
+def check(config: FinetuneConfig, source: FrameSource) -> tuple[FinetuneConfig, list[str]]:
+    """Refuse data without labels, and warn of validation frames without.
+
+    Raises:
+        Fault: ``no_labels``.
+    """
+    trained = len(source) - config.val_frames
+    if not any_labels(source, range(trained)):
+        raise no_labels(config.data)
+    if not config.val_frames or any_labels(source, range(trained, len(source))):
+        return config, []
+    warning = (
+        f"none of the {config.val_frames} validation frames has labels: the best weights would be "
+        "chosen by depth alone, where they have LiDAR, or be the last ones; --val recordings, or "
+        "more --val_frames, takes others"
+    )
+    return config, [warning]
+
+
+FINETUNING = Recipe(FinetuneConfig, FinetuneLearner, finalize, check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from signal import SIGTERM
 
 import numpy as np
 from torch import distributed
@@ -23,7 +24,10 @@ from lemumo_core.methods.method import evaluating
 from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.perception import PerceptionModel
+from lemumo_core.progress import track
+from lemumo_core.signals import Stopped
 from lemumo_core.train.loop import Run
+from lemumo_core.train.parallel import any_rank
 
 SHOWN = {
     "bev_map": "BEV mAP {:.3f}",
@@ -44,6 +48,7 @@ class Validation:
 
     def __init__(self, run: Run, model: PerceptionModel):
         self.model, self.source, dist = model, run.samples.source, run.dist
+        self.dist, self.stop = dist, run.stop
         last = range(run.sampler.frames, run.sampler.frames + run.config.val_frames)
         self.frames = last[dist.rank :: dist.world]
         self.manifest = manifest_of(model.config, run.out.name, trained=True)
@@ -53,11 +58,19 @@ class Validation:
         self.pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
 
     def evaluate(self) -> dict[str, PerceptionMetric]:
-        """Compute the metrics by modality, over all ranks, which call this together."""
+        """Compute the metrics by modality, over all ranks, which call this together.
+
+        Raises:
+            Stopped: on all ranks, where a signal asked any of them to stop.
+        """
         metrics = {mode: metric_for(self.manifest) for mode in MODALITIES}
         with evaluating(self.model):
-            for index in self.frames:
+            for index in track(self.frames, "validate") if self.dist.first else self.frames:
+                if self.stop:
+                    break
                 evaluate_frame(self.pipeline, mask_returns(self.source[index], MASK_EVERY), metrics)
+        if any_rank(bool(self.stop), self.dist.device):
+            raise Stopped(self.stop.signal or SIGTERM)
         return _over_ranks(metrics)
 
 

@@ -100,6 +100,10 @@ class PretrainLearner:
                 values |= {name: float(value) for name, value in losses.items()}
         return values
 
+    def validate(self, done: int) -> dict[str, float]:
+        """Score nothing: probes are compared after the run."""
+        return {}
+
     def weights(self) -> dict[str, Tensor]:
         """See ``Learner``."""
         return checkpoint.model_tensors(self.method)

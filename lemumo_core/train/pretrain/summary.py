@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lemumo_core.data.samples import Batch
 from lemumo_core.methods.method import Method
+from lemumo_core.progress import track
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.loader import BatchSampler, Samples, batches
 from lemumo_core.train.loop import Run
@@ -80,14 +81,17 @@ def compare(
         method.to(device).eval().requires_grad_(False)
         probes[name] = Probes(method.token_dim, classes).to(device)
     learnt = BatchSampler(sampler.frames, BATCH, config.seed)
-    steps = (learnt[step] for step in range(config.log.probe_steps))
-    for batch in _batches(config, samples, steps, device):
+    steps = [learnt[step] for step in range(config.log.probe_steps)]
+    for batch in _batches(config, samples, steps, "train closing probes", device):
         for name, method in methods.items():
             probes[name].learn(method, batch)
     last = range(sampler.frames, sampler.frames + config.val_frames)
     validation = [list(last[i : i + BATCH]) for i in range(0, len(last), BATCH)]
-    kept = list(_batches(config, samples, iter(validation), device))
-    return {name: probes[name].evaluate(method, kept) for name, method in methods.items()}
+    kept = list(_batches(config, samples, validation, "read validation frames", device))
+    return {
+        name: probes[name].evaluate(method, track(kept, f"evaluate {name}"))
+        for name, method in methods.items()
+    }
 
 
 def describe(summary: Mapping[str, Any], out: Path) -> str:
@@ -104,10 +108,16 @@ def describe(summary: Mapping[str, Any], out: Path) -> str:
 
 
 def _batches(
-    config: PretrainConfig, samples: Samples, indices: Iterator[list[int]], device: torch.device
+    config: PretrainConfig,
+    samples: Samples,
+    indices: Sequence[list[int]],
+    label: str,
+    device: torch.device,
 ) -> Iterator[Batch]:
-    for batch in batches(samples, indices, config.scale.workers, device.type == "cuda"):
-        yield batch.to(device)
+    pin = device.type == "cuda"
+    with batches(samples, track(indices, label), config.scale.workers, pin) as coming:
+        for batch in coming:
+            yield batch.to(device)
 
 
 def _mean(values: list[float]) -> float:

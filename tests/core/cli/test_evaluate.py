@@ -137,10 +137,26 @@ def test_a_run_is_judged_like_its_package(package, tmp_path) -> None:
 def test_weights_of_pretraining_are_refused(tmp_path, capsys) -> None:
     """Heads of random weights would be judged else."""
     weights = seeded_model(CONFIG, 0).encoder.state_dict()
+    weights = {f"encoder.{name}": tensor for name, tensor in weights.items()}
     state = {"config": {"model": asdict(CONFIG)}}
     checkpoint.save(tmp_path / "step-00000001", {checkpoint.MODEL: weights}, state)
     assert main([str(tmp_path / "step-00000001")]) == 1
-    assert "does not fit the model" in capsys.readouterr().err
+    assert "fine-tune it first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/figures", "gs://bucket/x/y"])
+def test_results_stay_local(out, package, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(package), "--backend", "torch", "--limit", "1", "--out", out]) == 1
+    assert "is a URI, and this" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bag_is_not_taken_for_shards(package, tmp_path, capsys) -> None:
+    (tmp_path / "drive.mcap").touch()
+    for data in (tmp_path, tmp_path / "drive.mcap"):
+        assert main([str(package), "--backend", "torch", "--data", str(data)]) == 1
+        assert f"lemumo prepare bags --path {data}" in capsys.readouterr().err
 
 
 def test_frames_without_a_sensor_are_judged_by_what_they_have() -> None:

@@ -143,7 +143,7 @@ def test_killed_at_several_moments_it_ends_with_the_same_bytes(pairs, uninterrup
 def test_an_interrupt_keeps_finished_shards(pairs, uninterrupted, tmp_path):
     process = start(pairs, tmp_path, 2)
     status = stop_when(process, lambda: any(tmp_path.glob("*.arrow")), signal.SIGINT)
-    assert status == 130
+    assert status == 85
     wait_until_gone(process.pid)
     kept, whole = shards(tmp_path), shards(uninterrupted)
     assert kept and all(whole[name] == data for name, data in kept.items())
@@ -160,6 +160,8 @@ def test_an_interrupt_keeps_finished_shards(pairs, uninterrupted, tmp_path):
         ),
         (["rgb-thermal", "--out", "x"], "root"),
         (["rgb-thermal", "--root", "/nowhere", "--out", "x"], "/nowhere does not exist"),
+        (["synthetic", "--frames", "1", "--out", "gs://b/x"], "is a URI, and this"),
+        (["stats", "/nowhere", "--out", "s3://b/x"], "is a URI, and this"),
         (["stats", "/nowhere"], "/nowhere holds no index.json"),
     ],
 )

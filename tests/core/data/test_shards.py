@@ -210,7 +210,7 @@ def test_only_faulty_frames_are_an_error(tmp_path):
 
 
 def test_an_error_of_the_source_stops(tmp_path, capfd):
-    with pytest.raises(RuntimeError, match="a worker failed"):
+    with pytest.raises(Fault, match="a worker failed"):
         write_shards(Failing(), tmp_path, frames_per_shard=2, workers=1)
     assert "the disk is on fire" in capfd.readouterr().err
     assert sorted(contents(tmp_path)) == ["shard-000000.arrow", "shard-000001.arrow"]

@@ -18,12 +18,12 @@ from lemumo_core.train.loader import (
     Subset,
     open_data,
     samples_of,
-    subset_indices,
     training_batches,
 )
 from lemumo_core.train.pretrain.learner import seeded_method
 from lemumo_core.train.run_config import ScaleConfig
 from lemumo_core.train.seeds import generator
+from lemumo_core.train.selection import subset_indices
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import share, small_batch, small_config, small_method
 
@@ -116,11 +116,16 @@ def test_workers_and_ranks_do_not_change_what_comes() -> None:
     config = small_config(steps=3)
     order = BatchSampler(16, config.batch, config.seed)
     samples = samples_of(config, Small())
-    plain = list(training_batches(config, samples, order, 1, 0, 1))
+    with training_batches(config, samples, order, 1, 0, 1) as coming:
+        plain = list(coming)
     assert len(plain) == 2
     working = replace(config, scale=ScaleConfig(workers=2))
-    assert equal(next(training_batches(working, samples, order, 1, 0, 1)), plain[0])
-    halves = [next(training_batches(config, samples, order, 1, rank, 2)) for rank in range(2)]
+    halves = []
+    with training_batches(working, samples, order, 1, 0, 1) as coming:
+        assert equal(next(coming), plain[0])
+    for rank in range(2):
+        with training_batches(config, samples, order, 1, rank, 2) as coming:
+            halves.append(next(coming))
     whole = torch.cat([half.image for half in halves])
     assert torch.equal(whole, plain[0].image)
 

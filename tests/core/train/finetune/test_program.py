@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,12 +21,13 @@ from lemumo_core.cli.finetune import main
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.inference.package import load_package
+from lemumo_core.signals import REQUEUE
 from lemumo_core.train.checkpoint import checkpoints
+from lemumo_core.train.finetune import validation
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.loop import NOT_FINITE
 from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import provenance, read_metrics
-from lemumo_core.train.signals import REQUEUE
 from tests.helpers.paths import ROOT
 
 PROGRAM = ROOT / "training" / "finetune.py"
@@ -100,6 +102,31 @@ def test_killed_stopped_and_resumed_it_is_the_same_run(uninterrupted, options, t
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
     ours, theirs = (json.loads((run / "summary.json").read_text()) for run in (out, uninterrupted))
     assert ours == theirs
+
+
+def test_stopped_in_validation_it_is_the_same_run(
+    uninterrupted, options, tmp_path, monkeypatch
+) -> None:
+    again = [*options, "--out", str(tmp_path / "run"), "--resume", "auto"]
+
+    def stop(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "evaluate_frame", stop)
+        assert main(again) == REQUEUE
+    assert len(read_metrics(tmp_path / "run")) == 2  # the third step's line awaits its validation
+    assert main(again) == 0
+    names = ("step", "loss", "lr", "score", "fused_miou")
+    ours, theirs = (
+        [{name: line.get(name) for name in names} for line in read_metrics(run)]
+        for run in (tmp_path / "run", uninterrupted)
+    )
+    assert ours == theirs
+    summaries = [
+        json.loads((run / "summary.json").read_text()) for run in (tmp_path / "run", uninterrupted)
+    ]
+    assert summaries[0] == summaries[1]
 
 
 def test_two_ranks_are_one(uninterrupted, options, tmp_path) -> None:
@@ -180,6 +207,7 @@ def test_a_package_can_carry_the_figures_of_an_evaluation(uninterrupted, tmp_pat
         (["--layer_decay", "2"], "layer_decay is 2"),
         (["--scale.sharding", "fsdp"], "fine-tune with ddp"),
         (["--losses.depth", "-1"], "must not be negative"),
+        (["--out", "s3://bucket/run"], "is a URI, and this"),
     ],
 )
 def test_mistakes_are_named(arguments, message, options, tmp_path, capsys) -> None:

@@ -8,12 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lemumo_core.model.perception import seeded_model
+from lemumo_core.inference.package import WEIGHTS_NAME, load_package
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import load_model, seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.parallel import DistInfo
 from lemumo_core.train.pretrain.learner import PretrainLearner, seeded_method
 from lemumo_core.train.run_config import to_dict
+from tests.helpers.paths import ROOT
 from tests.helpers.small_run import small_config, small_method
 
 ALONE = DistInfo(0, 1, torch.device("cpu"))
@@ -42,6 +45,16 @@ def test_neck_and_depth_head_go_on_where_pretraining_left_them(tmp_path) -> None
     probe = seeded_model(replace(config.model, head_preset="paper"), 1)
     load_perception(probe, path / "model.safetensors")  # in its run, too
     assert same(dict(probe.encoder.state_dict()), dict(method.encoder.state_dict()))
+
+
+def test_fine_tuning_goes_on_from_a_package() -> None:
+    package = load_package(ROOT / "models" / "lemumo-tiny")
+    config = ModelConfig.from_dict(package.manifest.model)
+    shipped = load_model(config, package.file(WEIGHTS_NAME)).state_dict()
+    model = seeded_model(config, 1)
+    assert not same(model.state_dict(), shipped)
+    load_perception(model, package.path)
+    assert same(model.state_dict(), shipped)
 
 
 @pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])

@@ -23,12 +23,12 @@ from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.methods.lemumo.method import LeMuMo
+from lemumo_core.signals import REQUEUE
 from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.loop import NOT_FINITE
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import read_metrics
-from lemumo_core.train.signals import REQUEUE
 from tests.helpers.paths import ROOT
 
 PROGRAM = ROOT / "training" / "pretrain.py"

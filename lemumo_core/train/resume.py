@@ -1,0 +1,53 @@
+"""Going on with a run: from which checkpoint, and whether it is the same run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lemumo_core.data.shard_plan import differences
+from lemumo_core.faults import Fault
+from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train.checkpoint import Checkpoint
+from lemumo_core.train.parallel import DistInfo, from_first
+from lemumo_core.train.run_config import RunConfig, fingerprint, from_dict, to_dict
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_to_resume(config: RunConfig, out: Path, dist: DistInfo) -> Checkpoint | None:
+    """Return the checkpoint to go on from: the one that rank 0 finds."""
+    if config.resume is None:
+        return None
+    found = checkpoint.newest(out / run_folder.CHECKPOINTS) if dist.first else None
+    path = from_first(str(found.path) if found else "")
+    return checkpoint.open_checkpoint(Path(path)) if path else None
+
+
+def check_same_run(config: RunConfig, frames: int, dist: DistInfo, found: Checkpoint) -> None:
+    """Check that a checkpoint is of this run, over so many frames, and log what it means.
+
+    Raises:
+        Fault: ``other_run``, naming the options that differ.
+    """
+    changes = config.resumable_changes
+    there, here = (
+        fingerprint(to_dict(values), changes)
+        for values in (from_dict(type(config), found.state["config"]), config)
+    )
+    changed = differences(there | {"frames": found.state["frames"]}, here | {"frames": frames})
+    if changed:
+        raise Fault(
+            "other_run",
+            f"{found.path} is of another run ({'; '.join(changed)}): resume with the same options, "
+            f"or start a new run with --weights {found.path}",
+        )
+    if dist.first:
+        log.warning("resuming from %s", found.path)
+    if dist.first and found.state["ranks"] != dist.world:
+        log.warning(
+            "it was saved on %d ranks and resumes on %d. Frames, views, dropped paths and learning "
+            "rate of every step stay the same; sums over the batch are taken in another order, so "
+            "losses agree up to rounding and no longer bit for bit",
+            *(found.state["ranks"], dist.world),
+        )

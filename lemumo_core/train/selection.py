@@ -1,0 +1,139 @@
+"""Which frames of a source are trained on, and which validate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from lemumo_core.data.shards import Shards
+from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Labels
+from lemumo_core.progress import track
+from lemumo_core.train.run_config import RunConfig
+
+GAP_NS = 10_000_000_000
+"""Frames with no other between them for longer are of two recordings."""
+
+
+class Selection(NamedTuple):
+    """Indices of the frames of a source that are trained on and that validate, each rising."""
+
+    trained: list[int]
+    validation: list[int]
+
+
+def select_frames(source: FrameSource, config: RunConfig) -> Selection:
+    """Select the frames of a run as its ``val``, ``val_frames`` and ``fraction`` ask for.
+
+    Raises:
+        Fault: ``no_frames`` where none are left to train on; ``one_recording``; ``no_labels``
+            where a share of the labelled frames is asked for and there are none.
+    """
+    if len(source) <= config.val_frames:
+        raise Fault(
+            "no_frames",
+            f"{config.data} has {len(source)} frames and val_frames is {config.val_frames}: none "
+            "are left to train on; lower val_frames",
+        )
+    trained, validation = _split(source, config)
+    if config.fraction < 1:
+        if config.learns_from_labels:
+            trained = [i for i in track(trained, "find labels") if has_labels(source, i)]
+            if not trained:
+                raise no_labels(config.data)
+        drawn = subset_indices(len(trained), config.fraction, config.seed)
+        trained = [trained[i] for i in drawn]
+    return Selection(trained, validation)
+
+
+def _split(source: FrameSource, config: RunConfig) -> Selection:
+    if config.val == "end" or not config.val_frames:
+        first = len(source) - config.val_frames
+        return Selection(list(range(first)), list(range(first, len(source))))
+    groups = recordings(source)
+    drawn = np.random.default_rng([config.seed, len(groups)]).permutation(len(groups))
+    frames = list(accumulate(len(groups[g]) for g in drawn))
+    enough = next(n for n, total in enumerate(frames, 1) if total >= config.val_frames)
+    if enough == len(groups):
+        raise Fault(
+            "one_recording",
+            f"{config.data} holds {len(groups)} recordings (cut where no frame comes for "
+            f"{GAP_NS // 1_000_000_000} s), and {config.val_frames} validation frames take all of "
+            "them: lower --val_frames, or take --val end",
+        )
+    kept = sorted(i for g in drawn[:enough] for i in groups[g])
+    trained = sorted(i for g in drawn[enough:] for i in groups[g])
+    return Selection(trained, [kept[i] for i in evenly_spaced(len(kept), config.val_frames)])
+
+
+def recordings(source: FrameSource) -> list[list[int]]:
+    """Return the frames of each recording, in order of time.
+
+    Frames belong together where their stamps do, so that cameras of one vehicle are one recording.
+    """
+    stamps_ns = np.array([_stamp_ns(source, i) for i in track(range(len(source)), "read stamps")])
+    order = np.argsort(stamps_ns, kind="stable")
+    cuts = np.flatnonzero(np.diff(stamps_ns[order]) > GAP_NS) + 1
+    return [sorted(part.tolist()) for part in np.split(order, cuts)]
+
+
+def same_recording(source: FrameSource, one: int, other: int) -> bool:
+    """Return whether two frames are so close in time that they show the same scene."""
+    return abs(_stamp_ns(source, one) - _stamp_ns(source, other)) <= GAP_NS
+
+
+def describe_data(config: RunConfig, source: FrameSource) -> str:
+    """Describe the frames of a run, those for validation last: how many, their size, the split."""
+    camera, spec, count = source[0].camera, config.canvas_spec, config.val_frames
+    text = (
+        f"{len(source) - count} frames to train on and {count} for validation, of {camera.width} x "
+        f"{camera.height} pixels, seen at {spec.width} x {spec.height} (--model.width, "
+        "--model.height, --canvas)"
+    )
+    learnt = len(source) - count
+    if count and config.val == "end" and same_recording(source, learnt - 1, learnt):
+        text += (
+            "; those for validation are the end of the last recording, whose start is trained on: "
+            "--val recordings takes whole ones"
+        )
+    return text
+
+
+def has_labels(source: FrameSource, index: int) -> bool:
+    """Return whether a frame has any truth to learn from."""
+    if isinstance(source, Shards):
+        return source.has_labels(index)
+    labels = source[index].labels or Labels()
+    parts = labels.boxes_3d, labels.boxes_2d, labels.label_map, labels.depth_m, labels.point_labels
+    return any(part is not None for part in parts)
+
+
+def any_labels(source: FrameSource, indices: Iterable[int]) -> bool:
+    """Return whether any of the frames has labels; it looks no further than the first."""
+    return any(has_labels(source, i) for i in track(list(indices), "find labels"))
+
+
+def no_labels(data: str) -> Fault:
+    """Return the fault of data that cannot be fine-tuned on."""
+    return Fault(
+        "no_labels",
+        f"no frame of {data} that is trained on has labels, which fine-tuning learns from: "
+        "pretrain on it, or give labelled frames (lemumo prepare SOURCE --help)",
+    )
+
+
+def subset_indices(frames: int, fraction: float, seed: int) -> list[int]:
+    """Draw a random share of frames, at least one, in rising order.
+
+    A smaller share of one seed is part of a larger one.
+    """
+    drawn = np.random.default_rng([seed, frames]).permutation(frames)
+    return sorted(drawn[: max(1, round(fraction * frames))].tolist())
+
+
+def _stamp_ns(source: FrameSource, index: int) -> int:
+    return source.stamp_ns(index) if isinstance(source, Shards) else source[index].stamp_ns
