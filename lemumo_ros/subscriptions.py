@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -13,7 +14,27 @@ from tf2_msgs.msg import TFMessage
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_ros.parameters import Parameters
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks  # type: ignore[no-redef]
+
+OVERRIDABLE = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
+"""Policies of sensor inputs that ``qos_overrides`` may change."""
+
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED_QOS = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+LATCHED = " (latched)"
+"""What follows the topic in the keys of second subscriptions, to what was published before."""
 TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 TF_STATIC_QOS = QoSProfile(
     depth=100,
@@ -25,6 +46,9 @@ TF_STATIC_QOS = QoSProfile(
 def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str) -> dict[str, Any]:
     """Create the subscriptions; ``qos_overrides`` may change the QoS of the sensor inputs.
 
+    Each CameraInfo has two: many drivers publish it once and latched, which only a subscription of
+    that durability receives later, and only from such publishers.
+
     Args:
         node: rclpy node.
         settings: parameters, for the cameras' names and transports.
@@ -32,7 +56,7 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
         companion: ``lidar`` or ``thermal``.
 
     Returns:
-        Subscriptions by topic, before remapping.
+        Subscriptions by topic, before remapping; with ``LATCHED`` after it, of second ones.
     """
     moving = partial(cameras.on_transforms, moving=True)
     topics: list[tuple[Any, str, Any, QoSProfile]] = [
@@ -55,14 +79,26 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
             topics.append((CameraInfo, f"{prefix}thermal_info", on_info, SENSOR_QOS))
     subscriptions = {
         topic: node.create_subscription(
-            kind, topic, callback, qos, qos_overriding_options=_overridable(topic)
+            kind,
+            topic,
+            callback,
+            copy.copy(qos),  # rclpy writes what is overridden into it
+            qos_overriding_options=_overridable(topic),
         )
         for kind, topic, callback, qos in topics
     }
-    for (
-        name,
-        camera,
-    ) in cameras.inputs.items():  # the remapped name, which may say that they are rectified
+    for kind, topic, callback, _ in topics:
+        if kind is CameraInfo:
+            subscriptions[topic + LATCHED] = node.create_subscription(
+                kind,
+                topic,
+                callback,
+                LATCHED_QOS,
+                # Most publishers are not latched: that they do not match is no news.
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+    for name, camera in cameras.inputs.items():
+        # The name after remapping, which may say that the images are rectified.
         camera.calibration.image_topic = subscriptions[image_topic(settings, name)].topic_name
         if companion == "thermal":
             thermal = subscriptions[f"~/input/{settings.topics(name)}thermal"]
@@ -77,4 +113,4 @@ def image_topic(settings: Parameters, camera: str) -> str:
 
 
 def _overridable(topic: str) -> QoSOverridingOptions | None:
-    return QoSOverridingOptions.with_default_policies() if topic.startswith("~") else None
+    return QoSOverridingOptions(OVERRIDABLE) if topic.startswith("~") else None
