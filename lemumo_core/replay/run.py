@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ from lemumo_core.replay.output_folder import (
 from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.report import write_report
 from lemumo_core.replay.workers import Workers
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of the disk that results are written to: no fault of a bag, and the end of all work."""
 
 
 class Replay:
@@ -79,6 +83,8 @@ class Replay:
             try:
                 return self._replay(bag, key, Path(scratch))
             except (Fault, OSError) as fault:
+                if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
+                    raise OSError(f"cannot write to {self._out}: {fault}") from fault
                 print(f"lemumo replay: {bag.name}: {fault}", file=sys.stderr)
                 return {"name": bag.name, "error": str(fault)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -209,6 +210,19 @@ def test_results_of_another_model_or_option_are_kept(
     assert contents(out) == before
     assert replay(tmp_path / "toy", out, street, "--overwrite") == 0
     assert metrics(out)["model"] == "toy 1.0"
+
+
+def test_a_full_disk_is_no_fault_of_the_bag(
+    tiny_package, street, tmp_path, monkeypatch, capsys
+) -> None:
+    def full(self, result) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(output_folder.BagOutput, "write", full)
+    assert replay(tiny_package, tmp_path / "out", street, "--no-evaluation") == 1
+    shown = capsys.readouterr()
+    assert f"cannot write to {tmp_path / 'out'}" in shown.err and "No space left" in shown.err
+    assert "nothing could be read" not in shown.out
 
 
 def test_a_bag_is_never_deleted_to_make_room_for_its_results(
