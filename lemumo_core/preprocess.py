@@ -124,8 +124,7 @@ def check_input(frame: Frame, spec: InputSpec) -> None:
     if frame.companion is not None:
         kind = "lidar" if isinstance(frame.companion, LidarScan) else "thermal"
         if kind != spec.companion:
-            message = f"the model takes {spec.companion}, the frame has {kind}"
-            raise Fault("wrong_companion", message)
+            raise Fault("wrong_companion", f"the model takes {spec.companion}, not {kind}")
 
 
 def modalities_present(frame: Frame) -> np.ndarray:

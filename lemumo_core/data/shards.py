@@ -29,7 +29,7 @@ MAX_OPEN = 128
 
 
 class Shards:
-    """Frames of shards written by ``training/prepare.py``, in the order of their source.
+    """Frames of shards written by ``lemumo prepare``, in the order of their source.
 
     Args:
         root: the folder that holds ``index.json``; or its URI, e.g. ``s3://bucket/folder`` or
@@ -134,7 +134,7 @@ def _read_index(root: str) -> str:
         return Path(root, INDEX).read_text()
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{root} holds no {INDEX}: not shards, or training/prepare.py has not finished; run "
+            f"{root} holds no {INDEX}: not shards, or lemumo prepare has not finished; run "
             "it again, it goes on where it stopped"
         ) from None
 
@@ -168,6 +168,5 @@ def named(name: str, root: str | Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         raise Fault(
             "bad_shards",
-            f"{root}/{name} is damaged or gone; delete it and run training/prepare.py again: "
-            f"{error}",
+            f"{root}/{name} is damaged or gone; delete it and run lemumo prepare again: {error}",
         ) from error

@@ -147,7 +147,7 @@ class Samples(Dataset[Batch]):
         try:
             return sample(self.source[index], self.canvas, self.classes, self.points)
         except Fault as fault:
-            advice = "shards of training/prepare.py leave such frames out"
+            advice = "shards of lemumo prepare leave such frames out"
             raise Fault(fault.reason, f"frame {index}: {fault}; {advice}") from fault
 
 
