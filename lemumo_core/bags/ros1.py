@@ -73,7 +73,8 @@ class Ros1Converter:
     """
 
     def __init__(self, definitions: Mapping[str, str]):
-        self._ros1 = get_typestore(Stores.ROS1_NOETIC)
+        # As the file defines them: some converters write headers without ``seq``.
+        self._ros1 = get_typestore(Stores.EMPTY)
         self._ros2 = get_typestore(Stores.ROS2_KILTED)
         self._own = set()
         for msgtype, text in definitions.items():

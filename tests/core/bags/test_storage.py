@@ -238,3 +238,24 @@ def test_a_ros1_bag_gives_messages_of_ros2(tmp_path):
     (tmp_path / "folder").mkdir()
     shutil.copy(tmp_path / "old.bag", tmp_path / "folder" / "old_0.bag")
     assert find_bags(tmp_path / "folder") == [(tmp_path / "folder" / "old_0.bag",)]
+
+
+def test_ros1_types_are_those_that_the_file_defines(tmp_path):
+    """Headers without a sequence number, as some converters to mcap write them."""
+    kind = "sensor_msgs/msg/Temperature"
+    header = STORE.types["std_msgs/msg/Header"](
+        stamp=STORE.types["builtin_interfaces/msg/Time"](sec=3, nanosec=4), frame_id="engine"
+    )
+    message = STORE.types[kind](header, 21.5, 0.25)
+    text, _ = STORE.generate_msgdef(kind, ros_version=1)
+    with (tmp_path / "converted.mcap").open("wb") as file:
+        writer = McapWriter(file, compression=CompressionType.NONE)
+        writer.start(profile="ros1", library="test")
+        schema = writer.register_schema("sensor_msgs/Temperature", "ros1msg", text.encode())
+        channel = writer.register_channel("/temperature", "ros1", schema)
+        writer.add_message(channel, 100, bytes(STORE.serialize_ros1(message, kind)), 100)
+        writer.finish()
+    with BagReader(tmp_path / "converted.mcap") as reader:
+        (found,) = reader.messages()
+    assert (found.msg.header.frame_id, found.msg.header.stamp.nanosec) == ("engine", 4)
+    assert (found.msg.temperature, found.msg.variance) == (21.5, 0.25)
