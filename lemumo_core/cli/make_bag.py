@@ -13,6 +13,7 @@ from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli.source_options import help_without_source, parse_source
 from lemumo_core.command_line import guarded
 from lemumo_core.files import check_output
+from lemumo_core.progress import track
 
 PROG = "lemumo make-bag"
 
@@ -21,7 +22,9 @@ def make_bag(arguments: list[str]) -> None:
     """Write the bag that the arguments describe."""
     source, options = parse_source(PROG, arguments, write_bag)
     check_output(Path(options["out"]))
-    write_bag((source[index] for index in range(len(source))), **options)
+    limit = options.pop("limit")
+    count = len(source) if limit is None else min(len(source), limit)
+    write_bag((source[index] for index in track(range(count), "make-bag")), **options)
     print(f"written: {options['out']}")
 
 

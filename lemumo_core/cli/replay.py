@@ -79,6 +79,8 @@ class ReplayOptions:
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
         live: publish over DDS with /clock instead; needs ROS 2.
         rate: speed of ``live``.
+        start: seconds of log time that ``live`` skips.
+        loop: ``live`` begins again at the end of the bag, until it is stopped.
     """
 
     model: Path | None = None
@@ -105,6 +107,8 @@ class ReplayOptions:
     truth_options: SourceOptions = field(default_factory=dict)
     live: bool = False
     rate: float = 1.0
+    start: float = 0.0
+    loop: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -112,6 +116,8 @@ class ReplayOptions:
         if self.extrinsics is not None and len(self.extrinsics) != 16:
             given = len(self.extrinsics)
             raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
+        if not self.live and (self.start or self.loop):
+            raise Fault("bad_option", "--start and --loop are options of --live; add it")
         if not self.live and self.model is None:
             raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
 
@@ -152,7 +158,7 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
         The exit code.
     """
     if options.live:
-        return _play(bags, options.rate)
+        return _play(bags, options)
     settings = options.settings()
     require_package(settings.model, "--model")
     if options.out is not None:
@@ -173,7 +179,7 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     return exit_code(found)
 
 
-def _play(bags: list[str], rate: float) -> int:
+def _play(bags: list[str], options: ReplayOptions) -> int:
     """Publish bags over DDS with the player of lemumo_ros, which registers it by entry point."""
     players = entry_points(group="lemumo.players", name="dds")
     if not players:
@@ -183,7 +189,7 @@ def _play(bags: list[str], rate: float) -> int:
         )
     (player,) = players
     with BagReader(bags) as reader:
-        status: int = player.load()(reader, rate)
+        status: int = player.load()(reader, options.rate, options.start, options.loop)
     return status
 
 
