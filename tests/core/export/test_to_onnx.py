@@ -6,6 +6,8 @@ import copy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +26,18 @@ from lemumo_core.inference.selection import candidates
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import save_weights
 from tests.helpers.paths import ROOT
+
+
+@pytest.fixture(autouse=True, scope="module")
+def any_cpu() -> Iterator[None]:
+    """Let 8 bits pass on CPUs without VNNI, whose products of 8 bits saturate.
+
+    An untrained model's scores lie close together, so that some detections then change places.
+    The gate's own bounds are tested in ``test_parity.py``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "REDUCED", replace(REDUCED, unmatched=0.1))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def edit(package, change) -> None:
     [
         (lambda d: d.update(schema_version=99), "schema version 99"),
         (lambda d: d.pop("palette"), r"missing \['palette'\]"),
-        (lambda d: d.update(color=1), r"unknown \['colour'\]"),
+        (lambda d: d.update(color=1), r"unknown \['color'\]"),
         (lambda d: d["input"].update(height=100), "multiples of 16"),
         (lambda d: d["input"].update(height="64"), "height"),
         (lambda d: d["input"].pop("width"), "width"),
