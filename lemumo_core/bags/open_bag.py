@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import numpy as np
-
 from lemumo_core.bags.index import LOG, STAMP, BagIndex, message_stamp
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.faults import Fault
 from lemumo_core.messages.camera_info import ImageCamera, Rectified, camera_of_images
-from lemumo_core.messages.info_history import infos_of_image
+from lemumo_core.messages.info_history import info_of_image
 from lemumo_core.messages.transforms import TransformBuffer
 
 INFO_OF = {"image": "camera_info", "companion": "companion_info"}
@@ -62,25 +60,14 @@ class OpenBag:
         rows = self.index.messages[info_role]
         if not len(rows):
             raise Fault("no_camera_info", f"{self.index.topics[info_role]} is empty")
-        number = info_of_image(rows, stamp_ns, log_ns)
+        # Images before the first CameraInfo have that one: all of a bag is known.
+        number = info_of_image(rows[:, STAMP], rows[:, LOG], stamp_ns, log_ns) or 0
         if (role, number) not in self._cameras:
             # What is set of the camera says nothing of a thermal one beside it.
             rectified = self.rectified if role == "image" else "auto"
             info = self.message(info_role, number)
             self._cameras[role, number] = camera_of_images(info, self.index.topics[role], rectified)
         return self._cameras[role, number]
-
-
-def info_of_image(rows: np.ndarray, stamp_ns: int, log_ns: int) -> int:
-    """Return which CameraInfo belongs to an image: the best of ``infos_of_image``, else the first.
-
-    Args:
-        rows: int64 (N, 3) of an index, N > 0, in order of log time.
-        stamp_ns: of the image's header.
-        log_ns: when the image was recorded.
-    """
-    order = infos_of_image(rows[:, STAMP], rows[:, LOG], stamp_ns, log_ns)
-    return int(order[0]) if len(order) else 0
 
 
 def transforms_of(index: BagIndex) -> TransformBuffer:

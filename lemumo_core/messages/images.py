@@ -120,15 +120,6 @@ def image_to_rgb(
     return cv2.cvtColor(pixels, _TO_RGB[msg.encoding])
 
 
-def image_size(msg: Any) -> tuple[int, int]:
-    """Return the (width, height) of an Image or CompressedImage, which is not decoded.
-
-    Raises:
-        Fault: as ``image_to_rgb``.
-    """
-    return _inspected(msg)[1] if hasattr(msg, "format") else (msg.width, msg.height)
-
-
 def thermal_to_array(msg: Any) -> np.ndarray:
     """Convert a thermal camera's message to its raw counts or temperatures.
 

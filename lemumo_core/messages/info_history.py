@@ -15,15 +15,15 @@ CHANGES = 256
 CALIBRATION = ("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x", "binning_y")
 
 
-def infos_of_image(
+def info_of_image(
     stamps: np.ndarray, arrivals: np.ndarray, stamp_ns: int, arrival_ns: int
-) -> np.ndarray:
-    """Return which CameraInfos may belong to an image, the best first.
+) -> int | None:
+    """Return which CameraInfo belongs to an image.
 
-    Drivers stamp the two alike, but either may arrive first: the ones of the image's stamp come
-    first, then those before it, the newest first, and never a newer one. Stamps of another clock
-    than the image's (zeros, or set once for ever) are not compared with its own: of these the ones
-    that arrived before the image follow, the newest first.
+    Drivers stamp the two alike, but either may arrive first: it is the one of the image's stamp,
+    else the newest before it, and never a newer one. Stamps of another clock than the image's
+    (zeros, or set once for ever) are not compared with its own: where there are no others it is
+    the last that arrived before the image.
 
     Args:
         stamps: int64 (N,), header stamps of the CameraInfos.
@@ -32,14 +32,17 @@ def infos_of_image(
         arrival_ns: when the image arrived or was recorded.
 
     Returns:
-        intp (M,), positions in ``stamps``; empty where all are newer.
+        Position in ``stamps``; None where all are newer.
     """
     one_clock = np.abs((arrivals - stamps) - (arrival_ns - stamp_ns)) <= ONE_CLOCK_NS
-    exact = np.flatnonzero(stamps == stamp_ns)[::-1]
+    exact = np.flatnonzero(stamps == stamp_ns)
+    if len(exact):
+        return int(exact[-1])
     earlier = np.flatnonzero(one_clock & (stamps < stamp_ns))
-    earlier = earlier[np.argsort(stamps[earlier], kind="stable")][::-1]
-    others = np.flatnonzero(~one_clock & (stamps != stamp_ns) & (arrivals <= arrival_ns))[::-1]
-    return np.concatenate([exact, earlier, others])
+    if len(earlier):
+        return int(earlier[np.argsort(stamps[earlier], kind="stable")][-1])
+    others = np.flatnonzero(~one_clock & (arrivals <= arrival_ns))
+    return int(others[-1]) if len(others) else None
 
 
 class InfoHistory:
@@ -81,18 +84,18 @@ class InfoHistory:
         """
         return self._follows_image and self._newest_ns is not None and self._newest_ns < stamp_ns
 
-    def of_image(self, stamp_ns: int, arrival_ns: int) -> list[Any]:
-        """Return the CameraInfos that may belong to an image, as ``infos_of_image``.
+    def of_image(self, stamp_ns: int, arrival_ns: int) -> Any:
+        """Return the CameraInfo that belongs to an image (``info_of_image``), None without one.
 
         Args:
             stamp_ns: of the image's header.
             arrival_ns: when the image arrived, on the clock of the CameraInfos' arrivals.
         """
         times = np.array(self._times, np.int64).reshape(-1, 2)
-        order = infos_of_image(times[:, 0], times[:, 1], stamp_ns, arrival_ns)
-        if not len(order) and self._limit is None:
-            order = np.arange(len(times))[:1]  # all of a bag is known: its first one is the nearest
-        return [self._infos[i] for i in order]
+        at = info_of_image(times[:, 0], times[:, 1], stamp_ns, arrival_ns)
+        if at is None and self._limit is None and self._infos:
+            at = 0  # all of a bag is known: its first one is the nearest
+        return None if at is None else self._infos[at]
 
     def __len__(self) -> int:
         return len(self._infos)

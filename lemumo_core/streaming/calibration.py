@@ -6,7 +6,6 @@ from typing import Any
 
 from lemumo_core.faults import Fault
 from lemumo_core.messages.camera_info import ImageCamera, Rectified, camera_of_images
-from lemumo_core.messages.images import image_size
 from lemumo_core.messages.info_history import CHANGES, InfoHistory
 from lemumo_core.streaming.sync import Stamped
 
@@ -28,7 +27,7 @@ class Calibration:
         self._latest: tuple[Any, Rectified, str, ImageCamera] | None = None
 
     def model(self, image: Stamped, rectified: Rectified = "auto") -> ImageCamera:
-        """Return the model of an image, from the best of ``infos_of_image`` that has its size.
+        """Return the model of an image, from the CameraInfo that belongs to it.
 
         Equal models compare equal, so what is cached by a camera, such as the maps of
         preprocessing, is computed again only when a number of the calibration changes.
@@ -38,34 +37,18 @@ class Calibration:
             rectified: as for ``camera_of_images``.
 
         Raises:
-            Fault: ``no_camera_info``; as ``camera_of_images``, and as ``image_size``, where sizes
-                have to be compared. Where no CameraInfo has the image's size, the model of the
-                best one is returned.
+            Fault: ``no_camera_info``; as ``camera_of_images``.
         """
-        infos = self.infos.of_image(image.stamp_ns, image.arrival_ns)
-        if not infos:
+        info = self.infos.of_image(image.stamp_ns, image.arrival_ns)
+        if info is None:
             late = "only newer messages than the image" if len(self.infos) else "no message yet"
             raise Fault(
                 "no_camera_info",
                 f"{late} on ~/input/{self._input_topic}: publish the calibration with each image, "
                 "or remap the topic",
             )
-        best = self._built(infos[0], rectified)
-        if len(infos) > 1 and not _fits(best, size := image_size(image.message)):
-            for info in infos[1:]:
-                if (info.width, info.height) != (infos[0].width, infos[0].height):
-                    model = self._built(info, rectified)
-                    if _fits(model, size):
-                        return model
-        return best
-
-    def _built(self, info: Any, rectified: Rectified) -> ImageCamera:
         latest = self._latest
         if latest is None or latest[0] is not info or latest[1:3] != (rectified, self.image_topic):
             model = camera_of_images(info, self.image_topic, rectified)
             self._latest = latest = (info, rectified, self.image_topic, model)
         return latest[3]
-
-
-def _fits(model: ImageCamera, size: tuple[int, int]) -> bool:
-    return (model.camera.width, model.camera.height) == size

@@ -14,12 +14,12 @@ pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from lemumo_core.bags.open_bag import info_of_image
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.depth_projection import project_returns
 from lemumo_core.messages.ground_truth import regions_from_detections
+from lemumo_core.messages.info_history import info_of_image
 from tests.helpers.message_builders import fault_of
 
 INFO, IMAGE = "/camera/camera_info", "/camera/image_raw"
@@ -103,15 +103,14 @@ def test_recordings_of_several_sizes_in_one_bag(small_bag, tmp_path):
         ([30, 10, 20], [5, 6, 7], (20, 99), 2),
         ([10, 30], [10, 30], (25, 40), 0),  # the last before by stamp, not by log
         ([0, 0, 0], [10**11, 2 * 10**11, 3 * 10**11], (10**17, 2 * 10**11 + 5), 1),
-        ([50, 60], [50, 60], (40, 40), 0),
+        ([50, 60], [50, 60], (40, 40), None),
         ([20, 20], [20, 25], (20, 20), 1),
         # latched: stamped a minute before it was recorded; another one follows
         ([1, 10**11 + 7], [6 * 10**10, 10**11 + 9], (10**11 + 8, 10**11 + 10), 1),
     ],
 )
 def test_the_info_of_an_image(stamps, logs, image, expected):
-    rows = np.stack([stamps, logs, np.zeros(len(stamps))], axis=1).astype(np.int64)
-    assert info_of_image(rows, *image) == expected
+    assert info_of_image(np.array(stamps), np.array(logs), *image) == expected
 
 
 def test_rectified_images_in_a_bag_follow_P(small_bag, tmp_path):
