@@ -50,7 +50,8 @@ def cut(file: Path, share: float) -> None:
     file.write_bytes(data[: int(len(data) * share)])
 
 
-def replay(model: Path, tmp_path: Path, *bags: Path) -> tuple[int, dict]:
+def replay(model: Path, tmp_path: Path, *bags: Path | str) -> tuple[int, dict]:
+    """Replay bags; further texts are options."""
     arguments = ["--model", model, "--out", tmp_path / "out", "--backend", "onnxruntime"]
     code = cli.main(["replay", *map(str, [*bags, *arguments])])
     path = tmp_path / "out" / "metrics.json"
@@ -101,7 +102,7 @@ def test_unknown_types_are_passed_over_and_an_unknown_camera_is_said(
     assert bags["street"]["checks"]["sensors"]["verdict"] == "warn" and code == PARTIAL
     file.write_bytes(odd.replace(b"sensor_msgs/msg/Image", b"sensor_msgs/msg/Jmage"))
     metadata.write_text(metadata.read_text().replace("msg/Image", "msg/Jmage"))
-    code, bags = replay(tiny_package, tmp_path, copy)
+    code, bags = replay(tiny_package, tmp_path, copy, "--overwrite")
     assert code == 1 and "sensor_msgs/msg/Jmage" in bags["street"]["error"]
     assert "no colour camera image" in capsys.readouterr().err
 

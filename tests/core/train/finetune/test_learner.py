@@ -254,7 +254,7 @@ def learnt_by_heart(frames: list[Frame], out: Path, steps: int, **model: Any) ->
     run = small_run(out, source=Subset(Frames(), [0, 1] * 2), **options)
     learner = FinetuneLearner(run)
     for step in range(run.steps):
-        values = learner.learn(batch_of(run, step), step)
+        values = learner.learn(batch_of(run, step), step) | learner.validate(step + 1)
     return values
 
 
