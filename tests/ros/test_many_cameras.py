@@ -80,7 +80,7 @@ class Robot:
         moved.header.stamp = build.stamp(now_ns)
         self.tf.publish(TFMessage(transforms=[moved]))
         stamp_ns = now_ns - 20_000_000  # an image is a little older than the newest transform
-        points = cloud(np.full((50, 3), 5.0))
+        points = cloud(np.tile([0.0, 0.0, 5.0], (50, 1)))  # ahead of every camera
         points.header = build.header(stamp_ns, "lidar")
         self.points.publish(points)
         camera = Camera(WIDTH, HEIGHT, 100.0, 100.0, 95.5, 47.5)

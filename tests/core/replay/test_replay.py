@@ -91,13 +91,14 @@ def test_bad_requests_exit_with_words(model, street, shared_data, tmp_path, caps
         assert words in capsys.readouterr().err
 
 
-def test_missing_transforms_drop_every_frame_by_name(model, street, capsys) -> None:
+def test_extrinsics_that_are_wrong_are_named(model, street, capsys) -> None:
     arguments = ["replay", str(street), "--model", str(model)]
     wrong = [*arguments, "--extrinsics", *["0"] * 16]
     assert cli.main(wrong) == 1
     assert "not a rotation" in capsys.readouterr().err
     identity = [str(float(i % 5 == 0)) for i in range(16)]
-    assert cli.main([*arguments, "--extrinsics", *identity]) == 0
+    assert cli.main([*arguments, "--extrinsics", *identity]) == 3
+    assert "if the image's frame were x forward" in capsys.readouterr().out
 
 
 def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:
