@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
-"""Of a fine-tuning run's summary, and what tables call them."""
+"""Metrics of a fine-tuning run's summary, and their names in tables."""
 
 
 def positive(text: str) -> int:
@@ -43,7 +43,7 @@ def _text(value: Any) -> str:
 
 
 def folder_name(name: str) -> str:
-    """Of what a table calls ``name``: its words joined by hyphens."""
+    """Return the folder of what a table calls ``name``: its words joined by hyphens."""
     return name.replace(",", "").replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, and the machine's name."""
+"""Interleaved timing and the machine's name, for all benchmarks."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def make_views(batch: int, device: str = "cpu") -> tuple[Views, list[View]]:
 
 @torch.no_grad()
 def greatest_difference(reference: Reference, ours: LeMuMoMethod) -> float:
-    """Of tokens, embeddings and projections of the global and the local views, in evaluation."""
+    """Compare tokens, embeddings and projections of global and local views, in evaluation."""
     reference.eval()
     ours.eval()
     their_views, our_views = make_views(2)
@@ -159,7 +159,7 @@ def cpu_ms(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> 
 
 
 def peak_mib(side: str, checkout: Path) -> float:
-    """What two training steps of one side, model included, add to the memory of a new process."""
+    """Measure what two training steps of one side, model included, add to a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_mib, (side, checkout))
 
@@ -185,7 +185,7 @@ def _peak_kib() -> int:
 
 
 def cuda_seconds(step: Callable[[], Any], repeats: int) -> float:
-    """Of one step, the views being on the device, after three to warm up."""
+    """Time one step, the views being on the device, after three to warm up."""
     for _ in range(3):
         step()
     torch.cuda.synchronize()

@@ -25,7 +25,7 @@ BATCH = 8
 
 
 class Arm(NamedTuple):
-    """What is compared: where the encoder begins, and whether it learns with the heads."""
+    """One side of the comparison: where the encoder begins, and whether it learns."""
 
     pretrained: bool
     learns: bool
@@ -75,12 +75,12 @@ def main() -> None:
 
 
 def folder(out: Path, fraction: float, arm: str, seed: int) -> Path:
-    """Of one run."""
+    """Return the folder of one run."""
     return out / f"{fraction:g}" / folder_name(arm) / str(seed)
 
 
 def mode(arm: Arm) -> dict[str, Any]:
-    """What learns: all from the first step on, or the same heads alone."""
+    """Return the options of what learns: all from the first step on, or the same heads alone."""
     if arm.learns:
         return {"heads_first": 0}
     return {"mode": "probe", "model.head_preset": "deploy"}
@@ -118,7 +118,7 @@ def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> 
 
 
 def better(name: str, ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> int:
-    """Of how many seeds a figure of ours is better."""
+    """Count the seeds of which a metric of ours is better."""
     sign = -1 if name == "depth_mae_m" else 1
     return sum(
         sign * one[name] > sign * other[name] for one, other in zip(ours, theirs, strict=True)

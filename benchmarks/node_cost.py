@@ -1,4 +1,4 @@
-"""What six cameras at 10 Hz and a LiDAR cost the node itself, beside two nodes written plainly.
+"""Measure the node's own cost for six cameras at 10 Hz and a LiDAR, beside two plain nodes.
 
     python -m benchmarks.node_cost [--ticks 20]
 

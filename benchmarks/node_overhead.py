@@ -1,4 +1,4 @@
-"""What the node adds to the network's own time, at 1080p and 120k points.
+"""Measure what the node adds to the network's own time, at 1080p and 120k points.
 
     python -m benchmarks.node_overhead [--repeats 40]
 

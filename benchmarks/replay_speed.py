@@ -73,7 +73,7 @@ def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> 
 
 
 def _an_input(evaluator: Evaluator) -> tuple[Any, ...]:
-    """What the network is given, and where its results go."""
+    """Return the network's input, and the buffers of its results."""
     seen: list[tuple[Any, ...]] = []
     backend = evaluator.pipeline.backend
     infer = backend.infer

@@ -61,7 +61,7 @@ def own_mb(process: int) -> float:
 
 
 class Watch:
-    """What was seen: memory by time, and every result's latency by time."""
+    """Recording of memory by time, and of every result's latency by time."""
 
     def __init__(self, rig) -> None:
         self.rig = rig

@@ -172,7 +172,7 @@ def cost(folders: list[Path], batch: int) -> list[str]:
 
 
 def gflop(config: ModelConfig) -> float:
-    """Of the encoder on one image, 2 for a multiplication and an addition."""
+    """Count the encoder's operations on one image, 2 for a multiplication and an addition."""
     inputs = random_inputs(config.input_spec, batch=1)
     encoder = build_encoder(config).eval()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

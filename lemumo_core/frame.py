@@ -64,7 +64,7 @@ class Labels:
         depth_m: float32 (H, W) dense depth, NaN = unknown.
         point_labels: uint8 (N,), ids as in ``label_map``, one per row of the companion's points.
         ignore: float32 (M, 4) as ``boxes_2d``: regions whose objects, of any class, are not
-            annotated (KITTI's DontCare, COCO's crowds). Nothing in them is learnt or judged.
+            annotated (KITTI's DontCare, COCO's crowds). Nothing in them is learnt or evaluated.
     """
 
     boxes_3d: np.ndarray | None = None

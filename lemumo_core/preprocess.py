@@ -33,7 +33,7 @@ THERMAL_TOLERANCE_PX = 1e-3
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the network takes. Stored in the model's manifest.
+    """Specification of the network's input, as the model's manifest stores it.
 
     Attributes:
         height, width: of the view, pixels, multiples of 16.
@@ -65,7 +65,7 @@ class InputSpec:
 
 
 class Inputs(NamedTuple):
-    """What the network takes, as numpy arrays or as torch tensors, in the order of its graphs.
+    """Inputs of the network, numpy arrays or torch tensors, in the order of its graphs.
 
     Attributes:
         image: uint8 (B, H, W, 3) RGB.

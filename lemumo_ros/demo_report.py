@@ -10,7 +10,7 @@ from lemumo_core.web_page import facts, figure, page
 
 @dataclass(frozen=True)
 class Summary:
-    """What a demo run measured; ``summary.json`` holds the same.
+    """Measurements of a demo run; ``summary.json`` holds the same.
 
     Attributes:
         frames_in: images that reached the node. frames_in_bag: images in the bag.

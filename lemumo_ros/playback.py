@@ -1,4 +1,4 @@
-"""What the player publishes of a bag, and when."""
+"""Schedule of the player: which messages of a bag it publishes, and when."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MIN_AGE_S = 10.0
 
 @dataclass(frozen=True)
 class Removed:
-    """What was removed, and what could not be.
+    """Segments that were removed, and those that could not be.
 
     Attributes:
         names: segments that are gone.

@@ -34,7 +34,7 @@ LATCHED_QOS = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 LATCHED = " (latched)"
-"""What follows the topic in the keys of second subscriptions, to what was published before."""
+"""Suffix of the topic in the keys of second subscriptions, to what was published before."""
 TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 TF_STATIC_QOS = QoSProfile(
     depth=100,

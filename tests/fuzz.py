@@ -24,7 +24,7 @@ TARGETS = {
     "camera and cloud": "tests.core.messages.test_fuzz_frames:test_any_camera_and_cloud",
     "two cameras": "tests.core.messages.test_fuzz_frames:test_any_two_cameras",
 }
-"""What is fuzzed, and the hypothesis test that builds its input and checks the result."""
+"""Target of the fuzzing, and the hypothesis test that builds its input and checks the result."""
 LENGTH, SEEDS = 4096, 32
 """Bytes of an input. Hypothesis rejects one that ends before its example does, so that short ones,
 with which libFuzzer would begin, lead nowhere."""

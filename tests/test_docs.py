@@ -47,7 +47,7 @@ def each_page(*without: str) -> pytest.MarkDecorator:
 
 
 def inline(text: str) -> list[str]:
-    """What stands in backticks outside code blocks."""
+    """Return what stands in backticks outside code blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
 
 

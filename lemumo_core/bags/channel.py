@@ -1,4 +1,4 @@
-"""What the storage files of bags, of whichever kind, have in common."""
+"""Channels, which the storage files of bags have in common, whatever their kind."""
 
 from __future__ import annotations
 

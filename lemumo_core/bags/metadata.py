@@ -1,4 +1,4 @@
-"""What ``metadata.yaml`` of a bag folder says that its storage files do not."""
+"""Reader of what only ``metadata.yaml`` of a bag folder says, and not its storage files."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ else:
     from backports import zstd
 
 WAL_SUFFIX = "-wal"
-"""What sqlite3 appends to the name of a file for its write-ahead log."""
+"""Suffix that sqlite3 appends to the name of a file for its write-ahead log."""
 
 
 class Rosbag2File:

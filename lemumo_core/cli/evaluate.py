@@ -33,7 +33,7 @@ from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 
 STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
-"""Of the synthetic world, many of them."""
+"""Options of the synthetic world: many streets."""
 EVALUATED = {"fine-tuning run", "checkpoint", "weights", "unknown"}
 """Kinds of path that may hold a model beside a package."""
 
@@ -80,7 +80,7 @@ def evaluate_model(
         "machine": f"{processor()}, Python {platform.python_version()}",
     }
     print("\n\n".join(as_text(table) for table in tables(results)))
-    print("\n".join(["", f"depth judged on: {depth_truth(evaluation)}", *reasons(results)]))
+    print("\n".join(["", f"depth evaluated on: {depth_truth(evaluation)}", *reasons(results)]))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_metrics(out, evaluation, about)

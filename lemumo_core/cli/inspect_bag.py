@@ -1,4 +1,4 @@
-"""What a bag holds, and what replay and training would take of it."""
+"""Description of a bag, and of what replay and training would take of it."""
 
 from __future__ import annotations
 

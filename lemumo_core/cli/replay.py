@@ -49,7 +49,7 @@ EXIT_CODES = """exit codes:
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What is done with the bags.
+    """Options of a replay.
 
     Attributes:
         model: package to run; needed unless ``live``.

@@ -77,7 +77,7 @@ LABELS_1 = pa.struct([field for field in LABELS if field.name != "ignore"])
 SCHEMAS = {1: SCHEMA.set(SCHEMA.get_field_index("labels"), pa.field("labels", LABELS_1)), 2: SCHEMA}
 """Schemas of shards by their version: those of version 1 know no regions to ignore."""
 VERSION = max(SCHEMAS)
-"""Of what is written."""
+"""Version of the shards that are written."""
 
 
 def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:

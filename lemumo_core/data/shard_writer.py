@@ -41,7 +41,7 @@ UNFINISHED = ".part"
 
 @dataclass(frozen=True)
 class ShardsSummary:
-    """What a folder of shards holds after ``write_shards``, and what the call wrote of it.
+    """Contents of a folder of shards after ``write_shards``, and how much the call wrote.
 
     Attributes:
         frames, shards, size_bytes: all of them.

@@ -103,7 +103,7 @@ class View:
 
     @property
     def inputs(self) -> Inputs:
-        """What the network takes of the view."""
+        """Inputs of the network."""
         return Inputs(self.image, self.companion, self.intrinsics, self.present)
 
 

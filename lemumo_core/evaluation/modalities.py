@@ -16,7 +16,7 @@ from lemumo_core.progress import track
 
 MODALITIES = ("fused", "camera_only", "companion_only")
 SCORE_THRESHOLD = 0.0
-"""Of a pipeline under evaluation: average precision needs the detections of low scores too."""
+"""Threshold under evaluation: average precision needs the detections of low scores too."""
 Predict = Callable[[Frame], Perception]
 """A model as evaluation sees it, e.g. a ``Pipeline``."""
 
@@ -126,8 +126,6 @@ def rank_frames(frames: Iterable[FrameScores]) -> list[FrameScores]:
 
     The summary is the one with most sensors. Ranks, and not values, let metres and precisions be
     weighed against each other.
-
-    Ranks, and not values, so that metres and precisions can be weighed against each other.
     """
     frames = [frame for frame in frames if frame.summaries]
     summaries = [next(iter(frame.summaries.values())) for frame in frames]

@@ -28,7 +28,7 @@ from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import json_ready
 
 PICTURES = 3
-"""Of the best, of the worst, and of random frames."""
+"""Number of pictures of the best, of the worst, and of random frames each."""
 
 
 def results_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What TensorRT's parser is known to reject, found before a graph leaves the exporter.
+"""Search of graphs for what TensorRT's parser is known to reject, before they are exported.
 
 Each rule was seen to be TensorRT-RTX's own verdict, and ``tests/export`` asks it again; but for
 unsigned Q/DQ, which it takes for signed with a mere warning.

@@ -32,7 +32,7 @@ LowPrecision = Literal["fp16", "int8", "fp8", "int8-cpu"]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the manifest says of a model beside its architecture.
+    """Entries of a manifest that describe a model, beside its architecture.
 
     Attributes:
         name: of the model.
@@ -169,7 +169,7 @@ def _judged_alone(
         if precision not in kind.judged_alone:
             continue
         if reason := unavailable_reason(runtime):
-            print(f"{name} is not judged, so auto will not choose it: {reason}")
+            print(f"{name} is not verified, so auto will not choose it: {reason}")
             continue
         compared = verify(package, name, samples, "onnxruntime")
         if _failures(f"{name} against float32", compared):

@@ -21,7 +21,7 @@ NO_TRUTH = np.nan
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest values that pass; None: reported and not judged. Meanings as in ``Parity``."""
+    """Largest values that pass; None: reported alone. Meanings as in ``Parity``."""
 
     raw: float | None = None
     depth: float | None = None
@@ -231,7 +231,7 @@ def match_detections(
 
 
 def _centers(boxes: np.ndarray) -> np.ndarray:
-    """Of boxes (..., 7), metres, or of 2D boxes (..., 4), pixels."""
+    """Return the centres of boxes (..., 7), metres, or of 2D boxes (..., 4), pixels."""
     if boxes.shape[-1] == 7:
         return boxes[..., :3]
     return (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -72,7 +72,7 @@ def verify_batch(
 
 
 def losses(parity: Parity) -> dict[str, float]:
-    """What a manifest keeps of a comparison: numbers only, the truth's where there was any."""
+    """Return the numbers of a comparison for the manifest, the truth's where there was any."""
     names = [name for name in MEASURES if name.endswith("_loss")]
     names += ["mean_depth", "labels", "unmatched"]
     values = {name: float(getattr(parity, name)) for name in names}

@@ -7,7 +7,7 @@ import numpy as np
 from lemumo_core.geometry.camera import Camera
 
 TIE_PX = 1e-6
-"""What lies on the border of two pixels belongs to the right or lower one, despite rounding."""
+"""Margin by which a point on the border of two pixels belongs to the right or lower one."""
 
 
 def inside(uv: np.ndarray, camera: Camera) -> np.ndarray:

@@ -22,7 +22,7 @@ _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 @dataclass(frozen=True)
 class Gpu:
-    """What an engine is tied to: name, compute capability, multiprocessors, driver's CUDA."""
+    """GPU that an engine is tied to: name, compute capability, multiprocessors, driver's CUDA."""
 
     name: str
     compute_capability: str

@@ -74,7 +74,7 @@ class EngineKey:
         return mine == theirs and low <= wanted.batch[0] and wanted.batch[2] <= high
 
     def file_name(self, model: str) -> str:
-        """Of the engine, for a model's name."""
+        """Return the file name of the engine of a model."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
         return f"{readable}-{self.precision}-{digest[:16]}.engine"

@@ -1,4 +1,4 @@
-"""What a model package's ``manifest.json`` says, and its rules."""
+"""Schema and rules of a model package's ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lemumo_core.preprocess import InputSpec
 SCHEMA_VERSION = 2
 MAX_VIEW_PIXELS = 4096 * 4096
 PRECISIONS = ("fp32", "fp16", "int8", "fp8", "int8-cpu")
-"""Of the graphs that a package may hold. int8-cpu is ONNX Runtime's dynamic quantisation, which
+"""Precisions of a package's graphs. int8-cpu is ONNX Runtime's dynamic quantisation, which
 TensorRT cannot read; int8 and fp8 are symmetric Q/DQ."""
 
 
@@ -71,7 +71,7 @@ class Manifest:
         return ("fp32", *(name for name in self.losses if ":" not in name))
 
     def losses_of(self, backend: str) -> dict[str, float]:
-        """What is lost in a ``RUNTIME:PRECISION``; nothing in float32."""
+        """Return what is lost in a ``RUNTIME:PRECISION``; nothing in float32."""
         return self.losses.get(backend, self.losses.get(backend.partition(":")[2], {}))
 
 

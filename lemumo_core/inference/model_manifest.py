@@ -1,4 +1,4 @@
-"""What a package says of a model, from its configuration."""
+"""Builder of the manifest of a model, from its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be known of an ONNX file without the onnx library, which the vehicle does not have."""
+"""Parser of ONNX files without the onnx library, which the vehicle does not have."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from lemumo_core.inference.signature import SIGNATURE_NAME, check_signature
 
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.safetensors"
-"""Of the file in which a package may hold its weights, for torch and for its graphs."""
+"""Name of the file in which a package may hold its weights, for torch and for its graphs."""
 MAX_MANIFEST_BYTES = 4 << 20
 
 

@@ -23,7 +23,7 @@ def perception_of(
     manifest: Manifest,
     score_threshold: float,
 ) -> Perception:
-    """What the model says of a frame.
+    """Decode the model's outputs of a frame.
 
     Args:
         outputs: of one sample, by name; copied.

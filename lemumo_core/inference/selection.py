@@ -37,7 +37,7 @@ def resolve_name(package: Package, name: str) -> str:
 
 
 def candidates(package: Package, precision: str | None = None) -> tuple[list[str], dict[str, str]]:
-    """What this machine could run of a package.
+    """List what this machine could run of a package.
 
     Args:
         package: whose precisions count.
@@ -120,7 +120,7 @@ def table(results: list[Measurement], package: Package) -> str:
 
 
 def _fingerprint(package: Package, names: list[str]) -> str:
-    """Of all that may change which is the fastest."""
+    """Return a fingerprint of all that may change which backend is the fastest."""
     gpu = None
     with contextlib.suppress(CudaError):
         gpu = str(find_gpu())

@@ -56,7 +56,7 @@ def is_strongly_typed(trt: ModuleType) -> bool:
 
 
 def network_flags(trt: ModuleType) -> int:
-    """Of ``create_network``: strongly typed where that exists, explicit batch where it must be."""
+    """Return the flags of ``create_network``: strongly typed, or explicit batch where needed."""
     names = ["STRONGLY_TYPED"] if is_strongly_typed(trt) else ["EXPLICIT_BATCH"]
     return bits(trt.NetworkDefinitionCreationFlag, names)
 
@@ -141,7 +141,7 @@ def logger(trt: ModuleType) -> Any:
 
 
 def last_errors(trt: ModuleType) -> str:
-    """What TensorRT complained of last, which is forgotten thereby."""
+    """Return what TensorRT complained of last, and forget it."""
     errors = logger(trt).errors
     words = "; ".join(errors) or "it gave no reason"
     errors.clear()

@@ -30,7 +30,7 @@ REGRESSED = ("offset", "log_size", "log_depth", "rotation")
 
 
 class RawDetections(NamedTuple):
-    """What a 3D head predicts in every cell, each (B, channels, h, w).
+    """Predictions of a 3D head in every cell, each (B, channels, h, w).
 
     Attributes:
         heatmap: class logits (C).

@@ -28,7 +28,7 @@ PAPER_RADII = 2.0, 7.0
 
 
 class RawDetections2d(NamedTuple):
-    """What a 2D head predicts in every cell, each (B, channels, h, w).
+    """Predictions of a 2D head in every cell, each (B, channels, h, w).
 
     Attributes:
         heatmap: class logits (C).

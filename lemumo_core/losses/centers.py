@@ -37,7 +37,7 @@ class Cells(NamedTuple):
 
 
 class CenterTargets(NamedTuple):
-    """What a head should predict.
+    """Targets of a head.
 
     Attributes:
         heatmap: float32 (B, C, h, w), 1 at the centres of all objects, also of those that do not

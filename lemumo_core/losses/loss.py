@@ -1,4 +1,4 @@
-"""What the objectives share."""
+"""Types and functions that the objectives share."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.1, 10.0
 class SegmentationLoss:
     """Weighted mean over labelled pixels of the cross entropy.
 
-    Logits are coarser than labels: each pixel is judged by its cell's. That is the cross entropy
+    Logits are coarser than labels: each pixel takes its cell's. That is the cross entropy
     of a cell with the shares of the classes in it, so no label is lost or resampled, and sparse
     ones are found.
 

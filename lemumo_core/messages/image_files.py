@@ -28,14 +28,14 @@ MAX_JPEG_SCANS = 100
 """Encoders write about ten; a few bytes of each one more cost a pass over the whole image."""
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-"""What files of these codecs begin with."""
+"""First bytes of files of these codecs."""
 
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-"""Of these flags grey is the one that implies no colour."""
+"""Flags of OpenCV by factor; grey alone implies no colour, which further flags add."""
 
 
 def inspect(data: bytes, described: str) -> tuple[tuple[int, int], int]:

@@ -65,7 +65,7 @@ _TO_RGB = {
 _THERMAL = ("mono8", "8UC1", "mono16", "16UC1", "32FC1")
 
 ENCODINGS = ("rgb8", *_TO_RGB)
-"""What ``image_to_rgb`` reads by itself."""
+"""Encodings that ``image_to_rgb`` reads by itself."""
 
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV >= 4.11
 

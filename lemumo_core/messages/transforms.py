@@ -28,7 +28,7 @@ MAX_FRAMES = 10_000
 
 HISTORY_NS = 10_000_000_000
 MAX_HISTORY = 4096
-"""Of a moving frame: how long its transforms are kept, and how many."""
+"""How long the transforms of a moving frame are kept, and how many."""
 
 HOLD_NS = 100_000_000
 """An image is often a little ahead of the newest transform: so long that one stands in."""

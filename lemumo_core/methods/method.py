@@ -24,7 +24,7 @@ FEATURE_MODALITIES = ("fused", "image", "companion")
 
 
 class Needs(NamedTuple):
-    """What the samples of a method carry beside images, companions and intrinsics.
+    """Parts of samples that a method needs beside images, companions and intrinsics.
 
     Attributes:
         labels: ``Batch.labels``.

@@ -12,7 +12,7 @@ from lemumo_core.metrics.objects import share_ignored
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100
-"""Of one class in one image, the best; further ones are left out."""
+"""Largest number of detections of a class in an image; those of lower scores are left out."""
 
 
 class Detection2dMetric(Accumulator):

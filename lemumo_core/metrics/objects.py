@@ -105,7 +105,7 @@ def unknown_classes(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def ignored_regions(labels: Labels, classes: Sequence[str], camera: Camera) -> np.ndarray:
-    """Return the regions of an image in which nothing is learnt or judged.
+    """Return the regions of an image in which nothing is learnt or evaluated.
 
     These are ``labels.ignore`` and the bounds of objects of an unknown class, which may be any.
 
@@ -147,7 +147,7 @@ def share_ignored(boxes_2d: np.ndarray, regions: np.ndarray) -> np.ndarray:
 @functools.cache
 def _warn(name: str, classes: tuple[str, ...]) -> None:
     log.warning(
-        "labels of class '%s' are none of %s: they are ignored, neither learnt nor judged; rename "
-        "them, or name the class in the model's detection_classes",
+        "labels of class '%s' are none of %s: they are ignored, neither learnt nor evaluated; "
+        "rename them, or name the class in the model's detection_classes",
         *(name, ", ".join(classes)),
     )

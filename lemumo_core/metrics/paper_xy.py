@@ -66,8 +66,8 @@ class PaperXyMetric(Accumulator):
                 close = np.flatnonzero(distance.min(axis=1) < limit)
                 _, first = np.unique(nearest[close], return_index=True)
                 hits[close[first], i] = True
-        judged = hits.any(axis=1) | ~ignored[kept]
-        self._rows.append((scores[judged], class_ids[judged], hits[judged]))
+        evaluated = hits.any(axis=1) | ~ignored[kept]
+        self._rows.append((scores[evaluated], class_ids[evaluated], hits[evaluated]))
         self._count(truth.class_ids)
 
     def map(self) -> float:

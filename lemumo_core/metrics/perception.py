@@ -152,7 +152,7 @@ class PerceptionMetric:
         """Return all metrics, ready for JSON.
 
         The keys of ``Summary``, ``frames``, ``unknown_classes`` (labels of no known class, by
-        name; they are not judged), and one section each for ``detection``,
+        name; they are not evaluated), and one section each for ``detection``,
         ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth;
         detections also by kind, over which the section's own values are means. What could not be
         measured is None, and the section's ``why_null`` gives the reason.

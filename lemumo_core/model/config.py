@@ -1,4 +1,4 @@
-"""What a model is made of; stored in its package's manifest."""
+"""Architecture of a model, as its package's manifest stores it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VARIANTS = ("pruned", "persistent", "full", "early", "late", "camera_only", "com
 COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}
 HEAD_FAMILIES = ("paper", "deploy")
 OLD_FAMILY = "probe"
-"""What version 0.1 called ``paper``."""
+"""Name that version 0.1 gave to ``paper``."""
 DETECTIONS = ("3d", "2d")
 
 
@@ -81,7 +81,7 @@ class ModelConfig:
 
     @property
     def input_spec(self) -> InputSpec:
-        """What preprocessing must deliver."""
+        """Specification of the input that preprocessing must deliver."""
         channels = COMPANION_CHANNELS[self.preset]
         return InputSpec(self.height, self.width, self.companion, channels)
 

@@ -1,4 +1,4 @@
-"""What all encoder variants are to their users."""
+"""Interface that all variants of the encoder share."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ RAW_NAMES = {f"raw_{name}" for name in ("heatmap", *REGRESSED, "segmentation")}
 
 
 class RawPerception(NamedTuple):
-    """What the heads predict before decoding; the losses act on it.
+    """Raw predictions of the heads, before decoding; the losses act on them.
 
     Attributes:
         detections: of every cell.

@@ -43,13 +43,13 @@ class Attention(nn.Module):
         return self._by_head(q), self._by_head(k), self._by_head(v)
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of tokens (B, N, D), both (B, heads, N, D / heads)."""
+        """Return keys and values, both (B, heads, N, D / heads), of tokens (B, N, D)."""
         weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
         k, v = functional.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
         return self._by_head(k), self._by_head(v)
 
     def merge(self, attended: Tensor) -> Tensor:
-        """What the heads found, (B, heads, N, D / heads), to (B, N, D)."""
+        """Project what the heads found, (B, heads, N, D / heads), to (B, N, D)."""
         return self.proj(attended.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:

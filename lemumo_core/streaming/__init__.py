@@ -1,1 +1,1 @@
-"""What node and replay share: camera inputs, synchronization, health."""
+"""Parts that node and replay share: camera inputs, synchronization, health."""

@@ -105,7 +105,7 @@ class LogConfig:
 RESUMABLE_CHANGES = frozenset(
     {"data", "data_options", "frame_cache", "out", "resume", "weights", "scale", "log"}
 )
-"""What may change when a run is resumed: where things lie, how the work is spread, what is
+"""Options that may change when a run is resumed: where things lie, how the work is spread, what is
 logged. The data must be as many frames."""
 
 

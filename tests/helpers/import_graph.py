@@ -38,7 +38,7 @@ def nodes(tree: ast.AST, module_level_only: bool) -> Iterator[ast.AST]:
 
 
 def imports(name: str, path: Path, module_level_only: bool = False) -> list[tuple[str, ...]]:
-    """What one module imports, each import as its possible names: of `from a import b` a.b and a.
+    """List a module's imports, each as its possible names: of `from a import b` a.b and a.
 
     A module that is named in a call of ``import_module`` counts as well.
     """

@@ -30,7 +30,7 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 
 @pytest.fixture(scope="module")
 def installed() -> dict:
-    """What setup.py hands to setuptools, with data_files as {source: target folder}."""
+    """Return what setup.py hands to setuptools, with data_files as {source: target folder}."""
     setuptools = pytest.importorskip("setuptools")
     asked: dict = {}
     patch = pytest.MonkeyPatch()

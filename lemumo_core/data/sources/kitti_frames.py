@@ -41,7 +41,7 @@ def counted(no_sweep: Collection[str], no_labels: Collection[str] = ()) -> dict[
 
 @dataclass(frozen=True)
 class Files:
-    """What one Frame is read from; None where there is no such file."""
+    """Files that one Frame is read from; None where there is no such file."""
 
     image: Path
     points: Path | None = None

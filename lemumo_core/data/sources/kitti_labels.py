@@ -22,7 +22,7 @@ the words; 3 (unknown) is NaN."""
 NO_SIZE = ((0.0, 0.0, 0.0), (-1.0, -1.0, -1.0))
 NO_LOCATION = (*NO_SIZE, (-1000.0, -1000.0, -1000.0))
 NO_BOX_2D = ((0.0, 0.0, 0.0, 0.0), (-1.0, -1.0, -1.0, -1.0))
-"""What stands where a box is not known: KITTI's own placeholders, and zeros (NVIDIA TAO)."""
+"""Placeholders of a box that is not known: KITTI's own, and zeros (NVIDIA TAO)."""
 NEAREST_REGION_M = 20.0
 """``DontCare`` regions hold what is too far off to be annotated, from about here on."""
 

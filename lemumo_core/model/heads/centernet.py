@@ -19,7 +19,7 @@ PRIOR_LOGIT = -2.19
 START = (0.5, 0.5), (1.0, 0.5, 0.5), (0.0, 0.0)
 """Biases of what is regressed: in the middle of its cell, 2.7 x 1.6 x 1.6 m, no yaw yet."""
 START_LOG_DEPTH = 3.0
-"""Of the paper's head: 19 m away."""
+"""Bias of depth in the paper's head: 19 m away."""
 MAX_LOG_SIZE = 4.0
 PAPER_WIDTH, PAPER_STRIDE = 256, 8
 STRIDE = 4

@@ -10,7 +10,7 @@ from lemumo_core.distributed import BatchNorm2d
 
 
 class Features(NamedTuple):
-    """What heads read.
+    """Features that the heads read.
 
     Attributes:
         maps: (B, channels, h, w), at 1/16 (the paper's) or 1/4 (deploy) of the input's resolution.

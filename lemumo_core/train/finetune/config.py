@@ -64,7 +64,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class FinetuneLogConfig(LogConfig):
-    """What fine-tuning writes beside that.
+    """Options of what fine-tuning writes beside that of every run.
 
     Attributes:
         evaluate_every: between evaluations on the validation frames; the end has one as well.

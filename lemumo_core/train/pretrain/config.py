@@ -15,7 +15,7 @@ from lemumo_core.train.run_config import LogConfig, OptimizerConfig, RunConfig
 
 @dataclass(frozen=True)
 class PretrainLogConfig(LogConfig):
-    """What pretraining writes beside that of every run.
+    """Options of what pretraining writes beside that of every run.
 
     Attributes:
         monitor_every: steps between the method's monitors, such as RankMe.

@@ -53,7 +53,7 @@ def package(two_blocks, tmp_path_factory) -> Path:
     return path
 
 
-def judged(package: Path, tmp_path: Path, *arguments: str) -> tuple[int, dict]:
+def evaluated(package: Path, tmp_path: Path, *arguments: str) -> tuple[int, dict]:
     out = tmp_path / "out"
     done = main([str(package), "--backend", "torch", "--out", str(out), *map(str, arguments)])
     return done, json.loads((out / "metrics.json").read_text())
@@ -61,7 +61,7 @@ def judged(package: Path, tmp_path: Path, *arguments: str) -> tuple[int, dict]:
 
 def test_rendered_streets(package, tmp_path, capsys) -> None:
     """Figures are those of a loop over the same frames; the page shows each frame once."""
-    done, found = judged(package, tmp_path, "--limit", "3")
+    done, found = evaluated(package, tmp_path, "--limit", "3")
     assert done == 0 and found["depth_truth"] == "dense depth" and found["trained"] is False
     assert found["data"]["split"] == "test" and found["data"]["width"] == 96
     metric = PerceptionMetric(CONFIG.detection_classes, CONFIG.segmentation_classes)
@@ -86,9 +86,9 @@ def test_rendered_streets(package, tmp_path, capsys) -> None:
     [("kitti", "kitti_object", 2), ("nuscenes", "nuscenes_mini_tables", 6)],
 )
 def test_real_data(package, tmp_path, shared_data, name, folder, frames) -> None:
-    """Depth is judged on returns that the model did not get; labels are unknown and said to be."""
+    """Depth is evaluated on returns masked from the model; labels are unknown and said to be."""
     root = shared_data / folder
-    done, found = judged(package, tmp_path, "--data", name, "--data_options.root", root)
+    done, found = evaluated(package, tmp_path, "--data", name, "--data_options.root", root)
     assert done == 0 and "one in 10 LiDAR returns" in found["depth_truth"]
     for mode in MODALITIES:
         one = found[mode]
@@ -128,14 +128,14 @@ def test_a_run_is_judged_like_its_package(package, tmp_path) -> None:
     weights = seeded_model(CONFIG, 0).state_dict()
     checkpoint.save(tmp_path / "step-00000001", {checkpoint.MODEL: weights}, state)
     found = [
-        judged(model, tmp_path, "--limit", "1")[1]["fused"]
+        evaluated(model, tmp_path, "--limit", "1")[1]["fused"]
         for model in (package, run, tmp_path / "step-00000001")
     ]
     assert found[0] == found[1] == found[2] and found[0]["depth_mae_m"] > 0
 
 
 def test_weights_of_pretraining_are_refused(tmp_path, capsys) -> None:
-    """Heads of random weights would be judged else."""
+    """Heads of random weights would be evaluated otherwise."""
     weights = seeded_model(CONFIG, 0).encoder.state_dict()
     weights = {f"encoder.{name}": tensor for name, tensor in weights.items()}
     state = {"config": {"model": asdict(CONFIG)}}
@@ -243,7 +243,7 @@ def test_pictures_show_what_the_frame_has() -> None:
 
 
 def test_an_earlier_evaluation_is_kept(package, tmp_path, capsys) -> None:
-    judged(package, tmp_path, "--limit", "1")
+    evaluated(package, tmp_path, "--limit", "1")
     before = (tmp_path / "out" / "metrics.json").read_bytes()
     arguments = [str(package), "--backend", "torch", "--limit", "2", "--out", str(tmp_path / "out")]
     assert main(arguments) == 1

@@ -45,7 +45,7 @@ CLASSES = {
     "context": "IExecutionContext",
     "inspector": "EngineInspector",
 }
-"""What our variables of these names, with or without a leading underscore, hold."""
+"""Types of what our variables of these names hold, with or without a leading underscore."""
 NOT_IN_8 = {"IProgressMonitor", "IBuilderConfig.progress_monitor"}
 """Asked for with hasattr before they are used."""
 

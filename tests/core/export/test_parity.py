@@ -157,7 +157,7 @@ def test_scores_at_the_cut_need_no_counterpart() -> None:
     assert match_detections(a, b, 1e-3, 0.0)[1] == 0
 
 
-def judged(candidate, frame: Frame | None):
+def compared(candidate, frame: Frame | None):
     """Parity with the losses against the truth of one frame."""
     parity = parity_of(candidate, REDUCED)
     add_truth(parity, [Sample({}, frame)], [outputs()], [candidate], MANIFEST)
@@ -166,7 +166,7 @@ def judged(candidate, frame: Frame | None):
 
 @pytest.fixture
 def frame() -> Frame:
-    """What the reference is right about, but for the depth, which is 1 m less."""
+    """Predict as the reference, but for the depth, which is 1 m less."""
     said = outputs()
     labels, depth_m = (said[name][0].repeat(4, 0).repeat(4, 1) for name in ("labels", "depth"))
     names = [MANIFEST.detection_classes[i] for i in said["class_ids"][0]]
@@ -179,7 +179,7 @@ def test_losses_against_truth(frame) -> None:
     candidate = changed(depth=outputs()["depth"] + 0.1)
     candidate["scores"][0, ::2], candidate["boxes"][0, ::2, 2] = 0.0, 79.0
     candidate["labels"][0, 0, 0] = (candidate["labels"][0, 0, 0] + 1) % 5
-    parity = judged(candidate, frame)
+    parity = compared(candidate, frame)
     assert parity.bev_map_loss == pytest.approx(0.5)
     assert parity.depth_mae_loss == pytest.approx(0.1, rel=1e-3)
     true, said = outputs()["labels"][0], candidate["labels"][0]
@@ -192,18 +192,18 @@ def test_losses_against_truth(frame) -> None:
     assert set(losses(parity)) >= {"bev_map_loss", "depth_mae_loss", "miou_loss"}
 
 
-def test_without_truth_losses_are_not_judged(frame) -> None:
-    parity = judged(changed(), None)
+def test_without_truth_losses_are_not_compared(frame) -> None:
+    parity = compared(changed(), None)
     assert parity.failures(REDUCED) == [] and np.isnan(parity.bev_map_loss)
     assert "no truth" in as_text("t", parity, REDUCED) and "bev_map_loss" not in losses(parity)
-    unlabelled = judged(changed(), replace(frame, labels=None))
+    unlabelled = compared(changed(), replace(frame, labels=None))
     assert unlabelled.task_metrics == {}
 
 
 def test_outputs_that_are_not_finite_lose_everything(frame) -> None:
     out = changed()
     out["depth"][0, 3, 3] = np.nan
-    failed = {text.split()[0] for text in judged(out, frame).failures(REDUCED)}
+    failed = {text.split()[0] for text in compared(out, frame).failures(REDUCED)}
     assert {"bev_map_loss", "depth_mae_loss", "miou_loss"} <= failed
 
 

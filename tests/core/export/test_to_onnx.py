@@ -103,13 +103,13 @@ def test_a_runtime_that_rounds_otherwise_has_a_gate_of_its_own(
         pytest.skip(reason)
     real = verify.verify
 
-    def judged(package, candidate, samples, reference="torch"):
+    def verified(package, candidate, samples, reference="torch"):
         parity, limits = real(package, candidate, samples, reference)
         if candidate == "openvino:int8":
             limits = Limits(unmatched=None, mean_depth=most_depth)
         return parity, limits
 
-    monkeypatch.setattr(export_module, "verify", judged)
+    monkeypatch.setattr(export_module, "verify", verified)
     manifest = gate(staged, [])
     passed = most_depth == 1.0
     assert ("openvino:int8" in manifest.losses) == passed and "int8" in manifest.precisions

@@ -16,7 +16,7 @@ from lemumo_core.preprocess import Inputs
 
 
 def toy_outputs(inputs: Inputs) -> dict[str, np.ndarray]:
-    """What the network of the fixture ``toy`` says, by hand."""
+    """Compute the outputs of the fixture ``toy`` by hand."""
     red = inputs.image[..., 0].astype(np.float32)
     return {
         "depth": red + 80.0 * inputs.companion[..., 0],

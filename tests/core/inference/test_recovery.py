@@ -1,4 +1,4 @@
-"""A runtime that fails is loaded anew, then replaced; each failure is told."""
+"""A runtime that fails is loaded again, then replaced; each failure is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a region to ignore is not judged: COCO's and KITTI's rule."""
+"""What lies in a region to ignore is not evaluated: COCO's and KITTI's rule."""
 
 from __future__ import annotations
 

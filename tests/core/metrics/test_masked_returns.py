@@ -1,4 +1,4 @@
-"""Returns as truth: which are hidden, where they land, which ones the camera does not see."""
+"""Returns as truth: which are masked, where they land, which ones the camera does not see."""
 
 from __future__ import annotations
 
@@ -30,42 +30,42 @@ def cloud() -> np.ndarray:
     return rng.uniform((-30, -15, 20, 0), (30, 15, 20.5, 1), (4000, 4)).astype(np.float32)
 
 
-def hidden_rows(points: np.ndarray, every: int = 10) -> set[bytes]:
+def masked_rows(points: np.ndarray, every: int = 10) -> set[bytes]:
     kept = {row.tobytes() for row in mask_returns(frame_of(points), every).companion.points}
     return {row.tobytes() for row in points} - kept
 
 
 @pytest.mark.parametrize("every", [2, 10])
-def test_about_one_in_every_is_hidden_and_nothing_is_lost(cloud, every) -> None:
+def test_about_one_in_every_is_masked_and_nothing_is_lost(cloud, every) -> None:
     held = mask_returns(frame_of(cloud), every)
     count = len(cloud) - len(held.companion.points)
     assert count == pytest.approx(len(cloud) / every, rel=0.15)
     true_m = held.labels.depth_m
-    hidden = np.array([np.frombuffer(row, np.float32) for row in hidden_rows(cloud, every)])
-    uv, _ = CAMERA.project(hidden[:, :3].astype(np.float64))
+    masked = np.array([np.frombuffer(row, np.float32) for row in masked_rows(cloud, every)])
+    uv, _ = CAMERA.project(masked[:, :3].astype(np.float64))
     in_image = (uv > -0.49).all(1) & (uv < (199.49, 99.49)).all(1)
-    for (u, v), z in zip(uv[in_image].round().astype(int), hidden[in_image, 2], strict=True):
+    for (u, v), z in zip(uv[in_image].round().astype(int), masked[in_image, 2], strict=True):
         assert true_m[v, u] <= z  # itself, or a nearer one of the same pixel
     assert np.isfinite(true_m).sum() <= in_image.sum() + 4  # borders
-    assert set(true_m[np.isfinite(true_m)]) <= set(hidden[:, 2])
+    assert set(true_m[np.isfinite(true_m)]) <= set(masked[:, 2])
 
 
 def test_the_choice_depends_on_nothing_but_the_point(cloud) -> None:
     """Not on order, neighbours, other columns, stamp or pose."""
-    chosen = {row[:12] for row in hidden_rows(cloud)}
+    chosen = {row[:12] for row in masked_rows(cloud)}
     order = np.random.default_rng(1).permutation(len(cloud))[:2000]
-    again = {row[:12] for row in hidden_rows(cloud[order])}
+    again = {row[:12] for row in masked_rows(cloud[order])}
     assert again == chosen & {row.tobytes()[:12] for row in cloud[order]}
     other = cloud * np.array([1, 1, 1, 0.5], np.float32)
-    assert {row[:12] for row in hidden_rows(other)} == chosen
+    assert {row[:12] for row in masked_rows(other)} == chosen
 
 
 def test_regular_scans_are_sampled_evenly() -> None:
     """Whatever the layout of a scan: a tenth of each ring, of each column, of round numbers."""
     x, y = np.meshgrid(np.arange(-32, 32) * 0.25, np.arange(-32, 32) * 0.125)
     points = np.stack([x, y, np.full_like(x, 16.0)], axis=-1).astype(np.float32)
-    hidden = hidden_rows(points.reshape(-1, 3))
-    mask = np.array([[point.tobytes() in hidden for point in row] for row in points])
+    masked = masked_rows(points.reshape(-1, 3))
+    mask = np.array([[point.tobytes() in masked for point in row] for row in points])
     assert mask.mean() == pytest.approx(0.1, abs=0.015)
     for axis in (0, 1):
         assert mask.mean(axis=axis).max() < 0.3 and mask.mean(axis=axis).std() < 0.06
@@ -111,7 +111,7 @@ def test_point_labels_follow_their_points(cloud) -> None:
 
 @pytest.mark.parametrize("folder", ["kitti_object", "nuscenes_mini_tables"])
 def test_on_real_scans(shared_data, folder) -> None:
-    """A tenth is hidden, and at least half of what of it falls into the image is truth."""
+    """A tenth is masked, and at least half of what of it falls into the image is truth."""
 
     source = open_source(
         {"kitti_object": "kitti"}.get(folder, "nuscenes"), root=shared_data / folder

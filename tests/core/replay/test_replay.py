@@ -38,7 +38,7 @@ def street(tmp_path_factory):
 
 
 def fed(bag, companion: str) -> list[ImageEvent]:
-    """What the callbacks make of a bag."""
+    """Return what the callbacks make of a bag."""
     camera_input = CameraInput("camera", companion, CameraOptions(), Health(), BagClock())
     with BagReader(bag) as reader:
         return list(feed(reader, find_topics(reader), camera_input))

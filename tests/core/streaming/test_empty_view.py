@@ -18,7 +18,7 @@ R_OPTICAL_BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 
 
 class Result:
-    """What of a Perception counts here."""
+    """Make a Perception of what counts here."""
 
     def __init__(self, *modalities: str) -> None:
         self.modalities = modalities

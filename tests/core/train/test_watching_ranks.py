@@ -47,7 +47,7 @@ def whole_batch() -> dict[str, Tensor]:
 
 
 def outcome(rank: int, world: int) -> dict[str, Tensor]:
-    """Of one rank's share of every view."""
+    """Return one rank's share of every view."""
     share = slice(rank * SAMPLES // world, (rank + 1) * SAMPLES // world)
     x = {
         name: value.unflatten(0, (VIEWS, SAMPLES))[:, share].flatten(0, 1)

@@ -70,7 +70,7 @@ def batch_of(run: Run, step: int) -> Batch:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory) -> Path:
-    """What a pretraining run exports."""
+    """Write what a pretraining run exports."""
     path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
     torch.manual_seed(7)
     encoder = build_encoder(MODEL)
@@ -209,12 +209,12 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
     changes = {"weights": pretrained, "val_frames": 4, "scale": ScaleConfig(workers=0)}
     run = small_run(Path(folder), DistInfo(rank, 2, CPU), **changes)
     result: dict[str, Any] = outcome(run, Path(pretrained))
-    result["judged"] = _judged(run)
+    result["evaluated"] = _evaluated(run)
     torch.save(result, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def _judged(run: Run) -> dict[str, Any]:
+def _evaluated(run: Run) -> dict[str, Any]:
     learner = FinetuneLearner(run)
     assert learner.validation is not None
     return {mode: metric.result() for mode, metric in learner.validation.evaluate().items()}
@@ -225,13 +225,13 @@ def test_two_ranks_are_one(pretrained, tmp_path) -> None:
     arguments = str(tmp_path), str(pretrained)
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
     run = small_run(tmp_path, weights=str(pretrained), val_frames=4)
-    expected, judged = outcome(run, pretrained), _judged(run)
+    expected, evaluated = outcome(run, pretrained), _evaluated(run)
     assert "2 encoder.patch_embed.image.weight" in expected and "0 detection" in expected
     assert "0 encoder.patch_embed.image.weight" not in expected
     for rank in range(2):
         ours = torch.load(tmp_path / f"{rank}.pt")
-        theirs = ours.pop("judged")
-        for mode, result in judged.items():
+        theirs = ours.pop("evaluated")
+        for mode, result in evaluated.items():
             for figure in ("bev_map", "depth_mae_m", "miou", "frames"):
                 assert theirs[mode][figure] == pytest.approx(result[figure], rel=1e-4), figure
         assert ours.keys() == expected.keys()
@@ -241,7 +241,7 @@ def test_two_ranks_are_one(pretrained, tmp_path) -> None:
 
 
 def learnt_by_heart(frames: list[Frame], out: Path, steps: int, **model: Any) -> dict[str, float]:
-    """What a model says of two frames that it has seen for so many steps."""
+    """Return what a model predicts of two frames that it has seen for so many steps."""
 
     class Frames(Small):
         def __getitem__(self, index: int) -> Frame:
@@ -268,7 +268,7 @@ def streets() -> list[Frame]:
 
 
 @pytest.mark.timeout(600)
-def test_a_model_that_learns_its_own_frames_is_judged_well(streets, tmp_path) -> None:
+def test_a_model_that_learns_its_own_frames_is_evaluated_well(streets, tmp_path) -> None:
     """Targets, losses, decoding and metrics agree: detection, depth and labels are found again."""
     # After 80 steps it is .5 on one processor and above .6 on another.
     values = learnt_by_heart(streets, tmp_path, 120)

@@ -69,11 +69,11 @@ def test_a_run_leaves_what_it_promises(uninterrupted) -> None:
     promised = {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json", "best"}
     assert kept == promised | {"model.json", "model.safetensors"}
     lines = read_metrics(uninterrupted)
-    judged = {line["step"] + 1: line["score"] for line in lines if "score" in line}
-    assert list(judged) == [3, 6, 8]
+    evaluated = {line["step"] + 1: line["score"] for line in lines if "score" in line}
+    assert list(evaluated) == [3, 6, 8]
     assert {"fused_miou", "camera_only_depth_mae_m", "companion_only_miou"} <= lines[2].keys()
     summary = json.loads((uninterrupted / "summary.json").read_text())
-    assert summary["score"] == max(judged.values()) == judged[summary["step"]]
+    assert summary["score"] == max(evaluated.values()) == evaluated[summary["step"]]
     assert set(summary["metrics"]) == {"fused", "camera_only", "companion_only"}
     best = load_file(uninterrupted / "best" / "model.safetensors")
     ours = load_file(uninterrupted / "model.safetensors")
@@ -190,8 +190,8 @@ def test_a_run_becomes_a_package_that_says_where_it_comes_from(uninterrupted, tm
 
 
 def test_a_package_can_carry_the_figures_of_an_evaluation(uninterrupted, tmp_path) -> None:
-    judged = {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5, "ap50": None, "aoe": 0.1}
-    found = {"data": "elsewhere", "fused": judged, "by_frame": []}
+    evaluated = {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5, "ap50": None, "aoe": 0.1}
+    found = {"data": "elsewhere", "fused": evaluated, "by_frame": []}
     (tmp_path / "metrics.json").write_text(json.dumps(found))
     arguments = ["--run", str(uninterrupted), "--out", str(tmp_path / "package")]
     assert export([*arguments, "--metrics", str(tmp_path / "metrics.json")]) == 0
