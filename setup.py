@@ -55,6 +55,7 @@ extras = {
         "catkin_pkg",  # interfaces/build.py
     ],
     "rerun": ["rerun-sdk>=0.41,<1"],
+    "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff

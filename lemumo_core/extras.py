@@ -16,6 +16,7 @@ EXTRA_OF = {
     "rerun": "rerun",
     "rosbags": "bags",
     "safetensors": "train",
+    "spconv": "spconv",
     "tensorboard": "train",
     "tensorrt": "gpu",
     "tensorrt_rtx": "tensorrt-rtx",

@@ -1,0 +1,1 @@
+"""Sparse 3D convolution in plain PyTorch, and networks on voxels."""
