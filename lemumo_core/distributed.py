@@ -28,6 +28,14 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _MeanOverRanks.apply(x)
 
 
+def gather_rows(x: Tensor) -> Tensor:
+    """Concatenate the rows (B, ...) of all ranks, in their order: (W B, ...), with gradient.
+
+    The gradient of a rank's rows is the sum of what all ranks give for them.
+    """
+    return x if world_size() == 1 else _GatherRows.apply(x)
+
+
 def rows_of_rank(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
     """Return this rank's rows of a random draw for the rows of all ranks.
 
@@ -93,6 +101,22 @@ class _MeanOverRanks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _MeanOverRanks.forward(ctx, gradient)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        distributed.all_gather(parts, x)
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(world_size())[distributed.get_rank()]
 
 
 def _initialized() -> bool:

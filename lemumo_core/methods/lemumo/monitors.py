@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from lemumo_core.data.views import View
-from lemumo_core.distributed import mean_over_ranks, world_size
+from lemumo_core.distributed import gather_rows, mean_over_ranks
 from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.methods.method import evaluating
 from lemumo_core.metrics.collapse import embedding_std, gaussian_p_values, rankme
@@ -139,9 +139,4 @@ def modality_shares(
 
 def _of_all_ranks(x: Tensor) -> np.ndarray:
     """Rows (B, ...) of every rank, one after the other, (W B, ...)."""
-    x = x.detach().float().contiguous()
-    if world_size() > 1:
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        distributed.all_gather(parts, x)
-        x = torch.cat(parts)
-    return x.cpu().numpy()
+    return gather_rows(x.detach().float()).cpu().numpy()
