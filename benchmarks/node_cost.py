@@ -35,11 +35,11 @@ from lemumo_core.inference.backends import TensorSpec
 from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.messages.markers import markers
 from lemumo_core.preprocess import Inputs, InputSpec
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from lemumo_ros.parameters import CameraParameters, Parameters
-from lemumo_ros.publish.markers import markers
 from lemumo_ros.publish.publisher import TOPICS, ResultPublisher
 from lemumo_ros.publish.rclpy_builder import build
 from lemumo_ros.worker import Worker
@@ -50,7 +50,7 @@ CAMERA = Camera(1600, 900, 1260.0, 1260.0, 800.0, 450.0)
 SPEC = InputSpec(256, 704, "lidar", 2)
 ROWS, COLUMNS, BOXES = SPEC.height // 4, SPEC.width // 4, 100
 OBJECTS = 20  # of the boxes, above the threshold
-OUTPUTS = ("detections_3d", "depth", "labels", "markers")
+OUTPUTS = ("detections_3d", "depth/image_raw", "labels", "markers")
 STUB_S = 1e-3
 WARM_UPS = 3
 PERIOD_NS = 100_000_000
@@ -244,9 +244,9 @@ class PlainNode:
         T, colors = np.eye(4), class_colors(len(DETECTION_CLASSES))
         messages = {
             "detections_3d": build.detections_3d(found, DETECTION_CLASSES, T, header),
-            "depth": build.depth_image(out["depth"], "32FC1", header),
+            "depth/image_raw": build.depth_image(out["depth"], "32FC1", header),
             "labels": build.label_image(out["labels"], header),
-            "markers": markers(found, DETECTION_CLASSES, colors, T, header),
+            "markers": markers(build, found, DETECTION_CLASSES, colors, T, header),
         }
         for key, message in messages.items():
             self.publishers[name][key].publish(message)

@@ -19,7 +19,6 @@ import numpy as np
 from benchmarks._messages import sensor_messages
 from benchmarks._package import untrained_package
 from benchmarks._timing import machine, measure
-from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.package import load_package
@@ -27,7 +26,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
 from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
-from lemumo_ros.publish.markers import markers
+from lemumo_core.streaming.outputs import BUILDERS, FROM_FRAME, Result
 from lemumo_ros.publish.rclpy_builder import build
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
@@ -37,15 +36,11 @@ T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [
 
 
 def build_outputs(perception: Any, manifest: Any) -> None:
-    """Build every message of ``ResultPublisher`` but the overlay, which only a viewer asks for."""
-    header = build.header(perception.stamp_ns, "camera")
-    found, names, T = perception.detections, manifest.detection_classes, np.eye(4)
-    build.detections_3d(found, names, T, header)
-    build.detections_2d(found, names, header)
-    build.depth_image(perception.depth_m, "32FC1", header)
-    build.camera_info(perception.output_camera, header)
-    build.label_image(perception.labels, header)
-    markers(found, names, class_colors(len(names)), T, header)
+    """Build every message but those that only a viewer asks for."""
+    result = Result(perception, manifest, "camera", np.eye(4))
+    for name, builder in BUILDERS.items():
+        if name not in FROM_FRAME:
+            builder(build, result)
 
 
 def main() -> None:

@@ -55,6 +55,14 @@ def class_colors(count: int) -> list[Color]:
     return [(int(r), int(g), int(b)) for r, g, b in rgb]
 
 
+def label_colors(label_map: np.ndarray, palette: Iterable[Color]) -> np.ndarray:
+    """Colour label ids (H, W), uint8 (H, W, 3); ids without a colour are black."""
+    colors = np.zeros((256, 3), np.uint8)
+    known_colors = list(palette)
+    colors[: len(known_colors)] = known_colors
+    return np.asarray(colors[label_map])
+
+
 def blend_labels(
     picture: np.ndarray,
     label_map: np.ndarray,
@@ -62,10 +70,8 @@ def blend_labels(
     weight: float = LABEL_WEIGHT,
 ) -> None:
     """Tint a picture (H, W, 3), in place, by label ids (H, W); 255 leaves it as it is."""
-    colors = np.zeros((256, 3), np.uint8)
-    known_colors = list(palette)
-    colors[: len(known_colors)] = known_colors
-    blended = cv2.addWeighted(picture, 1 - weight, colors[label_map], weight, 0)
+    colors = label_colors(label_map, palette)
+    blended = cv2.addWeighted(picture, 1 - weight, colors, weight, 0)
     known = label_map != UNLABELLED
     picture[known] = blended[known]
 

@@ -33,7 +33,8 @@ from lemumo_ros.transport import select_transport
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "lemumo-tiny"
-NODE_NAME = "lemumo"
+NODE_NAME = "perception"
+OVERLAY = "overlay/compressed"
 FRAMES = 40
 STREET = {
     **{"seed": 28, "frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
@@ -83,7 +84,6 @@ class Watcher:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import QoSProfile
-        from sensor_msgs.msg import CompressedImage
         from vision_msgs.msg import LabelInfo
 
         from lemumo_ros.publish.publisher import LATCHED_QOS, TOPICS
@@ -94,8 +94,7 @@ class Watcher:
         self.last_output_s = time.monotonic()
         rclpy.init()
         self.node = rclpy.create_node("lemumo_demo")
-        kinds = TOPICS | {"overlay": CompressedImage}
-        for name, kind in kinds.items():
+        for name, kind in TOPICS.items():
             topic = f"/{NODE_NAME}/output/{name}"
             self.node.create_subscription(kind, topic, self._counter(name), QoSProfile(depth=50))
         topic = f"/{NODE_NAME}/output/label_info"
@@ -121,7 +120,7 @@ class Watcher:
         def count(message: Any) -> None:
             self.counts[name] += 1
             self.last_output_s = time.monotonic()
-            if name == "overlay":
+            if name == OVERLAY:
                 self._save(message)
 
         return count
@@ -134,7 +133,7 @@ class Watcher:
 
     def _diagnose(self, message: Any) -> None:
         for status in message.status:
-            if status.name.startswith("lemumo:"):
+            if status.name.startswith(f"{NODE_NAME}:"):
                 self.values |= {pair.key: pair.value for pair in status.values}
 
 
@@ -172,7 +171,7 @@ def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
         try:
             while player.poll() is None or time.monotonic() - watcher.last_output_s < DRAIN_S:
                 watcher.spin(0.2)
-                progress.update(watcher.counts["overlay"])
+                progress.update(watcher.counts[OVERLAY])
                 if node.poll() is not None:
                     raise _died("node_died", "the node", out / "node.log")
         finally:

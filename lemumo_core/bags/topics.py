@@ -14,7 +14,7 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 
 NOT_A_SENSOR = re.compile(
-    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo"
+    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo|/output/points"
     r"|infra[12]/",  # RealSense's near infrared stereo pair, neither colour nor thermal
     re.I,
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 import numpy as np
 
 from lemumo_core.geometry.camera import Camera
@@ -61,6 +64,49 @@ def look_up_where(
     shown = wanted & seen_rows[:, None] & seen_columns
     row, column = np.nonzero(shown)
     return values[rows[row], columns[column]], shown
+
+
+def undistorted(camera: Camera) -> Camera:
+    """Return the pinhole camera of the same size, focal lengths and principal point."""
+    return replace(camera, model="pinhole", distortion=())
+
+
+def look_up_undistorted(values: np.ndarray, camera: Camera, outside: float) -> np.ndarray:
+    """Return the value of a map at every pixel of ``undistorted(camera)``, on the same ray.
+
+    Depth along the optical axis stays what it is, as both cameras have the same axis.
+
+    Args:
+        values: (camera.height, camera.width, ...), any dtype.
+        camera: where the map lives.
+        outside: value of the pixels that the camera does not see.
+
+    Returns:
+        An array as ``values``, which it is where the camera has no distortion.
+    """
+    if camera.model == "pinhole":
+        return values
+    index, seen = _undistortion(camera)
+    found = values.reshape(-1, *values.shape[2:])[index]
+    found[~seen] = outside
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def _undistortion(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixel that each of ``undistorted(camera)`` falls into, and whether it has one.
+
+    Returns:
+        Index into the flattened image, intp (height, width), and bool (height, width).
+    """
+    v, u = np.mgrid[: camera.height, : camera.width]
+    rays = undistorted(camera).unproject(np.stack([u.ravel(), v.ravel()], axis=1))
+    uv, valid = camera.project(rays)
+    seen = valid & inside(uv, camera)
+    column, row = np.rint(np.where(seen[:, None], uv, 0)).astype(np.intp).T
+    index = np.clip(row, 0, camera.height - 1) * camera.width + np.clip(column, 0, camera.width - 1)
+    shape = camera.height, camera.width
+    return index.reshape(shape), seen.reshape(shape)
 
 
 Indices = tuple[np.ndarray, np.ndarray]

@@ -192,7 +192,7 @@ class MessageBuilder(ABC):
         transforms = []
         for child, T in poses.items():
             (orientation,) = self._quaternions(T[None, :3, :3])
-            translation = self._xyz("Vector3", T[:3, 3].tolist())
+            translation = self.xyz("Vector3", T[:3, 3].tolist())
             transform = self.new(
                 "geometry_msgs/Transform", translation=translation, rotation=orientation
             )
@@ -224,7 +224,7 @@ class MessageBuilder(ABC):
         poses = self.box_poses(detections.boxes_3d, T_output_camera)
         messages = []
         for i, (pose, box) in enumerate(zip(poses, detections.boxes_3d.tolist(), strict=True)):
-            size = self._xyz("Vector3", box[3:6])
+            size = self.xyz("Vector3", box[3:6])
             bbox = self.new("vision_msgs/BoundingBox3D", center=pose, size=size)
             results = [self._hypothesis(detections, i, class_names, pose)]
             messages.append(
@@ -245,7 +245,7 @@ class MessageBuilder(ABC):
             header: of the source image.
         """
         (no_rotation,) = self._quaternions(np.eye(3)[None])
-        origin = self._xyz("Point", (0.0, 0.0, 0.0))
+        origin = self.xyz("Point", (0.0, 0.0, 0.0))
         no_pose = self.new("geometry_msgs/Pose", position=origin, orientation=no_rotation)
         messages = []
         for i, (left, top, right, bottom) in enumerate(detections.boxes_2d.tolist()):
@@ -269,7 +269,7 @@ class MessageBuilder(ABC):
         positions = boxes[:, :3].astype(np.float64) @ R.T + t
         orientations = self._quaternions(R @ box_rotation(boxes[:, 6]))
         for position, orientation in zip(positions.tolist(), orientations, strict=True):
-            point = self._xyz("Point", position)
+            point = self.xyz("Point", position)
             yield self.new("geometry_msgs/Pose", position=point, orientation=orientation)
 
     def _hypothesis(
@@ -283,7 +283,8 @@ class MessageBuilder(ABC):
             pose=self.new("geometry_msgs/PoseWithCovariance", pose=pose, covariance=covariance),
         )
 
-    def _xyz(self, kind: str, vector: Sequence[float]) -> Any:
+    def xyz(self, kind: str, vector: Sequence[float]) -> Any:
+        """Return a geometry_msgs Point or Vector3."""
         x, y, z = vector
         return self.new(f"geometry_msgs/{kind}", x=x, y=y, z=z)
 

@@ -1,11 +1,14 @@
 """Write a bag with the results beside the inputs, to be opened in Foxglove, without ROS.
 
-    /lemumo/output/detections_3d, detections_2d     vision_msgs, class names as ids
-    /lemumo/output/depth, depth_camera_info         32FC1 metres, NaN unknown
-    /lemumo/output/labels, label_info               mono8 ids; their names, latched
-    /lemumo/output/overlay/compressed               JPEG, where overlays are drawn
+    /perception/output/detections_3d, detections_2d         vision_msgs, class names as ids
+    /perception/output/depth/image_raw, depth/camera_info   32FC1 metres, NaN unknown
+    /perception/output/labels, label_info                   mono8 ids; their names, latched
+    /perception/output/labels_colored                       rgb8
+    /perception/output/markers                              boxes for viewers
+    /perception/output/overlay/compressed                   JPEG, where overlays are drawn
 
-Messages and topics are those of the node, with the stamp and frame of the source image.
+Messages and topics are those of the node by its usual name, with the stamp and frame of the source
+image, so that the layouts for RViz and Foxglove show them.
 """
 
 from __future__ import annotations
@@ -20,18 +23,24 @@ import numpy as np
 
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader, RawMessage
-from lemumo_core.bags.writer import JPEG_QUALITY, METADATA_VERSION, qos
+from lemumo_core.bags.writer import METADATA_VERSION, qos
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
-from lemumo_core.geometry.se3 import inverse
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.replay.image_events import ImageEvent
 from lemumo_core.replay.settings import Settings
+from lemumo_core.streaming.outputs import (
+    BOXES_3D,
+    BUILDERS,
+    FROM_FRAME,
+    JPEG_QUALITY,
+    Result,
+)
 
 with suppress(ModuleNotFoundError):  # reported by BagReader
     from rosbags.rosbag2 import StoragePlugin, Writer
 
-OUTPUT = "/lemumo/output/"
+OUTPUT = "/perception/output/"
 
 
 class ResultBag:
@@ -77,26 +86,20 @@ class ResultBag:
             overlay: PNG of the result, or None.
         """
         self._copy_until(event.arrival_ns)
-        build, found = self._build, perception.detections
+        build = self._build
+        result = Result(perception, self._manifest, event.frame_id, event.T_camera_header)
         header = build.header(perception.stamp_ns, event.frame_id)
-        names = self._manifest.detection_classes
         messages = {
-            "depth": build.depth_image(perception.depth_m, "32FC1", header),
-            "depth_camera_info": build.camera_info(
-                perception.output_camera, header, event.T_camera_header
-            ),
-            "labels": build.label_image(perception.labels, header),
+            name: BUILDERS[name](build, result)
+            for name in BUILDERS
+            if name not in FROM_FRAME
+            and (name not in BOXES_3D or self._manifest.numbers_of_box == 7)
+            and (build.has_vision_msgs or not name.startswith("detections"))
         }
-        if build.has_vision_msgs:
-            if len(found.boxes_3d) == len(found.scores):  # not those of a 2D model
-                messages["detections_3d"] = build.detections_3d(
-                    found, names, inverse(event.T_camera_header), header
-                )
-            messages["detections_2d"] = build.detections_2d(found, names, header)
-            if OUTPUT + "label_info" not in self._connections:
-                messages["label_info"] = build.label_info(
-                    self._manifest.segmentation_classes, self._score_threshold, header
-                )
+        if build.has_vision_msgs and OUTPUT + "label_info" not in self._connections:
+            messages["label_info"] = build.label_info(
+                self._manifest.segmentation_classes, self._score_threshold, header
+            )
         if overlay is not None:
             bgr = cv2.imdecode(np.frombuffer(overlay, np.uint8), cv2.IMREAD_COLOR)
             assert bgr is not None

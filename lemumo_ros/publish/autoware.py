@@ -10,6 +10,8 @@ from geometry_msgs.msg import Vector3
 from std_msgs.msg import Header
 
 from lemumo_core.frame import Detections
+from lemumo_core.messages.builder import MessageBuilder
+from lemumo_core.streaming.outputs import Result
 from lemumo_ros.publish.rclpy_builder import build
 
 
@@ -64,3 +66,10 @@ def detected_objects(
             )
         )
     return message
+
+
+def objects_of(builder: MessageBuilder, result: Result) -> Any:
+    """Return the DetectedObjects of a result, in its output frame."""
+    header = builder.header(result.perception.stamp_ns, result.output_frame or result.frame_id)
+    names = result.manifest.detection_classes
+    return detected_objects(result.perception.detections, names, result.T_output_camera, header)

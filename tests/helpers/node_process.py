@@ -16,6 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile
 
+from lemumo_core.streaming.outputs import OVERLAYS
 from lemumo_ros.publish.publisher import TOPICS
 from tests.helpers.waiting import LIMIT_S, wait_until
 
@@ -54,10 +55,10 @@ class NodeUnderTest:
         self.messages: dict[str, list[Any]] = defaultdict(list)
         self.values: dict[str, str] = {}
         self.statuses: dict[str, tuple[int, str, dict[str, str]]] = {}
-        for name, kind in TOPICS.items():
+        for name in TOPICS.keys() - OVERLAYS:
             callback = self.messages[name].append
             topic = f"/lemumo/output/{name}"
-            self.node.create_subscription(kind, topic, callback, QoSProfile(depth=50))
+            self.node.create_subscription(TOPICS[name], topic, callback, QoSProfile(depth=50))
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def start(self) -> None:

@@ -138,7 +138,7 @@ class Rig:
 
     def results(self, since_ns: int = 0) -> list[Any]:
         """Depth images of stamps after this one."""
-        depths = self.under_test.messages["depth"]
+        depths = self.under_test.messages["depth/image_raw"]
         return [m for m in depths if stamp_to_ns(m.header.stamp) > since_ns]
 
     def result_of(self, change: Change | None = None) -> Any:

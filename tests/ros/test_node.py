@@ -49,9 +49,9 @@ def test_a_bag_played_over_dds_gives_every_output_for_every_frame(start, tmp_pat
         for name, messages in node.messages.items()
         if name != "markers"
     }
-    assert len(set(stamps["depth"])) == 8
-    assert all(s == stamps["depth"] for s in stamps.values())
-    depth, labels = node.messages["depth"][0], node.messages["labels"][0]
+    assert len(set(stamps["depth/image_raw"])) == 8
+    assert all(s == stamps["depth/image_raw"] for s in stamps.values())
+    depth, labels = node.messages["depth/image_raw"][0], node.messages["labels"][0]
     assert (depth.encoding, depth.height, depth.width) == ("32FC1", 16, 24)
     assert (labels.encoding, labels.height, labels.width) == ("mono8", 16, 24)
     detections = node.messages["detections_3d"][0].detections

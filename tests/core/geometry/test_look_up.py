@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.view_transfer import inside, look_up, look_up_where
+from lemumo_core.geometry.view_transfer import (
+    inside,
+    look_up,
+    look_up_undistorted,
+    look_up_where,
+    undistorted,
+)
 from lemumo_core.preprocess import InputSpec, network_view
 
 CAMERA = Camera(124, 75, 90.0, 91.0, 60.3, 37.7)
@@ -44,3 +51,46 @@ def test_a_pixel_on_a_border_belongs_to_the_lower_right_cell() -> None:
 def test_inside_knows_the_borders() -> None:
     uv = np.array([[-0.5, -0.5], [123.4, 74.4], [123.5, 3], [3, -0.51], [np.nan, 3]])
     assert inside(uv, CAMERA).tolist() == [True, True, False, False, False]
+
+
+LENSES = [
+    Camera(96, 64, 60.0, 62.0, 46.3, 33.1, "plumb_bob", (-0.28, 0.07, 0.002, -0.001)),
+    Camera(96, 64, 40.0, 40.0, 48.0, 31.0, "equidistant", (0.02, -0.004, 0.001, 0.0)),
+]
+
+
+@pytest.mark.parametrize("camera", LENSES, ids=lambda camera: camera.model)
+def test_an_undistorted_map_is_that_of_opencv(camera) -> None:
+    K, D, size = camera.K, np.array(camera.distortion), (camera.width, camera.height)
+    if camera.model == "equidistant":
+        maps = cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), K, size, cv2.CV_32FC1)
+    else:
+        maps = cv2.initUndistortRectifyMap(K, D, np.eye(3), K, size, cv2.CV_32FC1)
+    values = np.random.default_rng(0).uniform(1, 9, (camera.height, camera.width, 2))
+    found = look_up_undistorted(values, camera, np.nan)
+    column, row = (np.rint(one).astype(int) for one in maps)
+    held = (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
+    border = np.abs(np.stack(maps) % 1 - 0.5).min(axis=0) < 1e-3
+    assert held.mean() > 0.7 and (np.isfinite(found[..., 0]) == held)[~border].all()
+    np.testing.assert_array_equal(
+        found[held & ~border], values[row[held & ~border], column[held & ~border]]
+    )
+
+
+def test_points_of_undistorted_depth_are_where_they_were_seen() -> None:
+    """A consumer that knows no distortion, as depth_image_proc, gets a tilted wall."""
+    camera = LENSES[0]
+    rays = camera.unproject(np.stack(np.mgrid[:64, :96][::-1], axis=-1).reshape(-1, 2))
+    normal, offset_m = np.array([0.3, -0.2, 1.0]), 8.0
+    depth_m = (offset_m / (rays @ normal)).reshape(64, 96)
+
+    def off_wall(view: Camera, depth: np.ndarray) -> float:
+        v, u = np.mgrid[:64, :96]
+        points = np.stack([(u - view.cx) / view.fx, (v - view.cy) / view.fy, 1 + 0 * u], axis=-1)
+        return float(np.nanmax(np.abs((points * depth[..., None]) @ normal - offset_m)))
+
+    pinhole = undistorted(camera)
+    assert off_wall(pinhole, look_up_undistorted(depth_m, camera, np.nan)) < 0.1  # half a pixel
+    assert off_wall(pinhole, depth_m) > 0.4  # as it was published before
+    straight = Camera(96, 64, 60.0, 62.0, 46.3, 33.1)
+    assert look_up_undistorted(depth_m, straight, np.nan) is depth_m

@@ -152,8 +152,8 @@ def test_the_result_bag_holds_inputs_and_results(replayed, street) -> None:
             assert counts[topic.name] == topic.count
             raw = [m.data for m in before.raw_messages([topic.name])]
             assert [m.data for m in after.raw_messages([topic.name])] == raw
-        outputs = [m for m in after.messages() if m.topic.startswith("/lemumo/output/")]
-        depth = [m for m in outputs if m.topic.endswith("/depth")]
+        outputs = [m for m in after.messages() if m.topic.startswith("/perception/output/")]
+        depth = [m for m in outputs if m.topic.endswith("/depth/image_raw")]
         boxes = [m for m in outputs if m.topic.endswith("/detections_3d")]
         (info,) = [m for m in outputs if m.topic.endswith("/label_info")]
         assert after.latched(info.topic) and info.msg.class_map[0].class_name
@@ -168,7 +168,7 @@ def test_the_result_bag_holds_inputs_and_results(replayed, street) -> None:
         scores = [d.results[0].hypothesis.score for d in m.msg.detections]
         assert scores == [d["score"] for d in record["detections"]]
         assert image.msg.encoding == "32FC1"
-        assert counts["/lemumo/output/overlay/compressed"] == 5
+        assert counts["/perception/output/overlay/compressed"] == 5
 
 
 def test_without_evaluation_the_results_are_the_same(tiny_package, street, replayed, tmp_path):

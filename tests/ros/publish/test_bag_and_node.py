@@ -18,6 +18,7 @@ from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.messages.builder import MessageBuilder
+from lemumo_core.messages.markers import markers
 from lemumo_ros.publish.rclpy_builder import RclpyBuilder
 
 NAMES = ("car", "pedestrian")
@@ -61,6 +62,9 @@ def messages(build: MessageBuilder, count: int) -> dict[str, Any]:
         "label_info": build.label_info(("road", "sky"), 0.3, header),
         "overlay": build.jpeg(rgb, 85, header),
         "points": build.point_cloud(depth_m.reshape(-1, 4), ("x", "y", "z", "rgb"), header),
+        "markers": markers(
+            build, found, NAMES, [(255, 0, 0), (0, 9, 255)], T_OUTPUT_CAMERA, header
+        ),
         "transforms": build.transforms({"lidar": T_OUTPUT_CAMERA, "camera": np.eye(4)}, header),
     }
 

@@ -15,9 +15,9 @@ from geometry_msgs.msg import PoseWithCovariance, Vector3
 from lemumo_core.frame import Detections, Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.points import points_to_array
+from lemumo_core.streaming.points import colored_points
 from lemumo_ros.publish import autoware as autoware_out
-from lemumo_ros.publish.overlay import RateLimit
-from lemumo_ros.publish.points import colored_points
+from lemumo_ros.publish.rate_limit import RateLimit
 from lemumo_ros.publish.rclpy_builder import build
 
 HEADER = build.header(1_500_000_000, "camera")
@@ -37,7 +37,7 @@ def test_points_project_to_the_pixels_they_came_from_in_their_colors(camera, shr
     labels = np.zeros(depth_m.shape, np.uint8)
     perception = Perception(1, "c", nothing, depth_m, depth_m, labels, view, ("camera",))
 
-    cloud = colored_points(Frame(1, "c", camera, image), perception, HEADER)
+    cloud = colored_points(build, Frame(1, "c", camera, image), perception, HEADER)
 
     assert (cloud.header, cloud.point_step, cloud.row_step) == (HEADER, 16, 16 * cloud.width)
     points = points_to_array(cloud)[:, :3]

@@ -16,12 +16,12 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion, transform
 from lemumo_core.messages.camera_info import camera_from_info
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.markers import markers
 from lemumo_core.messages.stamps import stamp_to_ns
 
 pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")
 pytest.importorskip("vision_msgs", reason="needs vision_msgs: python interfaces/build.py")
 
-from lemumo_ros.publish.markers import markers
 from lemumo_ros.publish.rclpy_builder import build
 
 STAMP_NS = 1_700_000_000_123_456_789
@@ -217,7 +217,7 @@ def test_2d_detections() -> None:
 def test_markers() -> None:
     detections = some_detections()
     base = build.header(STAMP_NS, "base")
-    msg = serialized(markers(detections, NAMES, COLORS, T_BASE_CAMERA, base, 1.25))
+    msg = serialized(markers(build, detections, NAMES, COLORS, T_BASE_CAMERA, base))
     first, *rest = msg.markers
     assert first.action == first.DELETEALL
     assert len({marker.id for marker in rest}) == len(rest) == 10
@@ -235,7 +235,7 @@ def test_markers() -> None:
         assert text.pose.position.x == pytest.approx(cube.pose.position.x)
         assert text.pose.position.y == pytest.approx(cube.pose.position.y)
         for marker in (cube, text):
-            assert (marker.lifetime.sec, marker.lifetime.nanosec) == (1, 250_000_000)
+            assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 500_000_000)
             assert marker.header.frame_id == "base"
 
 
@@ -248,7 +248,7 @@ def test_nothing_detected_is_published_too() -> None:
     )
     assert len(build.detections_3d(empty, NAMES, T_BASE_CAMERA, HEADER).detections) == 0
     assert len(build.detections_2d(empty, NAMES, HEADER).detections) == 0
-    assert len(markers(empty, NAMES, COLORS, T_BASE_CAMERA, HEADER).markers) == 1
+    assert len(markers(build, empty, NAMES, COLORS, T_BASE_CAMERA, HEADER).markers) == 1
 
 
 def test_images_equal_cv_bridge() -> None:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import Header
 
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.geometry.view_transfer import look_up
-from lemumo_ros.publish.rclpy_builder import build
+from lemumo_core.messages.builder import MessageBuilder
 
 
-def colored_points(frame: Frame, perception: Perception, header: Header) -> PointCloud2:
+def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, header: Any) -> Any:
     """Return a point for every pixel of known depth, in the colour of the image there.
 
     Args:
+        build: builder of the message.
         frame: its image gives the colours; without an image all points are black.
         perception: its depth and output camera give the points.
         header: of the source image; the points are in its optical frame, metres.
 
     Returns:
-        A cloud of x, y, z and rgb, which is packed in the bits of a float32 as PCL and RViz read
-        it.
+        A PointCloud2 of x, y, z and rgb, which is packed in the bits of a float32 as PCL and RViz
+        read it.
     """
     camera = perception.output_camera
     known = np.isfinite(perception.depth_m)

@@ -1,20 +1,10 @@
-"""Overlay pictures as JPEG messages, at a limited rate."""
+"""At most so many events per second."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-
-from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header
-
-from lemumo_core.frame import Frame, Perception
-from lemumo_core.inference.manifest import Manifest
-from lemumo_core.streaming.overlay import draw_overlay
-from lemumo_ros.publish.rclpy_builder import build
-
-JPEG_QUALITY = 85
 
 
 class RateLimit:
@@ -35,10 +25,3 @@ class RateLimit:
             return False
         self._last_s = now_s
         return True
-
-
-def overlay_image(
-    frame: Frame, perception: Perception, manifest: Manifest, header: Header
-) -> CompressedImage:
-    """Draw a result over its image; see ``draw_overlay``."""
-    return build.jpeg(draw_overlay(frame, perception, manifest), JPEG_QUALITY, header)
