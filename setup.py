@@ -56,6 +56,7 @@ extras = {
     ],
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
+    "test": ["pytest", "pytest-timeout"],  # by this name `colcon test` finds that pytest runs them
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff
@@ -64,8 +65,6 @@ extras = {
         "mypy",
         "pre-commit>=4",
         "pycocotools>=2.0.10",  # oracle of the 2D metric
-        "pytest",
-        "pytest-timeout",
         "pytest-xdist",
         "ruff~=0.17.5",
         "scipy",

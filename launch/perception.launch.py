@@ -1,22 +1,27 @@
 """Start the perception node on live topics.
 
-    ros2 launch lemumo_ros perception.launch.py model:=/path/to/package image:=/cam/image_raw
+    ros2 launch lemumo_ros perception.launch.py model:=lemumo-tiny image:=/cam/image_raw
 
 `--show-args` lists the arguments. An argument left empty leaves the parameter file's value alone.
+A launch file that includes this one twice gives every argument each time, or puts each include in
+a GroupAction of its own: launch keeps what the first include was given.
 """
 
 import os
 from pathlib import Path
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 SHARE = Path(__file__).resolve().parent.parent  # share/lemumo_ros, or the source tree
 
 ARGUMENTS = {
-    "model": ("", "folder of the model package; empty: as in params_file"),
+    "model": (
+        "",
+        "folder of the model package, or a shipped one; empty: as in params_file",
+    ),
     "cameras": ("", "names of several cameras, e.g. front,left; empty: one"),
     "image": ("/{camera}/image_raw", "topic of a camera's images; {camera}: its name, or camera"),
     "camera_info": ("/{camera}/camera_info", "topic of a camera's calibration"),
@@ -26,12 +31,21 @@ ARGUMENTS = {
     "compressed": ("false", "true: read images from the compressed topic beside `image`"),
     "params_file": (str(SHARE / "config" / "lemumo.yaml"), "parameters of the node"),
     "output_frame": ("", "frame of the published boxes; empty: as in params_file"),
-    "use_sim_time": ("false", "true: take the time from /clock, as with a played bag"),
+    "score_threshold": ("", "least score of a published detection; empty: as in params_file"),
+    "backend": ("", "auto, or RUNTIME[:PRECISION]; empty: as in params_file"),
+    "sync_tolerance_ms": ("", "most between a pair's stamps; empty: as in params_file"),
+    "companion_deadline_ms": ("", "longest wait for a companion; empty: as in params_file"),
+    "overlay_rate_hz": ("", "overlays per second, 0: none; empty: as in params_file"),
+    "use_sim_time": ("", "true: time from /clock; empty: as in params_file or SetUseSimTime"),
     "autostart": ("", "false: leave activation to a lifecycle manager; empty: as in params_file"),
     "name": ("perception", "name of the node, and first part of its output topics"),
     "namespace": ("", "namespace of the node"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
+
+
+NUMBERS = ("score_threshold", "sync_tolerance_ms", "companion_deadline_ms", "overlay_rate_hz")
+FLAGS = ("use_sim_time", "autostart")
 
 
 def is_true(name, value):
@@ -43,10 +57,9 @@ def is_true(name, value):
 
 def node_options(value):
     """Return parameters, remappings and log level of a node; `value(name)` is a launch argument."""
-    parameters = {"use_sim_time": is_true("use_sim_time", value("use_sim_time"))}
-    parameters.update({key: value(key) for key in ("model", "output_frame") if value(key)})
-    if value("autostart"):
-        parameters["autostart"] = is_true("autostart", value("autostart"))
+    parameters = {key: value(key) for key in ("model", "output_frame", "backend") if value(key)}
+    parameters.update({key: float(value(key)) for key in NUMBERS if value(key)})
+    parameters.update({key: is_true(key, value(key)) for key in FLAGS if value(key)})
     if is_true("compressed", value("compressed")):
         parameters["image_transport"] = "compressed"
     cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
@@ -55,7 +68,8 @@ def node_options(value):
     return {
         "name": value("name"),
         "namespace": value("namespace"),
-        "parameters": [value("params_file"), parameters],
+        "parameters": [value("params_file"), *([parameters] if parameters else [])],
+        "additional_env": environment(),
         "remappings": remappings(cameras, value),
         "ros_arguments": ["--log-level", value("log_level")],
         "output": "screen",
@@ -76,13 +90,16 @@ def remappings(cameras, value):
 
 
 def environment():
-    """Select our Fast DDS transports, which let megabyte messages through, unless set already."""
+    """Return the variables of our Fast DDS transports, which let megabyte messages through.
+
+    None where the user set one. They go to our process alone, not to the file that includes this.
+    """
     names = ["FASTDDS_DEFAULT_PROFILES_FILE"]
     if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy"):
         names.append("FASTRTPS_DEFAULT_PROFILES_FILE")  # the older name; newer ROS warns of it
     if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ or names[0] in os.environ:
-        return []
-    return [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds.xml")) for name in names]
+        return {}
+    return {name: str(SHARE / "config" / "fastdds.xml") for name in names}
 
 
 def declared(arguments):
@@ -101,4 +118,4 @@ def start(context):
 
 
 def generate_launch_description():
-    return LaunchDescription([*declared(ARGUMENTS), *environment(), OpaqueFunction(function=start)])
+    return LaunchDescription([*declared(ARGUMENTS), OpaqueFunction(function=start)])

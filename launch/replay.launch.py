@@ -38,14 +38,16 @@ def start(context):
     if perception["is_true"]("live", value("live")):
         arguments += ["--live", "--rate", value("rate")]
     arguments += shlex.split(value("options"))
-    return [Node(package="lemumo_ros", executable="replay", arguments=arguments, output="screen")]
+    return [
+        Node(
+            package="lemumo_ros",
+            executable="replay",
+            arguments=arguments,
+            additional_env=perception["environment"](),
+            output="screen",
+        )
+    ]
 
 
 def generate_launch_description():
-    return LaunchDescription(
-        [
-            *perception["declared"](ARGUMENTS),
-            *perception["environment"](),
-            OpaqueFunction(function=start),
-        ]
-    )
+    return LaunchDescription([*perception["declared"](ARGUMENTS), OpaqueFunction(function=start)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, requires
 
 DISTRIBUTION = "lemumo_ros"
@@ -23,6 +24,11 @@ EXTRA_OF = {
     "torch": "train",
 }
 """Importable package to the extra that brings it."""
+BASE = {"cv2": "opencv-python-headless", "jsonargparse": "jsonargparse", "yaml": "pyyaml"}
+BASE |= {"numpy": "numpy", "onnxruntime": "onnxruntime"}
+"""Importable package to the distribution that brings it, of those that no extra is needed for."""
+MESSAGES = ("tf2_msgs", "vision_msgs")
+"""Packages of messages that no index has."""
 
 
 def install_line(extra: str) -> str:
@@ -48,6 +54,16 @@ def install_line(extra: str) -> str:
 def missing_package(error: ImportError) -> str:
     """Return what to say of an import that failed: the package and, where known, the cure."""
     package = (error.name or "").partition(".")[0]
-    if package not in EXTRA_OF or "pip install" in str(error):
+    if "pip install" in str(error):
         return str(error)
-    return f"{package} is missing: {install_line(EXTRA_OF[package])}"
+    if package in EXTRA_OF:
+        return f"{package} is missing: {install_line(EXTRA_OF[package])}"
+    if package in BASE:
+        return f"{package} is missing: pip install '{BASE[package]}'"
+    if package in MESSAGES:
+        distro = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
+        return (
+            f"{package} is missing: sudo apt install ros-{distro}-{package.replace('_', '-')}; "
+            "where ROS comes from PyPI: python interfaces/build.py in a clone of lemumo"
+        )
+    return str(error)

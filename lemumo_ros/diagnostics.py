@@ -64,9 +64,10 @@ class Diagnostics:
     """Publishes ``/diagnostics`` every ``PERIOD_S``, and at once when a camera's status changes.
 
     Timers use the steady clock, so that health is published even while a bag's /clock stands
-    still. There is a status ``lemumo: NAME`` for every camera (see ``Health.verdict``; OK while
-    the node is not active), and ``lemumo: engine`` with the model and device in use: WARN after
-    the engine had to be loaded again, ERROR with the reason why none is loaded.
+    still. There is a status ``NODE: NAME`` for every camera (see ``Health.verdict``; OK while the
+    node is not active), and ``NODE: engine`` with the model and device in use: WARN after the
+    engine had to be loaded again, ERROR with the reason why none is loaded. NODE is the node's name
+    with its namespace, as diagnostic_updater has it and aggregators filter by.
 
     Attributes:
         state: lifecycle state: unconfigured, inactive or active.
@@ -79,6 +80,7 @@ class Diagnostics:
         self.pipeline: Pipeline | None = None
         self.fault = ""
         self._node = node
+        self._prefix = node.get_fully_qualified_name().lstrip("/")
         self._cameras: dict[str, tuple[Health, Any]] = {}
         self._levels: dict[str, Level] = {}
         self._hints: dict[str, str] = {}
@@ -138,7 +140,8 @@ class Diagnostics:
 
     def _status(self, name: str, level: Level, message: str, values: dict) -> DiagnosticStatus:
         hardware_id = self.pipeline.package.manifest.name if self.pipeline else ""
-        status = DiagnosticStatus(name=f"lemumo: {name}", hardware_id=hardware_id, message=message)
+        status = DiagnosticStatus(name=f"{self._prefix}: {name}", message=message)
+        status.hardware_id = hardware_id
         status.level = bytes([level])
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         return status
@@ -154,6 +157,10 @@ class DebugTimes:
             for stage, topic in DEBUG_TOPICS.items()
         }
         self._node = node
+
+    def subscribed(self) -> bool:
+        """Return whether anything listens."""
+        return any(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def publish(self, timings_ms: dict[str, float]) -> None:
         """Publish one result's times by stage; stages that ``DEBUG_TOPICS`` lacks are left out."""

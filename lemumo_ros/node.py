@@ -23,15 +23,17 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from lemumo_core.extras import missing_package
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.cameras import Cameras
-from lemumo_ros import parameters
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
-from lemumo_ros.parameters import Parameters
+from lemumo_ros.model_path import model_folder
+from lemumo_ros.parameter_server import ParameterServer
+from lemumo_ros.parameters import ON_LOAD, Parameters, names
 from lemumo_ros.publish.publisher import ResultPublisher
 from lemumo_ros.shared_memory import clean_shared_memory
 from lemumo_ros.subscriptions import image_topic, subscribe
@@ -46,7 +48,7 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, name: str = "perception") -> None:
         super().__init__(name)
-        parameters.declare(self)
+        self.parameters = ParameterServer(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(Trigger, "~/load_model", self._on_load_model)
         self.diagnostics = Diagnostics(self)
@@ -56,10 +58,12 @@ class PerceptionNode(LifecycleNode):
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Read parameters, verify and warm up the model, create publishers and subscriptions."""
         try:
-            settings = parameters.read(self)
+            settings = self.parameters.read()
+            self._check_unknown(settings)
             pipeline = load_model(settings)
         except (ValueError, ImportError, OSError) as error:
-            self.diagnostics.fault = f"cannot configure: {error}"
+            reason = missing_package(error) if isinstance(error, ImportError) else error
+            self.diagnostics.fault = f"cannot configure: {reason}"
             self.get_logger().error(self.diagnostics.fault)
             return TransitionCallbackReturn.FAILURE
         companion = pipeline.package.manifest.input.companion
@@ -125,13 +129,25 @@ class PerceptionNode(LifecycleNode):
         self.diagnostics.watch({})
         self.diagnostics.pipeline, self.diagnostics.state = None, "unconfigured"
 
+    def start_by_itself(self) -> bool:
+        """Configure and activate; return whether both succeeded."""
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def _check_unknown(self, settings: Parameters) -> None:
+        unknown = self.parameters.unknown()
+        if unknown and settings.strict_parameters:
+            raise ValueError("; ".join(unknown))
+        for text in unknown:
+            self.get_logger().warning(text)
+
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Accept all changes or none; those that apply at once do so from the next frame on."""
         try:
-            settings = parameters.changed(self, changes, configured=self._worker is not None)
+            settings = self.parameters.changed(changes, configured=self._worker is not None)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if settings and self._worker:
@@ -149,7 +165,7 @@ class PerceptionNode(LifecycleNode):
             response.message = "loading already" if worker else "configure first"
             return response
         self._loading = True
-        settings = parameters.read(self)
+        settings = self.parameters.read()
         loaded: Future[Any] = Future(executor=self.executor)
         threading.Thread(target=_load_beside, args=(settings, loaded), name="load_model").start()
         result: Any = await loaded
@@ -181,8 +197,7 @@ class PerceptionNode(LifecycleNode):
 
     def _report_model(self, settings: Parameters, pipeline: Pipeline) -> None:
         manifest, backend = pipeline.package.manifest, pipeline.backend.name
-        names = parameters.names(parameters.ON_LOAD)
-        self._model_in_use = {name: getattr(settings, name) for name in names}
+        self._model_in_use = {name: getattr(settings, name) for name in names(ON_LOAD)}
         self.diagnostics.pipeline, self.diagnostics.fault = pipeline, ""
         trained = "" if manifest.trained else "; its weights are UNTRAINED"
         self.get_logger().info(
@@ -197,7 +212,7 @@ def load_model(settings: Parameters) -> Pipeline:
     Raises:
         ValueError, ImportError, OSError: naming what is wrong with it or must be installed.
     """
-    package = load_package(settings.model, settings.public_key)
+    package = load_package(model_folder(settings.model), settings.public_key)
     batch = len(settings.by_camera)
     threshold = settings.score_threshold
     pipeline = Pipeline(package, settings.backend, threshold, batch, load=RecoveringBackend)
@@ -255,14 +270,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"perception: {error}")
     executor = make_executor()
     executor.add_node(node)
-    if (
-        node.get_parameter("autostart").value
-        and node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    ):
-        node.trigger_activate()
+    started = not node.get_parameter("autostart").value or node.start_by_itself()
+    retry_s = node.get_parameter("autostart_retry_s").value
+    tried_s = time.monotonic()
     # Not spin(): the events executor's burns a whole core without a timeout.
     while not stop.is_set():
         executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+        if not started and retry_s and time.monotonic() - tried_s > retry_s:
+            started, tried_s = node.start_by_itself(), time.monotonic()
     node.close()
     executor.shutdown()
     node.destroy_node()

@@ -1,9 +1,9 @@
-"""The node's parameters: names, defaults, ranges and descriptions."""
+"""The node's parameters: names, defaults, ranges and descriptions. Knows nothing of rclpy."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "publish_depth_as": ("32FC1", "16UC1"),
     "rectified": ("auto", True, False, "true", "false"),
 }
-RENAMED = {"companion_offset_ms": "companion_offset, in seconds"}
-OF_ANY_TYPE = ("rectified",)
-"""Parameters that are a boolean or a word, as YAML reads them."""
 CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 """Names that may be part of a topic's name."""
 
@@ -69,7 +66,7 @@ class CameraParameters:
 
     def __post_init__(self) -> None:
         for entry in parameter_fields(type(self)):
-            value, low, high = getattr(self, entry.name), *_range(entry)
+            value, low, high = getattr(self, entry.name), *range_of(entry)
             if low is not None and not low <= value <= high:  # NaN is not in any range
                 raise ValueError(f"{entry.name} is {value}, must be from {low} to {high}")
             if entry.name in CHOICES and value not in CHOICES[entry.name]:
@@ -104,7 +101,12 @@ class Parameters(CameraParameters):
         by_camera: parameters of each camera by name; a single camera has its ``camera_name``.
     """
 
-    model: str = _parameter("", "folder of the model package", effective=ON_LOAD)
+    model: str = _parameter(
+        "",
+        "folder of the model package, which may begin with ~ or package://NAME, or the name of one "
+        "that comes with lemumo",
+        effective=ON_LOAD,
+    )
     public_key: str = _parameter(
         "", "PEM file; packages it did not sign are refused", effective=ON_LOAD
     )
@@ -125,6 +127,12 @@ class Parameters(CameraParameters):
         "32FC1", "32FC1 (metres) or 16UC1 (millimetres)", effective=LIVE
     )
     autostart: bool = _parameter(True, "configure and activate at start")
+    autostart_retry_s: float = _parameter(
+        0.0, "seconds after which a start that failed is tried again, 0: never", 0.0, 1e6
+    )
+    strict_parameters: bool = _parameter(
+        False, "refuse to configure with parameters that do not exist, instead of a warning"
+    )
     by_camera: dict[str, CameraParameters] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -159,112 +167,11 @@ def parameter_fields(kind: type) -> list[Field]:
     return [entry for entry in fields(kind) if "text" in entry.metadata]
 
 
-def names(effective: str) -> list[str]:
-    """Return the names of the parameters whose new values take effect then."""
-    return [e.name for e in parameter_fields(Parameters) if e.metadata["effective"] == effective]
-
-
-def declare(node: Any) -> None:
-    """Declare all parameters on an rclpy node, with types, descriptions and ranges.
-
-    Raises:
-        ValueError: for a parameter of an earlier version that has another name now.
-    """
-    _refuse_renamed(node, "")
-    for entry in parameter_fields(Parameters):
-        _declare(node, entry.name, entry, entry.default)
-
-
-def read(node: Any, changes: dict[str, Any] | None = None) -> Parameters:
-    """Return the current values, and declare the parameters of the cameras in the list.
-
-    Args:
-        node: rclpy node on which ``declare`` was called.
-        changes: values by name, which replace the current ones.
-
-    Raises:
-        ValueError: naming the parameter that is invalid.
-    """
-
-    def value_of(name: str, entry: Field) -> Any:
-        value = (changes or {}).get(name, node.get_parameter_or(name).value)
-        return tuple(value or ()) if isinstance(entry.default, tuple) else value
-
-    values = {entry.name: value_of(entry.name, entry) for entry in parameter_fields(Parameters)}
-    settings = Parameters(**values)
-    by_camera: dict[str, CameraParameters] = {}
-    own = parameter_fields(CameraParameters)
-    for camera in settings.cameras or (settings.camera_name,):
-        prefix = f"{camera}." if settings.cameras else ""
-        if prefix:
-            _refuse_renamed(node, prefix)
-        for entry in own:
-            if not node.has_parameter(prefix + entry.name):
-                _declare(node, prefix + entry.name, entry, values[entry.name])
-        of_camera = {entry.name: value_of(prefix + entry.name, entry) for entry in own}
-        try:
-            by_camera[camera] = CameraParameters(**of_camera)
-        except ValueError as error:
-            raise ValueError(f"{prefix}{error}") from error
-    return replace(settings, by_camera=by_camera)
-
-
-def changed(node: Any, parameters: list[Any], configured: bool) -> Parameters | None:
-    """Return the values of all parameters after a request to set some of them.
-
-    Args:
-        node: rclpy node on which ``declare`` was called.
-        parameters: rclpy parameters to be set.
-        configured: whether the node is configured, when some may not change.
-
-    Returns:
-        The values, or None where the request holds none of our parameters.
-
-    Raises:
-        ValueError: naming why the whole request must be refused.
-    """
-    known = {entry.name: entry for entry in parameter_fields(Parameters)}
-    changes = {}
-    for parameter in parameters:
-        entry = known.get(parameter.name.rpartition(".")[2])
-        if entry is None or not node.has_parameter(parameter.name):
-            continue
-        if configured and entry.metadata["effective"] == ON_CONFIGURE:
-            raise ValueError(
-                f"{parameter.name} takes effect with configure: clean up the node first"
-            )
-        changes[parameter.name] = parameter.value
-    return read(node, changes) if changes else None
-
-
-def _range(entry: Field) -> tuple[float | None, float | None]:
+def range_of(entry: Field) -> tuple[float | None, float | None]:
+    """Return the least and the largest value of a parameter, None where there is no bound."""
     return entry.metadata["low"], entry.metadata["high"]
 
 
-def _refuse_renamed(node: Any, prefix: str) -> None:
-    """Raise a ValueError where a parameter's old name is set, which rclpy ignores silently."""
-    from rcl_interfaces.msg import ParameterDescriptor
-
-    for old, new in RENAMED.items():
-        name = prefix + old
-        value = node.declare_parameter(name, None, ParameterDescriptor(dynamic_typing=True)).value
-        node.undeclare_parameter(name)
-        if value is not None:
-            raise ValueError(f"{name} is now {prefix}{new}: set that instead")
-
-
-def _declare(node: Any, name: str, entry: Field, default: Any) -> None:
-    from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-    from rclpy.parameter import Parameter
-
-    text = f"{entry.metadata['text']} (takes effect {entry.metadata['effective']})"
-    descriptor = ParameterDescriptor(description=text)
-    descriptor.dynamic_typing = entry.name in OF_ANY_TYPE
-    low, high = _range(entry)
-    if low is not None:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    if isinstance(default, tuple):  # an empty list would have no type
-        kind = Parameter.Type.STRING_ARRAY if name == "cameras" else Parameter.Type.DOUBLE_ARRAY
-        node.declare_parameter(name, kind, descriptor)
-    else:
-        node.declare_parameter(name, default, descriptor)
+def names(effective: str) -> list[str]:
+    """Return the names of the parameters whose new values take effect then."""
+    return [e.name for e in parameter_fields(Parameters) if e.metadata["effective"] == effective]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
+
+from lemumo_ros.share import share_folders
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +22,7 @@ def select_transport() -> None:
     """
     if any(name in os.environ for name in VARIABLES):
         return
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    shares = [Path(p) / "share" / "lemumo_ros" for p in (*prefixes, sys.prefix)]
-    for folder in (Path(__file__).resolve().parent.parent, *shares):
+    for folder in share_folders():
         if (folder / RELATIVE).is_file():
             os.environ[VARIABLES[0]] = str(folder / RELATIVE)
             if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy"):

@@ -78,7 +78,7 @@ class Worker:
     def start(self) -> None:
         """Start the thread. Frames that came before are dropped as old."""
         self.cameras.clear()
-        self._last_result_ns = dict.fromkeys(self.cameras.inputs, time.monotonic_ns())
+        self._last_result_ns.clear()
         self._stop.clear()
         self.publish_label_info()
         self._thread = threading.Thread(target=self._run, name="perception")
@@ -131,9 +131,11 @@ class Worker:
         started_ns = time.monotonic_ns()
         in_flight = []
         for camera, pair in ready:
-            subscribed = self.publishers[camera.camera_name].subscribed()
-            if not subscribed:
+            name = camera.camera_name
+            subscribed = self.publishers[name].subscribed()
+            if not subscribed and not self._debug_times[name].subscribed():
                 camera.health.count_drop("unwatched")
+                self._last_result_ns.pop(name, None)  # the pause is no time between two results
                 continue
             with self._counting(camera):
                 begin = time.perf_counter()
@@ -171,8 +173,9 @@ class Worker:
             "publish": 1e3 * (time.perf_counter() - begin),
             "processing": (now_ns - started_ns) / 1e6,
             "total": (now_ns - image.arrival_ns) / 1e6,
-            "cyclic": (now_ns - self._last_result_ns[name]) / 1e6,
         }
+        if name in self._last_result_ns:
+            timings_ms["cyclic"] = (now_ns - self._last_result_ns[name]) / 1e6
         self._last_result_ns[name] = now_ns
         if cause := camera.count_result(item.frame, perception, timings_ms):
             self._node.get_logger().warning(f"{name}: {cause}", throttle_duration_sec=5.0)

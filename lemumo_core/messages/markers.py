@@ -53,9 +53,9 @@ def markers(
         class_id = int(detections.class_ids[i])
         r, g, b = (value / 255 for value in colors[class_id])
         size = tuple(detections.boxes_3d[i, 3:6].tolist())
-        box = {"ns": "boxes", "id": i, "type": CUBE, "scale": size}
-        text = {"ns": "labels", "id": count + i, "type": TEXT_VIEW_FACING, "color": WHITE}
-        text |= {"scale": (0.0, 0.0, TEXT_HEIGHT_M)}
+        box: dict[str, Any] = {"ns": "boxes", "id": i, "type": CUBE, "scale": size}
+        text: dict[str, Any] = {"ns": "labels", "id": count + i, "type": TEXT_VIEW_FACING}
+        text |= {"color": WHITE, "scale": (0.0, 0.0, TEXT_HEIGHT_M)}
         text |= {"text": f"{class_names[class_id]} {detections.scores[i]:.2f}"}
         found.append(_marker(build, header, pose, color=(r, g, b, BOX_ALPHA), **box))
         found.append(_marker(build, header, text_pose, **text))

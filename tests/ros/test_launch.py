@@ -52,7 +52,7 @@ def stand_ins() -> dict[str, ModuleType]:
     names = ("launch", "launch.actions", "launch.substitutions", "launch_ros", "launch_ros.actions")
     modules: dict = {name: ModuleType(name) for name in names}
     modules["launch"].LaunchDescription = list
-    for kind in ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable"):
+    for kind in ("DeclareLaunchArgument", "OpaqueFunction"):
         setattr(modules["launch.actions"], kind, recorder(kind))
     modules["launch.substitutions"].LaunchConfiguration = lambda name: SimpleNamespace(
         perform=lambda context: context[name]
@@ -73,8 +73,16 @@ class Launched:
         declared = [a for a in self.actions if a.kind == "DeclareLaunchArgument"]
         self.arguments = {action.args[0]: action.default_value for action in declared}
         self.descriptions = [action.description for action in declared]
-        changes = [a.args for a in self.actions if a.kind == "SetEnvironmentVariable"]
-        self.environment = dict(changes)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What is set for the node's process alone; nothing may leak into an including file."""
+        assert {action.kind for action in self.actions} == {
+            "DeclareLaunchArgument",
+            "OpaqueFunction",
+        }
+        given = {"bag": "b"} if "bag" in self.arguments else {}
+        return self.node(**given).additional_env
 
     def node(self, **given: str) -> SimpleNamespace:
         """The node that is started with the given arguments."""
@@ -140,9 +148,11 @@ def test_inputs_are_remapped(perception: Launched) -> None:
 
 
 def test_arguments_override_the_file_only_when_given(perception: Launched) -> None:
-    file, values = perception.node().parameters
-    assert (file, values) == (str(ROOT / "config" / "lemumo.yaml"), {"use_sim_time": False})
+    # Without use_sim_time, which SetUseSimTime or the file decide.
+    assert perception.node().parameters == [str(ROOT / "config" / "lemumo.yaml")]
     given = {"model": "/m", "output_frame": "map", "compressed": "true", "autostart": "False"}
+    given |= {"score_threshold": "0.5", "backend": "torch", "overlay_rate_hz": "0"}
+    given |= {"sync_tolerance_ms": "30", "companion_deadline_ms": "50.5"}
     file, values = perception.node(params_file="/p.yaml", use_sim_time="true", **given).parameters
     assert file == "/p.yaml"
     assert values == {
@@ -151,7 +161,13 @@ def test_arguments_override_the_file_only_when_given(perception: Launched) -> No
         "image_transport": "compressed",
         "autostart": False,
         "use_sim_time": True,
+        "score_threshold": 0.5,
+        "backend": "torch",
+        "overlay_rate_hz": 0.0,
+        "sync_tolerance_ms": 30.0,
+        "companion_deadline_ms": 50.5,
     }
+    assert type(values["overlay_rate_hz"]) is float
 
 
 def test_many_cameras_have_their_topics_from_patterns(perception: Launched) -> None:
@@ -258,6 +274,9 @@ def test_the_package_is_one_that_colcon_takes(installed: dict) -> None:
     )
     depends = {item.text for item in package.iter("exec_depend")}
     assert {"rclpy", "vision_msgs", "tf2_msgs", "launch_ros", "python3-numpy"} <= depends
+    assert {"builtin_interfaces", "python3-onnxruntime-pip"} <= depends
+    assert not depends & {"tf2_ros", "sensor_msgs_py"}  # only tests use them
+    assert "pytest" in installed["extras_require"]["test"]  # where `colcon test` looks
     assert f"resource/{installed['name']}" in installed["files"]
     catkin = importlib.util.find_spec("catkin_pkg")
     if catkin:  # a mistake here makes colcon treat the package as plain Python, without a word

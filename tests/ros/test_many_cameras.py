@@ -18,7 +18,12 @@ pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_r
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParametersAtomically
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    ListParameters,
+    SetParametersAtomically,
+)
 from rclpy.parameter import Parameter, parameter_value_to_python
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
@@ -213,6 +218,15 @@ def test_thresholds_are_live_and_all_or_none_of_a_request_counts(robot) -> None:
     request = DescribeParameters.Request(names=["score_threshold", "front.extrinsics"])
     for described in robot.call(DescribeParameters, "describe_parameters", request).descriptors:
         assert "takes effect" in described.description and described.type
+
+
+def test_every_parameter_has_a_value(robot) -> None:
+    """One without would leave the answer, and with it `ros2 param dump`, empty."""
+    names = robot.call(ListParameters, "list_parameters", ListParameters.Request()).result.names
+    assert {"front.extrinsics", "cameras", "thermal_window"} <= set(names)
+    request = GetParameters.Request(names=names)
+    values = robot.call(GetParameters, "get_parameters", request).values
+    assert len(values) == len(names) and all(value.type for value in values)
 
 
 def test_a_model_is_swapped_while_frames_go_on(robot, models) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import pytest
@@ -10,13 +9,6 @@ import pytest
 from tests.helpers.paths import ROOT
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
-
-import rclpy
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.parameter import Parameter
-
-from lemumo_ros.node import PerceptionNode
-from tests.helpers.ros_domain import isolate_dds
 
 POLICY = ROOT / "config" / "sros2_policy.xml"
 NOT_ALWAYS = {
@@ -29,20 +21,6 @@ NOT_ALWAYS = {
 }
 
 
-@pytest.fixture
-def node(monkeypatch, toy_package) -> Iterator[PerceptionNode]:
-    isolate_dds(monkeypatch)
-    rclpy.init()
-    node = PerceptionNode()
-    values = {"model": str(toy_package), "backend": "onnxruntime"}
-    node.set_parameters([Parameter(name, value=value) for name, value in values.items()])
-    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    yield node
-    node.close()
-    node.destroy_node()
-    rclpy.shutdown()
-
-
 def allowed() -> set[tuple[str, str]]:
     """(what, name) of the policy."""
     rules = set()
@@ -53,7 +31,8 @@ def allowed() -> set[tuple[str, str]]:
     return rules
 
 
-def test_policy_is_the_list_of_what_the_node_opens(node) -> None:
+def test_policy_is_the_list_of_what_the_node_opens(configured_node) -> None:
+    node = configured_node
     of_node = (node.get_name(), node.get_namespace())
     opened = {("publish", n) for n, _ in node.get_publisher_names_and_types_by_node(*of_node)}
     opened |= {("subscribe", n) for n, _ in node.get_subscriber_names_and_types_by_node(*of_node)}

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo
 
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.streaming.cameras import Cameras
-from lemumo_ros import parameters
+from lemumo_ros.parameter_server import ParameterServer
 from lemumo_ros.publish.rclpy_builder import build
 from lemumo_ros.subscriptions import subscribe
 from tests.helpers.ros_domain import isolate_dds
@@ -47,8 +47,7 @@ def test_camera_info_of_any_durability_arrives(monkeypatch, companion, topic, la
         info = build.camera_info(CAMERA, build.header(10**18, "front"))
         publisher.publish(info)
         node = rclpy.create_node("perception")
-        parameters.declare(node)
-        settings = parameters.read(node)
+        settings = ParameterServer(node).read()
         cameras = Cameras(settings.camera_options(), companion, time.monotonic_ns, time.time_ns)
         subscriptions = subscribe(node, settings, cameras, companion)
         camera = cameras.inputs["camera"]

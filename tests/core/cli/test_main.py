@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -86,6 +87,21 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch, capsys) 
     assert cli.main(["pretrain"]) == 1
     shown = capsys.readouterr().err
     assert shown == "lemumo pretrain: torch is missing: pip install 'torch<3,>=2.5' 'onnx<2'\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("vision_msgs.msg", "sudo apt install ros-jazzy-vision-msgs; .*interfaces/build.py"),
+        ("onnxruntime", "pip install 'onnxruntime'"),
+        ("rclpy.node", r"pip install '\.\[ros\]'|pip install 'ros-rclpy"),
+        ("who_knows", "No module named 'who_knows'"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_cure(monkeypatch, module, words) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    error = ModuleNotFoundError(f"No module named '{module}'", name=module)
+    assert re.search(words, extras.missing_package(error))
 
 
 def test_without_metadata_the_line_is_of_the_clone(monkeypatch) -> None:

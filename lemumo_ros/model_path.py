@@ -1,0 +1,57 @@
+"""What the parameter ``model`` may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lemumo_core.faults import Fault
+from lemumo_ros.share import share_folders
+
+SCHEME = "package://"
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder that a model's name means.
+
+    Args:
+        model: path, of which ``~`` is the home; ``package://PACKAGE/PATH``, a path below the share
+            folder of a ROS package; or the name of a model that comes with lemumo.
+
+    Raises:
+        Fault: ``no_model``, naming those that come with lemumo.
+    """
+    shipped = _shipped()
+    listing = ", ".join(sorted(shipped)) or "none"
+    if not model:
+        raise Fault(
+            "no_model",
+            "the parameter model is not set: give the folder of a package, or the name of one that "
+            f"comes with lemumo ({listing})",
+        )
+    if model.startswith(SCHEME):
+        package, _, path = model.removeprefix(SCHEME).partition("/")
+        folders = [folder / path for folder in share_folders(package)]
+        found = next((folder for folder in folders if folder.is_dir()), None)
+        if found is None:
+            searched = ", ".join(map(str, folders))
+            raise Fault("no_model", f"{model} is none of {searched}: source the setup of {package}")
+        return found
+    path_given = Path(model).expanduser()
+    if not path_given.exists() and len(path_given.parts) == 1:
+        if model not in shipped:
+            raise Fault(
+                "no_model",
+                f"there is no folder {path_given.resolve()}, and no model {model} comes with "
+                f"lemumo (those that do: {listing})",
+            )
+        return shipped[model]
+    return path_given
+
+
+def _shipped() -> dict[str, Path]:
+    """Return the models that come with lemumo, by name."""
+    found: dict[str, Path] = {}
+    for folder in share_folders():
+        for manifest in sorted((folder / "models").glob("*/manifest.json")):
+            found.setdefault(manifest.parent.name, manifest.parent)
+    return found

@@ -1,0 +1,58 @@
+"""What the worker infers, and for whom."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
+
+import rclpy
+from rclpy.qos import QoSProfile
+from std_msgs.msg import Float64
+from vision_msgs.msg import Detection3DArray
+
+from lemumo_core.geometry.camera import Camera
+from lemumo_ros.publish.rclpy_builder import build
+from tests.helpers.waiting import wait_until
+
+CAMERA = Camera(192, 96, 100.0, 100.0, 95.5, 47.5)
+
+
+def test_debug_topics_alone_are_served_and_a_pause_is_no_latency(configured_node) -> None:
+    node = configured_node
+    camera = node._worker.cameras.inputs["camera"]
+    health, listener = camera.health, rclpy.create_node("listener")
+    heard: list = []
+
+    def listen(kind, topic: str):
+        full = f"/perception/{topic}"
+        subscription = listener.create_subscription(kind, full, heard.append, QoSProfile(depth=5))
+        wait_until(lambda: node.count_subscribers(full), "the node to see a listener")
+        return subscription
+
+    def send() -> None:
+        header = build.header(node.get_clock().now().nanoseconds, "camera")
+        camera.on_camera_info(build.camera_info(CAMERA, header))
+        camera.on_image(build.image(np.zeros((96, 192, 3), np.uint8), "rgb8", header))
+
+    def spin() -> None:
+        rclpy.spin_once(listener, timeout_sec=0.02)
+
+    times = listen(Float64, "debug/processing_time_ms")
+    wait_until(node._worker._debug_times["camera"].subscribed, "debug's listener")
+    send()
+    wait_until(lambda: health.frames_out == 1 and heard, "a result that only debug hears", spin)
+    assert heard[0].data > 0
+
+    listener.destroy_subscription(times)
+    wait_until(lambda: not node._worker._debug_times["camera"].subscribed(), "debug to be alone")
+    send()
+    wait_until(lambda: health.drops["unwatched"] == 1, "a frame without listeners")
+    listen(Detection3DArray, "output/detections_3d")
+    wait_until(lambda: node._worker.publishers["camera"].subscribed(), "the output's listener")
+    send()
+    wait_until(lambda: health.frames_out == 2, "a result after the pause")
+    latency = health.latency_ms()
+    assert "total" in latency and "cyclic" not in latency  # no two results without a pause
+    listener.destroy_node()
