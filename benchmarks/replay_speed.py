@@ -26,7 +26,7 @@ from lemumo_core.replay.evaluator import Evaluator, ImageResult
 from lemumo_core.replay.run import Replay
 from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.workers import Workers
-from lemumo_ros.demo import default_bag
+from lemumo_ros.demo_bag import default_bag
 
 
 class Timed:

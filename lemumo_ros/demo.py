@@ -22,12 +22,11 @@ import numpy as np
 
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
-from lemumo_core.bags.writer import write_bag
 from lemumo_core.command_line import run_function
-from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.progress import Progress
+from lemumo_ros.demo_bag import default_bag
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.transport import select_transport
 
@@ -35,23 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "lemumo-tiny"
 NODE_NAME = "perception"
 OVERLAY = "overlay/compressed"
-FRAMES = 40
-STREET = {
-    **{"seed": 28, "frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
-    **{"width": 960, "height": 352},
-}
 DRAIN_S = 3.0
 STOP_S = 10.0
-
-
-def default_bag() -> Path:
-    """Return the demo's own bag of a rendered street, rendered where it is missing."""
-    path = Path("out/bags/street")
-    if not path.exists():
-        print(f"demo: rendering {FRAMES} frames of a street", flush=True)
-        source = open_source("synthetic", **STREET)
-        write_bag((source[index] for index in range(len(source))), path)
-    return path
 
 
 def isolate_dds() -> None:
@@ -94,9 +78,11 @@ class Watcher:
         self.last_output_s = time.monotonic()
         rclpy.init()
         self.node = rclpy.create_node("lemumo_demo")
-        for name, kind in TOPICS.items():
+        for name in TOPICS.keys() - {"overlay"}:  # the same picture as overlay/compressed
             topic = f"/{NODE_NAME}/output/{name}"
-            self.node.create_subscription(kind, topic, self._counter(name), QoSProfile(depth=50))
+            self.node.create_subscription(
+                TOPICS[name], topic, self._counter(name), QoSProfile(depth=50)
+            )
         topic = f"/{NODE_NAME}/output/label_info"
         self.node.create_subscription(LabelInfo, topic, self._counter("label_info"), LATCHED_QOS)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)

@@ -7,10 +7,13 @@ a launch file asks for. Where the real ones are installed, they load the files t
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -23,6 +26,7 @@ from lemumo_core.cli.replay import replay as replay_bags
 from lemumo_core.command_line import CommandLine
 from lemumo_ros.parameters import Parameters, parameter_fields
 from tests.helpers.paths import ROOT
+from tests.helpers.small_frames import small_frames
 
 INPUTS = ("image", "camera_info", "points", "thermal")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -42,6 +46,10 @@ def installed() -> dict:
     return asked
 
 
+INSTALLED: dict[str, str] = {}
+"""ROS packages that the stand-in of the index has, and their prefixes."""
+
+
 def recorder(kind: str):
     """A stand-in for a launch action: keeps what it was made from."""
     return lambda *args, **options: SimpleNamespace(kind=kind, args=args, **options)
@@ -50,14 +58,17 @@ def recorder(kind: str):
 def stand_ins() -> dict[str, ModuleType]:
     """The modules a launch file imports, by name."""
     names = ("launch", "launch.actions", "launch.substitutions", "launch_ros", "launch_ros.actions")
+    names += ("ament_index_python", "ament_index_python.packages")
     modules: dict = {name: ModuleType(name) for name in names}
     modules["launch"].LaunchDescription = list
-    for kind in ("DeclareLaunchArgument", "OpaqueFunction"):
+    for kind in ("DeclareLaunchArgument", "LogInfo", "OpaqueFunction"):
         setattr(modules["launch.actions"], kind, recorder(kind))
     modules["launch.substitutions"].LaunchConfiguration = lambda name: SimpleNamespace(
         perform=lambda context: context[name]
     )
     modules["launch_ros.actions"].Node = recorder("Node")
+    index = modules["ament_index_python.packages"]
+    index.PackageNotFoundError, index.get_package_prefix = KeyError, INSTALLED.__getitem__
     return modules
 
 
@@ -86,12 +97,16 @@ class Launched:
 
     def node(self, **given: str) -> SimpleNamespace:
         """The node that is started with the given arguments."""
+        (node,) = self.started(**given)
+        assert node.kind == "Node"
+        return node
+
+    def started(self, **given: str) -> list[SimpleNamespace]:
+        """All that is started with the given arguments."""
         assert given.keys() <= self.arguments.keys()
         context = {**self.arguments, **given}
         (function,) = (a.function for a in self.actions if a.kind == "OpaqueFunction")
-        (node,) = function(context)
-        assert node.kind == "Node"
-        return node
+        return function(context)
 
 
 @pytest.fixture(params=["perception", "replay"])
@@ -204,6 +219,45 @@ def test_replay_wants_a_bag(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (live.bags, live.live, live.rate) == (["/b"], True, 0.5)
 
 
+def test_the_demo_plays_a_bag_to_the_node_and_a_viewer(monkeypatch, tmp_path) -> None:
+    pytest.importorskip("rosbags", reason="writing a bag needs: pip install '.[bags]'")
+    from lemumo_core.bags.writer import write_bag
+    from lemumo_ros.demo_bag import main
+
+    write_bag(small_frames(2), tmp_path / "bag")
+
+    def run(command: list[str], **options) -> SimpleNamespace:
+        """The program that launch starts, in this process."""
+        assert command[0] == str(ROOT / "scripts" / "demo_bag") and os.access(command[0], os.X_OK)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert main(command[1:]) == 0
+        return SimpleNamespace(stdout=printed.getvalue())
+
+    demo = Launched("demo", monkeypatch)
+    monkeypatch.setattr(subprocess, "run", run)
+    bag = str(tmp_path / "bag")
+    node, player, *viewer = demo.started(bag=bag, viewer="none")
+    remapped = dict(node.remappings)
+    assert remapped["~/input/image"] == "/camera/image_raw" and not viewer
+    assert remapped["~/input/points"] == "/lidar/points"
+    assert node.parameters[1] == {"model": "lemumo-tiny", "use_sim_time": True}
+    parser = CommandLine()
+    parser.add_function(replay_bags)
+    played = parser.parse_args(player.arguments)
+    assert (played.bags, played.live, played.loop, played.rate) == ([bag], True, True, 0.5)
+
+    *_, hint = demo.started(bag=bag)
+    assert hint.kind == "LogInfo" and "rviz2 or foxglove_bridge" in hint.msg
+    monkeypatch.setitem(INSTALLED, "foxglove_bridge", "/opt/ros/kilted")
+    *_, bridge, hint = demo.started(bag=bag)
+    assert bridge.package == "foxglove_bridge" and Path(hint.msg.split()[-1]).is_file()
+    monkeypatch.setitem(INSTALLED, "rviz2", "/opt/ros/kilted")
+    *_, rviz = demo.started(bag=bag)
+    assert rviz.package == "rviz2" and Path(rviz.arguments[1]).is_file()
+    with pytest.raises(ValueError, match="viewer:=rqt"):
+        demo.started(bag=bag, viewer="rqt")
+
+
 @pytest.mark.parametrize("distro, variables", [("jazzy", 2), ("kilted", 1), (None, 1)])
 def test_transports_are_selected(monkeypatch, distro: str | None, variables: int) -> None:
     for name in (*PROFILE_VARIABLES, "ROS_DISTRO"):
@@ -294,7 +348,7 @@ def test_only_our_packages_are_installed_and_all_of_them(installed: dict) -> Non
     assert set(installed["packages"]) == folders  # a folder without __init__.py would be left out
 
 
-@pytest.mark.parametrize("name", ["perception", "replay"])
+@pytest.mark.parametrize("name", ["perception", "replay", "demo"])
 def test_the_real_launch_libraries_load_it(name: str) -> None:
     for library in ("launch", "launch_ros"):
         spec = importlib.util.find_spec(library)
@@ -306,4 +360,5 @@ def test_the_real_launch_libraries_load_it(name: str) -> None:
     description = get_launch_description_from_python_launch_file(path)
     arguments = {argument.name for argument in description.get_launch_arguments()}
     expected = {"perception": {*INPUTS, "model", "params_file"}, "replay": {"bag", "options"}}
+    expected["demo"] = {"bag", "model", "viewer"}
     assert expected[name] <= arguments
