@@ -20,6 +20,7 @@ from lemumo_core.frame import Frame
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.replay import output_folder
 from lemumo_core.replay.tables import read_table
+from tests.helpers.browser import show
 from tests.helpers.small_frames import CAMERA, small_frames
 from tests.helpers.toy_package import write_toy_package
 
@@ -282,3 +283,9 @@ def test_bad_truth_costs_the_scores_and_not_the_results(tiny_package, tmp_path) 
 
 def without_labels(frames: list[Frame]) -> list[Frame]:
     return [replace(frame, labels=None) for frame in frames]
+
+
+def test_the_page_is_whole_in_a_browser_without_a_network(replayed, tmp_path) -> None:
+    shown = show(replayed / "index.html", tmp_path)
+    assert shown.elements["img"] and shown.elements["table"]
+    assert shown.console == [] and shown.broken == []
