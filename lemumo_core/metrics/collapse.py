@@ -1,4 +1,4 @@
-"""Measures of collapse of a representation, from an (N, D) matrix with one row a sample."""
+"""Measures of collapse of a representation: of vectors, one a sample, and of tokens."""
 
 from __future__ import annotations
 
@@ -51,6 +51,54 @@ def embedding_std(embeddings: np.ndarray) -> float:
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     units = x / np.maximum(lengths, np.finfo(float).tiny)
     return float(units.std(0).mean() * np.sqrt(x.shape[1]))
+
+
+def position_share(tokens: np.ndarray) -> float:
+    """Compute the share of the tokens' variance that their position in the patch grid explains.
+
+    The variance over positions of the mean token of each position, over the variance of all tokens:
+    1 where a token says nothing but where it stands, a collapse that measures of whole samples do
+    not see; 1 / S where tokens of S samples are independent of their position; 0 where all tokens
+    are the same.
+
+    Args:
+        tokens: (S, N, D) of S samples at N positions.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if tokens.ndim != 3 or 0 in tokens.shape:
+        raise ValueError(f"expected tokens (samples, positions, dimensions), got {tokens.shape}")
+    x = tokens.astype(np.float64)
+    x = x - x.mean((0, 1))
+    total = np.square(x).sum(-1).mean()
+    return float(np.square(x.mean(0)).sum(-1).mean() / total) if total > 0 else 0.0
+
+
+def sample_cosine_margin(tokens: np.ndarray) -> float:
+    """Compute how much more tokens resemble those of their own sample than those of their place.
+
+    The mean cosine of two tokens of one sample at different positions, minus that of two tokens of
+    different samples at one position. It falls below 0 as tokens become a code of their position.
+
+    Args:
+        tokens: (S, N, D), at least two samples and positions.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if tokens.ndim != 3 or min(tokens.shape[:2]) < 2:
+        raise ValueError(f"expected tokens (samples, positions, dimensions), got {tokens.shape}")
+    x = tokens.astype(np.float64)
+    x /= np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.finfo(float).tiny)
+    own = np.square(x).sum(-1)
+
+    def mean_cosine(axis: int) -> float:
+        count = x.shape[axis]
+        pairs = np.square(x.sum(axis)).sum(-1) - own.sum(axis)
+        return float(pairs.mean() / (count * (count - 1)))
+
+    return mean_cosine(1) - mean_cosine(0)
 
 
 def gaussian_p_values(projections: np.ndarray, seed: int) -> np.ndarray:

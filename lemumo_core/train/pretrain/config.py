@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from lemumo_core.methods.method import MethodOptions, Needs
 from lemumo_core.methods.registry import default_method
+from lemumo_core.train.pretrain.linear_probe import STEPS
 from lemumo_core.train.run_config import LogConfig, OptimizerConfig, RunConfig
 
 
@@ -19,14 +20,14 @@ class PretrainLogConfig(LogConfig):
 
     Attributes:
         monitor_every: steps between the method's monitors, such as RankMe.
-        probes: train linear probes for depth and classes beside the method, and compare it with
-            its untrained self at the end.
-        probe_steps: steps of that comparison, for either.
+        probes: train linear probes for depth and classes beside the method, and at the end compare
+            what it learnt with its untrained self and with raw patches (``probing``).
+        probe_steps: steps of each probe of that comparison.
     """
 
     monitor_every: int = 20
     probes: bool = True
-    probe_steps: int = 100
+    probe_steps: int = STEPS
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.samples import Batch
+from lemumo_core.distributed import gather_rows
 from lemumo_core.methods.method import Method, Step
+from lemumo_core.metrics.collapse import position_share, sample_cosine_margin
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.learner import backward
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import DistInfo, data_parallel, prepare
 from lemumo_core.train.pretrain.config import PretrainConfig
-from lemumo_core.train.pretrain.probes import Probes
+from lemumo_core.train.pretrain.online_probes import OnlineProbes
 from lemumo_core.train.seeds import generator, seed_of
 from lemumo_core.train.weights import read_tensors
+
+MONITORED = 32
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +45,10 @@ class PretrainLearner:
         groups = self.method.parameter_groups()
         self.parameters = [parameter for group in groups for _, parameter in group.parameters]
         self.optimizer = build_optimizer(self.method, groups, config.optimizer)
-        self.probes: Probes | None = None
+        self.probes: OnlineProbes | None = None
         if config.log.probes:
             classes = len(config.model.segmentation_classes)
-            self.probes = Probes(self.method.token_dim, classes).to(dist.device)
+            self.probes = OnlineProbes(self.method.token_dim, classes).to(dist.device)
 
     def load(self, path: Path) -> None:
         """See ``Learner``.
@@ -92,6 +96,8 @@ class PretrainLearner:
         observing = step % config.log.monitor_every == 0 or step == self.steps - 1
         if observing:  # the weights that gave this loss
             values |= self.method.monitors(outcome, step)
+            if outcome.tokens is not None:
+                values |= position_monitors(outcome.tokens)
         self.optimizer.step()
         self.method.after_step(step)
         if self.probes is not None and outcome.tokens is not None and outcome.view is not None:
@@ -133,6 +139,20 @@ class PretrainLearner:
             checkpoint.load_optimizer_tensors(
                 self.probes, self.probes.optimizer, found.tensors(checkpoint.PROBES_OPTIMIZER)
             )
+
+
+def position_monitors(tokens: Tensor) -> dict[str, float]:
+    """Return how far tokens (R, N, D) of all ranks are a code of their position.
+
+    Returns:
+        ``position_share`` and ``sample_cosine_margin`` (``metrics.collapse``), the latter where
+        there are two positions; of at most ``MONITORED`` rows a rank.
+    """
+    rows = gather_rows(tokens[:MONITORED].detach().float()).cpu().numpy()
+    scalars = {"position_share": position_share(rows)}
+    if rows.shape[1] > 1:
+        scalars["sample_cosine_margin"] = sample_cosine_margin(rows)
+    return scalars
 
 
 def seeded_method(config: PretrainConfig) -> Method:

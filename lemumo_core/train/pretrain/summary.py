@@ -1,8 +1,8 @@
-"""Summary of a finished run: loss, rank, and probes beside those of an untrained method."""
+"""Summary of a finished run: its loss, and what probes find in its features and in simpler ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.samples import Batch
-from lemumo_core.methods.method import Method
+from lemumo_core.data.sources import evenly_spaced
+from lemumo_core.methods.method import FEATURE_MODALITIES, Method
 from lemumo_core.progress import track
 from lemumo_core.train import checkpoint, run_folder
-from lemumo_core.train.loader import BatchSampler, Samples, batches
+from lemumo_core.train.loader import Samples, batches
 from lemumo_core.train.loop import Run
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import seeded_method
-from lemumo_core.train.pretrain.probes import Probes
+from lemumo_core.train.pretrain.probing import FRAMES, FeaturesOf, Scores, probe_features
+from lemumo_core.train.pretrain.raw_patches import raw_patches
 
 AVERAGED = 10
 """Steps at either end over which the loss is averaged, at most half of the run."""
 BATCH = 16
+RAW, UNTRAINED, TRAINED = "raw patches", "untrained", "pretrained"
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
@@ -39,70 +42,72 @@ def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         weights: of the trained method.
 
     Returns:
-        ``steps``; ``loss_first`` and ``loss_last``, each the mean of ten steps; where the method
-        monitors it ``rankme_first``, of the untrained method, and ``rankme_last``; with probes and
-        validation frames ``probe`` and ``probe_untrained``, each with ``depth_mae_m`` and ``miou``
-        on these frames, as far as the data has such truth.
+        ``steps``; ``loss_first`` and ``loss_last``, each the mean of ten steps; with probes and
+        validation frames ``probes``: what ``probe_features`` returns for raw patches, the untrained
+        method and the pretrained one, on these frames.
     """
     config = run.config
     lines = run_folder.read_metrics(run.out)
     losses = [line["loss"] for line in lines]
     ends = max(1, min(AVERAGED, len(losses) // 2))
-    ranks = [line["rankme"] for line in lines if "rankme" in line]
     summary: dict[str, Any] = {
         "steps": len(lines),
         "loss_first": _mean(losses[:ends]),
         "loss_last": _mean(losses[-ends:]),
     }
-    if ranks:
-        summary |= {"rankme_first": ranks[0], "rankme_last": ranks[-1]}
     if config.log.probes and config.val_frames:
         trained = seeded_method(config)
         checkpoint.load_model_tensors(trained, weights, "the trained method")
-        methods = {"probe": trained, "probe_untrained": seeded_method(config)}
-        summary |= compare(methods, config, run.samples, run.sampler, run.dist.device)
+        methods = {UNTRAINED: seeded_method(config), TRAINED: trained}
+        frames = run.sampler.frames
+        summary["probes"] = probe_methods(methods, config, run.samples, frames, run.dist.device)
     return summary
 
 
-def compare(
+def probe_methods(
     methods: Mapping[str, Method],
     config: PretrainConfig,
     samples: Samples,
-    sampler: BatchSampler,
+    frames: int,
     device: torch.device,
-) -> dict[str, dict[str, float]]:
-    """Score new linear probes over frozen methods on validation frames.
+) -> dict[str, Scores]:
+    """Probe raw patches and methods on the validation frames of a run.
 
-    The probes are the same, from the same start, for the same steps on the same samples.
+    Args:
+        methods: by name.
+        config: of the run.
+        samples: of all its frames, with labels.
+        frames: how many of them, the first ones, are trained on; at most ``FRAMES`` of these,
+            evenly spread, teach the probes.
+        device: to compute on.
     """
-    classes = len(config.model.segmentation_classes)
-    probes = {}
+    rows: dict[str, FeaturesOf] = {RAW: raw_patches}
     for name, method in methods.items():
-        method.to(device).eval().requires_grad_(False)
-        probes[name] = Probes(method.token_dim, classes).to(device)
-    learnt = BatchSampler(sampler.frames, BATCH, config.seed)
-    steps = [learnt[step] for step in range(config.log.probe_steps)]
-    for batch in _batches(config, samples, steps, "train closing probes", device):
-        for name, method in methods.items():
-            probes[name].learn(method, batch)
-    last = range(sampler.frames, sampler.frames + config.val_frames)
-    validation = [list(last[i : i + BATCH]) for i in range(0, len(last), BATCH)]
-    kept = list(_batches(config, samples, validation, "read validation frames", device))
-    return {
-        name: probes[name].evaluate(method, track(kept, f"evaluate {name}"))
-        for name, method in methods.items()
-    }
+        rows[name] = method.to(device).eval().requires_grad_(False).features
+    training, validation = (
+        _batches(config, samples, list(indices), label, device)
+        for indices, label in (
+            (evenly_spaced(frames, FRAMES), "read frames to probe"),
+            (range(frames, frames + config.val_frames), "read validation frames"),
+        )
+    )
+    classes = len(config.model.segmentation_classes)
+    return probe_features(rows, training, validation, classes, config.log.probe_steps)
 
 
 def describe(summary: Mapping[str, Any], out: Path) -> str:
     """Return the summary as text."""
     lines = [f"loss    {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}"]
-    if "rankme_first" in summary:
-        lines.append(f"RankMe  {summary['rankme_first']:.1f} -> {summary['rankme_last']:.1f}")
-    for name, unit in (("depth_mae_m", " m"), ("miou", "")):
-        if name in summary.get("probe", {}):
-            ours, untrained = (summary[key][name] for key in ("probe", "probe_untrained"))
-            lines.append(f"probe {name}  {ours:.3f}{unit}, untrained {untrained:.3f}")
+    for modality in FEATURE_MODALITIES:
+        for name, unit in (("depth_mae_m", " m"), ("miou", "")):
+            scores = {
+                row: found[modality][name]
+                for row, found in summary.get("probes", {}).items()
+                if name in found.get(modality, {})
+            }
+            if scores:
+                shown = ", ".join(f"{row} {value:.3f}{unit}" for row, value in scores.items())
+                lines.append(f"probe {modality} {name}: {shown}")
     lines.append(f"written: {out / run_folder.SUMMARY}, {out / run_folder.CHECKPOINTS}")
     return "\n".join(lines)
 
@@ -110,14 +115,14 @@ def describe(summary: Mapping[str, Any], out: Path) -> str:
 def _batches(
     config: PretrainConfig,
     samples: Samples,
-    indices: Sequence[list[int]],
+    frames: Sequence[int],
     label: str,
     device: torch.device,
-) -> Iterator[Batch]:
+) -> list[Batch]:
     pin = device.type == "cuda"
+    indices = [list(frames[i : i + BATCH]) for i in range(0, len(frames), BATCH)]
     with batches(samples, track(indices, label), config.scale.workers, pin) as coming:
-        for batch in coming:
-            yield batch.to(device)
+        return [batch.to(device) for batch in coming]
 
 
 def _mean(values: list[float]) -> float:

@@ -42,7 +42,8 @@ def test_it_is_used_as_our_own(tmp_path: Path, monkeypatch) -> None:
     assert config["method"]["class_path"] == "Toy"
     assert config["method"]["init_args"]["momentum"] == 0.5
     summary = json.loads((out / "summary.json").read_text())
-    assert {"probe", "probe_untrained"} <= summary.keys() and "rankme_last" not in summary
+    assert list(summary["probes"]) == ["raw patches", "untrained", "pretrained"]
+    assert list(summary["probes"]["pretrained"]) == ["fused"]
 
     before = read_metrics(out)
     shutil.rmtree(checkpoints(out / "checkpoints")[-1])  # as if it had been stopped halfway

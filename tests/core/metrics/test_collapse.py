@@ -10,7 +10,14 @@ import torch
 from numpy.testing import assert_allclose
 
 from lemumo_core.losses.sigreg import directions, sigreg
-from lemumo_core.metrics.collapse import embedding_std, epps_pulley, gaussian_p_values, rankme
+from lemumo_core.metrics.collapse import (
+    embedding_std,
+    epps_pulley,
+    gaussian_p_values,
+    position_share,
+    rankme,
+    sample_cosine_margin,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -76,3 +83,26 @@ def test_what_is_no_matrix_of_numbers_is_named(measure):
         measure(np.ones(3))
     with pytest.raises(ValueError, match="not finite"):
         measure(np.array([[1.0, np.nan]]))
+
+
+def test_a_code_of_positions_is_seen_as_such():
+    rng = np.random.default_rng(0)
+    of_position, of_sample = rng.standard_normal((1, 30, 16)), rng.standard_normal((20, 1, 16))
+    free = rng.standard_normal((20, 30, 16))
+    code = np.broadcast_to(of_position, free.shape)
+    assert_allclose(position_share(code), 1.0)
+    assert_allclose(position_share(5 * free + 3), 1 / 20, rtol=0.15)
+    assert_allclose(position_share(of_position + free), (1 + 1 / 20) / 2, rtol=0.15)
+    assert position_share(np.ones((2, 3, 4))) == 0.0
+    assert sample_cosine_margin(code) < -0.9
+    assert sample_cosine_margin(np.broadcast_to(of_sample, free.shape)) > 0.9
+    assert abs(sample_cosine_margin(free)) < 0.01
+
+
+def test_the_margin_is_its_definition():
+    x = np.random.default_rng(1).standard_normal((3, 4, 5)) + 1
+    units = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    cosines = np.einsum("sid,tjd->sitj", units, units)
+    own = [cosines[s, i, s, j] for s in range(3) for i in range(4) for j in range(4) if i != j]
+    other = [cosines[s, i, t, i] for i in range(4) for s in range(3) for t in range(3) if s != t]
+    assert_allclose(sample_cosine_margin(x), np.mean(own) - np.mean(other))

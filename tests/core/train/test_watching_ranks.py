@@ -13,7 +13,7 @@ from lemumo_core.methods.lemumo.monitors import Monitors
 from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
-from lemumo_core.train.pretrain.probes import Probes
+from lemumo_core.train.pretrain.online_probes import OnlineProbes
 from tests.helpers.random_views import CLASSES, CONFIG, random_view
 
 WORLD, VIEWS, SAMPLES = 2, 2, 6
@@ -57,7 +57,7 @@ def outcome(rank: int, world: int) -> dict[str, Tensor]:
     assert blank.labels is not None
     labels = replace(blank.labels, label_map=x["label_map"], depth_m=x["depth_m"])
     view = replace(blank, labels=labels, **{n: x[n] for n in ("image", "companion", "present")})
-    probes = Probes(DIM, CLASSES)
+    probes = OnlineProbes(DIM, CLASSES)
     scalars = {}
     for step in range(2):
         scalars |= {f"{n} {step}": v for n, v in probes.step(x["tokens"], view).items()}

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from lemumo_core.data.views import View, clean_view
+from lemumo_core.data.views import View
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.methods.method import Method
-from lemumo_core.train.pretrain.probes import Probes, fused_tokens, truth
+from lemumo_core.train.pretrain.online_probes import OnlineProbes
 from tests.helpers.random_views import CLASSES, CONFIG, HEIGHT, WIDTH, random_view
 from tests.helpers.small_run import small_batch, small_config
 
@@ -36,12 +36,7 @@ def untrained_method() -> Method:
     return LeMuMo().resolve(CONFIG, CONFIG.input_spec).build(CONFIG, CONFIG.input_spec).train()
 
 
-def batches(*sizes: int) -> list:
-    """Batches on the canvas of CONFIG."""
-    return [small_batch(small_config(model=CONFIG, batch=size, val_frames=0)) for size in sizes]
-
-
-def loop_of_losses(probes: Probes, tokens: Tensor, view: View) -> tuple[float, float]:
+def loop_of_losses(probes: OnlineProbes, tokens: Tensor, view: View) -> tuple[float, float]:
     """Both losses, value by value."""
     assert view.labels is not None
     log_depth, logits = probes(tokens, (HEIGHT, WIDTH))
@@ -67,9 +62,9 @@ def train(steps: int, with_probes: bool) -> tuple[dict[str, Tensor], dict[str, T
     """Weights, last gradients and random state of a method in training."""
     method = untrained_method()
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
-    (batch,) = batches(4)
+    batch = small_batch(small_config(model=CONFIG, batch=4, val_frames=0))
     if with_probes:
-        probes = Probes(method.token_dim, CLASSES)
+        probes = OnlineProbes(method.token_dim, CLASSES)
     for step in range(steps):
         views = method.views(batch, lambda _, step=step: torch.Generator().manual_seed(step), 0, 1)
         outcome = method(views, step, dense=True)
@@ -79,9 +74,6 @@ def train(steps: int, with_probes: bool) -> tuple[dict[str, Tensor], dict[str, T
             probes.step(outcome.tokens, outcome.view)
         outcome.loss.total.backward()
         optimizer.step()
-        if with_probes:
-            probes.evaluate(method, [batch])
-            assert method.training and method.encoder.training
     gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
     return method.state_dict(), gradients, torch.get_rng_state()
 
@@ -97,7 +89,7 @@ def test_probes_cannot_touch_the_method():
 
 
 def test_losses_are_their_definition():
-    probes, tokens, view = Probes(8, CLASSES), random_tokens(2), random_view(2)
+    probes, tokens, view = OnlineProbes(8, CLASSES), random_tokens(2), random_view(2)
     depth, classes = loop_of_losses(probes, tokens, view)
     losses = probes.step(tokens, view)
     assert_close(losses["probe_depth"].item(), depth, rtol=1e-5, atol=0)
@@ -105,7 +97,7 @@ def test_losses_are_their_definition():
 
 
 def test_unknown_truth_teaches_nothing():
-    probes, view = Probes(8, CLASSES), random_view(2)
+    probes, view = OnlineProbes(8, CLASSES), random_view(2)
     before = {name: value.clone() for name, value in probes.state_dict().items()}
     nothing = torch.full((2, HEIGHT, WIDTH), math.nan)
     view = labelled(view, torch.full((2, HEIGHT, WIDTH), UNLABELLED, dtype=torch.uint8), nothing)
@@ -113,12 +105,6 @@ def test_unknown_truth_teaches_nothing():
     assert {name: value.item() for name, value in losses.items()} == dict.fromkeys(losses, 0.0)
     for name, value in probes.state_dict().items():
         assert_close(value, before[name], rtol=1e-6, atol=0)
-    (batch,) = batches(2)
-    assert batch.labels is not None
-    batch.labels.label_map.fill_(UNLABELLED)
-    batch.labels.depth_m.fill_(math.nan)
-    batch.returns.fill_(math.inf)
-    assert Probes(CONFIG.token_dim, CLASSES).evaluate(untrained_method(), [batch]) == {}
 
 
 def test_probes_find_what_tokens_say_linearly():
@@ -130,7 +116,7 @@ def test_probes_find_what_tokens_say_linearly():
     tokens = spelt.flatten(1, 2).repeat(1, 1, 8)
     spread = [x.repeat_interleave(16, 1).repeat_interleave(16, 2) for x in (classes, depth_m)]
     view = labelled(random_view(6), spread[0].to(torch.uint8), spread[1])
-    probes = Probes(32, 3)
+    probes = OnlineProbes(32, 3)
     first = probes.step(tokens, view)
     for _ in range(300):
         last = probes.step(tokens, view)
@@ -138,41 +124,14 @@ def test_probes_find_what_tokens_say_linearly():
     assert last["probe_segmentation"] < 0.5 * first["probe_segmentation"]  # borders are blurred
 
 
-def test_evaluation_is_its_definition():
-    """Over batches of different sizes, in evaluation mode."""
-    method, probes = untrained_method(), Probes(CONFIG.token_dim, CLASSES)
-    validation = batches(2, 3)
-    scores = probes.evaluate(method, validation)
-    errors, confusion = [], torch.zeros(CLASSES, CLASSES)
-    for batch in validation:
-        log_depth, logits = probes(fused_tokens(method, batch), (HEIGHT, WIDTH))
-        depth_m, label_map = truth(clean_view(batch))
-        for predicted, true in zip(log_depth.flatten(), depth_m.flatten(), strict=True):
-            if not math.isnan(true):
-                errors.append(abs(math.exp(predicted.item()) - 1 - true))
-        for predicted, true in zip(logits.argmax(1).flatten(), label_map.flatten(), strict=True):
-            if true != UNLABELLED:
-                confusion[true, predicted] += 1
-    assert_close(scores["depth_mae_m"], float(sum(errors) / len(errors)), rtol=1e-5, atol=0)
-    ious = []
-    for c in range(CLASSES):
-        if confusion[c].sum() > 0:
-            union = confusion[c].sum() + confusion[:, c].sum() - confusion[c, c]
-            ious.append(float(confusion[c, c] / union))
-    assert_close(scores["miou"], sum(ious) / len(ious), rtol=1e-6, atol=0)
-
-
-def test_probes_of_one_seed_start_alike_and_frozen_tokens_repeat():
-    probes, baseline = Probes(8, CLASSES, seed=3), Probes(8, CLASSES, seed=3)
+def test_probes_of_one_seed_start_alike():
+    probes, baseline = OnlineProbes(8, CLASSES, seed=3), OnlineProbes(8, CLASSES, seed=3)
     for name, value in probes.state_dict().items():
         assert torch.equal(value, baseline.state_dict()[name])
-    other = Probes(8, CLASSES, seed=4).state_dict()
+    other = OnlineProbes(8, CLASSES, seed=4).state_dict()
     assert not torch.equal(probes.state_dict()["depth.0.weight"], other["depth.0.weight"])
-    method, (batch,) = untrained_method(), batches(2)
-    assert torch.equal(fused_tokens(method, batch), fused_tokens(method, batch))
-    assert method.encoder.training
 
 
 def test_probes_without_labels_say_what_to_do():
     with pytest.raises(ValueError, match="sample\\(\\) the detection classes"):
-        Probes(8, CLASSES).step(random_tokens(2), replace(random_view(2), labels=None))
+        OnlineProbes(8, CLASSES).step(random_tokens(2), replace(random_view(2), labels=None))
