@@ -18,6 +18,7 @@ from lemumo_core.frame import UNLABELLED
 from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.model.config import PATCH
+from lemumo_core.progress import track
 from lemumo_core.train.pretrain.probe_truth import CELL, DEPTH_MAX_M, START_DEPTH_LOG
 
 STEPS = 600
@@ -91,11 +92,19 @@ class LinearProbe(nn.Module):
 
 
 @torch.enable_grad()
-def fit(frozen: FrozenTokens, classes: int, steps: int = STEPS, seed: int = 0) -> LinearProbe:
+def fit(
+    frozen: FrozenTokens, classes: int, steps: int = STEPS, label: str = "probe"
+) -> LinearProbe:
     """Train a probe by AdamW with a cosine, on random tokens; torch's generator stays as it is.
 
     Depth is learnt by L1 on log(1 + metres), the classes by cross-entropy on the label at the
     centre of each cell. Unknown cells do not count.
+
+    Args:
+        frozen: what it learns from.
+        classes: of the segmentation.
+        steps: of ``TOKENS_A_STEP`` tokens.
+        label: of its progress.
     """
     probe = LinearProbe(frozen, classes)
     x = probe.standardize(frozen).flatten(0, 1)
@@ -108,8 +117,8 @@ def fit(frozen: FrozenTokens, classes: int, steps: int = STEPS, seed: int = 0) -
         probe.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    draw = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    draw = torch.Generator().manual_seed(0)
+    for _ in track(range(steps), label):
         rows = torch.randint(len(x), (TOKENS_A_STEP,), generator=draw).to(x.device)
         depth, logits = probe(x[rows])
         error = (depth - log_depth[rows]).abs() * known[rows]

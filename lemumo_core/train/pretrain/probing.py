@@ -57,8 +57,8 @@ def probe_features(
             for batches, truths in zip((training, validation), known, strict=True)
         )
         found[name] = {}
-        for modality in track(list(train), f"probe {name}"):
-            probe = fit(train[modality], classes, steps)
+        for modality in train:
+            probe = fit(train[modality], classes, steps, f"probe {name}, {modality}")
             share = {"position_share": position_share(val[modality].tokens.cpu().numpy())}
             found[name][modality] = score(probe, val[modality]) | share
     return found

@@ -152,7 +152,7 @@ def test_stopped_in_closing_probes_it_can_go_on(shards, tmp_path) -> None:
         *("--resume", "auto", "--scale.workers", "1"),
     ]
     process = start(PRETRAIN, *options, "--log.probe_steps", "100000")
-    wait_for_line(process, "encode raw patches")
+    wait_for_line(process, "probe raw patches")
     os.killpg(process.pid, signal.SIGTERM)
     code, printed = end(process)
     assert code == REQUEUE, printed
