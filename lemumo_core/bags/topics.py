@@ -22,6 +22,9 @@ THERMAL_NAME = re.compile(r"thermal|lwir|infrared|boson|lepton", re.I)
 NOT_COLOR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
 """Encodings of depth maps, label maps and raw thermal images."""
 
+DEPTH_CAMERA = re.compile(r"depth", re.I)
+"""Name of a depth camera's topic; its cloud is a companion where there is no LiDAR."""
+
 GROUND_TRUTH = {
     "detections": "/ground_truth/detections_3d",
     "labels": "/ground_truth/labels",
@@ -84,7 +87,8 @@ def find_topics(
     """Pick the topics of one camera, its calibration and its companions.
 
     Topics are chosen by type, then by their names and encodings: depth, label and debug
-    images, ground truth and lemumo's own outputs are not sensors. A camera_info belongs to an image
+    images, ground truth and lemumo's own outputs are not sensors. The cloud of a depth camera is
+    taken where there is no other. A camera_info belongs to an image
     by its namespace, else by its frame_id.
 
     Args:
@@ -107,6 +111,7 @@ def find_topics(
     heat = [topic for topic in pictures if _is_thermal(topic, reader)]
     color = [topic for topic in pictures if topic not in heat and _is_color(topic, reader)]
     clouds = [topic for topic in sensors if topic.type == POINT_CLOUD]
+    clouds = clouds or [topic for topic in topics if _is_depth_camera_cloud(topic)]
 
     def choose(
         option: str, given: str | None, kinds: tuple[str, ...], candidates: list[Topic]
@@ -216,6 +221,12 @@ def _encoding(topic: Topic, reader: BagReader) -> str:
 
 def _is_thermal(topic: Topic, reader: BagReader) -> bool:
     return bool(THERMAL_NAME.search(topic.name) or THERMAL_NAME.search(topic.frame_id))
+
+
+def _is_depth_camera_cloud(topic: Topic) -> bool:
+    other_words = DEPTH_CAMERA.sub("", topic.name)
+    is_depth = other_words != topic.name
+    return topic.type == POINT_CLOUD and is_depth and not NOT_A_SENSOR.search(other_words)
 
 
 def _is_color(topic: Topic, reader: BagReader) -> bool:

@@ -24,6 +24,7 @@ from lemumo_core.evaluation.modalities import (
 from lemumo_core.evaluation.pictures import SHOWN_SCORE, draw_comparison
 from lemumo_core.evaluation.tables import reasons, tables
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
 from lemumo_core.metrics.perception import json_ready
 
@@ -85,7 +86,9 @@ def write_page(
     parts = []
     if not manifest.trained:
         parts.append('<p class="warning">The weights are <b>untrained</b>: expect no score.</p>')
-    data = ", ".join(f"{key} {value}" for key, value in about["data"].items())
+    shown = {key: one for key, one in about["data"].items() if isinstance(one, str | int | float)}
+    shown |= {"root": Path(shown["root"]).name} if "root" in shown else {}
+    data = ", ".join(f"{key} {value}" for key, value in shown.items())
     facts = {**about, "data": data, "depth evaluated on": depth_truth(evaluation)}
     first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
     beside = f'<div class="fill">{web_page.facts("", facts)}</div>'
@@ -124,7 +127,7 @@ def _figure(scores: FrameScores, model: Predict, manifest: Manifest, source: Fra
     )
     known = ", ".join(text.format(value) for text, value in values if value == value)
     caption = (
-        f"frame {scores.index}, {scores.camera_name}, {scores.stamp_ns / 1e9:.3f} s, "
+        f"frame {scores.index}, {scores.camera_name}, {utc(scores.stamp_ns)}, "
         f"{modality.replace('_', ' ')}: {known or 'no truth'}"
     )
     return web_page.figure(draw_comparison(frame, model(seen), manifest), caption)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import struct
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from lemumo_core.faults import Fault
+
+SINCE_EPOCH_NS = 10**18
+"""Stamps from here on (2001-09-09) are dates; smaller ones count from power-on."""
 
 
 def stamp_to_ns(stamp: Any) -> int:
     """Convert a builtin_interfaces/Time to nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def utc(stamp_ns: int) -> str:
+    """Return a stamp as date and time for a page; one of a clock since power-on in seconds."""
+    if abs(stamp_ns) < SINCE_EPOCH_NS:
+        return f"{stamp_ns / 1e9:.3f} s"
+    moment = datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=stamp_ns // 1000)
+    return f"{moment.isoformat(' ', 'milliseconds').removesuffix('+00:00')} UTC"
 
 
 def stamp_of_cdr(data: bytes) -> int:

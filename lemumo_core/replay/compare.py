@@ -216,7 +216,7 @@ def _page(
     worse = [i for i, one in enumerate(found) if one.verdict == "worse"]
     paired, first, *others = made if len(made) > 1 else (*made, Table("", (), []))
     parts = [
-        web_page.facts("", {"A": f"{a}: {models[0]}", "B": f"{b}: {models[1]}"}),
+        web_page.facts("", {"A": f"{a.name}: {models[0]}", "B": f"{b.name}: {models[1]}"}),
         "<h2>Image by image</h2>",
         web_page.table("", paired.rows, paired.head, worse),
         f'<p class="note">Intervals: {CONFIDENCE:.0%}, bootstrap over blocks of {BLOCK} '

@@ -15,6 +15,7 @@ from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
 from lemumo_core.evaluation.tables import Results, reasons, tables
 from lemumo_core.faults import Fault
+from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.masked_returns import MASK_EVERY
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.plots import histogram, lines, strip
@@ -47,7 +48,10 @@ def write_report(
     read = {name: bag for name, bag in bags.items() if "error" not in bag}
     frames = {name: read_table(out / name / FRAMES) for name in read}
     timings = [row for name in read for row in read_table(out / name / TIMINGS)]
-    parts = []
+    parts = _warnings(bags, read)
+    if not read:
+        (out / "index.html").write_text(web_page.page("Nothing was replayed", parts))
+        return
     if not evaluator.manifest.trained:
         parts.append(
             '<p class="warning">The weights are <b>untrained</b>: all scores are near zero.</p>'
@@ -68,6 +72,20 @@ def write_report(
     parts += ["<h2>Every image</h2>", *(_timeline(name, rows) for name, rows in frames.items())]
     parts += _worst(read, frames, evaluator)
     (out / "index.html").write_text(web_page.page(f"{evaluator.manifest.name}: replay", parts))
+
+
+def _warnings(
+    bags: Mapping[str, Mapping[str, Any]], read: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return a warning for each bag that is not in the results, or gave none."""
+    found = [
+        f"{name} could not be read: {bag['error']}"
+        for name, bag in bags.items()
+        if name not in read
+    ]
+    empty = [name for name, bag in read.items() if not bag["results"]]
+    found += [f"{name}: no image became a result" for name in empty]
+    return [f'<p class="warning">{html.escape(words)}</p>' for words in found]
 
 
 def _verdicts(bags: Mapping[str, Mapping[str, Any]]) -> str:
@@ -173,7 +191,7 @@ def _worst(
                 for key, value in vars(summary).items()
                 if value == value
             )
-            caption = f"{name}, image {number}, {ours[number].stamp_ns / 1e9:.3f} s: {known}"
+            caption = f"{name}, image {number}, {utc(ours[number].stamp_ns)}: {known}"
             parts.append(web_page.figure(picture, caption))
     return parts
 

@@ -100,6 +100,22 @@ def test_ambiguity_lists_candidates_and_the_option():
     assert find_topics(FakeBag(*rows), points="").points is None
 
 
+def test_clouds_of_depth_cameras_are_taken_where_there_is_no_lidar():
+    camera = (("/cam/image", "Image", "cam"), ("/cam/camera_info", "CameraInfo", "cam"))
+    depth_cloud = ("/zed/zed_node/depth/cloud_registered", "PointCloud2", "cam")
+    others = (
+        ("/zed/depth/segmented/points", "PointCloud2", "cam"),
+        ("/ground_truth/depth_points", "PointCloud2", "cam"),
+    )
+    assert find_topics(FakeBag(*camera, *others, depth_cloud)).points == depth_cloud[0]
+    assert find_topics(FakeBag(*camera, *others)).points is None
+    lidar = ("/ouster/points", "PointCloud2", "lidar")
+    assert find_topics(FakeBag(*camera, depth_cloud, lidar)).points == lidar[0]
+    second = ("/rear/depth/points", "PointCloud2", "rear")
+    with pytest.raises(Fault, match="--points"):
+        find_topics(FakeBag(*camera, depth_cloud, second))
+
+
 def test_given_names_are_checked(small_bag):
     with BagReader(small_bag) as reader:
         with pytest.raises(

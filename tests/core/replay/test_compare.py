@@ -59,6 +59,7 @@ def test_a_small_gain_shows_in_the_pairs_though_scenes_differ_more(tmp_path, cap
     document = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [one["column"] for one in document["paired"]] == list(columns)
     page = (tmp_path / "out" / "index.html").read_text()
+    assert str(tmp_path) not in page
     assert "<svg" in page and 'class="bad"' in page.replace("class=bad", 'class="bad"')
 
 

@@ -116,6 +116,9 @@ def test_a_bag_with_no_messages(tiny_package, tmp_path, capsys) -> None:
         )
     code, bags = replay(tiny_package, tmp_path, tmp_path / "empty")
     assert code == 1 and "x 0" in bags["empty"]["error"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Nothing was replayed" in page and "empty could not be read: " in page
+    assert "<table" not in page and "<svg" not in page
 
 
 def test_clocks_that_jump(tiny_package, tmp_path, capsys) -> None:
