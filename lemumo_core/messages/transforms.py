@@ -30,8 +30,8 @@ HISTORY_NS = 10_000_000_000
 MAX_HISTORY = 4096
 """How long the transforms of a moving frame are kept, and how many."""
 
-HOLD_NS = 100_000_000
-"""An image is often a little ahead of the newest transform: so long that one stands in."""
+WAIT_NS = 100_000_000
+"""An image is often a little ahead of the newest transform: how long it waits for the next ones."""
 
 
 def transform_to_matrix(msg: Any) -> np.ndarray:
@@ -78,7 +78,7 @@ class _Moving:
     def at(self, stamp_ns: int | None) -> np.ndarray | None:
         """Interpolate at a stamp; return None where the stamp lies outside."""
         stamps_ns = self.stamps_ns
-        if stamp_ns is None or stamps_ns[-1] <= stamp_ns <= stamps_ns[-1] + HOLD_NS:
+        if stamp_ns is None or stamp_ns == stamps_ns[-1]:
             return self.transforms[-1]
         if not stamps_ns[0] <= stamp_ns <= stamps_ns[-1]:
             return None
@@ -100,7 +100,7 @@ class TransformBuffer:
         self.version = 0
         # Child to (parent, T_parent_child).
         self._edges: dict[str, tuple[str, np.ndarray | _Moving]] = {}
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def set(
         self, parent: str, child: str, T_parent_child: np.ndarray, stamp_ns: int | None = None
@@ -124,7 +124,7 @@ class TransformBuffer:
             raise Fault("bad_transform", f"transform from '{child}' to '{parent}' needs two frames")
         T = check_rigid(T_parent_child, f"transform from '{child}' to '{parent}'").copy()
         T.flags.writeable = False
-        with self._lock:
+        with self._changed:
             if child not in self._edges and len(self._edges) >= MAX_FRAMES:
                 raise Fault("bad_transform", f"'{child}' is one frame more than {MAX_FRAMES}")
             old_parent, old = self._edges.get(child, ("", None))
@@ -133,6 +133,7 @@ class TransformBuffer:
                     old = _Moving()
                     self._edges[child] = (parent, old)
                 old.add(stamp_ns, T)
+                self._changed.notify_all()
                 return
             same = isinstance(old, np.ndarray) and np.array_equal(old, T)
             if old_parent != parent or not same:
@@ -162,21 +163,24 @@ class TransformBuffer:
 
     def edges(self) -> list[tuple[str, str, np.ndarray]]:
         """Return every fixed transform as (parent, child, T_parent_child), ready for ``set``."""
-        with self._lock:
+        with self._changed:
             return [
                 (parent, child, T)
                 for child, (parent, T) in self._edges.items()
                 if isinstance(T, np.ndarray)
             ]
 
-    def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
+    def lookup(
+        self, target: str, source: str, stamp_ns: int | None = None, timeout_s: float = 0.0
+    ) -> np.ndarray:
         """Return the transform that maps points in source to target: float64 (4, 4).
 
         Args:
             target: name of the frame that points are mapped to.
             source: name of the frame that they are given in.
-            stamp_ns: when; moving frames are interpolated, and held for ``HOLD_NS`` after their
-                newest transform. None: the newest of each.
+            stamp_ns: when; moving frames are interpolated between the transforms around it, and
+                never extrapolated, as in tf2. None: the newest of each.
+            timeout_s: how long to wait, in seconds, where these are still to come.
 
         Returns:
             ``T_target_source``.
@@ -185,15 +189,34 @@ class TransformBuffer:
             Fault: ``missing_transform`` where no chain connects the two, ``old_transform`` where
                 one does, but not at this time.
         """
-        target, source = _name(target), _name(source)
-        with self._lock:
-            of_target = self._chain(target)
-            of_source = self._chain(source)
-            meeting = next((frame for frame in of_source if frame in of_target), None)
-            if meeting is None:
-                raise self._missing(target, source)
-            T_meeting_target = self._compose(of_target, meeting, stamp_ns)
-            return inverse(T_meeting_target) @ self._compose(of_source, meeting, stamp_ns)
+        with self._changed:
+            if stamp_ns is not None and timeout_s:
+                self._changed.wait_for(
+                    lambda: not self._is_ahead(target, source, stamp_ns), timeout_s
+                )
+            of_target, of_source = self._chains(target, source)
+            if not of_target:
+                raise self._missing(_name(target), _name(source))
+            T_meeting_target = self._compose(of_target, stamp_ns)
+            return inverse(T_meeting_target) @ self._compose(of_source, stamp_ns)
+
+    def is_ahead(self, target: str, source: str, stamp_ns: int) -> bool:
+        """Return whether a stamp is newer than what is known of a frame between two."""
+        with self._changed:
+            return self._is_ahead(target, source, stamp_ns)
+
+    def _is_ahead(self, target: str, source: str, stamp_ns: int) -> bool:
+        edges = (self._edges[child][1] for part in self._chains(target, source) for child in part[:-1])
+        return any(isinstance(T, _Moving) and T.stamps_ns[-1] < stamp_ns for T in edges)
+
+    def _chains(self, target: str, source: str) -> tuple[list[str], list[str]]:
+        """Return the frames from each of two to where they meet; none where they do not."""
+        of_target, of_source = self._chain(_name(target)), self._chain(_name(source))
+        meeting = next((frame for frame in of_source if frame in of_target), None)
+        if meeting is None:
+            return [], []
+        ends = of_target.index(meeting) + 1, of_source.index(meeting) + 1
+        return of_target[: ends[0]], of_source[: ends[1]]
 
     def _chain(self, frame: str) -> list[str]:
         """Return a frame and all above it, nearest first; it ends at a cycle."""
@@ -202,10 +225,10 @@ class TransformBuffer:
             found.append(frame)
         return found
 
-    def _compose(self, chain: list[str], top: str, stamp_ns: int | None) -> np.ndarray:
-        """Compose T_top_frame of a chain that begins at the frame and passes the top."""
+    def _compose(self, chain: list[str], stamp_ns: int | None) -> np.ndarray:
+        """Compose T_top_frame of a chain from the frame to the top."""
         T_top_frame = np.eye(4)
-        for child in chain[: chain.index(top)]:
+        for child in chain[:-1]:
             parent, T = self._edges[child]
             T_parent_child = T.at(stamp_ns) if isinstance(T, _Moving) else T
             if T_parent_child is None:

@@ -21,7 +21,7 @@ from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
 from lemumo_core.preprocess import InputSpec, reduced, reduction
 from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.empty_view import EmptyViews
@@ -101,7 +101,7 @@ class CameraInput:
         self._fallback_decoder = fallback_decoder
         self.calibration = Calibration("camera_info")
         self.thermal_calibration = Calibration("thermal_info")
-        self._awaiting_info: list[Pair] = []
+        self._awaiting_calibration: list[Pair] = []
         self._empty_views = EmptyViews()
         self._lock = threading.Lock()
 
@@ -155,16 +155,27 @@ class CameraInput:
         """Remove and return the pairs that are ready, oldest first; ``flush`` releases all."""
         now_ns = self.clock()
         with self._lock:
-            pairs = self._awaiting_info + self.matcher.take(now_ns, flush)
+            pairs = self._awaiting_calibration + self.matcher.take(now_ns, flush)
             ready = 0
-            while ready < len(pairs) and (flush or self._has_info(pairs[ready].image, now_ns)):
+            while ready < len(pairs) and (flush or self._is_calibrated(pairs[ready], now_ns)):
                 ready += 1
-            self._awaiting_info = pairs[ready:]
+            self._awaiting_calibration = pairs[ready:]
         return pairs[:ready]
+
+    def _is_calibrated(self, pair: Pair, now_ns: int) -> bool:
+        return self._has_info(pair.image, now_ns) and self._has_transforms(pair, now_ns)
 
     def _has_info(self, image: Stamped, now_ns: int) -> bool:
         overdue = not 0 <= now_ns - image.arrival_ns < INFO_WAIT_NS
         return overdue or not self.calibration.infos.is_awaited(image.stamp_ns)
+
+    def _has_transforms(self, pair: Pair, now_ns: int) -> bool:
+        image, companion = pair.image, pair.companion
+        if companion is None or self.options.T_camera_companion is not None:
+            return True
+        overdue = not 0 <= now_ns - image.arrival_ns < WAIT_NS
+        frames = image.message.header.frame_id, companion.message.header.frame_id
+        return overdue or not self.transforms.is_ahead(*frames, image.stamp_ns)
 
     def to_frame(self, pair: Pair, spec: InputSpec | None = None) -> Frame:
         """Convert a pair.

@@ -13,7 +13,7 @@ from visualization_msgs.msg import MarkerArray
 
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
 from lemumo_core.streaming.outputs import BUILDERS, OVERLAYS, Result
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish import autoware
@@ -107,7 +107,7 @@ class ResultPublisher:
         T_output_header = None
         if output_frame != source.frame_id and outputs & IN_OUTPUT_FRAME:
             T_output_header = self._transforms.lookup(
-                output_frame, source.frame_id, perception.stamp_ns
+                output_frame, source.frame_id, perception.stamp_ns, WAIT_NS / 1e9
             )
         result = Result(
             perception,

@@ -10,6 +10,8 @@ pytest.importorskip("rosbags", reason='needs: pip install "lemumo_ros[bags]"')
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion
+from lemumo_core.messages.transforms import WAIT_NS
 from lemumo_core.streaming.camera_input import INFO_WAIT_NS, CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 
@@ -118,3 +120,38 @@ def test_an_info_of_another_size_than_its_image_is_named():
     with pytest.raises(Fault, match="32x16, its camera_info says 16x8") as caught:
         rig.input.to_frame(pair)
     assert caught.value.reason == "camera_info_mismatch"
+
+
+def test_an_image_waits_for_the_transforms_of_its_stamp_but_not_for_ever():
+    rig = Rig()
+    rig.info(0, 10.0)
+
+    def gimbal(stamp_ms: float) -> None:
+        """Send the tilt of the camera, which grows by a degree each 10 ms."""
+        tilt = np.radians(stamp_ms / 10)
+        R = rotation_from_quaternion(np.cos(tilt / 2), np.sin(tilt / 2), 0, 0)
+        T_base_front = make_T(R, np.zeros(3))
+        header = BUILD.header(START + round(stamp_ms * MS), "base")
+        rig.input.on_transforms(BUILD.transforms({"front": T_base_front}, header), moving=True)
+
+    def scan(stamp_ms: float) -> None:
+        header = BUILD.header(START + round(stamp_ms * MS), "base")
+        rig.input.on_companion(BUILD.point_cloud(np.ones((1, 3), np.float32), "xyz", header))
+
+    for stamp_ms in (0, 20, 40):
+        gimbal(stamp_ms)
+    rig.image(60, stamp_ms=55)
+    scan(55)
+    assert rig.input.take() == []  # 15 ms ahead of the newest, so that 1.5 degrees would be lost
+    rig.clock.now_ms = 80
+    gimbal(60)
+    (pair,) = rig.input.take()
+    T_front_base = rig.input.to_frame(pair).companion.T_camera_lidar
+    assert np.degrees(np.arctan2(T_front_base[1, 2], T_front_base[1, 1])) == pytest.approx(5.5)
+    rig.image(100, stamp_ms=95)
+    scan(95)
+    rig.clock.now_ms = 100 + WAIT_NS / MS
+    (pair,) = rig.input.take()
+    with pytest.raises(Fault, match="not at it") as caught:
+        rig.input.to_frame(pair)
+    assert caught.value.reason == "old_transform"
