@@ -49,6 +49,8 @@ def error_colors(error_m: np.ndarray) -> np.ndarray:
 
 def class_colors(count: int) -> list[Color]:
     """Return distinct colours, evenly spaced in hue, one per detection class."""
+    if not count:
+        return []
     hues = np.linspace(0, 180, count, endpoint=False).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=1)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -26,6 +27,7 @@ th { font-weight: 500; color: #666; vertical-align: bottom }
 .number { text-align: right; font-variant-numeric: tabular-nums }
 .row { display: flex; flex-wrap: wrap; align-items: flex-start }
 .fill { flex: 1 1 20rem; min-width: 0 }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
 img { width: 100%; border-radius: 4px; display: block } figure { margin: 0 0 1.5rem }
 figcaption { color: #555; padding: .2rem 0 }
@@ -44,6 +46,11 @@ def page(title: str, parts: Iterable[str]) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         f"<title>{name}</title><style>{STYLE}</style><h1>{name}</h1>\n" + "\n".join(parts) + "\n"
     )
+
+
+def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
+    """Write a page of parts that are HTML already, in UTF-8 as it says."""
+    path.write_text(page(title, parts), encoding="utf-8")
 
 
 def table(

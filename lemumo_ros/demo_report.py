@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lemumo_core.web_page import facts, figure, page
+from lemumo_core.messages.stamps import utc
+from lemumo_core.web_page import facts, figure, write_page
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Summary:
 def write_report(summary: Summary, out: Path) -> Path:
     """Write ``index.html`` beside the ``overlays`` folder it shows; returns its path."""
     about = {
-        "bag": summary.bag,
+        "bag": Path(summary.bag).name,
         "model": f"{summary.model} on {summary.backend}",
         "frames in the bag": summary.frames_in_bag,
         "frames into the node": summary.frames_in,
@@ -59,11 +60,11 @@ def write_report(summary: Summary, out: Path) -> Path:
         facts("latency, ms (p50 / p99)", latency),
     )
     pictures = (
-        figure(f"overlays/{path.name}", f"{path.stem.replace('_', '.')} s")
+        figure(f"overlays/{path.name}", utc(int(path.stem.replace("_", ""))))
         for path in sorted((out / "overlays").glob("*.png"))
     )
     parts.append(f'<div class="row">{"".join(tables)}</div>')
     parts.append(f'<div class="grid">{"".join(pictures)}</div>')
     path = out / "index.html"
-    path.write_text(page("lemumo demo", parts))
+    write_page(path, "lemumo demo", parts)
     return path

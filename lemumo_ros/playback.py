@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lemumo_core.bags.reader import BagReader, RawMessage
+from lemumo_core.messages.stamps import duration
 
 LONGEST_GAP_S = 10.0
 SHORTENED_GAP_S = 1.0
@@ -23,8 +24,8 @@ def cut_gaps(messages: Iterable[RawMessage]) -> Iterator[tuple[int, RawMessage]]
         gap_ns = 0 if previous_ns is None else message.stamp_ns - previous_ns
         if gap_ns > LONGEST_GAP_S * 1e9:
             print(
-                f"play: skipped {_duration(gap_ns / 1e9)} without messages, after "
-                f"{_duration(elapsed_ns / 1e9)} of playing",
+                f"play: skipped {duration(gap_ns / 1e9)} without messages, after "
+                f"{duration(elapsed_ns / 1e9)} of playing",
                 file=sys.stderr,
                 flush=True,
             )
@@ -49,10 +50,3 @@ def merge_transforms(reader: BagReader, topic: str) -> bytes:
         transforms |= {one.child_frame_id: one for one in message.msg.transforms}
     merged = reader.typestore.types[kind](transforms=list(transforms.values()))
     return bytes(reader.typestore.serialize_cdr(merged, kind))
-
-
-def _duration(seconds: float) -> str:
-    for unit, length_s in (("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0)):
-        if seconds >= length_s:
-            return f"{seconds / length_s:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -14,7 +14,8 @@ from lemumo_core.command_line import run_function
 from lemumo_core.evaluation.tables import as_text
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output
-from lemumo_core.replay.compare import compare, comparison_tables, write_comparison
+from lemumo_core.replay.compare import compare
+from lemumo_core.replay.compare_page import comparison_tables, write_comparison
 
 
 def compare_replays(a: Path, b: Path, *, out: Path | None = None, overwrite: bool = False) -> None:
@@ -37,11 +38,11 @@ def compare_replays(a: Path, b: Path, *, out: Path | None = None, overwrite: boo
                 f"--out {out} holds a replay or an evaluation, whose page the comparison would "
                 "replace: take another folder",
             )
-    found, differences = compare(a, b)
-    shown = comparison_tables(a, b, found)
+    found = compare(a, b)
+    shown = comparison_tables(a, b, found.paired)
     print("\n\n".join(as_text(table) for table in shown))
     if out is not None:
-        write_comparison(out, a, b, found, differences)
+        write_comparison(out, a, b, found)
         print(f"written: {out}/compare.json, {out}/index.html")
 
 

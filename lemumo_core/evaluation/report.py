@@ -87,7 +87,7 @@ def write_page(
     if not manifest.trained:
         parts.append('<p class="warning">The weights are <b>untrained</b>: expect no score.</p>')
     shown = {key: one for key, one in about["data"].items() if isinstance(one, str | int | float)}
-    shown |= {"root": Path(shown["root"]).name} if "root" in shown else {}
+    shown |= {"root": Path(str(shown["root"])).name} if "root" in shown else {}
     data = ", ".join(f"{key} {value}" for key, value in shown.items())
     facts = {**about, "data": data, "depth evaluated on": depth_truth(evaluation)}
     first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
@@ -99,7 +99,7 @@ def write_page(
     for title, frames in _chosen(evaluation.frames).items():
         parts.append(f"<h2>{title}</h2>")
         parts += [_figure(frame, model, manifest, source) for frame in frames]
-    (out / "index.html").write_text(web_page.page(f"{manifest.name}: evaluation", parts))
+    web_page.write_page(out / "index.html", f"{manifest.name}: evaluation", parts)
 
 
 def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:

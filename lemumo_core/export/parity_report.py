@@ -86,4 +86,4 @@ def write_report(
         web_page.table("", shown, ("measure", "value", "limit", ""), bad),
         web_page.facts("", document["facts"]),
     ]
-    (out / "index.html").write_text(web_page.page(title, parts))
+    web_page.write_page(out / "index.html", title, parts)

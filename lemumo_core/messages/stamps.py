@@ -25,6 +25,14 @@ def utc(stamp_ns: int) -> str:
     return f"{moment.isoformat(' ', 'milliseconds').removesuffix('+00:00')} UTC"
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time in the unit that fits it."""
+    for unit, length_s in (("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 def stamp_of_cdr(data: bytes) -> int:
     """Read the header stamp (ns) of a serialised message without deserialising the rest.
 
@@ -47,8 +55,9 @@ def describe_clock_offset(companion: str, ahead_ns: int) -> str:
         companion: ``lidar`` or ``thermal``.
         ahead_ns: median of the companion's stamps less the images' at one time.
     """
-    seconds = f"{abs(ahead_ns) / 1e9:.3f} s {'ahead of' if ahead_ns > 0 else 'behind'}"
+    amount, side = duration(abs(ahead_ns) / 1e9), "ahead of" if ahead_ns > 0 else "behind"
     return (
-        f"{companion} stamps are {seconds} the images' (median), so none belongs to an image: "
-        f"synchronise the clocks, or set companion_offset to {ahead_ns / 1e9:.3f}"
+        f"{companion} stamps are {amount} {side} the images' "
+        "(median), so none belongs to an image: synchronise the clocks, or set companion_offset "
+        f"to {ahead_ns / 1e9:.3f}"
     )

@@ -206,7 +206,9 @@ class TransformBuffer:
             return self._is_ahead(target, source, stamp_ns)
 
     def _is_ahead(self, target: str, source: str, stamp_ns: int) -> bool:
-        edges = (self._edges[child][1] for part in self._chains(target, source) for child in part[:-1])
+        edges = (
+            self._edges[child][1] for part in self._chains(target, source) for child in part[:-1]
+        )
         return any(isinstance(T, _Moving) and T.stamps_ns[-1] < stamp_ns for T in edges)
 
     def _chains(self, target: str, source: str) -> tuple[list[str], list[str]]:

@@ -7,20 +7,15 @@ Statistics 1989), because neighbouring images are no independent evidence.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lemumo_core import web_page
-from lemumo_core.evaluation.tables import Results, Table, tables
 from lemumo_core.faults import Fault
-from lemumo_core.metrics.perception import json_ready
-from lemumo_core.plots import lines
 from lemumo_core.replay.evaluator import REPLAY_MODALITIES
+from lemumo_core.replay.output_folder import read_metrics
 from lemumo_core.replay.record import COLUMNS, SUMMARY_FIELDS
 from lemumo_core.replay.tables import FRAMES, TIMINGS, read_tables
 
@@ -67,11 +62,38 @@ class PairedDifference:
     verdict: str
 
 
-def compare(a: Path, b: Path) -> tuple[list[PairedDifference], dict[str, np.ndarray]]:
-    """Compare two replays.
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two replays, image by image.
 
-    Returns:
-        The columns that both have, and by column the differences b - a in order of the images.
+    Attributes:
+        images: bag and stamp (ns) of the images that both have, in order.
+        paired: the columns that both have.
+        differences: column to float64 (N,), b - a by image, NaN where one of them has none.
+    """
+
+    images: list[Key]
+    paired: list[PairedDifference]
+    differences: dict[str, np.ndarray]
+
+    def gains(self) -> np.ndarray:
+        """Return by how much b is better than a at each image, float64 (N,).
+
+        It is the mean over the columns that are better or worse, each divided by its spread over
+        the images; 0 where there is none.
+        """
+        signs = dict.fromkeys(HIGHER_IS_BETTER, 1) | dict.fromkeys(LOWER_IS_BETTER, -1)
+        gains = [
+            signs[column] * values / spread
+            for column, values in self.differences.items()
+            if column in signs and (spread := np.sqrt(np.nanmean(values**2)))
+        ]
+        known = np.array([np.zeros(len(self.images)), *map(np.nan_to_num, gains)])
+        return np.asarray(known.sum(axis=0) / max(1, len(gains)))
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare two replays.
 
     Raises:
         Fault: ``no_results`` where a folder holds none, or the two share no image.
@@ -80,15 +102,15 @@ def compare(a: Path, b: Path) -> tuple[list[PairedDifference], dict[str, np.ndar
     shared = [key for key in first if key in second]
     if not shared:
         raise Fault("no_results", f"{a} and {b} have no image in common: replay the same bags")
-    found, differences = [], {}
+    paired, differences = [], {}
     for column in COMPARED:
         values = np.array([(first[k].get(column), second[k].get(column)) for k in shared], float)
         known = values[np.isfinite(values).all(axis=1)]
         if not len(known):
             continue
-        differences[column] = known[:, 1] - known[:, 0]
-        found.append(_paired(column, known))
-    return found, differences
+        differences[column] = values[:, 1] - values[:, 0]
+        paired.append(_paired(column, known))
+    return Comparison(shared, paired, differences)
 
 
 def bootstrap(differences: np.ndarray) -> tuple[float, float]:
@@ -108,35 +130,6 @@ def bootstrap(differences: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
-    """Return the table of paired differences, then those of the metrics of both replays."""
-    return [_table(found), *tables(_results(a, b))]
-
-
-def write_comparison(
-    out: Path,
-    a: Path,
-    b: Path,
-    found: Sequence[PairedDifference],
-    differences: Mapping[str, np.ndarray],
-) -> None:
-    """Write ``compare.json`` and the page ``index.html``.
-
-    Args:
-        out: folder, which is created.
-        a: output folder of a replay.
-        b: output folder of the other one.
-        found: as ``compare`` returns it.
-        differences: likewise.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    document = {"a": str(a), "b": str(b), "paired": [asdict(one) for one in found]}
-    text = json.dumps(json_ready(document), indent=1, allow_nan=False)
-    (out / "compare.json").write_text(f"{text}\n")
-    page = _page(a, b, comparison_tables(a, b, found), differences, found)
-    (out / "index.html").write_text(page)
-
-
 def _by_image(out: Path) -> dict[Key, dict[str, Any]]:
     """Return the rows of a replay by bag and stamp, with the time that each result took."""
     bags = _read_bags(out)
@@ -153,16 +146,8 @@ def _by_image(out: Path) -> dict[Key, dict[str, Any]]:
     return rows
 
 
-def _document(out: Path) -> dict[str, Any]:
-    path = out / "metrics.json"
-    if not path.is_file():
-        raise Fault("no_results", f"{path} is missing: is this the --out of lemumo replay?")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
 def _read_bags(out: Path) -> list[str]:
-    return [name for name, bag in _document(out)["bags"].items() if "error" not in bag]
+    return [name for name, bag in read_metrics(out)["bags"].items() if "error" not in bag]
 
 
 def _paired(column: str, values: np.ndarray) -> PairedDifference:
@@ -176,66 +161,3 @@ def _paired(column: str, values: np.ndarray) -> PairedDifference:
         else:
             verdict = "more" if more else "less"
     return PairedDifference(column, len(values), a, b, b - a, low, high, verdict)
-
-
-def _table(found: Sequence[PairedDifference]) -> Table:
-    head = ("by image", "images", "A", "B", "B - A", "95 % interval", "B is")
-    rows = [
-        (
-            one.column.replace("_", " "),
-            str(one.pairs),
-            *(f"{value:.4g}" for value in (one.a, one.b)),
-            f"{one.difference:+.3g}",
-            f"{one.low:+.3g} to {one.high:+.3g}",
-            one.verdict,
-        )
-        for one in found
-    ]
-    return Table("", head, rows)
-
-
-def _results(a: Path, b: Path) -> Results:
-    """Return the metrics of all images together, of both replays, by modality."""
-    documents: Mapping[str, dict[str, Any]] = {"A": _document(a), "B": _document(b)}
-    return {
-        f"{name} {modality}": document[modality]
-        for modality in REPLAY_MODALITIES
-        for name, document in documents.items()
-        if modality in document
-    }
-
-
-def _page(
-    a: Path,
-    b: Path,
-    made: Sequence[Table],
-    differences: Mapping[str, np.ndarray],
-    found: Sequence[PairedDifference],
-) -> str:
-    models = [f"{_document(out)['model']} on {_document(out)['backend']}" for out in (a, b)]
-    worse = [i for i, one in enumerate(found) if one.verdict == "worse"]
-    paired, first, *others = made if len(made) > 1 else (*made, Table("", (), []))
-    parts = [
-        web_page.facts("", {"A": f"{a.name}: {models[0]}", "B": f"{b.name}: {models[1]}"}),
-        "<h2>Image by image</h2>",
-        web_page.table("", paired.rows, paired.head, worse),
-        f'<p class="note">Intervals: {CONFIDENCE:.0%}, bootstrap over blocks of {BLOCK} '
-        "consecutive images.</p>",
-    ]
-    if first.rows:
-        parts.append("<h2>All images together</h2>")
-        shown = (web_page.table(t.caption, t.rows, t.head) for t in (first, *others))
-        parts.append(f'<div class="row">{"".join(shown)}</div>')
-    parts.append("<h2>Differences over time</h2>")
-    plots = [
-        lines(
-            column.replace("_", " "),
-            list(range(len(values))),
-            {"B - A": values.tolist()},
-            "image",
-        )
-        for column, values in differences.items()
-        if np.any(values)
-    ]
-    parts.append(f'<div class="row">{"".join(plots)}</div>')
-    return web_page.page("lemumo compare", parts)

@@ -217,6 +217,19 @@ def write_metrics(out: Path, totals: dict[str, Any], bags: dict[str, dict[str, A
     write_whole(out / "metrics.json", f"{text}\n".encode())
 
 
+def read_metrics(out: Path) -> dict[str, Any]:
+    """Return ``metrics.json`` of a replay.
+
+    Raises:
+        Fault: ``no_results`` where there is none.
+    """
+    path = out / "metrics.json"
+    if not path.is_file():
+        raise Fault("no_results", f"{path} is missing: is this the --out of lemumo replay?")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def merge_metrics(folders: Sequence[Path], empty: PerceptionMetric) -> dict[str, PerceptionMetric]:
     """Return the metrics of all bags together, by modality; ``empty`` gives their classes."""
     total: dict[str, PerceptionMetric] = {}

@@ -50,7 +50,7 @@ def write_report(
     timings = [row for name in read for row in read_table(out / name / TIMINGS)]
     parts = _warnings(bags, read)
     if not read:
-        (out / "index.html").write_text(web_page.page("Nothing was replayed", parts))
+        web_page.write_page(out / "index.html", "Nothing was replayed", parts)
         return
     if not evaluator.manifest.trained:
         parts.append(
@@ -71,7 +71,7 @@ def write_report(
         parts += ["<h2>Time</h2>", _times(timings)]
     parts += ["<h2>Every image</h2>", *(_timeline(name, rows) for name, rows in frames.items())]
     parts += _worst(read, frames, evaluator)
-    (out / "index.html").write_text(web_page.page(f"{evaluator.manifest.name}: replay", parts))
+    web_page.write_page(out / "index.html", f"{evaluator.manifest.name}: replay", parts)
 
 
 def _warnings(

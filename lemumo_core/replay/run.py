@@ -86,7 +86,7 @@ class Replay:
                 if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
                     raise OSError(f"cannot write to {self._out}: {fault}") from fault
                 print(f"lemumo replay: {bag.name}: {fault}", file=sys.stderr)
-                return {"name": bag.name, "error": str(fault)}
+                return {"name": bag.name, "error": self._without_folders(str(fault), bag, scratch)}
 
     def finalize(self, summaries: Sequence[dict[str, Any]], report: bool) -> None:
         """Merge the metrics of all bags and print them.
@@ -144,9 +144,12 @@ class Replay:
                     "name": bag.name,
                     "key": key,
                     "files": [str(file) for file in bag.files],
-                    "lost": lost,
+                    "lost": [self._without_folders(words, bag, scratch) for words in lost],
                     **record.counts(),
-                    "faults": record.faults,
+                    "faults": {
+                        reason: self._without_folders(words, bag, scratch)
+                        for reason, words in record.faults.items()
+                    },
                     "unjudged": record.unscored,
                     "depth_held_out": record.returns_masked,
                     "checks": record.checks(self._evaluator.settings.evaluate),
@@ -154,6 +157,15 @@ class Replay:
                 folder.finish(record, summary)
                 return summary
         raise AssertionError("unreachable")
+
+    def _without_folders(self, text: str, bag: Bag, scratch: str | Path) -> str:
+        """Return a message with names in place of paths: results are shown to others."""
+        _, truth_options = self._evaluator.settings.truth or ("", {})
+        folders = [scratch, *(file.parent for file in bag.files)]
+        folders += [value for value in truth_options.values() if isinstance(value, str | Path)]
+        for folder in folders:
+            text = text.replace(f"{folder}/", "")
+        return text
 
     def _folder(self, bag: Bag, files: Sequence[Path]) -> BagOutput:
         evaluator = self._evaluator

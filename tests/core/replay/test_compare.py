@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from lemumo_core.cli import main as cli
 from lemumo_core.replay.compare import CONFIDENCE, TIME, bootstrap, compare
+from lemumo_core.replay.compare_pictures import result_pictures
 from lemumo_core.replay.output_folder import write_metrics
 from lemumo_core.replay.record import COLUMNS
 from lemumo_core.replay.tables import FRAMES as FRAMES_TABLE
-from lemumo_core.replay.tables import TIMINGS, write_table
+from lemumo_core.replay.tables import TIMINGS, read_table, write_table
 
 FRAMES = 60
 
@@ -41,8 +43,8 @@ def test_a_small_gain_shows_in_the_pairs_though_scenes_differ_more(tmp_path, cap
     worse = rng.uniform(0, 1, FRAMES)
     a = made(tmp_path / "a", hardness, worse)
     b = made(tmp_path / "b", hardness - 0.1 + rng.normal(0, 0.05, FRAMES), worse - 0.02)
-    found, differences = compare(a, b)
-    columns = {one.column: one for one in found}
+    found = compare(a, b)
+    columns = {one.column: one for one in found.paired}
     depth, bev = columns["fused_depth_mae_m"], columns["fused_bev_map"]
     assert depth.verdict == "better" and depth.pairs == FRAMES
     assert depth.low < -0.1 < depth.high < 0 and depth.difference == pytest.approx(
@@ -52,7 +54,7 @@ def test_a_small_gain_shows_in_the_pairs_though_scenes_differ_more(tmp_path, cap
     assert columns["detections"].verdict == columns[TIME].verdict == "no difference"
     assert columns[TIME].a == pytest.approx(11.0)
     assert "camera_only_miou" not in columns
-    np.testing.assert_allclose(differences["fused_bev_map"], -0.02)
+    np.testing.assert_allclose(found.differences["fused_bev_map"], -0.02)
     assert cli.main(["compare", str(a), str(b), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
     assert "fused depth mae m" in text and "better" in text
@@ -61,6 +63,48 @@ def test_a_small_gain_shows_in_the_pairs_though_scenes_differ_more(tmp_path, cap
     page = (tmp_path / "out" / "index.html").read_text()
     assert str(tmp_path) not in page
     assert "<svg" in page and 'class="bad"' in page.replace("class=bad", 'class="bad"')
+
+
+def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_path) -> None:
+    """The images come from the bag; where it has moved, the page says so instead."""
+    count, moved = len(frames), frames[1].stamp_ns
+    scores = np.full(count, 0.5), np.full(count, 0.5)
+    better = np.array([0.5, 0.9, 0.5, 0.4, 0.5, 0.5])
+    a = made(tmp_path / "a", *scores)
+    b = made(tmp_path / "b", scores[0], better)
+    step_ns = frames[1].stamp_ns - frames[0].stamp_ns
+    for out, box in ((a, [10.0, 10.0, 60.0, 60.0]), (b, [30.0, 20.0, 150.0, 90.0])):
+        folder = out / "street"
+        rows = read_table(folder / FRAMES_TABLE)
+        for row in rows:
+            row["stamp_ns"] = frames[0].stamp_ns + row["number"] * step_ns
+        write_table(folder / FRAMES_TABLE, rows, COLUMNS)
+        times = [{"stamp_ns": row["stamp_ns"], "infer": 1.0} for row in rows]
+        write_table(folder / TIMINGS, times, {"stamp_ns": int, "infer": float})
+        found = {"class": "car", "score": 0.9, "box_3d": None, "box_2d": box}
+        line = json.dumps({"stamp_ns": moved, "detections": [found]})
+        (folder / "detections.jsonl").write_text(line + "\n")
+        summary = {"files": [str(small_bag)], "lost": [], "key": {"topics": {}}}
+        (folder / "bag.json").write_text(json.dumps(summary))
+    gains = compare(a, b).gains()
+    assert gains.argmax() == 1 and gains.argmin() == 3 and not gains[[0, 2, 4, 5]].any()
+    pictures = result_pictures((a, b), "street", [moved])[moved]
+    image = cv2.resize(frames[1].image, pictures[0].shape[1::-1], interpolation=cv2.INTER_AREA)
+    for picture, rectangle in zip(pictures, ((40, 40, 240, 240), (120, 80, 600, 360)), strict=True):
+        changed = np.argwhere((picture != image).any(axis=2))
+        x1, y1, x2, y2 = rectangle
+        assert changed[:, 0].max() == y2 and changed[:, 1].max() == x2
+        assert (picture[y1:y2, x1] != image[y1:y2, x1]).any(axis=1).all()
+    out = tmp_path / "out"
+    assert cli.main(["compare", str(a), str(b), "--out", str(out)]) == 0
+    page = (out / "index.html").read_text()
+    assert page.count("<img") == 4 and "1.100 s; B - A: fused bev map +0.4" in page
+    (a / "street" / "bag.json").write_text(
+        json.dumps({"files": [str(tmp_path / "gone")], "lost": [], "key": {"topics": {}}})
+    )
+    assert cli.main(["compare", str(a), str(b), "--out", str(out), "--overwrite"]) == 0
+    page = (out / "index.html").read_text()
+    assert "<img" not in page and "put it back there" in page and str(tmp_path) not in page
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.8])

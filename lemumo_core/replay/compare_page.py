@@ -1,0 +1,154 @@
+"""Show a comparison of two replays: tables, ``compare.json``, and a page with pictures of both."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lemumo_core import web_page
+from lemumo_core.evaluation.tables import Results, Table, tables
+from lemumo_core.faults import Fault
+from lemumo_core.messages.stamps import utc
+from lemumo_core.metrics.perception import json_ready
+from lemumo_core.plots import lines
+from lemumo_core.replay.compare import BLOCK, CONFIDENCE, Comparison, PairedDifference
+from lemumo_core.replay.compare_pictures import result_pictures
+from lemumo_core.replay.evaluator import REPLAY_MODALITIES
+from lemumo_core.replay.output_folder import read_metrics
+
+PICTURES = 3
+"""Of the images at which B is worst, and of those at which it is best, against A."""
+
+
+def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
+    """Return the table of paired differences, then those of the metrics of both replays."""
+    return [_table(found), *tables(_results(a, b))]
+
+
+def write_comparison(out: Path, a: Path, b: Path, found: Comparison) -> None:
+    """Write ``compare.json`` and the page ``index.html``.
+
+    Args:
+        out: folder, which is created.
+        a: output folder of a replay.
+        b: output folder of the other one.
+        found: comparison of the two.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"a": str(a), "b": str(b), "paired": [asdict(one) for one in found.paired]}
+    text = json.dumps(json_ready(document), indent=1, allow_nan=False)
+    (out / "compare.json").write_text(f"{text}\n")
+    web_page.write_page(out / "index.html", "lemumo compare", _parts(a, b, found))
+
+
+def _table(found: Sequence[PairedDifference]) -> Table:
+    head = ("by image", "images", "A", "B", "B - A", "95 % interval", "B is")
+    rows = [
+        (
+            _words(one.column),
+            str(one.pairs),
+            *(f"{value:.4g}" for value in (one.a, one.b)),
+            f"{one.difference:+.3g}",
+            f"{one.low:+.3g} to {one.high:+.3g}",
+            one.verdict,
+        )
+        for one in found
+    ]
+    return Table("", head, rows)
+
+
+def _results(a: Path, b: Path) -> Results:
+    """Return the metrics of all images together, of both replays, by modality."""
+    documents: Mapping[str, dict[str, Any]] = {"A": read_metrics(a), "B": read_metrics(b)}
+    return {
+        f"{name} {modality}": document[modality]
+        for modality in REPLAY_MODALITIES
+        for name, document in documents.items()
+        if modality in document
+    }
+
+
+def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
+    models = [f"{one['model']} on {one['backend']}" for one in map(read_metrics, (a, b))]
+    made = comparison_tables(a, b, found.paired)
+    worse = [i for i, one in enumerate(found.paired) if one.verdict == "worse"]
+    paired, first, *others = made if len(made) > 1 else (*made, Table("", (), []))
+    parts = [
+        web_page.facts("", {"A": f"{a.name}: {models[0]}", "B": f"{b.name}: {models[1]}"}),
+        "<h2>Image by image</h2>",
+        web_page.table("", paired.rows, paired.head, worse),
+        f'<p class="note">Intervals: {CONFIDENCE:.0%}, bootstrap over blocks of {BLOCK} '
+        "consecutive images.</p>",
+    ]
+    if first.rows:
+        parts.append("<h2>All images together</h2>")
+        shown = (web_page.table(t.caption, t.rows, t.head) for t in (first, *others))
+        parts.append(f'<div class="row">{"".join(shown)}</div>')
+    parts.append("<h2>Differences over time</h2>")
+    number = list(range(len(found.images)))
+    plots = [
+        lines(_words(column), number, {"B - A": values.tolist()}, "image")
+        for column, values in found.differences.items()
+        if np.any(np.nan_to_num(values))
+    ]
+    parts.append(f'<div class="row">{"".join(plots)}</div>')
+    return parts + _figures(a, b, found)
+
+
+def _figures(a: Path, b: Path, found: Comparison) -> list[str]:
+    """Return pictures of both results, side by side, of the images that tell the replays apart."""
+    parts = []
+    for title, numbers in _chosen(found.gains()).items():
+        parts.append(f"<h2>{title}</h2>")
+        for bag in dict.fromkeys(found.images[number][0] for number in numbers):
+            stamps_ns = {n: found.images[n][1] for n in numbers if found.images[n][0] == bag}
+            try:
+                pictures = result_pictures((a, b), bag, list(stamps_ns.values()))
+            except (Fault, OSError):
+                parts.append(
+                    f'<p class="note">{html.escape(bag)} cannot be read where it was replayed: for '
+                    "pictures put it back there, or replay with --overlays.</p>"
+                )
+                continue
+            for number, stamp_ns in stamps_ns.items():
+                if stamp_ns in pictures:
+                    parts += _pair(pictures[stamp_ns], bag, number, found)
+    return parts
+
+
+def _chosen(gains: np.ndarray) -> dict[str, list[int]]:
+    """Choose images by their gains; where no image has any, some of all."""
+    order = np.argsort(gains, kind="stable")
+    worst = [int(number) for number in order if gains[number] < 0]
+    best = [int(number) for number in order[::-1] if gains[number] > 0]
+    if not worst and not best:
+        spread = np.linspace(0, len(gains) - 1, min(PICTURES, len(gains)))
+        return {"Some images": sorted({round(number) for number in spread.tolist()})}
+    chosen = {"B is worst against A": worst[:PICTURES], "B is best against A": best[:PICTURES]}
+    return {title: numbers for title, numbers in chosen.items() if numbers}
+
+
+def _pair(
+    pictures: Sequence[np.ndarray], bag: str, number: int, found: Comparison
+) -> tuple[str, str]:
+    figures = (web_page.figure(picture, name) for picture, name in zip(pictures, "AB", strict=True))
+    changes = ", ".join(
+        f"{_words(column)} {values[number]:+.3g}"
+        for column, values in found.differences.items()
+        if values[number] and values[number] == values[number]
+    )
+    caption = f"{bag}, {utc(found.images[number][1])}; B - A: {changes or 'no difference'}"
+    return (
+        f'<div class="pair">{"".join(figures)}</div>',
+        f'<p class="note">{html.escape(caption)}</p>',
+    )
+
+
+def _words(column: str) -> str:
+    return column.replace("_", " ")
