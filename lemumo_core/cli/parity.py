@@ -52,7 +52,9 @@ def parity(
     title = f"{loaded.manifest.name}: {candidate} against {reference}"
     print(as_text(title, found, limits))
     if out is not None:
-        write_report(out, title, found, limits, {"frames": frames})
+        source, _, path = frames.partition(":")
+        shown = f"{source} {Path(path).name}" if path else source  # folders are nobody's business
+        write_report(out, title, found, limits, {"frames": shown})
     return LIMIT_EXCEEDED if found.failures(limits) else 0
 
 

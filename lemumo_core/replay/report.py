@@ -71,7 +71,9 @@ def write_report(
         parts += ["<h2>Time</h2>", _times(timings)]
     parts += ["<h2>Every image</h2>", *(_timeline(name, rows) for name, rows in frames.items())]
     parts += _worst(read, frames, evaluator)
-    web_page.write_page(out / "index.html", f"{evaluator.manifest.name}: replay", parts)
+    model = evaluator.manifest.name
+    title = f"{model}: replay" if totals["results"] else "No image became a result"
+    web_page.write_page(out / "index.html", title, parts)
 
 
 def _warnings(
