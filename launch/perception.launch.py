@@ -26,6 +26,8 @@ ARGUMENTS = {
     "image": ("/{camera}/image_raw", "topic of a camera's images; {camera}: its name, or camera"),
     "camera_info": ("/{camera}/camera_info", "topic of a camera's calibration"),
     "points": ("/lidar/points", "topic of the LiDAR's point clouds"),
+    "depth_image": ("", "topic of a depth camera's images, instead of points; empty: none"),
+    "depth_info": ("/{camera}/depth/camera_info", "topic of a depth camera's calibration"),
     "thermal": ("/{camera}/thermal/image_raw", "topic of a thermal camera's images"),
     "thermal_info": ("/{camera}/thermal/camera_info", "topic of a thermal camera's calibration"),
     "compressed": ("false", "true: read images from the compressed topic beside `image`"),
@@ -45,6 +47,7 @@ ARGUMENTS = {
 
 
 NUMBERS = ("score_threshold", "sync_tolerance_ms", "companion_deadline_ms", "overlay_rate_hz")
+COMPRESSED_DEPTH = "/compressedDepth"
 FLAGS = ("use_sim_time", "autostart")
 
 
@@ -62,6 +65,9 @@ def node_options(value):
     parameters.update({key: is_true(key, value(key)) for key in FLAGS if value(key)})
     if is_true("compressed", value("compressed")):
         parameters["image_transport"] = "compressed"
+    if value("depth_image"):
+        compressed = value("depth_image").endswith(COMPRESSED_DEPTH)
+        parameters["companion_source"] = "compressed_depth" if compressed else "depth_image"
     cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
     if cameras:
         parameters["cameras"] = cameras
@@ -79,12 +85,15 @@ def node_options(value):
 def remappings(cameras, value):
     """Return the remappings from the node's inputs to the topics in the launch arguments."""
     pairs = [("~/input/points", value("points"))]
-    for name in ("image", "camera_info", "thermal", "thermal_info"):
+    depth = ("depth_image", "depth_info") if value("depth_image") else ()
+    for name in ("image", "camera_info", *depth, "thermal", "thermal_info"):
         if len(cameras) > 1 and "{camera}" not in value(name):
             raise ValueError(f"{name}:={value(name)} is one topic for {cameras}: needs {{camera}}")
         for camera in cameras or ["camera"]:
             own = f"~/input/{camera}/{name}" if cameras else f"~/input/{name}"
             pairs.append((own, value(name).replace("{camera}", camera)))
+    if value("depth_image").endswith(COMPRESSED_DEPTH):
+        pairs += [(own + COMPRESSED_DEPTH, to) for own, to in pairs if own.endswith("/depth_image")]
     images = [pair for pair in pairs if pair[0].endswith("/image")]
     return [*pairs, *((f"{own}/compressed", f"{topic}/compressed") for own, topic in images)]
 

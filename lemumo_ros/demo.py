@@ -47,7 +47,12 @@ def isolate_dds() -> None:
 
 def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
     """Return the command line of the node, its inputs remapped to the bag's topics."""
-    remaps = {"camera_info": topics.camera_info, "points": topics.points}
+    source, points = "points", topics.points or ""
+    if topics.depth_info:
+        compressed_depth = points.endswith("/compressedDepth")
+        source = "compressed_depth" if compressed_depth else "depth_image"
+    own = {"compressed_depth": "depth_image/compressedDepth"}.get(source, source)
+    remaps = {"camera_info": topics.camera_info, own: points, "depth_info": topics.depth_info}
     remaps |= {"thermal": topics.thermal, "thermal_info": topics.thermal_info}
     remaps["image/compressed" if compressed else "image"] = topics.image
     transport = "compressed" if compressed else "raw"
@@ -55,8 +60,9 @@ def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
     for name, topic in remaps.items():
         if topic:
             command += ["-r", f"~/input/{name}:={topic}"]
-    values = {"model": model, "use_sim_time": "true", "overlay_rate_hz": 1000.0}
-    for key, value in (values | {"image_transport": transport}).items():
+    values: dict[str, object] = {"model": model, "use_sim_time": "true", "overlay_rate_hz": 1000.0}
+    values |= {"image_transport": transport, "companion_source": source}
+    for key, value in values.items():
         command += ["-p", f"{key}:={value}"]
     return command
 

@@ -40,8 +40,13 @@ def launch_arguments(bag: Path) -> dict[str, str]:
         kinds = {topic.name: topic.type for topic in reader.topics}
     compressed = kinds[topics.image].endswith("CompressedImage")
     image = topics.image.removesuffix("/compressed") if compressed else topics.image
-    found = {"image": image, "camera_info": topics.camera_info, "points": topics.points}
-    found |= {"thermal": topics.thermal, "thermal_info": topics.thermal_info}
+    points = "depth_image" if topics.depth_info else "points"
+    found = {"image": image, "camera_info": topics.camera_info, points: topics.points}
+    found |= {
+        "depth_info": topics.depth_info,
+        "thermal": topics.thermal,
+        "thermal_info": topics.thermal_info,
+    }
     flags = {"compressed": str(compressed).lower(), "bag": str(bag.resolve())}
     return {name: topic for name, topic in found.items() if topic} | flags
 

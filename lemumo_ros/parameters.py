@@ -16,6 +16,7 @@ LIVE, ON_LOAD, ON_CONFIGURE = "at once", "with ~/load_model or configure", "with
 """When a new value takes effect."""
 CHOICES: dict[str, tuple[Any, ...]] = {
     "image_transport": ("raw", "compressed"),
+    "companion_source": ("points", "depth_image", "compressed_depth"),
     "publish_depth_as": ("32FC1", "16UC1"),
     "rectified": ("auto", True, False, "true", "false"),
 }
@@ -46,6 +47,10 @@ class CameraParameters:
     """
 
     image_transport: str = _parameter("raw", "raw or compressed")
+    companion_source: str = _parameter(
+        "points",
+        "what a model for LiDAR takes: points, or the depth_image or compressed_depth of a camera",
+    )
     rectified: bool | str = _parameter(
         "auto",
         "whether images are rectified, so that P of camera_info holds: true, false, or auto, by "

@@ -63,8 +63,10 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
         (TFMessage, "/tf_static", cameras.on_transforms, TF_STATIC_QOS),
         (TFMessage, "/tf", moving, TF_QOS),
     ]
-    if companion == "lidar":
-        on_points = cameras.notifying(cameras.on_points)
+    sources = {name: settings.by_camera[name].companion_source for name in cameras.inputs}
+    takes_points = [name for name in cameras.inputs if sources[name] == "points"]
+    if companion == "lidar" and takes_points:
+        on_points = cameras.notifying(partial(cameras.on_points, names=takes_points))
         topics.append((PointCloud2, "~/input/points", on_points, SENSOR_QOS))
     for name, camera in cameras.inputs.items():
         prefix = f"~/input/{settings.topics(name)}"
@@ -74,9 +76,16 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
         on_info = cameras.notifying(camera.on_camera_info)
         topics.append((CameraInfo, f"{prefix}camera_info", on_info, SENSOR_QOS))
         if companion == "thermal":
-            on_thermal, on_info = cameras.notifying(camera.on_companion), camera.on_thermal_info
+            on_thermal = cameras.notifying(camera.on_companion)
             topics.append((Image, f"{prefix}thermal", on_thermal, SENSOR_QOS))
+            on_info = camera.on_companion_info
             topics.append((CameraInfo, f"{prefix}thermal_info", on_info, SENSOR_QOS))
+        elif sources[name] != "points":
+            on_depth = cameras.notifying(camera.on_companion)
+            kind = CompressedImage if sources[name] == "compressed_depth" else Image
+            topics.append((kind, depth_topic(settings, name), on_depth, SENSOR_QOS))
+            on_info = camera.on_companion_info
+            topics.append((CameraInfo, f"{prefix}depth_info", on_info, SENSOR_QOS))
     subscriptions = {
         topic: node.create_subscription(
             kind,
@@ -100,9 +109,11 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
     for name, camera in cameras.inputs.items():
         # The name after remapping, which may say that the images are rectified.
         camera.calibration.image_topic = subscriptions[image_topic(settings, name)].topic_name
+        own = depth_topic(settings, name)
         if companion == "thermal":
-            thermal = subscriptions[f"~/input/{settings.topics(name)}thermal"]
-            camera.thermal_calibration.image_topic = thermal.topic_name
+            own = f"~/input/{settings.topics(name)}thermal"
+        if own in subscriptions:
+            camera.companion_calibration.image_topic = subscriptions[own].topic_name
     return subscriptions
 
 
@@ -110,6 +121,13 @@ def image_topic(settings: Parameters, camera: str) -> str:
     """Return the topic of a camera's images, before remapping."""
     compressed = settings.by_camera[camera].image_transport == "compressed"
     return f"~/input/{settings.topics(camera)}image{'/compressed' if compressed else ''}"
+
+
+def depth_topic(settings: Parameters, camera: str) -> str:
+    """Return the topic of a depth camera's images, before remapping."""
+    compressed = settings.by_camera[camera].companion_source == "compressed_depth"
+    transport = "/compressedDepth" if compressed else ""
+    return f"~/input/{settings.topics(camera)}depth_image{transport}"
 
 
 def _overridable(topic: str) -> QoSOverridingOptions | None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lemumo_core.bags.depth_topics import find_depth_image, find_depth_info, is_depth
 from lemumo_core.bags.reader import BagReader, Topic
+from lemumo_core.bags.topic_kinds import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    NOT_A_SENSOR,
+    POINT_CLOUD,
+    base,
+    encoding,
+    given_topic,
+    infos_of,
+)
 from lemumo_core.faults import Fault
 
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
-
-NOT_A_SENSOR = re.compile(
-    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo|/output/points"
-    r"|infra[12]/",  # RealSense's near infrared stereo pair, neither colour nor thermal
-    re.I,
-)
 THERMAL_NAME = re.compile(r"thermal|lwir|infrared|boson|lepton", re.I)
 NOT_COLOR = re.compile(r"mono16|[0-9]+[UFS]+C1$|compressedDepth", re.I)
 """Encodings of depth maps, label maps and raw thermal images."""
@@ -40,10 +42,11 @@ class TopicSelection:
 
     Attributes:
         image, camera_info: colour camera.
-        points: LiDAR.
+        points: LiDAR, or a depth camera's image.
         thermal, thermal_info: thermal camera.
         companion: ``lidar`` or ``thermal``, where a bag has both.
         detections, labels, depth: ground truth.
+        depth_info: calibration of the depth camera's image.
     """
 
     image: str | None = None
@@ -56,6 +59,7 @@ class TopicSelection:
     labels: str | None = None
     depth: str | None = None
     ignore: str | None = None
+    depth_info: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ class BagTopics:
     Attributes:
         image: Image or CompressedImage of the colour camera.
         camera_info: CameraInfo of that camera.
-        points: PointCloud2.
+        points: PointCloud2, or Image or CompressedImage of a depth camera.
         thermal, thermal_info: thermal image and its CameraInfo.
+        depth_info: CameraInfo of ``points`` where these are images.
     """
 
     image: str
@@ -74,6 +79,7 @@ class BagTopics:
     points: str | None
     thermal: str | None
     thermal_info: str | None
+    depth_info: str | None = None
 
 
 def find_topics(
@@ -83,6 +89,7 @@ def find_topics(
     points: str | None = None,
     thermal: str | None = None,
     thermal_info: str | None = None,
+    depth_info: str | None = None,
 ) -> BagTopics:
     """Pick the topics of one camera, its calibration and its companions.
 
@@ -98,6 +105,7 @@ def find_topics(
         points: likewise.
         thermal: likewise.
         thermal_info: likewise.
+        depth_info: likewise.
 
     Raises:
         Fault: ``no_camera``; ``no_camera_info`` for the image's; ``ambiguous_topics`` with the
@@ -117,7 +125,7 @@ def find_topics(
         option: str, given: str | None, kinds: tuple[str, ...], candidates: list[Topic]
     ) -> Topic | None:
         if given is not None:
-            return _given(reader, option, given, kinds) if given else None
+            return given_topic(reader, option, given, kinds) if given else None
         if len(candidates) > 1:
             raise Fault(
                 "ambiguous_topics",
@@ -134,7 +142,7 @@ def find_topics(
             f"the bag has no colour camera image ({IMAGE} or {COMPRESSED_IMAGE}); it has "
             f"{listing}. If one of these is a camera name it with --image",
         )
-    info = choose("--camera-info", camera_info, (CAMERA_INFO,), _infos_of(picked, infos))
+    info = choose("--camera-info", camera_info, (CAMERA_INFO,), infos_of(picked, infos))
     if info is None and camera_info is None:
         names = ", ".join(topic.name for topic in infos) or "none"
         raise Fault(
@@ -142,13 +150,27 @@ def find_topics(
             f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
             f"frame_id; the bag has {names}. Name one with --camera-info",
         )
-    cloud = choose("--points", points, (POINT_CLOUD,), clouds)
+    cloud = choose("--points", points, (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE), clouds)
+    range_info = None
+    if cloud is None and points is None:
+        cloud, range_info = find_depth_image(reader, topics, depth_info)
+    elif cloud and cloud.type != POINT_CLOUD:
+        if not is_depth(cloud, reader):
+            raise Fault(
+                "wrong_type",
+                f"--points {cloud.name} is a {cloud.type} of no depth, expected {POINT_CLOUD} or "
+                "the depth image of an RGB-D camera",
+            )
+        range_info = find_depth_info(reader, topics, cloud, depth_info)
+        if range_info is None:
+            raise Fault(
+                "no_camera_info", f"{cloud.name} has no camera_info; name it with --depth-info"
+            )
     warm = choose("--thermal", thermal, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(heat))
-    candidates = _infos_of(warm, infos) if warm else []
+    candidates = infos_of(warm, infos) if warm else []
     warm_info = choose("--thermal-info", thermal_info, (CAMERA_INFO,), candidates)
-    return BagTopics(
-        picked.name, *(topic.name if topic else None for topic in (info, cloud, warm, warm_info))
-    )
+    found = (info, cloud, warm, warm_info, range_info)
+    return BagTopics(picked.name, *(topic.name if topic else None for topic in found))
 
 
 def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, dict[str, str]]:
@@ -170,6 +192,7 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
         "" if without_points else wanted.points,
         "" if without_thermal else wanted.thermal,
         "" if without_thermal else wanted.thermal_info,
+        wanted.depth_info,
     )
     if found.camera_info is None:
         raise Fault("no_camera_info", f"{found.image} needs a camera_info")
@@ -196,27 +219,10 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
         "image": found.image,
         "camera_info": found.camera_info,
         "companion": found.points or found.thermal,
-        "companion_info": found.thermal_info,
+        "companion_info": found.depth_info if found.points else found.thermal_info,
         **truth,
     }
     return companion, {role: topic for role, topic in roles.items() if topic}
-
-
-def _given(reader: BagReader, option: str, name: str, kinds: tuple[str, ...]) -> Topic:
-    found = [topic for topic in reader.topics if topic.name == name]
-    if not found:
-        listing = "; ".join(f"{topic.name} [{topic.type}]" for topic in reader.topics) or "nothing"
-        raise Fault("unknown_topic", f"{option} {name}: the bag has {listing}")
-    if found[0].type not in kinds:
-        raise Fault(
-            "wrong_type", f"{option} {name} is a {found[0].type}, expected {' or '.join(kinds)}"
-        )
-    return found[0]
-
-
-def _encoding(topic: Topic, reader: BagReader) -> str:
-    message = reader.first(topic.name)
-    return str(getattr(message, "encoding", getattr(message, "format", "")))
 
 
 def _is_thermal(topic: Topic, reader: BagReader) -> bool:
@@ -230,21 +236,10 @@ def _is_depth_camera_cloud(topic: Topic) -> bool:
 
 
 def _is_color(topic: Topic, reader: BagReader) -> bool:
-    return not NOT_COLOR.search(_encoding(topic, reader).split(";")[0])
+    return not NOT_COLOR.search(encoding(topic, reader).split(";")[0])
 
 
 def _one_per_camera(topics: list[Topic]) -> list[Topic]:
     """Return the topics without X/compressed where X itself was recorded too."""
     names = {topic.name for topic in topics}
-    return [t for t in topics if not (t.type == COMPRESSED_IMAGE and _base(t.name) in names)]
-
-
-def _base(name: str) -> str:
-    """Return the image topic that a transport's topic belongs to: X of X/compressed."""
-    return name.removesuffix("/compressed")
-
-
-def _infos_of(image: Topic, infos: list[Topic]) -> list[Topic]:
-    namespace = _base(image.name).rpartition("/")[0]
-    beside = [info for info in infos if info.name.rpartition("/")[0] == namespace]
-    return beside or [info for info in infos if image.frame_id and info.frame_id == image.frame_id]
+    return [t for t in topics if not (t.type == COMPRESSED_IMAGE and base(t.name) in names)]

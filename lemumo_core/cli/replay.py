@@ -69,11 +69,12 @@ class ReplayOptions:
         extrinsics: the 16 numbers of T_camera_companion by row, instead of tf.
         rectified: whether the images are rectified (``image_rect``), so that P of camera_info
             holds, without distortion; auto decides by the topic's name.
-        image: topic, where the bag leaves a choice; so are the next four.
+        image: topic, where the bag leaves a choice; so are the next five.
         camera_info: topic of the image's calibration.
-        points: topic of the LiDAR.
+        points: topic of the LiDAR's point clouds, or of a depth camera's clouds or images.
         thermal: topic of the thermal camera.
         thermal_info: topic of its calibration.
+        depth_info: topic of the calibration of the depth images that ``points`` names.
         truth: name of a source whose labels belong to the bag's images by stamp, e.g. nuscenes;
             by default the bag's own /ground_truth topics.
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
@@ -103,6 +104,7 @@ class ReplayOptions:
     points: str | None = None
     thermal: str | None = None
     thermal_info: str | None = None
+    depth_info: str | None = None
     truth: str | None = None
     truth_options: SourceOptions = field(default_factory=dict)
     live: bool = False

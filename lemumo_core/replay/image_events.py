@@ -170,11 +170,12 @@ def _feed_calibration(reader: BagReader, topics: BagTopics, camera_input: Camera
     clock = camera_input.clock
     assert isinstance(clock, BagClock)
     camera_input.calibration = Calibration("camera_info", topics.image, whole_bag=True)
-    thermal_topic = topics.thermal or ""
-    camera_input.thermal_calibration = Calibration("thermal_info", thermal_topic, whole_bag=True)
+    companion = (topics.points if camera_input.companion == "lidar" else topics.thermal) or ""
+    info = "depth_info" if camera_input.companion == "lidar" else "thermal_info"
+    camera_input.companion_calibration = Calibration(info, companion, whole_bag=True)
     callbacks: dict[str | None, Callback] = {
         topics.camera_info: camera_input.on_camera_info,
-        topics.thermal_info: camera_input.on_thermal_info,
+        getattr(topics, info): camera_input.on_companion_info,
         "/tf_static": camera_input.on_transforms,
     }
     existing = _existing(reader, callbacks)

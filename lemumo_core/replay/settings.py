@@ -11,7 +11,7 @@ import numpy as np
 from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.streaming.camera_input import CameraOptions
 
-SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info")
+SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info", "depth_info")
 """Roles of the topics that a replay reads."""
 
 

@@ -18,6 +18,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
+from lemumo_core.messages.depth_images import depth_points, depth_to_array
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
@@ -39,6 +40,15 @@ class PointCloud(Stamped):
     def points(self) -> np.ndarray:
         """Points as ``points_to_array`` returns them: float32 (N, >= 3), metres, LiDAR frame."""
         return points_to_array(self.message)
+
+
+class DepthImage(Stamped):
+    """The Image or CompressedImage of a depth camera."""
+
+    @functools.cached_property
+    def depth_m(self) -> np.ndarray:
+        """Depth as ``depth_to_array`` returns it: float32 (H, W), metres, NaN unknown."""
+        return depth_to_array(self.message)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +88,8 @@ class CameraInput:
             (H, W, 3) RGB, as cv_bridge can; None refuses them.
 
     Attributes:
-        calibration, thermal_calibration: CameraInfos of the images and of the thermal images.
+        calibration: CameraInfos of the images.
+        companion_calibration: CameraInfos of thermal or depth images.
     """
 
     def __init__(
@@ -100,7 +111,8 @@ class CameraInput:
         self.set_options(options)
         self._fallback_decoder = fallback_decoder
         self.calibration = Calibration("camera_info")
-        self.thermal_calibration = Calibration("thermal_info")
+        image_companion = "thermal" if companion == "thermal" else "depth"
+        self.companion_calibration = Calibration(f"{image_companion}_info")
         self._awaiting_calibration: list[Pair] = []
         self._empty_views = EmptyViews()
         self._lock = threading.Lock()
@@ -124,8 +136,10 @@ class CameraInput:
             self.health.count_drop(reason)
 
     def on_companion(self, message: Any) -> None:
-        """Queue a PointCloud2, or a thermal Image or CompressedImage."""
-        kind = PointCloud if self.companion == "lidar" else Stamped
+        """Queue a PointCloud2 or depth image, or a thermal image."""
+        kind = Stamped
+        if self.companion == "lidar":
+            kind = PointCloud if hasattr(message, "fields") else DepthImage
         self.add_companion(kind(stamp_to_ns(message.header.stamp), self.clock(), message))
 
     def add_companion(self, stamped: Stamped) -> None:
@@ -139,10 +153,10 @@ class CameraInput:
         with self._lock:
             self.calibration.infos.add(message, self.clock())
 
-    def on_thermal_info(self, message: Any) -> None:
-        """Add a CameraInfo of the thermal camera."""
+    def on_companion_info(self, message: Any) -> None:
+        """Add a CameraInfo of the thermal or depth camera."""
         with self._lock:
-            self.thermal_calibration.infos.add(message, self.clock())
+            self.companion_calibration.infos.add(message, self.clock())
 
     def on_transforms(self, message: Any, moving: bool = False) -> None:
         """Add a TFMessage of ``/tf_static``, or of ``/tf``, whose frames move."""
@@ -233,7 +247,7 @@ class CameraInput:
         message = stamped.message
         stamp_ns = stamped.stamp_ns - self.options.companion_offset_ns
         window = self.options.thermal_window
-        if window and not isinstance(stamped, PointCloud):
+        if window and self.companion == "thermal":
             thermal = thermal_to_array(message)
             height, width = thermal.shape
             camera = image_camera.camera.of_window(window, width, height)
@@ -246,7 +260,9 @@ class CameraInput:
         if isinstance(stamped, PointCloud):
             return LidarScan(stamped.points, T_camera_companion, stamp_ns)
         with self._lock:
-            thermal_camera = self.thermal_calibration.model(stamped)
-        T_camera_companion = T_camera_companion @ inverse(thermal_camera.T_image_header)
-        thermal = thermal_to_array(message)
-        return ThermalImage(thermal, thermal_camera.camera, T_camera_companion, stamp_ns)
+            own = self.companion_calibration.model(stamped)
+        T_camera_companion = T_camera_companion @ inverse(own.T_image_header)
+        if isinstance(stamped, DepthImage):
+            points = depth_points(stamped.depth_m, own.camera)
+            return LidarScan(points, T_camera_companion, stamp_ns)
+        return ThermalImage(thermal_to_array(message), own.camera, T_camera_companion, stamp_ns)

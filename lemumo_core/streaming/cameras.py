@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,11 +81,12 @@ class Cameras:
 
         return call
 
-    def on_points(self, message: Any) -> None:
-        """Queue a PointCloud2 for all cameras."""
+    def on_points(self, message: Any, names: Collection[str] | None = None) -> None:
+        """Queue a PointCloud2 for the cameras of these names; None: for all."""
         cloud = PointCloud(stamp_to_ns(message.header.stamp), self._clock(), message)
-        for camera in self.inputs.values():
-            camera.add_companion(cloud)
+        for name, camera in self.inputs.items():
+            if names is None or name in names:
+                camera.add_companion(cloud)
 
     def on_transforms(self, message: Any, moving: bool = False) -> None:
         """Add a TFMessage of ``/tf_static``, or of ``/tf``; a fault counts for the first camera."""

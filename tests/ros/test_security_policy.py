@@ -15,6 +15,9 @@ NOT_ALWAYS = {
     ("subscribe", "/clock"),  # with use_sim_time
     ("subscribe", "/parameter_events"),  # with use_sim_time
     ("subscribe", "/perception/input/image/compressed"),
+    ("subscribe", "/perception/input/depth_image"),
+    ("subscribe", "/perception/input/depth_image/compressedDepth"),
+    ("subscribe", "/perception/input/depth_info"),
     ("subscribe", "/perception/input/thermal"),
     ("subscribe", "/perception/input/thermal_info"),
     ("publish", "/perception/output/objects"),  # with autoware_perception_msgs

@@ -30,6 +30,7 @@ CAMERA = Camera(16, 8, 10.0, 10.0, 7.5, 3.5)
         ("thermal", "thermal_info", True, ""),
         ("lidar", "camera_info", True, "transient_local"),
         ("thermal", "camera_info", False, ""),
+        ("lidar", "depth_info", False, ""),
     ],
 )
 def test_camera_info_of_any_durability_arrives(monkeypatch, companion, topic, latched, override):
@@ -37,7 +38,10 @@ def test_camera_info_of_any_durability_arrives(monkeypatch, companion, topic, la
     isolate_dds(monkeypatch)
     full = f"/perception/input/{topic}"
     arguments = ["-p", f"qos_overrides.{full}.subscription.durability:={override}"]
-    rclpy.init(args=["--ros-args", *arguments] if override else None)
+    arguments = arguments if override else []
+    if topic == "depth_info":
+        arguments += ["-p", "companion_source:=compressed_depth"]
+    rclpy.init(args=["--ros-args", *arguments])
     node = publisher_node = None
     try:
         publisher_node = rclpy.create_node("driver")
@@ -53,8 +57,12 @@ def test_camera_info_of_any_durability_arrives(monkeypatch, companion, topic, la
         camera = cameras.inputs["camera"]
         assert camera.calibration.image_topic == "/perception/input/image"
         calibration = camera.calibration
-        if topic == "thermal_info":
-            calibration = camera.thermal_calibration
+        if topic == "depth_info":
+            assert "~/input/points" not in subscriptions
+            depth = "/perception/input/depth_image/compressedDepth"
+            assert camera.companion_calibration.image_topic == depth
+        if topic != "camera_info":
+            calibration = camera.companion_calibration
 
         def step() -> None:
             if not latched:

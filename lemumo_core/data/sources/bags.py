@@ -24,6 +24,7 @@ from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.se3 import check_rigid, inverse
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
+from lemumo_core.messages.depth_images import depth_points, depth_to_array
 from lemumo_core.messages.ground_truth import (
     boxes_from_detections,
     depth_from_image,
@@ -93,6 +94,7 @@ class Bags:
         depth: str | None = None,
         ignore: str | None = None,
         rectified: Rectified = "auto",
+        depth_info: str | None = None,
     ):
         require_rosbags()
         self.path = path
@@ -104,7 +106,7 @@ class Bags:
             self.T_camera_companion = check_rigid(T_camera_companion, "T_camera_companion")
         wanted = TopicSelection(
             *(image, camera_info, points, thermal, thermal_info, companion),
-            *(detections, labels, depth, ignore),
+            *(detections, labels, depth, ignore, depth_info),
         )
         self.bags = [self._session(load_index(files, wanted)) for files in find_bags(path)]
         self._ends = np.cumsum([len(bag) for bag in self.bags])
@@ -225,11 +227,13 @@ class Bags:
         T = image_camera.T_image_header @ T
         stamp_ns = int(session.index.messages["companion"][match, STAMP])
         stamp_ns -= self.companion_offset_ns
-        if session.index.companion == "lidar":
+        if "companion_info" not in session.index.topics:
             return LidarScan(points_to_array(message), T, stamp_ns)
-        thermal = _camera(bag, "companion", match)
-        T = T @ inverse(thermal.T_image_header)
-        return ThermalImage(_own(thermal_to_array(message)), thermal.camera, T, stamp_ns)
+        own = _camera(bag, "companion", match)
+        T = T @ inverse(own.T_image_header)
+        if session.index.companion == "lidar":
+            return LidarScan(depth_points(depth_to_array(message), own.camera), T, stamp_ns)
+        return ThermalImage(_own(thermal_to_array(message)), own.camera, T, stamp_ns)
 
     def _labels(
         self,

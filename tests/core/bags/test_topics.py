@@ -37,6 +37,8 @@ CLUTTER = (
     ("/lemumo/output/overlay", "Image", "cam"),
     ("/camera/depth/image_raw/compressedDepth", "CompressedImage", "cam", "16UC1; compressedDepth"),
     ("/lemumo/points", "PointCloud2", "lidar"),
+    ("/perception/output/points", "PointCloud2", "cam"),
+    ("/perception/output/depth/image_raw", "Image", "cam", "32FC1"),
 )
 
 

@@ -140,7 +140,7 @@ def test_network_inputs_equal_those_of_the_node(kind, small_bag, shared_data, tm
         topics = find_topics(reader)
         callbacks = {
             topics.camera_info: node.on_camera_info,
-            topics.thermal_info: node.on_thermal_info,
+            topics.thermal_info: node.on_companion_info,
             "/tf_static": node.on_transforms,
             topics.points or topics.thermal: node.on_companion,
             topics.image: node.on_image,

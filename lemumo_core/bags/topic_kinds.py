@@ -1,0 +1,54 @@
+"""What the topics of a bag are, by type, name and the encoding of their images."""
+
+from __future__ import annotations
+
+import re
+
+from lemumo_core.bags.reader import BagReader, Topic
+from lemumo_core.faults import Fault
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+
+NOT_A_SENSOR = re.compile(
+    r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo|/output/points"
+    r"|infra[12]/",  # RealSense's near infrared stereo pair, neither colour nor thermal
+    re.I,
+)
+
+
+def given_topic(reader: BagReader, option: str, name: str, kinds: tuple[str, ...]) -> Topic:
+    """Return the topic of a name that the user gave, if it is of one of these types.
+
+    Raises:
+        Fault: ``unknown_topic``, ``wrong_type``.
+    """
+    found = [topic for topic in reader.topics if topic.name == name]
+    if not found:
+        listing = "; ".join(f"{topic.name} [{topic.type}]" for topic in reader.topics) or "nothing"
+        raise Fault("unknown_topic", f"{option} {name}: the bag has {listing}")
+    if found[0].type not in kinds:
+        raise Fault(
+            "wrong_type", f"{option} {name} is a {found[0].type}, expected {' or '.join(kinds)}"
+        )
+    return found[0]
+
+
+def encoding(topic: Topic, reader: BagReader) -> str:
+    """Return the encoding or format of a topic's first image."""
+    message = reader.first(topic.name)
+    return str(getattr(message, "encoding", getattr(message, "format", "")))
+
+
+def base(name: str) -> str:
+    """Return the image topic that a transport's topic belongs to: X of X/compressed."""
+    return name.removesuffix("/compressed").removesuffix("/compressedDepth")
+
+
+def infos_of(image: Topic, infos: list[Topic]) -> list[Topic]:
+    """Return the CameraInfos of an image's namespace, else of its frame."""
+    namespace = base(image.name).rpartition("/")[0]
+    beside = [info for info in infos if info.name.rpartition("/")[0] == namespace]
+    return beside or [info for info in infos if image.frame_id and info.frame_id == image.frame_id]
