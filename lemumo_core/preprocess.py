@@ -105,16 +105,8 @@ def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
         image_in_view(frame, spec)[None],
         np.ascontiguousarray(companion[None, ..., : spec.companion_channels]),
         view.K.astype(np.float32)[None],
-        _present(frame, companion)[None],
+        modalities_present(frame, bool(companion.any()))[None],
     )
-
-
-def _present(frame: Frame, companion: np.ndarray) -> np.ndarray:
-    """As ``modalities_present``, but a LiDAR without any return in view beside an image is none."""
-    present = modalities_present(frame)
-    if isinstance(frame.companion, LidarScan) and frame.image is not None and not companion.any():
-        present[1] = 0.0
-    return present
 
 
 def check_input(frame: Frame, spec: InputSpec) -> None:
@@ -127,9 +119,15 @@ def check_input(frame: Frame, spec: InputSpec) -> None:
             raise Fault("wrong_companion", f"the model takes {spec.companion}, not {kind}")
 
 
-def modalities_present(frame: Frame) -> np.ndarray:
-    """Which of image and companion the frame has, float32 (2,)."""
-    return np.array([frame.image is not None, frame.companion is not None], np.float32)
+def modalities_present(frame: Frame, returns_in_view: bool) -> np.ndarray:
+    """Return which of image and companion the network is given of a frame, float32 (2,).
+
+    A LiDAR without any return in view is none, unless there is no image either.
+    """
+    image, companion = frame.image is not None, frame.companion is not None
+    if image and isinstance(frame.companion, LidarScan):
+        companion = returns_in_view
+    return np.array([image, companion], np.float32)
 
 
 @functools.lru_cache(maxsize=64)

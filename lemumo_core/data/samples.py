@@ -51,10 +51,10 @@ class Batch:
     Attributes:
         canvas: size (H, W), companion and depth range.
         image: uint8 (B, H, W, 3) RGB, zeros where absent.
-        present: float32 (B, 2), which of image and companion exists.
+        present: float32 (B, 2), which of image and companion exists (``modalities_present``).
         intrinsics: float32 (B, 3, 3) of the canvas.
         returns: float32 (B, N, 3) u, v (canvas pixels) and depth (metres) of every LiDAR return
-            on the canvas, hidden ones included; padded with inf. N is 0 for a thermal companion.
+            on the canvas, occluded ones included; padded with inf. N is 0 for a thermal companion.
         thermal: float32 (B, H, W, 2) intensity in [0, 1] and validity; None for LiDAR.
         labels: None unless asked for.
         points: float32 (B, M, 4) x, y, z (metres) and intensity of the whole sweep, LiDAR frame,
@@ -124,7 +124,7 @@ def sample(
     return Batch(
         canvas=canvas,
         image=batch_of_one(image_in_view(frame, canvas)),
-        present=batch_of_one(modalities_present(frame)),
+        present=batch_of_one(modalities_present(frame, len(returns) > 0)),
         intrinsics=batch_of_one(view.K.astype(np.float32)),
         returns=batch_of_one(returns),
         thermal=None if thermal is None else batch_of_one(thermal),

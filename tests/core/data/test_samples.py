@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -75,6 +77,27 @@ def test_so_it_is_on_real_frames(shared_data) -> None:
     assert_is_preprocess(kitti, InputSpec(224, 224, "lidar", 1))
     pair = RgbThermalPairs(shared_data / "kaist_rgbt")[0]
     assert_is_preprocess(pair, InputSpec(256, 320, "thermal", 2))
+
+
+@pytest.mark.parametrize(
+    ("offset_m", "has_image", "present"),
+    [
+        ((0.0, 0.0, 0.0), True, [1.0, 1.0]),
+        ((0.0, 0.0, -200.0), True, [1.0, 0.0]),  # all behind the camera
+        ((0.0, 500.0, 0.0), True, [1.0, 0.0]),  # all below the image
+        ((0.0, 0.0, -200.0), False, [0.0, 1.0]),  # nothing else is there
+    ],
+)
+def test_a_lidar_without_a_return_in_view_is_absent_on_both_roads(
+    offset_m, has_image, present
+) -> None:
+    frame = lidar_frame(CAMERAS[0])
+    T = frame.companion.T_camera_lidar.copy()
+    T[:3, 3] += offset_m
+    scan = replace(frame.companion, T_camera_lidar=T)
+    frame = replace(frame, image=frame.image if has_image else None, companion=scan)
+    assert sample(frame, CANVAS).present.tolist() == [present]
+    assert_is_preprocess(frame, CANVAS)
 
 
 def test_returns_are_all_that_the_camera_sees_with_their_labels() -> None:
