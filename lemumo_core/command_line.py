@@ -32,7 +32,7 @@ import numpy as np
 import yaml
 
 from lemumo_core.extras import missing_package
-from lemumo_core.signals import Stopped, stop_request
+from lemumo_core.signals import SIGNALLED, Stopped, stop_request
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
 
@@ -42,8 +42,6 @@ UNKNOWN = (
 )
 OPTIONS = "options"
 """Name of the parameter whose fields are options each."""
-SIGNALLED = 128
-"""Exit code after a signal, less the signal's number."""
 
 T = TypeVar("T")
 

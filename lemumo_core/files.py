@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -13,8 +14,10 @@ from typing import IO
 from lemumo_core.faults import Fault
 
 CACHE_VARIABLE = "LEMUMO_CACHE"
-URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""How a URI begins once ``pathlib`` has dropped its second slash."""
+URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+"""Beginning of a URI, of which ``pathlib`` drops the second slash."""
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of writing that are the disk's: full, over a quota, too small for the file, read-only."""
 
 
 def cache_folder() -> Path:
@@ -41,10 +44,11 @@ def check_output(
     """
     given = f"{option} {path}"
     if URI.match(str(path)):
+        uri = URI.sub(r"\1://", str(path), count=1)
         raise Fault(
             "bad_output",
-            f"{given} is a URI, and this is written to local folders only: name a folder and copy "
-            "it afterwards, e.g. aws s3 sync or gcloud storage rsync",
+            f"{option} {uri} is a URI, and this is written to local folders only: name a folder "
+            "and copy it afterwards, e.g. aws s3 sync or gcloud storage rsync",
         )
     nearest = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
     if not nearest.is_dir():
@@ -61,6 +65,25 @@ def check_output(
             f"{given} holds the results of an earlier run ({holds}): take another folder, or add "
             "--overwrite to replace them",
         )
+
+
+@contextlib.contextmanager
+def disk_errors_named(folder: Path) -> Iterator[None]:
+    """Name the folder that is written to where its disk is full or read-only.
+
+    Raises:
+        Fault: ``bad_output`` in place of the block's ``OSError`` of ``DISK_ERRORS``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise Fault(
+            "bad_output",
+            f"{folder} cannot be written: {error.strerror}; free space on its disk, or take "
+            "another folder",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO, TypeVar
 
 TERMINAL_INTERVAL_S = 0.5
@@ -89,9 +89,20 @@ class Progress:
         )
 
 
-def track(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items, showing how many of them are done."""
-    with Progress(label, len(items)) as progress:
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items, showing how many of them are done.
+
+    Args:
+        items: what to do.
+        label: name of the phase.
+        total: number of items; needed where they have no length.
+
+    Raises:
+        TypeError: there is neither a length nor a total.
+    """
+    if total is None:
+        total = len(items)  # type: ignore[arg-type]
+    with Progress(label, total) as progress:
         for item in items:
             yield item
             progress.advance()

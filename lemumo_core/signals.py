@@ -12,6 +12,8 @@ from types import FrameType
 
 REQUEUE = 85
 """Exit code of a command that was stopped and that goes on when it is started again."""
+SIGNALLED = 128
+"""Exit code of a command that a signal ended, less the signal's number."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 

@@ -11,8 +11,6 @@ import json
 import logging
 import os
 import re
-import sys
-import time
 import zipfile
 from array import array
 from collections import Counter, defaultdict
@@ -29,6 +27,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder, whole_file
 from lemumo_core.messages.stamps import stamp_of_cdr
 from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,6 @@ of its topic with the same log time."""
 
 STAMP_END = 12
 """Bytes of CDR encapsulation and header stamp, in which repeated CameraInfos differ."""
-
-PROGRESS_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +155,7 @@ def _build(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
         last: dict[str, tuple[int, int]] = {}
         infos: dict[str, bytes] = {}
         unstamped: Counter[str] = Counter()
-        reported = time.monotonic()
-        for done, raw in enumerate(reader.raw_messages(names)):
-            if time.monotonic() - reported > PROGRESS_S:
-                reported = time.monotonic()
-                print(f"indexing {files[0]}: {done}/{total} messages", file=sys.stderr, flush=True)
+        for raw in track(reader.raw_messages(names), f"index {files[0].name}", total):
             if raw.topic == TF_STATIC:
                 try:
                     transforms.add(reader.deserialize(raw.data, raw.type))

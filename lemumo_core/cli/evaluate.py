@@ -26,7 +26,7 @@ from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package, load_package
@@ -82,9 +82,10 @@ def evaluate_model(
     print("\n\n".join(as_text(table) for table in tables(results)))
     print("\n".join(["", f"depth evaluated on: {depth_truth(evaluation)}", *reasons(results)]))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_metrics(out, evaluation, about)
-        write_page(out, evaluation, about, pipeline, manifest, source)
+        with disk_errors_named(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_metrics(out, evaluation, about)
+            write_page(out, evaluation, about, pipeline, manifest, source)
         print(f"written: {out}/metrics.json, {out}/index.html")
 
 

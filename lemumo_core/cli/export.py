@@ -26,7 +26,7 @@ from lemumo_core.export.package import ExportOptions, export_package
 from lemumo_core.export.parity_inputs import Sample, source_samples
 from lemumo_core.export.verify import FRAMES
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.inference.package import MANIFEST_NAME
 from lemumo_core.model.config import ModelConfig
 
@@ -108,7 +108,8 @@ def export(
     samples: list[Sample] = []
     if options.precision:
         samples = source_samples(frames, network.config.input_spec, count)
-    export_package(network, out, card, options, samples)
+    with disk_errors_named(out):
+        export_package(network, out, card, options, samples)
 
 
 def _require_run(run: Path) -> None:

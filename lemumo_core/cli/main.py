@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoints, entry_points, version
 
 from lemumo_core.extras import DISTRIBUTION, missing_package
+from lemumo_core.signals import REQUEUE, SIGNALLED, Stopped, stop_request
 
 COMMANDS = {
     "prepare": "write a source as shards, or look at shards",
@@ -33,6 +34,8 @@ COMMANDS = {
     "verify": "check that a package is whole and signed",
 }
 """Command to its help; its module is ``lemumo_core.cli.<name>``, with underscores."""
+RESUMED = ("prepare", "pretrain", "finetune")
+"""Commands that go on where they were stopped."""
 GROUP = "lemumo.commands"
 Command = Callable[[list[str]], int | None]
 USAGE_ERROR = 2
@@ -75,14 +78,19 @@ def usage(others: EntryPoints) -> str:
 
 
 def _run(module: str, name: str, arguments: list[str], function: str = "main") -> int:
-    """Import a command and run it; a missing package becomes one line that says what to install."""
+    """Import a command and run it; a missing package becomes one line that says what to install.
+
+    Importing takes seconds, in which signals end the command as they do later.
+    """
     try:
-        command: Callable[[list[str]], int | None] = getattr(
-            importlib.import_module(module), function
-        )
+        with stop_request():
+            command: Command = getattr(importlib.import_module(module), function)
     except ImportError as error:
         print(f"lemumo {name}: {missing_package(error)}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"lemumo {name}: {stopped} before it began", file=sys.stderr)
+        return REQUEUE if name in RESUMED else SIGNALLED + stopped.signal
     return command(arguments) or 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli.source_options import help_without_source, parse_source
 from lemumo_core.command_line import guarded
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.progress import track
 
 PROG = "lemumo make-bag"
@@ -21,11 +21,13 @@ PROG = "lemumo make-bag"
 def make_bag(arguments: list[str]) -> None:
     """Write the bag that the arguments describe."""
     source, options = parse_source(PROG, arguments, write_bag)
-    check_output(Path(options["out"]))
+    out = Path(options["out"])
+    check_output(out)
     limit = options.pop("limit")
     count = len(source) if limit is None else min(len(source), limit)
-    write_bag((source[index] for index in track(range(count), "make-bag")), **options)
-    print(f"written: {options['out']}")
+    with disk_errors_named(out):
+        write_bag((source[index] for index in track(range(count), "make-bag")), **options)
+    print(f"written: {out}")
 
 
 def main(arguments: list[str]) -> int:

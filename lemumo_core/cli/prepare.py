@@ -23,7 +23,7 @@ from lemumo_core.data.shard_writer import ShardsSummary, write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.statistics import report, statistics
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named, write_whole
 from lemumo_core.signals import REQUEUE, Stopped
 
 PROG = "lemumo prepare"
@@ -76,15 +76,17 @@ def stats(root: str, *, out: Path | None = None, tiles: int = 24) -> None:
     if out is not None:
         check_output(out)
     source = Shards(root)
-    if out is None and source.remote is not None:
-        raise Fault("missing_option", f"{root} is remote: say where to write with --out")
-    out = out or Path(root)
-    out.mkdir(parents=True, exist_ok=True)
+    if out is None:
+        if source.remote is not None:
+            raise Fault("missing_option", f"{root} is remote: say where to write with --out")
+        out = Path(root)
+        check_output(out)
     found = statistics(source)
-    (out / "stats.json").write_text(json.dumps(found, indent=1) + "\n")
     print(report(found))
-    picture = contact_sheet(source, tiles)
-    cv2.imwrite(str(out / "contact_sheet.png"), picture[..., ::-1])
+    _, picture = cv2.imencode(".png", contact_sheet(source, tiles)[..., ::-1])
+    with disk_errors_named(out):
+        write_whole(out / "stats.json", (json.dumps(found, indent=1) + "\n").encode())
+        write_whole(out / "contact_sheet.png", picture.data)
     print(f"written: {out}/stats.json, {out}/contact_sheet.png")
 
 

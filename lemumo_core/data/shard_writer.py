@@ -28,7 +28,7 @@ from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.progress import Progress
 from lemumo_core.signals import leave_signals_to_parent
 
@@ -82,21 +82,24 @@ def write_shards(
 
     Raises:
         Fault: ``other_shards`` where ``out`` was begun with other options, naming them;
-            ``bad_option``; ``no_frames`` where no frame is left; ``bad_output``;
-            ``worker_failed`` where a worker failed or died: what is finished stays.
+            ``bad_option``; ``no_frames`` where no frame is left; ``bad_output``, also where the
+            disk is full; ``worker_failed`` where a worker died. What is finished stays.
+        OSError, ImportError: as the source.
     """
     out = Path(out)
     check_output(out)
     plan = Plan.make(source, frames, frames_per_shard, jpeg)
     if workers is not None and workers < 1:
         raise Fault("bad_option", f"workers = {workers} must be at least 1")
-    out.mkdir(parents=True, exist_ok=True)
-    done = _finished(out, plan)
-    todo = [k for k in range(plan.shards) if k not in done]
-    with Progress(out.name, plan.frames, sum(len(plan.rows(k)) for k in done)) as progress:
-        if todo:
-            _write_in_processes(source, plan, out, todo, workers or os.cpu_count() or 1, progress)
-    index = _write_index(out, plan)
+    with disk_errors_named(out):
+        out.mkdir(parents=True, exist_ok=True)
+        done = _finished(out, plan)
+        todo = [k for k in range(plan.shards) if k not in done]
+        with Progress(out.name, plan.frames, sum(len(plan.rows(k)) for k in done)) as progress:
+            if todo:
+                workers = workers or os.cpu_count() or 1
+                _write_in_processes(source, plan, out, todo, workers, progress)
+        index = _write_index(out, plan)
     for part in out.glob(f"*{UNFINISHED}"):  # of work that was killed
         part.unlink(missing_ok=True)
     return ShardsSummary(
@@ -189,8 +192,8 @@ def _write_in_processes(
 ) -> None:
     """Write shards in processes; worker w takes every workers-th one.
 
-    Each frame is reported through a pipe, whose closing shows either side that the other is gone,
-    however it ended.
+    Each frame, or the error that ends a worker, is reported through a pipe, whose closing shows
+    either side that the other is gone, however it ended.
     """
     context = multiprocessing.get_context("spawn")  # sources may have used torch, which hates fork
     running: dict[Connection, BaseProcess] = {}
@@ -216,6 +219,8 @@ def _write_in_processes(
                             f"finished stays in {out}, run again to go on",
                         ) from None
                     continue
+                if isinstance(note, Exception):
+                    raise note
                 if note is not None:
                     log.warning(note)
                 progress.advance()
@@ -226,15 +231,18 @@ def _write_in_processes(
 
 
 def _work(pipe: Connection, source: FrameSource, plan: Plan, out: Path, todo: list[int]) -> None:
-    """Run a worker; an error ends it with a traceback."""
+    """Run a worker, which reports every frame, and the error that ends it."""
     leave_signals_to_parent()
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     try:
-        for shard in todo:
-            for note in write_shard(source, plan, shard, out):
-                pipe.send(note)
+        with disk_errors_named(out):
+            for shard in todo:
+                for note in write_shard(source, plan, shard, out):
+                    pipe.send(note)
     except BrokenPipeError:  # the parent was killed
         return
+    except (Fault, OSError, ImportError) as error:
+        pipe.send(error)

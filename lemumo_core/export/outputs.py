@@ -19,6 +19,7 @@ from lemumo_core.inference.selection import resolve_name
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import RAW_NAMES, load_model
 from lemumo_core.preprocess import Inputs
+from lemumo_core.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[d
         else _graph_heads(package, precision or "fp32")
     )
     results = []
-    for sample in samples:
+    for sample in track(samples, f"run {backend.name}"):
         out = {key: np.empty(spec.shape, spec.dtype) for key, spec in backend.outputs.items()}
         backend.infer(sample.inputs, out)
         results.append(out | raw_heads(sample.inputs))

@@ -6,6 +6,7 @@ Float32 must equal torch; a lower precision that loses too much is left out of t
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -97,9 +98,11 @@ def export_package(
     for old in out.glob("model*.onnx"):
         old.unlink()  # of an earlier export: a precision not asked for now must not ship
     for kind in (False, True)[: 1 + options.dynamic]:
+        print(f"writing {model_file('fp32', kind)}", file=sys.stderr, flush=True)
         export_onnx(model, out / model_file("fp32", kind), metadata, kind, options.opset)
         for precision in options.precision:
             target = out / model_file(precision, kind)
+            print(f"writing {target.name}", file=sys.stderr, flush=True)
             if precision == "fp16":
                 export_onnx(half_precision(model), target, metadata, kind, options.opset)
             else:

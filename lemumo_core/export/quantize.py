@@ -22,6 +22,7 @@ from onnxruntime import quantization
 
 from lemumo_core.export.graph import save_checked
 from lemumo_core.preprocess import Inputs
+from lemumo_core.progress import track
 
 INT8_MAX, FP8_MAX = 127.0, 448.0
 """Largest values of int8 in symmetric use, and of float8 e4m3fn."""
@@ -145,7 +146,7 @@ def _no_advice() -> Iterator[None]:
 class _Frames(quantization.CalibrationDataReader):
     def __init__(self, frames: Iterable[Inputs]):
         self.frames = [frame._asdict() for frame in frames]
-        self._next = iter(self.frames)
+        self._next = track(self.frames, "calibrate")
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._next, None)

@@ -85,6 +85,10 @@ def measure(
         for _ in track(range(rounds), f"measuring batch {batch}"):
             for worker in workers:
                 worker.turn(slice_s)
+    except BaseException:
+        for worker in workers:  # one that loads would not hear that its input is closed
+            worker.kill()
+        raise
     finally:
         for worker in workers:
             worker.close()
@@ -116,7 +120,12 @@ class _Worker:
         command = [sys.executable, "-m", __name__, str(self.package), self.name, str(self.batch)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         self.facts = self._answer()
 
@@ -134,6 +143,10 @@ class _Worker:
         cores_s = (os.cpu_count() or 1) * (time.monotonic() - started)
         busy = cores_s - (_idle_s() - idle) - answer["cpu_s"]
         self.foreign.append(max(0.0, busy / cores_s))
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
 
     def close(self) -> None:
         if self.process is not None:
@@ -158,8 +171,10 @@ class _Worker:
     def _answer(self) -> dict[str, Any]:
         watchdog = threading.Timer(LIMIT_S, self.process.kill)
         watchdog.start()
-        line = self.process.stdout.readline()
-        watchdog.cancel()
+        try:
+            line = self.process.stdout.readline()
+        finally:  # also after a signal: the timer's thread would keep this process alive
+            watchdog.cancel()
         problem = f"died or hung for {LIMIT_S} s, exit code"
         answer = json.loads(line) if line else {"error": f"{problem} {self.process.wait()}"}
         self.error = answer.pop("error", "")

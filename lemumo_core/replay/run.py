@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.tables import as_text, tables
 from lemumo_core.faults import Fault
+from lemumo_core.files import DISK_ERRORS
 from lemumo_core.progress import Progress
 from lemumo_core.replay.checks import WARN
 from lemumo_core.replay.evaluator import Evaluator, describe_missing_companion, image_count
@@ -29,9 +29,6 @@ from lemumo_core.replay.output_folder import (
 from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.report import write_report
 from lemumo_core.replay.workers import Workers
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of the disk that results are written to: no fault of a bag, and the end of all work."""
 
 
 class Replay:
@@ -83,6 +80,7 @@ class Replay:
             try:
                 return self._replay(bag, key, Path(scratch))
             except (Fault, OSError) as fault:
+                # The disk that results are written to is no fault of a bag, and ends all work.
                 if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
                     raise OSError(f"cannot write to {self._out}: {fault}") from fault
                 print(f"lemumo replay: {bag.name}: {fault}", file=sys.stderr)

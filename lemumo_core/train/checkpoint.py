@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -78,6 +79,9 @@ def save(
         folder: of this checkpoint.
         tensors: file name without suffix to full tensors by name.
         state: JSON values.
+
+    Raises:
+        OSError: the disk is full or read-only; the message names the file.
     """
     part = folder.with_name(folder.name + PART)
     shutil.rmtree(part, ignore_errors=True)
@@ -85,7 +89,11 @@ def save(
     files = {}
     for name, values in tensors.items():
         path = part / f"{name}.safetensors"
-        save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, path)
+        cpu = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+        try:
+            save_file(cpu, path)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
         files[path.name] = sha256(path)
         _sync(path)
     content = {**state, "files": files}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.signals import REQUEUE, Stopped, StopRequest, stop_request
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.learner import Learner, NonFinite
@@ -93,8 +93,9 @@ def train(task: Recipe, config: RunConfig) -> int:
             there, or does not fit; the message says what to do.
     """
     config = replace(config, out=config.out or run_folder.new_name(config.program))
-    check_output(Path(str(config.out)))
-    with stop_request() as stop:
+    out = Path(str(config.out))
+    check_output(out)
+    with stop_request() as stop, disk_errors_named(out):
         try:
             return _start(task, config, stop)
         except Stopped as stopped:

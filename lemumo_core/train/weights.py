@@ -25,12 +25,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: a run's folder (a finished fine-tuning run gives its best weights, any other run
-            those of its newest checkpoint), the folder of a checkpoint, or a .safetensors file.
+            those of its newest checkpoint), the folder of a checkpoint, a .safetensors file, or a
+            model package that ships its weights.
 
     Raises:
-        Fault: ``bad_checkpoint``.
+        Fault: ``bad_checkpoint``; ``bad_package``.
         FileNotFoundError: nothing there.
     """
+    if (path / MANIFEST_NAME).is_file():
+        return _of_package(path)[0]
     found = _found(path)
     if isinstance(found, Checkpoint):
         return found.tensors(checkpoint.MODEL)
@@ -41,7 +44,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Read weights of a perception model and the model options that lie beside them.
 
     Args:
-        path: as of ``read_tensors``, or a model package that ships its weights.
+        path: as of ``read_tensors``.
 
     Returns:
         Tensors by their names in ``PerceptionModel``, all or what pretraining exports

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.files import check_output, disk_errors_named
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/x", "gs://bucket/x", "hdfs://host:8020/x"])
 def test_uris_are_refused_by_name(uri) -> None:
-    with pytest.raises(Fault, match=r"--out \w+:.* is a URI, and this is written to local folders"):
+    with pytest.raises(Fault, match=f"--out {uri} is a URI, and this is written to local folders"):
         check_output(Path(uri))
 
 
@@ -50,6 +52,17 @@ def test_earlier_results_are_kept(tmp_path) -> None:
     with pytest.raises(Fault, match=r"earlier run .*--overwrite"):
         check_output(tmp_path, "metrics.json")
     check_output(tmp_path, "metrics.json", overwrite=True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG])
+def test_errors_of_the_disk_name_the_folder_and_others_stay(tmp_path, number) -> None:
+    with (
+        pytest.raises(Fault, match=f"{tmp_path} cannot be written: {os.strerror(number)}; free"),
+        disk_errors_named(tmp_path),
+    ):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(FileNotFoundError), disk_errors_named(tmp_path):
+        (tmp_path / "gone").read_bytes()
 
 
 def test_read_only_disks_are_named(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import signal
 import subprocess
 import sys
 
@@ -54,6 +55,26 @@ def test_programs_of_the_clone_are_commands(path, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / path), run_name="__main__")
     assert stopped.value.code == 0 and "lemumo " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "code"),
+    [
+        ("pretrain", signal.SIGTERM, 85),
+        ("prepare", signal.SIGINT, 85),
+        ("bench", signal.SIGTERM, 143),
+    ],
+)
+def test_signals_end_a_command_that_is_still_imported(
+    name, number, code, monkeypatch, tmp_path, capsys
+) -> None:
+    module = f"imported_{name}_{number}"
+    (tmp_path / f"{module}.py").write_text(
+        f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(600)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli._run(module, name, []) == code
+    assert f"lemumo {name}: stopped by {number.name}" in capsys.readouterr().err
 
 
 def test_unknown_commands_are_named(capsys) -> None:

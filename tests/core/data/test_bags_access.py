@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ from lemumo_core.bags import open_bag
 from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.writer import write_bag
+from lemumo_core.cli.main import main
 from lemumo_core.data.sources import bags
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
+from lemumo_core.signals import REQUEUE
 
 
 @pytest.fixture
@@ -253,7 +256,22 @@ def test_a_bag_replaced_while_open_is_noticed(small_bag, frames, tmp_path):
     assert caught.value.reason == "bag_changed"
 
 
-def test_progress_of_long_bags(small_bag, monkeypatch, capsys):
-    monkeypatch.setattr(bag_index, "PROGRESS_S", 0.0)
-    Bags(small_bag)
-    assert "indexing" in (err := capsys.readouterr().err) and "messages" in err
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_indexing_shows_how_far_it_came_and_can_be_stopped(
+    number, small_bag, tmp_path, monkeypatch, capsys
+) -> None:
+    read = BagReader.raw_messages
+
+    def stopping(self, names):
+        for count, message in enumerate(read(self, names)):
+            if count == 3:
+                os.kill(os.getpid(), number)
+            yield message
+
+    monkeypatch.setattr(BagReader, "raw_messages", stopping)
+    monkeypatch.setattr("lemumo_core.progress.LOG_INTERVAL_S", 0.0)
+    command = ["prepare", "bags", "--path", str(small_bag), "--out", str(tmp_path / "shards")]
+    monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path / "cache"))
+    assert main(command) == REQUEUE
+    shown = capsys.readouterr().err
+    assert f"index {small_bag.name}  3/" in shown and f"stopped by {number.name}" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import shutil
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -212,10 +213,23 @@ def test_only_faulty_frames_are_an_error(tmp_path):
 
 
 def test_an_error_of_the_source_stops(tmp_path, capfd):
-    with pytest.raises(Fault, match="a worker failed"):
+    with pytest.raises(OSError, match="the disk is on fire"):
         write_shards(Failing(), tmp_path, frames_per_shard=2, workers=1)
-    assert "the disk is on fire" in capfd.readouterr().err
+    assert "Traceback" not in capfd.readouterr().err
     assert sorted(contents(tmp_path)) == ["shard-000000.arrow", "shard-000001.arrow"]
+
+
+def test_a_disk_that_takes_no_more_is_named(tmp_path, capfd):
+    """Files may not grow here beyond some bytes, which workers inherit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        with pytest.raises(Fault, match=f"{tmp_path} cannot be written: File too large; free"):
+            write_shards(Noise(), tmp_path, frames_per_shard=6, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir()) and "Traceback" not in capfd.readouterr().err
+    assert write_shards(Noise(), tmp_path, frames_per_shard=6, workers=1).frames == 6
 
 
 @pytest.mark.parametrize(

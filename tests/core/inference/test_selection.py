@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +17,8 @@ from lemumo_core.inference import measure as measuring
 from lemumo_core.inference import selection
 from lemumo_core.inference.measure import Measurement, measure
 from lemumo_core.inference.selection import candidates, choose_backend, table
+from lemumo_core.signals import Stopped, stop_request
+from tests.helpers.waiting import wait_until
 
 
 def test_every_backend_is_measured_in_its_own_process(toy) -> None:
@@ -43,6 +48,28 @@ def test_a_backend_that_hangs_is_given_up(toy, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(measuring, "LIMIT_S", 0.2)
     (result,) = measure(toy.path, ["onnxruntime:fp32"], rounds=1)
     assert "hung for 0.2 s" in result.error
+
+
+def test_a_signal_ends_a_backend_that_still_loads(toy, monkeypatch, tmp_path) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, time\nos.symlink(str(os.getpid()), {str(begun)!r})\ntime.sleep(600)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def send() -> None:
+        wait_until(begun.is_symlink, "the backend's process")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(Stopped), stop_request():
+        measure(toy.path, ["onnxruntime:fp32", "openvino:fp32"], rounds=1)
+    sender.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(os.readlink(begun)), 0)
+    # A timer's thread would keep the command alive.
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
 
 
 def test_throughput_counts_samples() -> None:

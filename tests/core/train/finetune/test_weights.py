@@ -57,6 +57,17 @@ def test_fine_tuning_goes_on_from_a_package() -> None:
     assert same(model.state_dict(), shipped)
 
 
+def test_pretraining_goes_on_from_the_encoder_of_a_package(caplog) -> None:
+    package = load_package(ROOT / "models" / "lemumo-tiny")
+    config = ModelConfig.from_dict(package.manifest.model)
+    shipped = load_model(config, package.file(WEIGHTS_NAME)).encoder.state_dict()
+    learner = PretrainLearner(small_config(model=config), 10, ALONE)
+    assert not same(learner.method.encoder.state_dict(), shipped)
+    learner.load(package.path)
+    assert same(learner.method.encoder.state_dict(), shipped)
+    assert "lemumo-tiny and this run share encoder" in caplog.text
+
+
 @pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
 def test_weights_of_a_run_that_masks_returns_and_of_one_that_does_not(
     weights, tmp_path, caplog
