@@ -15,6 +15,7 @@ Exit codes: 0 done, 1 an error, also where the source has no frame.
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 from lemumo_core.cli.path_kinds import CURES, path_kind
@@ -22,6 +23,7 @@ from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
+from lemumo_core.data.statistics import empty_views
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.tables import as_text, reasons, tables
@@ -70,6 +72,8 @@ def evaluate_model(
     indices = evenly_spaced(len(source), limit)
     if not indices:
         raise Fault("no_frames", f"no frame of the {len(source)} of {data} is left: raise --limit")
+    if cause := empty_views(source):
+        print(f"lemumo evaluate: {cause}", file=sys.stderr)
     evaluation = evaluate(pipeline, manifest, source, indices)
     results = results_of(evaluation)
     about = {

@@ -27,6 +27,7 @@ from lemumo_core.data.frame_records import SCHEMA, VERSION, record_from_frame
 from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.statistics import empty_view
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.progress import Progress
@@ -113,7 +114,7 @@ def write_shards(
 
 
 def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Iterator[str | None]:
-    """Write one shard; yield after every frame: None, or why it was left out."""
+    """Write one shard; yield after every frame: None, why it was left out, or what is odd of it."""
     about = json.dumps({"configuration": plan.configuration, "shard": shard}, sort_keys=True)
     schema = SCHEMA.with_metadata({METADATA_KEY: about})
     with (
@@ -122,12 +123,15 @@ def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Itera
     ):
         for row in plan.rows(shard):
             try:
-                record = record_from_frame(source[row], plan.configuration["jpeg"])
+                frame = source[row]
+                record = record_from_frame(frame, plan.configuration["jpeg"])
             except Fault as fault:
                 yield f"frame {row} is left out ({fault.reason}): {fault}"
                 continue
             writer.write_batch(record)
-            yield None
+            is_first = row == plan.rows(shard)[0]  # which shows what all have in common
+            odd = empty_view(frame) if is_first else ""
+            yield f"frame {row}: {odd}" if odd else None
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.data.sources import FrameSource
-from lemumo_core.depth_projection import project_depth
+from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.depth_projection import explain_empty_view, project_depth, project_returns
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.progress import track
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES, is_known
@@ -18,6 +18,8 @@ VISIBILITY_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 POINT_EDGES = (0, 1, 5, 10, 50, 100, 1000)
 """The last bin of points is open."""
 Z_MIN_M = 1.0
+LOOKED_AT = 4
+"""Frames that are looked at for what all have in common."""
 
 
 def statistics(source: FrameSource) -> dict[str, Any]:
@@ -83,6 +85,28 @@ def statistics(source: FrameSource) -> dict[str, Any]:
         "duplicate_stamps": stamps.total() - len(stamps),
         "duplicate_images": images.total() - len(images),
     }
+
+
+def empty_view(frame: Frame) -> str:
+    """Explain why no return of a frame's LiDAR is in its image; '' where some are.
+
+    The network takes such a frame as one of the camera alone (``preprocess.modalities_present``).
+    """
+    scan = frame.companion
+    if frame.image is None or not isinstance(scan, LidarScan):
+        return ""
+    if len(project_returns(scan.points, scan.T_camera_lidar, frame.camera, Z_MIN_M).row):
+        return ""
+    return f"no LiDAR return is in view: {explain_empty_view(frame)}"
+
+
+def empty_views(source: FrameSource) -> str:
+    """Explain why frames spread over a source have no return in view; '' where any has some."""
+    looked_at = evenly_spaced(len(source), LOOKED_AT)
+    causes = [empty_view(source[i]) for i in looked_at]
+    if not causes or not all(causes):
+        return ""
+    return f"{len(looked_at)} of {len(looked_at)} frames that were looked at: {causes[0]}"
 
 
 def report(found: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.statistics import empty_views
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.signals import REQUEUE, Stopped, StopRequest, stop_request
 from lemumo_core.train import checkpoint, run_folder
@@ -275,7 +276,7 @@ def _open_run(task: Recipe, config: RunConfig, out: Path, dist: DistInfo, stop: 
     source = source if source is not None else open_data(config, out)
     config, notes = task.check(config, source)
     if dist.first:
-        for note in [describe_data(config, source), *notes]:
+        for note in filter(None, [describe_data(config, source), empty_views(source), *notes]):
             log.warning(note)
     samples, sampler = samples_of(config, source), batch_sampler(config, source)
     return Run(config, out, dist, samples, sampler, stop)

@@ -13,6 +13,9 @@ from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion
 
+NORM_TOLERANCE = 1e-2
+"""Of the length of a unit quaternion."""
+
 
 class Annotations(NamedTuple):
     """Boxes at one time in one coordinate frame, e.g. the world.
@@ -52,17 +55,20 @@ def visible_labels(
         point_labels: passed on.
 
     Raises:
-        Fault: ``bad_labels`` for a box that is not finite, or of sizes that are not above 0.
+        Fault: ``bad_labels`` for a box that is not finite, of sizes that are not above 0, or of a
+            rotation that is no unit quaternion.
     """
     finite = np.isfinite(np.hstack([annotations.poses, annotations.sizes])).all(axis=1)
-    unsound = np.flatnonzero(~finite | ~(annotations.sizes > 0).all(axis=1))
+    turned = np.abs(np.square(annotations.poses[:, 3:]).sum(axis=1) - 1) <= NORM_TOLERANCE
+    unsound = np.flatnonzero(~finite | ~turned | ~(annotations.sizes > 0).all(axis=1))
     if len(unsound):
         first = unsound[0]
         raise Fault(
             "bad_labels",
             f"{len(unsound)} of {len(finite)} boxes are not sound, the first a "
             f"'{annotations.names[first]}' at {annotations.poses[first, :3].tolist()} of size "
-            f"{annotations.sizes[first].tolist()}: numbers must be finite and sizes above 0",
+            f"{annotations.sizes[first].tolist()}: numbers must be finite, sizes above 0 and "
+            "rotations unit quaternions",
         )
     boxes = []
     for pose, size in zip(annotations.poses, annotations.sizes, strict=True):

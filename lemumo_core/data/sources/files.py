@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ from lemumo_core.messages.image_files import JPEG, PNG, inspect
 FIRST_STAMP_NS = 1_000_000_000
 """Stamp of frame 0 where a data set has no times; 0 would mean "no stamp" to ROS tools."""
 
+MAX_NEGATIVE = 0.01
+"""Share of returns whose intensity may be below -1, which some tools write for unknown."""
 MAX_WHITE = 65535
 COLORED, COLORED_PERCENTILE = 24, 90
 """Channels that differ by more in a tenth of the pixels are colours, not JPEG's noise in grey."""
@@ -117,7 +120,7 @@ def positive_level(white_level: int | None) -> int | None:
 
 
 def read_text(path: Path, what: str) -> str:
-    """Read a text file: UTF-8, with or without the mark that Windows tools put before it.
+    """Read a text file: UTF-8, or UTF-16 with the mark that Windows tools put before either.
 
     Other bytes are replaced, so that a class name in another encoding is an unknown one.
 
@@ -128,7 +131,9 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    return existing(path, what).read_text(encoding="utf-8-sig", errors="replace")
+    data = existing(path, what).read_bytes()
+    encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    return data.decode(encoding, errors="replace")
 
 
 def _decode(path: Path, flags: int) -> np.ndarray:
@@ -150,11 +155,19 @@ def read_points(path: Path, columns: int) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Fault: ``bad_points`` where the size is not a whole number of rows.
+        Fault: ``bad_points`` where the size is not a whole number of rows, or the fourth column
+            holds negative values, which no intensity does: rows are of another length then.
     """
     values = np.fromfile(existing(path, f"a float32 x {columns} point cloud"), np.float32)
     if values.nbytes != path.stat().st_size or values.size % columns:
         raise Fault(
             "bad_points", f"{path}: {path.stat().st_size} bytes are not rows of {columns} float32"
         )
-    return values.reshape(-1, columns)
+    points = values.reshape(-1, columns)
+    if columns > 3 and np.mean(points[:, 3] < -1) > MAX_NEGATIVE:
+        raise Fault(
+            "bad_points",
+            f"{path}: the fourth value of {100 * np.mean(points[:, 3] < -1):.0f} % of the rows is "
+            f"below -1 and so no intensity: are rows of {columns} float32 what it holds?",
+        )
+    return points

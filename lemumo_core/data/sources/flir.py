@@ -167,6 +167,13 @@ class Flir:
         if name not in self.boxes:
             return None
         found = self.boxes[name]
+        own = thermal if self.labels == "thermal" else camera
+        if found.size is not None and found.size != (own.width, own.height):
+            raise Fault(
+                "bad_labels",
+                f"{name} is {own.width}x{own.height}, coco.json says {found.size[0]}x"
+                f"{found.size[1]}: were the images resized without their boxes?",
+            )
 
         def in_image(rows: np.ndarray) -> np.ndarray:
             low = rows[:, :2] * scale + offset

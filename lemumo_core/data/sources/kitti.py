@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.data.sources.files import existing, made_up_stamp, positive_level, positive_rate
-from lemumo_core.data.sources.kitti_files import matrix, read_calibration
+from lemumo_core.data.sources.kitti_files import matrix, read_calibration, rotation
 from lemumo_core.data.sources.kitti_frames import (
     Files,
     camera_name_of,
@@ -79,9 +79,9 @@ class KittiObject:
         calib_file = self.folder / "calib" / f"{name}.txt"
         calib = read_calibration(calib_file)
         P = matrix(calib, self.projection, (3, 4), calib_file)
-        T_rect_lidar = make_T(
-            matrix(calib, "R0_rect", (3, 3), calib_file), np.zeros(3)
-        ) @ np.vstack([matrix(calib, "Tr_velo_to_cam", (3, 4), calib_file), [0, 0, 0, 1]])
+        rectify = make_T(rotation(calib, "R0_rect", calib_file), np.zeros(3))
+        T_cam_lidar = rotation(calib, "Tr_velo_to_cam", calib_file, (3, 4))
+        T_rect_lidar = rectify @ np.vstack([T_cam_lidar, [0, 0, 0, 1]])
         return read_frame(
             self.camera_name,
             Files(

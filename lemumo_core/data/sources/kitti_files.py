@@ -9,6 +9,9 @@ import numpy as np
 from lemumo_core.data.sources.files import read_text
 from lemumo_core.faults import Fault
 
+ROTATION_TOLERANCE = 1e-2
+"""Of R R^T from the identity: files are rounded, and some are measured by hand."""
+
 
 def read_calibration(path: Path) -> dict[str, np.ndarray]:
     """Read the ``KEY: numbers`` lines of a KITTI calibration file as float64 vectors.
@@ -39,7 +42,8 @@ def matrix(
     """Return one entry of ``read_calibration(path)`` in its shape.
 
     Raises:
-        Fault: ``bad_calibration``: it is missing, or holds another count of numbers.
+        Fault: ``bad_calibration``: it is missing, holds another count of numbers, or some that are
+            not finite.
     """
     if key not in values:
         raise Fault(
@@ -47,4 +51,21 @@ def matrix(
         )
     if values[key].size != np.prod(shape):
         raise Fault("bad_calibration", f"{path}: {key} must hold {np.prod(shape)} numbers")
+    if not np.isfinite(values[key]).all():
+        raise Fault("bad_calibration", f"{path}: {key} holds numbers that are not finite")
     return values[key].reshape(shape)
+
+
+def rotation(
+    values: dict[str, np.ndarray], key: str, path: Path, shape: tuple[int, ...] = (3, 3)
+) -> np.ndarray:
+    """Return one entry whose first three columns are a rotation, as ``matrix`` does.
+
+    Raises:
+        Fault: ``bad_calibration``, also where they are none, e.g. zeros.
+    """
+    found = matrix(values, key, shape, path)
+    R = found[:, :3]
+    if np.abs(R @ R.T - np.eye(3)).max() > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
+        raise Fault("bad_calibration", f"{path}: {key} holds no rotation: {R.tolist()}")
+    return found

@@ -11,6 +11,7 @@ Formats: the readme.txt of KITTI's object and raw development kits (Geiger et al
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 ANNOTATED = "image_02"
 """The camera whose image was annotated."""
 SUFFIXES = (".png", ".jpg", ".jpeg")
+OFF_CENTER = 0.25
+"""Shares of width and height by which a principal point may lie off the middle of its image: files
+of calibration do not say of which size of image they are."""
 
 
 def counted(no_sweep: Collection[str], no_labels: Collection[str] = ()) -> dict[str, int]:
@@ -68,6 +72,9 @@ def read_frame(
     image = read_image(files.image, white_level)
     height, width = image.shape[:2]
     camera = Camera.from_calibration(width, height, P[:, :3], "pinhole", [])
+    off_center = abs(camera.cx / width - 0.5), abs(camera.cy / height - 0.5)
+    if max(off_center) > OFF_CENTER:
+        _warn_of_size(files.image.parent, width, height, camera.cx, camera.cy)
     T_camera_lidar = make_T(np.eye(3), baseline(P)) @ T_rect_lidar
     scan = labels = None
     if files.points is not None:
@@ -88,13 +95,22 @@ def read_frame(
     )
 
 
+@functools.cache
+def _warn_of_size(folder: Path, width: int, height: int, cx: float, cy: float) -> None:
+    log.warning(
+        "%s: the calibration's principal point (%.0f, %.0f) is far from the middle of the %dx%d "
+        "images: are they of the size that was calibrated?",
+        *(folder, cx, cy, width, height),
+    )
+
+
 def lost_sweeps(folder: Path, names: list[str]) -> frozenset[str]:
     """Return the names of the images without a sweep, or with an empty file of one; warn of them.
 
     Raises:
         FileNotFoundError: no image has one.
     """
-    there = {path.stem for path in folder.glob("*.bin") if path.stat().st_size}
+    there = {p.stem for p in folder.glob("*.bin") if p.is_file() and p.stat().st_size}
     lost = frozenset(names) - there
     if len(lost) == len(names):
         raise FileNotFoundError(f"{folder} holds no *.bin of any of the {len(names)} images")
@@ -127,12 +143,21 @@ def camera_name_of(camera: int) -> str:
 def image_files(folder: Path, layout: str) -> dict[str, Path]:
     """Return the image files of a folder by their names without extension, in order.
 
-    KITTI's own are PNG; sets in its format come as JPEG too.
+    KITTI's own are PNG; sets in its format come as JPEG too. Hidden files are none of them.
 
     Raises:
         FileNotFoundError: there are none; the message shows the layout.
+        Fault: ``ambiguous_images`` where two files differ in their extension alone.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            other = files.setdefault(path.stem, path)
+            if other != path:
+                raise Fault(
+                    "ambiguous_images",
+                    f"{folder} holds both {other.name} and {path.name}: leave one of them there",
+                )
     if not files:
         raise FileNotFoundError(f"no {' or '.join(SUFFIXES)} in {folder}; expected {layout}")
-    return {path.stem: path for path in files}
+    return files

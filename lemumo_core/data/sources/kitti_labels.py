@@ -71,6 +71,7 @@ def read_labels(
     """
     lines = read_text(path, "label_2/*.txt").splitlines()
     rows = [_row(line, f"{path}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
+    _check_inside([row.box_2d for row in rows if row.name], camera, path)
     objects = [row for row in rows if row.name]
     regions = [row.box_2d for row in rows if not row.name]
     if objects and all(row.box_3d is None for row in objects):
@@ -102,6 +103,17 @@ def read_labels(
         num_points=None if points is None else count_points(points, boxes_3d[kept]),
         ignore=_regions(regions, offset, camera, annotated),
     )
+
+
+def _check_inside(boxes_2d: list[list[float] | None], camera: Camera, path: Path) -> None:
+    """Refuse 2D boxes around places outside the image: those of images of another size."""
+    for x1, y1, x2, y2 in (box for box in boxes_2d if box is not None):
+        if not (0 <= x1 + x2 <= 2 * camera.width and 0 <= y1 + y2 <= 2 * camera.height):
+            raise Fault(
+                "bad_labels",
+                f"{path}: the 2D box {[x1, y1, x2, y2]} lies outside the {camera.width}x"
+                f"{camera.height} image: were the images resized without their labels?",
+            )
 
 
 def _row(line: str, place: str) -> _Row:

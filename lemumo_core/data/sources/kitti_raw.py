@@ -15,7 +15,7 @@ from lemumo_core.data.sources.files import (
     positive_rate,
     read_text,
 )
-from lemumo_core.data.sources.kitti_files import matrix, read_calibration
+from lemumo_core.data.sources.kitti_files import matrix, read_calibration, rotation
 from lemumo_core.data.sources.kitti_frames import (
     Files,
     camera_name_of,
@@ -34,6 +34,8 @@ RAW_LAYOUT = (
     "{image_02|image_03/data/*.{png,jpg}, velodyne_points/data/*.bin} with calib_cam_to_cam.txt "
     "and calib_velo_to_cam.txt in the same folder or its parent"
 )
+CLOCKS_NS = 1_000_000_000
+"""Frames are paired by number, so that stamps of image and sweep differ by half a turn at most."""
 
 
 class KittiRaw:
@@ -76,10 +78,13 @@ class KittiRaw:
         )
         cam, velo = read_calibration(cam_file), read_calibration(velo_file)
         self.P = matrix(cam, f"P_rect_0{camera}", (3, 4), cam_file)
-        rectify = make_T(matrix(cam, "R_rect_00", (3, 3), cam_file), np.zeros(3))
+        rectify = make_T(rotation(cam, "R_rect_00", cam_file), np.zeros(3))
         self.T_rect_lidar = rectify @ make_T(
-            matrix(velo, "R", (3, 3), velo_file), matrix(velo, "T", (3,), velo_file)
+            rotation(velo, "R", velo_file), matrix(velo, "T", (3,), velo_file)
         )
+        size = cam.get(f"S_rect_0{camera}")
+        self.size = None if size is None else tuple(size.tolist())
+        """Width and height that the calibration is of; None where it does not say."""
         rate_hz = positive_rate(rate_hz)
         image_ns = self._stamps(self.camera_name, rate_hz)
         sweep_ns = self._stamps("velodyne_points", rate_hz)
@@ -92,6 +97,7 @@ class KittiRaw:
             if of_sweep is None:
                 untimed.add(name)
             self.stamps.append((of_image, of_image if of_sweep is None else of_sweep))
+        _warn_of_clocks(self.folder, self.stamps)
         if untimed - self.no_sweep:
             log.warning(
                 "%s: %d sweeps have no time in timestamps.txt: these frames are camera-only",
@@ -116,6 +122,8 @@ class KittiRaw:
             lines = [
                 line.strip() or "NaT" for line in read_text(file, "timestamps.txt").splitlines()
             ]
+            if not_dates := [line for line in lines if "-" not in line and line != "NaT"]:
+                raise ValueError(f"'{not_dates[0]}' is no date with a time of day")
             times = np.array(lines, "datetime64[ns]")[[int(name) for name in self.names]]
         except (ValueError, IndexError) as error:
             raise Fault("bad_timestamps", f"{file} does not time every image: {error}") from None
@@ -129,7 +137,7 @@ class KittiRaw:
 
     def __getitem__(self, index: int) -> Frame:
         name = self.names[index]
-        return read_frame(
+        frame = read_frame(
             self.camera_name,
             Files(
                 image=self.files[name],
@@ -139,6 +147,14 @@ class KittiRaw:
             self.stamps[index],
             self.white_level,
         )
+        camera = frame.camera
+        if self.size is not None and (camera.width, camera.height) != self.size:
+            raise Fault(
+                "bad_image",
+                f"{self.files[name]} is {camera.width}x{camera.height}, its calibration is of "
+                "{:g}x{:g} images: take the images as they were published".format(*self.size),
+            )
+        return frame
 
     def describe(self) -> dict[str, Any]:
         """Describe as ``FrameSource``."""
@@ -149,3 +165,14 @@ class KittiRaw:
             "frames": len(self),
             **counted(self.no_sweep),
         }
+
+
+def _warn_of_clocks(folder: Path, stamps_ns: list[tuple[int, int]]) -> None:
+    """Warn where sweeps are not of the time of their images, by a median beyond ``CLOCKS_NS``."""
+    offset_ns = np.median([sweep - image for image, sweep in stamps_ns])
+    if abs(offset_ns) > CLOCKS_NS:
+        log.warning(
+            "%s: sweeps are stamped %+.3f s from their images in the median: do the timestamps.txt "
+            "of image and LiDAR belong to one drive?",
+            *(folder, offset_ns / 1e9),
+        )

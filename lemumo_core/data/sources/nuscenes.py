@@ -14,17 +14,17 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lemumo_core.data.sources.annotations import Annotations, visible_labels
 from lemumo_core.data.sources.files import existing, read_image, read_points
+from lemumo_core.data.sources.nuscenes_shot import Row, Shot
 from lemumo_core.data.sources.nuscenes_splits import split_scenes
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
-from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.se3 import inverse, make_T, rotation_from_quaternion
+from lemumo_core.geometry.se3 import inverse
 from lemumo_core.taxonomy import SEGMENTATION_IDS
 
 LAYOUT = "{v1.0-*/*.json, samples/{LIDAR_TOP,CAM_*}/*}"
@@ -54,18 +54,6 @@ POINT_CLASSES = {
 }
 """Our classes to how the names of their lidarseg classes start; the others (noise, animals,
 movable objects, bicycle racks, the ego vehicle, ``*.other``) are unlabelled."""
-
-Row = dict[str, Any]
-
-
-class Shot(NamedTuple):
-    """One recording of one sensor: its row in ``sample_data`` and the rows that it points at."""
-
-    token: str
-    file: str
-    stamp_ns: int
-    mount: Row
-    pose: Row
 
 
 class NuScenes:
@@ -128,11 +116,9 @@ class NuScenes:
 
     def __getitem__(self, index: int) -> Frame:
         sample, channel, shot, sweep = self.keyframes[index]
-        T_camera_world = inverse(_T_world_sensor(shot))
+        T_camera_world = inverse(shot.T_world_sensor)
         image = read_image(existing(self.root / shot.file, LAYOUT))
-        height, width = image.shape[:2]
-        K = shot.mount["camera_intrinsic"]
-        camera = Camera.from_calibration(width, height, K, "pinhole", [])
+        camera = shot.camera_of(image, self.root / shot.file)
         points = read_points(existing(self.root / sweep.file, LAYOUT), POINT_COLUMNS)
         point_labels = self._point_labels(sweep, len(points))
         labels = None
@@ -148,7 +134,7 @@ class NuScenes:
             image=image,
             companion=LidarScan(
                 points=np.ascontiguousarray(points[:, :4]),
-                T_camera_lidar=T_camera_world @ _T_world_sensor(sweep),
+                T_camera_lidar=T_camera_world @ sweep.T_world_sensor,
                 stamp_ns=sweep.stamp_ns,
             ),
             labels=labels,
@@ -224,7 +210,8 @@ class NuScenes:
 
         def shot(row: Row) -> Shot:
             mount, pose = mounts[row["calibrated_sensor_token"]], poses[row["ego_pose_token"]]
-            return Shot(row["token"], row["filename"], row["timestamp"] * 1000, mount, pose)
+            size = row["width"], row["height"]
+            return Shot(row["token"], row["filename"], row["timestamp"] * 1000, size, mount, pose)
 
         return [
             (sample, camera, shot(image), shot(sweep)) for sample, camera, image, sweep in pairs
@@ -279,13 +266,3 @@ def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:
         num_points=np.array([row["num_lidar_pts"] for row in rows], np.int32),
         visibility=np.array(seen, np.float32),
     )
-
-
-def _T_world_sensor(shot: Shot) -> np.ndarray:
-    """Return the pose of a sensor in the world at the time of one of its recordings."""
-    return _T(shot.pose) @ _T(shot.mount)
-
-
-def _T(row: Row) -> np.ndarray:
-    """Return the pose of a table row with ``rotation`` (w, x, y, z) and ``translation``."""
-    return make_T(rotation_from_quaternion(*row["rotation"]), row["translation"])

@@ -34,7 +34,8 @@ def write_folder(folder: Path, names: dict[str, list], size: tuple[int, int], vi
     for number, (name, boxes) in enumerate(names.items()):
         channels = (3,) if "rgb" in folder.name else ()
         cv2.imwrite(str(folder / "data" / name), np.full((*size[::-1], *channels), 50, np.uint8))
-        images.append({"id": number, "file_name": f"data/{name}", "width": 1, "height": 1})
+        image = {"id": number, "file_name": f"data/{name}", "width": size[0], "height": size[1]}
+        images.append(image)
         for category, *bbox in boxes:
             annotations.append({"image_id": number, "category_id": category, "bbox": bbox})
     coco = {"images": images, "annotations": annotations, "categories": CATEGORIES}
