@@ -71,10 +71,14 @@ def _show_package(path: Path) -> None:
 
 
 def _show_run(path: Path) -> None:
-    starts = json.loads((path / "run.json").read_text())
-    summary = path / "summary.json"
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    last = json.loads(lines[-1]) if lines else {}
+    starts = _parsed((path / "run.json").read_bytes())
+    if not isinstance(starts, list):
+        raise Fault("bad_path", f"{path / 'run.json'} is damaged: what it holds is no run's")
+    summary, metrics = path / "summary.json", path / "metrics.jsonl"
+    lines = metrics.read_bytes().splitlines() if metrics.exists() else []
+    # A run that was killed, or met a full disk, leaves half a line.
+    whole = [line for line in map(_parsed, lines[-2:]) if isinstance(line, dict)]
+    last = whole[-1] if whole else {}
     facts = {
         "starts": str(len(starts)),
         "last step": str(last.get("step", "none")),
@@ -85,7 +89,9 @@ def _show_run(path: Path) -> None:
 
 
 def _show_shards(path: Path) -> None:
-    index = json.loads((path / "index.json").read_text())
+    from lemumo_core.data.shards import Shards
+
+    index = Shards(path).index
     size = sum(shard["bytes"] for shard in index["shards"])
     source = index["configuration"].get("source", {})
     facts = {
@@ -96,6 +102,14 @@ def _show_shards(path: Path) -> None:
         "more": f"lemumo prepare stats {path}",
     }
     _print_facts(f"{path}: shards", facts)
+
+
+def _parsed(data: bytes) -> Any:
+    """Return a JSON value; None where it is none."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
 
 
 def _print_facts(caption: str, facts: dict[str, str]) -> None:

@@ -130,8 +130,8 @@ def _is_remote(root: str) -> bool:
 def _read_index(root: str) -> str:
     try:
         if _is_remote(root):
-            return read_remote(root, INDEX).decode()
-        return Path(root, INDEX).read_text()
+            return read_remote(root, INDEX).decode(errors="replace")
+        return Path(root, INDEX).read_bytes().decode(errors="replace")
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{root} holds no {INDEX}: not shards, or lemumo prepare has not finished; run "
@@ -143,13 +143,23 @@ def _parse_index(text: str, root: str) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads(text)
         version = index["version"]
+        if version not in SCHEMAS:
+            raise Fault(
+                "bad_shards",
+                f"{root} holds shards of version {version}, this reads "
+                f"{' and '.join(map(str, SCHEMAS))}: prepare them again",
+            )
+        parts = [(one["name"], one["frames"], one["bytes"]) for one in index["shards"]]
+        whole = bool(parts) and {"configuration", "frames", "dropped"} <= index.keys()
+    except Fault:
+        raise
     except (ValueError, KeyError, TypeError):
-        raise Fault("bad_shards", f"{root}/{INDEX} is not an index of shards") from None
-    if version not in SCHEMAS:
+        whole = False
+    if not whole:
         raise Fault(
             "bad_shards",
-            f"{root} holds shards of version {version}, this reads "
-            f"{' and '.join(map(str, SCHEMAS))}: prepare them again",
+            f"{root}/{INDEX} is not an index of shards, or damaged: run lemumo prepare again, "
+            "which keeps the shards",
         )
     return index
 

@@ -52,6 +52,19 @@ def test_a_package_is_a_table(tmp_path, capsys) -> None:
     assert "input 96x64 pixels and lidar" in text and "detection car, cyclist" in text
 
 
+def test_runs_that_were_killed_and_damaged_files(tmp_path, capsys) -> None:
+    (tmp_path / "config.yaml").write_text("method: LeMuMo\n")
+    (tmp_path / "run.json").write_text("[{}, {}]")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 7, "loss": 1.5}\n{"step": 8, "lo')
+    text = shown(tmp_path, capsys)
+    assert "starts 2" in text and "last step 7" in text and "loss 1.5" in text
+    (tmp_path / "metrics.jsonl").unlink()  # before the first step
+    assert "last step none" in shown(tmp_path, capsys)
+    (tmp_path / "run.json").write_text("[{}")
+    assert cli.main(["inspect", str(tmp_path)]) == 1
+    assert f"{tmp_path}/run.json is damaged" in capsys.readouterr().err
+
+
 def test_other_paths_are_refused(tmp_path, capsys) -> None:
     for path in (tmp_path, tmp_path / "none"):
         assert cli.main(["inspect", str(path)]) == 1

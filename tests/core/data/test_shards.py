@@ -264,9 +264,15 @@ def test_unfinished_and_damaged_shards_are_named(shards, tmp_path):
     shutil.copy(shards / "shard-000000.arrow", damaged)
     with pytest.raises(Fault, match=r"shard-000001\.arrow is not the shard"):
         Shards(copy)[4]
-    (copy / "index.json").write_text("[]")
-    with pytest.raises(Fault, match="not an index of shards"):
-        Shards(copy)
+    whole = json.loads((copy / "index.json").read_text())
+    for damaged in (
+        *(b"[]", b"", b"\xff\xfe\x00", b'{"version": 2}'),
+        json.dumps({**whole, "shards": [{"name": "x"}]}).encode(),
+        json.dumps({**whole, "shards": []}).encode(),
+    ):
+        (copy / "index.json").write_bytes(damaged)
+        with pytest.raises(Fault, match=r"copy/index\.json is not an index of shards, or damaged"):
+            Shards(copy)
     (copy / "index.json").write_text('{"version": 99}')
     with pytest.raises(Fault, match="version 99, this reads 1"):
         Shards(copy)
