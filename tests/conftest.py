@@ -68,7 +68,7 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lemumo_core.model.perception import seeded_model
 
     def build(folder: Path) -> None:
-        model = seeded_model(ModelConfig("lemumo", "tiny", 64, 96), 0)
+        model = seeded_model(ModelConfig("lemumo", "nano", 64, 96), 0)
         export_package(model, folder, ModelCard("t"), ExportOptions(dynamic=True))
 
     return built_once(tmp_path_factory, "tiny_package", build)

@@ -101,7 +101,18 @@ def test_pretraining_runs_outside_the_clone(wheel, tmp_path) -> None:
     where = "import lemumo_core; print(lemumo_core.__file__)"
     assert succeed(programs / "python", "-c", where, cwd=tmp_path).startswith(str(site))
 
-    small = ("--model.height", 48, "--model.width", 64, "--batch", 4, "--held-out", 4)
+    small = (
+        "--model.size",
+        "nano",
+        "--model.height",
+        48,
+        "--model.width",
+        64,
+        "--batch",
+        4,
+        "--held-out",
+        4,
+    )
     small += ("--data_options.frames", 12, "--log.probes", "false")
     command = (programs / "lemumo", "pretrain", "--steps", 2, "--out", "run", *small)
     succeed(*command, cwd=tmp_path)

@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 
 PATCH = 16
 SIZES = {
+    "nano": (192, 3, 4),
     "tiny": (192, 3, 12),
     "small": (384, 6, 12),
     "base": (768, 12, 12),
     "large": (1024, 16, 24),
 }
-"""Size to (width D, attention heads, blocks), as in ViT."""
+"""Size to (width D, attention heads, blocks), as in ViT; ``nano`` has four of tiny's blocks."""
 MODALITIES = ("image", "companion")
 VARIANTS = ("pruned", "persistent", "full", "early", "late", "camera_only", "companion_only")
 COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}

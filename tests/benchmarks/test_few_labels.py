@@ -22,7 +22,7 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
         "method.views.local_views": 0,
         "log.probes": False,
     }
-    size = {"model.size": "tiny", "model.height": 64, "model.width": 96}
+    size = {"model.size": "nano", "model.height": 64, "model.width": 96}
     pretraining = tmp_path / "pretrain"
     _runs.run("pretrain.py", [], {**shared, **views, **size, "out": pretraining})
     recipe = tmp_path / "small.yaml"

@@ -20,7 +20,7 @@ def test_a_number_that_is_none_is_refused(option, number, monkeypatch, capsys) -
 
 def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     views = {"method.views.global_size": [32, 48], "method.views.local_views": 0}
-    small = study.Scale("tiny", 64, 96, 12, 4, 4, 2, 1e-4, 2, 2, 1e-3, views)
+    small = study.Scale("nano", 64, 96, 12, 4, 4, 2, 1e-4, 2, 2, 1e-3, views)
     monkeypatch.setitem(study.SCALES, "cpu", small)
     command = ["study", "--rows", "untrained", "lemumo", "--seeds", "1", "--jobs", "2"]
     command += ["--out", str(tmp_path)]

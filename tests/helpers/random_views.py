@@ -14,7 +14,7 @@ from lemumo_core.model.config import ModelConfig
 from tests.helpers.made_boxes import made_boxes
 
 HEIGHT, WIDTH = 32, 48
-CONFIG = ModelConfig(size="tiny", height=HEIGHT, width=WIDTH)
+CONFIG = ModelConfig(size="nano", height=HEIGHT, width=WIDTH)
 CLASSES = len(CONFIG.segmentation_classes)
 
 

@@ -29,7 +29,7 @@ def small_config(**changes: Any) -> PretrainConfig:
         "batch": 8,
         "steps": 6,
         "val_frames": 4,
-        "model": ModelConfig(height=48, width=64),
+        "model": ModelConfig(size="nano", height=48, width=64),
         "method": small_method(),
         "scale": ScaleConfig(workers=0),
         "log": PretrainLogConfig(monitor_every=100, probe_steps=2, tensorboard=False),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,23 +28,16 @@ from lemumo_core.inference.package import load_package, write_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
-from lemumo_core.model.config import SIZES, ModelConfig
+from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import save_weights, seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS
 
-CONFIG = ModelConfig("lemumo", "tiny", 64, 96)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def two_blocks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", (*SIZES["tiny"][:2], 2))
-        yield
+CONFIG = ModelConfig("lemumo", "nano", 64, 96)
 
 
 @pytest.fixture(scope="module")
-def package(two_blocks, tmp_path_factory) -> Path:
+def package(tmp_path_factory) -> Path:
     """Seeded weights, to be run by torch."""
     path = tmp_path_factory.mktemp("model")
     save_weights(seeded_model(CONFIG, 0), path / "weights.safetensors")

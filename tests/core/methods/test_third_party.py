@@ -24,7 +24,7 @@ OPTIONS = """
 batch: 4
 steps: 4
 val_frames: 4
-model: {height: 48, width: 64}
+model: {size: nano, height: 48, width: 64}
 log: {checkpoint_every: 2, tensorboard: false}
 """
 

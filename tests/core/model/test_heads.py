@@ -125,7 +125,7 @@ def test_paper_heads_have_the_papers_parameters() -> None:
 )
 @torch.no_grad()
 def test_outputs_have_the_documented_shapes(preset, variant) -> None:
-    config = ModelConfig(preset, "tiny", 64, 96, variant=variant)
+    config = ModelConfig(preset, "nano", 64, 96, variant=variant)
     out = seeded_model(config, 0)(example(config))
     shapes = {name: (tuple(t.shape[1:]), t.dtype) for name, t in out._asdict().items()}
     assert shapes == {
@@ -150,7 +150,7 @@ def example(config: ModelConfig) -> Inputs:
 
 @pytest.mark.parametrize("preset", ["paper", "lemumo"])
 def test_every_parameter_receives_a_gradient(preset) -> None:
-    config = ModelConfig(preset, "tiny", 64, 96)
+    config = ModelConfig(preset, "nano", 64, 96)
     model = seeded_model(config, 0).train()
     raw = model.raw(example(config))
     *detections, confidence, depth = raw.detections

@@ -26,7 +26,7 @@ from tests.helpers.small_frames import small_frames
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    export_package(seeded_model(ModelConfig("lemumo", "tiny", 64, 176), 0), path, ModelCard("t"))
+    export_package(seeded_model(ModelConfig("lemumo", "nano", 64, 176), 0), path, ModelCard("t"))
     return path
 
 
@@ -116,7 +116,7 @@ def test_jpeg_bags_and_sqlite_are_replayed_too(model, tmp_path, capsys) -> None:
 
 
 def test_a_thermal_pair_goes_the_same_way(shared_data, tmp_path) -> None:
-    config = ModelConfig("lemumo", "tiny", 64, 96, "thermal")
+    config = ModelConfig("lemumo", "nano", 64, 96, "thermal")
     export_package(seeded_model(config, 0), tmp_path / "model", ModelCard("t"))
     write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), tmp_path / "bag")
     pipeline = Pipeline(load_package(tmp_path / "model"))

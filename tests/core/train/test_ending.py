@@ -28,7 +28,8 @@ TORCHRUN = [
     str(ROOT / "training" / "pretrain.py"),
 ]
 SMALL = [
-    *("--batch", "4", "--val_frames", "4", "--model.height", "48", "--model.width", "64"),
+    *("--batch", "4", "--val_frames", "4", "--model.size", "nano"),
+    *("--model.height", "48", "--model.width", "64"),
     *("--log.tensorboard", "false", "--log.progress_every", "1"),
 ]
 LONG = ["--steps", "100000"]

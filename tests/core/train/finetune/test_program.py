@@ -20,6 +20,7 @@ from lemumo_core.cli.export import main as export
 from lemumo_core.cli.finetune import main
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.export.weights import of_run
 from lemumo_core.inference.package import load_package
 from lemumo_core.signals import REQUEUE
 from lemumo_core.train.checkpoint import checkpoints
@@ -37,7 +38,7 @@ OPTIONS = f"""
 batch: 4
 steps: {STEPS}
 val_frames: 4
-model: {{height: 48, width: 64}}
+model: {{size: nano, height: 48, width: 64}}
 log: {{progress_every: 5, checkpoint_every: {EVERY}, evaluate_every: 3, keep: 10,
   tensorboard: false}}
 """
@@ -147,10 +148,12 @@ def test_from_its_weights_a_probe_and_a_larger_model_start(
     out = tmp_path / "run"
     more = ["--weights", str(uninterrupted), "--steps", "3", "--out", str(out), "--mode", "full"]
     config = tmp_path / "taller.yaml"
-    config.write_text(yaml.safe_dump(yaml.safe_load(OPTIONS) | {"model": {"width": 96}}))
+    config.write_text(
+        yaml.safe_dump(yaml.safe_load(OPTIONS) | {"model": {"size": "nano", "width": 96}})
+    )
     assert main(["--config", str(config), *options[2:], *more]) == 0
     model = json.loads((out / "model.json").read_text())
-    assert (model["height"], model["width"], model["size"]) == (48, 96, "tiny")
+    assert (model["height"], model["width"], model["size"]) == (48, 96, "nano")
     assert losses(out)[0] < losses(uninterrupted)[0]  # it goes on from what was learnt
     (start,) = provenance(out)["starts"]
     assert start["weights"] == provenance(uninterrupted)
@@ -175,28 +178,27 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(options, tmp_path, c
     assert {"nan", "inf"} & set(values.values())
 
 
-def test_a_run_becomes_a_package_that_says_where_it_comes_from(uninterrupted, tmp_path) -> None:
-    assert export(["--run", str(uninterrupted), "--out", str(tmp_path / "package")]) == 0
-    manifest = load_package(tmp_path / "package").manifest
-    assert manifest.trained and manifest.input.width == 64
+def test_the_card_of_a_run_holds_the_metrics_of_its_validation(uninterrupted) -> None:
+    _, card = of_run(uninterrupted, "mine")
     summary = json.loads((uninterrupted / "summary.json").read_text())
-    for mode, found in manifest.metrics.items():
+    for mode, found in card.metrics.items():
         assert found == {name: summary["metrics"][mode][name] for name in found}
         assert {"bev_map", "depth_mae_m", "miou"} == found.keys()
-    assert manifest.metrics.keys() == summary["metrics"].keys()
-    training = manifest.training
-    assert training["options"]["seed"] == 0 and training["steps"] == STEPS
-    assert {"command", "git", "machine"} <= training["starts"][0].keys()
+    assert card.metrics.keys() == summary["metrics"].keys()
 
 
-def test_a_package_can_carry_the_figures_of_an_evaluation(uninterrupted, tmp_path) -> None:
+def test_a_run_becomes_a_package_with_the_metrics_of_an_evaluation(uninterrupted, tmp_path) -> None:
     evaluated = {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5, "ap50": None, "aoe": 0.1}
     found = {"data": "elsewhere", "fused": evaluated, "by_frame": []}
     (tmp_path / "metrics.json").write_text(json.dumps(found))
     arguments = ["--run", str(uninterrupted), "--out", str(tmp_path / "package")]
     assert export([*arguments, "--metrics", str(tmp_path / "metrics.json")]) == 0
-    metrics = load_package(tmp_path / "package").manifest.metrics
-    assert metrics == {"fused": {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5}}
+    manifest = load_package(tmp_path / "package").manifest
+    assert manifest.trained and manifest.input.width == 64
+    assert manifest.metrics == {"fused": {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5}}
+    training = manifest.training
+    assert training["options"]["seed"] == 0 and training["steps"] == STEPS
+    assert {"command", "git", "machine"} <= training["starts"][0].keys()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ OPTIONS = f"""
 batch: 4
 steps: {STEPS}
 val_frames: 4
-model: {{height: 48, width: 64, companion: thermal}}
+model: {{size: nano, height: 48, width: 64, companion: thermal}}
 method:
   modality_dropout: 0.3
   views: {{local_views: 1, global_size: [32, 32], local_size: [16, 32]}}
