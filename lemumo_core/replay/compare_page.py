@@ -98,10 +98,10 @@ def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
         if np.any(np.nan_to_num(values))
     ]
     parts.append(f'<div class="row">{"".join(plots)}</div>')
-    return parts + _figures(a, b, found)
+    return parts + _side_by_side(a, b, found)
 
 
-def _figures(a: Path, b: Path, found: Comparison) -> list[str]:
+def _side_by_side(a: Path, b: Path, found: Comparison) -> list[str]:
     """Return pictures of both results, side by side, of the images that tell the replays apart."""
     parts = []
     for title, numbers in _chosen(found.gains()).items():
@@ -137,7 +137,7 @@ def _chosen(gains: np.ndarray) -> dict[str, list[int]]:
 def _pair(
     pictures: Sequence[np.ndarray], bag: str, number: int, found: Comparison
 ) -> tuple[str, str]:
-    figures = (web_page.figure(picture, name) for picture, name in zip(pictures, "AB", strict=True))
+    shown = (web_page.figure(picture, name) for picture, name in zip(pictures, "AB", strict=True))
     changes = ", ".join(
         f"{_words(column)} {values[number]:+.3g}"
         for column, values in found.differences.items()
@@ -145,7 +145,7 @@ def _pair(
     )
     caption = f"{bag}, {utc(found.images[number][1])}; B - A: {changes or 'no difference'}"
     return (
-        f'<div class="pair">{"".join(figures)}</div>',
+        f'<div class="pair">{"".join(shown)}</div>',
         f'<p class="note">{html.escape(caption)}</p>',
     )
 
