@@ -33,7 +33,7 @@ SMALL = [
     *("--log.tensorboard", "false", "--log.progress_every", "1"),
 ]
 LONG = ["--steps", "100000"]
-END_S = 120
+END_S = 400
 """Generous: a run that does not end waits for ever."""
 
 
