@@ -122,6 +122,9 @@ class Parameters(CameraParameters):
     camera_name: str = _parameter("camera", "name in diagnostics of the one that has plain topics")
     score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0, LIVE)
     output_frame: str = _parameter("", "frame of the boxes; empty: the camera's", effective=LIVE)
+    fixed_frame: str = _parameter(
+        "", "frame such as odom, by whose /tf LiDAR points move to the image's time", effective=LIVE
+    )
     sync_tolerance_ms: float = _parameter(60.0, "most between a pair's stamps", 0.0, 1e4, LIVE)
     companion_deadline_ms: float = _parameter(
         100.0, "longest wait of an image for its companion", 0.0, 1e4, LIVE
@@ -158,6 +161,7 @@ class Parameters(CameraParameters):
                 T_camera_companion=camera.T_camera_companion,
                 thermal_window=camera.thermal_window,
                 rectified=camera.images_rectified,
+                fixed_frame=self.fixed_frame,
             )
             for name, camera in self.by_camera.items()
         }

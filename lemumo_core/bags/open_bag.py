@@ -16,6 +16,10 @@ INFO_OF = {"image": "camera_info", "companion": "companion_info"}
 """Role of an image to that of its CameraInfo."""
 
 
+AROUND_NS = 1_000_000_000
+"""Time around an image from which /tf is read."""
+
+
 class OpenBag:
     """A bag that stays open, with its calibration parsed.
 
@@ -68,6 +72,15 @@ class OpenBag:
             info = self.message(info_role, number)
             self._cameras[role, number] = camera_of_images(info, self.index.topics[role], rectified)
         return self._cameras[role, number]
+
+    def transforms_around(self, log_ns: int) -> TransformBuffer:
+        """Return the transforms of /tf_static, and those of /tf from around a log time."""
+        buffer = transforms_of(self.index)
+        if any(topic.name == "/tf" for topic in self.reader.topics):
+            window = log_ns - AROUND_NS, log_ns + AROUND_NS
+            for raw in self.reader.raw_messages(["/tf"], *window):
+                buffer.add(self.reader.deserialize(raw.data, raw.type), moving=True)
+        return buffer
 
 
 def transforms_of(index: BagIndex) -> TransformBuffer:

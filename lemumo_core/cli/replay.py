@@ -69,6 +69,8 @@ class ReplayOptions:
         extrinsics: the 16 numbers of T_camera_companion by row, instead of tf.
         rectified: whether the images are rectified (``image_rect``), so that P of camera_info
             holds, without distortion; auto decides by the topic's name.
+        fixed_frame: frame of /tf, such as odom, in which the motion of a LiDAR is known: its points
+            are brought to the time of the image, each from its own time where the cloud has them.
         image: topic, where the bag leaves a choice; so are the next five.
         camera_info: topic of the image's calibration.
         points: topic of the LiDAR's point clouds, or of a depth camera's clouds or images.
@@ -99,6 +101,7 @@ class ReplayOptions:
     companion_offset: float = 0.0
     extrinsics: list[float] | None = None
     rectified: Rectified = "auto"
+    fixed_frame: str = ""
     image: str | None = None
     camera_info: str | None = None
     points: str | None = None
@@ -142,6 +145,7 @@ class ReplayOptions:
             companion_offset_ns=round(self.companion_offset * 1e9),
             extrinsics=extrinsics,
             rectified=self.rectified,
+            fixed_frame=self.fixed_frame,
             topics={name: getattr(self, name) for name in SENSOR_TOPICS},
             truth=None if self.truth is None else (self.truth, self.truth_options),
             evaluate=not self.no_evaluation,

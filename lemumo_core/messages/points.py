@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.messages.stamps import stamp_to_ns
 
 MAX_POINTS = 5_000_000
 """Larger clouds are refused."""
+
+TIME_FIELDS = ("t", "time", "timestamp", "offset_time", "time_offset", "time_stamp")
+"""Fields that drivers (Ouster, Velodyne, Hesai, RoboSense, Livox) write the time of a point to."""
+LONGEST_SWEEP_NS = 1_000_000_000
+LEAST_ABSOLUTE_NS, LEAST_ABSOLUTE_S = 1e15, 1e6
+"""Larger numbers count from an epoch, and not from the stamp of the cloud."""
 
 _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 """sensor_msgs/PointField datatype to NumPy's."""
@@ -81,6 +88,53 @@ def points_to_array(msg: Any) -> np.ndarray:
                     **source,
                 )
     return points.reshape(-1, len(columns))
+
+
+def point_offsets_ns(msg: Any) -> np.ndarray | None:
+    """Return when each point was measured, after the stamp of the cloud.
+
+    Whole numbers are nanoseconds. Floats are seconds, or nanoseconds where they are as large as
+    those since the epoch.
+
+    Args:
+        msg: sensor_msgs/PointCloud2 that ``points_to_array`` takes.
+
+    Returns:
+        int64 (N,), ns, in the order of its points; None where no field holds times.
+
+    Raises:
+        Fault: ``bad_point_cloud`` for times more than ``LONGEST_SWEEP_NS`` from the stamp.
+    """
+    field = next((f for name in TIME_FIELDS for f in msg.fields if f.name.lower() == name), None)
+    if field is None or field.datatype not in _POINT_TYPES or msg.height * msg.width == 0:
+        return None
+    dtype = np.dtype((">" if msg.is_bigendian else "<") + _POINT_TYPES[field.datatype])
+    row_step = msg.row_step if msg.height > 1 else msg.width * msg.point_step
+    values = np.ndarray(
+        (msg.height, msg.width),
+        dtype,
+        buffer=msg.data,
+        offset=field.offset,
+        strides=(row_step, msg.point_step),
+    ).reshape(-1)
+    stamp_ns = stamp_to_ns(msg.header.stamp)
+    largest = float(np.abs(values.astype(np.float64)).max())
+    if dtype.kind in "iu":
+        offsets_ns = values.astype(np.int64)
+        offsets_ns -= stamp_ns if largest > LEAST_ABSOLUTE_NS else 0
+    elif largest > LEAST_ABSOLUTE_NS:
+        offsets_ns = np.rint(values - np.float64(stamp_ns)).astype(np.int64)
+    else:
+        second = stamp_ns / 1e9 if largest > LEAST_ABSOLUTE_S else 0.0
+        offsets_ns = np.rint((values.astype(np.float64) - second) * 1e9).astype(np.int64)
+    farthest_ns = int(np.abs(offsets_ns).max())
+    if farthest_ns > LONGEST_SWEEP_NS:
+        raise Fault(
+            "bad_point_cloud",
+            f"times in field '{field.name}' are up to {farthest_ns / 1e9:.1f} s from the cloud's "
+            "stamp: no sweep takes that long",
+        )
+    return offsets_ns
 
 
 def _runs(columns: list[tuple[np.dtype, int]]) -> list[tuple[int, np.dtype, int, int]]:

@@ -27,6 +27,7 @@ class Settings:
         companion_offset_ns: as in ``CameraOptions``.
         extrinsics: (4, 4) T_camera_companion instead of tf.
         rectified: whether the images are rectified ones, as for ``camera_of_images``.
+        fixed_frame: as in ``CameraOptions``.
         topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
         truth: name and options of a source with labels, None for the topics of the bag.
         evaluate: whether to compute metrics and checks, or only to perceive.
@@ -41,6 +42,7 @@ class Settings:
     companion_offset_ns: int = 0
     extrinsics: np.ndarray | None = None
     rectified: Rectified = "auto"
+    fixed_frame: str = ""
     topics: dict[str, str | None] = field(default_factory=dict)
     truth: tuple[str, dict[str, Any]] | None = None
     evaluate: bool = True
@@ -54,4 +56,5 @@ class Settings:
             self.companion_offset_ns,
             T_camera_companion=self.extrinsics,
             rectified=self.rectified,
+            fixed_frame=self.fixed_frame,
         )

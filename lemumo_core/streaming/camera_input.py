@@ -20,6 +20,7 @@ from lemumo_core.geometry.se3 import inverse
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.depth_images import depth_points, depth_to_array
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.motion import compensate
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
@@ -29,6 +30,8 @@ from lemumo_core.streaming.empty_view import EmptyViews
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Matcher, Pair, Stamped
 
+LONGEST_AWAITED_SWEEP_NS = 100_000_000
+"""Time after its stamp for which the motion of a sweep is waited for."""
 INFO_WAIT_NS = 20_000_000
 """Longest wait of an image for its own CameraInfo, where these arrive after their images."""
 
@@ -64,6 +67,8 @@ class CameraOptions:
         thermal_window: left, top, width and height of the part of the image that the thermal
             image covers, as fractions (``Camera.of_window``); empty where both are calibrated.
         rectified: whether the images are rectified ones, as for ``camera_of_images``.
+        fixed_frame: frame, such as ``odom``, in which the motion of a LiDAR is known, by which its
+            points are brought to the time of the image (``compensate``); empty: they are not.
     """
 
     sync_tolerance_ns: int = 60_000_000
@@ -72,6 +77,7 @@ class CameraOptions:
     T_camera_companion: np.ndarray | None = None
     thermal_window: Sequence[float] = ()
     rectified: Rectified = "auto"
+    fixed_frame: str = ""
 
 
 class CameraInput:
@@ -185,6 +191,12 @@ class CameraInput:
 
     def _has_transforms(self, pair: Pair, now_ns: int) -> bool:
         image, companion = pair.image, pair.companion
+        if companion is not None and self.options.fixed_frame and self.companion == "lidar":
+            end_ns = max(image.stamp_ns, companion.stamp_ns + LONGEST_AWAITED_SWEEP_NS)
+            frames = self.options.fixed_frame, companion.message.header.frame_id
+            overdue = not 0 <= now_ns - image.arrival_ns < WAIT_NS + LONGEST_AWAITED_SWEEP_NS
+            if not overdue and self.transforms.is_ahead(*frames, end_ns):
+                return False
         if companion is None or self.options.T_camera_companion is not None:
             return True
         overdue = not 0 <= now_ns - image.arrival_ns < WAIT_NS
@@ -258,7 +270,11 @@ class CameraInput:
             T_camera_companion = self.transforms.lookup(*frames, image.stamp_ns)
         T_camera_companion = image_camera.T_image_header @ T_camera_companion
         if isinstance(stamped, PointCloud):
-            return LidarScan(stamped.points, T_camera_companion, stamp_ns)
+            points = stamped.points
+            if fixed := self.options.fixed_frame:
+                moment_ns = image.stamp_ns
+                points = compensate(points, message, stamp_ns, self.transforms, fixed, moment_ns)
+            return LidarScan(points, T_camera_companion, stamp_ns)
         with self._lock:
             own = self.companion_calibration.model(stamped)
         T_camera_companion = T_camera_companion @ inverse(own.T_image_header)

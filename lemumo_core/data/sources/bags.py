@@ -32,6 +32,7 @@ from lemumo_core.messages.ground_truth import (
     regions_from_detections,
 )
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
+from lemumo_core.messages.motion import compensate
 from lemumo_core.messages.points import points_to_array
 
 MAX_OPEN = 32
@@ -61,6 +62,8 @@ class Bags:
         rectified: the images are rectified ones; ``auto`` decides by the topic's name
             (``camera_info.images_are_rectified``). The Frame's camera is then the rectified one,
             and companion and boxes are turned into its frame.
+        depth_info: topic of the calibration of depth images that ``points`` names.
+        fixed_frame: frame of /tf, as in ``CameraOptions``; empty: motion is not compensated.
 
     Messages without a header stamp have the time at which they were recorded.
 
@@ -95,12 +98,14 @@ class Bags:
         ignore: str | None = None,
         rectified: Rectified = "auto",
         depth_info: str | None = None,
+        fixed_frame: str = "",
     ):
         require_rosbags()
         self.path = path
         self.tolerance_ns = round(tolerance_ms * 1e6)
         self.companion_offset_ns = round(companion_offset * 1e9)
         self.rectified = rectified
+        self.fixed_frame = fixed_frame
         self.T_camera_companion = None
         if T_camera_companion is not None:
             self.T_camera_companion = check_rigid(T_camera_companion, "T_camera_companion")
@@ -228,7 +233,13 @@ class Bags:
         stamp_ns = int(session.index.messages["companion"][match, STAMP])
         stamp_ns -= self.companion_offset_ns
         if "companion_info" not in session.index.topics:
-            return LidarScan(points_to_array(message), T, stamp_ns)
+            points = points_to_array(message)
+            if self.fixed_frame:
+                image_ns, log_ns, _ = session.index.messages["image"][at].tolist()
+                moving = bag.transforms_around(log_ns)
+                fixed = self.fixed_frame
+                points = compensate(points, message, stamp_ns, moving, fixed, image_ns)
+            return LidarScan(points, T, stamp_ns)
         own = _camera(bag, "companion", match)
         T = T @ inverse(own.T_image_header)
         if session.index.companion == "lidar":
