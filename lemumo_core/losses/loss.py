@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lemumo_core.distributed import mean_over_ranks
+
 
 class Loss(NamedTuple):
     """A scalar to minimise, and its unweighted terms by name, detached, for the log."""
@@ -33,3 +35,16 @@ def checked(projections: Tensor, global_views: int = 1) -> Tensor:
 def invariance(projections: Tensor, center: Tensor) -> Tensor:
     """Mean square distance of projections (V, B, d) from a centre (B, d), on this rank."""
     return (projections - center).square().mean()
+
+
+def mean_of_valid(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of the valid rows of all ranks; 0, with zero gradients, without any.
+
+    Args:
+        values: (n,), finite.
+        valid: bool (n,).
+    """
+    kept = torch.where(valid, values, 0.0).sum()
+    total, count = mean_over_ranks(torch.stack([kept, valid.sum().to(kept.dtype)]))
+    mean: Tensor = total / count.detach().clamp(min=1e-6)
+    return mean

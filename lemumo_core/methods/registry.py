@@ -12,11 +12,12 @@ from __future__ import annotations
 from importlib import metadata
 
 from lemumo_core.faults import Fault
+from lemumo_core.methods.cmcr.method import CMCR
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.methods.method import MethodOptions
 
 GROUP = "lemumo.methods"
-OWN: tuple[type[MethodOptions], ...] = (LeMuMo,)
+OWN: tuple[type[MethodOptions], ...] = (LeMuMo, CMCR)
 
 
 def load_methods() -> dict[str, type[MethodOptions]]:

@@ -41,7 +41,9 @@ def small_batch(config: PretrainConfig) -> Batch:
     """The samples of one step, random ones with labels."""
     classes = config.model.detection_classes
     frames = small_frames(config.batch)
-    batch = collate([sample(frame, config.canvas_spec, classes) for frame in frames])
+    batch = collate(
+        [sample(frame, config.canvas_spec, classes, config.needs.points) for frame in frames]
+    )
     assert batch.labels is not None
     label_map = batch.labels.label_map  # of any number: only these are classes
     label_map[label_map >= len(config.model.segmentation_classes)] = UNLABELLED

@@ -19,8 +19,12 @@ from torch import distributed, multiprocessing
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.samples import map_tensors
 from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.methods.cmcr.presets import TermWeights
+from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.methods.method import MethodOptions
 from lemumo_core.methods.registry import load_methods
+from lemumo_core.model.sparse.minkunet import SparseConfig
+from lemumo_core.model.sparse.voxels import VoxelConfig
 from lemumo_core.model.transformer import Block
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import model_tensors, open_checkpoint, optimizer_tensors
@@ -29,6 +33,7 @@ from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import PretrainLearner
 from lemumo_core.train.run_config import ScaleConfig
 from tests.helpers.paths import TOY_METHOD
+from tests.helpers.small_cmcr import VIEWS, small
 from tests.helpers.small_run import share, small_batch, small_config, small_method
 
 STEP = 3
@@ -58,18 +63,27 @@ def config_of(name: str, **changes) -> PretrainConfig:
         "LeMuMo": small_method(modality_dropout=0.5, aux_unimodal=True, mask_returns=1.0),
         "LeMuMo, persistent": small_method(mask_returns=1.0),
         "LeMuMo, VICReg": small_method(objective="vicreg", tokens=False, mask_returns=0.0),
+        "CMCR": small(
+            network=SparseConfig(width=0.125, voxels=VoxelConfig(size_m=0.5, features="height")),
+            views=replace(VIEWS, global_size=(32, 32)),
+            draw=DrawConfig(matches=16, queries=40, neighbors=4),
+            terms=TermWeights(kl=0.1),
+        ),
         "Toy": toy(),
     }
     if name == "LeMuMo, persistent":
         model = replace(model, variant="persistent")
+    if name == "CMCR":
+        changes = {"batch": 4, **changes}
     # With this seed no activation lies so near a ReLU's kink that rounding decides its side.
     return small_config(**{"seed": 2, "model": model, "method": methods[name], **changes})
 
 
-METHODS = ("LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "Toy")
+METHODS = ("LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "CMCR", "Toy")
 CASES = (
     ("ddp", 4, "LeMuMo"),
     ("ddp", 2, "LeMuMo, VICReg"),
+    ("ddp", 2, "CMCR"),
     ("ddp", 2, "Toy"),
     ("fsdp", 2, "LeMuMo"),
     ("fsdp", 2, "LeMuMo, persistent"),
@@ -221,7 +235,11 @@ def test_probes_change_nothing(name) -> None:
 def without_randomness(name: str) -> PretrainConfig:
     config = config_of(name)
     still = {"views": STILL}
-    if name != "Toy":
+    if name == "CMCR":  # every pair that there is, and nothing else that is drawn
+        draw = DrawConfig(matches=400, mask_images=0.0, queries=0, rotate=False)
+        terms = TermWeights(occupancy=0.0, intensity=0.0)
+        still = {"views": replace(STILL, global_views=1), "draw": draw, "terms": terms}
+    elif name != "Toy":
         still |= {"modality_dropout": 0.0, "mask_returns": 0.0}
     return replace(config, method=replace(config.method, **still))
 
@@ -249,7 +267,11 @@ def test_a_step_on_the_meta_device_waits_for_nothing(name, monkeypatch) -> None:
     config = config_of(name)
     dist = DistInfo(0, 1, torch.device("meta"))
     learner = PretrainLearner(replace(config, log=replace(config.log, probes=False)), 10, dist)
-    views = learner.views(small_batch(config).to("meta"), STEP)
+    if name == "CMCR":  # numbers of voxels and pairs are shapes, which are known before the step
+        on_cpu = PretrainLearner(replace(config, log=learner.config.log), 10, ALONE)
+        views = on_cpu.views(small_batch(config), STEP).to("meta")
+    else:
+        views = learner.views(small_batch(config).to("meta"), STEP)
     outcome = learner.forward(views, STEP)
     outcome.loss.total.backward()
     learner.method.after_step(STEP)

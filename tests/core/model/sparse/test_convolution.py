@@ -79,13 +79,12 @@ def test_it_is_the_dense_convolution(kind, share) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("way", ["used", "public", "none"])
+@pytest.mark.parametrize("way", ["linear_pointwise", "pointwise_convolution", None])
 def test_every_product_is_the_plain_one(way, monkeypatch) -> None:
-    chosen = {"used": products.ROW_PRODUCT, "public": products.pointwise_convolution, "none": None}
-    monkeypatch.setattr(products, "ROW_PRODUCT", chosen[way])
+    monkeypatch.setattr(products, "ROW_PRODUCT", way and getattr(products, way))
     torch.manual_seed(0)
     a, b, g = torch.randn(1500, 48), torch.randn(48, 32), torch.randn(1500, 32)
-    assert products._rows_for_onednn(a, 32) == (0 if way == "none" else 1280)
+    assert products._rows_for_onednn(a, 32) == (1280 if way else 0)
     out = products.multiply_into(torch.empty(1500, 32), a, b)
     torch.testing.assert_close(out, (a.double() @ b.double()).float(), rtol=1e-5, atol=1e-4)
     for x, y in ((a, g), (g, a)):
@@ -94,24 +93,25 @@ def test_every_product_is_the_plain_one(way, monkeypatch) -> None:
         torch.testing.assert_close(grown, expected, rtol=1e-5, atol=1e-3)
 
 
-def test_which_product_is_used(capsys) -> None:
-    """torch.compile's operator where this PyTorch has it, or else the public convolution."""
-    found = products.find_row_product()
+@pytest.mark.parametrize("operator", [True, False], ids=["private", "public"])
+def test_which_product_is_used(operator, monkeypatch, capsys) -> None:
+    """With AVX-512 torch.compile's operator, or else the public convolution; without, torch.mm."""
     with capsys.disabled():
-        print(f"\nsparse convolution multiplies by {getattr(found, '__name__', 'torch.mm')}")
-    assert (found is None) == (not torch.backends.mkldnn.is_available())
-    assert found in (None, products.linear_pointwise, products.pointwise_convolution)
-
-
-def test_without_the_operator_the_public_one_is_found(monkeypatch) -> None:
+        used = getattr(products.ROW_PRODUCT, "__name__", "torch.mm")
+        print(f"\nsparse convolution multiplies by {used}")
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
+    if not operator:
 
-    def lacks(*_):
-        raise AttributeError("_linear_pointwise")
+        def lacks(*_):
+            raise AttributeError("_linear_pointwise")
 
-    monkeypatch.setattr(products, "linear_pointwise", lacks)
-    assert products.find_row_product() is products.pointwise_convolution
+        monkeypatch.setattr(products, "linear_pointwise", lacks)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    found = products.find_row_product()
+    assert found is (products.linear_pointwise if operator else products.pointwise_convolution)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert products.find_row_product() is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,66 @@
+"""Two sweeps learnt by heart; what shows a collapse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lemumo_core.data.samples import map_tensors
+from lemumo_core.losses.contrastive import info_nce
+from lemumo_core.methods.cmcr.presets import TermWeights
+from lemumo_core.methods.cmcr.views import DrawConfig
+from tests.helpers.small_cmcr import built, draw
+
+
+@pytest.fixture(scope="module")
+def learnt(sweeps):
+    terms = TermWeights(orthogonality=0.01, matching=0.1)
+    config = DrawConfig(matches=10, queries=30, neighbors=4, mask_images=0.0, rotate=False)
+    method = built(terms=terms, draw=config, width=32).train()
+    views = method.views(sweeps, draw, 0, 1)
+    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(32):
+        outcome = method(views, step)
+        optimizer.zero_grad()
+        outcome.loss.total.backward()
+        optimizer.step()
+        method.after_step(step)
+    return method, outcome
+
+
+def test_two_sweeps_are_learnt(learnt, sweeps) -> None:
+    _, outcome = learnt
+    terms = outcome.loss.terms
+    n = int(outcome.monitored["valid"].sum())
+    assert n == 20 and terms["contrast"] < 0.1 * math.log(n)
+    points, pixels, valid = (outcome.monitored[k] for k in ("points", "pixels", "valid"))
+    assert terms["reconstruction"] < (outcome.view.image / 255).var()
+    shuffled = info_nce(points, pixels.roll(1, 0), valid, 1.0)
+    assert shuffled > 0.7 * math.log(n)  # of other pairs nothing is known
+
+
+def test_nothing_collapses(learnt) -> None:
+    method, outcome = learnt
+    scalars = method.monitors(outcome, 0)
+    assert scalars["pairs"] == 20 and scalars["code_perplexity"] > 8
+    assert min(scalars["points_std"], scalars["pixels_std"]) > 0.5 / 32**0.5
+    assert scalars["cosine"] > 0.5 > scalars["cosine_shuffled"]
+    same = outcome.monitored["points"][:1].expand(20, -1)
+    collapsed = method.monitors(
+        outcome._replace(monitored={**outcome.monitored, "points": same}), 0
+    )
+    assert collapsed["points_std"] < 1e-3 and collapsed["code_perplexity"] == pytest.approx(1)
+
+
+def test_samples_without_points_or_image_give_a_finite_step(sweeps) -> None:
+    nothing = map_tensors(sweeps, torch.clone)
+    nothing.points[:] = torch.inf
+    nothing.present[0, 0] = 0.0
+    method = built()
+    outcome = method(method.views(nothing, draw, 0, 1), 0)
+    outcome.loss.total.backward()
+    assert outcome.loss.total.isfinite() and outcome.loss.terms["contrast"] == 0
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+    assert method.monitors(outcome, 0) == {"pairs": 0.0}
