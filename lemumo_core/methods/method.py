@@ -103,7 +103,8 @@ class Method(nn.Module, ABC):
 
     Everything in it is trained, saved and sharded as one module. A forward pass draws random
     numbers from torch's global generator, which the trainer seeds at every step, or from ``Draw``;
-    it never waits for the device (no ``.item()``, ``nonzero`` or indexing by a mask).
+    it never waits for the device (no ``.item()``, ``nonzero`` or indexing by a mask). ``views``
+    may, where numbers of voxels or pairs are shapes.
 
     Attributes:
         token_dim: D of the ``fused`` tokens of ``features`` and of ``Step.tokens``.

@@ -45,7 +45,7 @@ def small(**changes) -> CMCR:
     options = {
         "image_weights": "random",
         "network": SparseConfig(width=0.125, voxels=VoxelConfig(size_m=1.0, features="height")),
-        "views": VIEWS,
+        "crop": VIEWS,
         "draw": DrawConfig(matches=64, queries=60, neighbors=8, mask_images=1.0),
         "width": 16,
         "codes": 60,

@@ -69,7 +69,7 @@ class CMCR(MethodOptions):
         image_encoder: ``lemumo``, the encoder of the run's model on the image alone, or
             ``resnet50``, as MoCo-v2 trains it.
         network: the 3D network and its voxels.
-        views: which view is cut of a sample; one global view.
+        crop: which view is cut of a sample; one global view.
         draw: masks, pairs and queries of a sample.
         terms: weights of the loss's terms.
         width: of shared and specific features.
@@ -90,7 +90,7 @@ class CMCR(MethodOptions):
     image_weights: str | None = None
     image_encoder: ImageEncoderName | None = None
     network: SparseConfig | None = None
-    views: MultiCropConfig | None = None
+    crop: MultiCropConfig | None = None
     draw: DrawConfig | None = None
     terms: TermWeights = field(default_factory=TermWeights)
     width: int = 64
@@ -105,8 +105,8 @@ class CMCR(MethodOptions):
     def __post_init__(self) -> None:
         if self.width < 4 or self.codes < 2 or self.temperature <= 0:
             raise ValueError("width must be at least 4, codes 2, and temperature positive")
-        if self.views is not None and (self.views.global_views, self.views.local_views) != (1, 0):
-            raise ValueError("views: CMCR takes one global view and no local ones of a sample")
+        if self.crop is not None and (self.crop.global_views, self.crop.local_views) != (1, 0):
+            raise ValueError("crop: CMCR takes one global view and no local ones of a sample")
         if self.decoder_stride not in (None, 1, 2, 4, 8, 16):
             raise ValueError(f"decoder_stride is {self.decoder_stride}, must be 1, 2, 4, 8 or 16")
 
@@ -166,11 +166,11 @@ class CmcrMethod(Method):
     def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> CmcrViews:
         """Cut a view and voxels, and draw pairs and queries; this waits for the device."""
         options = self.options
-        assert options.views is not None and options.network is not None
+        assert options.crop is not None and options.network is not None
         assert options.draw is not None
         config = options.draw if self.terms.queries else replace(options.draw, queries=0)
         voxel = options.network.voxels
-        return cut_views(batch, options.views, voxel, config, draw, rank, world)
+        return cut_views(batch, options.crop, voxel, config, draw, rank, world)
 
     def forward(self, views: CmcrViews, step: int, dense: bool = False) -> Step:
         """See ``Method``."""

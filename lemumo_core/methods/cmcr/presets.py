@@ -73,10 +73,11 @@ SMALL_VIEWS = MultiCropConfig(
     aspect=(0.9, 1.1),
     photometric=PHOTOMETRIC["none"],
 )
+ADAPTED_NETWORK = SparseConfig(width=0.25, voxels=VoxelConfig(size_m=0.2, features="height"))
 _REPO: dict[str, Any] = {
     "image_encoder": "resnet50",
     "network": SparseConfig(),
-    "views": REPO_VIEWS,
+    "crop": REPO_VIEWS,
     "draw": DrawConfig(matches=2048, queries=2048, neighbors=32, wedge_deg=None),
     "geometry": False,
     "code_temperature": 1.0,
@@ -89,8 +90,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "figure": {**_REPO, "geometry": True, "orthogonal_images": True},
     "adapted": {
         "image_encoder": "lemumo",
-        "network": SparseConfig(width=0.25, voxels=VoxelConfig(size_m=0.2, features="height")),
-        "views": SMALL_VIEWS,
+        "network": ADAPTED_NETWORK,
+        "crop": SMALL_VIEWS,
         "draw": DrawConfig(),
         "geometry": True,
         "code_temperature": 0.1,

@@ -7,7 +7,6 @@ together draw what one rank would.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lemumo_core.data.crops import Crops
 from lemumo_core.data.samples import Batch, map_tensors
+from lemumo_core.data.sweeps import sample_generators, sweep_points, turn_sweeps
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view
 from lemumo_core.methods.cmcr.occupancy import Queries, draw_queries, with_neighbors
 from lemumo_core.methods.method import Draw
@@ -130,15 +130,10 @@ def cut_views(
 ) -> CmcrViews:
     """Cut what a step needs; arguments as of ``Method.views``."""
     (view,) = MultiCrop(crop)(batch, draw("views"), rank, world)
-    seeds = torch.randint(1 << 62, (world * len(batch),), generator=draw("samples"))
-    own = seeds[rank * len(batch) : (rank + 1) * len(batch)].tolist()
-    generators = [torch.Generator().manual_seed(seed) for seed in own]
-
+    generators = sample_generators(draw("samples"), len(batch), rank, world)
     points = sweep_points(batch, config.wedge_deg)
     if config.rotate:
-        turns = torch.stack([_random_turn(one) for one in generators]).to(points.device)
-        turned = (points[..., None, :3] * turns[:, None]).sum(-1)
-        points = torch.cat([turned, points[..., 3:]], -1)
+        points = turn_sweeps(points, generators)
     voxels = voxelize(points, voxel)
     returns = returns_in_view(batch, view.crops, voxels.row_of_point)
 
@@ -157,33 +152,12 @@ def clean_views(batch: Batch, voxel: VoxelConfig) -> CmcrViews:
     """Return the whole of samples as they are, without masks, pairs or queries."""
     view = clean_view(batch)
     view_crops = view.crops.to(batch.image.device)
-    voxels = voxelize(sweep_points(batch, None), voxel)
+    voxels = voxelize(sweep_points(batch), voxel)
     grid = view.image.shape[1] // PATCH, view.image.shape[2] // PATCH
     none = torch.full((len(batch), 0), -1, dtype=torch.int64, device=batch.image.device)
     masked = torch.zeros(len(batch), *grid, dtype=torch.bool, device=batch.image.device)
     returns = returns_in_view(batch, view_crops, voxels.row_of_point)
     return CmcrViews(view, voxels, returns, masked, none, none)
-
-
-def sweep_points(batch: Batch, wedge_deg: float | None) -> Tensor:
-    """Return the sweeps (B, M, 4) of samples, inf outside of a wedge around the camera's axis.
-
-    Args:
-        batch: with points.
-        wedge_deg: width of the wedge; None takes all.
-
-    Raises:
-        ValueError: the batch carries no points.
-    """
-    if batch.points is None or batch.T_camera_lidar is None:
-        raise ValueError("the batch carries no points: ask sample() for them")
-    if wedge_deg is None:
-        return batch.points
-    there = batch.points[..., :3].isfinite().all(-1)
-    xyz = torch.where(there[..., None], batch.points[..., :3], 0.0)
-    camera = (xyz[..., None, :] * batch.T_camera_lidar[:, None, :3, :3]).sum(-1)
-    inside = torch.atan2(camera[..., 0], camera[..., 2]).abs() <= math.radians(wedge_deg / 2)
-    return torch.where((there & inside)[..., None], batch.points, torch.inf)
 
 
 def returns_in_view(batch: Batch, crops: Crops, row_of_point: Tensor) -> Returns:
@@ -214,14 +188,6 @@ def _take(values: Tensor, rows: Tensor) -> Tensor:
     if not values.shape[1]:
         return torch.full_like(rows, -1)
     return torch.where(rows >= 0, values.gather(1, rows.clamp(min=0)), -1)
-
-
-def _random_turn(generator: torch.Generator) -> Tensor:
-    """Draw a rotation about z, followed by flips of x and y, (3, 3)."""
-    angle, *flips = torch.rand(3, generator=generator).tolist()
-    c, s = math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)
-    x, y = (-1.0 if flip < 0.5 else 1.0 for flip in flips)
-    return torch.tensor([[x * c, -x * s, 0.0], [y * s, y * c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _mask(grid: tuple[int, int], config: DrawConfig, generator: torch.Generator) -> Tensor:

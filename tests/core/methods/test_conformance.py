@@ -65,7 +65,7 @@ def config_of(name: str, **changes) -> PretrainConfig:
         "LeMuMo, VICReg": small_method(objective="vicreg", tokens=False, mask_returns=0.0),
         "CMCR": small(
             network=SparseConfig(width=0.125, voxels=VoxelConfig(size_m=0.5, features="height")),
-            views=replace(VIEWS, global_size=(32, 32)),
+            crop=replace(VIEWS, global_size=(32, 32)),
             draw=DrawConfig(matches=16, queries=40, neighbors=4),
             terms=TermWeights(kl=0.1),
         ),
@@ -238,7 +238,7 @@ def without_randomness(name: str) -> PretrainConfig:
     if name == "CMCR":  # every pair that there is, and nothing else that is drawn
         draw = DrawConfig(matches=400, mask_images=0.0, queries=0, rotate=False)
         terms = TermWeights(occupancy=0.0, intensity=0.0)
-        still = {"views": replace(STILL, global_views=1), "draw": draw, "terms": terms}
+        still = {"crop": replace(STILL, global_views=1), "draw": draw, "terms": terms}
     elif name != "Toy":
         still |= {"modality_dropout": 0.0, "mask_returns": 0.0}
     return replace(config, method=replace(config.method, **still))

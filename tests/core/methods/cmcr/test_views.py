@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lemumo_core.data.samples import map_tensors
+from lemumo_core.data.sweeps import sweep_points
 from lemumo_core.data.views import MultiCropConfig
-from lemumo_core.methods.cmcr.views import DrawConfig, clean_views, cut_views, sweep_points
+from lemumo_core.methods.cmcr.views import DrawConfig, clean_views, cut_views
 from lemumo_core.model.sparse.voxels import VoxelConfig
 from tests.helpers.small_cmcr import MODEL, VIEWS, built, draw, small
 
@@ -112,4 +113,4 @@ def test_options_name_what_is_wrong(sweeps) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         built(image_weights="nowhere")
     with pytest.raises(ValueError, match="one global view"):
-        small(views=MultiCropConfig())
+        small(crop=MultiCropConfig())
