@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lemumo_core.methods.cmcr.image_encoder import sample_map
 from lemumo_core.methods.cmcr.views import CmcrViews
+from lemumo_core.methods.method import ModalityFeatures
 from lemumo_core.model.config import PATCH
 
 
@@ -35,12 +36,12 @@ def paired_features(
         Unit rows (B P, D) of points and of pixels, and bool (B P,), which are no padding.
     """
     valid, number = (pairs >= 0).flatten(), pairs.clamp(min=0)
-    returns, size = views.returns, (views.view.image.shape[1], views.view.image.shape[2])
+    returns = views.returns
     if not len(returns.voxel):  # nothing is valid: any rows will do that have a gradient
         zero = shared_map.new_zeros(len(valid), shared_map.shape[1])
         return zero + 0 * points.shared.sum(), zero + 0 * shared_map.sum(), valid
     point = points.shared[returns.voxel[number.flatten()]]
-    pixel = sample_map(shared_map, returns.row[number], returns.column[number], size)
+    pixel = sample_map(shared_map, returns.row[number], returns.column[number], views.size)
     return point, functional.normalize(pixel.flatten(0, 1), dim=1), valid
 
 
@@ -80,3 +81,10 @@ def image_tokens(shared_map: Tensor, specific_map: Tensor, size: tuple[int, int]
     if both.shape[2:] != grid:
         both = functional.interpolate(both, size=grid, mode="bilinear", align_corners=False)
     return both.flatten(2).transpose(1, 2)
+
+
+def pooled_features(tokens: Tensor, valid: Tensor) -> ModalityFeatures:
+    """Add the mean of the valid tokens (B, N, D) of each sample."""
+    weights = valid[..., None].to(tokens.dtype)
+    pooled = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+    return ModalityFeatures(tokens, pooled, valid)

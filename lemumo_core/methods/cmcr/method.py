@@ -22,6 +22,7 @@ from lemumo_core.methods.cmcr.features import (
     image_tokens,
     paired_features,
     point_tokens,
+    pooled_features,
 )
 from lemumo_core.methods.cmcr.image_encoder import (
     FrozenImageEncoder,
@@ -44,7 +45,6 @@ from lemumo_core.methods.method import (
     Features,
     Method,
     MethodOptions,
-    ModalityFeatures,
     Needs,
     Step,
     evaluating,
@@ -148,8 +148,7 @@ class CmcrMethod(Method):
 
     def __init__(self, options: CMCR, model: ModelConfig):
         super().__init__()
-        assert options.network is not None and options.image_encoder is not None
-        assert options.image_weights is not None
+        assert options.network and options.image_encoder and options.image_weights
         self.options, self.terms, width = options, options.terms, options.width
         # Image and points, shared and specific each, and whether a patch has a return.
         self.token_dim = 4 * width + 1
@@ -166,15 +165,13 @@ class CmcrMethod(Method):
     def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> CmcrViews:
         """Cut a view and voxels, and draw pairs and queries; this waits for the device."""
         options = self.options
-        assert options.crop is not None and options.network is not None
-        assert options.draw is not None
+        assert options.crop and options.network and options.draw
         config = options.draw if self.terms.queries else replace(options.draw, queries=0)
         voxel = options.network.voxels
         return cut_views(batch, options.crop, voxel, config, draw, rank, world)
 
     def forward(self, views: CmcrViews, step: int, dense: bool = False) -> Step:
         """See ``Method``."""
-        size = views.view.image.shape[1], views.view.image.shape[2]
         points = self.point_features(views)
         shared_map, specific_map = self.image_heads(self._encode_image(views))
         terms: dict[str, Tensor] = {}
@@ -186,11 +183,10 @@ class CmcrMethod(Method):
         if self.terms.codes:
             terms |= self._code_terms(*paired_features(views, views.code_pairs, points, shared_map))
         if self.decoder is not None:
-            options = self.options
-            assert options.decoder_stride is not None
-            codes = self._decoded_codes(views, points, shared_map, options.decoder_stride)
-            specific = enlarged(specific_map, size, options.decoder_stride)
-            predicted = self.decoder(codes + specific)
+            stride = self.options.decoder_stride
+            assert stride is not None
+            codes = self._decoded_codes(views, points, shared_map, stride)
+            predicted = self.decoder(codes + enlarged(specific_map, views.size, stride))
             present = views.view.present[:, 0] > 0.5
             terms["reconstruction"] = reconstruction_loss(predicted, views.view.image, present)
         if self.occupancy is not None and views.queries is not None:
@@ -204,7 +200,7 @@ class CmcrMethod(Method):
         loss = Loss(torch.stack(weighted).sum(), {n: x.detach() for n, x in terms.items()})
         tokens = None
         if dense:
-            image = image_tokens(shared_map.detach(), specific_map.detach(), size)
+            image = image_tokens(shared_map.detach(), specific_map.detach(), views.size)
             tokens = torch.cat([image, point_tokens(views, points)[0]], -1).detach()
         return Step(loss, views.view, tokens, monitored)
 
@@ -238,8 +234,7 @@ class CmcrMethod(Method):
         self, views: CmcrViews, points: PointFeatures, shared_map: Tensor, stride: int
     ) -> Tensor:
         """Return the codes (B, D, h, w) from which the image is decoded."""
-        size = views.view.image.shape[1], views.view.image.shape[2]
-        shared = functional.normalize(enlarged(shared_map, size, stride), dim=1)
+        shared = functional.normalize(enlarged(shared_map, views.size, stride), dim=1)
         codes = self.codebook.quantize(shared.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         if not self.options.geometry:
             return codes
@@ -280,12 +275,10 @@ class CmcrMethod(Method):
         with the share of patches that have any; ``fused``: both. They exist for returns that the
         image shows, though the 3D network has features for the others, too.
         """
-        found: dict[str, ModalityFeatures] = {}
         with evaluating(self):
             views = clean_views(batch, self.network.config.voxels)
-            size = views.view.image.shape[1], views.view.image.shape[2]
             shared_map, specific_map = self.image_heads(self._encode_image(views))
-            image = image_tokens(shared_map, specific_map, size)
+            image = image_tokens(shared_map, specific_map, views.size)
             tokens, hit = point_tokens(views, self.point_features(views))
         seen = (views.view.present[:, :1] > 0.5).expand(hit.shape)
         parts = {
@@ -293,17 +286,12 @@ class CmcrMethod(Method):
             "image": (image, seen),
             "companion": (tokens, hit),
         }
-        for name in modalities:
-            one, valid = parts[name]
-            weights = valid[..., None].to(one.dtype)
-            pooled = (one * weights).sum(1) / weights.sum(1).clamp(min=1)
-            found[name] = ModalityFeatures(one, pooled, valid)
-        return found
+        return {name: pooled_features(*parts[name]) for name in modalities}
 
     def after_step(self, step: int) -> None:
         """Update the codebook."""
         self.codebook.update()
 
     def monitors(self, outcome: Step, step: int) -> dict[str, float]:
-        """See ``monitors.monitor``."""
+        """See ``monitor``."""
         return monitor(self.codebook, **outcome.monitored)

@@ -100,6 +100,11 @@ class CmcrViews:
     code_pairs: Tensor
     queries: Queries | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the view."""
+        return self.view.image.shape[1], self.view.image.shape[2]
+
     def to(self, device: torch.device | str) -> CmcrViews:
         """Copy to a device."""
 
