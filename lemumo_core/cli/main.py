@@ -12,6 +12,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import EntryPoints, entry_points, version
 
 from lemumo_core.extras import DISTRIBUTION, missing_package
@@ -80,18 +81,19 @@ def usage(others: EntryPoints) -> str:
 def _run(module: str, name: str, arguments: list[str], function: str = "main") -> int:
     """Import a command and run it; a missing package becomes one line that says what to install.
 
-    Importing takes seconds, in which signals end the command as they do later.
+    Importing and parsing take seconds, in which signals end a command as they do later. Those of
+    other packages handle signals themselves.
     """
     try:
-        with stop_request():
+        with stop_request() if name in COMMANDS else nullcontext():
             command: Command = getattr(importlib.import_module(module), function)
+            return command(arguments) or 0
     except ImportError as error:
         print(f"lemumo {name}: {missing_package(error)}", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        print(f"lemumo {name}: {stopped} before it began", file=sys.stderr)
+        print(f"lemumo {name}: {stopped}", file=sys.stderr)
         return REQUEUE if name in RESUMED else SIGNALLED + stopped.signal
-    return command(arguments) or 0
 
 
 if __name__ == "__main__":

@@ -9,13 +9,21 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.files import write_whole
+from lemumo_core.frame import Labels
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.finetune.learner import FinetuneLearner
 from lemumo_core.train.loop import Recipe, Run
 from lemumo_core.train.selection import any_labels, no_labels
+
+LOOKED_AT = 16
+"""Frames in which 3D boxes are looked for."""
+FLAT = (
+    "objects have 2D boxes alone, of which a 3D detection head learns nothing: take "
+    "--model.detection 2d"
+)
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
@@ -40,7 +48,7 @@ def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
 
 
 def check(config: FinetuneConfig, source: FrameSource) -> tuple[FinetuneConfig, list[str]]:
-    """Refuse data without labels, and warn of validation frames without.
+    """Refuse data without labels; warn of validation frames without, and of 2D boxes alone.
 
     Raises:
         Fault: ``no_labels``.
@@ -48,14 +56,22 @@ def check(config: FinetuneConfig, source: FrameSource) -> tuple[FinetuneConfig, 
     trained = len(source) - config.val_frames
     if not any_labels(source, range(trained)):
         raise no_labels(config.data)
+    notes = [FLAT] if config.model.detection == "3d" and _is_flat(source, trained) else []
     if not config.val_frames or any_labels(source, range(trained, len(source))):
-        return config, []
+        return config, notes
     warning = (
         f"none of the {config.val_frames} validation frames has labels: the best weights would be "
         "chosen by depth alone, where they have LiDAR, or be the last ones; --val recordings, or "
         "more --val_frames, takes others"
     )
-    return config, [warning]
+    return config, [*notes, warning]
+
+
+def _is_flat(source: FrameSource, trained: int) -> bool:
+    """Return whether the frames that are looked at have 2D boxes alone."""
+    looked_at = [source[i].labels or Labels() for i in evenly_spaced(trained, LOOKED_AT)]
+    solid = any(labels.boxes_3d is not None and len(labels.boxes_3d) for labels in looked_at)
+    return not solid and any(labels.class_names for labels in looked_at)
 
 
 FINETUNING = Recipe(FinetuneConfig, FinetuneLearner, finalize, check)

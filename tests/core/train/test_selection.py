@@ -93,6 +93,21 @@ def test_unlabelled_validation_is_warned_of() -> None:
     assert check_finetuning(config, Log([3, 28])) == (config, [])
 
 
+def test_a_3d_head_on_2d_boxes_alone_is_warned_of() -> None:
+    class Flat(Log):
+        def __getitem__(self, index: int) -> Frame:
+            frame = super().__getitem__(index)
+            labels = frame.labels and replace(frame.labels, boxes_3d=None)
+            return replace(frame, labels=labels)
+
+    config = finetuning()
+    assert check_finetuning(config, Log(range(30))) == (config, [])
+    (warning,) = check_finetuning(config, Flat(range(30)))[1]
+    assert "--model.detection 2d" in warning
+    in_2d = replace(config, model=replace(config.model, detection="2d"))
+    assert check_finetuning(in_2d, Flat(range(30))) == (in_2d, [])
+
+
 def test_whole_recordings_validate(opened) -> None:
     source = opened([])
     assert recordings(source) == [list(ride) for ride in RIDES]
