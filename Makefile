@@ -2,6 +2,7 @@
 #   make setup [PYTHON=python3.12] [TORCH=cpu|cuda]
 #   make demo  [BAG=path]
 #   make fuzz  [SECONDS=60]    for each kind of message
+#   make docs                  the manual as a site, in out/docs
 #   make soak  [MINUTES=10]    ten times the input rate
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
 APART := compare_reference few_labels soak study
 BENCHMARKS := $(filter-out $(APART),$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 
-.PHONY: setup demo test fuzz soak bench lint
+.PHONY: setup demo test fuzz soak bench lint docs
 
 setup:
 	@TORCH="$(TORCH)" $(PYTHON) tools/setup.py
@@ -32,6 +33,9 @@ soak: setup
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name; done
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
 lint: setup
 	$(RUN) -m ruff check

@@ -57,6 +57,7 @@ extras = {
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
     "test": ["pytest", "pytest-timeout"],  # by this name `colcon test` finds that pytest runs them
+    "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers import doc_commands
 from tests.helpers.floors import FLOORS
@@ -215,12 +217,29 @@ def test_floors_are_documented() -> None:
     assert documented == [package for floor in FLOORS for package in floor]
 
 
+def test_the_site_has_every_page_and_no_link_out_of_it() -> None:
+    """`make docs` itself, which is strict, runs in the workflow."""
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    pages = [next(iter(entry.values())) for entry in site["nav"]]
+    assert site["strict"] and sorted(pages) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+    (hook,) = site["hooks"]
+    rewrite = runpy.run_path(str(ROOT / hook))["on_page_markdown"]
+    for page in pages:
+        text = rewrite((ROOT / "docs" / page).read_text())
+        assert "](../" not in text, page
+    assert rewrite("see the [README](../README.md#x).") == "see the `README.md`."
+    assert rewrite("[programs](../a/b.py)") == "programs (`a/b.py`)"
+
+
 def test_extras_are_documented() -> None:
     """The table of extras has all of setup.py, which ``make setup`` installs."""
     setup = (ROOT / "setup.py").read_text()
     extras = set(re.findall(r'^    "([\w-]+)": \[', setup, re.M))
     cells = [row[0] for row in table_rows(ROOT / "docs" / "install.md", "extra")]
     assert extras == {word for cell in cells for word in inline(cell)}
+    installed = re.search(r'extras = "([\w,-]+)"', (ROOT / "tools" / "setup.py").read_text())
+    # ROS where there is none; these two as the machine is.
+    assert installed and extras - set(installed[1].split(",")) <= {"ros", "gpu", "spconv"}
 
 
 def test_python_of_the_readme_runs(bag: Path, capsys, monkeypatch) -> None:
