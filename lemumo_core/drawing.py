@@ -29,6 +29,8 @@ TURBO, PLASMA = (
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], name)[:, 0, ::-1]
     for name in (cv2.COLORMAP_TURBO, cv2.COLORMAP_PLASMA)
 )
+JPEG_QUALITY = 90
+"""Of pictures for people."""
 
 
 def depth_colors(depth_m: np.ndarray) -> np.ndarray:

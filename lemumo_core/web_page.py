@@ -11,7 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-JPEG_QUALITY = 88
+from lemumo_core.drawing import JPEG_QUALITY
+
 NUMBER = tuple("0123456789-+")
 """How a number begins."""
 DETAIL = "- "

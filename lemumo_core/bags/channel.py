@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+EMPTY_CDR = b"\x00\x01\x00\x00"
+"""An encapsulation header without content, which no type of ours can be deserialised from: it
+stands for a message that is damaged."""
+
 
 @dataclass(frozen=True)
 class Channel:

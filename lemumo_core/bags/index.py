@@ -11,17 +11,21 @@ import json
 import logging
 import os
 import re
+import shutil
+import tempfile
 import zipfile
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.bags.metadata import METADATA, ROS1_SUFFIX, STORAGE_SUFFIXES
+from lemumo_core.bags.metadata import BAG_SUFFIXES, METADATA, bag_stem
+from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader, RawMessage
+from lemumo_core.bags.recovery import sound_files
 from lemumo_core.bags.topics import TopicSelection, find_roles
 from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder, whole_file
@@ -31,7 +35,7 @@ from lemumo_core.progress import track
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Version of the cached files, which is part of their names."""
 
 TF_STATIC = "/tf_static"
@@ -48,7 +52,9 @@ class BagIndex:
     """The index of one bag. Roles are those of ``find_roles``.
 
     Attributes:
-        files: files of the bag, as ``BagReader`` opens them.
+        name: path of the bag, for messages.
+        files: files to open, as ``BagReader`` opens them; recovered copies of damaged ones.
+        lost: a message for each loss: what cannot be read, or was passed over.
         companion: ``lidar``, ``thermal`` or None.
         topics: role to topic, for the roles that the bag has.
         messages: role to int64 (N, 3), see ``STAMP``; in order of log time. Of CameraInfos only
@@ -57,17 +63,14 @@ class BagIndex:
         transforms: of /tf_static, as ``TransformBuffer.edges``.
     """
 
+    name: str
     files: tuple[Path, ...]
+    lost: tuple[str, ...]
     companion: str | None
     topics: dict[str, str]
     messages: dict[str, np.ndarray]
     frame_ids: dict[str, str]
     transforms: list[tuple[str, str, np.ndarray]]
-
-    @property
-    def name(self) -> str:
-        """Path of the bag, for messages."""
-        return str(self.files[0])
 
 
 def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]:
@@ -96,14 +99,16 @@ def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]
 def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
     """Return the index of one bag: the cached one, else a new one, which is then cached.
 
+    Of a damaged bag, what can be read is indexed; recovered copies lie beside the cached index.
+
     Raises:
         Fault, ImportError, FileNotFoundError: as ``BagReader`` and ``find_roles``, naming the bag.
     """
     cache = _cache_file(files, selection)
-    index = _read_cache(cache, files)
+    index = _read_cache(cache)
     if index is None:
         try:
-            index = _build(files, selection)
+            index = _build_sound(files, selection, cache.with_suffix(""))
         except Fault as fault:
             if str(files[0]) in str(fault):
                 raise
@@ -129,12 +134,11 @@ def _bags_below(root: Path) -> list[tuple[Path, ...]]:
             continue
         below[:] = [name for name in below if not name.startswith(".")]
         recordings: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
-        for file in (
-            Path(folder, name) for name in names if name.endswith((*STORAGE_SUFFIXES, ROS1_SUFFIX))
-        ):
-            part = re.fullmatch(r"(.+)_(0|[1-9]\d*)", file.stem)
-            key, number = (part[1] + "_", int(part[2])) if part else (file.stem, 0)
-            recordings[key, file.suffix][number] = file
+        for file in (Path(folder, name) for name in names if name.endswith(BAG_SUFFIXES)):
+            stem = bag_stem(file)
+            part = re.fullmatch(r"(.+)_(0|[1-9]\d*)", stem)
+            key, number = (part[1] + "_", int(part[2])) if part else (stem, 0)
+            recordings[key, file.name.removeprefix(stem)][number] = file
         for parts in recordings.values():
             numbers = sorted(parts)
             whole = numbers == list(range(len(numbers)))
@@ -143,24 +147,56 @@ def _bags_below(root: Path) -> list[tuple[Path, ...]]:
     return sorted(found)
 
 
-def _build(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
+def _build_sound(files: tuple[Path, ...], selection: TopicSelection, recovered: Path) -> BagIndex:
+    """Index what can be read of a bag.
+
+    Args:
+        files: of the bag.
+        selection: its topics.
+        recovered: folder for recovered copies, which is made where there are any.
+    """
+    name = str(files[0])
+    with tempfile.TemporaryDirectory() as scratch:
+        for suspect in (False, True):
+            sound, lost = sound_files(files, Path(scratch), suspect)
+            try:
+                index = _build(name, tuple(sound), lost, selection)
+                break
+            except Fault as fault:
+                if fault.reason != "damaged_bag" or suspect:
+                    raise
+        kept = []
+        for file in sound:
+            if file.parent == Path(scratch):
+                recovered.mkdir(parents=True, exist_ok=True)
+                file = Path(shutil.move(file, recovered / file.name))
+            kept.append(file)
+    return replace(index, files=tuple(kept))
+
+
+def _build(
+    name: str, files: tuple[Path, ...], lost: list[str], selection: TopicSelection
+) -> BagIndex:
     with BagReader(files) as reader:
         companion, topics = find_roles(reader, selection)
+        if companion is None:
+            passed_over = describe_missing_companion(reader, "lidar", selection.points)
+            lost = [*lost, *([passed_over] if passed_over else [])]
         frame_ids = {topic.name: topic.frame_id for topic in reader.topics}
         counts = {topic.name: topic.count for topic in reader.topics}
-        names = {*topics.values(), *({TF_STATIC} & counts.keys())}
-        total = sum(counts[name] for name in names)
+        read = {*topics.values(), *({TF_STATIC} & counts.keys())}
+        total = sum(counts[topic] for topic in read)
         transforms = TransformBuffer()
-        found = {name: array("q") for name in names}
+        found = {topic: array("q") for topic in read}
         last: dict[str, tuple[int, int]] = {}
         infos: dict[str, bytes] = {}
         unstamped: Counter[str] = Counter()
-        for raw in track(reader.raw_messages(names), f"index {files[0].name}", total):
+        for raw in track(reader.raw_messages(read), f"index {Path(name).name}", total):
             if raw.topic == TF_STATIC:
                 try:
                     transforms.add(reader.deserialize(raw.data, raw.type))
                 except Fault as fault:
-                    log.warning("%s: %s", files[0], fault)
+                    log.warning("%s: %s", name, fault)
                 continue
             before, ordinal = last.get(raw.topic, (None, 0))
             ordinal = ordinal + 1 if before == raw.stamp_ns else 0
@@ -171,22 +207,24 @@ def _build(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
                 infos[raw.topic] = raw.data[STAMP_END:]
             found[raw.topic].extend((message_stamp(raw), raw.stamp_ns, ordinal))
             unstamped[raw.topic] += raw.data[4:STAMP_END] == bytes(STAMP_END - 4)
-    for name, count in sorted((+unstamped).items()):
+    for topic, count in sorted((+unstamped).items()):
         log.warning(
             "%s: %d messages of %s have no header stamp; the times at which they were recorded "
             "stand in, which are late by the transport's delay",
-            *(files[0], count, name),
+            *(name, count, topic),
         )
     messages = {}
-    for role, name in topics.items():
-        rows = np.array(found[name], np.int64).reshape(-1, 3)
+    for role, topic in topics.items():
+        rows = np.array(found[topic], np.int64).reshape(-1, 3)
         messages[role] = rows[np.argsort(rows[:, LOG], kind="stable")]
     return BagIndex(
+        name,
         files,
+        tuple(lost),
         companion,
         topics,
         messages,
-        {role: frame_ids[name] for role, name in topics.items()},
+        {role: frame_ids[topic] for role, topic in topics.items()},
         transforms.edges(),
     )
 
@@ -201,7 +239,7 @@ def _cache_file(files: tuple[Path, ...], selection: TopicSelection) -> Path:
     return cache_folder() / "bags" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
 
-def _read_cache(path: Path, files: tuple[Path, ...]) -> BagIndex | None:
+def _read_cache(path: Path) -> BagIndex | None:
     """Return the cached index, or None where there is none that can be used."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -211,18 +249,25 @@ def _read_cache(path: Path, files: tuple[Path, ...]) -> BagIndex | None:
                 (parent, child, T)
                 for (parent, child), T in zip(about["edges"], stored["T"], strict=True)
             ]
+        files = tuple(Path(file) for file in about["files"])
+        if not all(file.exists() for file in files):
+            return None
         return BagIndex(
-            files, about["companion"], about["topics"], messages, about["frame_ids"], edges
+            *(about["name"], files, tuple(about["lost"]), about["companion"]),
+            *(about["topics"], messages, about["frame_ids"], edges),
         )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        log.warning("the cached index of %s at %s is not readable: %s", files[0], path, error)
+        log.warning("the cached index %s is not readable: %s", path, error)
         return None
 
 
 def _write_cache(path: Path, index: BagIndex) -> None:
     about = {
+        "name": index.name,
+        "files": [str(file) for file in index.files],
+        "lost": list(index.lost),
         "companion": index.companion,
         "topics": index.topics,
         "frame_ids": index.frame_ids,

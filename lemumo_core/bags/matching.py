@@ -58,6 +58,7 @@ class Session:
         """Return what ``Bags.describe`` reports of this bag."""
         return {
             "path": self.index.name,
+            "lost": list(self.index.lost),
             "frames": len(self),
             "companion": self.index.companion,
             "unmatched_companions": self.unmatched,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from lemumo_core.bags import zstandard
 from lemumo_core.faults import Fault
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -226,16 +227,5 @@ def _decompressed(chunk: bytes) -> bytes:
 
         return bytes(LZ4FrameDecompressor().decompress(data))
     if compression == b"zstd":
-        return _zstd(data)
+        return zstandard.beginning(data)
     raise ValueError(f"unknown compression {compression!r}")
-
-
-def _zstd(data: bytes) -> bytes:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]
-    except ImportError:
-        from backports import zstd
-    try:
-        return bytes(zstd.ZstdDecompressor().decompress(data))
-    except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error

@@ -14,9 +14,9 @@ from lemumo_core.faults import Fault
 log = logging.getLogger(__name__)
 
 METADATA = "metadata.yaml"
-STORAGE_SUFFIXES = (".mcap", ".db3")
 COMPRESSED_SUFFIX = ".zstd"
-ROS1_SUFFIX = ".bag"
+BAG_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
+"""How the names of storage files end, of ROS 2 and of ROS 1."""
 TRANSIENT_LOCAL = ("transient_local", 1)
 """The durability as rosbag2 writes it: by name from Jazzy on, by number before."""
 
@@ -28,13 +28,11 @@ class Metadata:
     Attributes:
         files: names of its storage files, in order.
         count: number of messages that were recorded, None where it is not known.
-        compression: ``file``, ``message`` or '' for none.
         latched: topics offered transient local.
     """
 
     files: tuple[str, ...] = ()
     count: int | None = None
-    compression: str = ""
     latched: frozenset[str] = frozenset()
 
 
@@ -50,20 +48,20 @@ def read_metadata(folder: Path) -> Metadata:
     if not file.exists():
         return Metadata()
     try:
-        about = yaml.safe_load(file.read_text())["rosbag2_bagfile_information"]
+        about = yaml.safe_load(file.read_text("utf-8"))["rosbag2_bagfile_information"]
         topics = about.get("topics_with_message_count") or []
         metadata = Metadata(
             tuple(PurePath(name).name for name in about.get("relative_file_paths") or ()),
             about.get("message_count"),
-            str(about.get("compression_mode") or "").lower().replace("none", ""),
             frozenset(t["topic_metadata"]["name"] for t in topics if _latched(t)),
         )
+        mode = str(about.get("compression_mode") or "none").lower()
         kind = str(about.get("compression_format") or "")
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         cause = str(error).replace("\n", " ") or type(error).__name__
         log.warning("%s cannot be read and is passed over: %s", file, cause)
         return Metadata()
-    if metadata.compression and kind != "zstd":
+    if mode != "none" and kind != "zstd":
         raise Fault("bad_bag", f"{folder} is compressed as '{kind}', which is not read: only zstd")
     return metadata
 
@@ -77,8 +75,13 @@ def storage_files(folder: Path, metadata: Metadata) -> list[Path]:
     named = [folder / name for name in metadata.files]
     if named and all(file.exists() for file in named):
         return named
-    suffixes = (*STORAGE_SUFFIXES, *(s + COMPRESSED_SUFFIX for s in STORAGE_SUFFIXES), ROS1_SUFFIX)
-    return sorted(file for file in folder.iterdir() if file.name.endswith(suffixes))
+    return sorted(file for file in folder.iterdir() if file.name.endswith(BAG_SUFFIXES))
+
+
+def bag_stem(file: Path) -> str:
+    """Return the name of a storage file without its suffixes."""
+    suffix = next((s for s in BAG_SUFFIXES if file.name.endswith(s)), "")
+    return file.name.removesuffix(suffix)
 
 
 def _latched(topic: dict[str, Any]) -> bool:

@@ -15,13 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from lemumo_core.bags.channel import Channel, Storage
-from lemumo_core.bags.metadata import (
-    ROS1_SUFFIX,
-    STORAGE_SUFFIXES,
-    Metadata,
-    read_metadata,
-    storage_files,
-)
+from lemumo_core.bags.metadata import BAG_SUFFIXES, Metadata, read_metadata, storage_files
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 
@@ -238,19 +232,26 @@ def _open(path: Path) -> list[Storage]:
                 f"{path} is not a bag: it holds no .mcap, .db3 or .bag file"
                 + (", as its metadata.yaml says" * bool(metadata.files))
             )
-    elif path.suffix not in (*STORAGE_SUFFIXES, ROS1_SUFFIX):
+    elif not path.name.endswith(BAG_SUFFIXES):
         raise Fault("not_a_bag", f"{path} is neither a bag folder, a .mcap, .db3 nor .bag file")
     opened: list[Storage] = []
     try:
         for file in files:
-            opened.append(open_storage(file, metadata))
+            opened.append(_open_file(file, metadata))
+    except BaseException:
+        for storage in opened:
+            storage.close()
+        raise
+    return opened
+
+
+def _open_file(file: Path, metadata: Metadata) -> Storage:
+    try:
+        return open_storage(file, metadata)
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # damaged files fail in many ways inside the libraries
-        for storage in opened:
-            storage.close()
-        raise _damaged(path, error) from error
-    return opened
+        raise _damaged(file, error) from error
 
 
 def _count(storage: Storage) -> int:
@@ -271,14 +272,16 @@ def _stream(
         yield RawMessage(stamp_ns, channel.topic, channel.type, data)
 
 
-def _damaged(path: Path, error: Exception) -> Fault:
-    suffixes = {file.suffix for file in (path.iterdir() if path.is_dir() else [path])}
-    advice = [
-        *["save what is left with: mcap recover FILE -o NEW"] * (".mcap" in suffixes),
-        *["save what is left with: sqlite3 FILE .recover | sqlite3 NEW"] * (".db3" in suffixes),
-        *["save what is left with: rosbag reindex FILE"] * (".bag" in suffixes),
-    ]
+def _damaged(file: Path, error: Exception) -> Fault:
+    tools = {
+        ".mcap": "mcap recover FILE -o NEW",
+        ".db3": "sqlite3 FILE .recover | sqlite3 NEW",
+        ".bag": "rosbag reindex FILE",
+        ".zstd": "zstd -d FILE, and mcap recover what it writes",
+    }
     cause = str(error) or type(error).__name__
     return Fault(
-        "damaged_bag", f"{path} is damaged or was not closed: {cause}; {', or '.join(advice)}"
+        "damaged_bag",
+        f"{file} is damaged or was not closed: {cause}; save what is left with: "
+        f"{tools[file.suffix]}",
     )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lemumo_core.bags.mcap_recovery import recover_mcap
-from lemumo_core.bags.metadata import METADATA, read_metadata, storage_files
+from lemumo_core.bags.metadata import (
+    COMPRESSED_SUFFIX,
+    METADATA,
+    bag_stem,
+    read_metadata,
+    storage_files,
+)
 from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.zstandard import decompress_file
 from lemumo_core.faults import Fault
 
 
@@ -39,7 +47,7 @@ def sound_files(
             return list(files), [*_unclosed(files[0]), *_uncounted(files)]
     found, lost, causes = [], [], []
     for part in (part for file in files for part in _parts(file)):
-        is_mcap = part.suffix == ".mcap"
+        is_mcap = part.name.endswith((".mcap", ".mcap.zstd"))
         cause = _cause(part)
         if cause is None and not (suspect and is_mcap):
             found.append(part)
@@ -47,8 +55,8 @@ def sound_files(
         try:
             if not is_mcap:
                 raise Fault("damaged_bag", str(cause))
-            copy = scratch / f"{len(found)}_{part.name}"
-            lost.append(f"{part.name}: {recover_mcap(part, copy)}")
+            copy = scratch / f"{len(found)}_{part.name.removesuffix(COMPRESSED_SUFFIX)}"
+            lost.append(f"{part.name}: {recover_mcap(_decompressed(part, scratch), copy)}")
             found.append(copy)
         except Fault as fault:
             causes.append(str(fault))
@@ -65,6 +73,16 @@ def _parts(file: Path) -> list[Path]:
     return storage_files(file, read_metadata(file))
 
 
+def _decompressed(part: Path, scratch: Path) -> Path:
+    """Return a file that is not compressed; of a compressed one, a copy of what is left of it."""
+    if part.suffix != COMPRESSED_SUFFIX:
+        return part
+    copy = scratch / part.stem
+    with suppress(ValueError):  # it is damaged: that is why it is here
+        decompress_file(part, copy)
+    return copy
+
+
 def _cause(part: Path) -> Fault | None:
     """Return the fault with which a file cannot be opened, or None."""
     try:
@@ -77,7 +95,7 @@ def _cause(part: Path) -> Fault | None:
 def _unclosed(file: Path) -> list[str]:
     """Return messages for a file of a folder that rosbag2 created but did not finish."""
     folder = file.parent
-    ours = re.fullmatch(re.escape(folder.name) + r"(_\d+)?", file.stem)
+    ours = re.fullmatch(re.escape(folder.name) + r"(_\d+)?", bag_stem(file))
     if file.is_dir() or not ours or (folder / METADATA).exists():
         return []
     return ["metadata.yaml is missing: the recording was not closed, its end may be lost"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,14 @@ from rosbags.rosbag1 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from lemumo_core.bags.channel import Channel
+from lemumo_core.bags.channel import EMPTY_CDR, Channel
+from lemumo_core.bags.library_file import LibraryFile
 
 RENAMED_TYPES = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 """Types that ROS 2 has under another name."""
-EMPTY_CDR = b"\x00\x01\x00\x00"
-"""An encapsulation header without content, which no type of ours can be deserialised from."""
 
 
-class Ros1Bag:
+class Ros1Bag(LibraryFile):
     """A ``.bag`` file of ROS 1, a ``Storage``.
 
     Args:
@@ -27,12 +26,9 @@ class Ros1Bag:
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self._reader = Reader(path)
-        self._reader.open()
-        self._connections = {connection.id: connection for connection in self._reader.connections}
+        super().__init__(path, Reader(path))
         self._converter = Ros1Converter(
-            {c.msgtype: c.msgdef.data for c in self._connections.values()}
+            {c.msgtype: c.msgdef.data for c in self.connections.values()}
         )
         self.channels = [
             Channel(
@@ -43,24 +39,12 @@ class Ros1Bag:
                 connection.msgcount,
                 bool(getattr(connection.ext, "latching", 0)),
             )
-            for connection in self._connections.values()
+            for connection in self.connections.values()
         ]
-        empty = not self._reader.message_count
-        self.start_ns = 0 if empty else self._reader.start_time
-        self.end_ns = 0 if empty else self._reader.end_time - 1
 
-    def messages(
-        self, channels: Collection[Channel], start_ns: int | None, stop_ns: int | None
-    ) -> Iterator[tuple[Channel, int, bytes]]:
-        """See ``Storage``."""
-        wanted = {channel.id: channel for channel in channels}
-        connections = [self._connections[number] for number in wanted]
-        for connection, stamp_ns, data in self._reader.messages(connections, start_ns, stop_ns):
-            yield wanted[connection.id], stamp_ns, self._converter.cdr(data, connection.msgtype)
-
-    def close(self) -> None:
-        """See ``Storage``."""
-        self._reader.close()
+    def cdr(self, data: bytes, msgtype: str) -> bytes:
+        """See ``LibraryFile``."""
+        return self._converter.cdr(data, msgtype)
 
 
 class Ros1Converter:

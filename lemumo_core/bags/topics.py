@@ -95,8 +95,8 @@ def find_topics(
 
     Topics are chosen by type, then by their names and encodings: depth, label and debug
     images, ground truth and lemumo's own outputs are not sensors. The cloud of a depth camera is
-    taken where there is no other. A camera_info belongs to an image
-    by its namespace, else by its frame_id.
+    taken where there is no other. A camera_info belongs to an image by its namespace, else by its
+    frame_id.
 
     Args:
         reader: the bag.
@@ -136,7 +136,7 @@ def find_topics(
 
     picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(color))
     if picked is None:
-        listing = "; ".join(f"{t.name} [{t.type}] x {t.count}" for t in reader.topics) or "nothing"
+        listing = "; ".join(_described(topic, reader) for topic in reader.topics) or "nothing"
         raise Fault(
             "no_camera",
             f"the bag has no colour camera image ({IMAGE} or {COMPRESSED_IMAGE}); it has "
@@ -223,6 +223,19 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
         **truth,
     }
     return companion, {role: topic for role, topic in roles.items() if topic}
+
+
+def _described(topic: Topic, reader: BagReader) -> str:
+    """Describe a topic for a message; an image by what it shows."""
+    text = f"{topic.name} [{topic.type}] x {topic.count}"
+    if topic.type not in (IMAGE, COMPRESSED_IMAGE) or not topic.count:
+        return text
+    kinds = {
+        "a thermal image": _is_thermal(topic, reader),
+        "a depth image": is_depth(topic, reader),
+    }
+    words = [kind for kind, holds in kinds.items() if holds][:1]
+    return f"{text} ({', '.join([*words, encoding(topic, reader)])})"
 
 
 def _is_thermal(topic: Topic, reader: BagReader) -> bool:

@@ -46,8 +46,8 @@ except ModuleNotFoundError:
 STORAGES = ("mcap", "sqlite3")
 METADATA_VERSION: Literal[8] = 8
 """Version of metadata.yaml: the newest that keeps QoS profiles as text, as Humble expects them."""
-PROGRESS_EVERY = 10
 JPEG_QUALITY = 95
+"""Of the camera's images, which models learn from; pictures for people take less."""
 POINT_FIELDS = ("x", "y", "z", "intensity")
 """Columns of the points that are written; intensity is 0 where a source has none."""
 
@@ -92,7 +92,6 @@ def write_bag(
         raise FileExistsError(f"{out} exists already; choose another name or remove it")
     messages = _Messages(jpeg)
     connections: dict[str, Any] = {}
-    done = 0
     try:
         with Writer(
             out, version=METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()]
@@ -107,12 +106,8 @@ def write_bag(
                             offered_qos_profiles=[qos(latched=topic == TF_STATIC)],
                         )
                     writer.write(connections[topic], stamp_ns, messages.build.serialize(message))
-                before, done = done, done + len(run)
-                if done // PROGRESS_EVERY > before // PROGRESS_EVERY:
-                    print(f"{out}: {done} frames", flush=True)
-        if not done:
+        if messages.camera_name is None:
             raise Fault("empty_source", "there are no frames to write")
-        print(f"{out}: {done} frames in all", flush=True)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

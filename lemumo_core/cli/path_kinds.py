@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lemumo_core.bags.index import find_bags
+from lemumo_core.bags.metadata import BAG_SUFFIXES
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import MANIFEST_NAME
 
@@ -80,6 +81,6 @@ def require_package(path: Path, option: str) -> None:
 def _file_kind(path: Path) -> str:
     if path.suffix == ".safetensors":
         return "weights"
-    if path.suffix in (".mcap", ".db3", ".bag"):
+    if path.name.endswith(BAG_SUFFIXES):
         return "bag"
     return "graph" if path.suffix in (".onnx", ".json", ".engine") else "unknown"

@@ -11,6 +11,7 @@ happened and however many workers wrote. Exit codes: 0 done, 1 an error, 85 stop
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,8 +58,8 @@ def describe(summary: ShardsSummary, out: Path) -> str:
     ]
     if summary.dropped:
         lines.append(f"{summary.dropped} frames of the source were left out, see the warnings")
-    lines.append(f"look at them:   lemumo prepare stats {out}")
-    lines.append(f"train on them:  lemumo pretrain --data {out}")
+    lines.append(f"look at them:   lemumo prepare stats {shlex.quote(str(out))}")
+    lines.append(f"train on them:  lemumo pretrain --data {shlex.quote(str(out))}")
     return "\n".join(lines)
 
 

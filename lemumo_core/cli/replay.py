@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lemumo_core.bags.index import find_bags
+from lemumo_core.bags.metadata import bag_stem
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
@@ -224,7 +225,7 @@ def named(found: list[tuple[Path, ...]]) -> list[Bag]:
     bags: list[Bag] = []
     taken: set[str] = set()
     for files in found:
-        stem = files[0].name if files[0].is_dir() else files[0].stem
+        stem = files[0].name if files[0].is_dir() else bag_stem(files[0])
         name, number = stem, 1
         while name in taken:
             number += 1

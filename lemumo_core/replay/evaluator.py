@@ -7,7 +7,6 @@ images it is asked for. Results can be pickled, and do not depend on which evalu
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,6 @@ from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.empty_view import explain_empty_view, is_empty
 from lemumo_core.streaming.overlay import draw_overlay
-
-with suppress(ModuleNotFoundError):  # reported by BagReader
-    from rosbags.typesys import Stores, get_typestore
 
 REPLAY_MODALITIES = ("fused", "camera_only")
 """Modalities in which every result is scored."""
@@ -192,21 +188,6 @@ class Evaluator:
             "returns_masked": masked is not frame,
             "disagreement": disagreement,
         }
-
-
-def describe_missing_companion(reader: BagReader, topics: BagTopics, companion: str) -> str:
-    """Return a message where a bag lacks the model's companion but has topics of unknown types.
-
-    Returns:
-        The message; empty where there is no such doubt.
-    """
-    if topics.points if companion == "lidar" else topics.thermal:
-        return ""
-    standard = get_typestore(Stores.ROS2_KILTED).types
-    unknown = [f"{t.name} [{t.type}]" for t in reader.topics if t.type not in standard]
-    if not unknown:
-        return ""
-    return f"no {companion} topic, and unknown types were passed over: {', '.join(unknown)}"
 
 
 def image_count(reader: BagReader, topics: BagTopics) -> int:

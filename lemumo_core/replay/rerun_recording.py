@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.drawing import class_colors
+from lemumo_core.drawing import JPEG_QUALITY, class_colors
 from lemumo_core.extras import install_line
 from lemumo_core.frame import Detections, Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.boxes import box_rotation
@@ -27,8 +27,6 @@ from lemumo_core.geometry.se3 import quaternion_from_rotation, transform
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.replay.image_events import ImageEvent, image_events
 from lemumo_core.replay.settings import Settings
-
-JPEG_QUALITY = 85
 
 
 class RerunRecording:

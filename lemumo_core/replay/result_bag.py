@@ -24,6 +24,7 @@ import numpy as np
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader, RawMessage
 from lemumo_core.bags.writer import METADATA_VERSION, qos
+from lemumo_core.drawing import JPEG_QUALITY
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
 from lemumo_core.inference.manifest import Manifest
@@ -33,7 +34,6 @@ from lemumo_core.streaming.outputs import (
     BOXES_3D,
     BUILDERS,
     FROM_FRAME,
-    JPEG_QUALITY,
     Result,
 )
 

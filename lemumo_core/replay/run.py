@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import metric_for
@@ -16,7 +17,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
 from lemumo_core.progress import Progress
 from lemumo_core.replay.checks import WARN
-from lemumo_core.replay.evaluator import Evaluator, describe_missing_companion, image_count
+from lemumo_core.replay.evaluator import Evaluator, image_count
 from lemumo_core.replay.output_folder import (
     Bag,
     BagOutput,
@@ -179,7 +180,11 @@ class Replay:
             topics = evaluator.topics(reader)
             total = image_count(reader, topics)
             companion = evaluator.manifest.input.companion
-            missing = describe_missing_companion(reader, topics, companion)
+            role = "points" if companion == "lidar" else "thermal"
+            missing = ""
+            if getattr(topics, role) is None:
+                given = evaluator.settings.topics.get(role)
+                missing = describe_missing_companion(reader, companion, given)
         with Progress(name, total) as progress:
             for result in self._source.results(files):
                 record.add(result)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.drawing import class_colors, label_colors
+from lemumo_core.drawing import JPEG_QUALITY, class_colors, label_colors
 from lemumo_core.frame import UNLABELLED, Frame, Perception
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.geometry.view_transfer import look_up_undistorted, undistorted
@@ -22,9 +22,6 @@ from lemumo_core.messages.builder import MessageBuilder
 from lemumo_core.messages.markers import markers
 from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_core.streaming.points import colored_points
-
-JPEG_QUALITY = 90
-"""Of the overlay pictures."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.bags.metadata import BAG_SUFFIXES
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.options import typed_options
 from lemumo_core.faults import Fault, known_names
@@ -26,7 +27,6 @@ SOURCES: dict[str, str] = {
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
 }
 """Name to ``module:Class``."""
-BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
 def source_class(name: str) -> type[FrameSource]:
@@ -96,5 +96,5 @@ def source_of(data: str, **options: Any) -> FrameSource:
 
 def _is_bag(path: Path) -> bool:
     if path.is_dir() and not (path / "index.json").exists():
-        return any(file.suffix in BAG_SUFFIXES for file in path.iterdir())
-    return path.is_file() and path.suffix in BAG_SUFFIXES
+        return any(file.name.endswith(BAG_SUFFIXES) for file in path.iterdir())
+    return path.is_file() and path.name.endswith(BAG_SUFFIXES)

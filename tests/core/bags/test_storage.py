@@ -192,6 +192,72 @@ def test_an_mcap_with_channels_of_others(tmp_path, encoding):
         assert len(list(reader.raw_messages(["/text"], 101, 104))) == 3
 
 
+@pytest.mark.parametrize("mode", [None, CompressionMode.FILE, CompressionMode.MESSAGE])
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_of_a_split_bag_a_damaged_file_costs_itself_alone(tmp_path, storage, mode):
+    """However it is compressed, and though the files are then opened without their metadata."""
+    bag = tmp_path / "drive"
+    bag.mkdir()
+    kept = []
+    for number, prefix in enumerate("xyz"):
+        options = {"mode": mode} if mode else {}
+        part = texts(prefix, storage, tmp_path / f"drive_{number}", **options)
+        (file,) = (file for file in part.iterdir() if file.suffix != ".yaml")
+        kept.append(bag / file.name)
+        file.rename(kept[-1])
+    (tmp_path / "drive_0" / "metadata.yaml").rename(bag / "metadata.yaml")
+    edit(bag, relative_file_paths=[file.name for file in kept], message_count=3 * COUNT)
+    assert sorted(read(bag)) == sorted(f"{prefix}{i}" for prefix in "xyz" for i in range(COUNT))
+    kept[1].write_bytes(b"nonsense" + kept[1].read_bytes()[8:])
+    with pytest.raises(Fault, match=rf"{kept[1].name} is damaged") as caught:
+        read(bag)
+    assert caught.value.reason == "damaged_bag"
+    (files,) = find_bags(bag)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    found, lost = sound_files(files, scratch)
+    assert found == [kept[0], kept[2]] and lost == [f"{kept[1].name} cannot be read"]
+    assert read(kept[0]) == EXPECTED  # a bare file
+    (bag / "metadata.yaml").unlink()
+    kept[1].unlink()
+    assert sorted(find_bags(bag)) == [(kept[0],), (kept[2],)]
+
+
+def test_what_is_left_of_a_compressed_file_is_recovered(tmp_path):
+    noise = np.random.default_rng(0).integers(97, 122, (50, 20_000), np.uint8)
+    bag = tmp_path / "noise"
+    writer = Writer(bag, version=8, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/a", STRING, typestore=STORE)
+        for i, text in enumerate(noise):
+            data = STORE.serialize_cdr(STORE.types[STRING](data=text.tobytes().decode()), STRING)
+            writer.write(connection, i, data)
+    (file,) = bag.glob("*.mcap.zstd")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) * 3 // 5])
+    (recovered,), (lost,) = sound_files([bag], tmp_path)
+    texts_left = read(recovered)
+    assert 20 < len(texts_left) < 31 and lost.startswith("noise.mcap.zstd: its last")
+    expected = [text.tobytes().decode() for text in noise]
+    assert texts_left == expected[: len(texts_left)]
+
+
+def test_a_damaged_compressed_message_is_refused_alone(tmp_path):
+    bag = texts("x", "sqlite3", tmp_path / "bag", mode=CompressionMode.MESSAGE)
+    with sqlite3.connect(bag / "bag.db3") as db:
+        (data,) = db.execute("select data from messages where id = 3").fetchone()
+        db.execute("update messages set data = ? where id = 3", (data[:6] + b"\xff" * 9,))
+    with BagReader(bag) as reader:
+        found = []
+        for raw in reader.raw_messages():
+            try:
+                found.append(reader.deserialize(raw.data, raw.type).data)
+            except Fault as fault:
+                found.append(fault.reason)
+    assert found == [*EXPECTED[:2], "bad_message", *EXPECTED[3:]]
+
+
 def test_a_ros1_bag_gives_messages_of_ros2(tmp_path):
     """With upper-case fields, header sequence numbers, tf's old type and a type of the user's."""
     own = "my_msgs/msg/Level"

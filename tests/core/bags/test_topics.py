@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
 
+from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.faults import Fault
@@ -116,6 +117,34 @@ def test_clouds_of_depth_cameras_are_taken_where_there_is_no_lidar():
     second = ("/rear/depth/points", "PointCloud2", "rear")
     with pytest.raises(Fault, match="--points"):
         find_topics(FakeBag(*camera, depth_cloud, second))
+
+
+def test_clouds_that_are_passed_over_are_named():
+    camera = (("/cam/image", "Image", "cam"), ("/cam/camera_info", "CameraInfo", "cam"))
+    odd = (("/os1/segmented", "PointCloud2", "os1"), ("/debug/ground", "PointCloud2", "os1"))
+    truth = ("/ground_truth/points", "PointCloud2", "os1")
+    bag = FakeBag(*camera, *odd, truth)
+    words = describe_missing_companion(bag, "lidar", None)
+    assert "/os1/segmented, /debug/ground were passed over" in words and "--points" in words
+    assert truth[0] not in words
+    assert describe_missing_companion(bag, "lidar", "") == ""
+    assert find_topics(bag).points is None
+    bag = FakeBag(*camera, truth)
+    assert describe_missing_companion(bag, "lidar", None) == ""
+
+
+def test_images_of_a_bag_without_a_camera_are_named_by_what_they_show():
+    rows = (
+        ("/d455/depth/image_rect_raw", "Image", "d455", "16UC1"),
+        ("/boson/image", "Image", "boson", "mono16"),
+        ("/segmentation/mask", "Image", "d455", "mono8"),
+    )
+    with pytest.raises(Fault, match="no colour camera") as caught:
+        find_topics(FakeBag(*rows))
+    said = str(caught.value)
+    assert "/d455/depth/image_rect_raw [sensor_msgs/msg/Image] x 5 (a depth image, 16UC1)" in said
+    assert "/boson/image [sensor_msgs/msg/Image] x 5 (a thermal image, mono16)" in said
+    assert "/segmentation/mask [sensor_msgs/msg/Image] x 5 (mono8)" in said
 
 
 def test_given_names_are_checked(small_bag):

@@ -12,8 +12,11 @@ from tests.helpers.bag_tools import FRAMES, assert_equal_frames, rewrite, withou
 
 pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
 
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics
@@ -26,6 +29,8 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import LidarScan, ThermalImage
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.preprocess import InputSpec, preprocess
+from lemumo_core.replay.image_events import image_events
+from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 
@@ -223,6 +228,63 @@ def test_both_companions_need_a_choice(small_bag, frames, tmp_path):
     )
 
 
+def ros1_message(message, store):
+    """Copy a message to the type of ROS 1 of its name."""
+    values = {}
+    for name, _ in store.fielddefs[message.__msgtype__][1]:
+        ours = name if hasattr(message, name) else name.lower()
+        value = 3 if name == "seq" else getattr(message, ours)
+        if isinstance(value, list):
+            value = [ros1_message(one, store) for one in value]
+        elif hasattr(value, "__msgtype__"):
+            value = ros1_message(value, store)
+        values[name] = value
+    return store.types[message.__msgtype__](**values)
+
+
+def test_a_ros1_bag_in_a_folder_of_any_name_is_trained_on_and_replayed(small_bag, frames, tmp_path):
+    """Frames for training, and those of a replay, are the ones that the bag was written from."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    transforms = "geometry_msgs/TransformStamped[] transforms"
+    store.register(get_types_from_msg(transforms, "tf2_msgs/msg/TFMessage"))
+    folder = tmp_path / "Fahrt 2, Köln 数据"
+    folder.mkdir()
+    with BagReader(small_bag) as reader, Ros1Writer(folder / "fr\u00fch um 8.bag") as writer:
+        connections = {}
+        sensors = [t.name for t in reader.topics if not t.name.startswith("/ground_truth")]
+        for message in reader.messages(sensors):
+            old = ros1_message(message.msg, store)
+            kind = old.__msgtype__
+            if message.topic not in connections:
+                connections[message.topic] = writer.add_connection(
+                    message.topic, kind, typestore=store
+                )
+            data = store.serialize_ros1(old, kind)
+            writer.write(connections[message.topic], message.stamp_ns, data)
+    (files,) = find_bags(folder)
+    events = image_events(files, Settings(model=tmp_path), "lidar")
+    for frame, event, expected in zip(Bags(folder), events, frames, strict=True):
+        assert_equal_frames(frame, expected, atol=1e-6)
+        assert_equal_frames(event.frame, expected, atol=1e-6)
+
+
+def test_of_a_damaged_bag_the_rest_is_trained_on(small_bag, frames, tmp_path, monkeypatch, caplog):
+    """The recovered copy lies beside the cached index, and what was lost is said every time."""
+    monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path / "cache"))
+    bag = shutil.copytree(small_bag, tmp_path / "cut off")
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.6)])
+    for _ in range(2):
+        caplog.clear()
+        source = Bags(bag)
+        assert 2 <= len(source) < FRAMES
+        assert "MB are no whole records" in caplog.text
+        for i in range(len(source) - 1):  # the scan of the last may be cut off
+            assert_equal_frames(source[i], frames[i], atol=1e-9)
+        (described,) = source.describe()["bags"]
+        assert described["path"] == str(bag) and len(described["lost"]) >= 1
+
+
 def test_paths_without_bags(tmp_path):
     with pytest.raises(FileNotFoundError, match="empty holds no bag"):
         (tmp_path / "empty" / "deep").mkdir(parents=True)
@@ -235,5 +297,5 @@ def test_paths_without_bags(tmp_path):
     with pytest.raises(Fault, match="rosbag reindex"):
         Bags(tmp_path / "old.bag")
     (tmp_path / "bad.mcap").write_bytes(b"nonsense")
-    with pytest.raises(Fault, match=r"bad\.mcap is damaged"):
+    with pytest.raises(Fault, match=r"bad\.mcap does not begin as an mcap file"):
         Bags(tmp_path / "bad.mcap")
