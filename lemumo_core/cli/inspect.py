@@ -71,13 +71,13 @@ def _show_package(path: Path) -> None:
 
 
 def _show_run(path: Path) -> None:
-    starts = _parsed((path / "run.json").read_bytes())
+    starts = _json_value((path / "run.json").read_bytes())
     if not isinstance(starts, list):
         raise Fault("bad_path", f"{path / 'run.json'} is damaged: what it holds is no run's")
     summary, metrics = path / "summary.json", path / "metrics.jsonl"
     lines = metrics.read_bytes().splitlines() if metrics.exists() else []
     # A run that was killed, or met a full disk, leaves half a line.
-    whole = [line for line in map(_parsed, lines[-2:]) if isinstance(line, dict)]
+    whole = [line for line in map(_json_value, lines[-2:]) if isinstance(line, dict)]
     last = whole[-1] if whole else {}
     facts = {
         "starts": str(len(starts)),
@@ -104,7 +104,7 @@ def _show_shards(path: Path) -> None:
     _print_facts(f"{path}: shards", facts)
 
 
-def _parsed(data: bytes) -> Any:
+def _json_value(data: bytes) -> Any:
     """Return a JSON value; None where it is none."""
     try:
         return json.loads(data)
