@@ -45,9 +45,6 @@ class Reference(nn.Module):
 def import_encoder(checkout: Path) -> ModuleType:
     """Import their src/encoder.py, which PYTHONPATH names.
 
-    The wheel of torchvision on PyPI is built for CUDA and refuses a CPU build of torch, for want of
-    the operators it describes. Neither timm nor the encoder calls them: declaring them is enough.
-
     Raises:
         SystemExit: no such checkout, or timm or torchvision cannot be imported.
     """
@@ -57,12 +54,21 @@ def import_encoder(checkout: Path) -> ModuleType:
         try:
             importlib.import_module("torchvision")
         except RuntimeError:
-            for name in ("nms", "qnms"):
-                signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                torch.library.define(f"torchvision::{name}", signature)
+            declare_operators()
         return importlib.import_module("encoder")
     except ImportError as error:
         raise SystemExit(f"{error}: see compare_reference.py --help for what to install") from None
+
+
+def declare_operators() -> None:
+    """Let torchvision be imported beside a CPU build of torch.
+
+    Its wheel on PyPI is built for CUDA and refuses that, for want of the operators it describes.
+    Neither timm nor what we compare with calls them: declaring them is enough.
+    """
+    for name in ("nms", "qnms"):
+        signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        torch.library.define(f"torchvision::{name}", signature)
 
 
 def class_of(path: Path, name: str) -> Any:

@@ -12,6 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 12, 38, 34
 COLORS = ("#1f5fa8", "#c8641e", "#3a8a4d", "#8b4ba1", "#7a7a7a")
 TEXT = 'font-family="system-ui, sans-serif" font-size="11" fill="#555"'
 STRIP_HEIGHT = 110
+SCATTER_HEIGHT = 420
 BINS = 40
 TICKS = 5
 
@@ -70,6 +71,32 @@ def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]],
             f'<circle cx="{axes.x(a):.1f}" cy="{axes.y(b):.1f}" r="1.8" fill="{color}"/>'
             for a, b in zip(x, values, strict=True)
             if b == b and len(x) <= 120
+        ]
+        parts.append(
+            f'<text x="{LEFT + 6 + 130 * i}" y="{TOP - 8}" font-family="system-ui, sans-serif" '
+            f'font-size="11" fill="{color}">{html.escape(name)}</text>'
+        )
+    return axes.svg(parts)
+
+
+def scatter(title: str, groups: Mapping[str, np.ndarray], label: str) -> str:
+    """Plot points of several groups in one plane.
+
+    Args:
+        title: above it.
+        groups: name to points (N, 2), finite.
+        label: below the axis.
+    """
+    points = np.concatenate([np.asarray(one, float) for one in groups.values()])
+    low, high = points.min(0), points.max(0)
+    axes = _Axes(title, (low[0], high[0]), (low[1], high[1]), label, height=SCATTER_HEIGHT)
+    parts = []
+    for i, (name, group) in enumerate(groups.items()):
+        color = COLORS[i % len(COLORS)]
+        parts += [
+            f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.2" fill="{color}" '
+            'opacity="0.6"/>'
+            for x, y in group
         ]
         parts.append(
             f'<text x="{LEFT + 6 + 130 * i}" y="{TOP - 8}" font-family="system-ui, sans-serif" '

@@ -37,7 +37,7 @@ class TermWeights:
             raise ValueError(f"weights of DeCUR's terms must not be negative, nor all 0: {self}")
 
 
-REFERENCE_WEIGHTS = TermWeights()
+REPO_WEIGHTS = TermWeights()
 """Those of the reference code: half for the terms between the modalities, then a third."""
 SUM_WEIGHTS = TermWeights(1.0, 1.0, 1.0, 1.0)
 """The plain sum, as the paper's figure has the terms."""
@@ -59,7 +59,7 @@ class DecurLoss:
         weights: of the terms.
         gram: never build the K x K matrices but the N x N ones of samples, whose products have the
             same sums (N samples over all ranks); by default where N < K. The result is the same.
-        reference_gradient: divide the gradient by the number of ranks, which the reference code's
+        repo_grad_scale: divide the gradient by the number of ranks, which the reference code's
             all-reduce without gradient amounts to.
 
     Raises:
@@ -68,9 +68,9 @@ class DecurLoss:
 
     common: float = 0.875
     off_diagonal: float = 0.0051
-    weights: TermWeights = REFERENCE_WEIGHTS
+    weights: TermWeights = REPO_WEIGHTS
     gram: bool | None = None
-    reference_gradient: bool = False
+    repo_grad_scale: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.common <= 1:
@@ -132,7 +132,7 @@ class DecurLoss:
             floor = weights.image * rank_floor(n_image, dims, self.off_diagonal)
             floor = floor + weights.companion * rank_floor(n_companion, dims, self.off_diagonal)
             terms["above_floor"] = total - floor
-            if self.reference_gradient:
+            if self.repo_grad_scale:
                 total = total / world_size() + (total - total / world_size()).detach()
         return Loss(total, {name: value.detach() for name, value in terms.items()})
 

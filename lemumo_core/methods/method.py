@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -112,6 +112,13 @@ class Method(nn.Module, ABC):
 
     token_dim: int
 
+    def initialize(self) -> None:
+        """Load weights of others that the options name.
+
+        This is called where a run begins, and not where a method's own weights are read: those do
+        not need these files.
+        """
+
     @abstractmethod
     def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> Any:
         """Cut what a step needs from a batch.
@@ -173,6 +180,17 @@ class Method(nn.Module, ABC):
         statistic, mode or random number.
         """
         return {}
+
+    def report(self, batches: Iterable[Batch]) -> list[str]:
+        """Describe what was learnt, for a page that people look at after a run.
+
+        Args:
+            batches: samples, on the device of the weights.
+
+        Returns:
+            Parts of the page, HTML (``lemumo_core.web_page``); none for no page.
+        """
+        return []
 
     def exported(self) -> tuple[ModelConfig, dict[str, Tensor]] | None:
         """Return what fine-tuning starts from.

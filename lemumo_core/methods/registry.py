@@ -13,11 +13,12 @@ from importlib import metadata
 
 from lemumo_core.faults import Fault
 from lemumo_core.methods.cmcr.method import CMCR
+from lemumo_core.methods.decur.method import DeCUR
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.methods.method import MethodOptions
 
 GROUP = "lemumo.methods"
-OWN: tuple[type[MethodOptions], ...] = (LeMuMo, CMCR)
+OWN: tuple[type[MethodOptions], ...] = (LeMuMo, DeCUR, CMCR)
 
 
 def load_methods() -> dict[str, type[MethodOptions]]:

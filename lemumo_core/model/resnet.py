@@ -1,61 +1,112 @@
-"""ResNet-50 (arXiv 1512.03385) up to its last map, with torchvision's names of weights."""
+"""ResNet (arXiv 1512.03385), with the names of weights that torchvision and timm share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import relu
 
-STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
-"""Width, blocks and stride of each."""
-EXPANSION = 4
-STRIDE, CHANNELS = 32, 512 * EXPANSION
+from lemumo_core.distributed import BatchNorm2d
+from lemumo_core.model.deformable_attention import GROUP_DIM, HEAD_DIM, DeformableAttention
 
 
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolution beside the identity."""
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Architecture of a ResNet.
 
-    def __init__(self, channels_in: int, width: int, stride: int):
+    Attributes:
+        blocks: of the four stages.
+        bottleneck: blocks of three convolutions, four times as wide, or of two.
+        width: channels of the first stage, before that factor.
+        attention: deformable attention after stages 3 and 4 (``DeformableAttention``).
+        head_dim, group_dim: of that attention.
+    """
+
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    bottleneck: bool = True
+    width: int = 64
+    attention: bool = False
+    head_dim: int = HEAD_DIM
+    group_dim: int = GROUP_DIM
+
+    @property
+    def dims(self) -> tuple[int, int, int, int]:
+        """Channels of the stages, which have strides 4, 8, 16 and 32."""
+        first = self.width * (4 if self.bottleneck else 1)
+        return first, 2 * first, 4 * first, 8 * first
+
+
+class ResNetBlock(nn.Module):
+    """A residual block; its last batch norm starts at 0, so that it starts as the identity."""
+
+    def __init__(self, enter: int, width: int, leave: int, stride: int, bottleneck: bool):
         super().__init__()
-        channels_out = width * EXPANSION
-        self.conv1 = nn.Conv2d(channels_in, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, channels_out, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels_out)
-        self.downsample: nn.Module = nn.Identity()
-        if stride > 1 or channels_in != channels_out:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
-                nn.BatchNorm2d(channels_out),
-            )
+        shapes = [(enter, width, 3, stride), (width, leave, 3, 1)]
+        if bottleneck:
+            shapes = [(enter, width, 1, 1), (width, width, 3, stride), (width, leave, 1, 1)]
+        self.convolutions = len(shapes)
+        for i, (given, made, kernel, step) in enumerate(shapes, 1):
+            conv = nn.Conv2d(given, made, kernel, step, kernel // 2, bias=False)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"bn{i}", BatchNorm2d(made))
+        nn.init.zeros_(self.get_submodule(f"bn{self.convolutions}").weight)  # type: ignore[arg-type]
+        self.downsample = nn.Sequential()
+        if stride > 1 or enter != leave:
+            self.downsample.append(nn.Conv2d(enter, leave, 1, stride, bias=False))
+            self.downsample.append(BatchNorm2d(leave))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C', h', w')."""
-        y = functional.relu(self.bn1(self.conv1(x)))
-        y = functional.relu(self.bn2(self.conv2(y)))
-        return functional.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        """Apply the block to (B, enter, h, w)."""
+        branch = x
+        for i in range(1, self.convolutions + 1):
+            branch = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(branch))
+            branch = relu(branch) if i < self.convolutions else branch
+        return relu(branch + self.downsample(x))
 
 
-class ResNet50(nn.Module):
-    """The convolutional part, without pooling and classifier."""
+class ResNet(nn.Module):
+    """A ResNet without its classifier.
 
-    def __init__(self) -> None:
+    Args:
+        config: which one.
+        channels: of the input.
+        size: (h, w) of the input, which the tables of the attention are made for.
+    """
+
+    def __init__(self, config: ResNetConfig, channels: int, size: tuple[int, int]):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        channels = 64
-        for number, (width, blocks, stride) in enumerate(STAGES, 1):
-            stage = nn.Sequential()
-            for block in range(blocks):
-                stage.append(Bottleneck(channels, width, stride if block == 0 else 1))
-                channels = width * EXPANSION
-            setattr(self, f"layer{number}", stage)
+        self.dims = config.dims
+        self.conv1 = nn.Conv2d(channels, config.width, 7, 2, 3, bias=False)
+        self.bn1 = BatchNorm2d(config.width)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        enter = config.width
+        for stage, (count, leave) in enumerate(zip(config.blocks, config.dims, strict=True)):
+            layer = nn.Sequential()
+            for i in range(count):
+                stride = 2 if stage and not i else 1
+                width = config.width * 2**stage
+                layer.append(ResNetBlock(enter, width, leave, stride, config.bottleneck))
+                enter = leave
+            self.add_module(f"layer{stage + 1}", layer)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.attention = nn.ModuleDict()
+        if config.attention:
+            for stage, kernel, stride in ((3, 5, 2), (4, 3, 1)):
+                cells = -(-size[0] // 2 ** (stage + 1)), -(-size[1] // 2 ** (stage + 1))
+                self.attention[str(stage)] = DeformableAttention(
+                    config.dims[stage - 1], cells, kernel, stride, config.head_dim, config.group_dim
+                )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W) to (B, 2048, H/32, W/32)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.max_pool2d(x, 3, 2, 1)
-        for number in range(1, len(STAGES) + 1):
-            x = getattr(self, f"layer{number}")(x)
-        return x
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of the four stages, strides 4 to 32, of (B, channels, h, w)."""
+        x = self.maxpool(relu(self.bn1(self.conv1(x))))
+        maps = []
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
+            if str(stage) in self.attention:
+                x = x + self.attention[str(stage)](x)
+            maps.append(x)
+        return maps

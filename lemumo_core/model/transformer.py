@@ -91,23 +91,35 @@ class Block(nn.Module):
         def attend(x: Tensor) -> Tensor:
             return self.attn.merge(attention(*self.attn.project(self.norm1(x), rows)))
 
-        return self.feed_forward(self._add(x[:, rows], attend, x))
+        return self.feed_forward(drop_path(x[:, rows], attend, x, self._rate))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Add the second branch to x (B, N, D)."""
-        return self._add(x, lambda x: self.mlp(self.norm2(x)), x)
+        return drop_path(x, lambda x: self.mlp(self.norm2(x)), x, self._rate)
 
-    def _add(self, x: Tensor, branch: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
-        """Return x + branch(source), in training without the branch for some of the samples."""
-        if not self.training or self.drop_path == 0.0:
-            return x + branch(source)
-        keep = 1.0 - self.drop_path
-        # On the CPU, so that no device is waited for.
-        mask = rows_of_rank(len(x), lambda n: torch.empty(n).bernoulli_(keep))
-        if torch.compiler.is_compiling():  # shapes must not depend on the draw
-            return x + branch(source) * (mask / keep).to(x.device).view(-1, 1, 1)
-        kept = mask.nonzero().flatten().to(x.device, non_blocking=True)
-        return x.index_add(0, kept, branch(source[kept]).to(x.dtype), alpha=1.0 / keep)
+    @property
+    def _rate(self) -> float:
+        return self.drop_path if self.training else 0.0
+
+
+def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], source: Tensor, rate: float) -> Tensor:
+    """Return x + branch(source), without the branch for a share of the samples.
+
+    Args:
+        x: (B, rows, D).
+        branch: from tokens to (B, rows, D).
+        source: (B, N, D).
+        rate: the share, stochastic depth; 0 outside of training.
+    """
+    if rate == 0.0:
+        return x + branch(source)
+    keep = 1.0 - rate
+    # On the CPU, so that no device is waited for.
+    mask = rows_of_rank(len(x), lambda n: torch.empty(n).bernoulli_(keep))
+    if torch.compiler.is_compiling():  # shapes must not depend on the draw
+        return x + branch(source) * (mask / keep).to(x.device).view(-1, 1, 1)
+    kept = mask.nonzero().flatten().to(x.device, non_blocking=True)
+    return x.index_add(0, kept, branch(source[kept]).to(x.dtype), alpha=1.0 / keep)
 
 
 def transformer_blocks(config: ModelConfig) -> nn.ModuleList:

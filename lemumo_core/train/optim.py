@@ -79,12 +79,23 @@ class Lars(torch.optim.Optimizer):
                 parameter.sub_(group["lr"] * state["momentum"])
 
 
-def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Return the rate of a step: linear from lr / 100 to lr, then cosine to ``final_lr``."""
+def learning_rate(config: OptimizerConfig, step: int, steps: int, epochs: float = 0.0) -> float:
+    """Return the rate of a step: linear from lr / 100 to lr, then cosine to ``final_lr``.
+
+    Args:
+        config: with ``per_epoch``, that of the first step of its epoch, and a cosine that would
+            reach ``final_lr`` after the last one.
+        step: number of the step, from 0.
+        steps: of the whole run.
+        epochs: passes over the data that these steps are; 0 where unknown.
+    """
     warmup = round(config.warmup * steps)
+    last = steps - 1
+    if config.per_epoch and epochs:
+        step, last = int(int(step / steps * epochs + 1e-9) / epochs * steps), steps
     if step < warmup:
         return config.lr * (0.01 + 0.99 * step / warmup)
-    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    progress = (step - warmup) / max(1, last - warmup)
     return config.final_lr + (config.lr - config.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -32,6 +32,7 @@ class OptimizerConfig:
             only the weights of linear maps and convolutions.
         clip: largest norm of the gradient; 0 does not clip.
         momentum, trust: momentum and trust coefficient of LARS.
+        per_epoch: the learning rate changes after an epoch only; for runs by ``epochs``.
 
     Raises:
         ValueError: for anything outside its range.
@@ -46,6 +47,7 @@ class OptimizerConfig:
     clip: float = 1.0
     momentum: float = 0.9
     trust: float = 1e-3
+    per_epoch: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.final_lr <= self.lr:
@@ -200,6 +202,11 @@ class RunConfig:
     def needs(self) -> Needs:
         """Data that samples must carry."""
         raise NotImplementedError
+
+    @property
+    def whole_epochs(self) -> float:
+        """Passes over the data, 0 where ``steps`` decide."""
+        return 0.0 if self.steps else self.epochs
 
     def total_steps(self, frames: int) -> int:
         """Steps of the run over so many frames."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             f"{path} is of method {type(config.method).__name__}, which exports no encoder to "
             "fine-tune: compare it by its probes (summary.json), or take another run",
         )
-    return exported[1], values["model"]
+    model, weights = exported
+    return weights, json.loads(json.dumps(asdict(model)))
 
 
 def _of_package(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

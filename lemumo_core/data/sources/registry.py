@@ -18,11 +18,16 @@ from lemumo_core.faults import Fault, known_names
 SOURCES: dict[str, str] = {
     "bags": "lemumo_core.data.sources.bags:Bags",
     "flir": "lemumo_core.data.sources.flir:Flir",
+    "geonrw": "lemumo_core.data.sources.raster_layouts:GeoNrw",
     "kitti": "lemumo_core.data.sources.kitti:KittiObject",
     "kitti-raw": "lemumo_core.data.sources.kitti_raw:KittiRaw",
     "nuscenes": "lemumo_core.data.sources.nuscenes:NuScenes",
+    "nyu": "lemumo_core.data.sources.raster_layouts:NyuDepth",
+    "rasters": "lemumo_core.data.sources.rasters:AlignedRasters",
     "rgb-thermal": "lemumo_core.data.sources.pairs:RgbThermalPairs",
     "shards": "lemumo_core.data.shards:Shards",
+    "ssl4eo-s12": "lemumo_core.data.sources.raster_layouts:Ssl4EoS12",
+    "sunrgbd": "lemumo_core.data.sources.raster_layouts:SunRgbd",
     "synthetic": "lemumo_core.data.sources.synthetic:SyntheticStreet",
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
 }

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lemumo_core.faults import Fault
-from lemumo_core.model import resnet
 from lemumo_core.model.config import PATCH, ModelConfig
-from lemumo_core.model.resnet import ResNet50
+from lemumo_core.model.resnet import ResNet, ResNetConfig
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 
@@ -49,7 +48,10 @@ class FrozenImageEncoder(nn.Module):
         if name == "lemumo":
             self.network, self.channels, self.stride = build_encoder(model), model.token_dim, PATCH
         else:
-            self.network, self.channels, self.stride = ResNet50(), resnet.CHANNELS, resnet.STRIDE
+            config = ResNetConfig()
+            size = model.height, model.width
+            self.network, self.channels = ResNet(config, 3, size), config.dims[-1]
+            self.stride = 2 * PATCH
         self.requires_grad_(False)
         self.train(False)
 
@@ -76,7 +78,7 @@ class FrozenImageEncoder(nn.Module):
             return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (height // PATCH, -1)))
         x = image.permute(0, 3, 1, 2).float() / 255
         mean, std = (x.new_tensor(one)[:, None, None] for one in (IMAGENET_MEAN, IMAGENET_STD))
-        found: Tensor = self.network((x - mean) / std)
+        found: Tensor = self.network((x - mean) / std)[-1]
         return found
 
     def load(self, weights: str) -> None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from lemumo_core.data.views import View
 from lemumo_core.distributed import gather_rows, mean_over_ranks
+from lemumo_core.methods.collapse import CollapseWatch
 from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.methods.method import evaluating
-from lemumo_core.metrics.collapse import embedding_std, gaussian_p_values, rankme
+from lemumo_core.metrics.collapse import gaussian_p_values
 from lemumo_core.model.config import MODALITIES
 from lemumo_core.model.encoder import Encoder
 
-LEAST_RANKME = 1.5
-LEAST_STD = 0.02
-"""Below either the embedding counts as collapsed. A constant encoder has a RankMe of 1 and no
-spread; embeddings that are learning were seen at 3.7 and 0.21 and above (tiny encoder, 16 samples
-in a batch, first 60 steps on the synthetic world)."""
+CURE = "Lower the learning rate, enlarge the batch or raise the weight of SIGReg."
 LEVEL = 0.05
 """Significance at which a slice is rejected; a healthy batch has this share of rejected ones."""
-
-logger = logging.getLogger(__name__)
 
 
 class Monitors:
@@ -37,7 +30,7 @@ class Monitors:
 
     def __init__(self, encoder: Encoder, projector: Projector, global_views: int = 2):
         self.encoder, self.projector, self.global_views = encoder, projector, global_views
-        self.collapsed = False
+        self.watch = CollapseWatch(CURE)
 
     @torch.no_grad()
     def observe(
@@ -54,38 +47,22 @@ class Monitors:
             projections: (R, 128) or (global_views, B, 128) of them, as the objective saw them.
 
         Returns:
-            ``rankme`` and ``embedding_std`` of the embeddings (``metrics.collapse``).
+            What ``CollapseWatch`` gives of the embeddings.
             ``sigreg_p_median`` and ``sigreg_rejected``: of the p-values of SIGReg's test over
             slices and views the median, and the share below 0.05; 0.5 and 0.05 where projections
-            are N(0, I). ``collapsed``: 1 below ``LEAST_RANKME`` or ``LEAST_STD``, else 0. Further
-            what ``modality_shares`` returns.
+            are N(0, I). Further what ``modality_shares`` returns.
 
         Raises:
             ValueError: embeddings or projections are not finite.
         """
-        rows = _of_all_ranks(embeddings)
-        scalars = {"rankme": rankme(rows), "embedding_std": embedding_std(rows)}
+        scalars = self.watch.observe(step, _of_all_ranks(embeddings))
         samples = projections.reshape(self.global_views, -1, projections.shape[-1]).transpose(0, 1)
         views = _of_all_ranks(samples).swapaxes(0, 1)
         p_values = np.concatenate([gaussian_p_values(x, seed=step) for x in views])
         scalars["sigreg_p_median"] = float(np.median(p_values))
         scalars["sigreg_rejected"] = float((p_values < LEVEL).mean())
-        scalars["collapsed"] = float(self._collapsed(step, scalars))
         shares = modality_shares(self.encoder, self.projector, view, self.global_views)
         return {**scalars, **shares}
-
-    def _collapsed(self, step: int, scalars: dict[str, float]) -> bool:
-        before = self.collapsed
-        rank, std = scalars["rankme"], scalars["embedding_std"]
-        self.collapsed = rank < LEAST_RANKME or std < LEAST_STD
-        if self.collapsed and not before:
-            logger.warning(
-                "collapse at step %d: RankMe %.3g (least %g), embedding std %.3g (least %g). The "
-                "encoder maps every input to nearly the same embedding. Lower the learning rate, "
-                "enlarge the batch or raise the weight of SIGReg.",
-                *(step, rank, LEAST_RANKME, std, LEAST_STD),
-            )
-        return self.collapsed
 
 
 @torch.no_grad()

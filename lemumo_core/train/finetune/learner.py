@@ -105,7 +105,7 @@ class FinetuneLearner:
 
     def learn(self, batch: Batch, step: int) -> dict[str, float]:
         """See ``Learner``."""
-        lr = learning_rate(self.config.optimizer, step, self.steps)
+        lr = learning_rate(self.config.optimizer, step, self.steps, self.config.whole_epochs)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad()
         total, terms = self.loss(self.view(batch, step), step)

@@ -87,7 +87,7 @@ class PretrainLearner:
     def learn(self, batch: Batch, step: int) -> dict[str, float]:
         """See ``Learner``."""
         config = self.config
-        lr = learning_rate(config.optimizer, step, self.steps)
+        lr = learning_rate(config.optimizer, step, self.steps, config.whole_epochs)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad()
         outcome = self.forward(self.views(batch, step), step)
@@ -159,7 +159,9 @@ def seeded_method(config: PretrainConfig) -> Method:
     """Build the untrained method of a run, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
-        return config.method.build(config.model, config.canvas_spec)
+        method = config.method.build(config.model, config.canvas_spec)
+        method.initialize()
+        return method
 
 
 def _listed(names: set[str]) -> str:

@@ -18,6 +18,7 @@ from lemumo_core.train.loader import Samples, batches
 from lemumo_core.train.loop import Run
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import seeded_method
+from lemumo_core.train.pretrain.page import write_page
 from lemumo_core.train.pretrain.probing import FRAMES, FeaturesOf, Scores, probe_features
 from lemumo_core.train.pretrain.raw_patches import raw_patches
 
@@ -28,10 +29,12 @@ RAW, UNTRAINED, TRAINED = "raw patches", "untrained", "pretrained"
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Summarise a finished run, write ``summary.json``, and return the summary as text."""
+    """Write ``summary.json`` and the page of a finished run; return the summary as text."""
     summary = summarise(run, weights)
     run_folder.write_json(run.out / run_folder.SUMMARY, summary)
-    return describe(summary, run.out)
+    page = write_page(run, weights)
+    text = describe(summary, run.out)
+    return f"{text}, {page}" if page else text
 
 
 def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:

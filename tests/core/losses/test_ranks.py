@@ -25,7 +25,7 @@ OBJECTIVES = {
     "vicreg": VicReg(),
     "decur": DecurLoss(0.5, gram=False),
     "decur by samples": DecurLoss(0.5, gram=True),
-    "decur as reference": DecurLoss(0.5, reference_gradient=True),
+    "decur as reference": DecurLoss(0.5, repo_grad_scale=True),
 }
 
 

@@ -21,8 +21,13 @@ from lemumo_core.data.samples import map_tensors
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
+from lemumo_core.methods.decur import towers
+from lemumo_core.methods.decur.method import DeCUR
+from lemumo_core.methods.decur.views import CropConfig
 from lemumo_core.methods.method import MethodOptions
 from lemumo_core.methods.registry import load_methods
+from lemumo_core.model.mit import MitBlock, MitConfig
+from lemumo_core.model.resnet import ResNetConfig
 from lemumo_core.model.sparse.minkunet import SparseConfig
 from lemumo_core.model.sparse.voxels import VoxelConfig
 from lemumo_core.model.transformer import Block
@@ -56,6 +61,12 @@ def toy(**changes) -> MethodOptions:
     return load_methods()["Toy"](**changes)
 
 
+def small_decur(shared_crop: bool = False, **changes) -> DeCUR:
+    towers.RESNETS["resnet50_rda"] = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
+    towers.MITS["mit_b2"] = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
+    return DeCUR(dimensions=24, crops=CropConfig((32, 32), shared_crop=shared_crop), **changes)
+
+
 def config_of(name: str, **changes) -> PretrainConfig:
     """A small run of a method, with all that it can do switched on."""
     model = small_config().model
@@ -69,6 +80,10 @@ def config_of(name: str, **changes) -> PretrainConfig:
             draw=DrawConfig(matches=16, queries=40, neighbors=4),
             terms=TermWeights(kl=0.1),
         ),
+        "DeCUR": small_decur(share_projector=True),
+        "DeCUR, ResNet": small_decur(backbone="resnet50_rda"),
+        "DeCUR, MiT": small_decur(backbone="mit_b2"),
+        "DeCUR, shared crop": small_decur(gram=False, shared_crop=True),
         "Toy": toy(),
     }
     if name == "LeMuMo, persistent":
@@ -79,12 +94,19 @@ def config_of(name: str, **changes) -> PretrainConfig:
     return small_config(**{"seed": 2, "model": model, "method": methods[name], **changes})
 
 
-METHODS = ("LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "CMCR", "Toy")
+METHODS = (
+    *("LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "CMCR"),
+    *("DeCUR", "DeCUR, ResNet", "DeCUR, MiT", "DeCUR, shared crop", "Toy"),
+)
 CASES = (
     ("ddp", 4, "LeMuMo"),
     ("ddp", 2, "LeMuMo, VICReg"),
     ("ddp", 2, "CMCR"),
+    ("ddp", 2, "DeCUR"),
+    ("ddp", 2, "DeCUR, ResNet"),
+    ("ddp", 2, "DeCUR, MiT"),
     ("ddp", 2, "Toy"),
+    ("fsdp", 2, "DeCUR, shared crop"),
     ("fsdp", 2, "LeMuMo"),
     ("fsdp", 2, "LeMuMo, persistent"),
     ("fsdp", 2, "Toy"),
@@ -178,12 +200,15 @@ def test_ranks_equal_one_rank(folder, alone, sharding, world, name) -> None:
             "gradient encoder.patch_embed.absent",
             "projector.layers.1.running_var",
         } <= expected.keys()
+    # Gradients that are 0 but for rounding, as of biases before a batch norm, are as large as the
+    # rounding of the loss, which is a sum over dimensions in DeCUR.
+    least = 0.1 if name.startswith("DeCUR") else 1e-3
     for rank in range(world):
         ours = torch.load(folder / f"{sharding}-{world}-{name}-{rank}.pt")
         assert ours.keys() == expected.keys()
         for key, value in expected.items():
             error = (ours[key] - value).abs().max().item()
-            assert error <= 2e-4 * max(value.abs().max().item(), 1e-3), (rank, key, error)
+            assert error <= 2e-4 * max(value.abs().max().item(), least), (rank, key, error)
 
 
 def test_gradients_depend_on_what_is_shared_out(alone) -> None:
@@ -239,6 +264,9 @@ def without_randomness(name: str) -> PretrainConfig:
         draw = DrawConfig(matches=400, mask_images=0.0, queries=0, rotate=False)
         terms = TermWeights(occupancy=0.0, intensity=0.0)
         still = {"crop": replace(STILL, global_views=1), "draw": draw, "terms": terms}
+    elif name.startswith("DeCUR"):
+        changes = {"photometric": STILL.photometric, "scale": (1.0, 1.0), "flip": 0.0}
+        still = {"crops": replace(config.method.crops, **changes)}
     elif name != "Toy":
         still |= {"modality_dropout": 0.0, "mask_returns": 0.0}
     return replace(config, method=replace(config.method, **still))
@@ -253,7 +281,7 @@ def test_the_order_of_samples_does_not_matter(name) -> None:
     for given in (batch, map_tensors(batch, lambda rows: rows[order])):
         learner = PretrainLearner(config, 10, ALONE)
         for module in learner.method.modules():
-            if isinstance(module, Block):
+            if isinstance(module, (Block, MitBlock)):
                 module.drop_path = 0.0
         losses.append(learner.forward(learner.views(given, STEP), STEP).loss.total.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

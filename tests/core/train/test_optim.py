@@ -28,6 +28,13 @@ def test_learning_rate_of_the_paper() -> None:
     assert rates[100:] == sorted(rates[100:], reverse=True)
 
 
+def test_a_cosine_by_epochs_without_warmup() -> None:
+    config = OptimizerConfig(lr=0.2, final_lr=0.0, warmup=0.0, per_epoch=True)
+    rates = [learning_rate(config, step, 30, 5) for step in range(30)]
+    expected = [0.1 * (1 + math.cos(math.pi * (step // 6) / 5)) for step in range(30)]
+    assert rates == pytest.approx(expected)
+
+
 def test_learning_rate_of_very_short_runs() -> None:
     config = OptimizerConfig()
     assert learning_rate(config, 0, 1) == pytest.approx(config.lr)
