@@ -47,6 +47,7 @@ extras = {
         "ros-diagnostic-msgs~=5.5.1",
         "ros-geometry-msgs~=5.5.1",
         "ros-lifecycle-msgs~=2.3.0",
+        "ros-nav-msgs~=5.5.1",
         "ros-rosgraph-msgs~=2.3.0",
         "ros-sensor-msgs~=5.5.1",
         "ros-std-msgs~=5.5.1",

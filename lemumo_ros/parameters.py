@@ -20,6 +20,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "publish_depth_as": ("32FC1", "16UC1"),
     "rectified": ("auto", True, False, "true", "false"),
 }
+MAX_CELLS = 1000
+"""From the robot to the border of the occupancy grid: a grid of 4 MB."""
 CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 """Names that may be part of a topic's name."""
 
@@ -131,6 +133,12 @@ class Parameters(CameraParameters):
     )
     max_age_ms: float = _parameter(2000.0, "images older than this are dropped", 1.0, 1e6, LIVE)
     overlay_rate_hz: float = _parameter(5.0, "overlays per second, 0: none", 0.0, 1e4, LIVE)
+    occupancy_resolution_m: float = _parameter(
+        0.2, "side of a cell of the occupancy grid", 0.02, 10.0, LIVE
+    )
+    occupancy_reach_m: float = _parameter(
+        20.0, "distance from the robot to each border of the grid", 1.0, 500.0, LIVE
+    )
     publish_depth_as: str = _parameter(
         "32FC1", "32FC1 (metres) or 16UC1 (millimetres)", effective=LIVE
     )
@@ -148,6 +156,11 @@ class Parameters(CameraParameters):
         for name in self.cameras:
             if not CAMERA_NAME.fullmatch(name) or self.cameras.count(name) > 1:
                 raise ValueError(f"cameras: '{name}' must be one word, and there once")
+        if self.occupancy_reach_m / self.occupancy_resolution_m > MAX_CELLS:
+            raise ValueError(
+                f"occupancy_reach_m {self.occupancy_reach_m} is more than {MAX_CELLS} cells of "
+                f"occupancy_resolution_m {self.occupancy_resolution_m}"
+            )
         if self.cameras and self.extrinsics:
             raise ValueError(f"extrinsics must name their camera: set {self.cameras[0]}.extrinsics")
 

@@ -31,7 +31,7 @@ def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, 
     known = np.isfinite(perception.depth_m)
     depth_m = perception.depth_m[known]
     points = np.empty((len(depth_m), 4), np.float32)
-    points[:, :3] = _rays(camera)[known] * depth_m[:, None]
+    points[:, :3] = rays(camera)[known] * depth_m[:, None]
     if not np.array_equal(frame.T_camera_header, np.eye(4)):
         T_header_camera = inverse(frame.T_camera_header).astype(np.float32)
         points[:, :3] = points[:, :3] @ T_header_camera[:3, :3].T + T_header_camera[:3, 3]
@@ -46,7 +46,7 @@ def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, 
 
 
 @functools.lru_cache(maxsize=16)
-def _rays(camera: Camera) -> np.ndarray:
+def rays(camera: Camera) -> np.ndarray:
     """Return the point at depth 1 behind each pixel: float32 (height, width, 3)."""
     v, u = np.mgrid[: camera.height, : camera.width]
     rays = camera.unproject(np.stack([u.ravel(), v.ravel()], axis=1))

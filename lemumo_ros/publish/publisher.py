@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -14,6 +15,7 @@ from visualization_msgs.msg import MarkerArray
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
+from lemumo_core.streaming.occupancy import GridOptions, occupancy_grid
 from lemumo_core.streaming.outputs import BUILDERS, OVERLAYS, Result
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish import autoware
@@ -37,7 +39,7 @@ TOPICS = {
     "overlay/compressed": CompressedImage,
 }
 """Outputs below ``~/output/``; ``lemumo_core.streaming.outputs`` says what builds each."""
-IN_OUTPUT_FRAME = {"detections_3d", "markers", "objects"}
+IN_OUTPUT_FRAME = {"detections_3d", "markers", "objects", "occupancy"}
 """Outputs that need the transform to ``output_frame``."""
 
 
@@ -46,7 +48,8 @@ class ResultPublisher:
 
     Every message carries the stamp of the source image. Depth and labels are views of the camera
     that ``depth/camera_info`` describes, ``points`` is that depth in the source image's frame, in
-    its colours. Where autoware_perception_msgs is installed there are ``objects`` too.
+    its colours. Where autoware_perception_msgs is installed there are ``objects`` too, and where
+    nav_msgs is, ``occupancy``.
 
     Args:
         node: rclpy node.
@@ -58,6 +61,10 @@ class ResultPublisher:
         self._node, self._transforms = node, transforms
         kinds = dict(TOPICS)
         self._builders = dict(BUILDERS)
+        if importlib.util.find_spec("nav_msgs"):
+            from nav_msgs.msg import OccupancyGrid
+
+            kinds |= {"occupancy": OccupancyGrid}
         if importlib.util.find_spec("autoware_perception_msgs"):
             kinds |= {"objects": autoware.message_type()}
             self._builders |= {"objects": autoware.objects_of}
@@ -119,11 +126,22 @@ class ResultPublisher:
             settings.publish_depth_as,
             frame,
         )
+        if "occupancy" in outputs and not settings.output_frame:
+            outputs = outputs - {"occupancy"}
+            self._node.get_logger().warning(
+                "occupancy needs output_frame, with z up and its origin on the ground",
+                throttle_duration_sec=5.0,
+            )
+        grid = GridOptions(settings.occupancy_resolution_m, settings.occupancy_reach_m)
+        builders: dict[str, Any] = {
+            **self._builders,
+            "occupancy": partial(occupancy_grid, options=grid),
+        }
         overlays = outputs & set(OVERLAYS)
         if overlays and not self._overlay_limit.passes(settings.overlay_rate_hz):
             overlays = set()
         for names in (outputs - set(OVERLAYS), overlays):
-            messages = {name: self._builders[name](build, result) for name in names}
+            messages = {name: builders[name](build, result) for name in names}
             for name, message in messages.items():
                 self._publishers[name].publish(message)
 

@@ -20,6 +20,7 @@ NOT_ALWAYS = {
     ("subscribe", "/perception/input/depth_info"),
     ("subscribe", "/perception/input/thermal"),
     ("subscribe", "/perception/input/thermal_info"),
+    ("publish", "/perception/output/occupancy"),  # with nav_msgs
     ("publish", "/perception/output/objects"),  # with autoware_perception_msgs
 }
 
