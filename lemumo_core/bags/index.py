@@ -114,6 +114,8 @@ def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
                 raise
             raise Fault(fault.reason, f"{files[0]}: {fault}") from fault
         _write_cache(cache, index)
+    for words in index.lost:
+        log.warning("%s: %s", index.name, words)
     return index
 
 

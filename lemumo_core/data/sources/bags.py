@@ -6,7 +6,6 @@ sees. Nothing is ever held of a bag but its index (``bag_index``) and the frame 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,8 +34,6 @@ from lemumo_core.messages.ground_truth import (
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.motion import compensate
 from lemumo_core.messages.points import points_to_array
-
-log = logging.getLogger(__name__)
 
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
@@ -180,8 +177,6 @@ class Bags:
 
     def _session(self, index: BagIndex) -> Session:
         """Make a session after a check of the one thing that would fail on every frame."""
-        for words in index.lost:
-            log.warning("%s: %s", index.name, words)
         if index.companion and self.T_camera_companion is None:
             try:
                 transforms_of(index).lookup(index.frame_ids["image"], index.frame_ids["companion"])
