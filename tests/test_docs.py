@@ -124,7 +124,7 @@ def known_options() -> set[str]:
     """Options of all commands."""
     from lemumo_core.cli.main import COMMANDS
     from lemumo_core.data.sources.registry import SOURCES, source_class
-    from lemumo_core.methods.registry import default_method
+    from lemumo_core.methods.registry import load_methods
 
     needed = {
         "prepare": "synthetic --out x",
@@ -136,7 +136,8 @@ def known_options() -> set[str]:
         "finetune": "",
     }
     known = {"--show-args", "--help", "--method.OPTION", "--ros-args"}
-    known |= {f"--method.{one.name}" for one in fields(default_method())}
+    methods = load_methods().values()
+    known |= {f"--method.{one.name}" for method in methods for one in fields(method)}
     known |= {
         f"--{option}" for source in SOURCES for option in signature(source_class(source)).parameters
     }

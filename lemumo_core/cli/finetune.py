@@ -7,6 +7,9 @@
     torchrun --nproc-per-node 2 --no-python lemumo finetune ...
     lemumo finetune --config OUT/config.yaml --out OUT --resume auto
     lemumo finetune --replay OUT/non_finite-STEP
+    lemumo finetune --task points --weights CMCR_RUN [--mode probe]
+
+With --task points a 3D network learns a class for every LiDAR point.
 
 Without --weights all is trained from scratch. Exit codes: 0 done, 1 an error, 3 a loss or gradient
 that is not finite, 85 stopped by SIGTERM, SIGUSR1 or Ctrl-C after saving a checkpoint (queue it
@@ -15,10 +18,34 @@ again with --resume auto).
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
+import yaml
+
 from lemumo_core.train.cli import program
 from lemumo_core.train.finetune.recipe import FINETUNING
+from lemumo_core.train.points.recipe import POINT_FINETUNING
 
 
 def main(arguments: list[str]) -> int:
     """Run ``lemumo finetune``; return its exit code."""
-    return program(FINETUNING, __doc__, arguments)
+    recipe = POINT_FINETUNING if _task(arguments) == "points" else FINETUNING
+    return program(recipe, __doc__, arguments)
+
+
+def _task(arguments: list[str]) -> str | None:
+    """Return the task that arguments or configuration files name, which decides the options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--task")
+    parser.add_argument("--config", action="append", default=[], type=Path)
+    try:
+        known, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return None  # the whole parser says what is wrong
+    for file in known.config:
+        if known.task is None and file.is_file():
+            values = yaml.safe_load(file.read_text())
+            known.task = values.get("task") if isinstance(values, dict) else None
+    task: str | None = known.task
+    return task

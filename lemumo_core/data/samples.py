@@ -30,6 +30,7 @@ PADDING = {
     "returns": float("inf"),
     "point_labels": UNLABELLED,
     "points": float("inf"),
+    "sweep_labels": UNLABELLED,
     "return_rows": -1,
     "boxes_3d": 0.0,
     "centers": float("nan"),
@@ -63,6 +64,7 @@ class Batch:
             ``points``; the identity where there is no sweep.
         return_rows: int64 (B, N) beside ``points``: return n is row ``return_rows[b, n]`` of
             ``points[b]``; -1 for padding.
+        sweep_labels: uint8 (B, M) beside ``points``, where there are labels, 255 = unlabelled.
     """
 
     canvas: InputSpec
@@ -75,6 +77,7 @@ class Batch:
     points: Tensor | None = None
     T_camera_lidar: Tensor | None = None
     return_rows: Tensor | None = None
+    sweep_labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -129,18 +132,23 @@ def sample(
         returns=batch_of_one(returns),
         thermal=None if thermal is None else batch_of_one(thermal),
         labels=labels,
-        **(_sweep(frame, rows) if points else {}),
+        **(_sweep(frame, rows, labels is not None) if points else {}),
     )
 
 
-def _sweep(frame: Frame, rows: np.ndarray) -> dict[str, Tensor]:
-    """Return ``Batch.points`` and what belongs to them."""
+def _sweep(frame: Frame, rows: np.ndarray, labelled: bool) -> dict[str, Tensor]:
+    """Return ``Batch.points`` and what belongs to them, with their labels if asked for."""
     points, T_camera_lidar = np.zeros((0, 4), np.float32), np.eye(4)
     if isinstance(frame.companion, LidarScan):
         scan, T_camera_lidar = frame.companion.points, frame.companion.T_camera_lidar
         points = np.zeros((len(scan), 4), np.float32)
         points[:, : min(4, scan.shape[1])] = scan[:, :4]
-    return {
+    labels = {}
+    if labelled:
+        known = frame.labels.point_labels if frame.labels else None
+        unknown = np.full(len(points), UNLABELLED, np.uint8)
+        labels = {"sweep_labels": batch_of_one(unknown if known is None else known)}
+    return labels | {
         "points": batch_of_one(points),
         "T_camera_lidar": batch_of_one(T_camera_lidar.astype(np.float32)),
         "return_rows": batch_of_one(rows.astype(np.int64)),

@@ -35,7 +35,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if (path / MANIFEST_NAME).is_file():
         return _of_package(path)[0]
-    found = _found(path)
+    found = find_weights(path)
     if isinstance(found, Checkpoint):
         return found.tensors(checkpoint.MODEL)
     return compatibility.method_tensors(load_file(found))
@@ -59,7 +59,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """
     if (path / MANIFEST_NAME).is_file():
         return _of_package(path)
-    found = _found(path)
+    found = find_weights(path)
     if not isinstance(found, Checkpoint):
         options = found.with_name(MODEL_OPTIONS)
         tensors = _of_perception(compatibility.method_tensors(load_file(found)))
@@ -93,8 +93,13 @@ def _of_package(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: tensor.float() for name, tensor in model.state_dict().items()}, options
 
 
-def _found(path: Path) -> Checkpoint | Path:
-    """Return the checkpoint, or the .safetensors file, that a path stands for."""
+def find_weights(path: Path) -> Checkpoint | Path:
+    """Return the checkpoint, or the .safetensors file, that a path stands for.
+
+    Raises:
+        Fault: ``bad_checkpoint``.
+        FileNotFoundError: nothing there.
+    """
     folder = path.parent if path.is_file() else path
     if (folder / checkpoint.STATE).exists():
         return checkpoint.open_checkpoint(folder)

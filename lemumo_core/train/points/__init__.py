@@ -1,0 +1,1 @@
+"""Fine-tuning of a 3D network on labelled LiDAR points, and its linear probe."""
