@@ -7,6 +7,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ def run(program: str, arguments: list[str], options: dict[str, Any]) -> None:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    flags = [f"--{name}={_text(value)}" for name, value in options.items()]
-    subprocess.run([sys.executable, ROOT / "training" / program, *arguments, *flags], check=True)
+    command = [sys.executable, ROOT / "training" / program, *arguments, *flags(options)]
+    subprocess.run(command, check=True)
+
+
+def flags(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line."""
+    return [f"--{name}={_text(value)}" for name, value in options.items()]
 
 
 def _text(value: Any) -> str:

@@ -1,121 +1,111 @@
-"""Which pretraining helps? Every objective and encoder on the same streets, budget and probes.
+"""Which pretraining helps? Every objective and encoder on the same streets, time and probes.
 
-    python -m benchmarks.study --jobs 2             two CPU cores, about an hour; a stop costs a run
+    python -m benchmarks.study                      three seeds on one core: hours, resumable
+    python -m benchmarks.study --runs 1             the next unfinished run, then exit code 85
     python -m benchmarks.study --scale gpu          small encoder at 256 x 704, on one GPU
     python -m benchmarks.study --rows pruned lemumo --seeds 1
 
-Each row is pretrained without labels on rendered streets, then the paper's probes (CenterNet 3D,
-depth, segmentation) learn on its frozen encoder, from the same labels for the same steps, and are
-evaluated on validation frames, as lemumo evaluate does. Runs that are finished are not repeated.
-The table goes to OUT/results.md.
+Each row is pretrained without labels on rendered streets for the same time: its steps follow from
+the seconds that one takes. Then linear probes of depth and classes learn on its frozen features, to
+convergence, with both sensors and with each alone (``lemumo_core.train.pretrain.probing``), and are
+scored on validation frames. Stopped at any moment, the same command goes on. The table goes to
+OUT/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks._runs import METRICS, finish, folder_name, fused, mean_and_deviation, positive, run
+from benchmarks._runs import finish, flags, folder_name, mean_and_deviation, positive, run
+from benchmarks._study_rows import ROWS, SCALES, Row, Scale
 from benchmarks._timing import machine
+from lemumo_core.data.samples import collate
 from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.methods.method import FEATURE_MODALITIES
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
+from lemumo_core.signals import REQUEUE
+from lemumo_core.train import checkpoint
+from lemumo_core.train.loader import batch_sampler, open_data, samples_of
+from lemumo_core.train.parallel import DistInfo, has_bfloat16
+from lemumo_core.train.pretrain.config import PretrainConfig
+from lemumo_core.train.pretrain.learner import PretrainLearner, seeded_method
+from lemumo_core.train.pretrain.raw_patches import raw_patches
+from lemumo_core.train.pretrain.summary import frozen, probe_rows
+from lemumo_core.train.run_config import command_line, from_dict, from_namespace
+from lemumo_core.train.weights import read_tensors
 
-PAPER = {"model.preset": "paper"}
-LEMUMO = {"method.tokens": True, "method.modality_dropout": 0.2}
-ROWS: dict[str, dict[str, Any]] = {
-    "untrained": PAPER,
-    "camera_only": {**PAPER, "model.variant": "camera_only"},
-    "companion_only": {**PAPER, "model.variant": "companion_only"},
-    "early": {**PAPER, "model.variant": "early"},
-    "late": {**PAPER, "model.variant": "late"},
-    "pruned, VICReg": {**PAPER, "method.objective": "vicreg"},
-    "persistent": {**PAPER, "model.variant": "persistent"},
-    "pruned": PAPER,
-    "lemumo, no returns": {**LEMUMO, "method.mask_returns": 0},
-    "lemumo": LEMUMO,
+TIMED_STEPS = 4
+METRICS = ("depth_mae_m", "miou")
+COLUMNS = [(modality, name) for modality in FEATURE_MODALITIES for name in METRICS]
+TITLES = {
+    "fused": "both",
+    "image": "camera",
+    "companion": "LiDAR",
+    "depth_mae_m": "depth MAE, m",
+    "miou": "mIoU",
 }
-"""Options of pretraining beside those that all rows share; ``pruned`` is Le MuMo JEPA."""
+RIVALS = ("raw patches", "untrained", "pruned")
+"""Rows that ``lemumo`` is compared with, seed by seed."""
 
 
-class Scale(NamedTuple):
-    """Size of the study: of the model, the data and the budget of either stage."""
+class Run(NamedTuple):
+    """One row with one seed, in its folder."""
 
-    size: str
-    height: int
-    width: int
-    frames: int
-    val_frames: int
-    batch: int
-    steps: int
-    lr: float
-    probe_batch: int
-    probe_steps: int
-    probe_lr: float
-    views: dict[str, Any]
+    name: str
+    seed: int
+    out: Path
+
+    @property
+    def scores(self) -> Path:
+        """File of its scores, once it is finished."""
+        return self.out / "scores.json"
 
 
-SCALES = {
-    "cpu": Scale(
-        *("tiny", 128, 352, 384, 64, 16, 60, 1e-4, 4, 240, 4e-3),
-        {
-            "method.views.local_views": 2,
-            "method.views.global_size": [80, 224],
-            "method.views.local_size": [48, 128],
-            "method.views.local_scale": [0.2, 0.5],
-            "method.views.global_scale": [0.5, 1.0],
-        },
-    ),
-    "gpu": Scale(
-        *("small", 256, 704, 20000, 500, 128, 4000, 5e-4, 128, 2000, 1e-3),
-        {
-            "method.views.global_size": [160, 448],
-            "method.views.local_size": [64, 176],
-            "scale.workers": 12,
-        },
-    ),
-}
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=positive, default=3)
-    parser.add_argument("--jobs", type=positive, default=1, help="runs side by side, sharing cores")
+    parser.add_argument("--runs", type=positive, help="stop after so many unfinished runs")
     parser.add_argument("--out", type=Path, help="default: out/study-SCALE")
     args = parser.parse_args()
     scale, out = SCALES[args.scale], args.out or Path("out", f"study-{args.scale}")
-    frames = prepare(scale, out, "cuda" if args.scale == "gpu" else "cpu")
-    runs = [(row, seed) for seed in range(args.seeds) for row in args.rows]
-    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // args.jobs))
-
-    def one(number: int) -> None:
-        row, seed = runs[number]
-        print(f"== {number + 1}/{len(runs)}: {row}, seed {seed}", flush=True)
-        train(row, seed, scale, frames, out / folder_name(row) / str(seed))
-
-    with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(one, range(len(runs))))
-    table = results(args.rows, args.seeds, scale, out)
+    device = torch.device("cuda" if args.scale == "gpu" else "cpu")
+    frames = prepare(scale, out, device.type)
+    runs = [
+        Run(name, seed, out / folder_name(name) / str(seed))
+        for seed in range(args.seeds)
+        for name in args.rows
+    ]
+    todo = [one for one in runs if not one.scores.exists()]
+    for one in todo[: args.runs]:
+        print(f"== {one.name}, seed {one.seed}: {runs.index(one) + 1} of {len(runs)}", flush=True)
+        finish_run(one, ROWS[one.name], scale, frames, device)
+    table = results([one for one in runs if one.scores.exists()], args.rows, scale)
     (out / "results.md").write_text(table)
     print(table)
+    return 0 if all(one.scores.exists() for one in runs) else REQUEUE
 
 
 def prepare(scale: Scale, out: Path, device: str) -> Path:
-    """Shards of the streets that all rows learn from."""
+    """Render the streets that all rows learn from, as shards."""
     frames = out / "frames"
     options = {"seed": 3, "frames": scale.frames, "frames_per_drive": 4, "rate_hz": 1}
     options |= {"height": scale.height, "width": scale.width, "device": device, "out": frames}
@@ -123,56 +113,127 @@ def prepare(scale: Scale, out: Path, device: str) -> Path:
     return frames
 
 
-def train(row: str, seed: int, scale: Scale, frames: Path, out: Path) -> None:
-    """Pretrain a row, unless it is the untrained one, and probe it."""
-    model = {f"model.{name}": getattr(scale, name) for name in ("size", "height", "width")}
-    shared = {"data": frames, "val_frames": scale.val_frames, "seed": seed, "resume": "auto"}
-    weights = {**model, **PAPER}
-    if row != "untrained":
-        options = {**shared, **model, **scale.views, "batch": scale.batch, "steps": scale.steps}
-        options |= {"optimizer.lr": scale.lr, "log.probes": False, "out": out / "pretrain"}
-        finish("pretrain.py", {**options, "method.tokens": False, **ROWS[row]})
-        weights = {"weights": out / "pretrain"}
-    options = {**shared, "mode": "probe", "batch": scale.probe_batch, "steps": scale.probe_steps}
-    options |= {"optimizer.lr": scale.probe_lr, "log.evaluate_every": scale.probe_steps}
-    finish("finetune.py", {**options, **weights, "out": out / "probe"})
+def finish_run(one: Run, row: Row, scale: Scale, frames: Path, device: torch.device) -> None:
+    """Pretrain a row, unless it learns nothing, and score its features."""
+    options = {"data": frames, "val_frames": scale.val_frames, "seed": one.seed}
+    options |= {"batch": scale.batch, "scale.workers": scale.workers}
+    options |= {f"model.{name}": getattr(scale, name) for name in ("size", "height", "width")}
+    options |= {"log.probe_steps": scale.probe_steps}
+    options |= {"log.probes": False, "scale.bfloat16": device.type == "cpu" and has_bfloat16()}
+    options |= row.options(scale)
+    pretrained = one.out / "pretrain"
+    found: dict[str, Any] = {}
+    if row.learns:
+        step_s = seconds_a_step(one.out.parent / "step_s.json", options, device)
+        options |= {"steps": max(1, round(scale.seconds / step_s)), "resume": "auto"}
+        finish("pretrain.py", {**options, "out": pretrained})
+        config = from_dict(PretrainConfig, yaml.safe_load((pretrained / "config.yaml").read_text()))
+        found |= {"steps": config.steps, "step_s": step_s}
+    else:
+        config = parsed(options)
+    config = replace(config, log=replace(config.log, probes=True))
+    features = raw_patches
+    if not row.raw:
+        method = seeded_method(config)
+        if row.learns:
+            tensors = read_tensors(pretrained)
+            checkpoint.load_model_tensors(method, tensors, pretrained)
+        features = frozen(method, device)
+        found["gflop"] = gflop(config.model)
+    source = open_data(config, one.out)
+    count = batch_sampler(config, source).frames
+    scores = probe_rows({one.name: features}, config, samples_of(config, source), count, device)
+    one.out.mkdir(parents=True, exist_ok=True)
+    part = one.scores.with_suffix(".part")
+    part.write_text(json.dumps({**found, "scores": scores[one.name]}, indent=1))
+    part.replace(one.scores)
 
 
-def results(rows: list[str], seeds: int, scale: Scale, out: Path) -> str:
-    """The table: mean and standard deviation over seeds, and what the rows cost."""
+def parsed(options: Mapping[str, Any]) -> PretrainConfig:
+    """Return the configuration that options of the command line give."""
+    parser = command_line(PretrainConfig)
+    return from_namespace(PretrainConfig, parser, parser.parse_args(flags(options)))
+
+
+def seconds_a_step(file: Path, options: Mapping[str, Any], device: torch.device) -> float:
+    """Return the seconds that a step of pretraining takes, measured once for a row.
+
+    On a CPU it is the least time of this process, which other processes disturb little; on a GPU
+    the least time of the clock.
+    """
+    if file.exists():
+        return float(json.loads(file.read_text()))
+    config = parsed(options)
+    source = open_data(config, file.parent)
+    samples, sampler = samples_of(config, source), batch_sampler(config, source)
+    batch = collate([samples[index] for index in sampler[0]]).to(device)
+    learner = PretrainLearner(config, 1000, DistInfo(0, 1, device))
+    clock: Callable[[], float] = time.perf_counter if device.type == "cuda" else time.process_time
+    seconds = []
+    for step in range(1, 1 + TIMED_STEPS):
+        begin = clock()
+        learner.learn(batch, step)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(clock() - begin)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(min(seconds[1:])))
+    return min(seconds[1:])
+
+
+def results(runs: list[Run], rows: list[str], scale: Scale) -> str:
+    """Return the table of finished runs: mean and standard deviation over seeds, and cost."""
+    found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in rows}
+    for one in runs:
+        found[one.name][one.seed] = json.loads(one.scores.read_text())
+    titles = ["row", "seeds", *(f"{TITLES[m]}: {TITLES[name]}" for m, name in COLUMNS)]
+    titles += ["position share", "GFLOP an image", "steps", "s a step"]
     lines = [
         f"{machine()}; {scale.size} encoder at {scale.height} x {scale.width}, {scale.frames} "
-        f"frames, {scale.steps} steps of {scale.batch}, probes {scale.probe_steps} of "
-        f"{scale.probe_batch}, {seeds} seeds: mean ± standard deviation.",
+        f"frames, {scale.seconds:g} s of steps of {scale.batch} a run, {scale.probe_steps} steps a "
+        "probe: mean ± standard deviation over seeds.",
         "",
-        f"| row | {' | '.join(METRICS.values())} | GFLOP an image | s a step | peak GB |",
-        f"| --- |{' ---: |' * (len(METRICS) + 3)}",
+        f"| {' | '.join(titles)} |",
+        f"| --- |{' ---: |' * (len(titles) - 1)}",
     ]
-    for row in rows:
-        folders = [out / folder_name(row) / str(seed) for seed in range(seeds)]
-        probes = [fused(folder / "probe") for folder in folders]
-        cells = [mean_and_deviation([probe[name] for probe in probes]) for name in METRICS]
-        model = json.loads((folders[0] / "probe" / "model.json").read_text())
-        cells.append(f"{gflop(ModelConfig.from_dict(model)):.2f}")
-        cells += cost(folders, scale.batch) if row != "untrained" else ["", ""]
-        lines.append(f"| {row} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    for name, seeds in found.items():
+        if not seeds:
+            continue
+        scores = [one["scores"] for one in seeds.values()]
+        cells = [str(len(seeds))]
+        for modality, metric in (*COLUMNS, ("fused", "position_share")):
+            values = [one[modality][metric] for one in scores if modality in one]
+            cells.append(mean_and_deviation(values) if values else "")
+        for key, digits in (("gflop", 2), ("steps", 0), ("step_s", 2)):
+            known = [one[key] for one in seeds.values() if key in one]
+            cells.append(f"{statistics.mean(known):.{digits}f}" if known else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, *duels(found)]) + "\n"
 
 
-def cost(folders: list[Path], batch: int) -> list[str]:
-    """Seconds of a step of pretraining, and the most memory it took."""
-    lines = [
-        json.loads(line)
-        for folder in folders
-        for line in (folder / "pretrain" / "metrics.jsonl").read_text().splitlines()
-    ]
-    logged = [line for line in lines if "samples_per_s" in line]
-    seconds = statistics.median(batch / line["samples_per_s"] for line in logged)
-    return [f"{seconds:.2f}", f"{max(line['memory_gb'] for line in logged):.2f}"]
+def duels(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
+    """Return in how many seeds ``lemumo`` is better than its rivals, column by column."""
+    ours, lines = found.get("lemumo", {}), []
+    for rival in RIVALS:
+        theirs = found.get(rival, {})
+        seeds = sorted(ours.keys() & theirs.keys())
+        if not seeds:
+            continue
+        cells = []
+        for modality, name in COLUMNS:
+            sign = -1 if name == "depth_mae_m" else 1
+            wins = sum(
+                sign * ours[seed]["scores"][modality][name]
+                > sign * theirs[seed]["scores"][modality][name]
+                for seed in seeds
+            )
+            cells.append(f"{wins} of {len(seeds)}")
+        lines.append(f"| lemumo beats {rival} | | {' | '.join(cells)} | | | | |")
+    return lines
 
 
 def gflop(config: ModelConfig) -> float:
-    """Count the encoder's operations on one image, 2 for a multiplication and an addition."""
+    """Return operations of the encoder on one image, 2 for a multiplication and an addition."""
     inputs = random_inputs(config.input_spec, batch=1)
     encoder = build_encoder(config).eval()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -181,4 +242,4 @@ def gflop(config: ModelConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

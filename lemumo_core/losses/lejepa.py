@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,21 +12,25 @@ from torch import Tensor
 from lemumo_core.distributed import mean_over_ranks
 from lemumo_core.losses.loss import Loss, checked, invariance
 from lemumo_core.losses.sigreg import sigreg
+from lemumo_core.losses.visreg import visreg
 
 MODALITIES = ("image", "companion")
+REGULARIZERS = {"sigreg": sigreg, "visreg": visreg}
 
 
 @dataclass(frozen=True)
 class LeJepa:
     """weight * SIGReg + (1 - weight) * invariance to the mean of the global views.
 
-    Nothing is detached: the gradient flows through that mean as well.
+    VISReg may take SIGReg's place; terms keep its name. Nothing is detached: the gradient flows
+    through that mean as well.
 
     Attributes:
         weight: lambda of the papers.
         aux_unimodal: add weight / 3 * (SIGReg of the joint projections + those of the two
             unimodal passes), as the reference code does by default and its paper does not say.
         global_views: how many of the views, the first ones, are global.
+        regularizer: ``sigreg`` or ``visreg``.
 
     Raises:
         ValueError: for a weight outside [0, 1] or no global view.
@@ -34,6 +39,7 @@ class LeJepa:
     weight: float = 0.1
     aux_unimodal: bool = False
     global_views: int = 2
+    regularizer: Literal["sigreg", "visreg"] = "sigreg"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight <= 1.0:
@@ -64,15 +70,16 @@ class LeJepa:
                 + ("two, image and companion" if self.aux_unimodal else "none")
             )
         projections, *unimodal = (checked(p, self.global_views) for p in (projections, *unimodal))
+        regularize = REGULARIZERS[self.regularizer]
         center = projections[: self.global_views].mean(0)
         terms = {
-            "sigreg": sigreg(projections, step),
+            "sigreg": regularize(projections, step),
             "invariance": mean_over_ranks(invariance(projections, center)),
         }
         total = self.weight * terms["sigreg"] + (1.0 - self.weight) * terms["invariance"]
         if self.aux_unimodal:
             for name, p in zip(MODALITIES, unimodal, strict=True):
-                terms[f"sigreg_{name}"] = sigreg(p, step)
+                terms[f"sigreg_{name}"] = regularize(p, step)
             parts = [value for name, value in terms.items() if name.startswith("sigreg")]
             total = total + self.weight * torch.stack(parts).mean()
         return Loss(total, {name: value.detach() for name, value in terms.items()})

@@ -231,6 +231,15 @@ class MethodOptions:
         raise NotImplementedError(f"{type(self).__name__} builds no method")
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Return the context in which networks compute in bfloat16: on CUDA, and where it is on.
+
+    On a CPU the trainer switches it on (``ScaleConfig.bfloat16``). Losses stay in float32.
+    """
+    cpu = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or cpu)
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Keep a module in evaluation mode for a while."""

@@ -73,8 +73,15 @@ def prepare(module: nn.Module, units: Units, config: ScaleConfig, dist: DistInfo
         dist: this process.
 
     Raises:
-        Fault: ``one_rank`` for shards without ranks to hold them.
+        Fault: ``one_rank`` for shards without ranks to hold them; ``no_bfloat16`` where it is asked
+            for on a CPU without it.
     """
+    if config.bfloat16 and dist.device.type == "cpu" and not has_bfloat16():
+        raise Fault(
+            "no_bfloat16",
+            "this CPU emulates bfloat16, which is far slower than float32: leave out "
+            "--scale.bfloat16",
+        )
     if config.checkpoint_activations:
         for block in units.blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
@@ -95,6 +102,18 @@ def _shard(module: nn.Module, blocks: Sequence[nn.Module]) -> None:
     fully_shard(module)
     for name in ("monitors", "features"):  # what else uses weights
         register_fsdp_forward_method(module, name)
+
+
+def cpu_autocast(config: ScaleConfig, dist: DistInfo) -> torch.autocast:
+    """Return the context of a forward pass: networks on a CPU compute in bfloat16 if asked to."""
+    enabled = config.bfloat16 and dist.device.type == "cpu"
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+
+def has_bfloat16() -> bool:
+    """Return whether this CPU multiplies in bfloat16 by instructions of its own."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in probes)
 
 
 def data_parallel(module: nn.Module, config: ScaleConfig, dist: DistInfo) -> nn.Module:

@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from benchmarks import _runs, study
+from benchmarks._study_rows import ROWS, SCALES, Scale
+from lemumo_core.signals import REQUEUE
 
 
-@pytest.mark.parametrize("option", ["--jobs", "--seeds"])
+@pytest.mark.parametrize("option", ["--runs", "--seeds"])
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
 def test_a_number_that_is_none_is_refused(option, number, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["study", option, number])
@@ -19,23 +21,36 @@ def test_a_number_that_is_none_is_refused(option, number, monkeypatch, capsys) -
 
 
 def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
-    views = {"method.views.global_size": [32, 48], "method.views.local_views": 0}
-    small = study.Scale("nano", 64, 96, 12, 4, 4, 2, 1e-4, 2, 2, 1e-3, views)
-    monkeypatch.setitem(study.SCALES, "cpu", small)
-    command = ["study", "--rows", "untrained", "lemumo", "--seeds", "1", "--jobs", "2"]
+    views = {"global_size": [32, 48], "local_views": 0}
+    small = Scale("nano", 64, 96, 12, 4, 4, 0.3, 4, 0, views)
+    monkeypatch.setitem(SCALES, "cpu", small)
+    command = ["study", "--rows", "raw patches", "untrained", "lemumo", "--seeds", "1"]
     command += ["--out", str(tmp_path)]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which main() sets, and must not outlive the test
+    monkeypatch.setattr(sys, "argv", [*command, "--runs", "1"])
+    assert study.main() == REQUEUE
+    assert not (tmp_path / "lemumo").exists()
     monkeypatch.setattr(sys, "argv", command)
-    study.main()
+    assert study.main() == 0
     text = (tmp_path / "results.md").read_text()
-    table = [line.split("|") for line in text.splitlines() if line.startswith("|")]
-    assert [line[1].strip() for line in table[2:]] == ["untrained", "lemumo"]
-    for line in table[2:]:
-        assert all("±" in cell and "nan" not in cell for cell in line[2:5])
-        assert 0.05 < float(line[5]) < 1.0  # 24 patches of a tiny encoder
-    assert float(table[3][7]) > 0.1
+    table = [
+        [c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line
+    ]
+    assert [line[0] for line in table[2:5]] == ["raw patches", "untrained", "lemumo"]
+    for line in table[2:5]:
+        assert all("±" in cell and "nan" not in cell for cell in line[2:9])
+    assert 0.02 < float(table[4][9]) < 1.0  # 24 patches of four blocks
+    assert int(table[4][10]) >= 1 and float(table[4][11]) > 0
+    assert [line[0] for line in table[5:]] == ["lemumo beats raw patches", "lemumo beats untrained"]
 
     monkeypatch.setattr(_runs, "run", lambda *_: pytest.fail("a finished run was repeated"))
     monkeypatch.setattr(study, "prepare", lambda *_: tmp_path / "frames")
-    study.main()
+    assert study.main() == 0
     assert (tmp_path / "results.md").read_text() == text
+
+
+def test_rows_are_options_that_parse() -> None:
+    for row in ROWS.values():
+        size = SCALES["cpu"]
+        options = {"model.size": size.size, "model.height": size.height, "model.width": size.width}
+        config = study.parsed({**options, **row.options(size)})
+        assert type(config.method).__name__ == row.method and config.optimizer.lr == row.lr

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lemumo_core.data.modality_dropout import drop_modalities
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view, transpose_rows
+from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_rows
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
+from lemumo_core.methods.encoder_method import EncoderMethod
 from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, SMALL_VIEWS
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
 from lemumo_core.methods.lemumo.monitors import Monitors
 from lemumo_core.methods.lemumo.projector import Projector
+from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
+from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import (
-    FEATURE_MODALITIES,
     Draw,
-    Features,
     Method,
     MethodOptions,
-    ModalityFeatures,
     ParameterGroup,
     Step,
-    Units,
-    evaluating,
+    mixed_precision,
 )
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.patch_embed import PatchEmbed
-from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs, InputSpec
 
 
@@ -46,7 +44,7 @@ class LeMuMo(MethodOptions):
     The defaults are for a run of minutes on two CPU cores; recipes give the paper's.
 
     Attributes:
-        objective: ``lejepa`` or ``vicreg``.
+        objective: ``lejepa``, ``visreg`` (LeJEPA with VISReg in SIGReg's place) or ``vicreg``.
         sigreg_weight: weight of SIGReg in ``lejepa``, lambda of the papers; invariance has
             1 - lambda.
         aux_unimodal: add the reference code's undocumented SIGReg on camera-only and
@@ -57,6 +55,9 @@ class LeMuMo(MethodOptions):
             0 leaves it out. It also trains the neck and the depth head of the deploy heads, with
             which fine-tuning goes on. By default 30 for a model with LiDAR and deploy heads, else
             0. Ours.
+        masked_weight: weight of masked modelling on a further view (``masked``); 0 leaves it out.
+            Ours.
+        masked: what that view is and what is masked in it.
         modality_dropout: probability that a view loses its image or its companion.
         views: views of a sample.
 
@@ -64,17 +65,21 @@ class LeMuMo(MethodOptions):
         ValueError: for anything outside its range.
     """
 
-    objective: Literal["lejepa", "vicreg"] = "lejepa"
+    objective: Literal["lejepa", "visreg", "vicreg"] = "lejepa"
     sigreg_weight: float = 0.5
     aux_unimodal: bool = False
     tokens: bool = True
     mask_returns: float | None = None
+    masked_weight: float = 0.0
+    masked: MaskingOptions = field(default_factory=MaskingOptions)
     modality_dropout: float = 0.0
     views: MultiCropConfig = SMALL_VIEWS
 
     def __post_init__(self) -> None:
         if self.mask_returns is not None and self.mask_returns < 0:
             raise ValueError(f"mask_returns is {self.mask_returns}, must not be negative")
+        if self.masked_weight < 0:
+            raise ValueError(f"masked_weight is {self.masked_weight}, must not be negative")
         if not 0 <= self.modality_dropout <= 1:
             raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
         self.joint_objective()  # checks the rest
@@ -86,15 +91,18 @@ class LeMuMo(MethodOptions):
             )
 
     def resolve(self, model: ModelConfig, canvas: InputSpec) -> LeMuMo:
-        """Return the options with ``mask_returns`` filled in."""
-        if self.mask_returns is None:
-            return replace(self, mask_returns=MASK_RETURNS if has_depth_head(model) else 0.0)
-        if self.mask_returns and not has_depth_head(model):
+        """Return the options with ``mask_returns`` and the size of ``masked`` filled in."""
+        if self.masked_weight:
+            self.masked.check(model)
+        masked, weight = self.masked.sized(canvas), self.mask_returns
+        if weight is None:
+            weight = MASK_RETURNS if has_depth_head(model) else 0.0
+        elif weight and not has_depth_head(model):
             raise ValueError(
                 "method.mask_returns needs LiDAR and deploy heads, and the model has "
                 f"{model.companion} and {model.head_family} heads: set it to 0"
             )
-        return self
+        return replace(self, mask_returns=weight, masked=masked)
 
     def build(self, model: ModelConfig, canvas: InputSpec) -> Method:
         """See ``MethodOptions``."""
@@ -104,7 +112,10 @@ class LeMuMo(MethodOptions):
         """Return the objective on projections; ValueError as ``LeJepa``."""
         if self.objective == "vicreg":
             return VicReg()
-        return LeJepa(self.sigreg_weight, self.aux_unimodal, self.views.global_views)
+        regularizer: Literal["sigreg", "visreg"] = (
+            "visreg" if self.objective == "visreg" else "sigreg"
+        )
+        return LeJepa(self.sigreg_weight, self.aux_unimodal, self.views.global_views, regularizer)
 
     def token_objective(self) -> LeJepa | VicReg | None:
         """Return the objective on tokens, None without ``tokens``."""
@@ -133,10 +144,17 @@ class Encoded(NamedTuple):
     tokens: Tensor
 
 
-class LeMuMoMethod(Method):
+class LeMuMoViews(NamedTuple):
+    """Global views and, unless there are none, local ones; and those of masked modelling."""
+
+    joint: tuple[View, ...]
+    masked: Masked | None = None
+
+
+class LeMuMoMethod(EncoderMethod):
     """An encoder with projector and, for masked LiDAR modelling, neck and depth head.
 
-    On CUDA the networks compute in bfloat16 (autocast), the losses in float32.
+    The networks compute in ``mixed_precision``, the losses in float32.
 
     Args:
         options: resolved options.
@@ -145,13 +163,8 @@ class LeMuMoMethod(Method):
     """
 
     def __init__(self, options: LeMuMo, model: ModelConfig, canvas: InputSpec):
-        super().__init__()
-        self.options, self.model, self.token_dim = options, model, model.token_dim
-        self.crop = MultiCrop(options.views)
-        self.objective, self.token_objective = options.joint_objective(), options.token_objective()
-        self.masked_returns = options.masked_returns(canvas.depth_max_m)
         before = torch.get_rng_state()
-        self.encoder = build_encoder(model)
+        super().__init__(model)
         after = torch.get_rng_state()
         # A seed keeps giving the weights of version 0.1, which drew the projector between the
         # patch embeddings and the blocks (``Encoder``).
@@ -159,26 +172,46 @@ class LeMuMoMethod(Method):
         PatchEmbed(model, self.encoder.patch_embed.modalities)
         self.projector = Projector(model.token_dim)
         torch.set_rng_state(after)
+        self.options = options
+        self.crop = MultiCrop(options.views)
+        self.objective, self.token_objective = options.joint_objective(), options.token_objective()
+        self.masked_returns = options.masked_returns(canvas.depth_max_m)
         self.depth_branch: DepthBranch | None = None
         if self.masked_returns is not None:
             height, width = options.views.global_size
             views = replace(model, height=height, width=width)
             self.depth_branch = DepthBranch(views, self.encoder.patch_embed.modalities)
+        self.masked: MaskedObjective | None = None
+        if options.masked_weight:
+            modalities = self.encoder.patch_embed.modalities
+            self.masked = MaskedObjective(options.masked, model, modalities)
         self._monitors = Monitors(self.encoder, self.projector, options.views.global_views)
 
-    def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> tuple[View, ...]:
-        """Cut global views and, unless there are none, local ones.
+    def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> LeMuMoViews:
+        """Cut the views of a step.
 
         Modality dropout acts view by view: what one sensor sees is so tied to what both see.
         """
         views = self.crop(batch, draw("views"), rank, world)
         rate = self.options.modality_dropout
-        if not rate:
-            return views
-        return drop_modalities(views, len(batch), rate, draw("modality dropout"), rank, world)
+        if rate:
+            drops = draw("modality dropout")
+            views = drop_modalities(views, len(batch), rate, drops, rank, world)
+        masked = self.masked.views(batch, draw, rank, world) if self.masked else None
+        return LeMuMoViews(views, masked)
 
-    def forward(self, views: Sequence[View], step: int, dense: bool = False) -> Step:
+    def forward(self, views: LeMuMoViews, step: int, dense: bool = False) -> Step:
         """See ``Method``. The view of ``Step`` holds the global views with all their returns."""
+        outcome = self._joint(views.joint, step, dense)
+        if self.masked is None or views.masked is None:
+            return outcome
+        total, terms = self.masked(self.encoder, views.masked, step)
+        total = outcome.loss.total + self.options.masked_weight * total
+        terms = {f"masked_{name}": value for name, value in terms.items()}
+        return outcome._replace(loss=Loss(total, outcome.loss.terms | terms))
+
+    def _joint(self, views: Sequence[View], step: int, dense: bool) -> Step:
+        """Run the objectives on global and local views."""
         asked = dense or self.token_objective is not None or self.masked_returns is not None
         whole = views[0]
         if self.masked_returns is not None:
@@ -207,7 +240,7 @@ class LeMuMoMethod(Method):
     def _predict_depth(self, tokens: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Return depth and confidence (R, h/4, w/4) of a view with these tokens."""
         assert self.depth_branch is not None
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
+        with mixed_precision(tokens.device):
             depth_m, confidence = self.depth_branch(tokens, view.inputs)
         return depth_m, confidence
 
@@ -222,7 +255,7 @@ class LeMuMoMethod(Method):
         present = view.present
         if kept is not None:
             present = present * torch.eye(len(MODALITIES), device=present.device)[kept]
-        with torch.autocast(present.device.type, torch.bfloat16, enabled=present.is_cuda):
+        with mixed_precision(present.device):
             # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
             # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
             by_view = view.inputs._replace(present=present)
@@ -233,25 +266,6 @@ class LeMuMoMethod(Method):
             transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens)
         )
         return Encoded(projections.unflatten(0, (-1, batch)), embeddings, tokens)
-
-    @torch.no_grad()
-    def features(self, batch: Batch, modalities: Sequence[str] = FEATURE_MODALITIES) -> Features:
-        """Encode the clean view of samples, with all sensors and with each alone.
-
-        An encoder of one modality has no features of the other; ``pooled`` is CLS.
-        """
-        view, found = clean_view(batch), {}
-        with evaluating(self.encoder):
-            for name in modalities:
-                present = view.present
-                if name in MODALITIES:
-                    if name not in self.encoder.patch_embed.modalities:
-                        continue
-                    present = present * present.new_tensor([name == one for one in MODALITIES])
-                cls, tokens = self.encoder(view.inputs._replace(present=present))
-                valid = (present > 0.5).any(1, keepdim=True).expand(tokens.shape[:2])
-                found[name] = ModalityFeatures(tokens, cls, valid)
-        return found
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return all parameters as one group, in the order of version 0.1.
@@ -267,10 +281,6 @@ class LeMuMoMethod(Method):
         ordered = dict.fromkeys([*first, *names])
         return [ParameterGroup([(name, parameters[name]) for name in ordered])]
 
-    def units(self) -> Units:
-        """Return the encoder's blocks, and the encoder to compile."""
-        return Units(self.encoder.units(), (self.encoder,))
-
     def monitors(self, outcome: Step, step: int) -> dict[str, float]:
         """See ``Monitors.observe``."""
         assert outcome.view is not None
@@ -278,12 +288,7 @@ class LeMuMoMethod(Method):
 
     def exported(self) -> tuple[ModelConfig, dict[str, Tensor]]:
         """Return the encoder and, if there is one, the depth branch's neck and depth head."""
-        modules: dict[str, nn.Module] = {"encoder": self.encoder}
+        model, weights = super().exported()
         if self.depth_branch is not None:
-            modules |= dict(self.depth_branch.named_children())
-        weights = {
-            f"{part}.{name}": value
-            for part, module in modules.items()
-            for name, value in module.state_dict().items()
-        }
-        return self.model, weights
+            weights |= self.depth_branch.state_dict()
+        return model, weights

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lemumo_core.data.modality_dropout import drop_modalities
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.views import MultiCrop, View
-from lemumo_core.methods.method import ParameterGroup, Units
+from lemumo_core.methods.method import ParameterGroup, Units, mixed_precision
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
 from lemumo_core.train import checkpoint, run_folder
@@ -22,7 +22,7 @@ from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import backward
 from lemumo_core.train.loop import Run
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
-from lemumo_core.train.parallel import data_parallel, prepare
+from lemumo_core.train.parallel import cpu_autocast, data_parallel, prepare
 from lemumo_core.train.run_config import to_dict
 from lemumo_core.train.seeds import generator, seed_of
 
@@ -30,7 +30,7 @@ from lemumo_core.train.seeds import generator, seed_of
 class FinetuningStep(nn.Module):
     """The differentiable part of a step, in one ``forward`` as DDP needs it.
 
-    On CUDA the model computes in bfloat16 (autocast), the losses in float32.
+    The model computes in ``mixed_precision``, the losses in float32.
 
     Args:
         model: what learns.
@@ -43,12 +43,12 @@ class FinetuningStep(nn.Module):
 
     def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a step, over all ranks, and its terms."""
-        on_gpu = view.image.is_cuda
-        with torch.autocast(view.image.device.type, torch.bfloat16, enabled=on_gpu):
+        with mixed_precision(view.image.device):
             with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
                 tokens = self.model.encoder(view.inputs).tokens
             raw = self.model.heads(tokens, view.inputs)
-        return self._weighted(raw, view)
+        with torch.autocast(view.image.device.type, enabled=False):
+            return self._weighted(raw, view)
 
     def _weighted(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the tasks' losses, and by name these and their terms."""
@@ -146,7 +146,8 @@ class FinetuneLearner:
         self.model.encoder.train(learns)
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
-        loss: tuple[Tensor, dict[str, Tensor]] = self.parallel(view, learns)
+        with cpu_autocast(self.config.scale, self.dist):
+            loss: tuple[Tensor, dict[str, Tensor]] = self.parallel(view, learns)
         return loss
 
     def weights(self) -> dict[str, Tensor]:

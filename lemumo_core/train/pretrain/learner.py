@@ -17,7 +17,7 @@ from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.learner import backward
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
-from lemumo_core.train.parallel import DistInfo, data_parallel, prepare
+from lemumo_core.train.parallel import DistInfo, cpu_autocast, data_parallel, prepare
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.online_probes import OnlineProbes
 from lemumo_core.train.seeds import generator, seed_of
@@ -81,7 +81,8 @@ class PretrainLearner:
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
         self.model.train()
-        outcome: Step = self.model(views, step, dense=self.probes is not None)
+        with cpu_autocast(self.config.scale, self.dist):
+            outcome: Step = self.model(views, step, dense=self.probes is not None)
         return outcome
 
     def learn(self, batch: Batch, step: int) -> dict[str, float]:

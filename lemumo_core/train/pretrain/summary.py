@@ -61,32 +61,38 @@ def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     if config.log.probes and config.val_frames:
         trained = seeded_method(config)
         checkpoint.load_model_tensors(trained, weights, "the trained method")
-        methods = {UNTRAINED: seeded_method(config), TRAINED: trained}
-        frames = run.sampler.frames
-        summary["probes"] = probe_methods(methods, config, run.samples, frames, run.dist.device)
+        device = run.dist.device
+        rows = {
+            RAW: raw_patches,
+            UNTRAINED: frozen(seeded_method(config), device),
+            TRAINED: frozen(trained, device),
+        }
+        summary["probes"] = probe_rows(rows, config, run.samples, run.sampler.frames, device)
     return summary
 
 
-def probe_methods(
-    methods: Mapping[str, Method],
+def frozen(method: Method, device: torch.device) -> FeaturesOf:
+    """Return the features of a method that learns no more, on a device."""
+    return method.to(device).eval().requires_grad_(False).features
+
+
+def probe_rows(
+    rows: Mapping[str, FeaturesOf],
     config: PretrainConfig,
     samples: Samples,
     frames: int,
     device: torch.device,
 ) -> dict[str, Scores]:
-    """Probe raw patches and methods on the validation frames of a run.
+    """Probe features on the validation frames of a run.
 
     Args:
-        methods: by name.
+        rows: functions that give features, by name.
         config: of the run.
         samples: of all its frames, with labels.
         frames: how many of them, the first ones, are trained on; at most ``FRAMES`` of these,
             evenly spread, teach the probes.
-        device: to compute on.
+        device: of the batches.
     """
-    rows: dict[str, FeaturesOf] = {RAW: raw_patches}
-    for name, method in methods.items():
-        rows[name] = method.to(device).eval().requires_grad_(False).features
     training, validation = (
         _batches(config, samples, list(indices), label, device)
         for indices, label in (

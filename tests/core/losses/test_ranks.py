@@ -23,6 +23,7 @@ OBJECTIVES = {
     "lejepa": LeJepa(),
     "auxiliary": LeJepa(aux_unimodal=True),
     "vicreg": VicReg(),
+    "visreg": LeJepa(regularizer="visreg"),
     "decur": DecurLoss(0.5, gram=False),
     "decur by samples": DecurLoss(0.5, gram=True),
     "decur as reference": DecurLoss(0.5, repo_grad_scale=True),

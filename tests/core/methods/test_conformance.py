@@ -24,6 +24,10 @@ from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.methods.decur import towers
 from lemumo_core.methods.decur.method import DeCUR
 from lemumo_core.methods.decur.views import CropConfig
+from lemumo_core.methods.masked_modeling import objective as masked_objective
+from lemumo_core.methods.masked_modeling.masking import Masks
+from lemumo_core.methods.masked_modeling.method import MaskedModeling
+from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import MethodOptions
 from lemumo_core.methods.registry import load_methods
 from lemumo_core.model.mit import MitBlock, MitConfig
@@ -71,7 +75,14 @@ def config_of(name: str, **changes) -> PretrainConfig:
     """A small run of a method, with all that it can do switched on."""
     model = small_config().model
     methods = {
-        "LeMuMo": small_method(modality_dropout=0.5, aux_unimodal=True, mask_returns=1.0),
+        "LeMuMo": small_method(
+            modality_dropout=0.5,
+            aux_unimodal=True,
+            mask_returns=1.0,
+            masked_weight=0.5,
+            masked=MaskingOptions(size=(32, 32)),
+        ),
+        "MaskedModeling": MaskedModeling(size=(32, 32)),
         "LeMuMo, persistent": small_method(mask_returns=1.0),
         "LeMuMo, VICReg": small_method(objective="vicreg", tokens=False, mask_returns=0.0),
         "CMCR": small(
@@ -95,12 +106,13 @@ def config_of(name: str, **changes) -> PretrainConfig:
 
 
 METHODS = (
-    *("LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "CMCR"),
+    *("MaskedModeling", "LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "CMCR"),
     *("DeCUR", "DeCUR, ResNet", "DeCUR, MiT", "DeCUR, shared crop", "Toy"),
 )
 CASES = (
     ("ddp", 4, "LeMuMo"),
     ("ddp", 2, "LeMuMo, VICReg"),
+    ("ddp", 2, "MaskedModeling"),
     ("ddp", 2, "CMCR"),
     ("ddp", 2, "DeCUR"),
     ("ddp", 2, "DeCUR, ResNet"),
@@ -259,6 +271,9 @@ def test_probes_change_nothing(name) -> None:
 
 def without_randomness(name: str) -> PretrainConfig:
     config = config_of(name)
+    if name == "MaskedModeling":
+        still = {"scale": (1.0, 1.0), "flip": 0.0, "photometric": PHOTOMETRIC["none"]}
+        return replace(config, method=replace(config.method, **still))
     still = {"views": STILL}
     if name == "CMCR":  # every pair that there is, and nothing else that is drawn
         draw = DrawConfig(matches=400, mask_images=0.0, queries=0, rotate=False)
@@ -267,13 +282,19 @@ def without_randomness(name: str) -> PretrainConfig:
     elif name.startswith("DeCUR"):
         changes = {"photometric": STILL.photometric, "scale": (1.0, 1.0), "flip": 0.0}
         still = {"crops": replace(config.method.crops, **changes)}
-    elif name != "Toy":
-        still |= {"modality_dropout": 0.0, "mask_returns": 0.0}
+    elif name.startswith("LeMuMo"):
+        still |= {"modality_dropout": 0.0, "mask_returns": 0.0, "masked_weight": 0.0}
     return replace(config, method=replace(config.method, **still))
 
 
+def show_everything(rows, count, grid, keep, generator) -> Masks:
+    cells = torch.arange(grid[0] * grid[1])
+    return Masks(cells, torch.ones(len(rows), 2, len(cells), dtype=torch.bool), grid)
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_the_order_of_samples_does_not_matter(name) -> None:
+def test_the_order_of_samples_does_not_matter(name, monkeypatch) -> None:
+    monkeypatch.setattr(masked_objective, "draw_masks", show_everything)
     config = without_randomness(name)
     batch = small_batch(config)
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(5))

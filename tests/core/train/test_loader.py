@@ -76,7 +76,7 @@ def views_of(config, batch, step, rank=0, world=1):
     def draw(purpose: str) -> torch.Generator:
         return generator(config.seed, step, purpose)
 
-    return seeded_method(config).views(batch, draw, rank, world)
+    return seeded_method(config).views(batch, draw, rank, world).joint
 
 
 @pytest.mark.parametrize("world", [2, 4])

@@ -9,6 +9,7 @@ import torch
 
 from lemumo_core.faults import Fault
 from lemumo_core.model.transformer import Block
+from lemumo_core.train import parallel
 from lemumo_core.train.learner import NonFinite
 from lemumo_core.train.parallel import DistInfo
 from lemumo_core.train.pretrain.config import PretrainConfig
@@ -123,8 +124,8 @@ def test_masked_returns_are_predicted_from_the_others() -> None:
     learner.forward(views, 0)
     # Global views, local views, and depth of the global ones.
     encoded, predicted = seen[0][0].companion, seen[2][1].companion
-    shape = views[0].companion.shape
-    by_sample = views[0].companion.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape)
+    shape = views.joint[0].companion.shape
+    by_sample = views.joint[0].companion.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape)
     assert torch.equal(predicted.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape), encoded)
     masked = (encoded == 0) & (by_sample != 0)
     assert 0.2 < masked.sum() / (by_sample != 0).sum() < 0.8
@@ -134,3 +135,22 @@ def test_masked_returns_are_predicted_from_the_others() -> None:
 def test_shards_need_ranks() -> None:
     with pytest.raises(Fault, match="torchrun"):
         PretrainLearner(small_config(scale=ScaleConfig(sharding="fsdp", workers=0)), 10, ALONE)
+
+
+def test_bfloat16_on_a_cpu_needs_its_instructions(monkeypatch) -> None:
+    model = replace(small_config().model, size="nano")
+    config = small_config(model=model, scale=ScaleConfig(bfloat16=True, workers=0))
+    monkeypatch.setattr(parallel, "has_bfloat16", lambda: False)
+    with pytest.raises(Fault, match="leave out --scale"):
+        PretrainLearner(config, 10, ALONE)
+    monkeypatch.setattr(parallel, "has_bfloat16", lambda: True)
+    losses, kinds = [], []
+    for one in (config, replace(config, scale=ScaleConfig(workers=0))):
+        learner = PretrainLearner(one, 10, ALONE)
+        block = learner.method.encoder.blocks[1].mlp.fc1
+        block.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
+        views = learner.views(small_batch(one), 0)
+        losses.append(learner.forward(views, 0).loss.total)
+    assert {kinds[0], kinds[-1]} == {torch.bfloat16, torch.float32}
+    assert losses[0].dtype == torch.float32 and losses[0] != losses[1]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=0.05)

@@ -1,0 +1,69 @@
+"""What methods share that train one of this project's encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import View, clean_view
+from lemumo_core.methods.method import (
+    FEATURE_MODALITIES,
+    Features,
+    Method,
+    ModalityFeatures,
+    Units,
+    evaluating,
+)
+from lemumo_core.model.config import MODALITIES, ModelConfig
+from lemumo_core.model.variants import build_encoder
+
+
+class EncoderMethod(Method):
+    """An encoder, its features and its export; subclasses add views and loss.
+
+    Args:
+        model: whose encoder is trained.
+    """
+
+    def __init__(self, model: ModelConfig):
+        super().__init__()
+        self.model, self.token_dim = model, model.token_dim
+        self.encoder = build_encoder(model)
+
+    @torch.no_grad()
+    def features(self, batch: Batch, modalities: Sequence[str] = FEATURE_MODALITIES) -> Features:
+        """Encode the clean view of samples, with all sensors and with each alone.
+
+        An encoder of one modality has no features of the other; ``pooled`` is CLS.
+        """
+        view, found = clean_view(batch), {}
+        with evaluating(self.encoder):
+            for name in modalities:
+                present = view.present
+                if name in MODALITIES:
+                    if name not in self.encoder.patch_embed.modalities:
+                        continue
+                    present = present * present.new_tensor([name == one for one in MODALITIES])
+                cls, tokens = self.encoder(view.inputs._replace(present=present))
+                valid = (present > 0.5).any(1, keepdim=True).expand(tokens.shape[:2])
+                found[name] = ModalityFeatures(tokens, cls, valid)
+        return found
+
+    @torch.no_grad()
+    def frozen_tokens(self, view: View) -> Tensor:
+        """Return the tokens (R, N, D) of a view, in evaluation mode, without gradient."""
+        with evaluating(self.encoder):
+            tokens: Tensor = self.encoder(view.inputs).tokens
+        return tokens
+
+    def units(self) -> Units:
+        """Return the encoder's blocks, and the encoder to compile."""
+        return Units(self.encoder.units(), (self.encoder,))
+
+    def exported(self) -> tuple[ModelConfig, dict[str, Tensor]]:
+        """Return the encoder."""
+        weights = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+        return self.model, weights

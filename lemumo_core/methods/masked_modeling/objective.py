@@ -1,0 +1,82 @@
+"""The objective of masked modelling on one view of each sample, for any of the encoders."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import MultiCrop, View
+from lemumo_core.losses.loss import Loss
+from lemumo_core.losses.visreg import visreg
+from lemumo_core.methods.masked_modeling.masking import Masks, draw_masks, embed_masked
+from lemumo_core.methods.masked_modeling.options import MaskingOptions
+from lemumo_core.methods.masked_modeling.reconstruction import Reconstruction
+from lemumo_core.methods.method import Draw, mixed_precision
+from lemumo_core.model.config import PATCH, ModelConfig
+from lemumo_core.model.encoder import Encoder
+
+SPREAD_CELLS = 18
+"""Positions of a step at which tokens are spread over the batch."""
+
+
+class Masked(NamedTuple):
+    """A view of each sample, and its masks."""
+
+    view: View
+    masks: Masks
+
+
+class MaskedObjective(nn.Module):
+    """Views, masks, decoder and loss; the encoder is the caller's.
+
+    Args:
+        options: of masking and reconstruction, with their size.
+        model: of the encoder.
+        modalities: that the encoder sees.
+    """
+
+    def __init__(self, options: MaskingOptions, model: ModelConfig, modalities: tuple[str, ...]):
+        super().__init__()
+        self.options, self.modalities = options, modalities
+        self.crop = MultiCrop(options.crop)
+        height, width = options.crop.global_size
+        self.grid = height // PATCH, width // PATCH
+        self.reconstruction = Reconstruction(options, model, self.grid, modalities)
+
+    def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> Masked:
+        """Cut one view of each sample, and draw its masks; see ``Method.views``."""
+        (view,) = self.crop(batch, draw("masked views"), rank, world)
+        rows = torch.arange(len(batch)) + rank * len(batch)
+        masks = draw_masks(rows, world * len(batch), self.grid, self.options.keep, draw("masks"))
+        if len(self.modalities) == 1:  # cells are left out, and nothing else
+            masks = masks._replace(shown=torch.ones_like(masks.shown))
+        return Masked(view, masks.to(view.image.device))
+
+    def forward(self, encoder: Encoder, masked: Masked, step: int) -> Loss:
+        """Compute the loss of a step, the same on every rank.
+
+        Args:
+            encoder: of the model.
+            masked: of ``views``.
+            step: seeds positions and slices of the spread.
+
+        Returns:
+            Terms of ``Reconstruction``, and ``spread`` where that has a weight.
+        """
+        view, masks = masked
+        with mixed_precision(view.image.device):
+            tokens = encoder.encode(embed_masked(encoder, view.inputs, masks)).tokens
+            loss: Loss = self.reconstruction(tokens, masks, view)
+        if not self.options.spread:
+            return loss
+        spread = self._spread(tokens, step)
+        total = loss.total + self.options.spread * spread
+        return Loss(total, loss.terms | {"spread": spread.detach()})
+
+    def _spread(self, tokens: Tensor, step: int) -> Tensor:
+        draw = torch.Generator().manual_seed(step)
+        chosen = torch.randperm(tokens.shape[1], generator=draw)[:SPREAD_CELLS]
+        return visreg(tokens[:, chosen.to(tokens.device)].transpose(0, 1), step)
