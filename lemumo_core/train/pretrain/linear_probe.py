@@ -24,7 +24,8 @@ from lemumo_core.train.pretrain.probe_truth import CELL, DEPTH_MAX_M, START_DEPT
 STEPS = 600
 """Scores of tiny encoders change little beyond (benchmarks/RESULTS.md)."""
 TOKENS_A_STEP = 1024
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 0.1
+"""At a tenth of it, 600 steps leave mIoU .006 to .014 below what more steps reach."""
 WEIGHT_DECAY = 1e-4
 LEAST_SPREAD = 1e-3
 """Of a dimension, relative to the widest one: a dimension that hardly varies is not blown up."""
