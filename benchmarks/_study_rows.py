@@ -88,7 +88,7 @@ MULTIMAE = {
     "method.normalize_patches": True,
     "method.linear_head": False,
     "method.shown_weight": 0,
-    "method.spread": 0,
+    "method.token_visreg": 0,
 }
 LEMUMO = {"method.masked_weight": 1.0}
 OTHERS = ("camera_only", "companion_only", "early", "late", "persistent")
@@ -104,7 +104,7 @@ ROWS: dict[str, Row] = {
     **{name: variant(name) for name in OTHERS},
     **{f"untrained, {name}": variant(name, learns=False) for name in OTHERS},
     "lemumo, sensors dropped": Row(settings={**LEMUMO, "method.modality_dropout": 0.3}, lr=7e-4),
-    "lemumo, no spread": Row(settings={**LEMUMO, "method.masked.spread": 0}, lr=7e-4),
+    "lemumo, no token VISReg": Row(settings={**LEMUMO, "method.masked.token_visreg": 0}, lr=7e-4),
     "lemumo, no linear head": Row(settings={**LEMUMO, "method.masked.linear_head": False}, lr=7e-4),
     "lemumo, returns": Row(settings={**LEMUMO, "method.mask_returns": 6}, lr=7e-4),
 }

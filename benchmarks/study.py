@@ -130,7 +130,7 @@ def finish_run(one: Run, row: Row, scale: Scale, frames: Path, device: torch.dev
         config = from_dict(PretrainConfig, yaml.safe_load((pretrained / "config.yaml").read_text()))
         found |= {"steps": config.steps, "step_s": step_s}
     else:
-        config = parsed(options)
+        config = config_of(options)
     config = replace(config, log=replace(config.log, probes=True))
     features = raw_patches
     if not row.raw:
@@ -149,7 +149,7 @@ def finish_run(one: Run, row: Row, scale: Scale, frames: Path, device: torch.dev
     part.replace(one.scores)
 
 
-def parsed(options: Mapping[str, Any]) -> PretrainConfig:
+def config_of(options: Mapping[str, Any]) -> PretrainConfig:
     """Return the configuration that options of the command line give."""
     parser = command_line(PretrainConfig)
     return from_namespace(PretrainConfig, parser, parser.parse_args(flags(options)))
@@ -163,7 +163,7 @@ def seconds_a_step(file: Path, options: Mapping[str, Any], device: torch.device)
     """
     if file.exists():
         return float(json.loads(file.read_text()))
-    config = parsed(options)
+    config = config_of(options)
     source = open_data(config, file.parent)
     samples, sampler = samples_of(config, source), batch_sampler(config, source)
     batch = collate([samples[index] for index in sampler[0]]).to(device)

@@ -52,5 +52,5 @@ def test_rows_are_options_that_parse() -> None:
     for row in ROWS.values():
         size = SCALES["cpu"]
         options = {"model.size": size.size, "model.height": size.height, "model.width": size.width}
-        config = study.parsed({**options, **row.options(size)})
+        config = study.config_of({**options, **row.options(size)})
         assert type(config.method).__name__ == row.method and config.optimizer.lr == row.lr

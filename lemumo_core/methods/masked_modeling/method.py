@@ -4,7 +4,7 @@ After MultiMAE (arXiv 2204.01678), with this project's encoders in place of one 
 tokens of all modalities. The defaults are our recipe; MultiMAE's own is::
 
     --method.keep 0.25 --method.normalize_patches true --method.linear_head false
-    --method.shown_weight 0 --method.spread 0
+    --method.shown_weight 0 --method.token_visreg 0
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from lemumo_core.methods.method import Draw, mixed_precision
 from lemumo_core.model.config import PATCH, ModelConfig
 from lemumo_core.model.encoder import Encoder
 
-SPREAD_CELLS = 18
-"""Positions of a step at which tokens are spread over the batch."""
+VISREG_CELLS = 18
+"""Positions of a step at which VISReg sees the tokens of a batch."""
 
 
 class Masked(NamedTuple):
@@ -61,22 +61,22 @@ class MaskedObjective(nn.Module):
         Args:
             encoder: of the model.
             masked: of ``views``.
-            step: seeds positions and slices of the spread.
+            step: seeds positions and slices of VISReg.
 
         Returns:
-            Terms of ``Reconstruction``, and ``spread`` where that has a weight.
+            Terms of ``Reconstruction``, and ``token_visreg`` where that has a weight.
         """
         view, masks = masked
         with mixed_precision(view.image.device):
             tokens = encoder.encode(embed_masked(encoder, view.inputs, masks)).tokens
             loss: Loss = self.reconstruction(tokens, masks, view)
-        if not self.options.spread:
+        if not self.options.token_visreg:
             return loss
-        spread = self._spread(tokens, step)
-        total = loss.total + self.options.spread * spread
-        return Loss(total, loss.terms | {"spread": spread.detach()})
+        value = self._token_visreg(tokens, step)
+        total = loss.total + self.options.token_visreg * value
+        return Loss(total, loss.terms | {"token_visreg": value.detach()})
 
-    def _spread(self, tokens: Tensor, step: int) -> Tensor:
+    def _token_visreg(self, tokens: Tensor, step: int) -> Tensor:
         draw = torch.Generator().manual_seed(step)
-        chosen = torch.randperm(tokens.shape[1], generator=draw)[:SPREAD_CELLS]
+        chosen = torch.randperm(tokens.shape[1], generator=draw)[:VISREG_CELLS]
         return visreg(tokens[:, chosen.to(tokens.device)].transpose(0, 1), step)

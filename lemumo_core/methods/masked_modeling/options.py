@@ -22,10 +22,10 @@ class MaskingOptions:
 
     Attributes:
         keep: share of the patch grid's cells that are encoded.
-        spread: weight of VISReg of the tokens, position by position over the batch. It keeps
+        token_visreg: weight of VISReg of the tokens, position by position over the batch. It keeps
             them from becoming a code of their position. Ours; 0 leaves it out.
-        normalize_patches: divide each image patch by its own mean and spread, as MAE and MultiMAE
-            do; otherwise colours are targets, too.
+        normalize_patches: divide each image patch by its own mean and deviation, as MAE and
+            MultiMAE do; otherwise colours are targets, too.
         linear_head: also predict coarse pixels and depths of the encoded cells by a linear map of
             their tokens, so that these hold them where heads look for them. Ours.
         shown_weight: weight of patches that were shown; hidden ones have 1.
@@ -39,7 +39,7 @@ class MaskingOptions:
     """
 
     keep: float = 0.5
-    spread: float = 0.3
+    token_visreg: float = 0.3
     normalize_patches: bool = False
     linear_head: bool = True
     shown_weight: float = 0.2
@@ -51,8 +51,8 @@ class MaskingOptions:
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep is {self.keep}, a share of the cells lies in (0, 1]")
-        if self.spread < 0 or self.shown_weight < 0:
-            raise ValueError("spread and shown_weight must not be negative")
+        if self.token_visreg < 0 or self.shown_weight < 0:
+            raise ValueError("token_visreg and shown_weight must not be negative")
         _ = self.crop  # checks the rest
 
     @property

@@ -124,7 +124,7 @@ def test_the_loss_is_its_definition() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"keep": 0.0}, "keep is 0.0"), ({"spread": -1.0}, "must not be negative")],
+    [({"keep": 0.0}, "keep is 0.0"), ({"token_visreg": -1.0}, "must not be negative")],
 )
 def test_mistakes_are_named(options, message) -> None:
     with pytest.raises(ValueError, match=message):
