@@ -12,7 +12,7 @@ from lemumo_core.messages.builder import MessageBuilder
 from lemumo_core.streaming.outputs import Result
 from lemumo_core.streaming.points import rays
 
-FREE, OCCUPIED, UNKNOWN = 0, 100, -1
+UNOCCUPIED, OCCUPIED, UNKNOWN = 0, 100, -1
 """Values of nav_msgs/OccupancyGrid."""
 GROUND = ("road", "sidewalk", "terrain")
 """Classes that are no obstacle at any height: a slope."""
@@ -87,6 +87,6 @@ def _cells(result: Result, options: GridOptions, side: int) -> np.ndarray:
     obstacles = np.bincount(cell[stands], minlength=side * side)
     ground = np.bincount(cell[flat], minlength=side * side)
     cells = np.full(side * side, UNKNOWN, np.int8)
-    cells[ground >= 1] = FREE
+    cells[ground >= 1] = UNOCCUPIED
     cells[obstacles >= LEAST_POINTS] = OCCUPIED
     return cells.reshape(side, side)
