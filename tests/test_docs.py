@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from inspect import signature
 from pathlib import Path
 
@@ -119,6 +120,14 @@ def options_of(parser) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings}
 
 
+def nested(options: object, prefix: str) -> Iterator[str]:
+    """Names of the fields of a dataclass, and of those in its fields."""
+    for one in fields(options):
+        yield prefix + one.name
+        if is_dataclass(value := getattr(options, one.name)):
+            yield from nested(value, f"{prefix}{one.name}.")
+
+
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
     """Options of all commands."""
@@ -136,8 +145,7 @@ def known_options() -> set[str]:
         "finetune": "",
     }
     known = {"--show-args", "--help", "--method.OPTION", "--ros-args"}
-    methods = load_methods().values()
-    known |= {f"--method.{one.name}" for method in methods for one in fields(method)}
+    known |= {name for method in load_methods().values() for name in nested(method(), "--method.")}
     known |= {
         f"--{option}" for source in SOURCES for option in signature(source_class(source)).parameters
     }

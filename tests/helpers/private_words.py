@@ -58,7 +58,6 @@ WHOLE = {
     "Place": "DistInfo",
     "Part": "Subset",
     "FrameOrder": "BatchSampler",
-    "FREE": "RESUMABLE_CHANGES",
     "Due": "ReadyPair",
     "Taken": "InFlight",
     "Judge": "Evaluator",
