@@ -24,7 +24,7 @@ def test_round_trip_through_json() -> None:
     ("change", "words"),
     [
         ({"preset": "papers"}, "unknown preset 'papers'; did you mean 'paper'"),
-        ({"size": "huge"}, "unknown size 'huge'.*known: tiny, small, base, large"),
+        ({"size": "huge"}, "unknown size 'huge'.*known: nano, tiny, small, base, large"),
         ({"variant": "prunned"}, "unknown variant 'prunned'; did you mean 'pruned'"),
         ({"height": 100}, "multiples of 16"),
         ({"companion": "radar"}, "radar"),

@@ -82,7 +82,7 @@ def test_probes_cannot_touch_the_method():
     """Weights, batch norm statistics, gradients and random numbers are equal to the bit."""
     alone, watched = train(2, with_probes=False), train(2, with_probes=True)
     for ours, theirs in zip(alone[:2], watched[:2], strict=True):
-        assert ours.keys() == theirs.keys() and len(ours) > 100
+        assert ours.keys() == theirs.keys() and len(ours) > 50
         for name, value in ours.items():
             assert torch.equal(value, theirs[name]), name
     assert torch.equal(alone[2], watched[2])
