@@ -22,6 +22,7 @@ from lemumo_core.cli.pretrain import main
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.pairs import RgbThermalPairs
+from lemumo_core.methods.decur.method import DeCUR
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.signals import REQUEUE
 from lemumo_core.train.checkpoint import checkpoints
@@ -249,7 +250,13 @@ def test_recipes_parse(path) -> None:
     config = from_namespace(PretrainConfig, parser, parser.parse_args(["--config", str(path)]))
     assert from_dict(PretrainConfig, to_dict(config)) == config
     assert str(path.relative_to(ROOT)) in path.read_text()  # says how it is used
-    if path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
+    if path.stem.startswith("decur"):
+        assert isinstance(config.method, DeCUR)
+        if path.stem != "decur_cpu_smoke":  # a run of minutes
+            assert (config.method.dimensions, config.method.common) == (8192, 0.75)
+            assert config.optimizer.per_epoch and config.optimizer.warmup == 0.0
+            assert (config.optimizer.name == "lars") == config.method.backbone.startswith("resnet")
+    elif path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
         views = config.method.views
         assert config.method.sigreg_weight == 0.1
         assert views.global_scale == (0.4, 1.0) and views.local_scale == (0.05, 0.4)
@@ -272,5 +279,7 @@ def test_recipes_parse(path) -> None:
 def test_the_recipes_are_those_of_the_plan() -> None:
     names = {path.stem for path in RECIPES}
     paper = {"paper_waymo", "paper_nuscenes", "paper_flir", "paper_flir_from_waymo"}
-    assert names == paper | {"single_24gb", "eight_gpus", "cpu_smoke", "lemumo_tiny_pretrain"}
+    decur = {f"decur_{name}" for name in ("cpu_smoke", "rgb_lidar", "rgb_thermal", "rgb_depth")}
+    ours = {"single_24gb", "eight_gpus", "cpu_smoke", "lemumo_tiny_pretrain"}
+    assert names == paper | decur | ours
     assert os.access(ROOT / "training" / "slurm" / "pretrain.sbatch", os.R_OK)
