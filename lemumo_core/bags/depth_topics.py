@@ -20,7 +20,7 @@ from lemumo_core.faults import Fault
 DEPTH_NAME = re.compile(r"depth|stereo", re.I)
 DEPTH_ENCODING = re.compile(r"(16UC1|mono16|32FC1)$")
 OWN_OUTPUT = re.compile(r"/output/depth")
-REGISTERED = re.compile(r"regist|aligned|_to_(rgb|color|colour)", re.I)
+REGISTERED = re.compile(r"registered|registration|aligned|_to_(rgb|color|colour)", re.I)
 """Names of depth images, and of those that are in the colour camera's view."""
 
 
