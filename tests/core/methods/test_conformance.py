@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,9 +66,22 @@ def toy(**changes) -> MethodOptions:
     return load_methods()["Toy"](**changes)
 
 
+def shrink_towers(patch: pytest.MonkeyPatch) -> None:
+    """Make the convolutional towers of DeCUR small."""
+    resnet = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
+    mit = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
+    patch.setitem(towers.RESNETS, "resnet50_rda", resnet)
+    patch.setitem(towers.MITS, "mit_b2", mit)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_towers() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_towers(patch)
+        yield
+
+
 def small_decur(shared_crop: bool = False, **changes) -> DeCUR:
-    towers.RESNETS["resnet50_rda"] = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
-    towers.MITS["mit_b2"] = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
     return DeCUR(dimensions=24, crops=CropConfig((32, 32), shared_crop=shared_crop), **changes)
 
 
@@ -165,6 +179,7 @@ def keeps_state(dist: DistInfo, config: PretrainConfig, folder: Path) -> bool:
 def run_rank(rank: int, folder: str) -> None:
     """Rank of a world of four, and then of one of two."""
     torch.set_num_threads(1)
+    shrink_towers(pytest.MonkeyPatch())
     for world in (4, 2):
         if rank >= world:
             return
