@@ -30,7 +30,7 @@ TURBO, PLASMA = (
     for name in (cv2.COLORMAP_TURBO, cv2.COLORMAP_PLASMA)
 )
 JPEG_QUALITY = 90
-"""Of pictures for people."""
+"""Pictures that are looked at are written with this quality, 1 to 100."""
 
 
 def depth_colors(depth_m: np.ndarray) -> np.ndarray:

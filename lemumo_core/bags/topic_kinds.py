@@ -1,4 +1,4 @@
-"""What the topics of a bag are, by type, name and the encoding of their images."""
+"""Kinds of the topics of a bag, by type, name and the encoding of their images."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ STORAGES = ("mcap", "sqlite3")
 METADATA_VERSION: Literal[8] = 8
 """Version of metadata.yaml: the newest that keeps QoS profiles as text, as Humble expects them."""
 JPEG_QUALITY = 95
-"""Of the camera's images, which models learn from; pictures for people take less."""
+"""Camera images are written with this quality: models learn from them, so it exceeds that of
+pictures that are only looked at (``drawing.JPEG_QUALITY``)."""
 POINT_FIELDS = ("x", "y", "z", "intensity")
 """Columns of the points that are written; intensity is 0 where a source has none."""
 

@@ -11,7 +11,7 @@ from lemumo_core.losses.loss import mean_of_valid
 NEVER = -1e30
 """Logit of what is no candidate; finite, so that rows without candidates have no NaN."""
 LEAST_SQUARE = 1e-12
-"""Of a distance: the square root has no gradient at 0."""
+"""Squared distances are not taken as smaller: the square root has no gradient at 0."""
 
 
 def info_nce(anchors: Tensor, positives: Tensor, valid: Tensor, temperature: float) -> Tensor:

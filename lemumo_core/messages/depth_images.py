@@ -17,7 +17,7 @@ from lemumo_core.messages.images import check_size, pixels_of
 MM_PER_M = 1000.0
 ENCODINGS = ("16UC1", "mono16", "32FC1")
 HEADER = struct.Struct("<iff")
-"""What compressed_depth_image_transport writes before its PNG: the format, and A and B of
+"""compressed_depth_image_transport writes this before its PNG: the format, and A and B of
 depth = A / (value - B) for depth that was 32FC1."""
 
 

@@ -1,4 +1,4 @@
-"""What methods share that train one of this project's encoders."""
+"""Base of the methods that train one of this project's encoders."""
 
 from __future__ import annotations
 

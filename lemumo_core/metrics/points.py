@@ -11,7 +11,7 @@ from lemumo_core.metrics.bands import band_names, band_of, checked_edges
 from lemumo_core.metrics.segmentation import SegmentationMetric
 
 RANGE_EDGES_M = (0.0, 10.0, 20.0, 40.0, 80.0)
-"""Of the horizontal distance from the sensor."""
+"""Bands of horizontal distance from the sensor begin and end at these."""
 
 
 class PointMetric:

@@ -23,7 +23,7 @@ from lemumo_core.replay.evaluator import REPLAY_MODALITIES
 from lemumo_core.replay.output_folder import read_metrics
 
 PICTURES = 3
-"""Of the images at which B is worst, and of those at which it is best, against A."""
+"""So many images are shown at which B is worst against A, and as many at which it is best."""
 
 
 def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""What the dense depth and the labels say of the ground around the robot, as a grid of costs."""
+"""Occupancy grid of the ground around the robot, from dense depth and labels."""
 
 from __future__ import annotations
 

@@ -155,6 +155,25 @@ def prune(root: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
+def training_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, Tensor]]:
+    """Return weights and optimiser as ``save`` takes them; all ranks call this together."""
+    return {MODEL: model_tensors(model), OPTIMIZER: optimizer_tensors(model, optimizer)}
+
+
+def load_training_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, found: Checkpoint
+) -> None:
+    """Restore what ``training_tensors`` returned.
+
+    Raises:
+        Fault: ``wrong_weights``.
+    """
+    load_model_tensors(model, found.tensors(MODEL), found.path)
+    load_optimizer_tensors(model, optimizer, found.tensors(OPTIMIZER))
+
+
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return weights and buffers; all ranks call this together."""
     return {name: full(value) for name, value in model.state_dict().items()}

@@ -14,7 +14,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, rotation_from_quaternion
 
 NORM_TOLERANCE = 1e-2
-"""Of the length of a unit quaternion."""
+"""The length of a unit quaternion may differ so much from 1."""
 
 
 class Annotations(NamedTuple):

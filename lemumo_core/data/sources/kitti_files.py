@@ -10,7 +10,7 @@ from lemumo_core.data.sources.files import read_text
 from lemumo_core.faults import Fault
 
 ROTATION_TOLERANCE = 1e-2
-"""Of R R^T from the identity: files are rounded, and some are measured by hand."""
+"""R R^T may differ so much from the identity: files are rounded, and some are measured by hand."""
 
 
 def read_calibration(path: Path) -> dict[str, np.ndarray]:

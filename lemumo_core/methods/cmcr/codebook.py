@@ -9,7 +9,8 @@ from torch.nn import functional
 from lemumo_core.distributed import mean_over_ranks, world_size
 
 DECAY = 0.999
-"""Of either update; there are two a step, by the codes of points and by those of pixels."""
+"""Share of its old value that a code keeps at each of the two updates of a step: by the codes of
+points, and by those of pixels."""
 
 
 class Codebook(nn.Module):

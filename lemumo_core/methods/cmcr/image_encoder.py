@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lemumo_core.faults import Fault
 from lemumo_core.model.config import PATCH, ModelConfig
+from lemumo_core.model.external_weights import read_state_dict
 from lemumo_core.model.resnet import ResNet, ResNetConfig
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
@@ -24,9 +24,9 @@ RANDOM = "random"
 """In place of a path: an encoder that was taught nothing, to compare with."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILES = ("weights.safetensors", "model.safetensors")
-"""Of a package, and of a run of fine-tuning or a checkpoint."""
-MOCO = ("module.encoder_q.", "encoder_q.", "backbone.", "module.", "encoder.")
-"""What files put before torchvision's names."""
+"""Weights of a package have the first name, those of a run or a checkpoint the second."""
+MOCO = ("encoder_q.", "encoder.")
+"""Files of MoCo put one of these before torchvision's names."""
 
 
 class FrozenImageEncoder(nn.Module):
@@ -89,12 +89,12 @@ class FrozenImageEncoder(nn.Module):
 
         Raises:
             FileNotFoundError: nothing there.
-            Fault: ``wrong_weights`` for another architecture's.
+            Fault: ``wrong_weights`` for another architecture's, or a file of none.
         """
         if weights == RANDOM:
             log.warning("the image encoder is random: the 3D network is taught nothing of images")
             return
-        tensors = _read(_file_of(Path(weights)))
+        tensors = read_state_dict(_file_of(Path(weights)))
         own = self.network.state_dict()
         prefixes = ("encoder.", "") if self.name == "lemumo" else ("", *MOCO)
         for prefix in prefixes:
@@ -157,11 +157,3 @@ def _file_of(path: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(f"{path} is no file of weights, package, run or checkpoint")
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    found = torch.load(file, map_location="cpu", weights_only=True)
-    tensors: dict[str, Tensor] = found.get("state_dict", found)
-    return tensors

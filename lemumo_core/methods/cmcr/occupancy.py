@@ -17,7 +17,7 @@ WITHIN_M = 0.1
 RADIUS_M = 1.0
 """Returns so near a query are its neighbours."""
 WIDTH = 128
-"""Of the head."""
+"""Width of the head's hidden layers."""
 
 
 @dataclass(frozen=True, eq=False)

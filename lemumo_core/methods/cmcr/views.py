@@ -1,4 +1,4 @@
-"""What a step of CMCR takes of samples: a view, voxels, pairs between them, places on rays.
+"""Input of a step of CMCR: a view, voxels, pairs between them, places on rays.
 
 All that waits for the device happens here, since numbers of voxels and pairs are shapes; the
 forward pass then waits for nothing. Every sample draws from a generator of its own, so that ranks

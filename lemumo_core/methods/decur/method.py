@@ -58,7 +58,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "repo_grad_scale": False,
     },
 }
-"""What options are by default."""
+"""Values of the options that are left open, by preset."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lemumo_core.model.config import MODALITIES, PATCH, ModelConfig
 from lemumo_core.model.transformer import Block
 
 DIM, HEADS, BLOCKS = 128, 4, 2
-"""Of the decoder."""
+"""Size of the decoder."""
 IMAGE_MEAN, IMAGE_STD = 0.45, 0.25
 DEPTH_LOG_MEAN = 2.5
 """About 12 m."""

@@ -21,7 +21,7 @@ DOWN = ((32, 2), (64, 3), (128, 4), (256, 6))
 UP = ((256, 2), (128, 2), (96, 2), (96, 2))
 """Width and number of residual blocks of each level."""
 MOMENTUM = 0.05
-"""Of the norms outside of residual blocks, as the reference has it."""
+"""Momentum of the norms outside of residual blocks, as the reference has it."""
 BACKENDS: dict[str, Backend] = {"torch": convolve, "spconv": convolve_with_spconv}
 
 

@@ -14,7 +14,8 @@ from lemumo_core.data.views import MultiCrop, View
 from lemumo_core.methods.method import ParameterGroup, Units, mixed_precision
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
-from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train import checkpoint
+from lemumo_core.train.best_weights import best_score, save_best
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.config import FinetuneConfig, LossConfig
 from lemumo_core.train.finetune.validation import Validation, describe, scalars, score_of
@@ -23,7 +24,6 @@ from lemumo_core.train.learner import backward
 from lemumo_core.train.loop import Run
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import cpu_autocast, data_parallel, prepare
-from lemumo_core.train.run_config import to_dict
 from lemumo_core.train.seeds import generator, seed_of
 
 
@@ -129,9 +129,8 @@ class FinetuneLearner:
             print(f"validation after step {done}: score {score:.3f}\n{describe(metrics)}")
             if score > self.best:
                 results = {mode: metric.result() for mode, metric in metrics.items()}
-                state = {"step": done, "score": score, "metrics": results}
-                state["config"] = to_dict(self.config)
-                checkpoint.save(self.out / run_folder.BEST, {checkpoint.MODEL: weights}, state)
+                found = {"step": done, "score": score, "metrics": results}
+                save_best(self.out, self.config, weights, found)
         self.best = max(self.best, score)
         return {"score": score, **scalars(metrics)}
 
@@ -156,19 +155,12 @@ class FinetuneLearner:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """See ``Learner``."""
-        return {
-            checkpoint.MODEL: self.weights(),
-            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.model, self.optimizer),
-        }
+        return checkpoint.training_tensors(self.model, self.optimizer)
 
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
-        checkpoint.load_model_tensors(self.model, found.tensors(checkpoint.MODEL), found.path)
-        checkpoint.load_optimizer_tensors(
-            self.model, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
-        )
-        before = run_folder.read_metrics(self.out)
-        self.best = max((line["score"] for line in before if "score" in line), default=-math.inf)
+        checkpoint.load_training_tensors(self.model, self.optimizer, found)
+        self.best = best_score(self.out)
 
 
 def layer_rate(name: str, model: ModelConfig, decay: float) -> float:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource, evenly_spaced
-from lemumo_core.files import write_whole
 from lemumo_core.frame import Labels
-from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train import run_folder
+from lemumo_core.train.best_weights import write_best
 from lemumo_core.train.finetune.config import FinetuneConfig
 from lemumo_core.train.finetune.learner import FinetuneLearner
 from lemumo_core.train.loop import Recipe, Run
@@ -27,24 +25,9 @@ FLAT = (
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Write the best weights and ``summary.json``.
-
-    Where no validation frame has truth, the weights are the last ones.
-
-    The summary holds ``steps``, and of the best weights the ``step`` after which they were so, the
-    ``score`` (``validation.score_of``) and the ``metrics`` by mode.
-    """
-    out, which = run.out, "last"
-    summary: dict[str, Any] = {"steps": run.steps}
-    if (out / run_folder.BEST).exists():
-        best, which = checkpoint.open_checkpoint(out / run_folder.BEST), "best"
-        weights = best.tensors(checkpoint.MODEL)
-        summary |= {name: best.state[name] for name in ("step", "score", "metrics")}
-    run_folder.write_json(out / run_folder.MODEL_OPTIONS, asdict(run.config.model))
-    cpu = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(out / run_folder.MODEL_WEIGHTS, safetensors.torch.save(cpu))
-    run_folder.write_json(out / run_folder.SUMMARY, summary)
-    return f"the {which} weights: {out / run_folder.MODEL_WEIGHTS}"
+    """Write the best weights by ``validation.score_of``, with metrics by mode: ``write_best``."""
+    files = run_folder.MODEL_WEIGHTS, run_folder.MODEL_OPTIONS
+    return write_best(run, weights, *files, asdict(run.config.model))
 
 
 def check(config: FinetuneConfig, source: FrameSource) -> tuple[FinetuneConfig, list[str]]:

@@ -16,7 +16,8 @@ from lemumo_core.losses.loss import mean_of_valid
 from lemumo_core.losses.lovasz import lovasz_softmax
 from lemumo_core.methods.method import ParameterGroup
 from lemumo_core.model.sparse.segmenter import PointSegmenter
-from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train import checkpoint
+from lemumo_core.train.best_weights import best_score, save_best
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.learner import backward
 from lemumo_core.train.loop import Run
@@ -25,7 +26,6 @@ from lemumo_core.train.parallel import data_parallel
 from lemumo_core.train.points.config import PointsConfig
 from lemumo_core.train.points.validation import PointValidation
 from lemumo_core.train.points.weights import load_network
-from lemumo_core.train.run_config import to_dict
 from lemumo_core.train.seeds import generator, seed_of
 
 
@@ -131,10 +131,8 @@ class PointLearner:
                 f"of one class everywhere {metrics['constant_miou']:.3f}"
             )
             if score > self.best:
-                state = {"schema": checkpoint.SCHEMA, "step": done, "score": score}
-                state["metrics"] = metrics
-                state["config"] = to_dict(self.config)
-                checkpoint.save(self.out / run_folder.BEST, {checkpoint.MODEL: weights}, state)
+                found = {"step": done, "score": score, "metrics": metrics}
+                save_best(self.out, self.config, weights, found)
         self.best = max(self.best, score)
         return {"score": score}
 
@@ -144,16 +142,9 @@ class PointLearner:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """See ``Learner``."""
-        return {
-            checkpoint.MODEL: self.weights(),
-            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.model, self.optimizer),
-        }
+        return checkpoint.training_tensors(self.model, self.optimizer)
 
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
-        checkpoint.load_model_tensors(self.model, found.tensors(checkpoint.MODEL), found.path)
-        checkpoint.load_optimizer_tensors(
-            self.model, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
-        )
-        before = run_folder.read_metrics(self.out)
-        self.best = max((line["score"] for line in before if "score" in line), default=-math.inf)
+        checkpoint.load_training_tensors(self.model, self.optimizer, found)
+        self.best = best_score(self.out)

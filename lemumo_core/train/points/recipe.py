@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.faults import Fault
-from lemumo_core.files import write_whole
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.progress import track
-from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train.best_weights import write_best
 from lemumo_core.train.loop import Recipe, Run
 from lemumo_core.train.points.config import PointsConfig
 from lemumo_core.train.points.learner import PointLearner
@@ -25,24 +22,10 @@ LOOKED_AT = 64
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Write the best weights, network and classes, and ``summary.json``.
-
-    The summary holds ``steps``, and of the best weights the ``step`` after which they were so, the
-    ``score`` (mIoU) and the ``metrics`` (``PointMetric.result``).
-    """
-    out, which = run.out, "last"
-    summary: dict[str, Any] = {"steps": run.steps}
-    if (out / run_folder.BEST).exists():
-        best, which = checkpoint.open_checkpoint(out / run_folder.BEST), "best"
-        weights = best.tensors(checkpoint.MODEL)
-        summary |= {name: best.state[name] for name in ("step", "score", "metrics")}
+    """Write the best weights by mIoU, with ``PointMetric.result``: ``write_best``."""
     classes = list(run.config.model.segmentation_classes)
     options = {"network": asdict(run.config.network), "classes": classes}
-    run_folder.write_json(out / POINT_OPTIONS, options)
-    cpu = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(out / POINT_WEIGHTS, safetensors.torch.save(cpu))
-    run_folder.write_json(out / run_folder.SUMMARY, summary)
-    return f"the {which} weights: {out / POINT_WEIGHTS}"
+    return write_best(run, weights, POINT_WEIGHTS, POINT_OPTIONS, options)
 
 
 def check(config: PointsConfig, source: FrameSource) -> tuple[PointsConfig, list[str]]:

@@ -16,7 +16,7 @@ from lemumo_core.train import checkpoint
 from lemumo_core.train.weights import find_weights
 
 POINT_WEIGHTS, POINT_OPTIONS = "points.safetensors", "points.json"
-"""What a finished run of fine-tuning on points leaves: weights; network and classes."""
+"""A finished run of fine-tuning on points leaves these: weights; network and classes."""
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], SparseConfig]:

@@ -117,10 +117,7 @@ class PretrainLearner:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """See ``Learner``."""
-        tensors = {
-            checkpoint.MODEL: self.weights(),
-            checkpoint.OPTIMIZER: checkpoint.optimizer_tensors(self.method, self.optimizer),
-        }
+        tensors = checkpoint.training_tensors(self.method, self.optimizer)
         if self.probes is not None:
             tensors[checkpoint.PROBES] = checkpoint.model_tensors(self.probes)
             tensors[checkpoint.PROBES_OPTIMIZER] = checkpoint.optimizer_tensors(
@@ -130,10 +127,7 @@ class PretrainLearner:
 
     def restore(self, found: Checkpoint) -> None:
         """See ``Learner``."""
-        checkpoint.load_model_tensors(self.method, found.tensors(checkpoint.MODEL), found.path)
-        checkpoint.load_optimizer_tensors(
-            self.method, self.optimizer, found.tensors(checkpoint.OPTIMIZER)
-        )
+        checkpoint.load_training_tensors(self.method, self.optimizer, found)
         if self.probes is not None and checkpoint.PROBES in found.names:
             probes = found.tensors(checkpoint.PROBES)
             checkpoint.load_model_tensors(self.probes, probes, found.path)

@@ -28,7 +28,7 @@ LEARNING_RATE = 0.1
 """At a tenth of it, 600 steps leave mIoU .006 to .014 below what more steps reach."""
 WEIGHT_DECAY = 1e-4
 LEAST_SPREAD = 1e-3
-"""Of a dimension, relative to the widest one: a dimension that hardly varies is not blown up."""
+"""Least spread of a dimension, relative to the widest: one that hardly varies is not blown up."""
 SCORED_AT_ONCE = 32
 CELLS = (PATCH // CELL) ** 2
 """Cells of a patch."""

@@ -1,4 +1,4 @@
-"""What linear probes are to find: depth of cells of 4 x 4 pixels, and the classes of pixels."""
+"""Truth of linear probes: depth of cells of 4 x 4 pixels, and the classes of pixels."""
 
 from __future__ import annotations
 
