@@ -55,6 +55,7 @@ extras = {
         "ros-visualization-msgs~=5.5.1",
         "catkin_pkg",  # interfaces/build.py
     ],
+    "tracking": ["scipy>=1.8,<2"],
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
     "test": ["pytest", "pytest-timeout"],  # by this name `colcon test` finds that pytest runs them

@@ -33,6 +33,8 @@ ARGUMENTS = {
     "compressed": ("false", "true: read images from the compressed topic beside `image`"),
     "params_file": (str(SHARE / "config" / "lemumo.yaml"), "parameters of the node"),
     "output_frame": ("", "frame of the published boxes; empty: as in params_file"),
+    "fixed_frame": ("", "frame of /tf that does not move, e.g. odom; empty: as in params_file"),
+    "tracking": ("", "true: follow objects over frames; empty: as in params_file"),
     "score_threshold": ("", "least score of a published detection; empty: as in params_file"),
     "backend": ("", "auto, or RUNTIME[:PRECISION]; empty: as in params_file"),
     "sync_tolerance_ms": ("", "most between a pair's stamps; empty: as in params_file"),
@@ -48,7 +50,8 @@ ARGUMENTS = {
 
 NUMBERS = ("score_threshold", "sync_tolerance_ms", "companion_deadline_ms", "overlay_rate_hz")
 COMPRESSED_DEPTH = "/compressedDepth"
-FLAGS = ("use_sim_time", "autostart")
+FLAGS = ("use_sim_time", "autostart", "tracking")
+TEXTS = ("model", "output_frame", "fixed_frame", "backend")
 
 
 def is_true(name, value):
@@ -60,7 +63,7 @@ def is_true(name, value):
 
 def node_options(value):
     """Return parameters, remappings and log level of a node; `value(name)` is a launch argument."""
-    parameters = {key: value(key) for key in ("model", "output_frame", "backend") if value(key)}
+    parameters = {key: value(key) for key in TEXTS if value(key)}
     parameters.update({key: float(value(key)) for key in NUMBERS if value(key)})
     parameters.update({key: is_true(key, value(key)) for key in FLAGS if value(key)})
     if is_true("compressed", value("compressed")):

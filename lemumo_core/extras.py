@@ -17,6 +17,7 @@ EXTRA_OF = {
     "rerun": "rerun",
     "rosbags": "bags",
     "safetensors": "train",
+    "scipy": "tracking",
     "spconv": "spconv",
     "tensorboard": "train",
     "tensorrt": "gpu",

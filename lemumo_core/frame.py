@@ -65,6 +65,8 @@ class Labels:
         point_labels: uint8 (N,), ids as in ``label_map``, one per row of the companion's points.
         ignore: float32 (M, 4) as ``boxes_2d``: regions whose objects, of any class, are not
             annotated (KITTI's DontCare, COCO's crowds). Nothing in them is learnt or evaluated.
+        track_ids: K names, one per box: the same for one object in all frames of a recording, and
+            empty where it is not known; none at all where the source has no tracks.
     """
 
     boxes_3d: np.ndarray | None = None
@@ -77,6 +79,7 @@ class Labels:
     depth_m: np.ndarray | None = None
     point_labels: np.ndarray | None = None
     ignore: np.ndarray | None = None
+    track_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,8 @@ class Frame:
         T_camera_header: float64 (4, 4), from the frame that the image's header names to that of
             ``camera``, in which companion, labels and results are: the identity but for rectified
             images, whose header names the frame of the raw ones.
+        T_fixed_camera: float64 (4, 4), pose of ``camera`` in a frame that does not move, such as
+            ``odom`` (or in the one in which objects are tracked), or None where it is not known.
     """
 
     stamp_ns: int
@@ -103,6 +108,7 @@ class Frame:
     companion: LidarScan | ThermalImage | None = None
     labels: Labels | None = None
     T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
+    T_fixed_camera: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +131,27 @@ class Detections:
 
 
 @dataclass(frozen=True, eq=False)
+class Tracks:
+    """Identity and motion of K detections over frames, a row for each.
+
+    Attributes:
+        ids: int64 (K,), from 1 on, the same for one object as long as it is followed; ``NO_TRACK``
+            for a detection that is not yet, or no longer, one of a track.
+        centers: float32 (K, 3), the track's estimate of each centre, metres, camera optical frame;
+            NaN without a track, as are the next two.
+        velocities: float32 (K, 3), metres per second in the frame in which objects are tracked
+            (over ground, where that does not move), along the axes of the camera optical frame.
+        covariances: float32 (K, 6, 6) of centre and velocity, in the same axes, metres and metres
+            per second.
+    """
+
+    ids: np.ndarray
+    centers: np.ndarray
+    velocities: np.ndarray
+    covariances: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Perception:
     """Predictions of the model for one Frame.
 
@@ -137,6 +164,7 @@ class Perception:
         output_camera: model of the (h, w) view that depth and labels live in.
         modalities: what the model really used, e.g. ``("camera", "lidar")``.
         timings_ms: wall time by stage.
+        tracks: of the detections, row by row; None where objects are not tracked.
     """
 
     stamp_ns: int
@@ -148,7 +176,10 @@ class Perception:
     output_camera: Camera
     modalities: tuple[str, ...]
     timings_ms: dict[str, float] = field(default_factory=dict)
+    tracks: Tracks | None = None
 
 
 UNLABELLED = 255
 """Label id of a pixel that carries no class."""
+NO_TRACK = -1
+"""Id of a detection that belongs to no track."""

@@ -29,6 +29,7 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.cameras import Cameras
+from lemumo_core.streaming.tracks import TrackedCameras
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.model_path import model_folder
@@ -61,6 +62,7 @@ class PerceptionNode(LifecycleNode):
             settings = self.parameters.read()
             self._check_unknown(settings)
             pipeline = load_model(settings)
+            tracks = TrackedCameras(pipeline.package.manifest) if settings.tracking else None
         except (ValueError, ImportError, OSError) as error:
             reason = missing_package(error) if isinstance(error, ImportError) else error
             self.diagnostics.fault = f"cannot configure: {reason}"
@@ -71,10 +73,14 @@ class PerceptionNode(LifecycleNode):
             settings.camera_options(), companion, time.monotonic_ns, self._now_ns, through_cv_bridge
         )
         publishers = {
-            name: ResultPublisher(self, cameras.transforms, settings.topics(name))
+            name: ResultPublisher(
+                self, cameras.transforms, settings.topics(name), settings.tracking
+            )
             for name in cameras.inputs
         }
-        self._worker = Worker(self, cameras, publishers, pipeline, settings)
+        self._worker = Worker(self, cameras, publishers, pipeline, settings, tracks)
+        if settings.tracking_warning:
+            self.get_logger().warning(settings.tracking_warning)
         self._inputs = subscribe(self, settings, cameras, companion)
         self.diagnostics.watch(
             {

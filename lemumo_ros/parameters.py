@@ -127,6 +127,9 @@ class Parameters(CameraParameters):
     fixed_frame: str = _parameter(
         "", "frame such as odom, by whose /tf LiDAR points move to the image's time", effective=LIVE
     )
+    tracking: bool = _parameter(
+        False, "follow objects over frames, in fixed_frame or else output_frame: ids and velocities"
+    )
     sync_tolerance_ms: float = _parameter(60.0, "most between a pair's stamps", 0.0, 1e4, LIVE)
     companion_deadline_ms: float = _parameter(
         100.0, "longest wait of an image for its companion", 0.0, 1e4, LIVE
@@ -175,9 +178,26 @@ class Parameters(CameraParameters):
                 thermal_window=camera.thermal_window,
                 rectified=camera.images_rectified,
                 fixed_frame=self.fixed_frame,
+                tracking_frame=self.tracking_frame if self.tracking else None,
             )
             for name, camera in self.by_camera.items()
         }
+
+    @property
+    def tracking_frame(self) -> str:
+        """The frame in which objects are tracked; empty: that of each camera."""
+        return self.fixed_frame or self.output_frame
+
+    @property
+    def tracking_warning(self) -> str:
+        """What to say of tracks in a frame that may move; empty where there is nothing to say."""
+        if not self.tracking or self.fixed_frame:
+            return ""
+        frame = self.output_frame or "the frame of the camera"
+        text = f"objects are tracked in {frame}, and their velocities are relative to it"
+        if len(self.cameras) > 1 and not self.output_frame:
+            text += "; an object that two cameras see has two ids"
+        return f"{text}: set fixed_frame to one that does not move, e.g. odom"
 
     def topics(self, name: str) -> str:
         """Return the prefix of a camera's topics, below ``~/input/`` and ``~/output/``."""

@@ -15,6 +15,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.cameras import Cameras, ReadyPair
 from lemumo_core.streaming.sync import Stamped
+from lemumo_core.streaming.tracks import TrackedCameras
 from lemumo_ros.diagnostics import DebugTimes
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish.publisher import ResultPublisher
@@ -51,6 +52,7 @@ class Worker:
         publishers: publishers by camera name.
         pipeline: model, which the worker closes.
         settings: may be replaced at any time, and count from the next frames on.
+        tracks: those of the cameras' objects, or None.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Worker:
         publishers: dict[str, ResultPublisher],
         pipeline: Pipeline,
         settings: Parameters,
+        tracks: TrackedCameras | None = None,
     ):
         self.cameras = cameras
         self.publishers = publishers
         self.pipeline = pipeline
         self.settings = settings
+        self.tracks = tracks
         self._node = node
         self._lock = threading.Lock()  # held while the pipeline is in use
         self._handing_over = False
@@ -101,9 +105,21 @@ class Worker:
             self._debug_times[name].close()
 
     def replace(self, pipeline: Pipeline) -> None:
-        """Replace the model in use by another one, between two inferences."""
+        """Replace the model in use by another one, between two inferences.
+
+        Raises:
+            Fault: ``no_boxes_3d`` where its objects cannot be tracked, as they should be; the
+                model in use is kept.
+        """
         self._handing_over = True
         with self._lock:
+            try:
+                if self.tracks is not None:
+                    self.tracks.set_model(pipeline.package.manifest)
+            except Fault:
+                self._handing_over = False
+                pipeline.close()
+                raise
             old, self.pipeline = self.pipeline, pipeline
         self._handing_over = False
         old.close()
@@ -151,7 +167,18 @@ class Worker:
             with self._counting(item.camera):
                 if isinstance(result, Fault):
                     raise result
-                self._publish(item, result, started_ns)
+                self._publish(item, self._tracked(item, result), started_ns)
+
+    def _tracked(self, item: InFlight, perception: Perception) -> Perception:
+        """Return a result with the tracks of its detections, where objects are tracked."""
+        T_fixed_camera = item.frame.T_fixed_camera
+        if self.tracks is None or T_fixed_camera is None:
+            return perception
+        begin = time.perf_counter()
+        frame_name = self.settings.tracking_frame or f"of {item.camera.camera_name}"
+        tracked = self.tracks.update(perception, T_fixed_camera, frame_name)
+        tracked.timings_ms["track"] = 1e3 * (time.perf_counter() - begin)
+        return tracked
 
     def _publish(self, item: InFlight, perception: Perception, started_ns: int) -> None:
         camera, image = item.camera, item.image

@@ -159,7 +159,7 @@ def install_torch() -> None:
 
 def install_packages(distro: str | None) -> None:
     """Install lemumo itself, editable, with what its extras name."""
-    extras = "train,bags,rerun,signing,openvino,tensorrt-rtx,dev,docs,test" + (
+    extras = "train,bags,rerun,tracking,signing,openvino,tensorrt-rtx,dev,docs,test" + (
         "" if distro else ",ros"
     )
     say(f"installing lemumo with [{extras}]; the first time this takes a minute or two")

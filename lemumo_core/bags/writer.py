@@ -175,9 +175,8 @@ class _Messages:
         if labels is None:
             return
         if labels.boxes_3d is not None and build.has_vision_msgs:
-            boxes = build.detections_3d(
-                _certain_detections(labels.boxes_3d), labels.class_names, np.eye(4), header
-            )
+            certain = _certain_detections(labels.boxes_3d), labels.class_names
+            boxes = build.detections_3d(*certain, np.eye(4), header, labels.track_ids)
             yield stamp, GROUND_TRUTH["detections"], boxes
         if labels.ignore is not None and build.has_vision_msgs:
             regions = build.detections_2d(_certain_regions(labels.ignore), ("ignore",), header)

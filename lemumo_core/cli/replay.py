@@ -72,6 +72,8 @@ class ReplayOptions:
             holds, without distortion; auto decides by the topic's name.
         fixed_frame: frame of /tf, such as odom, in which the motion of a LiDAR is known: its points
             are brought to the time of the image, each from its own time where the cloud has them.
+        tracking: follow objects over the images: ids, velocities and their scores, in
+            ``fixed_frame`` or else in the camera's frame.
         image: topic, where the bag leaves a choice; so are the next five.
         camera_info: topic of the image's calibration.
         points: topic of the LiDAR's point clouds, or of a depth camera's clouds or images.
@@ -103,6 +105,7 @@ class ReplayOptions:
     extrinsics: list[float] | None = None
     rectified: Rectified = "auto"
     fixed_frame: str = ""
+    tracking: bool = False
     image: str | None = None
     camera_info: str | None = None
     points: str | None = None
@@ -147,6 +150,7 @@ class ReplayOptions:
             extrinsics=extrinsics,
             rectified=self.rectified,
             fixed_frame=self.fixed_frame,
+            tracking=self.tracking,
             topics={name: getattr(self, name) for name in SENSOR_TOPICS},
             truth=None if self.truth is None else (self.truth, self.truth_options),
             evaluate=not self.no_evaluation,

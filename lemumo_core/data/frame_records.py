@@ -57,6 +57,7 @@ LABELS = pa.struct(
         ("depth_m", ARRAY),
         ("point_labels", ARRAY),
         ("ignore", ARRAY),
+        ("track_ids", pa.list_(pa.string())),
     ]
 )
 SCHEMA = pa.schema(
@@ -73,9 +74,18 @@ SCHEMA = pa.schema(
 )
 """One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
 ``thermal``; what is missing is null."""
-LABELS_1 = pa.struct([field for field in LABELS if field.name != "ignore"])
-SCHEMAS = {1: SCHEMA.set(SCHEMA.get_field_index("labels"), pa.field("labels", LABELS_1)), 2: SCHEMA}
-"""Schemas of shards by their version: those of version 1 know no regions to ignore."""
+ADDED = {2: "ignore", 3: "track_ids"}
+"""Fields of the labels that came with a version of the shards."""
+
+
+def _schema(version: int) -> pa.Schema:
+    newer = {name for since, name in ADDED.items() if since > version}
+    labels = pa.struct([field for field in LABELS if field.name not in newer])
+    return SCHEMA.set(SCHEMA.get_field_index("labels"), pa.field("labels", labels))
+
+
+SCHEMAS = {version: _schema(version) for version in (1, *ADDED)}
+"""Schemas of shards by their version."""
 VERSION = max(SCHEMAS)
 """Version of the shards that are written."""
 

@@ -147,7 +147,7 @@ def _parse_index(text: str, root: str) -> dict[str, Any]:
             raise Fault(
                 "bad_shards",
                 f"{root} holds shards of version {version}, this reads "
-                f"{' and '.join(map(str, SCHEMAS))}: prepare them again",
+                f"{min(SCHEMAS)} to {max(SCHEMAS)}: prepare them again",
             )
         parts = [(one["name"], one["frames"], one["bytes"]) for one in index["shards"]]
         whole = bool(parts) and {"configuration", "frames", "dropped"} <= index.keys()

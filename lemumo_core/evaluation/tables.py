@@ -44,6 +44,23 @@ BREAKDOWNS: tuple[tuple[str, str, KeyPath, KeyPath], ...] = (
 """Further tables: a row for each key at the first path, the value at the second below it."""
 
 
+TRACKING: tuple[tuple[str, str, KeyPath], ...] = (
+    ("AMOTA", SHARE, ("amota",)),
+    ("AMOTP, m", METRES, ("amotp_m",)),
+    ("MOTA, at its best score", SHARE, ("mota",)),
+    ("- distance of matches, m", METRES, ("motp_m",)),
+    ("- recall", SHARE, ("recall",)),
+    ("- changes of id", COUNT, ("id_switches",)),
+    ("- false boxes", COUNT, ("false_positives",)),
+    ("- missed objects", COUNT, ("misses",)),
+    ("velocity error, m/s", METRES, ("velocity_error_mps",)),
+    ("- speed of these objects, m/s", METRES, ("speed_mps",)),
+    ("frames", COUNT, ("frames",)),
+    ("- objects", COUNT, ("objects",)),
+)
+"""Rows of the table of tracks, as ``METRICS``."""
+
+
 class Table(NamedTuple):
     """Rows of texts below their heads; the first column names the row."""
 
@@ -66,6 +83,17 @@ def tables(results: Results) -> list[Table]:
         if any(cell != "-" for row in rows for cell in row[1:]):
             made.append(Table(caption, head, rows))
     return made
+
+
+def tracking_tables(results: Results) -> list[Table]:
+    """Make tables of ``TrackingMetric.result()`` by tracker: over all objects, and by kind."""
+    if not results:
+        return []
+    head = ("", *results)
+    made = [Table("tracks", head, [_row(results, *row) for row in TRACKING])]
+    kinds = list(dict.fromkeys(kind for one in results.values() for kind in one["classes"]))
+    rows = [_row(results, kind, SHARE, ("classes", kind, "amota")) for kind in kinds]
+    return [*made, Table("AMOTA by kind", head, rows)]
 
 
 def as_text(table: Table) -> str:

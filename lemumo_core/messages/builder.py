@@ -210,6 +210,7 @@ class MessageBuilder(ABC):
         class_names: Sequence[str],
         T_output_camera: np.ndarray,
         header: Any,
+        ids: Sequence[str] = (),
     ) -> Any:
         """Return a vision_msgs/Detection3DArray in the output frame.
 
@@ -220,6 +221,7 @@ class MessageBuilder(ABC):
             class_names: names by class id; published as ``class_id``.
             T_output_camera: (4, 4).
             header: stamp of the source image, output frame.
+            ids: one a detection, the same for one object over time; none: all are empty.
         """
         poses = self.box_poses(detections.boxes_3d, T_output_camera)
         messages = []
@@ -227,14 +229,17 @@ class MessageBuilder(ABC):
             size = self.xyz("Vector3", box[3:6])
             bbox = self.new("vision_msgs/BoundingBox3D", center=pose, size=size)
             results = [self._hypothesis(detections, i, class_names, pose)]
-            messages.append(
-                self.new(
-                    "vision_msgs/Detection3D", header=header, results=results, bbox=bbox, id=""
-                )
-            )
+            about = {"header": header, "results": results, "id": ids[i] if ids else ""}
+            messages.append(self.new("vision_msgs/Detection3D", bbox=bbox, **about))
         return self.new("vision_msgs/Detection3DArray", header=header, detections=messages)
 
-    def detections_2d(self, detections: Detections, class_names: Sequence[str], header: Any) -> Any:
+    def detections_2d(
+        self,
+        detections: Detections,
+        class_names: Sequence[str],
+        header: Any,
+        ids: Sequence[str] = (),
+    ) -> Any:
         """Return a vision_msgs/Detection2DArray, pixels of the source image.
 
         Empty boxes, of objects that the image does not show, are left out.
@@ -243,6 +248,7 @@ class MessageBuilder(ABC):
             detections: K objects; their ``boxes_2d`` are used.
             class_names: names by class id; published as ``class_id``.
             header: of the source image.
+            ids: as for ``detections_3d``.
         """
         (no_rotation,) = self._quaternions(np.eye(3)[None])
         origin = self.xyz("Point", (0.0, 0.0, 0.0))
@@ -256,11 +262,8 @@ class MessageBuilder(ABC):
             sizes = {"size_x": right - left, "size_y": bottom - top}
             bbox = self.new("vision_msgs/BoundingBox2D", center=center, **sizes)
             results = [self._hypothesis(detections, i, class_names, no_pose)]
-            messages.append(
-                self.new(
-                    "vision_msgs/Detection2D", header=header, results=results, bbox=bbox, id=""
-                )
-            )
+            about = {"header": header, "results": results, "id": ids[i] if ids else ""}
+            messages.append(self.new("vision_msgs/Detection2D", bbox=bbox, **about))
         return self.new("vision_msgs/Detection2DArray", header=header, detections=messages)
 
     def box_poses(self, boxes: np.ndarray, T_output_camera: np.ndarray) -> Iterator[Any]:

@@ -15,8 +15,10 @@ from lemumo_core.messages.transforms import transform_to_matrix
 MM_PER_M = 1000.0
 
 
-def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read boxes, each with its most probable class.
+def boxes_from_detections(
+    msg: Any, T_camera_box: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Read boxes, each with its most probable class, and their ids.
 
     Args:
         msg: vision_msgs/Detection3DArray; sizes are length, width, height, and orientations turn
@@ -24,7 +26,8 @@ def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarra
         T_camera_box: float64 (4, 4), from the frame of the message to the camera optical frame.
 
     Returns:
-        float32 (K, 7) as in ``lemumo_core.geometry.boxes``, and K class names.
+        float32 (K, 7) as in ``lemumo_core.geometry.boxes``, K class names, and K ids as in
+        ``Labels.track_ids``, or none where no box has one.
 
     Raises:
         Fault: ``bad_labels`` for a box without a class or whose sizes are not finite and above 0,
@@ -45,7 +48,8 @@ def boxes_from_detections(msg: Any, T_camera_box: np.ndarray) -> tuple[np.ndarra
         best = max(detection.results, key=lambda result: result.hypothesis.score)
         names.append(str(best.hypothesis.class_id))
         boxes.append([*T[:3, 3], *sizes, math.atan2(-T[2, 0], T[0, 0])])
-    return np.array(boxes, np.float32).reshape(-1, 7), tuple(names)
+    ids = tuple(str(getattr(detection, "id", "")) for detection in msg.detections)
+    return np.array(boxes, np.float32).reshape(-1, 7), tuple(names), ids if any(ids) else ()
 
 
 def regions_from_detections(msg: Any) -> np.ndarray:

@@ -61,8 +61,8 @@ def difference(one: Perception, other: Perception, within_m: float) -> Differenc
 
 
 def above(perception: Perception, score: float) -> Perception:
-    """Return the result without the detections below a score."""
+    """Return the result without the detections below a score, and without tracks."""
     found = perception.detections
     keep = found.scores >= score
     kept = {name: column[keep] if len(column) else column for name, column in vars(found).items()}
-    return replace(perception, detections=replace(found, **kept))
+    return replace(perception, detections=replace(found, **kept), tracks=None)

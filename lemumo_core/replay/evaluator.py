@@ -27,6 +27,7 @@ from lemumo_core.metrics.calibration import Alignment, align
 from lemumo_core.metrics.consistency import Difference, above, difference
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
+from lemumo_core.metrics.true_tracks import TrueTracks, true_tracks
 from lemumo_core.replay.image_events import ImageEvent, image_events, select_all
 from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
@@ -57,6 +58,7 @@ class ImageResult:
         disagreement: difference between the modalities.
         alignment: alignment of LiDAR and image, for some of the images.
         overlay: PNG.
+        truth_tracks: labelled objects of the image, where objects are tracked.
         empty_view: why no LiDAR return is in view, where the image has a scan; else empty.
     """
 
@@ -69,6 +71,7 @@ class ImageResult:
     disagreement: Difference | None = None
     alignment: Alignment | None = None
     overlay: bytes | None = None
+    truth_tracks: TrueTracks | None = None
     empty_view: str = ""
 
 
@@ -154,7 +157,11 @@ class Evaluator:
         scores: dict[str, Any] = {}
         if self.settings.evaluate:
             try:
-                scores = self._scores(_labelled(frame, truth), full)
+                labelled = _labelled(frame, truth)
+                scores = self._scores(labelled, full)
+                if self.settings.tracking:
+                    classes = self.manifest.detection_classes
+                    scores["truth_tracks"] = true_tracks(labelled, full.output_camera, classes)
             except Fault as fault:
                 scores["truth_fault"] = fault
             if check_alignment:

@@ -65,6 +65,7 @@ class ImageEvent:
     fault: Fault | None = None
     T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
     other_clock_ns: int | None = None
+    T_fixed_camera: np.ndarray | None = None
 
 
 def select_all(number: int) -> bool:
@@ -223,7 +224,8 @@ def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent
     except Fault as fault:
         camera_input.health.count_drop(fault.reason, message=str(fault))
         return replace(event, fault=fault)
-    return replace(event, frame=frame, T_camera_header=frame.T_camera_header)
+    event = replace(event, frame=frame, T_fixed_camera=frame.T_fixed_camera)
+    return replace(event, T_camera_header=frame.T_camera_header)
 
 
 def _dropped(number: int, arrival_ns: int, message: Any, reason: str) -> ImageEvent:

@@ -9,6 +9,7 @@ BAG/results/          a bag with the results beside the inputs, on request
 BAG/results.rrd       a recording of both for the Rerun viewer, on request
 BAG/timings.parquet   milliseconds by stage of every result
 BAG/metrics.npz       metrics of the bag, from which metrics.json is merged
+BAG/tracking.npz      those of its tracks, where objects are tracked
 BAG/bag.json          summary of the bag; written last, so that it marks a finished bag
 """
 
@@ -28,18 +29,21 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.messages.tracks import track_names
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.perception import PerceptionMetric, json_ready
+from lemumo_core.metrics.tracking import TrackingMetric
 from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.replay.record import COLUMNS, BagRecord
 from lemumo_core.replay.rerun_recording import RerunRecording
 from lemumo_core.replay.result_bag import ResultBag
 from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tables import FRAMES, TIMINGS, write_table
+from lemumo_core.replay.tracks import TRACKS, save_tracks
 
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
-FORMAT = 3
+FORMAT = 4
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),
@@ -100,17 +104,23 @@ class BagOutput:
             return
         found, names = perception.detections, self._manifest.detection_classes
         boxes_3d = found.boxes_3d.tolist() or [None] * len(found.scores)  # none of a 2D model
+        detections: list[dict[str, Any]] = [
+            {"class": names[class_id], "score": score, "box_3d": box_3d, "box_2d": box_2d}
+            for class_id, score, box_3d, box_2d in zip(
+                *(found.class_ids.tolist(), found.scores.tolist()),
+                *(boxes_3d, found.boxes_2d.tolist()),
+                strict=True,
+            )
+        ]
+        if (tracks := perception.tracks) is not None:
+            for one, name, velocity in zip(
+                detections, track_names(tracks), tracks.velocities.tolist(), strict=True
+            ):
+                one |= {"track": name or None, "velocity_mps": velocity if name else None}
         record = {
             "stamp_ns": perception.stamp_ns,
             "modalities": perception.modalities,
-            "detections": [
-                {"class": names[class_id], "score": score, "box_3d": box_3d, "box_2d": box_2d}
-                for class_id, score, box_3d, box_2d in zip(
-                    *(found.class_ids.tolist(), found.scores.tolist()),
-                    *(boxes_3d, found.boxes_2d.tolist()),
-                    strict=True,
-                )
-            ],
+            "detections": detections,
         }
         self._lines.write(json.dumps(record) + "\n")
         if result.overlay is not None:
@@ -118,13 +128,17 @@ class BagOutput:
         for recording in self._recordings:
             recording.write(result.event, perception, result.overlay)
 
-    def finish(self, record: BagRecord, summary: dict[str, Any]) -> None:
-        """Write the tables, and then the summary as ``bag.json``."""
+    def finish(
+        self, record: BagRecord, summary: dict[str, Any], tracking: dict[str, TrackingMetric]
+    ) -> None:
+        """Write tables and metrics, and then the summary as ``bag.json``."""
         self._stack.close()
         write_table(self._folder / FRAMES, record.rows, COLUMNS)
         stages = dict.fromkeys(record.timings[0], float) if record.timings else {}
         write_table(self._folder / TIMINGS, record.timings, stages | {"stamp_ns": int})
         save_metrics(self._folder / "metrics.npz", record.metrics)
+        if tracking:
+            save_tracks(self._folder / TRACKS, tracking)
         text = json.dumps(json_ready(summary), indent=1, allow_nan=False)
         write_whole(self._folder / DONE, f"{text}\n".encode())
 

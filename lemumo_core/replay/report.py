@@ -13,7 +13,7 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
-from lemumo_core.evaluation.tables import Results, reasons, tables
+from lemumo_core.evaluation.tables import Results, reasons, tables, tracking_tables
 from lemumo_core.faults import Fault
 from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.masked_returns import MASK_EVERY
@@ -64,7 +64,8 @@ def write_report(
     parts += ["<h2>Checks</h2>", _verdicts(bags)]
     if results:
         parts.append("<h2>Metrics</h2>")
-        made = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
+        both = [*tables(results), *tracking_tables(totals.get("tracking", {}))]
+        made = (web_page.table(t.caption, t.rows, t.head) for t in both)
         parts.append(f'<div class="row">{"".join(made)}</div>')
         parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
     if timings:

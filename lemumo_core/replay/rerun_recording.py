@@ -20,11 +20,12 @@ import numpy as np
 
 from lemumo_core.drawing import JPEG_QUALITY, class_colors
 from lemumo_core.extras import install_line
-from lemumo_core.frame import Detections, Frame, LidarScan, Perception, ThermalImage
+from lemumo_core.frame import Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.boxes import box_rotation
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import quaternion_from_rotation, transform
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.messages.tracks import track_names
 from lemumo_core.replay.image_events import ImageEvent, image_events
 from lemumo_core.replay.settings import Settings
 
@@ -83,7 +84,7 @@ class RerunRecording:
         self._log("result", self._pinhole(perception.output_camera))
         self._log("result/depth", rr.DepthImage(perception.depth_m, meter=1.0))
         self._log("result/labels", rr.SegmentationImage(perception.labels))
-        self._log_detections(perception.detections)
+        self._log_detections(perception)
 
     def _log_inputs(self, frame: Frame) -> None:
         rr, companion = self._rr, frame.companion
@@ -96,10 +97,16 @@ class RerunRecording:
         elif isinstance(companion, ThermalImage):
             self._log("thermal", rr.Image(companion.image, color_model="L"))
 
-    def _log_detections(self, found: Detections) -> None:
-        rr, ids = self._rr, found.class_ids
-        names = zip(ids.tolist(), found.scores.tolist(), strict=True)
-        about = {"class_ids": ids, "labels": [f"{self._names[i]} {s:.2f}" for i, s in names]}
+    def _log_detections(self, perception: Perception) -> None:
+        rr, found = self._rr, perception.detections
+        ids = found.class_ids
+        labels = [
+            f"{self._names[i]} {score:.2f}"
+            for i, score in zip(ids.tolist(), found.scores.tolist(), strict=True)
+        ]
+        for i, track in enumerate(track_names(perception.tracks)):
+            labels[i] = f"#{track} {labels[i]}" if track else labels[i]
+        about = {"class_ids": ids, "labels": labels}
         boxes_2d = rr.Boxes2D(array=found.boxes_2d, array_format=rr.Box2DFormat.XYXY, **about)
         self._log("camera/image/detections", boxes_2d)
         if len(found.boxes_3d) == len(ids):  # not those of a 2D model

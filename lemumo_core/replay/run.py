@@ -12,7 +12,7 @@ from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import metric_for
-from lemumo_core.evaluation.tables import as_text, tables
+from lemumo_core.evaluation.tables import as_text, tables, tracking_tables
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
 from lemumo_core.progress import Progress
@@ -29,6 +29,7 @@ from lemumo_core.replay.output_folder import (
 )
 from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.report import write_report
+from lemumo_core.replay.tracks import BagTracks, tracking_results
 from lemumo_core.replay.workers import Workers
 
 
@@ -102,15 +103,21 @@ class Replay:
             modality: metric.result()
             for modality, metric in merge_metrics(folders, metric_for(manifest)).items()
         }
+        settings, tracking = evaluator.settings, {}
+        if settings.tracking and settings.evaluate:
+            tracking = tracking_results(folders, manifest.detection_classes)
         totals = {
             "model": f"{manifest.name} {manifest.version}",
             "trained": manifest.trained,
             "backend": evaluator.pipeline.backend.name,
-            "score_threshold": evaluator.settings.score_threshold,
+            "score_threshold": settings.score_threshold,
+            **settings.tracking_facts(scored=bool(tracking)),
             **_totals(read),
             **results,
+            **({"tracking": tracking} if tracking else {}),
         }
-        print("\n\n".join(as_text(table) for table in tables(results)) if results else "")
+        made = [*(tables(results) if results else []), *tracking_tables(tracking)]
+        print("\n\n".join(as_text(table) for table in made))
         for one in summaries:
             for line in _lines(one):
                 print(f"{one['name']}: {line}")
@@ -129,9 +136,10 @@ class Replay:
             files, lost_now = sound_files(bag.files, scratch, suspect)
             lost += lost_now
             record = BagRecord(bag.name)
+            tracks = BagTracks(self._evaluator.manifest) if self._is_tracking else None
             with self._folder(bag, files) as folder:
                 try:
-                    if missing := self._record_results(bag.name, files, record, folder):
+                    if missing := self._record_results(bag.name, files, record, folder, tracks):
                         lost.append(missing)
                 except Fault as fault:
                     if fault.reason != "damaged_bag":
@@ -153,7 +161,7 @@ class Replay:
                     "depth_held_out": record.returns_masked,
                     "checks": record.checks(self._evaluator.settings.evaluate),
                 }
-                folder.finish(record, summary)
+                folder.finish(record, summary, tracks.metrics if tracks else {})
                 return summary
         raise AssertionError("unreachable")
 
@@ -171,8 +179,17 @@ class Replay:
         out = self._out / bag.name
         return BagOutput(out, files, evaluator.manifest, evaluator.settings, self._recordings)
 
+    @property
+    def _is_tracking(self) -> bool:
+        return self._evaluator.settings.tracking
+
     def _record_results(
-        self, name: str, files: list[Path], record: BagRecord, folder: BagOutput
+        self,
+        name: str,
+        files: list[Path],
+        record: BagRecord,
+        folder: BagOutput,
+        tracks: BagTracks | None,
     ) -> str:
         """Record and write all results; return a message about what the bag lacks, or ''."""
         evaluator = self._evaluator
@@ -186,7 +203,8 @@ class Replay:
                 given = evaluator.settings.topics.get(role)
                 missing = describe_missing_companion(reader, companion, given)
         with Progress(name, total) as progress:
-            for result in self._source.results(files):
+            for untracked in self._source.results(files):
+                result = tracks.update(untracked) if tracks else untracked
                 record.add(result)
                 folder.write(result)
                 self.frames += 1

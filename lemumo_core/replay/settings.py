@@ -28,6 +28,7 @@ class Settings:
         extrinsics: (4, 4) T_camera_companion instead of tf.
         rectified: whether the images are rectified ones, as for ``camera_of_images``.
         fixed_frame: as in ``CameraOptions``.
+        tracking: whether objects are tracked, in ``fixed_frame`` or else in the camera's frame.
         topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
         truth: name and options of a source with labels, None for the topics of the bag.
         evaluate: whether to compute metrics and checks, or only to perceive.
@@ -43,6 +44,7 @@ class Settings:
     extrinsics: np.ndarray | None = None
     rectified: Rectified = "auto"
     fixed_frame: str = ""
+    tracking: bool = False
     topics: dict[str, str | None] = field(default_factory=dict)
     truth: tuple[str, dict[str, Any]] | None = None
     evaluate: bool = True
@@ -57,4 +59,15 @@ class Settings:
             T_camera_companion=self.extrinsics,
             rectified=self.rectified,
             fixed_frame=self.fixed_frame,
+            tracking_frame=self.fixed_frame if self.tracking else None,
         )
+
+    def tracking_facts(self, scored: bool) -> dict[str, str]:
+        """Return what is to be said of tracks: where they are, and why there are no scores."""
+        if not self.tracking:
+            return {}
+        relative = "the camera's frame: velocities are relative to it"
+        facts = {"tracked_in": self.fixed_frame or relative}
+        if self.evaluate and not scored:
+            facts["tracks"] = "not scored: no label says which object it is"
+        return facts

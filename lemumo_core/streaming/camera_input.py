@@ -69,6 +69,8 @@ class CameraOptions:
         rectified: whether the images are rectified ones, as for ``camera_of_images``.
         fixed_frame: frame, such as ``odom``, in which the motion of a LiDAR is known, by which its
             points are brought to the time of the image (``compensate``); empty: they are not.
+        tracking_frame: frame in which objects are tracked, best one that does not move; empty: that
+            of the image; None: they are not.
     """
 
     sync_tolerance_ns: int = 60_000_000
@@ -78,6 +80,7 @@ class CameraOptions:
     thermal_window: Sequence[float] = ()
     rectified: Rectified = "auto"
     fixed_frame: str = ""
+    tracking_frame: str | None = None
 
 
 class CameraInput:
@@ -183,25 +186,28 @@ class CameraInput:
         return pairs[:ready]
 
     def _is_calibrated(self, pair: Pair, now_ns: int) -> bool:
-        return self._has_info(pair.image, now_ns) and self._has_transforms(pair, now_ns)
-
-    def _has_info(self, image: Stamped, now_ns: int) -> bool:
-        overdue = not 0 <= now_ns - image.arrival_ns < INFO_WAIT_NS
-        return overdue or not self.calibration.infos.is_awaited(image.stamp_ns)
+        is_new = 0 <= now_ns - pair.image.arrival_ns < INFO_WAIT_NS
+        awaits_info = is_new and self.calibration.infos.is_awaited(pair.image.stamp_ns)
+        return not awaits_info and self._has_transforms(pair, now_ns)
 
     def _has_transforms(self, pair: Pair, now_ns: int) -> bool:
-        image, companion = pair.image, pair.companion
-        if companion is not None and self.options.fixed_frame and self.companion == "lidar":
-            end_ns = max(image.stamp_ns, companion.stamp_ns + LONGEST_AWAITED_SWEEP_NS)
-            frames = self.options.fixed_frame, companion.message.header.frame_id
-            overdue = not 0 <= now_ns - image.arrival_ns < WAIT_NS + LONGEST_AWAITED_SWEEP_NS
-            if not overdue and self.transforms.is_ahead(*frames, end_ns):
-                return False
-        if companion is None or self.options.T_camera_companion is not None:
-            return True
-        overdue = not 0 <= now_ns - image.arrival_ns < WAIT_NS
-        frames = image.message.header.frame_id, companion.message.header.frame_id
-        return overdue or not self.transforms.is_ahead(*frames, image.stamp_ns)
+        image, companion, options = pair.image, pair.companion, self.options
+        frame, awaited = image.message.header.frame_id, []  # those of is_ahead, and how long
+        if options.tracking_frame:
+            awaited.append((options.tracking_frame, frame, image.stamp_ns, WAIT_NS))
+        if companion is not None:
+            other = companion.message.header.frame_id
+            if options.fixed_frame and self.companion == "lidar":
+                sweep_ns = LONGEST_AWAITED_SWEEP_NS
+                end_ns = max(image.stamp_ns, companion.stamp_ns + sweep_ns)
+                awaited.append((options.fixed_frame, other, end_ns, WAIT_NS + sweep_ns))
+            if options.T_camera_companion is None:
+                awaited.append((frame, other, image.stamp_ns, WAIT_NS))
+        waited_ns = now_ns - image.arrival_ns
+        return not any(
+            0 <= waited_ns < longest_ns and self.transforms.is_ahead(*lookup)
+            for *lookup, longest_ns in awaited
+        )
 
     def to_frame(self, pair: Pair, spec: InputSpec | None = None) -> Frame:
         """Convert a pair.
@@ -239,6 +245,7 @@ class CameraInput:
             image,
             companion,
             T_camera_header=image_camera.T_image_header,
+            T_fixed_camera=self._pose(pair.image, image_camera),
         )
 
     def count_result(
@@ -252,6 +259,14 @@ class CameraInput:
         cause = self._empty_views.update(frame, perception)
         self.health.count_out(perception, timings_ms, cause)
         return cause
+
+    def _pose(self, image: Stamped, image_camera: ImageCamera) -> np.ndarray | None:
+        """Return the pose of the camera in the frame in which objects are tracked."""
+        frame, own = self.options.tracking_frame, image.message.header.frame_id
+        if frame is None:
+            return None
+        T_frame_header = self.transforms.lookup(frame or own, own, image.stamp_ns)
+        return T_frame_header @ inverse(image_camera.T_image_header)
 
     def _convert_companion(
         self, image: Stamped, stamped: Stamped, image_camera: ImageCamera

@@ -20,6 +20,7 @@ from lemumo_core.geometry.view_transfer import look_up_undistorted, undistorted
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.builder import MessageBuilder
 from lemumo_core.messages.markers import markers
+from lemumo_core.messages.tracks import add_poses, track_names
 from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_core.streaming.points import colored_points
 
@@ -83,17 +84,23 @@ def _output_header(build: MessageBuilder, result: Result) -> Any:
 
 
 def _detections_3d(build: MessageBuilder, result: Result) -> Any:
-    return build.detections_3d(
-        result.perception.detections,
+    perception, T_output_camera = result.perception, result.T_output_camera
+    message = build.detections_3d(
+        perception.detections,
         result.manifest.detection_classes,
-        result.T_output_camera,
+        T_output_camera,
         _output_header(build, result),
+        track_names(perception.tracks),
     )
+    if perception.tracks is not None:
+        add_poses(build, message, perception.tracks, T_output_camera)
+    return message
 
 
 def _detections_2d(build: MessageBuilder, result: Result) -> Any:
-    names = result.manifest.detection_classes
-    return build.detections_2d(result.perception.detections, names, _camera_header(build, result))
+    names, perception = result.manifest.detection_classes, result.perception
+    header, ids = _camera_header(build, result), track_names(perception.tracks)
+    return build.detections_2d(perception.detections, names, header, ids)
 
 
 def _depth(build: MessageBuilder, result: Result) -> Any:
@@ -128,6 +135,7 @@ def _markers(build: MessageBuilder, result: Result) -> Any:
         class_colors(len(names)),
         result.T_output_camera,
         _output_header(build, result),
+        result.perception.tracks,
     )
 
 

@@ -60,6 +60,7 @@ def render_labels(
         instance_map=number[owner],
         depth_m=np.where(np.isinf(depth), np.nan, depth).astype(np.float32),
         point_labels=point_labels,
+        track_ids=tuple(scene.ids[k] for k in seen),
     )
 
 

@@ -32,12 +32,14 @@ class Scene:
         solids: ``SOLID`` (P,), world frame; ``owner`` indexes the objects.
         labels: detection class of each of the K objects.
         boxes: float64 (K, 7) centre x, y, z, length, width, height, yaw, world frame.
+        ids: K names, the same at all times of a drive, and of no other drive.
         lamps: float32 (L, 3) positions of street lamps.
     """
 
     solids: np.ndarray
     labels: tuple[str, ...]
     boxes: np.ndarray
+    ids: tuple[str, ...]
     lamps: np.ndarray
 
 
@@ -83,7 +85,7 @@ class Drive(Road):
         still = joined([self.cached(self._stretch, k) for k in stretches])
         lamps = (still["material"] == LAMP) & (still["label"] == SEGMENTATION_IDS["pole"])
 
-        users, poses = self._users(seconds, low, high)
+        users, names, poses = self._users(seconds, low, high)
         positions = np.column_stack([poses[:, :2], np.zeros(len(users))])
         yaws = poses[:, 2]
         moving = placed([user.solids for user in users], positions, yaws, np.arange(len(users)))
@@ -91,15 +93,16 @@ class Drive(Road):
             joined([still, moving]),
             tuple(user.label for user in users),
             _boxes(users, positions, yaws),
+            tuple(f"{self.split}{self.seed}/{name}" for name in names),
             still["center"][lamps],
         )
 
     def _users(
         self, seconds: float, low: float, high: float
-    ) -> tuple[list[traffic.RoadUser], np.ndarray]:
-        """Return all road users in a range of x, and x, y, yaw of each (K, 3)."""
+    ) -> tuple[list[traffic.RoadUser], list[str], np.ndarray]:
+        """Return all road users in a range of x, their names, and x, y, yaw of each (K, 3)."""
         crossings = self.crossings(low, high)
-        users, slots = [], []
+        users, names, slots = [], [], []
         for number, row in enumerate(self.rows):
             for slot, middle in row.slots(seconds, low, high):
                 user = self.cached(self._user, number, slot)
@@ -109,17 +112,19 @@ class Drive(Road):
                 stays_clear = CROSSING_HALF_M + PARKING_GAP_M if row.speed == 0 else 0.0
                 if low < x < high and min(abs(crossings - x), default=np.inf) >= stays_clear:
                     users.append(user)
+                    names.append(f"{row.name}/{slot}")
                     slots.append((x, row.offset + user.across, user.yaw))
         x, offset, yaw = np.array(slots).reshape(-1, 3).T
         y, heading = self.beside(x, offset)
         poses = np.stack([x, y, yaw + heading], axis=1)
-        waiting = [
-            waits
-            for crossing in crossings[(crossings > low) & (crossings < high)]
-            for waits in self.cached(self._queues, crossing)
-        ]
+        waiting = []
+        for crossing in crossings[(crossings > low) & (crossings < high)]:
+            queues = self.cached(self._queues, crossing)
+            waiting += queues
+            names += [f"waits{crossing:.0f}/{k}" for k in range(len(queues))]
         users += [user for user, _ in waiting]
-        return users, np.concatenate([poses, np.array([at for _, at in waiting]).reshape(-1, 3)])
+        places = np.array([at for _, at in waiting]).reshape(-1, 3)
+        return users, names, np.concatenate([poses, places])
 
     def _stretch(self, k: int) -> np.ndarray:
         return roadside.stretch(self, k)

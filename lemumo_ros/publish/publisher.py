@@ -39,7 +39,7 @@ TOPICS = {
     "overlay/compressed": CompressedImage,
 }
 """Outputs below ``~/output/``; ``lemumo_core.streaming.outputs`` says what builds each."""
-IN_OUTPUT_FRAME = {"detections_3d", "markers", "objects", "occupancy"}
+IN_OUTPUT_FRAME = {"detections_3d", "markers", "objects", "tracked_objects", "occupancy"}
 """Outputs that need the transform to ``output_frame``."""
 
 
@@ -48,16 +48,19 @@ class ResultPublisher:
 
     Every message carries the stamp of the source image. Depth and labels are views of the camera
     that ``depth/camera_info`` describes, ``points`` is that depth in the source image's frame, in
-    its colours. Where autoware_perception_msgs is installed there are ``objects`` too, and where
-    nav_msgs is, ``occupancy``.
+    its colours. Where autoware_perception_msgs is installed there are ``objects`` too and, of
+    tracks, ``tracked_objects``; and where nav_msgs is, ``occupancy``.
 
     Args:
         node: rclpy node.
         transforms: buffer to look up the transform to ``output_frame`` in, where that is set.
         topics: prefix of the topics' names, below ``~/output/``.
+        tracking: whether results have tracks.
     """
 
-    def __init__(self, node: Any, transforms: TransformBuffer, topics: str = ""):
+    def __init__(
+        self, node: Any, transforms: TransformBuffer, topics: str = "", tracking: bool = False
+    ):
         self._node, self._transforms = node, transforms
         kinds = dict(TOPICS)
         self._builders = dict(BUILDERS)
@@ -68,6 +71,9 @@ class ResultPublisher:
         if importlib.util.find_spec("autoware_perception_msgs"):
             kinds |= {"objects": autoware.message_type()}
             self._builders |= {"objects": autoware.objects_of}
+            if tracking:
+                kinds |= {"tracked_objects": autoware.tracked_message_type()}
+                self._builders |= {"tracked_objects": autoware.tracked_objects_of}
         self._publishers = {
             name: node.create_publisher(kind, f"~/output/{topics}{name}", OUTPUT_QOS)
             for name, kind in kinds.items()

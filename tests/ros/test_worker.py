@@ -13,6 +13,7 @@ from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
 
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T
 from lemumo_ros.publish.rclpy_builder import build
 from tests.helpers.waiting import wait_until
 
@@ -55,4 +56,37 @@ def test_debug_topics_alone_are_served_and_a_pause_is_no_latency(configured_node
     wait_until(lambda: health.frames_out == 2, "a result after the pause")
     latency = health.latency_ms()
     assert "total" in latency and "cyclic" not in latency  # no two results without a pause
+    listener.destroy_node()
+
+
+def test_objects_are_tracked_where_that_is_asked_for(make_node, toy_package) -> None:
+    """Its three boxes stand still in the camera's frame, which drives along x of odom at 5 m/s."""
+    pytest.importorskip("scipy", reason="needs: pip install '.[tracking]'")
+    model = "-p", f"model:={toy_package}", "-p", "backend:=onnxruntime"
+    node = make_node(*model, "-p", "tracking:=true", "-p", "fixed_frame:=odom")
+    assert node.start_by_itself()
+    camera = node._worker.cameras.inputs["camera"]
+    listener, heard = rclpy.create_node("listener"), []
+    topic = "/perception/output/detections_3d"
+    listener.create_subscription(Detection3DArray, topic, heard.append, QoSProfile(depth=5))
+    wait_until(lambda: node._worker.publishers["camera"].subscribed(), "the output's listener")
+    begin_ns = node.get_clock().now().nanoseconds
+    for i in range(3):
+        stamp_ns = begin_ns + i * 100_000_000
+        header = build.header(stamp_ns, "camera")
+        T = make_T(np.eye(3), np.array([0.5 * i, 0.0, 0.0]))
+        camera.transforms.set("odom", "camera", T, stamp_ns)
+        camera.on_camera_info(build.camera_info(CAMERA, header))
+        camera.on_image(build.image(np.zeros((96, 192, 3), np.uint8), "rgb8", header))
+        wait_until(
+            lambda sent=i + 1: len(heard) == sent,
+            "a result",
+            lambda: rclpy.spin_once(listener, timeout_sec=0.02),
+        )
+    first, _, last = ([one.id for one in message.detections] for message in heard)
+    assert set(first) == {""} and sorted(last) == ["1", "2"]
+    found = heard[-1].detections[0].results[0].pose
+    assert 0 < found.covariance[0] < 0.2 and found.pose.position.x == pytest.approx(2.0, abs=0.3)
+    assert camera.health.latency_ms()["track"]["p50"] > 0
+    assert "relative" not in node.parameters.read().tracking_warning
     listener.destroy_node()

@@ -27,6 +27,7 @@ class Annotations(NamedTuple):
         names: K class names.
         num_points: int (K,) LiDAR returns in each box.
         visibility: (K,) share that is seen, 0 to 1; None where the data set does not say.
+        track_ids: as in ``Labels``.
     """
 
     poses: np.ndarray
@@ -34,6 +35,7 @@ class Annotations(NamedTuple):
     names: tuple[str, ...]
     num_points: np.ndarray
     visibility: np.ndarray | None = None
+    track_ids: tuple[str, ...] = ()
 
 
 def visible_labels(
@@ -86,4 +88,5 @@ def visible_labels(
         visibility=None if visibility is None else visibility[kept].astype(np.float32),
         num_points=annotations.num_points[kept].astype(np.int32),
         point_labels=point_labels,
+        track_ids=tuple(compress(annotations.track_ids, kept.tolist())),
     )

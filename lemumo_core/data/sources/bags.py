@@ -265,12 +265,9 @@ class Bags:
             T = image_camera.T_image_header
             if detections.header.frame_id != frame_id:
                 T = T @ bag.transforms.lookup(frame_id, detections.header.frame_id)
-            boxes, names = boxes_from_detections(detections, T)
-            parts = {
-                "boxes_3d": boxes,
-                "boxes_2d": image_bounds(boxes, camera),
-                "class_names": names,
-            }
+            boxes, names, ids = boxes_from_detections(detections, T)
+            parts = {"boxes_3d": boxes, "boxes_2d": image_bounds(boxes, camera)}
+            parts |= {"class_names": names, "track_ids": ids}
         if "labels" in messages:
             parts["label_map"] = label_map_from_image(messages["labels"])
         if "depth" in messages:

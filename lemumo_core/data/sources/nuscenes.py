@@ -265,4 +265,5 @@ def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:
         names=tuple(names[row["instance_token"]] for row in rows),
         num_points=np.array([row["num_lidar_pts"] for row in rows], np.int32),
         visibility=np.array(seen, np.float32),
+        track_ids=tuple(row["instance_token"] for row in rows),
     )

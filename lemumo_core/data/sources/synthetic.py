@@ -179,6 +179,7 @@ class SyntheticStreet:
                 labels=render_labels(
                     seen, k, scenes[k], sensors.camera, T_world_camera[k], *points[k]
                 ),
+                T_fixed_camera=T_world_camera[k],
             )
             for k in range(len(stamps))
         ]

@@ -83,6 +83,7 @@ def noise_frame(rng: np.random.Generator, kind: str, index: int) -> Frame:
         boxes_3d=rng.normal(size=(2, 7)).astype(np.float32),
         boxes_2d=rng.uniform(0, 70, (2, 4)).astype(np.float32),
         class_names=("vehicle.car", "Fußgänger"),
+        track_ids=("a7f", ""),
         visibility=np.array([0.5, np.nan], np.float32),
         num_points=np.array([3, 0], np.int32),
         label_map=rng.integers(0, 12, shape).astype(np.uint8),
@@ -129,8 +130,8 @@ def test_every_field_has_a_column():
     def names(cls):
         return {field.name for field in fields(cls)}
 
-    # T_camera_header says in which frame results are published; nothing is learnt from it.
-    stored = names(Frame) - {"companion", "T_camera_header"}
+    # These say in which frame results are published and tracked; nothing is learnt from them.
+    stored = names(Frame) - {"companion", "T_camera_header", "T_fixed_camera"}
     assert stored == set(SCHEMA.names) - {"jpeg", "lidar", "thermal"}
     stored = ((Camera, CAMERA), (LidarScan, LIDAR), (ThermalImage, THERMAL), (Labels, LABELS))
     for cls, columns in stored:

@@ -14,11 +14,12 @@ pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"
 from rclpy.serialization import serialize_message
 
 from lemumo_core.bags.message_builder import RosbagsBuilder
-from lemumo_core.frame import Detections
+from lemumo_core.frame import NO_TRACK, Detections, Tracks
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.messages.builder import MessageBuilder
 from lemumo_core.messages.markers import markers
+from lemumo_core.messages.tracks import add_poses, track_names
 from lemumo_ros.publish.rclpy_builder import RclpyBuilder
 
 NAMES = ("car", "pedestrian")
@@ -48,7 +49,21 @@ def messages(build: MessageBuilder, count: int) -> dict[str, Any]:
     header = build.header(1_700_000_000_123_456_789, "camera_optical")
     fisheye = Camera(64, 48, 30.0, 31.0, 31.0, 24.0, "equidistant", (0.01, -0.002, 0.0, 0.0))
     rgb = rng.integers(0, 256, (6, 10, 3), np.uint8)
+    tracks = Tracks(
+        np.where(np.arange(count) % 3 == 1, NO_TRACK, np.arange(count) + 1),
+        rng.normal(0, 9, (count, 3)).astype(np.float32),
+        rng.normal(0, 9, (count, 3)).astype(np.float32),
+        rng.normal(0, 1, (count, 6, 6)).astype(np.float32),
+    )
+    names, colors = track_names(tracks), [(255, 0, 0), (0, 9, 255)]
+    tracked = build.detections_3d(found, NAMES, T_OUTPUT_CAMERA, header, names)
+    add_poses(build, tracked, tracks, T_OUTPUT_CAMERA)
     return {
+        "detections_3d with tracks": tracked,
+        "detections_2d with tracks": build.detections_2d(found, NAMES, header, names),
+        "markers with tracks": markers(
+            build, found, NAMES, colors, T_OUTPUT_CAMERA, header, tracks
+        ),
         "detections_3d": build.detections_3d(found, NAMES, np.eye(4), header),
         "detections_3d in another frame": build.detections_3d(
             found, NAMES, T_OUTPUT_CAMERA, header
@@ -62,9 +77,7 @@ def messages(build: MessageBuilder, count: int) -> dict[str, Any]:
         "label_info": build.label_info(("road", "sky"), 0.3, header),
         "overlay": build.jpeg(rgb, 85, header),
         "points": build.point_cloud(depth_m.reshape(-1, 4), ("x", "y", "z", "rgb"), header),
-        "markers": markers(
-            build, found, NAMES, [(255, 0, 0), (0, 9, 255)], T_OUTPUT_CAMERA, header
-        ),
+        "markers": markers(build, found, NAMES, colors, T_OUTPUT_CAMERA, header),
         "transforms": build.transforms({"lidar": T_OUTPUT_CAMERA, "camera": np.eye(4)}, header),
     }
 

@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
 
-from geometry_msgs.msg import PoseWithCovariance, Vector3
+from geometry_msgs.msg import PoseWithCovariance, TwistWithCovariance, Vector3
 
-from lemumo_core.frame import Detections, Frame, Perception
+from lemumo_core.frame import NO_TRACK, Detections, Frame, Perception, Tracks
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.geometry.se3 import make_T
 from lemumo_core.messages.points import points_to_array
 from lemumo_core.streaming.points import colored_points
 from lemumo_ros.publish import autoware as autoware_out
@@ -98,6 +99,24 @@ def autoware(monkeypatch) -> None:
         kinematics=module.DetectedObjectKinematics,
         shape=module.Shape,
     )
+    module.TrackedObjectKinematics = message_class(
+        "TrackedObjectKinematics",
+        {"UNAVAILABLE": 0, "SIGN_UNKNOWN": 1, "AVAILABLE": 2},
+        pose_with_covariance=PoseWithCovariance,
+        orientation_availability=int,
+        twist_with_covariance=TwistWithCovariance,
+        acceleration_with_covariance=object,
+        is_stationary=bool,
+    )
+    module.TrackedObject = message_class(
+        "TrackedObject",
+        object_id=object,
+        existence_probability=float,
+        classification=list,
+        kinematics=module.TrackedObjectKinematics,
+        shape=module.Shape,
+    )
+    module.TrackedObjects = message_class("TrackedObjects", header=object, objects=list)
     module.DetectedObjects = message_class("DetectedObjects", header=object, objects=list)
     monkeypatch.setitem(sys.modules, "autoware_perception_msgs", ModuleType("package"))
     monkeypatch.setitem(sys.modules, "autoware_perception_msgs.msg", module)
@@ -121,6 +140,33 @@ def test_autoware_gets_the_same_boxes(autoware) -> None:
         assert ours.kinematics.orientation_availability == 2 and not ours.kinematics.has_twist
         assert (ours.shape.type, ours.shape.dimensions) == (0, theirs.bbox.size)
         assert ours.existence_probability == theirs.results[0].hypothesis.score
+
+
+def test_autoware_gets_tracks_with_twist_and_covariance(autoware) -> None:
+    """A car that drives to the right of the camera, which looks along x of the output frame."""
+    boxes = np.array([[3, 1, 20, 4, 2, 1.5, 0.0], [0, 1, 9, 4, 2, 1.5, 1.0]], np.float32)
+    found = Detections(
+        boxes, np.ones((2, 4), np.float32), np.array([0.9, 0.5], np.float32), np.zeros(2, int)
+    )
+    covariances = np.zeros((2, 6, 6), np.float32)
+    covariances[0] = np.diag([1, 2, 3, 4, 5, 6])
+    velocities = np.array([[7, 0, 0.5], [np.nan] * 3], np.float32)
+    tracks = Tracks(np.array([5, NO_TRACK]), boxes[:, :3] + 0.5, velocities, covariances)
+    T = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([1.0, 2, 3]))
+
+    message = autoware_out.tracked_objects(found, tracks, ("car",), T, HEADER)
+
+    (one,) = message.objects
+    assert bytes(one.object_id.uuid[8:]) == (5).to_bytes(8, "big")
+    pose, twist = one.kinematics.pose_with_covariance, one.kinematics.twist_with_covariance
+    position = pose.pose.position
+    np.testing.assert_allclose([position.x, position.y, position.z], [21.5, -1.5, 1.5], atol=1e-6)
+    np.testing.assert_allclose(np.diag(np.reshape(pose.covariance, (6, 6))), [3, 1, 2, 0, 0, 0])
+    # At yaw 0 it heads along the camera's x; left of that is the camera's z.
+    linear = twist.twist.linear
+    np.testing.assert_allclose([linear.x, linear.y, linear.z], [7, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(np.diag(np.reshape(twist.covariance, (6, 6))), [4, 6, 5, 0, 0, 0])
+    assert one.classification[0].label == 1 and one.existence_probability == pytest.approx(0.9)
 
 
 def test_overlays_pass_at_their_rate_and_not_at_all_at_zero() -> None:
