@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from lemumo_core.train.selection import select_frames
 
 SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
 """Few enough to render in a minute, of many streets."""
+DYING_S = 2.0
+"""How long a worker whose connection broke may take to die, on a busy machine."""
 
 
 def open_data(config: RunConfig, out: Path) -> FrameSource:
@@ -201,7 +204,7 @@ def batches(
     try:
         yield _raising(loader)
     except (RuntimeError, EOFError, ConnectionError) as error:
-        if not workers or all(worker.is_alive() for worker in _processes(loader)):
+        if not workers or not _has_died(_processes(loader)):
             raise
         raise Fault(
             "worker_died",
@@ -221,6 +224,15 @@ def _raising(outcomes: Iterable[Any]) -> Iterator[Batch]:
 
 def _processes(loader: Any) -> list[Any]:
     return getattr(loader, "_workers", [])
+
+
+def _has_died(processes: list[Any]) -> bool:
+    """Whether one has died; its connections break an instant before it is seen as dead."""
+    ending = connection.wait([process.sentinel for process in processes], DYING_S)
+    for process in processes:
+        if process.sentinel in ending:
+            process.join(DYING_S)
+    return any(not process.is_alive() for process in processes)
 
 
 def _end(loader: Any) -> None:
