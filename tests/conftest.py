@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.helpers import exported, program
 from tests.helpers.built_once import built_once
+from tests.helpers.exported import exported_before, small_model
 from tests.helpers.paths import SHARED
 
 pytest_plugins = ["tests.helpers.fault_table"]
@@ -17,16 +20,38 @@ pytest_plugins = ["tests.helpers.fault_table"]
 # Small tensors gain nothing from a second thread, and lose much where other work holds the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Before anything imports PyTorch, which takes the function that this replaces.
+program.fork_workers()
+
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = SHARED / "data"
+LONG = (
+    "core/methods/test_conformance.py",
+    "core/export/test_to_trt.py",
+    "test_install.py",
+    "core/train/test_ending.py",
+    "core/train/finetune/test_learner.py",
+    "core/replay/test_results.py",
+    "examples/test_examples.py",
+    "core/export/test_graphs.py",
+    "core/train/pretrain/test_program.py",
+    "core/train/finetune/test_program.py",
+    "core/export/test_to_onnx.py",
+    "benchmarks/test_few_labels.py",
+    "benchmarks/test_study.py",
+    "faults/test_processes.py",
+    "faults/test_inputs.py",
+    "faults/test_engine.py",
+)
+"""Files that take longest. They come first: at the end one process would wait for the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files with slow tests first: at the end one process would wait for the other."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    long = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    assert all(path.is_file() for path in long), "LONG names a file that is not there"
+    items.sort(key=lambda item: long.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,17 +86,39 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a package of random weights, 64x96 pixels, one graph of it with a free batch."""
+    """Folder of a package of random weights, 64x96 pixels, one graph of it with a free batch.
+
+    Its torch model needs ``two_blocks``.
+    """
     pytest.importorskip("torch", reason='making a model needs: pip install "lemumo_ros[train]"')
     from lemumo_core.export.package import ExportOptions, ModelCard, export_package
-    from lemumo_core.model.config import ModelConfig
-    from lemumo_core.model.perception import seeded_model
 
     def build(folder: Path) -> None:
-        model = seeded_model(ModelConfig("lemumo", "nano", 64, 96), 0)
-        export_package(model, folder, ModelCard("t"), ExportOptions(dynamic=True))
+        with exported_before(tmp_path_factory):
+            export_package(small_model(), folder, ModelCard("t"), ExportOptions(dynamic=True))
 
     return built_once(tmp_path_factory, "tiny_package", build)
+
+
+@pytest.fixture
+def two_blocks() -> Iterator[None]:
+    """Let tiny models have the two blocks of ``tiny_package``."""
+    with exported.two_blocks():
+        yield
+
+
+@pytest.fixture(scope="session")
+def street_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of fourteen rendered frames, 64x48 pixels, two a shard; not to be changed."""
+    pytest.importorskip("torch", reason='rendering needs: pip install "lemumo_ros[train]"')
+    from lemumo_core.data.shard_writer import write_shards
+    from lemumo_core.data.sources.synthetic import SyntheticStreet
+
+    def build(folder: Path) -> None:
+        street = SyntheticStreet(frames=14, frames_per_drive=14, width=64, height=48)
+        write_shards(street, folder, frames_per_shard=2, workers=1)
+
+    return built_once(tmp_path_factory, "street_shards", build)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def test_pretraining_runs_outside_the_clone(wheel, tmp_path) -> None:
         "--held-out",
         4,
     )
-    small += ("--data_options.frames", 12, "--log.probes", "false")
+    small += ("--data_options.frames", 8, "--log.probes", "false", "--scale.workers", 0)
     command = (programs / "lemumo", "pretrain", "--steps", 2, "--out", "run", *small)
     succeed(*command, cwd=tmp_path)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2

@@ -11,6 +11,7 @@ from benchmarks import _runs, few_labels
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.train.weights import read_weights
+from tests.helpers.program import run_here
 
 
 def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -> None:
@@ -25,6 +26,7 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
     size = {"model.size": "nano", "model.height": 64, "model.width": 96}
     pretraining = tmp_path / "pretrain"
     _runs.run("pretrain.py", [], {**shared, **views, **size, "out": pretraining})
+    monkeypatch.setattr(_runs, "run", run_here)  # PyTorch has been imported here
     recipe = tmp_path / "small.yaml"
     recipe.write_text("val_frames: 4\nlog: {tensorboard: false}\n")
     monkeypatch.setattr(few_labels, "RECIPE", recipe)

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import _runs, study
 from benchmarks._study_rows import ROWS, SCALES, Scale
 from lemumo_core.signals import REQUEUE
+from tests.helpers.program import run_here
 
 
 @pytest.mark.parametrize("option", ["--runs", "--seeds"])
@@ -24,6 +25,8 @@ def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     views = {"global_size": [32, 48], "local_views": 0}
     small = Scale("nano", 64, 96, 12, 4, 4, 0.3, 4, 0, views)
     monkeypatch.setitem(SCALES, "cpu", small)
+    monkeypatch.setattr(study, "run", run_here)  # PyTorch has been imported here
+    monkeypatch.setattr(_runs, "run", run_here)
     command = ["study", "--rows", "raw patches", "untrained", "lemumo", "--seeds", "1"]
     command += ["--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*command, "--runs", "1"])

@@ -37,19 +37,20 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = lemumo_core.trian  # type: ignore[attr-defined]
 
 
-def test_pretraining_then_fine_tuning(tmp_path) -> None:
+def test_pretraining_then_fine_tuning(street_shards, tmp_path) -> None:
     pytest.importorskip("torch", reason="training needs PyTorch")
     from tests.helpers.small_run import small_config
 
-    frames = {"frames": 12, "width": 64, "height": 48}
-    config = small_config(batch=4, steps=2, data_options=frames, out=str(tmp_path / "pretrain"))
+    data = str(street_shards)
+    config = small_config(batch=4, steps=2, data=data, out=str(tmp_path / "pretrain"))
     config = replace(config, log=replace(config.log, probes=False))
     run = lemumo_core.pretrain(config)
     assert run == tmp_path / "pretrain" and (run / "metrics.jsonl").exists()
     tuned = lemumo_core.finetune(
         lemumo_core.FinetuneConfig(
-            data_options=frames,
+            data=data,
             model=config.model,
+            scale=config.scale,
             val_frames=4,
             batch=4,
             steps=2,

@@ -1,9 +1,10 @@
-"""The programs in ``examples/``, each on small data, as a user starts them."""
+"""The programs in ``examples/``, each on small data."""
 
 from __future__ import annotations
 
 import ast
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.exported import two_blocks
 from tests.helpers.paths import ROOT
 from tests.helpers.small_frames import small_frames
 
@@ -32,11 +34,22 @@ def code_lines(path: Path) -> int:
 
 
 def run(name: str, *arguments: object, folder: Path) -> str:
-    """Run an example in a folder; return what it prints."""
+    """Run an example in a folder, as a user starts it; return what it prints."""
     command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def run_here(name: str, *arguments: object, folder: Path) -> None:
+    """Run an example in this process, where PyTorch is there and tiny models have two blocks."""
+    with pytest.MonkeyPatch.context() as patch, two_blocks():
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
@@ -97,7 +110,7 @@ def log_to_package(bag: Path, tmp_path_factory) -> Path:
     """The folder in which that example ran for two steps."""
     pytest.importorskip("torch", reason='training needs: pip install "lemumo_ros[train]"')
     folder = tmp_path_factory.mktemp("log_to_package")
-    run("log_to_package.py", bag, "models/mine", 2, folder=folder)
+    run_here("log_to_package.py", bag, "models/mine", 2, folder=folder)
     return folder
 
 

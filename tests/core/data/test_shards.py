@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
 import resource
@@ -33,6 +34,7 @@ from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
+from tests.helpers.program import get_context
 
 FISHEYE = Camera(101, 75, 60.1, 60.2, 50.3, 37.4, "equidistant", (0.1, -0.02, 3e-3, 1e-4))
 PINHOLE = Camera(101, 75, 80.0, 81.0, 50.0, 37.0)
@@ -213,14 +215,20 @@ def test_only_faulty_frames_are_an_error(tmp_path):
         write_shards(Noise(broken=dict.fromkeys(range(6), Fault)), tmp_path, workers=1)
 
 
-def test_an_error_of_the_source_stops(tmp_path, capfd):
+@pytest.fixture
+def spawned(monkeypatch) -> None:
+    """Workers inherit limits and standard error, as in a program."""
+    monkeypatch.setattr(multiprocessing, "get_context", get_context)
+
+
+def test_an_error_of_the_source_stops(spawned, tmp_path, capfd):
     with pytest.raises(OSError, match="the disk is on fire"):
         write_shards(Failing(), tmp_path, frames_per_shard=2, workers=1)
     assert "Traceback" not in capfd.readouterr().err
     assert sorted(contents(tmp_path)) == ["shard-000000.arrow", "shard-000001.arrow"]
 
 
-def test_a_disk_that_takes_no_more_is_named(tmp_path, capfd):
+def test_a_disk_that_takes_no_more_is_named(spawned, tmp_path, capfd):
     """Files may not grow here beyond some bytes, which workers inherit."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))

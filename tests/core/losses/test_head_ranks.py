@@ -66,8 +66,6 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_are_one(tmp_path: Path) -> None:
-    # Both ranks fork from one process that has imported what takes seconds to import.
-    multiprocessing.set_forkserver_preload(["lemumo_core.losses.centernet", "pytest"])
     multiprocessing.start_processes(run_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
     expected = outcome(slice(None))
     assert all(value != 0 for value in expected.values())

@@ -93,8 +93,6 @@ def run_rank(rank: int, folder: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """Where all ranks have left their outcomes."""
     path = tmp_path_factory.mktemp("ranks")
-    # All ranks fork from one process that has imported what DDP takes seconds to import.
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "pytest"])
     multiprocessing.start_processes(run_rank, (str(path),), nprocs=4, start_method="forkserver")
     return path
 

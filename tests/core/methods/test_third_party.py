@@ -11,8 +11,6 @@ import yaml
 
 from lemumo_core.cli.finetune import main as finetune
 from lemumo_core.cli.pretrain import main as pretrain
-from lemumo_core.data.shard_writer import write_shards
-from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
 from lemumo_core.methods.registry import load_methods
 from lemumo_core.train.checkpoint import checkpoints
@@ -29,12 +27,10 @@ log: {checkpoint_every: 2, tensorboard: false}
 """
 
 
-def test_it_is_used_as_our_own(tmp_path: Path, monkeypatch) -> None:
+def test_it_is_used_as_our_own(street_shards: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(TOY_METHOD)
-    street = SyntheticStreet(frames=12, frames_per_drive=12, width=64, height=48)
-    write_shards(street, tmp_path / "shards", frames_per_shard=8, workers=1)
     (tmp_path / "small.yaml").write_text(OPTIONS)
-    shared = ["--config", str(tmp_path / "small.yaml"), "--data", str(tmp_path / "shards")]
+    shared = ["--config", str(tmp_path / "small.yaml"), "--data", str(street_shards)]
     run = [*shared, "--method", "Toy", "--method.momentum", "0.5", "--log.probe_steps", "2"]
     out = tmp_path / "run"
     assert pretrain([*run, "--out", str(out)]) == 0

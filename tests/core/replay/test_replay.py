@@ -11,23 +11,22 @@ from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
 from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.pairs import RgbThermalPairs
-from lemumo_core.export.package import ModelCard, export_package
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.perception import seeded_model
 from lemumo_core.preprocess import preprocess
 from lemumo_core.replay.image_events import BagClock, ImageEvent, feed
 from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
 from lemumo_core.streaming.health import Health
 from tests.helpers.small_frames import small_frames
+from tests.helpers.toy_package import write_toy_package
+
+PADDED = 8
+"""Rows of the 16 of a depth map that lie above an image of KITTI."""
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    export_package(seeded_model(ModelConfig("lemumo", "nano", 64, 176), 0), path, ModelCard("t"))
-    return path
+@pytest.fixture
+def model(tiny_package):
+    return tiny_package
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +65,17 @@ def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data,
         np.testing.assert_allclose(value, wanted_value, rtol=1e-6)
 
 
-def test_torch_and_onnxruntime_agree_on_a_frame(model, shared_data) -> None:
+def test_torch_and_onnxruntime_agree_on_a_frame(model, two_blocks, shared_data) -> None:
     frame = KittiRaw(shared_data / "kitti_raw_seq" / "2011_09_26")[0]
     results = [Pipeline(load_package(model), name, 0.0)(frame) for name in ("onnxruntime", "torch")]
     np.testing.assert_allclose(results[0].depth_m, results[1].depth_m, rtol=1e-4)
     np.testing.assert_allclose(
         results[0].detections.scores, results[1].detections.scores, atol=1e-5
     )
-    # 375 rows scaled to 53 of the view's 64: the padding above holds nothing.
-    assert np.isnan(results[0].depth_m[:2]).all() and np.isfinite(results[0].depth_m[3:]).all()
-    assert (results[0].labels[:2] == 255).all() and (results[0].labels[3:] != 255).all()
+    # 375 rows scaled to 29 of the view's 64: the padding above holds nothing.
+    depth_m, labels = results[0].depth_m, results[0].labels
+    assert np.isnan(depth_m[:PADDED]).all() and np.isfinite(depth_m[PADDED + 1 :]).all()
+    assert (labels[:PADDED] == 255).all() and (labels[PADDED + 1 :] != 255).all()
 
 
 def test_bad_requests_exit_with_words(model, street, shared_data, tmp_path, capsys) -> None:
@@ -116,8 +116,7 @@ def test_jpeg_bags_and_sqlite_are_replayed_too(model, tmp_path, capsys) -> None:
 
 
 def test_a_thermal_pair_goes_the_same_way(shared_data, tmp_path) -> None:
-    config = ModelConfig("lemumo", "nano", 64, 96, "thermal")
-    export_package(seeded_model(config, 0), tmp_path / "model", ModelCard("t"))
+    write_toy_package(tmp_path / "model", companion="thermal")
     write_bag(RgbThermalPairs(shared_data / "kaist_rgbt"), tmp_path / "bag")
     pipeline = Pipeline(load_package(tmp_path / "model"))
     results = [pipeline(event.frame) for event in fed(tmp_path / "bag", "thermal")]

@@ -8,21 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
-from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
 from lemumo_core.signals import REQUEUE
 from tests.helpers.paths import ROOT
+from tests.helpers.program import Program
 
-PRETRAIN = [sys.executable, str(ROOT / "training" / "pretrain.py")]
-FINETUNE = [sys.executable, str(ROOT / "training" / "finetune.py")]
 TORCHRUN = [
     *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
     str(ROOT / "training" / "pretrain.py"),
@@ -32,65 +28,16 @@ SMALL = [
     *("--model.height", "48", "--model.width", "64"),
     *("--log.tensorboard", "false", "--log.progress_every", "1"),
 ]
-LONG = ["--steps", "100000"]
-END_S = 400
-"""Generous: a run that does not end waits for ever."""
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("street") / "shards"
-    street = SyntheticStreet(frames=14, frames_per_drive=14, width=64, height=48)
-    write_shards(street, folder, frames_per_shard=2, workers=1)
-    return folder
+@pytest.fixture
+def start(tmp_path) -> Callable[..., Program]:
+    """Start a small pretraining with more options."""
 
+    def starter(*options: object) -> Program:
+        return Program(tmp_path / "log", "pretrain", *SMALL, *options)
 
-def start(command: list[str], *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*command, *SMALL, *options],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=ROOT,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-    )
-
-
-def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
-    seen = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return
-    raise AssertionError("".join(seen))
-
-
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and last lines; none of its processes is left."""
-    try:
-        printed = process.communicate(timeout=END_S)[0]
-        wait_until_empty(process.pid)
-    finally:
-        if group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, printed
-
-
-def wait_until_empty(group: int) -> None:
-    deadline = time.monotonic() + END_S
-    while group_lives(group):
-        assert time.monotonic() < deadline, "a process is left"
-        time.sleep(0.1)
-
-
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return starter
 
 
 def children(pid: int) -> list[int]:
@@ -106,65 +53,74 @@ def loaders(pid: int) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("command", "workers"), [(PRETRAIN, 0), (PRETRAIN, 2), (TORCHRUN, 1)], ids=["0", "2", "ranks"]
-)
-def test_a_damaged_frame_ends_the_run_by_its_name(command, workers, shards, tmp_path) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(shards, data)
-    damaged = data / Shards(data).names[2]
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    process = start(
-        command,
-        *("--data", str(data), "--out", str(tmp_path / "run"), "--log.probes", "false"),
-        *(*LONG, "--scale.workers", str(workers)),
-    )
-    code, printed = end(process)
+@pytest.fixture
+def damaged(street_shards, tmp_path) -> Path:
+    """A shard of a copy, cut off."""
+    shutil.copytree(street_shards, tmp_path / "data")
+    path = tmp_path / "data" / Shards(street_shards).names[2]
+    path.write_bytes(path.read_bytes()[:100])
+    return path
+
+
+def long_run(data: Path, out: Path, workers: int) -> list[str]:
+    paths = ["--data", str(data), "--out", str(out), "--log.probes", "false"]
+    return [*paths, "--steps", "100000", "--scale.workers", str(workers)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_frame_ends_the_run_by_its_name(start, workers, damaged, tmp_path) -> None:
+    code, printed = start(*long_run(damaged.parent, tmp_path / "run", workers)).end()
     assert code == 1 and f"{damaged.name} is damaged" in printed, printed
 
 
-def test_a_loading_process_that_is_killed_ends_the_run(shards, tmp_path) -> None:
-    process = start(
-        PRETRAIN,
-        *("--data", str(shards), "--out", str(tmp_path / "run"), "--log.probes", "false"),
-        *(*LONG, "--scale.workers", "2"),
-    )
-    wait_for_line(process, "step 2/")
-    os.kill(loaders(process.pid)[0], signal.SIGKILL)
-    code, printed = end(process)
+def test_a_damaged_frame_ends_all_ranks(damaged, tmp_path) -> None:
+    options = long_run(damaged.parent, tmp_path / "run", 1)
+    done = subprocess.run([*TORCHRUN, *SMALL, *options], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and f"{damaged.name} is damaged" in done.stderr, done.stderr
+
+
+def test_a_loading_process_that_is_killed_ends_the_run(start, street_shards, tmp_path) -> None:
+    program = start(*long_run(street_shards, tmp_path / "run", 2))
+    program.wait_for("step 2/")
+    os.kill(loaders(program.pid)[0], signal.SIGKILL)
+    code, printed = program.end()
     assert code == 1 and "a process that loads data died" in printed, printed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("everyone", [False, True], ids=["process", "group"])
-def test_stopped_while_frames_are_rendered_it_can_go_on(number, everyone, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("number", "everyone"),
+    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)],
+    ids=["scheduler", "group", "Ctrl-C"],
+)
+def test_stopped_while_frames_are_rendered_it_can_go_on(start, number, everyone, tmp_path) -> None:
     out = tmp_path / "run"
-    process = start(PRETRAIN, "--data_options.frames", "4000", "--out", str(out))
-    wait_until(lambda: any((out / "frames").glob("shard-*.arrow")), process)
-    (os.killpg if everyone else os.kill)(process.pid, number)
-    code, printed = end(process)
+    program = start("--data_options.frames", "4000", "--out", out)
+    program.wait_until(lambda: any((out / "frames").glob("shard-*.arrow")))
+    program.signal(number, everyone)
+    code, printed = program.end()
     assert code == REQUEUE and f"--out {out} --resume auto" in printed, printed
     assert not (out / "metrics.jsonl").exists()
 
 
-def test_stopped_in_closing_probes_it_can_go_on(shards, tmp_path) -> None:
+def test_stopped_in_closing_probes_it_can_go_on(start, street_shards, tmp_path) -> None:
     options = [
-        *("--data", str(shards), "--out", str(tmp_path / "run"), "--steps", "1"),
-        *("--resume", "auto", "--scale.workers", "1"),
+        "--data",
+        street_shards,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        "1",
+        "--resume",
+        "auto",
     ]
-    process = start(PRETRAIN, *options, "--log.probe_steps", "100000")
-    wait_for_line(process, "probe raw patches")
-    os.killpg(process.pid, signal.SIGTERM)
-    code, printed = end(process)
+    options += ["--scale.workers", "0"]
+    program = start(*options, "--log.probe_steps", "100000")
+    program.wait_for("probe raw patches")
+    program.signal(signal.SIGTERM, everyone=True)
+    code, printed = program.end()
     assert code == REQUEUE, printed
-    code, printed = end(start(PRETRAIN, *options, "--log.probe_steps", "2"))
+    code, printed = start(*options, "--scale.workers", "0", "--log.probe_steps", "2").end()
     assert code == 0 and (tmp_path / "run" / "summary.json").exists(), printed
-
-
-def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    while not there():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
 
 
 def test_faults_can_be_sent_between_processes() -> None:

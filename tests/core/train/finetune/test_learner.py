@@ -221,7 +221,6 @@ def _evaluated(run: Run) -> dict[str, Any]:
 
 
 def test_two_ranks_are_one(pretrained, tmp_path) -> None:
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "pytest", "test_finetuner"])
     arguments = str(tmp_path), str(pretrained)
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
     run = small_run(tmp_path, weights=str(pretrained), val_frames=4)

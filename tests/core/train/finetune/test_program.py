@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,7 @@ from safetensors.torch import load_file
 
 from lemumo_core.cli.export import main as export
 from lemumo_core.cli.finetune import main
-from lemumo_core.data.shard_writer import write_shards
-from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.export import package
 from lemumo_core.export.weights import of_run
 from lemumo_core.inference.package import load_package
 from lemumo_core.signals import REQUEUE
@@ -30,6 +27,7 @@ from lemumo_core.train.loop import NOT_FINITE
 from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import provenance, read_metrics
 from tests.helpers.paths import ROOT
+from tests.helpers.program import Program, run_ranks
 
 PROGRAM = ROOT / "training" / "finetune.py"
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*finetune*.yaml"))
@@ -45,13 +43,11 @@ log: {{progress_every: 5, checkpoint_every: {EVERY}, evaluate_every: 3, keep: 10
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory) -> list[str]:
+def options(street_shards, tmp_path_factory) -> list[str]:
     """A small run over fourteen rendered frames."""
-    folder = tmp_path_factory.mktemp("street")
-    street = SyntheticStreet(frames=14, frames_per_drive=14, width=64, height=48)
-    write_shards(street, folder / "shards", frames_per_shard=8, workers=1)
-    (folder / "small.yaml").write_text(OPTIONS)
-    return ["--config", str(folder / "small.yaml"), "--data", str(folder / "shards")]
+    path = tmp_path_factory.mktemp("options") / "small.yaml"
+    path.write_text(OPTIONS)
+    return ["--config", str(path), "--data", str(street_shards)]
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +82,13 @@ def test_killed_stopped_and_resumed_it_is_the_same_run(uninterrupted, options, t
     out = tmp_path / "run"
     again = [*options, "--out", str(out), "--resume", "auto"]
     for number, after in ((signal.SIGKILL, EVERY + 1), (signal.SIGTERM, EVERY + 2)):
-        process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), *again], text=True, stderr=subprocess.PIPE, cwd=ROOT
+        program = Program(tmp_path / "log", "finetune", *again)
+        program.wait_until(
+            lambda: len(read_metrics(out)) >= after and (out / "checkpoints").exists()  # noqa: B023
         )
-        while len(read_metrics(out)) < after or not (out / "checkpoints").exists():
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.005)
-        process.send_signal(number)
-        errors = process.communicate()[1]
-        assert process.returncode == (REQUEUE if number == signal.SIGTERM else -9), errors
+        program.signal(number)
+        code, errors = program.end()
+        assert code == (REQUEUE if number == signal.SIGTERM else -9), errors
         assert EVERY < len(read_metrics(out)) < STEPS
     assert main(again) == 0
     assert losses(out) == losses(uninterrupted)
@@ -132,11 +126,8 @@ def test_stopped_in_validation_it_is_the_same_run(
 
 def test_two_ranks_are_one(uninterrupted, options, tmp_path) -> None:
     out = tmp_path / "run"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launch, str(PROGRAM), *options, "--out", str(out)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("after step 8: score") == 1
+    printed, _ = run_ranks(2, tmp_path, "finetune", *options, "--out", out)
+    assert printed.count("after step 8: score") == 1
     whole = losses(uninterrupted)
     assert losses(out)[:4] == pytest.approx(whole[:4], rel=1e-3)
     assert losses(out) == pytest.approx(whole, rel=0.02)  # rounding grows from step to step
@@ -187,7 +178,16 @@ def test_the_card_of_a_run_holds_the_metrics_of_its_validation(uninterrupted) ->
     assert card.metrics.keys() == summary["metrics"].keys()
 
 
-def test_a_run_becomes_a_package_with_the_metrics_of_an_evaluation(uninterrupted, tmp_path) -> None:
+def test_a_run_becomes_a_package_with_the_metrics_of_an_evaluation(
+    uninterrupted, toy_package, tmp_path, monkeypatch
+) -> None:
+    """Graphs and their gate, which have tests of their own, are left out."""
+
+    def graph(model, path, *_: object) -> None:
+        shutil.copy(toy_package / "model.onnx", path)
+
+    monkeypatch.setattr(package, "export_onnx", graph)
+    monkeypatch.setattr(package, "gate", lambda given, _: replace(given.manifest, files={}))
     evaluated = {"bev_map": 0.25, "depth_mae_m": 1.5, "miou": 0.5, "ap50": None, "aoe": 0.1}
     found = {"data": "elsewhere", "fused": evaluated, "by_frame": []}
     (tmp_path / "metrics.json").write_text(json.dumps(found))

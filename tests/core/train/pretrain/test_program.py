@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import read_metrics
 from tests.helpers.paths import ROOT
+from tests.helpers.program import Program, run_ranks
 
 PROGRAM = ROOT / "training" / "pretrain.py"
 RECIPES = sorted(
@@ -90,14 +90,12 @@ def starts(out: Path) -> int:
     return len(json.loads((out / "run.json").read_text())) if (out / "run.json").exists() else 0
 
 
-def start(out: Path, *arguments: object, after: int) -> subprocess.Popen[str]:
+def start(out: Path, *arguments: object, after: int) -> Program:
     """The command, once the run has done so many steps."""
     before = starts(out)
-    process = subprocess.Popen(command(*arguments), text=True, stderr=subprocess.PIPE, cwd=ROOT)
-    while starts(out) == before or len(read_metrics(out)) < after:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-    return process
+    program = Program(out.parent / "log", "pretrain", *arguments)
+    program.wait_until(lambda: starts(out) > before and len(read_metrics(out)) >= after)
+    return program
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +131,15 @@ def test_killed_stopped_and_resumed_the_losses_are_the_same(
     out = tmp_path / "run"
     again = "--config", recipe, "--data", shards, "--out", out, "--resume", "auto"
     steps = int(np.random.default_rng().integers(1, STEPS - 2))
-    process = start(out, *again, after=steps)
-    process.kill()
-    process.communicate()
+    program = start(out, *again, after=steps)
+    program.signal(signal.SIGKILL)
+    assert program.end()[0] == -signal.SIGKILL
     assert len(read_metrics(out)) < STEPS
     first = max((int(path.name[5:]) for path in checkpoints(out / "checkpoints")), default=0)
-    process = start(out, *again, after=first + 1)
-    process.send_signal(signal.SIGTERM)
-    errors = process.communicate()[1]
-    assert process.returncode == REQUEUE == 85, errors
+    program = start(out, *again, after=first + 1)
+    program.signal(signal.SIGTERM)
+    code, errors = program.end()
+    assert code == REQUEUE == 85, errors
     done = len(read_metrics(out))
     assert f"SIGTERM after step {done}" in errors and done < STEPS
     assert (out / "checkpoints" / f"step-{done:08d}").is_dir()
@@ -156,12 +154,8 @@ def test_killed_stopped_and_resumed_the_losses_are_the_same(
 
 def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, caplog) -> None:
     out = tmp_path / "run"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     options = ["--config", str(recipe), "--data", str(shards), "--out", str(out)]
-    result = subprocess.run(
-        [*launch, str(PROGRAM), *options], capture_output=True, text=True, cwd=ROOT
-    )
-    assert result.returncode == 0, result.stderr
+    run_ranks(2, tmp_path, "pretrain", *options)
     whole = losses(uninterrupted)
     assert losses(out)[:4] == pytest.approx(whole[:4], rel=1e-3)
     # As if it had been stopped halfway.
