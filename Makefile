@@ -23,7 +23,7 @@ demo: setup
 	$(RUN) -m lemumo_ros.demo $(if $(BAG),--bag "$(BAG)")
 
 test: setup
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: setup
 	$(RUN) -m tests.fuzz $(SECONDS)

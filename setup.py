@@ -68,7 +68,7 @@ extras = {
         "mypy",
         "pre-commit>=4",
         "pycocotools>=2.0.10",  # oracle of the 2D metric
-        "pytest-xdist",
+        "pytest-xdist>=3.7,<4",
         "ruff~=0.17.5",
         "scipy",
         "setuptools",
