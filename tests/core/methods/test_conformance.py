@@ -202,9 +202,6 @@ def run_rank(rank: int, folder: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """Where all ranks have left their outcomes."""
     path = tmp_path_factory.mktemp("ranks")
-    multiprocessing.set_forkserver_preload(
-        ["torch._dynamo", "pytest", "lemumo_core.train.pretrain.learner"]
-    )
     multiprocessing.start_processes(run_rank, (str(path),), nprocs=4, start_method="forkserver")
     return path
 
