@@ -21,6 +21,7 @@ requirements = [  # a vehicle's: all that replay, bench and the node need but ba
     "onnxruntime<2",
     "opencv-python-headless>=4.5,<5",
     "pyyaml>=5.4,<7",
+    "scipy>=1.8,<2",  # depth baselines of evaluation
 ]
 extras = {
     # Not onnxruntime-gpu: it installs into the folder of onnxruntime, which the base brings, and
@@ -70,7 +71,6 @@ extras = {
         "pycocotools>=2.0.10",  # oracle of the 2D metric
         "pytest-xdist>=3.7,<4",
         "ruff~=0.17.5",
-        "scipy",
         "setuptools",
     ],
 }

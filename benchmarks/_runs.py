@@ -7,13 +7,15 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 """Metrics of a fine-tuning run's summary, and their names in tables."""
+TRIVIAL = {"nearest_mae_m": "the nearest return", "linear_mae_m": "linear interpolation"}
+"""What needs no model, of the same summary: depth MAE on the pixels of ``depth_mae_m``."""
 
 
 def positive(text: str) -> int:
@@ -56,7 +58,20 @@ def folder_name(name: str) -> str:
 def fused(run_folder: Path) -> dict[str, float]:
     """The figures of a finished fine-tuning run, with both sensors."""
     found = json.loads((run_folder / "summary.json").read_text())["metrics"]["fused"]
-    return {name: float(found[name]) for name in METRICS}
+    shown = {name: float(found[name]) for name in METRICS}
+    return shown | {name: float(found[name]) for name in TRIVIAL if found.get(name) is not None}
+
+
+def trivial_answers(results: Iterable[dict[str, float]]) -> str:
+    """Return a sentence on the depth MAE that needs no model, of validation frames that all share.
+
+    It is empty where no frame has a return.
+    """
+    means = {
+        words: [one[name] for one in results if name in one] for name, words in TRIVIAL.items()
+    }
+    known = [f"{words} {statistics.mean(v):.2f} m" for words, v in means.items() if v]
+    return f"Without a model, depth MAE on the same pixels: {', '.join(known)}.\n" if known else ""
 
 
 def mean_and_deviation(values: list[float]) -> str:

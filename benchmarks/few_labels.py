@@ -15,7 +15,16 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks._runs import METRICS, ROOT, finish, folder_name, fused, mean_and_deviation, positive
+from benchmarks._runs import (
+    METRICS,
+    ROOT,
+    finish,
+    folder_name,
+    fused,
+    mean_and_deviation,
+    positive,
+    trivial_answers,
+)
 from benchmarks._timing import machine
 from lemumo_core.train.weights import read_weights
 
@@ -103,10 +112,12 @@ def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> 
         f"| labels | steps | encoder | {' | '.join(METRICS.values())} |",
         f"| ---: | ---: | --- |{' ---: |' * len(METRICS)}",
     ]
+    every: list[dict[str, float]] = []
     for fraction, count in zip(fractions, steps, strict=True):
         found = {
             arm: [fused(folder(out, fraction, arm, seed)) for seed in range(seeds)] for arm in ARMS
         }
+        every += [one for runs in found.values() for one in runs]
         for arm, runs in found.items():
             cells = [mean_and_deviation([one[name] for one in runs]) for name in METRICS]
             lines.append(f"| {fraction:.0%} | {count} | {arm} | {' | '.join(cells)} |")
@@ -114,7 +125,7 @@ def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> 
             wins = [better(name, found[ours], found[theirs]) for name in METRICS]
             cells = [f"{won} of {seeds}" for won in wins]
             lines.append(f"| {fraction:.0%} | | {ours} beats {theirs} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", trivial_answers(every)])
 
 
 def better(name: str, ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> int:

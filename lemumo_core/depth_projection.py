@@ -71,12 +71,41 @@ def project_depth(
     Returns:
         float32 (H, W) depth along the optical axis, metres, NaN where there is no return.
     """
-    u, v, depth, _ = project_returns(points, T_camera_lidar, camera, z_min_m)
-    column, row = (u + 0.5).astype(np.intp), (v + 0.5).astype(np.intp)
+    found = project_returns(points, T_camera_lidar, camera, z_min_m)
+    return _nearest(found, camera)[0].reshape(camera.height, camera.width)
+
+
+def project_places(
+    points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Render LiDAR returns as ``project_depth``, and where in its pixel each one lies.
+
+    Returns:
+        The depth of ``project_depth``, and float32 (H, W, 2), how far right of the pixel's centre
+        its return lies, and how far below, in pixels; 0 where there is none. Of returns of equal
+        depth in a pixel it is the one farthest to the left, then the highest.
+    """
+    found = project_returns(points, T_camera_lidar, camera, z_min_m)
+    nearest, pixel = _nearest(found, camera)
+    shown = found.depth_m == nearest[pixel]
+    places = np.zeros((2, len(nearest)), np.float32)
+    for place, at in zip(places, (found.u, found.v), strict=True):
+        least = np.full(len(nearest), np.inf, np.float32)
+        np.minimum.at(least, pixel[shown], (at - np.floor(at + 0.5))[shown])
+        known = least < np.inf
+        place[known] = least[known]
+    size = camera.height, camera.width
+    return nearest.reshape(size), places.T.reshape(*size, 2)
+
+
+def _nearest(found: Returns, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least depth of each pixel (H W,), NaN without any, and each return's pixel."""
+    column, row = (found.u + 0.5).astype(np.intp), (found.v + 0.5).astype(np.intp)
+    pixel = row * camera.width + column
     nearest = np.full(camera.height * camera.width, np.inf, np.float32)
-    np.minimum.at(nearest, row * camera.width + column, depth)
+    np.minimum.at(nearest, pixel, found.depth_m)
     nearest[nearest == np.inf] = np.nan
-    return nearest.reshape(camera.height, camera.width)
+    return nearest, pixel
 
 
 def explain_empty_view(frame: Frame) -> str:

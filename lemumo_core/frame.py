@@ -18,7 +18,8 @@ class LidarScan:
     """One LiDAR sweep as the companion of a camera image.
 
     Attributes:
-        points: float32 (N, >=3), metres in the LiDAR frame: x, y, z, then any further channels.
+        points: float32 (N, >=3), metres in the LiDAR frame: x, y, z, then, where the sensor gives
+            them, intensity and ring, the number of the beam, and any further channels.
             Rows that are no return, non-finite or exactly (0, 0, 0), are allowed; projection
             drops them.
         T_camera_lidar: float64 (4, 4).

@@ -10,25 +10,19 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from lemumo_core.depth_projection import project_depth
+from lemumo_core.depth_projection import project_places
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.thermal_projection import thermal_in_view
 
 log = logging.getLogger(__name__)
 
 COMPANIONS = ("lidar", "thermal")
-THERMAL_PERCENTILES = (1.0, 99.0)
-"""A thermal image of 16 bits or of degrees has no fixed scale: this range of its own values becomes
-[0, 1]."""
-LEAST_RANGE = 1e-6
-"""Range of a float32 thermal image that shows one temperature, in its own unit."""
 MAX_ASPECT = 16
 """Height by width of the tallest image: scaled to the view's width, a thread one pixel wide would
 fill the memory."""
 MAX_REDUCTION = 8
-THERMAL_TOLERANCE_PX = 1e-3
-"""Between equal cameras the border's pixels map onto themselves only up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,8 @@ class InputSpec:
     Attributes:
         height, width: of the view, pixels, multiples of 16.
         companion: ``lidar`` or ``thermal``.
-        companion_channels: 1 (value) or 2 (value, validity).
+        companion_channels: 1 (value), 2 (value, validity), or of LiDAR 4 (and how far right of its
+            pixel's centre the return lies, and how far below, in pixels).
         depth_min_m: LiDAR returns at this depth or nearer are dropped.
         depth_max_m: depth that maps to 1; farther returns stay, as 1.
 
@@ -60,8 +55,11 @@ class InputSpec:
             raise ValueError(f"input {self.height}x{self.width}: both must be multiples of 16")
         if self.companion not in COMPANIONS:
             raise ValueError(f"companion '{self.companion}' is none of {COMPANIONS}")
-        if self.companion_channels not in (1, 2):
-            raise ValueError(f"companion_channels is {self.companion_channels}, must be 1 or 2")
+        allowed = (1, 2, 4) if self.companion == "lidar" else (1, 2)
+        if self.companion_channels not in allowed:
+            raise ValueError(
+                f"companion_channels is {self.companion_channels}, must be one of {allowed}"
+            )
 
 
 class Inputs(NamedTuple):
@@ -69,7 +67,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         image: uint8 (B, H, W, 3) RGB.
-        companion: float32 (B, H, W, C): value in [0, 1] and, for C = 2, its validity.
+        companion: float32 (B, H, W, C): value in [0, 1] and, for C = 2, its validity; for C = 4,
+            where in its pixel the return lies, see ``InputSpec``.
         intrinsics: float32 (B, 3, 3) of the (H, W) view, pixels.
         present: float32 (B, 2), 1 where image, companion exist.
     """
@@ -100,7 +99,7 @@ def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
     elif isinstance(frame.companion, ThermalImage):
         companion = thermal_in_view(frame.companion, view)
     else:
-        companion = np.zeros((spec.height, spec.width, 2), np.float32)
+        companion = np.zeros((spec.height, spec.width, spec.companion_channels), np.float32)
     return Inputs(
         image_in_view(frame, spec)[None],
         np.ascontiguousarray(companion[None, ..., : spec.companion_channels]),
@@ -238,61 +237,10 @@ def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _lidar_in_view(scan: LidarScan, view: Camera, spec: InputSpec) -> np.ndarray:
-    """LiDAR companion, float32 (H, W, 2): depth in [0, 1] and validity."""
-    depth_m = project_depth(scan.points, scan.T_camera_lidar, view, spec.depth_min_m)
+    """LiDAR companion, float32 (H, W, 4): depth in [0, 1], validity, and place in the pixel."""
+    depth_m, places = project_places(scan.points, scan.T_camera_lidar, view, spec.depth_min_m)
     valid = ~np.isnan(depth_m)
-    return _with_validity(np.minimum(depth_m / spec.depth_max_m, 1.0), valid)
-
-
-def thermal_in_view(thermal: ThermalImage, view: Camera) -> np.ndarray:
-    """Thermal companion, float32 (H, W, 2): intensity in [0, 1], 0 where unseen, and validity.
-
-    Raises:
-        Fault: ``bad_image``.
-    """
-    image, camera = thermal.image, thermal.camera
-    kinds = np.uint8, np.uint16, np.float32
-    if image.shape != (camera.height, camera.width) or image.dtype not in kinds:
-        raise Fault(
-            "bad_image",
-            f"the thermal image is {image.dtype} {image.shape}, its camera model says "
-            f"{(camera.height, camera.width)}",
-        )
-    u, v = _thermal_map(view, camera, thermal.T_camera_thermal[:3, :3].tobytes())
-    value = cv2.remap(_normalize_thermal(image), u, v, cv2.INTER_LINEAR)
-    e = THERMAL_TOLERANCE_PX
-    valid = (u >= -e) & (u <= camera.width - 1 + e) & (v >= -e) & (v <= camera.height - 1 + e)
-    return _with_validity(value, valid)
-
-
-def _with_validity(value: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Two channels (H, W, 2): the value, 0 where it is not valid, and the validity."""
-    companion = np.zeros((*value.shape, 2), np.float32)
-    np.copyto(companion[..., 0], value, where=valid)
-    companion[..., 1] = valid
+    companion = np.zeros((*depth_m.shape, 4), np.float32)
+    np.copyto(companion[..., 0], np.minimum(depth_m / spec.depth_max_m, 1.0), where=valid)
+    companion[..., 1], companion[..., 2:] = valid, places
     return companion
-
-
-def _normalize_thermal(image: np.ndarray) -> np.ndarray:
-    """Thermal counts to float32 in [0, 1]: 8 bit by 255, others by the image's own range."""
-    if image.dtype == np.uint8:
-        return image.astype(np.float32) / 255.0
-    low, high = np.percentile(image, THERMAL_PERCENTILES)
-    least = LEAST_RANGE if image.dtype == np.float32 else 1.0
-    scaled = (image.astype(np.float32) - low) / max(high - low, least)
-    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=8)
-def _thermal_map(view: Camera, thermal: Camera, rotation: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of the view looks in the thermal image, float32 (H, W) each.
-
-    Only the rotation between the cameras is used, as for objects at infinity.
-    """
-    R_camera_thermal = np.frombuffer(rotation).reshape(3, 3)
-    v, u = np.mgrid[: view.height, : view.width]
-    rays = view.unproject(np.stack([u.ravel(), v.ravel()], axis=1))
-    uv, valid = thermal.project(rays @ R_camera_thermal)
-    uv[~valid] = -1e6
-    shape = (view.height, view.width)
-    return uv[:, 0].reshape(shape).astype(np.float32), uv[:, 1].reshape(shape).astype(np.float32)

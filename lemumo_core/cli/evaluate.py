@@ -3,11 +3,13 @@
     lemumo evaluate MODEL                          on rendered streets of the test split
     lemumo evaluate MODEL --data DIR_or_URI        shards of lemumo prepare
     lemumo evaluate MODEL --data kitti --data_options.root /data/kitti --limit 500
+    lemumo evaluate MODEL --mask random            other LiDAR returns masked: beams, random, blocks
     lemumo evaluate MODEL --out out/evaluation     metrics.json and a page with pictures
 
 MODEL is a model package, or a run or checkpoint folder of lemumo finetune. Where a source has no
-dense depth, a tenth of the LiDAR returns is masked from the model and its depth is measured on
-these.
+dense depth, or a mask is given, LiDAR returns are masked from the model and its depth is measured
+on these: by default every second beam. Beside it stand the trivial answers on the same pixels,
+which see the returns that the model sees: the nearest one, linear interpolation, and their mean.
 
 Exit codes: 0 done, 1 an error, also where the source has no frame.
 """
@@ -33,6 +35,7 @@ from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.metrics.masked_returns import Mask
 
 STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
 """Options of the synthetic world: many streets."""
@@ -45,6 +48,7 @@ def evaluate_model(
     *,
     data: str = "synthetic",
     data_options: SourceOptions | None = None,
+    mask: Mask | None = None,
     limit: int = 200,
     out: Path | None = None,
     overwrite: bool = False,
@@ -56,6 +60,8 @@ def evaluate_model(
         model: package, or run or checkpoint folder of ``lemumo finetune``.
         data: name of a source, or the folder or URI of shards.
         data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
+        mask: which LiDAR returns are masked from the model and are its depth's truth; by default
+            every second beam where a source has no dense depth, and none where it has.
         limit: frames at most, spread evenly over the source.
         out: folder for metrics.json and index.html.
         overwrite: replace an earlier evaluation in ``out``.
@@ -74,7 +80,7 @@ def evaluate_model(
         raise Fault("no_frames", f"no frame of the {len(source)} of {data} is left: raise --limit")
     if cause := empty_views(source):
         print(f"lemumo evaluate: {cause}", file=sys.stderr)
-    evaluation = evaluate(pipeline, manifest, source, indices)
+    evaluation = evaluate(pipeline, manifest, source, indices, mask)
     results = results_of(evaluation)
     about = {
         "model": f"{manifest.name} {manifest.version}",

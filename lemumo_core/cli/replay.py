@@ -32,6 +32,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import check_output
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.messages.camera_info import Rectified
+from lemumo_core.metrics.masked_returns import Mask
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.output_folder import Bag
 from lemumo_core.replay.run import Replay, exit_code
@@ -83,6 +84,8 @@ class ReplayOptions:
         truth: name of a source whose labels belong to the bag's images by stamp, e.g. nuscenes;
             by default the bag's own /ground_truth topics.
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
+        mask: which LiDAR returns are masked from the model and are its depth's truth; by default
+            every second beam where the truth has no dense depth, and none where it has.
         live: publish over DDS with /clock instead; needs ROS 2.
         rate: speed of ``live``.
         start: seconds of log time that ``live`` skips.
@@ -114,6 +117,7 @@ class ReplayOptions:
     depth_info: str | None = None
     truth: str | None = None
     truth_options: SourceOptions = field(default_factory=dict)
+    mask: Mask | None = None
     live: bool = False
     rate: float = 1.0
     start: float = 0.0
@@ -153,6 +157,7 @@ class ReplayOptions:
             tracking=self.tracking,
             topics={name: getattr(self, name) for name in SENSOR_TOPICS},
             truth=None if self.truth is None else (self.truth, self.truth_options),
+            mask=self.mask,
             evaluate=not self.no_evaluation,
             overlays=self.overlays,
         )

@@ -17,20 +17,22 @@ from torch import Tensor
 from lemumo_core.data.canvas_labels import Boxes, CanvasLabels, batch_of_one, canvas_labels
 from lemumo_core.depth_projection import project_returns
 from lemumo_core.frame import UNLABELLED, Frame, LidarScan, ThermalImage
+from lemumo_core.metrics.beams import beam_numbers
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,
     image_in_view,
     modalities_present,
     network_view,
-    thermal_in_view,
 )
+from lemumo_core.thermal_projection import thermal_in_view
 
 PADDING = {
     "returns": float("inf"),
     "point_labels": UNLABELLED,
     "points": float("inf"),
     "sweep_labels": UNLABELLED,
+    "beams": -1,
     "return_rows": -1,
     "boxes_3d": 0.0,
     "centers": float("nan"),
@@ -65,6 +67,8 @@ class Batch:
         return_rows: int64 (B, N) beside ``points``: return n is row ``return_rows[b, n]`` of
             ``points[b]``; -1 for padding.
         sweep_labels: uint8 (B, M) beside ``points``, where there are labels, 255 = unlabelled.
+        beams: int64 (B, N), number of the beam of each return, -1 for padding; None unless asked
+            for.
     """
 
     canvas: InputSpec
@@ -78,6 +82,7 @@ class Batch:
     T_camera_lidar: Tensor | None = None
     return_rows: Tensor | None = None
     sweep_labels: Tensor | None = None
+    beams: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -96,6 +101,7 @@ def sample(
     canvas: InputSpec,
     detection_classes: Sequence[str] | None = None,
     points: bool = False,
+    beams: bool = False,
 ) -> Batch:
     """Put one frame on the canvas. Deterministic; no label is read unless classes are given.
 
@@ -105,6 +111,7 @@ def sample(
         detection_classes: names that ``taxonomy.detection_class`` gives, in the order of their
             ids; boxes of other classes are dropped. None leaves ``labels`` out.
         points: whether the whole sweep is kept, with its pose and ``return_rows``.
+        beams: whether the beam of each return is.
 
     Raises:
         Fault: as ``preprocess``, and ``bad_labels`` for labels that do not fit the frame.
@@ -133,7 +140,15 @@ def sample(
         thermal=None if thermal is None else batch_of_one(thermal),
         labels=labels,
         **(_sweep(frame, rows, labels is not None) if points else {}),
+        beams=_beams(frame, rows) if beams else None,
     )
+
+
+def _beams(frame: Frame, rows: np.ndarray) -> Tensor:
+    """Return ``Batch.beams``."""
+    if not isinstance(frame.companion, LidarScan):
+        return torch.empty(1, 0, dtype=torch.int64)
+    return batch_of_one(beam_numbers(frame.companion.points)[rows])
 
 
 def _sweep(frame: Frame, rows: np.ndarray, labelled: bool) -> dict[str, Tensor]:

@@ -26,11 +26,16 @@ class ViewLabels:
             pixel carries the depth of the nearest return in it.
         boxes: of the view, mirrored where it is. Objects outside of it are kept; their 2D boxes,
             cut at its borders, are empty.
+        masked: float32 (R, 3, h, w), of the nearest of the returns that were masked, the depth,
+            metres, NaN where there is none, and how far right of the pixel's centre, and below, it
+            lies, pixels. Those behind what the camera sees are left out. None unless any are
+            masked.
     """
 
     label_map: Tensor
     depth_m: Tensor
     boxes: Boxes
+    masked: Tensor | None = None
 
 
 def labels_in_views(

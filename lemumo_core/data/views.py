@@ -18,10 +18,12 @@ from torch import Tensor
 
 from lemumo_core.data.crops import Crops, draw_crops, whole_canvas
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
+from lemumo_core.data.render_returns import render_returns
 from lemumo_core.data.resampling import antialiased_taps, by_column, resample
+from lemumo_core.data.return_masks import ReturnMasks, draw_return_masks, masked
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.view_labels import ViewLabels, labels_in_views
-from lemumo_core.frame import UNLABELLED
+from lemumo_core.metrics.masked_returns import OCCLUSION_RATIO
 from lemumo_core.preprocess import Inputs
 
 
@@ -36,6 +38,8 @@ class MultiCropConfig:
         aspect: range of a crop's aspect relative to the canvas's own.
         flip: probability of a horizontal flip.
         photometric: how strongly appearance changes.
+        mask_returns: probability that a part of a view's LiDAR returns is masked
+            (``return_masks``), and becomes truth. Needs ``Batch.beams``.
 
     Fine-tuning with labels takes one global view, no local ones and e.g. a scale of (0.8, 1).
 
@@ -52,6 +56,7 @@ class MultiCropConfig:
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     photometric: Photometric = PHOTOMETRIC["waymo"]
+    mask_returns: float = 0.0
 
     def __post_init__(self) -> None:
         if self.global_views < 1 or self.local_views < 0:
@@ -105,6 +110,29 @@ class View:
     def inputs(self) -> Inputs:
         """Inputs of the network."""
         return Inputs(self.image, self.companion, self.intrinsics, self.present)
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """How to cut R views, a multiple of B, from a batch.
+
+    Attributes:
+        crops: which part of the canvas each one shows.
+        changes: of appearance.
+        masks: of returns.
+    """
+
+    crops: Crops
+    changes: Changes | None = None
+    masks: ReturnMasks | None = None
+
+    def to(self, device: torch.device) -> Shot:
+        """Copy the shot to a device."""
+        return Shot(
+            self.crops.to(device),
+            self.changes.to(device) if self.changes else None,
+            ReturnMasks(*(x.to(device) for x in self.masks)) if self.masks else None,
+        )
 
 
 def transpose_rows(rows: Tensor, inner: int) -> Tensor:
@@ -161,9 +189,13 @@ class MultiCrop:
                 count, _canvas_size(batch), size, scale, config.aspect, config.flip, generator
             )
             changes = draw_changes(config.photometric, count, generator)
+            masks = None
+            if config.mask_returns:
+                masks = draw_return_masks(count, config.mask_returns, generator)
+                masks = ReturnMasks(*(column[rows] for column in masks))
             if views:
                 crops = replace(crops, table=crops.table[rows])
-                shots.append((crops, changes._replace(table=changes.table[rows])))
+                shots.append(Shot(crops, changes._replace(table=changes.table[rows]), masks))
         return render(batch, shots)
 
 
@@ -172,7 +204,7 @@ def clean_view(batch: Batch) -> View:
 
     The two are equal bit for bit.
     """
-    (view,) = render(batch, [(whole_canvas(_canvas_size(batch), len(batch)), None)])
+    (view,) = render(batch, [Shot(whole_canvas(_canvas_size(batch), len(batch)))])
     return view
 
 
@@ -181,27 +213,24 @@ def _canvas_size(batch: Batch) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def render(batch: Batch, shots: Sequence[tuple[Crops, Changes | None]]) -> tuple[View, ...]:
-    """Render one View for each pair of R crops (a multiple of B) and changes of appearance."""
+def render(batch: Batch, shots: Sequence[Shot]) -> tuple[View, ...]:
+    """Render one View for each shot."""
     device = batch.image.device
     # Autocast would compute colours in bfloat16.
     with torch.autocast(device.type, enabled=False):
         image = by_column(batch.image)
         thermal = None if batch.thermal is None else by_column(batch.thermal)
-        return tuple(
-            _view(batch, image, thermal, crops.to(device), changes.to(device) if changes else None)
-            for crops, changes in shots
-        )
+        return tuple(_view(batch, image, thermal, shot.to(device)) for shot in shots)
 
 
-def _view(
-    batch: Batch, image: Tensor, thermal: Tensor | None, crops: Crops, changes: Changes | None
-) -> View:
+def _view(batch: Batch, image: Tensor, thermal: Tensor | None, shot: Shot) -> View:
+    crops, changes = shot.crops, shot.changes
     taps = antialiased_taps(crops.rows), antialiased_taps(crops.columns)
     image = resample(image, *taps)
     if changes:
         image = changes.of_image(image)
-    depth_m, point_labels = _render_returns(batch, crops)
+    shown, hidden = _shown_and_masked(batch, shot)
+    depth_m, point_labels, places = render_returns(batch, crops, shown)
     if thermal is None:
         valid = depth_m < math.inf
         value = (depth_m / batch.canvas.depth_max_m).clamp(max=1.0)
@@ -210,10 +239,13 @@ def _view(
         valid = weight > 0.5
         value = value / weight  # the mean over what is valid alone
         value = changes.of_thermal(value, valid) if changes else value
-    companion = torch.zeros(*value.shape, batch.canvas.companion_channels, device=value.device)
+    channels = batch.canvas.companion_channels
+    companion = torch.zeros(*value.shape, channels, device=value.device)
     companion[..., 0] = torch.where(valid, value, 0.0)
-    if batch.canvas.companion_channels == 2:
+    if channels > 1:
         companion[..., 1] = valid
+    if channels == 4:
+        companion[..., 2:] = places.permute(0, 2, 3, 1)
     views = len(crops) // len(batch)
     return View(
         image=image.round_().clamp_(0, 255).to(torch.uint8),
@@ -221,35 +253,36 @@ def _view(
         intrinsics=_intrinsics(batch.intrinsics.repeat(views, 1, 1), crops),
         present=batch.present.repeat(views, 1),
         crops=crops,
-        labels=labels_in_views(batch, crops, depth_m, point_labels),
+        labels=_labels(batch, crops, depth_m, point_labels, hidden),
     )
 
 
-def _render_returns(batch: Batch, crops: Crops) -> tuple[Tensor, Tensor | None]:
-    """Render the nearest return of every pixel: depth (R, h, w), metres, and its label.
+def _shown_and_masked(batch: Batch, shot: Shot) -> tuple[Tensor | None, Tensor | None]:
+    """Return which returns are shown and masked, bool (R, N); None where all are shown."""
+    if shot.masks is None:
+        return None, None
+    assert batch.beams is not None
+    hidden = masked(shot.masks, batch.beams.repeat(len(shot.crops) // len(batch), 1))
+    return ~hidden, hidden
 
-    Depth is inf where there is no return; labels (R, h, w) are None where the batch has none.
 
-    Of returns of equal depth in a pixel the smallest label wins, so that nothing depends on the
-    order of a device's threads.
-    """
-    (height, width), pixels = crops.size, math.prod(crops.size)
-    views = len(crops) // len(batch)
-    u, v, z = batch.returns.repeat(views, 1, 1).unbind(-1)
-    column, row = crops.columns.pixel(u), crops.rows.pixel(v)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    # Returns outside share one more cell, dropped at the end: no shape depends on the content.
-    cell = torch.where(inside, row * width + column, pixels).to(torch.int64)
-    nearest = z.new_full((len(crops), pixels + 1), math.inf).scatter_reduce_(1, cell, z, "amin")
-    depth_m = nearest[:, :pixels].view(-1, height, width)
-    if batch.labels is None:
-        return depth_m, None
-    shown = torch.where(
-        z == nearest.gather(1, cell), batch.labels.point_labels.repeat(views, 1), UNLABELLED
-    )
-    labels = shown.new_full((len(crops), pixels + 1), UNLABELLED)
-    labels = labels.scatter_reduce_(1, cell, shown, "amin")
-    return depth_m, labels[:, :pixels].view(-1, height, width)
+def _labels(
+    batch: Batch,
+    crops: Crops,
+    depth_m: Tensor,
+    point_labels: Tensor | None,
+    hidden: Tensor | None,
+) -> ViewLabels | None:
+    """Return the ground truth, with that of masked returns."""
+    labels = labels_in_views(batch, crops, depth_m, point_labels)
+    if labels is None or hidden is None:
+        return labels
+    masked_m, _, places = render_returns(batch, crops, hidden)
+    # Dense depth says what the camera sees; where there is none, so do the returns that are shown.
+    seen_m = labels.depth_m.nan_to_num(math.inf)
+    masked_m = torch.where(masked_m <= OCCLUSION_RATIO * seen_m, masked_m, math.inf)
+    masked_m = torch.where(masked_m < math.inf, masked_m, math.nan)
+    return replace(labels, masked=torch.cat([masked_m[:, None], places], dim=1))
 
 
 def _intrinsics(intrinsics: Tensor, crops: Crops) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
+from lemumo_core.metrics.masked_returns import DEFAULT_MASK, Mask, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.progress import track
 
@@ -45,12 +45,13 @@ class Evaluation:
     Attributes:
         metrics: by modality, of those that any frame allowed.
         frames: in the order of the source.
-        returns_masked: whether depth was evaluated on LiDAR returns masked from the model.
+        mask: of the LiDAR returns masked from the model, on which depth was evaluated; None where
+            it was evaluated on dense depth.
     """
 
     metrics: dict[str, PerceptionMetric]
     frames: list[FrameScores]
-    returns_masked: bool
+    mask: Mask | None
 
 
 def metric_for(manifest: Manifest) -> PerceptionMetric:
@@ -59,32 +60,38 @@ def metric_for(manifest: Manifest) -> PerceptionMetric:
 
 
 def evaluate(
-    model: Predict, manifest: Manifest, source: FrameSource, indices: Sequence[int]
+    model: Predict,
+    manifest: Manifest,
+    source: FrameSource,
+    indices: Sequence[int],
+    mask: Mask | None = None,
 ) -> Evaluation:
     """Evaluate a model, showing progress.
 
-    Where frames have no dense depth, a tenth of the LiDAR returns is masked from the model and its
-    depth is evaluated on these.
+    Where frames have no dense depth, or a mask is given, LiDAR returns are masked from the model
+    and its depth is evaluated on these.
 
     Args:
         model: predicts, e.g. a ``Pipeline`` with ``SCORE_THRESHOLD``.
         manifest: of the model.
         source: frames with labels.
         indices: which of them.
+        mask: of returns, as for ``mask_returns``.
 
     Raises:
         Fault: as the source, the model, or ``bad_labels``.
     """
     metrics = {modality: metric_for(manifest) for modality in MODALITIES}
-    frames, returns_masked = [], False
+    frames, used_mask = [], None
     for index in track(indices, "evaluate"):
         original = source[index]
-        frame = mask_returns(original, MASK_EVERY)
-        returns_masked |= frame is not original
+        frame = mask_returns(original, mask)
+        if frame is not original:
+            used_mask = mask or DEFAULT_MASK
         found = evaluate_frame(model, frame, metrics)
         frames.append(FrameScores(index, frame.stamp_ns, frame.camera_name, found))
     used = {modality: metric for modality, metric in metrics.items() if metric.frames}
-    return Evaluation(used, frames, returns_masked)
+    return Evaluation(used, frames, used_mask)
 
 
 def evaluate_frame(

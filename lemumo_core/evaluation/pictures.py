@@ -26,8 +26,8 @@ from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.objects import ObjectFilter, Objects
-from lemumo_core.preprocess import thermal_in_view
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+from lemumo_core.thermal_projection import thermal_in_view
 
 TILE_WIDTH = 560
 GAP_PX = 4

@@ -23,9 +23,10 @@ from lemumo_core.evaluation.modalities import (
 )
 from lemumo_core.evaluation.pictures import SHOWN_SCORE, draw_comparison
 from lemumo_core.evaluation.tables import reasons, tables
+from lemumo_core.frame import Frame
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.stamps import utc
-from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
+from lemumo_core.metrics.masked_returns import MASK_MEANINGS, mask_returns
 from lemumo_core.metrics.perception import json_ready
 
 PICTURES = 3
@@ -41,9 +42,7 @@ def depth_truth(evaluation: Evaluation) -> str:
     """Name the ground truth that the depth was evaluated on."""
     if not any(metric.depth.scores().pixels for metric in evaluation.metrics.values()):
         return "nothing"
-    if evaluation.returns_masked:
-        return f"one in {MASK_EVERY} LiDAR returns, masked from the model"
-    return "dense depth"
+    return MASK_MEANINGS[evaluation.mask] if evaluation.mask else "dense depth"
 
 
 def write_metrics(out: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
@@ -98,7 +97,8 @@ def write_page(
     parts.append(_legend(manifest))
     for title, frames in _chosen(evaluation.frames).items():
         parts.append(f"<h2>{title}</h2>")
-        parts += [_figure(frame, model, manifest, source) for frame in frames]
+        masked = ((frame, mask_returns(source[frame.index], evaluation.mask)) for frame in frames)
+        parts += [_figure(scores, frame, model, manifest) for scores, frame in masked]
     web_page.write_page(out / "index.html", f"{manifest.name}: evaluation", parts)
 
 
@@ -114,14 +114,15 @@ def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:
     return {**chosen, "Random frames": [others[i] for i in sorted(order)]}
 
 
-def _figure(scores: FrameScores, model: Predict, manifest: Manifest, source: FrameSource) -> str:
+def _figure(scores: FrameScores, frame: Frame, model: Predict, manifest: Manifest) -> str:
     modality, summary = next(iter(scores.summaries.items()))
-    frame = mask_returns(source[scores.index])
     seen = with_modality(frame, modality)
     assert seen is not None
     values = (
         ("BEV mAP {:.3f}", summary.bev_map),
         ("depth MAE {:.2f} m", summary.depth_mae_m),
+        ("nearest return's {:.2f} m", summary.nearest_mae_m),
+        ("linear interpolation's {:.2f} m", summary.linear_mae_m),
         ("mIoU {:.3f}", summary.miou),
         ("2D AP50 {:.3f}", summary.ap50),
     )

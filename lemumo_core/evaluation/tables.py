@@ -11,6 +11,8 @@ KeyPath = tuple[str, ...]
 """Keys that lead to a value in such a result."""
 
 SHARE, METRES, COUNT = "{:.3f}", "{:.2f}", "{}"
+FULL_COVERAGE = 0.95
+"""Share of the true depth in the model's view from which on nothing is said about it."""
 METRICS: tuple[tuple[str, str, KeyPath], ...] = (
     ("BEV mAP", SHARE, ("bev_map",)),
     ("- NDS, without velocity", SHARE, ("detection", "nds")),
@@ -21,6 +23,9 @@ METRICS: tuple[tuple[str, str, KeyPath], ...] = (
     ("2D AP50", SHARE, ("ap50",)),
     ("- AP50:95", SHARE, ("detection_2d", "ap50_95")),
     ("depth MAE, m", METRES, ("depth_mae_m",)),
+    ("- of the nearest return", METRES, ("nearest_mae_m",)),
+    ("- of linear interpolation", METRES, ("linear_mae_m",)),
+    ("- of the mean return", METRES, ("depth", "baselines", "mean", "mae_m")),
     ("- AbsRel", SHARE, ("depth", "abs_rel")),
     ("- RMSE, m", METRES, ("depth", "rmse_m")),
     ("- within a factor of 1.25", SHARE, ("depth", "delta")),
@@ -39,6 +44,18 @@ BREAKDOWNS: tuple[tuple[str, str, KeyPath, KeyPath], ...] = (
     ("2D AP50 by class", SHARE, ("detection_2d", "classes"), ("ap50",)),
     ("BEV mAP by range", SHARE, ("detection", "bands"), ("bev_map",)),
     ("depth MAE by range, m", METRES, ("depth", "bands"), ("mae_m",)),
+    (
+        "nearest return's MAE by range, m",
+        METRES,
+        ("depth", "baselines", "nearest", "bands"),
+        ("mae_m",),
+    ),
+    (
+        "linear interpolation's MAE by range, m",
+        METRES,
+        ("depth", "baselines", "linear", "bands"),
+        ("mae_m",),
+    ),
     ("intersection over union", SHARE, ("segmentation", "classes"), ()),
 )
 """Further tables: a row for each key at the first path, the value at the second below it."""
@@ -108,10 +125,17 @@ def as_text(table: Table) -> str:
 
 
 def reasons(results: Results) -> list[str]:
-    """Return the reasons why metrics are missing, each once."""
+    """Return the reasons why metrics are missing, each once, and what the view leaves out."""
     sections = ("detection", "depth", "segmentation")
-    found = (f"{name}: {one[name]['why_null']}" for one in results.values() for name in sections)
-    return [why for why in dict.fromkeys(found) if not why.endswith(": None")]
+    found = [f"{name}: {one[name]['why_null']}" for one in results.values() for name in sections]
+    found = [why for why in dict.fromkeys(found) if not why.endswith(": None")]
+    coverage = min((one["depth"].get("coverage") or 1.0 for one in results.values()), default=1.0)
+    if coverage < FULL_COVERAGE:
+        found.append(
+            f"depth: {1 - coverage:.0%} of the true depth lies outside the model's view and is in "
+            "no error; a package exported with another --height sees more of the image"
+        )
+    return found
 
 
 def _row(results: Results, name: str, form: str, path: KeyPath) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from lemumo_core.preprocess import network_view
 
 Arrays = Mapping[str, np.ndarray]
 NO_TRUTH = np.nan
+WORST = Summary(0.0, 0.0, np.inf, NO_TRUTH, NO_TRUTH, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def score(samples: Sequence[Sample], outputs: Sequence[Arrays], manifest: Manife
             try:
                 perception = perception_of(first, sample.frame, view, manifest, SCORE_THRESHOLD)
             except Fault:
-                return Summary(bev_map=0.0, map_xy=0.0, depth_mae_m=np.inf, miou=0.0, ap50=0.0)
+                return WORST
             metric.add(sample.frame, perception)
     return metric.summary()
 

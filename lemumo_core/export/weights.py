@@ -103,7 +103,7 @@ def resized(
 def main_metrics(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Select the metrics that a manifest shows, by modalities, of a run or an evaluation."""
     return {
-        mode: {name: metrics[mode][name] for name in SHOWN if metrics[mode][name] is not None}
+        mode: {name: metrics[mode][name] for name in SHOWN if metrics[mode].get(name) is not None}
         for mode in MODALITIES
         if mode in metrics
     }

@@ -29,10 +29,12 @@ class Needs(NamedTuple):
     Attributes:
         labels: ``Batch.labels``.
         points: ``Batch.points``, the whole sweep, with its pose and rows.
+        beams: ``Batch.beams``, of each return.
     """
 
     labels: bool = False
     points: bool = False
+    beams: bool = False
 
 
 class Step(NamedTuple):

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 
 from lemumo_core.depth_projection import Returns, project_returns
-from lemumo_core.faults import Fault
+from lemumo_core.faults import Fault, known_names
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.metrics.beams import beam_numbers
 
-MASK_EVERY = 10
-"""By default one return in ten is masked."""
+Mask = Literal["beams", "random", "blocks"]
+"""Which returns are masked.
+
+``beams``: every second beam, what the next larger sensor would have seen. ``random``: one return in
+ten; easy, since its neighbour on the same beam remains. ``blocks``: every second block of the image
+of an eighth of its width, as on a chessboard.
+"""
+MASKS: tuple[Mask, ...] = get_args(Mask)
+DEFAULT_MASK: Mask = "beams"
+MASK_MEANINGS: dict[Mask, str] = {
+    "beams": "every second beam of the LiDAR, masked from the model",
+    "random": "one in ten LiDAR returns, masked from the model",
+    "blocks": "LiDAR returns in every second block of the image, masked from the model",
+}
+RANDOM_EVERY = 10
+BLOCKS_ACROSS = 8
 NEAREST_M = 1.0
 OCCLUSION_RAD = np.radians(0.5)
 OCCLUSION_RATIO = 1.05
@@ -20,17 +36,17 @@ OCCLUSION_RATIO = 1.05
 where another one, in the same square of this size, is nearer by more than this factor."""
 
 
-def mask_returns(frame: Frame, every: int = MASK_EVERY) -> Frame:
+def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
     """Mask a share of the LiDAR returns from the model and make them its depth ground truth.
 
-    A frame without LiDAR, or one that has dense depth, is returned as it is.
+    A frame without LiDAR is returned as it is, and so is one that has dense depth, unless a mask is
+    asked for.
 
-    Which returns are masked follows from their coordinates alone: the same ones in every run, in
-    whatever order or file they come, about one in ``every``.
+    Which returns are masked follows from the scan alone: the same ones in every run.
 
     Args:
         frame: not changed.
-        every: 2 or more.
+        mask: which; None takes ``DEFAULT_MASK``, and leaves dense depth as it is.
 
     Returns:
         The frame without the masked returns (and their point labels). Its ``labels.depth_m`` is
@@ -38,14 +54,15 @@ def mask_returns(frame: Frame, every: int = MASK_EVERY) -> Frame:
 
     Raises:
         Fault: ``bad_labels`` if there is not one point label for each point.
+        ValueError: for an unknown mask.
     """
-    if every < 2:
-        raise ValueError(f"every is {every}: masking all returns leaves the model none; take 2 up")
     labels, scan = frame.labels or Labels(), frame.companion
-    if not isinstance(scan, LidarScan) or labels.depth_m is not None:
+    if mask is not None and mask not in MASKS:
+        raise ValueError(f"unknown mask '{mask}'{known_names(mask, MASKS)}")
+    if not isinstance(scan, LidarScan) or (mask is None and labels.depth_m is not None):
         return frame
-    masked = _hashes(scan.points) % every == 0
-    seen = _unoccluded(scan, frame.camera)
+    masked = _masked(scan, frame.camera, mask or DEFAULT_MASK)
+    seen = visible_returns(scan, frame.camera)
     truth = Returns(*(column[masked[seen.row]] for column in seen))
     point_labels = _point_labels(labels, scan)
     return replace(
@@ -57,6 +74,20 @@ def mask_returns(frame: Frame, every: int = MASK_EVERY) -> Frame:
             point_labels=None if point_labels is None else point_labels[~masked],
         ),
     )
+
+
+def _masked(scan: LidarScan, camera: Camera, mask: Mask) -> np.ndarray:
+    """Return which points of a scan are masked: bool (N,)."""
+    if mask == "random":
+        return np.asarray(_hashes(scan.points) % RANDOM_EVERY == 0)
+    if mask == "beams":
+        return np.asarray(beam_numbers(scan.points) % 2 == 1)
+    found = project_returns(scan.points, scan.T_camera_lidar, camera, 0.0)
+    side = camera.width / BLOCKS_ACROSS
+    column, row = (((at + 0.5) // side).astype(np.int64) for at in (found.u, found.v))
+    masked = np.zeros(len(scan.points), bool)
+    masked[found.row] = (column + row) % 2 == 1
+    return masked
 
 
 def true_labels(frame: Frame) -> np.ndarray | None:
@@ -74,7 +105,7 @@ def true_labels(frame: Frame) -> np.ndarray | None:
     point_labels = _point_labels(labels, frame.companion)
     if point_labels is None:
         return None
-    seen = _unoccluded(frame.companion, frame.camera)
+    seen = visible_returns(frame.companion, frame.camera)
     return _sparse_map(seen, point_labels[seen.row], UNLABELLED, frame.camera)
 
 
@@ -96,8 +127,8 @@ def _hashes(points: np.ndarray) -> np.ndarray:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _unoccluded(scan: LidarScan, camera: Camera) -> Returns:
-    """Return the returns that the camera sees too, see ``OCCLUSION_RATIO``."""
+def visible_returns(scan: LidarScan, camera: Camera) -> Returns:
+    """Return the returns in the image that the camera sees too, see ``OCCLUSION_RATIO``."""
     found = project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M)
     side = max(1.0, camera.fx * OCCLUSION_RAD)
     columns = int(camera.width / side) + 1

@@ -24,6 +24,8 @@ def save_metrics(path: Path, metrics: Mapping[str, PerceptionMetric]) -> None:
         arrays[f"{name}/unknown/names"] = np.array([word for word, _ in unknown], np.str_)
         arrays[f"{name}/unknown/counts"] = np.array([count for _, count in unknown], np.int64)
         arrays[f"{name}/depth"] = metric.depth.sums
+        for baseline, depth in metric.baselines.items():
+            arrays[f"{name}/baselines/{baseline}"] = depth.sums
         arrays[f"{name}/segmentation"] = metric.segmentation.confusion
         for part in DETECTIONS:
             for key, array in getattr(metric, part).state().items():
@@ -58,6 +60,8 @@ def _restored(empty: PerceptionMetric, state: dict[str, np.ndarray]) -> Percepti
     unknown = state["unknown/names"].tolist(), state["unknown/counts"].tolist()
     metric.unknown_classes = Counter(dict(zip(*unknown, strict=True)))
     metric.depth.sums, metric.segmentation.confusion = state["depth"], state["segmentation"]
+    for baseline, depth in metric.baselines.items():
+        depth.sums = state[f"baselines/{baseline}"]
     for part in DETECTIONS:
         keys = [key for key in state if key.startswith(f"{part}/")]
         getattr(metric, part).restore({key.removeprefix(f"{part}/"): state[key] for key in keys})

@@ -2,8 +2,8 @@
 
 One rule for every map: the ground truth stays at the resolution of the image, and each of its
 pixels (or LiDAR returns) is compared with the pixel of the prediction that it falls into. So models
-of any resolution are evaluated on the same ground truth. What the model's view leaves out of the
-image (its top rows) is not compared.
+of any resolution are evaluated on the same ground truth. Depth that the model's view leaves out of
+the image (its top rows) counts as missed coverage; labels there are not compared.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import inside, look_up_where
 from lemumo_core.metrics.bands import BAND_EDGES_M
+from lemumo_core.metrics.baselines import BASELINES, frame_baselines
 from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.detection import DetectionMetric, DetectionScores
 from lemumo_core.metrics.detection_2d import Detection2dMetric
@@ -32,7 +33,12 @@ from lemumo_core.metrics.objects import (
     unknown_classes,
 )
 from lemumo_core.metrics.paper_xy import PaperXyMetric
-from lemumo_core.metrics.sections import class_scores, depth_scores, detection_scores
+from lemumo_core.metrics.sections import (
+    class_scores,
+    depth_by_band,
+    detection_scores,
+    segmentation_section,
+)
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids, kinds_of
 
@@ -49,6 +55,8 @@ class Summary:
             of objects (``taxonomy.KINDS``): car, truck/bus, two-wheeler, pedestrian.
         map_xy: the paper's measure (``metrics.paper_xy``).
         depth_mae_m: mean absolute error of depth, within the bands.
+        nearest_mae_m, linear_mae_m: those of the trivial answers (``metrics.baselines``), on the
+            same pixels.
         miou: mean intersection over union of the label classes.
         ap50: of frames that have 2D boxes only (``metrics.detection_2d``).
     """
@@ -56,6 +64,8 @@ class Summary:
     bev_map: float
     map_xy: float
     depth_mae_m: float
+    nearest_mae_m: float
+    linear_mae_m: float
     miou: float
     ap50: float
 
@@ -91,6 +101,7 @@ class PerceptionMetric:
         self.paper_xy = PaperXyMetric(detection_classes)
         self.detection_2d = Detection2dMetric(detection_classes)
         self.depth = DepthMetric(band_edges_m)
+        self.baselines = {name: DepthMetric(band_edges_m) for name in BASELINES}
         self.segmentation = SegmentationMetric(segmentation_classes)
         self.frames = self.frames_with_boxes = self.frames_with_2d_boxes = 0
         self.unknown_classes: Counter[str] = Counter()
@@ -131,6 +142,8 @@ class PerceptionMetric:
         self.paper_xy.merge(other.paper_xy)
         self.detection_2d.merge(other.detection_2d)
         self.depth.merge(other.depth)
+        for name, metric in self.baselines.items():
+            metric.merge(other.baselines[name])
         self.segmentation.merge(other.segmentation)
         self.frames += other.frames
         self.frames_with_boxes += other.frames_with_boxes
@@ -144,6 +157,8 @@ class PerceptionMetric:
             bev_map=self.detection.scores().map if boxes else np.nan,
             map_xy=self.paper_xy.map() if boxes else np.nan,
             depth_mae_m=self.depth.scores().mae_m,
+            nearest_mae_m=self.baselines["nearest"].scores().mae_m,
+            linear_mae_m=self.baselines["linear"].scores().mae_m,
             miou=self.segmentation.miou(),
             ap50=self.detection_2d.ap50() if self.frames_with_2d_boxes else np.nan,
         )
@@ -154,7 +169,8 @@ class PerceptionMetric:
         The keys of ``Summary``, ``frames``, ``unknown_classes`` (labels of no known class, by
         name; they are not evaluated), and one section each for ``detection``,
         ``detection_2d``, ``depth`` and ``segmentation``, by class and by ``bands`` of depth;
-        detections also by kind, over which the section's own values are means. What could not be
+        detections also by kind, over which the section's own values are means; depth also of
+        ``baselines`` on the same pixels. What could not be
         measured is None, and the section's ``why_null`` gives the reason.
         """
         return json_ready(
@@ -165,7 +181,7 @@ class PerceptionMetric:
                 "detection": self._detection_section(),
                 "detection_2d": self._detection_2d_section(),
                 "depth": self._depth_section(),
-                "segmentation": self._segmentation_section(),
+                "segmentation": segmentation_section(self.segmentation),
             }
         )
 
@@ -183,16 +199,26 @@ class PerceptionMetric:
             regions = ignored_regions(labels, self.classes, camera)
             self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0], regions=regions)
         if labels.depth_m is not None:
-            _check_size("true depth", labels.depth_m, camera)
-            known = labels.depth_m > 0
-            predicted_m, shown = look_up_where(perception.depth_m, view, camera, known)
-            self.depth.add(predicted_m, labels.depth_m[shown])
+            self._add_depth(frame, labels.depth_m, perception)
         true = true_labels(frame)
         if true is not None:
             _check_size("label map", true, camera)
             labelled = true != UNLABELLED
             predicted, shown = look_up_where(perception.labels, view, camera, labelled)
             self.segmentation.add(predicted, self._ids_of_model(true[shown]))
+
+    def _add_depth(self, frame: Frame, depth_m: np.ndarray, perception: Perception) -> None:
+        _check_size("true depth", depth_m, frame.camera)
+        known = depth_m > 0
+        true_m = depth_m[known]
+        found, shown = look_up_where(
+            perception.depth_m, perception.output_camera, frame.camera, known
+        )
+        predicted_m = np.full(len(true_m), np.nan, np.float32)
+        predicted_m[shown[known]] = found
+        self.depth.add(predicted_m, true_m)
+        for name, baseline_m in frame_baselines(frame).items():
+            self.baselines[name].add(np.where(np.isnan(predicted_m), np.nan, baseline_m), true_m)
 
     def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
         view, found = perception.output_camera, perception.detections
@@ -248,20 +274,12 @@ class PerceptionMetric:
         }
 
     def _depth_section(self) -> dict[str, Any]:
-        bands = self.depth.scores_by_band()
-        return {
-            **depth_scores(self.depth.scores()),
-            "bands": {name: depth_scores(scores) for name, scores in bands.items()},
+        baselines = {
+            name: depth_by_band(metric)
+            for name, metric in self.baselines.items()
+            if metric.scores().pixels
         }
-
-    def _segmentation_section(self) -> dict[str, Any]:
-        pixels = int(self.segmentation.confusion.sum())
-        return {
-            "pixels": pixels,
-            "miou": self.segmentation.miou(),
-            "classes": self.segmentation.iou(),
-            "why_null": None if pixels else "no frame has labels in view",
-        }
+        return {**depth_by_band(self.depth), "baselines": baselines}
 
 
 def _check_size(what: str, truth: np.ndarray, camera: Camera) -> None:

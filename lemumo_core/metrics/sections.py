@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.metrics.depth import DepthScores
+from lemumo_core.metrics.depth import DepthMetric, DepthScores
 from lemumo_core.metrics.detection import DISTANCES_M, DetectionScores
+from lemumo_core.metrics.segmentation import SegmentationMetric
 
 
 def class_scores(scores: DetectionScores) -> dict[str, Any]:
@@ -45,6 +46,15 @@ def detection_scores(scores: DetectionScores) -> dict[str, Any]:
     }
 
 
+def depth_by_band(metric: DepthMetric) -> dict[str, Any]:
+    """Return the scores of depth, and those of each band under ``bands``."""
+    bands = metric.scores_by_band()
+    return {
+        **depth_scores(metric.scores()),
+        "bands": {name: depth_scores(scores) for name, scores in bands.items()},
+    }
+
+
 def depth_scores(scores: DepthScores) -> dict[str, Any]:
     """Return the scores of depth and, where they are NaN, why."""
     why_null = None
@@ -53,3 +63,14 @@ def depth_scores(scores: DepthScores) -> dict[str, Any]:
     elif not scores.coverage:
         why_null = "there is no prediction where depth is known"
     return {**asdict(scores), "why_null": why_null}
+
+
+def segmentation_section(metric: SegmentationMetric) -> dict[str, Any]:
+    """Return the scores of labels and, where they are missing, why."""
+    pixels = int(metric.confusion.sum())
+    return {
+        "pixels": pixels,
+        "miou": metric.miou(),
+        "classes": metric.iou(),
+        "why_null": None if pixels else "no frame has labels in view",
+    }

@@ -46,6 +46,8 @@ class ModelConfig:
         head_preset: family of the heads, ``paper`` or ``deploy`` (ours); by default that of the
             preset.
         detection: ``3d`` boxes, or ``2d`` ones for data that has no others.
+        refine_depth: whether depth is refined from the LiDAR's returns to the view's resolution
+            (``heads.depth_refinement``), and labels are brought to it. Needs LiDAR, ``lemumo``.
         detection_classes, segmentation_classes: names by id.
 
     Raises:
@@ -60,6 +62,7 @@ class ModelConfig:
     variant: str = "pruned"
     head_preset: str | None = None
     detection: str = "3d"
+    refine_depth: bool = False
     detection_classes: tuple[str, ...] = DETECTION_CLASSES
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
 
@@ -78,13 +81,23 @@ class ModelConfig:
                 raise ValueError(f"unknown {name} '{value}'{known_names(value, known)}")
         if not self.detection_classes or not 0 < len(self.segmentation_classes) < 255:
             raise ValueError("a model needs detection classes and 1 to 254 segmentation classes")
+        if self.refine_depth and (self.companion, self.head_family) != ("lidar", "deploy"):
+            raise ValueError(
+                f"refine_depth needs companion lidar and head_preset deploy, not {self.companion} "
+                f"and {self.head_family}"
+            )
         _ = self.input_spec  # checks the rest
 
     @property
     def input_spec(self) -> InputSpec:
         """Specification of the input that preprocessing must deliver."""
-        channels = COMPANION_CHANNELS[self.preset]
+        channels = self.companion_channels + 2 * self.refine_depth
         return InputSpec(self.height, self.width, self.companion, channels)
+
+    @property
+    def companion_channels(self) -> int:
+        """Number of channels of the companion that encoder and neck look at."""
+        return COMPANION_CHANNELS[self.preset]
 
     @property
     def head_family(self) -> str:

@@ -38,7 +38,8 @@ class PatchEmbed(nn.Module):
         super().__init__()
         dim = dim or config.dim
         self.modalities = modalities
-        channels = {"image": 3, "companion": config.input_spec.companion_channels}
+        self.companion_channels = config.companion_channels
+        channels = {"image": 3, "companion": self.companion_channels}
         for name in modalities:
             self.add_module(name, nn.Conv2d(channels[name], dim, patch, patch))
         # Rows: the modalities.
@@ -63,7 +64,8 @@ class PatchEmbed(nn.Module):
                 # Cast first: TensorRT lets a uint8 tensor feed nothing but a Cast.
                 x = (inputs.image.float().permute(0, 3, 1, 2) - self.mean) / self.std
             else:
-                x = inputs.companion.permute(0, 3, 1, 2)
+                # Where in their pixels returns lie is for the depth refinement alone.
+                x = inputs.companion[..., : self.companion_channels].permute(0, 3, 1, 2)
             # torch.where, not a product: content of an absent input may be NaN.
             exists = inputs.present[:, MODALITIES.index(name)].view(-1, 1, 1, 1) > 0.5
             patches = self.get_submodule(name)(torch.where(exists, x, 0.0))

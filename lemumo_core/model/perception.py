@@ -8,13 +8,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lemumo_core.data.view_labels import ViewLabels
 from lemumo_core.losses.centernet import REGRESSED, RawDetections
 from lemumo_core.losses.centernet_2d import RawDetections2d
+from lemumo_core.losses.depth_selection import DepthChoice, DepthSelectionLoss
 from lemumo_core.losses.loss import Loss
 from lemumo_core.metrics.objects import ObjectFilter
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.heads.depth_refinement import DepthRefinement, RefinedDepth
 from lemumo_core.model.heads.family import FAMILIES
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.model.weight_names import current_names
@@ -32,12 +35,14 @@ class RawPerception(NamedTuple):
         depth_m: float32 (B, H/4, W/4), metres.
         depth_confidence: float32 (B, H/4, W/4), in [0, 1].
         segmentation: class logits (B, C, H/4, W/4).
+        refined: depth at the view's resolution, of a model that refines it.
     """
 
     detections: RawDetections | RawDetections2d
     depth_m: Tensor
     depth_confidence: Tensor
     segmentation: Tensor
+    refined: RefinedDepth | None = None
 
     def named(self) -> dict[str, Tensor]:
         """Return heatmap, regressed maps and logits by their names in an exported graph."""
@@ -51,7 +56,7 @@ class Outputs(NamedTuple):
 
     boxes float32 (B, K, 7), or (B, K, 4) of a model that detects in 2D, scores float32 (B, K),
     class_ids int64 (B, K), depth and depth_confidence float32 (B, H/4, W/4), labels uint8
-    (B, H/4, W/4).
+    (B, H/4, W/4); the last three (B, H, W) of a model that refines depth.
     """
 
     boxes: Tensor
@@ -74,6 +79,9 @@ class PerceptionModel(nn.Module):
         self.centernet = family.detection[config.detection](self.neck.width, classes)
         self.depth = family.depth(self.neck.width)
         self.segmentation = family.segmentation(self.neck.width, len(config.segmentation_classes))
+        self.refine = None
+        if config.refine_depth:
+            self.refine = DepthRefinement(config.input_spec.depth_max_m)
         stride = self.centernet.stride
         self.decoder = self.centernet.decoder(classes, config.height, config.width, stride)
 
@@ -84,8 +92,14 @@ class PerceptionModel(nn.Module):
     def decode(self, raw: RawPerception, intrinsics: Tensor) -> Outputs:
         """Return the outputs for predictions of B views with intrinsics float32 (B, 3, 3)."""
         boxes, scores, class_ids = self.decoder(raw.detections, intrinsics)
-        labels = raw.segmentation.argmax(1).to(torch.uint8)
-        return Outputs(boxes, scores, class_ids, raw.depth_m, raw.depth_confidence, labels)
+        depth_m, confidence, logits = raw.depth_m, raw.depth_confidence, raw.segmentation
+        if raw.refined is not None:
+            depth_m, confidence = raw.refined.depth_m, raw.refined.confidence
+            logits = functional.interpolate(
+                logits, depth_m.shape[1:], mode="bilinear", align_corners=False
+            )
+        labels = logits.argmax(1).to(torch.uint8)
+        return Outputs(boxes, scores, class_ids, depth_m, confidence, labels)
 
     def raw(self, inputs: Inputs) -> RawPerception:
         """Return the predictions before decoding."""
@@ -96,12 +110,16 @@ class PerceptionModel(nn.Module):
         features = self.neck(tokens, inputs)
         depth_m, confidence = self.depth(features)
         detections = self.centernet(features, depth_m)
-        return RawPerception(detections, depth_m, confidence, self.segmentation(features.maps))
+        segmentation = self.segmentation(features.maps)
+        refined = None if self.refine is None else self.refine(inputs, depth_m, confidence)
+        return RawPerception(detections, depth_m, confidence, segmentation, refined)
 
     def losses(
         self, raw: RawPerception, labels: ViewLabels, intrinsics: Tensor, balance: float = 0.5
     ) -> dict[str, Loss]:
         """Return the losses of the tasks, ``detection``, ``depth`` and ``segmentation``.
+
+        A model that refines depth has those of ``refinement`` and ``masked_returns`` too.
 
         Args:
             raw: predictions for B views.
@@ -114,11 +132,32 @@ class PerceptionModel(nn.Module):
             self.centernet.stride, ObjectFilter(max_depth_m=max_depth_m)
         )
         depth, segmentation = self.depth.loss(max_depth_m), self.segmentation.loss(balance)
-        return {
+        losses = {
             "detection": detection(raw.detections, labels.boxes, intrinsics),
             "depth": depth(raw.depth_m, raw.depth_confidence, labels.depth_m),
             "segmentation": segmentation(raw.segmentation, labels.label_map),
         }
+        if raw.refined is not None:
+            losses |= _refinement_losses(raw.refined, labels, max_depth_m)
+        return losses
+
+
+def _refinement_losses(
+    refined: RefinedDepth, labels: ViewLabels, max_depth_m: float
+) -> dict[str, Loss]:
+    """Return the losses of refined depth at the pixels' centres, and where masked returns lie."""
+    loss = DepthSelectionLoss(max_depth_m)
+    places = torch.zeros_like(labels.depth_m[:, None])
+    truths = {"refinement": (labels.depth_m, places, places)}
+    if labels.masked is not None:
+        masked_m, u, v = labels.masked.split(1, dim=1)
+        truths["masked_returns"] = masked_m[:, 0], u, v
+    losses = {}
+    for name, (true_m, u, v) in truths.items():
+        log_depths = refined.log_depths(u, v)
+        choice = DepthChoice(log_depths, refined.log_weights, refined.residual, refined.confidence)
+        losses[name] = loss(choice, true_m)
+    return losses
 
 
 def seeded_model(config: ModelConfig, seed: int) -> PerceptionModel:

@@ -27,7 +27,7 @@ HIGHER_IS_BETTER = {
     f"{modality}_{name}"
     for modality in REPLAY_MODALITIES
     for name in SUMMARY_FIELDS
-    if name != "depth_mae_m"
+    if not name.endswith("_mae_m")
 }
 LOWER_IS_BETTER = {
     *(f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES),

@@ -120,7 +120,7 @@ class Evaluator:
             truth = self._truth_of(files, reader)
             for event in self._events(files, set(numbers).__contains__):
                 if event.frame is not None:
-                    frame = mask_returns(_labelled(event.frame, truth))
+                    frame = mask_returns(_labelled(event.frame, truth), self.settings.mask)
                     picture = draw_comparison(frame, self.pipeline(frame), self.manifest)
                     yield event.number, picture
 
@@ -175,7 +175,7 @@ class Evaluator:
 
     def _scores(self, frame: Frame, full: Perception) -> dict[str, Any]:
         """Return fields of an ``ImageResult``; ``full``, the result of the frame, is reused."""
-        masked = mask_returns(frame)
+        masked = mask_returns(frame, self.settings.mask)
         metrics, summaries, published = {}, {}, []
         for modality in REPLAY_MODALITIES:
             seen = with_modality(masked, modality)

@@ -16,7 +16,7 @@ from lemumo_core.evaluation.modalities import FrameScores, rank_frames
 from lemumo_core.evaluation.tables import Results, reasons, tables, tracking_tables
 from lemumo_core.faults import Fault
 from lemumo_core.messages.stamps import utc
-from lemumo_core.metrics.masked_returns import MASK_EVERY
+from lemumo_core.metrics.masked_returns import DEFAULT_MASK, MASK_MEANINGS
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.plots import histogram, lines, strip
 from lemumo_core.replay.checks import OK, WARN
@@ -59,7 +59,7 @@ def write_report(
     facts = {key: value for key, value in totals.items() if not isinstance(value, dict)}
     facts["bags"] = len(bags)
     if any(bag["depth_held_out"] for bag in read.values()):
-        facts["depth scored on"] = f"one in {MASK_EVERY} LiDAR returns, masked from the model"
+        facts["depth scored on"] = MASK_MEANINGS[evaluator.settings.mask or DEFAULT_MASK]
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
     parts += ["<h2>Checks</h2>", _verdicts(bags)]
     if results:
@@ -157,7 +157,7 @@ def _timeline(name: str, rows: Sequence[Row]) -> str:
     label = "s since the first image"
     plots = [strip("Images", since_s, colors, label)]
     for title, columns in (
-        ("Depth MAE, m", {modality: f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES}),
+        ("Depth MAE, m", _depth_columns()),
         ("BEV mAP", {modality: f"{modality}_bev_map" for modality in REPLAY_MODALITIES}),
         ("Disagreement of modalities", _columns("disagreement", "detections", "labels", "depth")),
         ("Flicker", _columns("flicker", "detections", "labels")),
@@ -170,6 +170,14 @@ def _timeline(name: str, rows: Sequence[Row]) -> str:
         if any(value == value for values in series.values() for value in values):
             plots.append(lines(title, since_s, series, label))
     return f"<h3>{html.escape(name)}</h3><p>{legend}</p><div class=row>{''.join(plots)}</div>"
+
+
+def _depth_columns() -> dict[str, str]:
+    """Return the columns of depth errors, those of the trivial answers beside the model's."""
+    columns = {modality: f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES}
+    first = REPLAY_MODALITIES[0]
+    trivial = {"nearest return": "nearest", "linear interpolation": "linear"}
+    return columns | {name: f"{first}_{key}_mae_m" for name, key in trivial.items()}
 
 
 def _columns(prefix: str, *names: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.messages.camera_info import Rectified
+from lemumo_core.metrics.masked_returns import Mask
 from lemumo_core.streaming.camera_input import CameraOptions
 
 SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info", "depth_info")
@@ -31,6 +32,7 @@ class Settings:
         tracking: whether objects are tracked, in ``fixed_frame`` or else in the camera's frame.
         topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
         truth: name and options of a source with labels, None for the topics of the bag.
+        mask: of the LiDAR returns that depth is evaluated on, as for ``mask_returns``.
         evaluate: whether to compute metrics and checks, or only to perceive.
         overlays: whether to draw every frame.
     """
@@ -47,6 +49,7 @@ class Settings:
     tracking: bool = False
     topics: dict[str, str | None] = field(default_factory=dict)
     truth: tuple[str, dict[str, Any]] | None = None
+    mask: Mask | None = None
     evaluate: bool = True
     overlays: bool = False
 

@@ -134,6 +134,7 @@ class Samples(Dataset[Batch]):
         canvas: what they are put on.
         classes: detection classes of labels; without any, samples carry no labels.
         points: whether samples carry the whole sweep.
+        beams: whether they carry the beam of each return.
     """
 
     def __init__(
@@ -142,13 +143,16 @@ class Samples(Dataset[Batch]):
         canvas: InputSpec,
         classes: Sequence[str] | None,
         points: bool = False,
+        beams: bool = False,
     ):
-        self.source, self.canvas, self.classes, self.points = source, canvas, classes, points
+        self.source, self.canvas, self.classes = source, canvas, classes
+        self.points, self.beams = points, beams
 
     def __getitem__(self, index: int) -> Batch:
         """Return one sample; a Fault names its frame."""
         try:
-            return sample(self.source[index], self.canvas, self.classes, self.points)
+            frame = self.source[index]
+            return sample(frame, self.canvas, self.classes, self.points, self.beams)
         except Fault as fault:
             advice = "shards of lemumo prepare leave such frames out"
             raise Fault(fault.reason, f"frame {index}: {fault}; {advice}") from fault
@@ -157,7 +161,8 @@ class Samples(Dataset[Batch]):
 def samples_of(config: RunConfig, source: FrameSource) -> Samples:
     """Return the samples of a run, with what it needs."""
     classes = config.model.detection_classes if config.needs.labels else None
-    return Samples(source, config.canvas_spec, classes, config.needs.points)
+    needs = config.needs
+    return Samples(source, config.canvas_spec, classes, needs.points, needs.beams)
 
 
 class _Read(Dataset[Batch]):

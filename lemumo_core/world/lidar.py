@@ -59,7 +59,8 @@ PATTERNS = {
 class Sweep(NamedTuple):
     """Points and labels of one turn.
 
-    points: float32 (N, 4) x, y, z (x forward, y left, z up), metres, and intensity 0 to 255.
+    points: float32 (N, 5) x, y, z (x forward, y left, z up), metres, intensity 0 to 255, and the
+    ring: the number of the beam, 0 for the highest.
     labels: uint8 (N,), segmentation ids.
     """
 
@@ -127,7 +128,8 @@ def sweeps(
     shot = take(directions.transpose(0, 1).flatten(1), at % shots)
     points = shot * (take(met.depth_m, at) * (1 + shift))
     intensity = (255 * take(reflected, at)).clamp(0, 255).round()
-    table = torch.cat([points, intensity[None]]).T.contiguous().cpu().numpy()
+    ring = _rings(beams, sectors, device)[at % len(stretch)]
+    table = torch.cat([points, intensity[None], ring[None]]).T.contiguous().cpu().numpy()
     label = met.label[at].cpu().numpy()
     cuts = np.searchsorted(at.cpu().numpy(), shots * np.arange(1, len(seconds)))
     return [Sweep(*both) for both in zip(np.split(table, cuts), np.split(label, cuts), strict=True)]
@@ -166,6 +168,14 @@ def _sector(beams: int, sectors: int, device: torch.device) -> Rays:
     tiles = uv.unflatten(2, (-1, TILE[1])).unflatten(1, (-1, TILE[0]))
     tiles = tiles.permute(1, 3, 0, 2, 4).reshape(-1, 2, TILE[0] * TILE[1])
     return Rays.of(tiles.to(device), torch.zeros(len(tiles), dtype=torch.int64, device=device))
+
+
+def _rings(beams: int, sectors: int, device: torch.device) -> Tensor:
+    """Return the beam of each shot of one sector, in the order of its tiles, float32."""
+    count = PATTERNS[beams].azimuths // sectors
+    ring = torch.arange(beams, dtype=torch.float32, device=device)[:, None].expand(-1, count)
+    tiles = ring.unflatten(1, (-1, TILE[1])).unflatten(0, (-1, TILE[0]))
+    return tiles.transpose(1, 2).flatten()
 
 
 def _within(scene: Scene, T_world_view: np.ndarray, half_turn: float, reach_m: float) -> Scene:

@@ -25,7 +25,10 @@ CORE = (
     ("data",),
     ("world",),
     ("bags",),
-    ("metrics", "preprocess", "depth_projection", "drawing", "web_page", "plots"),
+    (
+        *("metrics", "preprocess", "depth_projection", "thermal_projection"),
+        *("drawing", "web_page", "plots"),
+    ),
     ("messages", "frame", "geometry"),
     ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras", "signals"),
 )

@@ -133,7 +133,7 @@ class NuScenes:
             camera=camera,
             image=image,
             companion=LidarScan(
-                points=np.ascontiguousarray(points[:, :4]),
+                points=np.ascontiguousarray(points),
                 T_camera_lidar=T_camera_world @ sweep.T_world_sensor,
                 stamp_ns=sweep.stamp_ns,
             ),

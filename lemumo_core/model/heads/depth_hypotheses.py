@@ -30,11 +30,11 @@ def cell_returns(companion: Tensor, depth_max_m: float) -> CellReturns:
     """Reduce a LiDAR companion to cells.
 
     Args:
-        companion: float32 (B, H, W, C), depth / ``depth_max_m`` and, for C = 2, validity; else 0 is
-            unknown.
+        companion: float32 (B, H, W, C), depth / ``depth_max_m`` and, for C of 2 or more, validity;
+            else 0 is unknown.
         depth_max_m: of the input, metres.
     """
-    valid = (companion[..., -1] > 0).float()
+    valid = (companion[..., min(1, companion.shape[-1] - 1)] > 0).float()
     log_depth = (1.0 + depth_max_m * companion[..., 0]).log() * valid
     closeness = (FARTHEST_LOG - log_depth) * valid
     most = functional.max_pool2d(torch.stack([closeness, log_depth], dim=1), CELL)

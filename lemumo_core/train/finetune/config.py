@@ -46,6 +46,8 @@ class LossConfig:
 
     Attributes:
         detection, depth, segmentation: weights, at least 0.
+        refinement, masked_returns: weights of refined depth at the centres of pixels, and where
+            masked returns lie; only a model with ``refine_depth`` has them.
         balance: of the classes of segmentation (``objectives.segmentation``).
 
     Raises:
@@ -55,6 +57,8 @@ class LossConfig:
     detection: float = 0.25
     depth: float = 1.5
     segmentation: float = 0.8
+    refinement: float = 0.35
+    masked_returns: float = 1.0
     balance: float = 0.5
 
     def __post_init__(self) -> None:
@@ -81,11 +85,15 @@ class FinetuneConfig(RunConfig):
         mode: ``full`` trains encoder and heads. ``probe`` trains heads on a frozen encoder in
             evaluation mode, by the paper's protocol: its heads, its optimiser, whole views. These
             heads share no weight, so the weights of their losses do not matter to AdamW.
+            ``refinement`` trains the depth refinement alone on a model that is left as it is, in
+            evaluation mode (``model.refine_depth``).
         heads_first: passes over the data before the encoder learns, too. From scratch (without
             ``weights``) it always does.
         layer_decay: the learning rate of a block is this times that of the next one, the last
             block's this times that of the heads. From scratch all learn alike.
         modality_dropout: probability that a view loses its image or its companion.
+        mask_returns: probability that a part of a view's LiDAR returns is masked, and becomes
+            truth of refined depth.
         losses, augmentation: see there.
 
     ``model`` is by default that of the ``weights``. What is given on the command line or in a file
@@ -99,12 +107,13 @@ class FinetuneConfig(RunConfig):
     resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES - {"weights"}
     learns_from_labels: ClassVar[bool] = True
 
-    mode: Literal["full", "probe"] = "full"
+    mode: Literal["full", "probe", "refinement"] = "full"
     heads_first: float = 1.0
     layer_decay: float = 0.8
     batch: int = 8
     steps: int = 400
     modality_dropout: float = 0.3
+    mask_returns: float = 0.0
     losses: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     log: FinetuneLogConfig = field(default_factory=FinetuneLogConfig)
@@ -115,6 +124,13 @@ class FinetuneConfig(RunConfig):
             raise ValueError(f"layer_decay is {self.layer_decay}, must be above 0 and at most 1")
         if not 0 <= self.modality_dropout <= 1:
             raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
+        if not 0 <= self.mask_returns <= 1:
+            raise ValueError(f"mask_returns is {self.mask_returns}, must be in [0, 1]")
+        if not self.model.refine_depth and (self.mode == "refinement" or self.mask_returns):
+            raise ValueError(
+                "mode refinement and mask_returns train refined depth, and the model has none: add "
+                "--model.refine_depth true"
+            )
         if self.heads_first < 0:
             raise ValueError(f"heads_first is {self.heads_first}, must not be negative")
         if self.scale.sharding != "ddp":
@@ -149,16 +165,17 @@ class FinetuneConfig(RunConfig):
             aspect=one.aspect,
             flip=one.flip,
             photometric=one.photometric,
+            mask_returns=self.mask_returns,
         )
 
     @property
     def needs(self) -> Needs:
         """See ``RunConfig``."""
-        return Needs(labels=True)
+        return Needs(labels=True, beams=self.mask_returns > 0)
 
     def heads_only_steps(self, frames: int) -> int:
         """Steps, from the first on, in which the encoder does not learn, over so many frames."""
-        if self.mode == "probe":
+        if self.mode != "full":
             return self.total_steps(frames)
         return round(self.heads_first * frames / self.batch) if self.weights else 0
 

@@ -74,6 +74,9 @@ class FinetuneLearner:
         self.heads_only_steps = config.heads_only_steps(run.sampler.frames)
         self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
         self.model.to(run.dist.device)
+        if config.mode == "refinement":
+            self.model.requires_grad_(False)
+            self.model.get_submodule("refine").requires_grad_(True)
         units = Units(self.model.encoder.units(), (self.model.encoder,))
         prepare(self.model.encoder, units, config.scale, run.dist)
         self.step = FinetuningStep(self.model, config.losses)
@@ -143,6 +146,8 @@ class FinetuneLearner:
             self.parallel = data_parallel(self.step, self.config.scale, self.dist)
         self.parallel.train()
         self.model.encoder.train(learns)
+        if self.config.mode == "refinement":
+            self.model.eval().get_submodule("refine").train()
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
         with cpu_autocast(self.config.scale, self.dist):

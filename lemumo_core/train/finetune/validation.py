@@ -21,7 +21,7 @@ from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.methods.method import evaluating
-from lemumo_core.metrics.masked_returns import MASK_EVERY, mask_returns
+from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.progress import track
@@ -33,6 +33,8 @@ SHOWN = {
     "bev_map": "BEV mAP {:.3f}",
     "ap50": "AP50 {:.3f}",
     "depth_mae_m": "depth MAE {:.2f} m",
+    "nearest_mae_m": "(nearest return {:.2f} m,",
+    "linear_mae_m": "linear {:.2f} m)",
     "miou": "mIoU {:.3f}",
 }
 """Metrics to look at first, of ``metrics.perception.Summary``."""
@@ -68,7 +70,7 @@ class Validation:
             for index in track(self.frames, "validate") if self.dist.first else self.frames:
                 if self.stop:
                     break
-                evaluate_frame(self.pipeline, mask_returns(self.source[index], MASK_EVERY), metrics)
+                evaluate_frame(self.pipeline, mask_returns(self.source[index]), metrics)
         if any_rank(bool(self.stop), self.dist.device):
             raise Stopped(self.stop.signal or SIGTERM)
         return _over_ranks(metrics)

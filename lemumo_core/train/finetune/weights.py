@@ -38,7 +38,10 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
         }
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
-        checkpoint.load_model_tensors(model, tensors, path)
+        # Weights of a model that does not refine depth yet: the refinement begins anew.
+        whole = {name for name, _ in model.named_children()} - {"refine"} | parts
+        modules = nn.ModuleDict({name: model.get_submodule(name) for name in sorted(whole)})
+        checkpoint.load_model_tensors(modules, tensors, path)
         return
     if model.config.head_family != "deploy":
         parts = parts & {"encoder"}

@@ -17,7 +17,7 @@ from lemumo_core.data.samples import collate, sample
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import INDEX, Shards
 from lemumo_core.data.statistics import report, statistics
-from lemumo_core.data.views import render
+from lemumo_core.data.views import Shot, render
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
 from lemumo_core.metrics.objects import ignored_regions
@@ -60,7 +60,7 @@ def test_regions_follow_crops_and_flips(flipped):
     frame = with_labels(frame, label_map=painted)
     batch = collate([sample(frame, CANVAS, DETECTION_CLASSES)])
     crops = Crops(torch.tensor([[16, 4, 112, 80, flipped]]), (96, 160), (80, 112))
-    (view,) = render(batch, [(crops, None)])
+    (view,) = render(batch, [Shot(crops)])
     for number, box in enumerate(view.labels.boxes.ignore[0]):
         rows, columns = np.nonzero(view.labels.label_map[0].numpy() == number)
         found = [columns.min(), rows.min(), columns.max(), rows.max()]

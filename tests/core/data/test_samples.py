@@ -56,7 +56,7 @@ def assert_is_preprocess(frame: Frame, spec: InputSpec) -> None:
         np.testing.assert_array_equal(ours, array, err_msg=name)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("channels", [1, 2, 4])
 @pytest.mark.parametrize("camera", CAMERAS, ids=lambda c: c.model)
 def test_the_clean_view_is_preprocess_bit_for_bit(camera, channels) -> None:
     spec = InputSpec(64, 176, "lidar", channels)
@@ -65,6 +65,10 @@ def test_the_clean_view_is_preprocess_bit_for_bit(camera, channels) -> None:
     assert (preprocess(frame, spec).companion > 0).sum() > 200
     assert_is_preprocess(Frame(1, "c", camera, frame.image), spec)
     assert_is_preprocess(Frame(1, "c", camera, None, frame.companion), spec)
+    if channels == 4:
+        places = preprocess(frame, spec).companion[..., 2:]
+        assert (abs(places) <= 0.5).all() and places.std() > 0.03
+        return
     thermal = InputSpec(64, 176, "thermal", channels)
     for counts in (np.uint8, np.uint16):
         assert_is_preprocess(thermal_frame(camera, counts), thermal)

@@ -67,7 +67,7 @@ def test_shapes_types_and_what_it_says_of_itself(frames):
             value = getattr(labels, name)
             assert value.shape == (HEIGHT, WIDTH) and value.dtype == dtype
         points = frame.companion.points
-        assert points.shape[1] == 4 and points.dtype == np.float32 and np.isfinite(points).all()
+        assert points.shape[1] == 5 and points.dtype == np.float32 and np.isfinite(points).all()
         assert len(labels.point_labels) == len(points) > 5000
         count = len(labels.class_names)
         for name in ("boxes_3d", "boxes_2d", "visibility", "num_points"):

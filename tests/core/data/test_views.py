@@ -16,7 +16,7 @@ from lemumo_core.data.crops import Crops, draw_crops
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
 from lemumo_core.data.resampling import by_column, gaussian_taps, resample
 from lemumo_core.data.samples import Batch, collate, sample
-from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, clean_view, render
+from lemumo_core.data.views import MultiCrop, MultiCropConfig, Shot, View, clean_view, render
 from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import box_corners, box_rotation
 from lemumo_core.geometry.camera import Camera
@@ -75,7 +75,8 @@ SIZES = st.sampled_from([(64, 96), (32, 48), (96, 160)])
 
 
 def shown(batch: Batch, crop, size) -> View:
-    (view,) = render(batch, [(Crops(torch.tensor([crop] * len(batch)), (H, W), size), None)])
+    crops = Crops(torch.tensor([crop] * len(batch)), (H, W), size)
+    (view,) = render(batch, [Shot(crops)])
     return view
 
 

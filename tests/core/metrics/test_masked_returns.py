@@ -30,24 +30,31 @@ def cloud() -> np.ndarray:
     return rng.uniform((-30, -15, 20, 0), (30, 15, 20.5, 1), (4000, 4)).astype(np.float32)
 
 
-def masked_rows(points: np.ndarray, every: int = 10) -> set[bytes]:
-    kept = {row.tobytes() for row in mask_returns(frame_of(points), every).companion.points}
+def masked_rows(points: np.ndarray, mask="random") -> set[bytes]:
+    kept = {row.tobytes() for row in mask_returns(frame_of(points), mask).companion.points}
     return {row.tobytes() for row in points} - kept
 
 
-@pytest.mark.parametrize("every", [2, 10])
-def test_about_one_in_every_is_masked_and_nothing_is_lost(cloud, every) -> None:
-    held = mask_returns(frame_of(cloud), every)
+@pytest.mark.parametrize(("mask", "share"), [("random", 0.1), ("beams", 0.65), ("blocks", 0.23)])
+def test_a_share_is_masked_and_nothing_is_lost(cloud, mask, share) -> None:
+    held = mask_returns(frame_of(cloud), mask)
     count = len(cloud) - len(held.companion.points)
-    assert count == pytest.approx(len(cloud) / every, rel=0.15)
+    assert count == pytest.approx(len(cloud) * share, rel=0.15)
     true_m = held.labels.depth_m
-    masked = np.array([np.frombuffer(row, np.float32) for row in masked_rows(cloud, every)])
+    masked = np.array([np.frombuffer(row, np.float32) for row in masked_rows(cloud, mask)])
     uv, _ = CAMERA.project(masked[:, :3].astype(np.float64))
     in_image = (uv > -0.49).all(1) & (uv < (199.49, 99.49)).all(1)
     for (u, v), z in zip(uv[in_image].round().astype(int), masked[in_image, 2], strict=True):
         assert true_m[v, u] <= z  # itself, or a nearer one of the same pixel
     assert np.isfinite(true_m).sum() <= in_image.sum() + 4  # borders
     assert set(true_m[np.isfinite(true_m)]) <= set(masked[:, 2])
+
+
+def test_blocks_are_those_of_a_chessboard(cloud) -> None:
+    shown = mask_returns(frame_of(cloud), "blocks").companion.points
+    uv, _ = CAMERA.project(shown[:, :3].astype(np.float64))
+    inside = (uv > -0.49).all(1) & (uv < (199.49, 99.49)).all(1)
+    assert (((uv[inside] + 0.5) // 25).sum(axis=1) % 2 == 0).all()
 
 
 def test_the_choice_depends_on_nothing_but_the_point(cloud) -> None:
@@ -78,7 +85,7 @@ def test_what_the_camera_cannot_see_is_no_truth() -> None:
     behind = wall * 3.0
     T = make_T(np.eye(3), np.array([0.0, -2.0, 0.0]))
     frame = frame_of(np.vstack([wall, behind]) + np.array([0, 2.0, 0]), T=T)
-    true_m = mask_returns(frame, 2).labels.depth_m
+    true_m = mask_returns(frame, "blocks").labels.depth_m
     assert np.isfinite(true_m).sum() > 50
     assert np.nanmax(true_m) == pytest.approx(10.0)
 
@@ -88,8 +95,10 @@ def test_dense_truth_is_better_than_returns(cloud) -> None:
     assert mask_returns(dense) is dense
     camera_only = replace(dense, companion=None, labels=None)
     assert mask_returns(camera_only) is camera_only
-    with pytest.raises(ValueError, match="every is 1"):
-        mask_returns(dense, 1)
+    asked = mask_returns(dense, "random")
+    assert np.isnan(asked.labels.depth_m).any() and len(asked.companion.points) < len(cloud)
+    with pytest.raises(ValueError, match="unknown mask 'rings'"):
+        mask_returns(dense, "rings")
 
 
 def test_point_labels_follow_their_points(cloud) -> None:
@@ -111,7 +120,7 @@ def test_point_labels_follow_their_points(cloud) -> None:
 
 @pytest.mark.parametrize("folder", ["kitti_object", "nuscenes_mini_tables"])
 def test_on_real_scans(shared_data, folder) -> None:
-    """A tenth is masked, and at least half of what of it falls into the image is truth."""
+    """Half is masked, and at least half of what of it falls into the image is truth."""
 
     source = open_source(
         {"kitti_object": "kitti"}.get(folder, "nuscenes"), root=shared_data / folder
@@ -119,8 +128,8 @@ def test_on_real_scans(shared_data, folder) -> None:
     frame = source[0]
     held = mask_returns(frame)
     scan = frame.companion
-    assert 1 - len(held.companion.points) / len(scan.points) == pytest.approx(0.1, abs=0.01)
+    assert 1 - len(held.companion.points) / len(scan.points) == pytest.approx(0.5, abs=0.06)
     truths = np.isfinite(held.labels.depth_m)
     seen = np.isfinite(project_depth(scan.points, scan.T_camera_lidar, frame.camera, 1.0))
-    assert 0.05 < truths.sum() / seen.sum() < 0.11
+    assert 0.25 < truths.sum() / seen.sum() < 0.55
     assert (~seen[truths]).sum() == 0

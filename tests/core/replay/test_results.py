@@ -104,7 +104,7 @@ def test_scores_are_those_of_evaluate_on_truth(tiny_package, street, replayed, t
 def test_scores_are_those_of_evaluate_on_masked_returns(tiny_package, kitti_bag, tmp_path) -> None:
     assert replay(tiny_package, tmp_path / "out", kitti_bag.path) == 0
     assert_scores_equal_evaluate(
-        tiny_package, kitti_bag.path, tmp_path / "out", tmp_path, "one in 10"
+        tiny_package, kitti_bag.path, tmp_path / "out", tmp_path, "every second beam"
     )
     found = metrics(tmp_path / "out")["bags"][kitti_bag.path.name]
     assert found["depth_held_out"] and found["checks"]["calibration"]["verdict"] == "ok"

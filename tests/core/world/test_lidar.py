@@ -26,10 +26,10 @@ def clear_drive() -> Drive:
 @pytest.mark.parametrize("beams", sorted(PATTERNS))
 def test_returns_lie_on_the_beams(clear_drive, beams):
     (sweep,) = sweeps(clear_drive, beams, T_EGO_LIDAR, [2.0], [(1,)], CPU)
-    x, y, z, intensity = sweep.points.T
+    x, y, z, intensity, ring = sweep.points.T
     elevation = np.rad2deg(np.arctan2(z, np.hypot(x, y)))
     pattern = np.array(PATTERNS[beams].elevations)
-    off = np.abs(elevation[:, None] - pattern).min(1)
+    off = np.abs(elevation - pattern[ring.astype(int)])
     assert len(pattern) == beams and off.max() < 1e-3
     step = 360 / PATTERNS[beams].azimuths
     azimuth = np.rad2deg(np.arctan2(y, x)) / step - 0.5
@@ -44,7 +44,7 @@ def test_returns_lie_on_the_beams(clear_drive, beams):
 def test_the_road_is_flat_but_for_the_range_noise(clear_drive):
     (sweep,) = sweeps(clear_drive, 64, T_EGO_LIDAR, [2.0], [(1,)], CPU)
     road = sweep.labels == SEGMENTATION_IDS["road"]
-    x, y, z, _ = sweep.points[road].astype(np.float64).T
+    x, y, z, *_ = sweep.points[road].astype(np.float64).T
     range_m = np.sqrt(x * x + y * y + z * z)
     true_m = range_m * -HEIGHT_M / z
     error = range_m - true_m

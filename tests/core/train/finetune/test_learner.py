@@ -3,7 +3,8 @@ decoding and metrics agree."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,30 @@ def test_a_probe_never_moves_the_encoder_and_drops_no_path(pretrained, tmp_path)
     assert same(encoder_of(learner), before)
     view = learner.view(batch_of(run, 0), 0)
     assert learner.loss(view, 0)[0].item() == learner.loss(view, 1)[0].item()
+
+
+def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
+    """On weights that have none yet: all else stays, statistics of norms included."""
+    save_file(seeded_model(MODEL, 3).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps(asdict(MODEL)))
+    model = replace(MODEL, refine_depth=True)
+    run = small_run(
+        tmp_path, mode="refinement", model=model, weights=str(tmp_path), mask_returns=1.0
+    )
+    learner = FinetuneLearner(run)
+    learner.load(tmp_path)
+    before = {n: t.clone() for n, t in learner.model.state_dict().items()}
+    view = learner.view(batch_of(run, 0), 0)
+    assert view.labels.masked is not None and view.labels.masked[:, 0].isfinite().any()
+    for step in range(2):
+        values = learner.learn(batch_of(run, step), step)
+    assert values["masked_returns"] > 0 and values["refinement"] > 0
+    after = learner.model.state_dict()
+    moved = {name for name in before if not torch.equal(after[name], before[name])}
+    assert moved and all(name.startswith("refine.") for name in moved)
+    outputs = learner.model.eval()(view.inputs)
+    size = len(view.image), MODEL.height, MODEL.width
+    assert outputs.depth.shape == outputs.labels.shape == size
 
 
 @pytest.mark.parametrize("variant", ["pruned", "late"])

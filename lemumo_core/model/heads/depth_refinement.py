@@ -1,0 +1,205 @@
+"""Dense depth at the view's resolution, chosen among hypotheses that the LiDAR's returns give."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lemumo_core.distributed import BatchNorm2d
+from lemumo_core.model.heads.layers import conv
+from lemumo_core.model.heads.pixel_hypotheses import (
+    HYPOTHESES,
+    ReturnsAround,
+    hypotheses_at,
+    returns_around,
+)
+from lemumo_core.preprocess import Inputs
+
+WIDTH = 24
+OCCLUDED_RATIO = 1.15
+"""A LiDAR sees past the edges of what occludes things for the camera: a return is left out where
+one of the pixels beside its own shows another that is nearer by more than this factor."""
+PRIOR = (1.0, 1.0, 0.0, 0.0, -1.0, -1.0, 0.0, -1.0)
+"""Logits of the hypotheses before training: nearest and linear lead."""
+LOGIT_SCALE = 3.0
+"""Scale of learnt logits."""
+MEDIAN_SOFTNESS = 0.01
+"""Log metres of expected error within which hypotheses share the choice. It keeps the depth
+continuous where two are equally good: runtimes that round differently would differ by metres."""
+MAX_RESIDUAL = 0.25
+FREE_DEG = 0.15
+"""There is no residual as near as this to a return, and nearly all of it a degree farther."""
+COPY_DEG, COPY_LOGIT = 0.3, 4.0
+"""The nearest return leads by up to so much where it is nearer than this: real surfaces are rougher
+than rendered ones, and copying is hard to beat there."""
+COARSE_DEG = 3.0
+"""The coarse depth is no hypothesis where a return is nearer than this: it is learnt from images,
+which look different on another camera."""
+NEVER = -30.0
+CLOSE_LOG = 2.0
+
+
+class RefinedDepth(NamedTuple):
+    """Refined depth of B views, and what its loss needs.
+
+    Attributes:
+        depth_m: float32 (B, H, W), metres.
+        confidence: float32 (B, H, W), learnt probability that the depth is within a factor of 1.25.
+        log_weights: float32 (B, 8, H, W), of the hypotheses.
+        residual: float32 (B, 1, H, W), log of metres.
+        around: the returns that the hypotheses are made of.
+        coarse_m: float32 (B, 1, H, W), metres.
+    """
+
+    depth_m: Tensor
+    confidence: Tensor
+    log_weights: Tensor
+    residual: Tensor
+    around: ReturnsAround
+    coarse_m: Tensor
+
+    def log_depths(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return the hypotheses (B, 8, H, W), log of metres, of a place in each pixel.
+
+        Arguments as of ``hypotheses_at``.
+        """
+        return hypotheses_at(self.around, self.coarse_m, u, v)
+
+
+class DepthRefinement(nn.Module):
+    """A small U-Net that chooses each pixel's depth among hypotheses, and adds a bounded residual.
+
+    It never regresses depth freely: where returns are dense it copies them. Near returns it looks
+    at them and their geometry alone, so that an image from another camera cannot make depth worse;
+    what the image says enters by the coarse depth, the last hypothesis, which is there for places
+    far from returns, and alone where there are none.
+
+    Args:
+        depth_max_m: of the companion, metres.
+    """
+
+    def __init__(self, depth_max_m: float):
+        super().__init__()
+        self.depth_max_m = depth_max_m
+        c = WIDTH
+        self.enter = conv(4 * (HYPOTHESES + 9), c)
+        self.down = nn.ModuleList(
+            nn.Sequential(_halving(a, b), conv(b, b))
+            for a, b in ((c, 2 * c), (2 * c, 3 * c), (3 * c, 3 * c))
+        )
+        self.up = nn.ModuleList(
+            conv(a + b, b) for a, b in ((3 * c, 3 * c), (3 * c, 2 * c), (2 * c, c))
+        )
+        self.leave = nn.Conv2d(c, 4 * (HYPOTHESES + 2), 1)
+        nn.init.zeros_(self.leave.weight)
+        self.leave.bias = nn.Parameter(torch.zeros(4 * (HYPOTHESES + 2)))
+        self.shuffle = nn.PixelShuffle(2)
+        self.register_buffer("prior", torch.tensor(PRIOR).view(1, -1, 1, 1), persistent=False)
+
+    prior: Tensor
+
+    def forward(self, inputs: Inputs, coarse_m: Tensor, coarse_confidence: Tensor) -> RefinedDepth:
+        """Refine the depth of B views.
+
+        Args:
+            inputs: with a companion of four channels.
+            coarse_m: float32 (B, h, w), metres, at 1/4 of the view's resolution.
+            coarse_confidence: float32 (B, h, w).
+        """
+        size = inputs.companion.shape[1:3]
+        exists = inputs.present[:, 1].view(-1, 1, 1, 1) > 0.5
+        companion = torch.where(exists, inputs.companion.permute(0, 3, 1, 2), 0.0)
+        value, valid, u, v = companion.split(1, dim=1)
+        depth_m = self.depth_max_m * value
+        inverse = valid / depth_m.clamp(min=1e-3)
+        nearer = functional.max_pool2d(inverse, 3, 1, 1)
+        valid = valid * (OCCLUDED_RATIO * inverse >= nearer).float()
+        around = returns_around(depth_m, valid, u, v)
+        # A cell's confidence is that of its pixels; its depth is smoothed in the logarithm.
+        coarse = torch.stack([coarse_m.detach().log1p(), coarse_confidence.detach()], dim=1)
+        coarse = functional.interpolate(coarse, size, mode="bilinear", align_corners=False)
+        coarse_m, confidence = coarse[:, :1].exp() - 1.0, coarse[:, 1:]
+        center = torch.zeros_like(value[:1, :, :1, :1])
+        log_depths = hypotheses_at(around, coarse_m, center, center)
+        gap_deg = _gap_deg(around, inputs.intrinsics)
+        far = (gap_deg > COARSE_DEG).float()
+        coarse_far = [far * (log_depths[:, -1:] - log_depths[:, :1]), far * confidence]
+        features = _features(log_depths, around, inputs.intrinsics, coarse_far)
+        logits, residual, certain = self._choose(features).split([HYPOTHESES, 1, 1], dim=1)
+        any_known = around.known.amax(1, keepdim=True)
+        freedom = any_known * (1.0 - (-(gap_deg - FREE_DEG).clamp(min=0.0)).exp())
+        residual = MAX_RESIDUAL * residual.tanh() * freedom
+        copies = COPY_LOGIT * (1.0 - gap_deg / COPY_DEG).clamp(min=0.0)
+        others = torch.zeros_like(copies).expand(-1, HYPOTHESES - 2, -1, -1)
+        bias = torch.cat([copies, others, NEVER * (1.0 - far)], dim=1)
+        log_weights = (LOGIT_SCALE * logits + self.prior + bias).log_softmax(1)
+        log_depth = soft_median(log_depths, log_weights.exp()) + residual
+        confidence = torch.where(any_known > 0, certain.sigmoid(), confidence)
+        return RefinedDepth(
+            log_depth[:, 0].exp(), confidence[:, 0], log_weights, residual, around, coarse_m
+        )
+
+    def _choose(self, features: Tensor) -> Tensor:
+        """Return logits, residual and confidence (B, 10, H, W), float32, for features."""
+        x = self.enter(functional.pixel_unshuffle(features, 2))
+        skipped = []
+        for down in self.down:
+            skipped.append(x)
+            x = down(x)
+        for up, skip in zip(self.up, reversed(skipped), strict=True):
+            x = functional.interpolate(x, skip.shape[2:], mode="bilinear", align_corners=False)
+            x = up(torch.cat([x, skip], dim=1))
+        chosen: Tensor = self.shuffle(self.leave(x)).float()
+        return chosen
+
+
+def _gap_deg(around: ReturnsAround, intrinsics: Tensor) -> Tensor:
+    """Return how far from each pixel's centre the nearest return is, degrees, (B, 1, H, W)."""
+    away = torch.where(around.known > 0, (around.u.square() + around.v.square()).sqrt(), 999.0)
+    return away.amin(1, keepdim=True) * 57.3 / intrinsics[:, 0, 0].view(-1, 1, 1, 1)
+
+
+def _features(
+    log_depths: Tensor,
+    around: ReturnsAround,
+    intrinsics: Tensor,
+    coarse: list[Tensor],
+) -> Tensor:
+    """Return maps (B, 17, H, W): hypotheses, distances of returns, the coarse depth, and rays."""
+    rows, columns = log_depths.shape[2:]
+    nearest = log_depths[:, :1]
+    others = torch.cat([log_depths[:, 1:-1] - nearest, coarse[0]], dim=1)
+    away = (around.u.square() + around.v.square()).sqrt()
+    away = torch.where(around.known > 0, away, 99.0)
+    fx, fy, cx, cy = (
+        intrinsics[:, i, j].view(-1, 1, 1, 1) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))
+    )
+    x = torch.arange(columns, device=fx.device).view(1, 1, 1, -1)
+    y = torch.arange(rows, device=fx.device).view(1, 1, -1, 1)
+    rays = [ray.expand(-1, 1, rows, columns) for ray in ((x - cx) / fx, (y - cy) / fy)]
+    others = 4.0 * others.clamp(-CLOSE_LOG, CLOSE_LOG)
+    maps = [others, nearest - 2.5, away.log1p(), coarse[1], *rays, around.known[:, :1]]
+    return torch.cat(maps, dim=1)
+
+
+def soft_median(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted median of values (B, K, H, W), smoothed: (B, 1, H, W).
+
+    The median is the value with the least expected distance from the others, each as probable as
+    its weight; values within ``MEDIAN_SOFTNESS`` of the least share.
+    """
+    costs = [
+        (weights * (values - value).abs()).sum(1, keepdim=True) for value in values.split(1, dim=1)
+    ]
+    share = (torch.cat(costs, dim=1) * (-1.0 / MEDIAN_SOFTNESS)).softmax(1)
+    return (share * values).sum(1, keepdim=True)
+
+
+def _halving(inputs: int, outputs: int) -> nn.Sequential:
+    """Build a 3x3 convolution of stride 2 with batch norm and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), BatchNorm2d(outputs), nn.ReLU()
+    )
