@@ -12,6 +12,10 @@ from lemumo_core.geometry.se3 import inverse, make_T
 
 LEAST_SHARE = 0.02
 """Share of the returns that must come into view for a cause to be likely."""
+OCCLUSION_RAD = np.float32(np.radians(0.5))
+OCCLUSION_RATIO = 1.05
+"""A LiDAR sees past the edges of what occludes things for the camera: the camera does not see a
+return where another one, in the same square of this size, is nearer by more than this factor."""
 T_OPTICAL_BODY = make_T(np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]), np.zeros(3))
 """REP-103: from body axes (x forward, z up) to optical ones (z forward, y down)."""
 
@@ -60,6 +64,19 @@ def project_returns(
     return Returns(u[inside], v[inside], depth[inside], ahead[inside])
 
 
+def visible(found: Returns, camera: Camera) -> Returns:
+    """Return those of the returns in a camera's image that it sees too, see ``OCCLUSION_RATIO``."""
+    side = max(np.float32(1.0), np.float32(camera.fx) * OCCLUSION_RAD)
+    columns = int(camera.width / side) + 1
+    half = np.float32(0.5)
+    cell = ((found.v + half) / side).astype(np.intp) * columns
+    cell += ((found.u + half) / side).astype(np.intp)
+    nearest = np.full(cell.max(initial=0) + 1, np.inf, np.float32)
+    np.minimum.at(nearest, cell, found.depth_m)
+    seen = found.depth_m <= np.float32(OCCLUSION_RATIO) * nearest[cell]
+    return Returns(*(column[seen] for column in found))
+
+
 def project_depth(
     points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
 ) -> np.ndarray:
@@ -78,14 +95,14 @@ def project_depth(
 def project_places(
     points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render LiDAR returns as ``project_depth``, and where in its pixel each one lies.
+    """Render the visible LiDAR returns as ``project_depth``, and where in its pixel each one lies.
 
     Returns:
         The depth of ``project_depth``, and float32 (H, W, 2), how far right of the pixel's centre
         its return lies, and how far below, in pixels; 0 where there is none. Of returns of equal
         depth in a pixel it is the one farthest to the left, then the highest.
     """
-    found = project_returns(points, T_camera_lidar, camera, z_min_m)
+    found = visible(project_returns(points, T_camera_lidar, camera, z_min_m), camera)
     nearest, pixel = _nearest(found, camera)
     shown = found.depth_m == nearest[pixel]
     places = np.zeros((2, len(nearest)), np.float32)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from lemumo_core.depth_projection import project_places
+from lemumo_core.depth_projection import project_depth, project_places
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
@@ -237,10 +237,18 @@ def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _lidar_in_view(scan: LidarScan, view: Camera, spec: InputSpec) -> np.ndarray:
-    """LiDAR companion, float32 (H, W, 4): depth in [0, 1], validity, and place in the pixel."""
-    depth_m, places = project_places(scan.points, scan.T_camera_lidar, view, spec.depth_min_m)
+    """LiDAR companion, float32 (H, W, 2 or 4): depth in [0, 1], validity, and place in the pixel.
+
+    With places, only returns that the camera sees too are there.
+    """
+    channels = max(2, spec.companion_channels)
+    companion = np.zeros((view.height, view.width, channels), np.float32)
+    returns = scan.points, scan.T_camera_lidar, view, spec.depth_min_m
+    if channels == 4:
+        depth_m, companion[..., 2:] = project_places(*returns)
+    else:
+        depth_m = project_depth(*returns)
     valid = ~np.isnan(depth_m)
-    companion = np.zeros((*depth_m.shape, 4), np.float32)
     np.copyto(companion[..., 0], np.minimum(depth_m / spec.depth_max_m, 1.0), where=valid)
-    companion[..., 1], companion[..., 2:] = valid, places
+    companion[..., 1] = valid
     return companion

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lemumo_core.data.crops import Crops
 from lemumo_core.data.samples import Batch
+from lemumo_core.depth_projection import OCCLUSION_RAD, OCCLUSION_RATIO
 from lemumo_core.frame import UNLABELLED
 
 
@@ -60,3 +61,26 @@ def render_returns(
     point_labels = batch.labels.point_labels.repeat(views, 1)
     labels = least(torch.where(wins, point_labels, UNLABELLED), UNLABELLED)
     return depth_m, labels[:, :pixels].view(-1, height, width), places
+
+
+def seen_returns(batch: Batch, shown: Tensor) -> Tensor:
+    """Return which of the shown returns the camera sees, as ``depth_projection.visible`` does.
+
+    Args:
+        batch: B samples.
+        shown: bool (R, N), R a multiple of B.
+
+    Returns:
+        bool (R, N).
+    """
+    views = len(shown) // len(batch)
+    u, v, z = batch.returns.repeat(views, 1, 1).unbind(-1)
+    shown = shown & (z < math.inf)
+    side = (batch.intrinsics[:, :1, 0] * float(OCCLUSION_RAD)).clamp(min=1.0).repeat(views, 1)
+    # A cell is at least a pixel wide: there are no more cells than pixels, and a border.
+    across, cells = batch.canvas.width + 1, (batch.canvas.height + 1) * (batch.canvas.width + 1)
+    row, column = (torch.where(shown, (at + 0.5) / side, 0.0).floor() for at in (v, u))
+    cell = torch.where(shown, row * across + column, cells).to(torch.int64)
+    nearest = z.new_full((len(shown), cells + 1), math.inf)
+    nearest.scatter_reduce_(1, cell, z, "amin")
+    return shown & (z <= OCCLUSION_RATIO * nearest.gather(1, cell))

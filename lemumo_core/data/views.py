@@ -18,12 +18,12 @@ from torch import Tensor
 
 from lemumo_core.data.crops import Crops, draw_crops, whole_canvas
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
-from lemumo_core.data.render_returns import render_returns
+from lemumo_core.data.render_returns import render_returns, seen_returns
 from lemumo_core.data.resampling import antialiased_taps, by_column, resample
 from lemumo_core.data.return_masks import ReturnMasks, draw_return_masks, masked
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.view_labels import ViewLabels, labels_in_views
-from lemumo_core.metrics.masked_returns import OCCLUSION_RATIO
+from lemumo_core.depth_projection import OCCLUSION_RATIO
 from lemumo_core.preprocess import Inputs
 
 
@@ -258,12 +258,17 @@ def _view(batch: Batch, image: Tensor, thermal: Tensor | None, shot: Shot) -> Vi
 
 
 def _shown_and_masked(batch: Batch, shot: Shot) -> tuple[Tensor | None, Tensor | None]:
-    """Return which returns are shown and masked, bool (R, N); None where all are shown."""
+    """Return which returns are shown and masked, bool (R, N); None where all are shown.
+
+    Where their places in the pixels matter, only returns that the camera sees are either.
+    """
+    shown = torch.ones_like(batch.returns[..., 0], dtype=torch.bool)
+    shown = shown.repeat(len(shot.crops) // len(batch), 1)
     if shot.masks is None:
-        return None, None
+        return (seen_returns(batch, shown) if batch.canvas.companion_channels == 4 else None), None
     assert batch.beams is not None
     hidden = masked(shot.masks, batch.beams.repeat(len(shot.crops) // len(batch), 1))
-    return ~hidden, hidden
+    return seen_returns(batch, ~hidden), hidden & seen_returns(batch, shown)
 
 
 def _labels(

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lemumo_core.depth_projection import Returns, project_returns
+from lemumo_core.depth_projection import Returns, project_returns, visible
 from lemumo_core.faults import Fault, known_names
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
@@ -30,10 +30,6 @@ MASK_MEANINGS: dict[Mask, str] = {
 RANDOM_EVERY = 10
 BLOCKS_ACROSS = 8
 NEAREST_M = 1.0
-OCCLUSION_RAD = np.radians(0.5)
-OCCLUSION_RATIO = 1.05
-"""The LiDAR sees past the edges of what occludes things for the camera: a return is no ground truth
-where another one, in the same square of this size, is nearer by more than this factor."""
 
 
 def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
@@ -128,16 +124,8 @@ def _hashes(points: np.ndarray) -> np.ndarray:
 
 
 def visible_returns(scan: LidarScan, camera: Camera) -> Returns:
-    """Return the returns in the image that the camera sees too, see ``OCCLUSION_RATIO``."""
-    found = project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M)
-    side = max(1.0, camera.fx * OCCLUSION_RAD)
-    columns = int(camera.width / side) + 1
-    cell = ((found.v + 0.5) / side).astype(np.intp) * columns
-    cell += ((found.u + 0.5) / side).astype(np.intp)
-    nearest = np.full(cell.max(initial=0) + 1, np.inf, np.float32)
-    np.minimum.at(nearest, cell, found.depth_m)
-    seen = found.depth_m <= OCCLUSION_RATIO * nearest[cell]
-    return Returns(*(column[seen] for column in found))
+    """Return the returns in the image that the camera sees too."""
+    return visible(project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M), camera)
 
 
 def _sparse_map(returns: Returns, values: np.ndarray, unknown: float, camera: Camera) -> np.ndarray:

@@ -19,9 +19,6 @@ from lemumo_core.model.heads.pixel_hypotheses import (
 from lemumo_core.preprocess import Inputs
 
 WIDTH = 24
-OCCLUDED_RATIO = 1.15
-"""A LiDAR sees past the edges of what occludes things for the camera: a return is left out where
-one of the pixels beside its own shows another that is nearer by more than this factor."""
 PRIOR = (1.0, 1.0, 0.0, 0.0, -1.0, -1.0, 0.0, -1.0)
 """Logits of the hypotheses before training: nearest and linear lead."""
 LOGIT_SCALE = 3.0
@@ -40,6 +37,9 @@ COARSE_DEG = 3.0
 which look different on another camera."""
 NEVER = -30.0
 CLOSE_LOG = 2.0
+NO_RETURN_DEG = 90.0
+DENSE = 5.0
+"""Returns to a degree where a scan is dense: distances are compared with it."""
 
 
 class RefinedDepth(NamedTuple):
@@ -114,9 +114,6 @@ class DepthRefinement(nn.Module):
         companion = torch.where(exists, inputs.companion.permute(0, 3, 1, 2), 0.0)
         value, valid, u, v = companion.split(1, dim=1)
         depth_m = self.depth_max_m * value
-        inverse = valid / depth_m.clamp(min=1e-3)
-        nearer = functional.max_pool2d(inverse, 3, 1, 1)
-        valid = valid * (OCCLUDED_RATIO * inverse >= nearer).float()
         around = returns_around(depth_m, valid, u, v)
         # A cell's confidence is that of its pixels; its depth is smoothed in the logarithm.
         coarse = torch.stack([coarse_m.detach().log1p(), coarse_confidence.detach()], dim=1)
@@ -124,10 +121,11 @@ class DepthRefinement(nn.Module):
         coarse_m, confidence = coarse[:, :1].exp() - 1.0, coarse[:, 1:]
         center = torch.zeros_like(value[:1, :, :1, :1])
         log_depths = hypotheses_at(around, coarse_m, center, center)
-        gap_deg = _gap_deg(around, inputs.intrinsics)
+        away_deg = _away_deg(around, inputs.intrinsics)
+        gap_deg = away_deg.amin(1, keepdim=True)
         far = (gap_deg > COARSE_DEG).float()
         coarse_far = [far * (log_depths[:, -1:] - log_depths[:, :1]), far * confidence]
-        features = _features(log_depths, around, inputs.intrinsics, coarse_far)
+        features = _features(log_depths, away_deg, inputs.intrinsics, coarse_far)
         logits, residual, certain = self._choose(features).split([HYPOTHESES, 1, 1], dim=1)
         any_known = around.known.amax(1, keepdim=True)
         freedom = any_known * (1.0 - (-(gap_deg - FREE_DEG).clamp(min=0.0)).exp())
@@ -156,24 +154,22 @@ class DepthRefinement(nn.Module):
         return chosen
 
 
-def _gap_deg(around: ReturnsAround, intrinsics: Tensor) -> Tensor:
-    """Return how far from each pixel's centre the nearest return is, degrees, (B, 1, H, W)."""
-    away = torch.where(around.known > 0, (around.u.square() + around.v.square()).sqrt(), 999.0)
-    return away.amin(1, keepdim=True) * 57.3 / intrinsics[:, 0, 0].view(-1, 1, 1, 1)
+def _away_deg(around: ReturnsAround, intrinsics: Tensor) -> Tensor:
+    """Return how far from each pixel's centre its returns are, degrees, (B, 5, H, W)."""
+    away = (around.u.square() + around.v.square()).sqrt() * 57.3
+    return torch.where(
+        around.known > 0, away / intrinsics[:, 0, 0].view(-1, 1, 1, 1), NO_RETURN_DEG
+    )
 
 
 def _features(
-    log_depths: Tensor,
-    around: ReturnsAround,
-    intrinsics: Tensor,
-    coarse: list[Tensor],
+    log_depths: Tensor, away_deg: Tensor, intrinsics: Tensor, coarse: list[Tensor]
 ) -> Tensor:
     """Return maps (B, 17, H, W): hypotheses, distances of returns, the coarse depth, and rays."""
     rows, columns = log_depths.shape[2:]
     nearest = log_depths[:, :1]
     others = torch.cat([log_depths[:, 1:-1] - nearest, coarse[0]], dim=1)
-    away = (around.u.square() + around.v.square()).sqrt()
-    away = torch.where(around.known > 0, away, 99.0)
+    own = (away_deg[:, :1] < NO_RETURN_DEG).float()
     fx, fy, cx, cy = (
         intrinsics[:, i, j].view(-1, 1, 1, 1) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))
     )
@@ -181,7 +177,7 @@ def _features(
     y = torch.arange(rows, device=fx.device).view(1, 1, -1, 1)
     rays = [ray.expand(-1, 1, rows, columns) for ray in ((x - cx) / fx, (y - cy) / fy)]
     others = 4.0 * others.clamp(-CLOSE_LOG, CLOSE_LOG)
-    maps = [others, nearest - 2.5, away.log1p(), coarse[1], *rays, around.known[:, :1]]
+    maps = [others, nearest - 2.5, (DENSE * away_deg).log1p(), coarse[1], *rays, own]
     return torch.cat(maps, dim=1)
 
 

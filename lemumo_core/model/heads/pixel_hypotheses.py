@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-REACH_ROWS, REACH_COLUMNS = 128, 64
-"""Pixels within which a return is found up and down, and sideways."""
-WIDEN = 2
-"""Pixels sideways over which a return stands in for its neighbours in the search up and down: beams
-leave gaps along a row, and are bent."""
+REACH = 0.2
+"""Share of the view's width within which a return is found sideways; up and down there is no
+limit."""
+WIDEN = 1 / 176
+"""Share of the view's width, to either side, over which a return stands in for its neighbours in
+the search up and down: beams leave gaps along a row, and are bent."""
+NOWHERE = -1.0
+"""Row or column of a return that is not there."""
 FAR_PX = 256.0
 """Distance of a return that is not there."""
 SOFTENING_PX = 0.3
@@ -47,15 +50,34 @@ def returns_around(depth_m: Tensor, valid: Tensor, u: Tensor, v: Tensor) -> Retu
         u: how far right of the pixel's centre it lies, pixels.
         v: how far below.
     """
-    own = torch.cat([valid / depth_m.clamp(min=LEAST_M), u * valid, v * valid, valid], dim=1)
+    rows, columns = valid.shape[2:]
+    row = torch.arange(rows, device=valid.device, dtype=valid.dtype).view(1, 1, -1, 1)
+    column = torch.arange(columns, device=valid.device, dtype=valid.dtype).view(1, 1, 1, -1)
+    row, column = row.expand_as(valid), column.expand_as(valid)
+    # Where each return stands is found first, as row and column, and then what it is: one look-up.
+    own = torch.where(valid > 0, column, NOWHERE)
     widened = own
-    for step in range(1, WIDEN + 1):
+    for step in range(1, round(WIDEN * columns) + 1):
         for shift in (step, -step):
-            widened = _filled(widened, _moved(own, 3, shift))
-    rows = [_carried(_moved(widened, 2, sign), 2, sign, REACH_ROWS) for sign in (1, -1)]
-    columns = [_carried(_moved(own, 3, sign), 3, sign, REACH_COLUMNS) for sign in (1, -1)]
-    every = torch.stack([own, *rows, *columns], dim=2)
-    return ReturnsAround(*every.unbind(1))
+            widened = torch.where(widened > NOWHERE, widened, _moved(own, 3, shift))
+    vertical = [_next(widened > NOWHERE, row, 2, sign, rows) for sign in (1, -1)]
+    reach = round(REACH * columns)
+    horizontal = [_next(valid > 0, column, 3, sign, reach) for sign in (1, -1)]
+    at_row = torch.cat([torch.where(valid > 0, row, NOWHERE), *vertical, row, row], dim=1)
+    above_below = [widened.gather(2, found.clamp(min=0).long()) for found in vertical]
+    at_column = torch.cat([own, *above_below, *horizontal], dim=1)
+    known = ((at_row > NOWHERE) & (at_column > NOWHERE)).to(valid.dtype)
+    at_row, at_column = (
+        torch.where(known > 0, at_row, row),
+        torch.where(known > 0, at_column, column),
+    )
+    pixel = (at_row.long() * columns + at_column.long()).flatten(1)
+    values = torch.cat([valid / depth_m.clamp(min=LEAST_M), u, v], dim=1).flatten(2)
+    found = values.gather(2, pixel[:, None].expand(-1, 3, -1)).unflatten(2, (5, rows, columns))
+    inverse, u, v = (known * value for value in found.unbind(1))
+    return ReturnsAround(
+        inverse, u + known * (at_column - column), v + known * (at_row - row), known
+    )
 
 
 def hypotheses_at(around: ReturnsAround, coarse_m: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -175,37 +197,33 @@ def _pair(returns: Tensor, along: Tensor, before: int, after: int) -> _Pair:
     return _Pair(inverse, right, below, (step[0], step[1], step[2]), spans, weight)
 
 
-def _carried(state: Tensor, dim: int, sign: int, reach: int) -> Tensor:
-    """Carry the next return along an axis into the pixels that have none, in doubling steps.
+def _next(there: Tensor, index: Tensor, dim: int, sign: int, reach: int) -> Tensor:
+    """Find the next pixel along an axis where something is, without the pixel itself.
 
     Args:
-        state: (B, 4, H, W), inverse depth, u, v and whether there is a return; from one pixel on.
+        there: bool (B, 1, H, W).
+        index: float (B, 1, H, W), row or column of each pixel, as ``dim`` says.
         dim: 2 or 3, rows or columns.
-        sign: 1 takes from above or from the left, -1 from below or from the right.
-        reach: pixels.
+        sign: 1 looks up or to the left, -1 down or to the right.
+        reach: pixels, about.
+
+    Returns:
+        Its row or column, float (B, 1, H, W), ``NOWHERE`` where there is none.
     """
-    step = 1
-    while step < min(reach, state.shape[dim]):
-        state = _filled(state, _moved(state, dim, sign * step))
+    size = there.shape[dim]
+    # The next one has the largest index of those before a pixel, or of those after it, mirrored.
+    found = torch.where(there, index if sign > 0 else size - 1 - index, NOWHERE)
+    found, step = _moved(found, dim, sign), 1
+    while step < min(reach, size):
+        found = found.maximum(_moved(found, dim, sign * step))
         step *= 2
-    return state
+    return found if sign > 0 else torch.where(found > NOWHERE, size - 1 - found, NOWHERE)
 
 
-def _filled(state: Tensor, other: Tensor) -> Tensor:
-    """Take the other return where there is none."""
-    return torch.where(state[:, 3:] > 0, state, other)
-
-
-def _moved(state: Tensor, dim: int, shift: int) -> Tensor:
-    """Move returns by pixels down or to the right, or up or to the left; nothing moves in.
-
-    Where a return lies relative to the pixel changes with it.
-    """
-    size = state.shape[dim]
+def _moved(index: Tensor, dim: int, shift: int) -> Tensor:
+    """Move a map by pixels down or to the right, or up or to the left; ``NOWHERE`` moves in."""
+    size = index.shape[dim]
     count = min(abs(shift), size)
-    kept = state.narrow(dim, 0 if shift > 0 else count, size - count)
+    kept = index.narrow(dim, 0 if shift > 0 else count, size - count)
     border = (count, 0) if shift > 0 else (0, count)
-    moved = functional.pad(kept, border if dim == 3 else (0, 0, *border))
-    inverse, u, v, known = moved.split(1, dim=1)
-    u, v = (u - shift * known, v) if dim == 3 else (u, v - shift * known)
-    return torch.cat([inverse, u, v, known], dim=1)
+    return functional.pad(kept, border if dim == 3 else (0, 0, *border), value=NOWHERE)
