@@ -49,6 +49,7 @@ def export(
     model: ModelConfig = DEFAULT_MODEL,
     height: int | None = None,
     width: int | None = None,
+    encoder_reduction: int | None = None,
     seed: int = 0,
     metrics: Path | None = None,
     frames: str = "synthetic",
@@ -69,6 +70,9 @@ def export(
         height: of the network's input, pixels, a multiple of 16; by default that of the weights,
             whose tables of positions are resized otherwise.
         width: likewise.
+        encoder_reduction: of a model that refines depth: the input is so many times larger than
+            what the encoder sees of it, and depth and labels keep its size; by default that of the
+            weights. Without height and width the input grows with it.
         seed: of random weights.
         metrics: metrics.json of ``lemumo evaluate`` for the manifest; by default what the run
             measured on its validation frames.
@@ -102,7 +106,7 @@ def export(
     else:
         print(f"random weights of seed {seed}: give --run, --package or --weights", file=sys.stderr)
         network, card = models.of_seed(seed, model, name)
-    network, card = models.resized(network, card, height, width)
+    network, card = models.resized(network, card, height, width, encoder_reduction)
     if metrics is not None:
         card = replace(card, metrics=models.main_metrics(json.loads(metrics.read_text())))
     samples: list[Sample] = []

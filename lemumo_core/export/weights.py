@@ -64,7 +64,11 @@ def of_seed(seed: int, config: ModelConfig, name: str) -> tuple[PerceptionModel,
 
 
 def resized(
-    model: PerceptionModel, card: ModelCard, height: int | None, width: int | None
+    model: PerceptionModel,
+    card: ModelCard,
+    height: int | None,
+    width: int | None,
+    encoder_reduction: int | None = None,
 ) -> tuple[PerceptionModel, ModelCard]:
     """Return a model for inputs of another size, and its card.
 
@@ -76,12 +80,20 @@ def resized(
         card: of that model.
         height: of the input, pixels; None keeps it.
         width: likewise.
+        encoder_reduction: ``ModelConfig.encoder_reduction``; None keeps it. The view grows with it,
+            unless its size is given, so that the encoder sees what it saw.
 
     Raises:
         ValueError: for a size that ``InputSpec`` refuses.
     """
     old = model.config
-    config = replace(old, height=height or old.height, width=width or old.width)
+    factor = encoder_reduction or old.encoder_reduction
+    config = replace(
+        old,
+        encoder_reduction=factor,
+        height=height or old.seen.height * factor,
+        width=width or old.seen.width * factor,
+    )
     if config == old:
         return model, card
     tensors = {

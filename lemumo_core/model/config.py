@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lemumo_core.faults import known_names
@@ -48,6 +48,8 @@ class ModelConfig:
         detection: ``3d`` boxes, or ``2d`` ones for data that has no others.
         refine_depth: whether depth is refined from the LiDAR's returns to the view's resolution
             (``heads.depth_refinement``), and labels are brought to it. Needs LiDAR, ``lemumo``.
+        encoder_reduction: by how much smaller than the view is what encoder, neck and heads see of
+            it. Depth is refined at the view's size: the finer, the better it tells returns apart.
         detection_classes, segmentation_classes: names by id.
 
     Raises:
@@ -63,6 +65,7 @@ class ModelConfig:
     head_preset: str | None = None
     detection: str = "3d"
     refine_depth: bool = False
+    encoder_reduction: int = 1
     detection_classes: tuple[str, ...] = DETECTION_CLASSES
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
 
@@ -86,6 +89,14 @@ class ModelConfig:
                 f"refine_depth needs companion lidar and head_preset deploy, not {self.companion} "
                 f"and {self.head_family}"
             )
+        step = PATCH * self.encoder_reduction
+        if self.encoder_reduction < 1 or self.height % step or self.width % step:
+            raise ValueError(
+                f"encoder_reduction is {self.encoder_reduction}, must be at least 1, and height "
+                f"{self.height} and width {self.width} multiples of {PATCH} times it"
+            )
+        if self.encoder_reduction > 1 and not self.refine_depth:
+            raise ValueError("encoder_reduction needs refine_depth: nothing else sees more")
         _ = self.input_spec  # checks the rest
 
     @property
@@ -127,7 +138,16 @@ class ModelConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the patch grid."""
-        return self.height // PATCH, self.width // PATCH
+        step = PATCH * self.encoder_reduction
+        return self.height // step, self.width // step
+
+    @property
+    def seen(self) -> ModelConfig:
+        """The model whose view is what this one's encoder sees."""
+        factor = self.encoder_reduction
+        return replace(
+            self, height=self.height // factor, width=self.width // factor, encoder_reduction=1
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:

@@ -19,6 +19,7 @@ from lemumo_core.metrics.objects import ObjectFilter
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.depth_refinement import DepthRefinement, RefinedDepth
 from lemumo_core.model.heads.family import FAMILIES
+from lemumo_core.model.reduced_view import reduced
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.model.weight_names import current_names
 from lemumo_core.preprocess import Inputs
@@ -32,7 +33,7 @@ class RawPerception(NamedTuple):
 
     Attributes:
         detections: of every cell.
-        depth_m: float32 (B, H/4, W/4), metres.
+        depth_m: float32 (B, H/4, W/4), metres; H and W are of what the encoder sees.
         depth_confidence: float32 (B, H/4, W/4), in [0, 1].
         segmentation: class logits (B, C, H/4, W/4).
         refined: depth at the view's resolution, of a model that refines it.
@@ -74,15 +75,15 @@ class PerceptionModel(nn.Module):
         super().__init__()
         self.config = config
         family, classes = FAMILIES[config.head_family], len(config.detection_classes)
-        self.encoder = build_encoder(config)
-        self.neck = family.neck(config, self.encoder.patch_embed.modalities)
+        self.encoder = build_encoder(config.seen)
+        self.neck = family.neck(config.seen, self.encoder.patch_embed.modalities)
         self.centernet = family.detection[config.detection](self.neck.width, classes)
         self.depth = family.depth(self.neck.width)
         self.segmentation = family.segmentation(self.neck.width, len(config.segmentation_classes))
         self.refine = None
         if config.refine_depth:
             self.refine = DepthRefinement(config.input_spec.depth_max_m)
-        stride = self.centernet.stride
+        stride = config.encoder_reduction * self.centernet.stride
         self.decoder = self.centernet.decoder(classes, config.height, config.width, stride)
 
     def forward(self, inputs: Inputs) -> Outputs:
@@ -103,11 +104,18 @@ class PerceptionModel(nn.Module):
 
     def raw(self, inputs: Inputs) -> RawPerception:
         """Return the predictions before decoding."""
-        return self.heads(self.encoder(inputs).tokens, inputs)
+        seen = reduced(inputs, self.config.encoder_reduction)
+        return self._heads(self.encoder(seen).tokens, seen, inputs)
 
     def heads(self, tokens: Tensor, inputs: Inputs) -> RawPerception:
-        """Return the heads' predictions from the encoder's tokens (B, N, D') and the inputs."""
-        features = self.neck(tokens, inputs)
+        """Return the heads' predictions from the encoder's tokens (B, N, D') and the inputs.
+
+        The encoder has seen the inputs at their own size.
+        """
+        return self._heads(tokens, inputs, inputs)
+
+    def _heads(self, tokens: Tensor, seen: Inputs, inputs: Inputs) -> RawPerception:
+        features = self.neck(tokens, seen)
         depth_m, confidence = self.depth(features)
         detections = self.centernet(features, depth_m)
         segmentation = self.segmentation(features.maps)

@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from lemumo_core.data.photometric import PHOTOMETRIC, Photometric
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.methods.method import Needs
+from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.run_config import RESUMABLE_CHANGES, LogConfig, OptimizerConfig, RunConfig
 from lemumo_core.train.weights import read_weights
 
@@ -131,6 +132,11 @@ class FinetuneConfig(RunConfig):
                 "mode refinement and mask_returns train refined depth, and the model has none: add "
                 "--model.refine_depth true"
             )
+        if self.model.encoder_reduction > 1:
+            raise ValueError(
+                "encoder_reduction is for export: train at the size that the encoder sees, and "
+                "lemumo export --encoder_reduction gives the package the larger view"
+            )
         if self.heads_first < 0:
             raise ValueError(f"heads_first is {self.heads_first}, must not be negative")
         if self.scale.sharding != "ddp":
@@ -143,6 +149,9 @@ class FinetuneConfig(RunConfig):
         defaults: dict[str, Any] = {}
         if options.weights is not None and Path(options.weights).exists():
             _, model = read_weights(Path(options.weights))
+            if model:
+                # Training sees what the encoder sees; a larger view is a choice at export.
+                model = asdict(ModelConfig.from_dict(model).seen)
             defaults |= {f"model.{name}": value for name, value in (model or {}).items()}
         if options.mode == "probe":
             whole = AugmentationConfig((1.0, 1.0), (1.0, 1.0), 0.0, PHOTOMETRIC["none"])
