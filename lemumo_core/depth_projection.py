@@ -67,10 +67,11 @@ def project_returns(
 def visible(found: Returns, camera: Camera) -> Returns:
     """Return those of the returns in a camera's image that it sees too, see ``OCCLUSION_RATIO``."""
     side = max(np.float32(1.0), np.float32(camera.fx) * OCCLUSION_RAD)
-    columns = int(camera.width / side) + 1
-    half = np.float32(0.5)
-    cell = ((found.v + half) / side).astype(np.intp) * columns
-    cell += ((found.u + half) / side).astype(np.intp)
+    # From the principal point on: the squares are the same in a view of any size.
+    row = np.floor((found.v - np.float32(camera.cy)) / side).astype(np.intp)
+    column = np.floor((found.u - np.float32(camera.cx)) / side).astype(np.intp)
+    row, column = row - row.min(initial=0), column - column.min(initial=0)
+    cell = row * (column.max(initial=0) + 1) + column
     nearest = np.full(cell.max(initial=0) + 1, np.inf, np.float32)
     np.minimum.at(nearest, cell, found.depth_m)
     seen = found.depth_m <= np.float32(OCCLUSION_RATIO) * nearest[cell]

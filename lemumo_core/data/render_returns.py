@@ -76,11 +76,16 @@ def seen_returns(batch: Batch, shown: Tensor) -> Tensor:
     views = len(shown) // len(batch)
     u, v, z = batch.returns.repeat(views, 1, 1).unbind(-1)
     shown = shown & (z < math.inf)
-    side = (batch.intrinsics[:, :1, 0] * float(OCCLUSION_RAD)).clamp(min=1.0).repeat(views, 1)
-    # A cell is at least a pixel wide: there are no more cells than pixels, and a border.
-    across, cells = batch.canvas.width + 1, (batch.canvas.height + 1) * (batch.canvas.width + 1)
-    row, column = (torch.where(shown, (at + 0.5) / side, 0.0).floor() for at in (v, u))
-    cell = torch.where(shown, row * across + column, cells).to(torch.int64)
+    intrinsics = batch.intrinsics.repeat(views, 1, 1)
+    side = (intrinsics[:, :1, 0] * float(OCCLUSION_RAD)).clamp(min=1.0)
+    # A square is at least a pixel wide: there are no more of them than pixels, and a border.
+    height, width = batch.canvas.height + 2, batch.canvas.width + 2
+    row, column = (
+        torch.where(shown, ((at - center) / side).floor() - ((-0.5 - center) / side).floor(), 0.0)
+        for at, center in ((v, intrinsics[:, 1, 2:]), (u, intrinsics[:, 0, 2:]))
+    )
+    cells = height * width
+    cell = torch.where(shown, row * width + column, cells).to(torch.int64)
     nearest = z.new_full((len(shown), cells + 1), math.inf)
     nearest.scatter_reduce_(1, cell, z, "amin")
     return shown & (z <= OCCLUSION_RATIO * nearest.gather(1, cell))

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
-from lemumo_core.depth_projection import project_depth, project_returns
+from lemumo_core.depth_projection import project_depth, project_places, project_returns, visible
 from lemumo_core.geometry import se3
 from lemumo_core.geometry.camera import Camera
 
@@ -57,6 +57,30 @@ def test_nearest_wins_and_no_depth_is_invented() -> None:
     T[:3, 3] = 0
     depth = project_depth(points, T, CAMERAS[0], 1.0)
     assert depth[np.isfinite(depth)].tolist() == [3.0]
+
+
+def test_what_another_return_hides_from_the_camera_is_not_visible() -> None:
+    """By loops, over squares of half a degree, at least a pixel wide."""
+    rng = np.random.default_rng(1)
+    points = rng.uniform([2, -20, -8, 0], [40, 20, 8, 1], (3000, 4)).astype(np.float32)
+    for camera in (CAMERAS[0], CAMERAS[0].scaled(640, 384)):
+        found = project_returns(points, T_CAMERA_LIDAR, camera, 1.0)
+        side = max(1.0, camera.fx * np.radians(0.5))
+        squares: dict[tuple[int, int], list[int]] = {}
+        for i, (u, v) in enumerate(zip(found.u, found.v, strict=True)):
+            at = int((u - camera.cx) // side), int((v - camera.cy) // side)
+            squares.setdefault(at, []).append(i)
+        seen = {
+            i
+            for inside in squares.values()
+            for i in inside
+            if found.depth_m[i] <= 1.05 * min(found.depth_m[inside])
+        }
+        assert 100 < len(seen) < len(found.u)
+        expected = found.row[sorted(seen)]
+        assert len(np.setxor1d(visible(found, camera).row, expected)) <= 2  # rounding at edges
+        depth_m, places = project_places(points, T_CAMERA_LIDAR, camera, 1.0)
+        assert 0 < np.isfinite(depth_m).sum() <= len(seen) and np.abs(places).max() <= 0.5
 
 
 @pytest.mark.filterwarnings("error")

@@ -29,9 +29,9 @@ continuous where two are equally good: runtimes that round differently would dif
 MAX_RESIDUAL = 0.25
 FREE_DEG = 0.15
 """There is no residual as near as this to a return, and nearly all of it a degree farther."""
-COPY_DEG, COPY_LOGIT = 0.3, 4.0
-"""The nearest return leads by up to so much where it is nearer than this: real surfaces are rougher
-than rendered ones, and copying is hard to beat there."""
+COPY_DEG, COPY_SOFT_DEG, COPY_LOGIT = 0.25, 0.05, 20.0
+"""The nearest return is copied where it is nearer than this, but for the last bit: real surfaces
+are rougher than rendered ones, and copying is hard to beat there."""
 COARSE_DEG = 3.0
 """The coarse depth is no hypothesis where a return is nearer than this: it is learnt from images,
 which look different on another camera."""
@@ -130,7 +130,7 @@ class DepthRefinement(nn.Module):
         any_known = around.known.amax(1, keepdim=True)
         freedom = any_known * (1.0 - (-(gap_deg - FREE_DEG).clamp(min=0.0)).exp())
         residual = MAX_RESIDUAL * residual.tanh() * freedom
-        copies = COPY_LOGIT * (1.0 - gap_deg / COPY_DEG).clamp(min=0.0)
+        copies = COPY_LOGIT * ((COPY_DEG - gap_deg) / COPY_SOFT_DEG).clamp(0.0, 1.0)
         others = torch.zeros_like(copies).expand(-1, HYPOTHESES - 2, -1, -1)
         bias = torch.cat([copies, others, NEVER * (1.0 - far)], dim=1)
         log_weights = (LOGIT_SCALE * logits + self.prior + bias).log_softmax(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,9 +12,11 @@ from torch.nn import functional
 REACH = 0.2
 """Share of the view's width within which a return is found sideways; up and down there is no
 limit."""
-WIDEN = 1 / 176
-"""Share of the view's width, to either side, over which a return stands in for its neighbours in
+WIDENINGS = 1 / 704, 1 / 352, 1 / 176
+"""Shares of the view's width, to either side, over which a return stands in for its neighbours in
 the search up and down: beams leave gaps along a row, and are bent."""
+SIDEWAYS = 2.0
+"""How many pixels farther up or down a return may be for each that it is nearer sideways."""
 NOWHERE = -1.0
 """Row or column of a return that is not there."""
 FAR_PX = 256.0
@@ -56,16 +59,12 @@ def returns_around(depth_m: Tensor, valid: Tensor, u: Tensor, v: Tensor) -> Retu
     row, column = row.expand_as(valid), column.expand_as(valid)
     # Where each return stands is found first, as row and column, and then what it is: one look-up.
     own = torch.where(valid > 0, column, NOWHERE)
-    widened = own
-    for step in range(1, round(WIDEN * columns) + 1):
-        for shift in (step, -step):
-            widened = torch.where(widened > NOWHERE, widened, _moved(own, 3, shift))
-    vertical = [_next(widened > NOWHERE, row, 2, sign, rows) for sign in (1, -1)]
+    vertical = [_next_vertical(own, row, column, sign) for sign in (1, -1)]
     reach = round(REACH * columns)
     horizontal = [_next(valid > 0, column, 3, sign, reach) for sign in (1, -1)]
-    at_row = torch.cat([torch.where(valid > 0, row, NOWHERE), *vertical, row, row], dim=1)
-    above_below = [widened.gather(2, found.clamp(min=0).long()) for found in vertical]
-    at_column = torch.cat([own, *above_below, *horizontal], dim=1)
+    own_row = torch.where(valid > 0, row, NOWHERE)
+    at_row = torch.cat([own_row, *(found for found, _ in vertical), row, row], dim=1)
+    at_column = torch.cat([own, *(found for _, found in vertical), *horizontal], dim=1)
     known = ((at_row > NOWHERE) & (at_column > NOWHERE)).to(valid.dtype)
     at_row, at_column = (
         torch.where(known > 0, at_row, row),
@@ -195,6 +194,44 @@ def _pair(returns: Tensor, along: Tensor, before: int, after: int) -> _Pair:
     inverse, right, below, _ = first + share * step
     weight = spans / (gap + SOFTENING_PX).square()
     return _Pair(inverse, right, below, (step[0], step[1], step[2]), spans, weight)
+
+
+def _next_vertical(own: Tensor, row: Tensor, column: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    """Find the next return above or below each pixel, or near there.
+
+    The narrow search finds what lies in line with the pixel, or skips a beam where that has a gap;
+    the wide one finds the nearest beam, or takes what is beside the pixel's own line. Of both, and
+    one between, the return that is nearest is taken, ``SIDEWAYS``.
+
+    Args:
+        own: column of the return of each pixel, (B, 1, H, W), ``NOWHERE`` where there is none.
+        row: of each pixel.
+        column: of each pixel.
+        sign: 1 looks up, -1 down.
+
+    Returns:
+        Its row and its column, ``NOWHERE`` where there is none.
+    """
+    rows, columns = own.shape[2:]
+    best: tuple[Tensor, Tensor, Tensor] | None = None
+    widened, wide = own, 0
+    for share in WIDENINGS:
+        for step in range(wide + 1, math.ceil(share * columns) + 1):
+            for shift in (step, -step):
+                widened = torch.where(widened > NOWHERE, widened, _moved(own, 3, shift))
+        wide = math.ceil(share * columns)
+        at_row = _next(widened > NOWHERE, row, 2, sign, rows)
+        at_column = widened.gather(2, at_row.clamp(min=0).long())
+        away = (at_row - row).abs() + SIDEWAYS * (at_column - column).abs()
+        away = torch.where(at_row > NOWHERE, away, FAR_PX * SIDEWAYS)
+        if best is None:
+            best = away, at_row, at_column
+        else:
+            nearer = away < best[0]
+            found = away, at_row, at_column
+            best = tuple(torch.where(nearer, a, b) for a, b in zip(found, best, strict=True))
+    assert best is not None
+    return best[1], torch.where(best[1] > NOWHERE, best[2], NOWHERE)
 
 
 def _next(there: Tensor, index: Tensor, dim: int, sign: int, reach: int) -> Tensor:
