@@ -89,8 +89,7 @@ def hypotheses_at(around: ReturnsAround, coarse_m: Tensor, u: Tensor, v: Tensor)
 
     Linear interpolation over the Delaunay triangles of the returns is too slow on a vehicle. In its
     place stands interpolation between the next returns above and below, and between those to the
-    left and to the right, weighted by how near each pair is. It is exact on a road; on walls but
-    for where sideways in their pixels the returns above and below lie.
+    left and to the right, weighted by how near each pair is to each other.
 
     Args:
         around: the returns.
@@ -131,69 +130,38 @@ def _interpolated(
 ) -> tuple[Tensor, Tensor]:
     """Interpolate inverse depth between the returns above and below, left and right of the place.
 
-    Where a beam is bent, or leaves a gap, the place does not lie on the line between two returns:
-    the slope of the plane through both pairs leads from there to it.
-
     Returns:
         The inverse depth, and 0 where there is no pair, (B, 1, H, W) each.
     """
-    pairs = [
-        _pair(torch.stack([inverse, right, below, known]), along, *ends)
-        for along, ends in ((below, (1, 2)), (right, (3, 4)))
-    ]
-    (rise_1, run_1, fall_1), (rise_2, run_2, fall_2) = (pair.step for pair in pairs)
-    both = pairs[0].spans * pairs[1].spans
-    area = run_1 * fall_2 - run_2 * fall_1
-    sound = both * (area.abs() > 0.1).float()
-    area = torch.where(sound > 0, area, 1.0)
-    slope_u = sound * (rise_1 * fall_2 - rise_2 * fall_1) / area
-    slope_v = sound * (run_1 * rise_2 - run_2 * rise_1) / area
-    total = pairs[0].weight + pairs[1].weight
-    value = sum(
-        pair.weight * (pair.inverse - slope_u * pair.right - slope_v * pair.below) for pair in pairs
-    ) / total.clamp(min=1e-9)
-    least = torch.where(known > 0, inverse, 1.0 / LEAST_M).amin(1, keepdim=True)
-    return value.maximum(least).minimum(inverse.amax(1, keepdim=True)), total
+    up_down = _between(torch.stack([below, inverse, known]), 1, 2)
+    left_right = _between(torch.stack([right, inverse, known]), 3, 4)
+    weight = up_down[1] + left_right[1]
+    value = up_down[0] * up_down[1] + left_right[0] * left_right[1]
+    return value / weight.clamp(min=1e-9), weight
 
 
-class _Pair(NamedTuple):
-    """Between two returns, the point that is level with the place: (B, 1, H, W) each.
-
-    inverse: depth there. right, below: where it lies. step: from the first return to the second in
-    inverse depth, to the right and down. spans: whether there are two. weight: 0 unless there are.
-    """
-
-    inverse: Tensor
-    right: Tensor
-    below: Tensor
-    step: tuple[Tensor, Tensor, Tensor]
-    spans: Tensor
-    weight: Tensor
-
-
-def _pair(returns: Tensor, along: Tensor, before: int, after: int) -> _Pair:
-    """Find the two returns on either side of the place along an axis.
+def _between(returns: Tensor, before: int, after: int) -> tuple[Tensor, Tensor]:
+    """Interpolate between the two returns on either side of the place along an axis.
 
     The pixel's own return is one of them, where it has one.
 
     Args:
-        returns: (4, B, 5, H, W), inverse depth, how far right of and below the place, and known.
-        along: (B, 5, H, W), those along the axis.
+        returns: (3, B, 5, H, W), how far along the axis they lie, inverse depth, and known.
         before: index of the next return on the one side.
         after: on the other.
+
+    Returns:
+        Inverse depth (B, 1, H, W), and its weight, the greater the nearer the two are to each
+        other; 0 where there are no two.
     """
     own = returns[:, :, :1]
-    is_own = own[3] > 0
-    first = torch.where(is_own & (along[:, :1] <= 0), own, returns[:, :, before : before + 1])
-    second = torch.where(is_own & (along[:, :1] > 0), own, returns[:, :, after : after + 1])
-    axis = 2 if before == 1 else 1
-    gap = (second[axis] - first[axis]).clamp(min=1e-3)
-    share = (-first[axis] / gap).clamp(0.0, 1.0)
-    spans = first[3] * second[3]
-    step = second - first
-    inverse, right, below, _ = first + share * step
-    weight = spans / (gap + SOFTENING_PX).square()
-    return _Pair(inverse, right, below, (step[0], step[1], step[2]), spans, weight)
+    is_own, passed = own[2] > 0, own[0] > 0
+    first = torch.where(is_own & ~passed, own, returns[:, :, before : before + 1])
+    second = torch.where(is_own & passed, own, returns[:, :, after : after + 1])
+    gap = (second[0] - first[0]).clamp(min=1e-3)
+    share = (-first[0] / gap).clamp(0.0, 1.0)
+    inverse = first[1] + share * (second[1] - first[1])
+    return inverse, first[2] * second[2] / (gap + SOFTENING_PX).square()
 
 
 def _next_vertical(own: Tensor, row: Tensor, column: Tensor, sign: int) -> tuple[Tensor, Tensor]:
