@@ -181,8 +181,9 @@ def _next_vertical(own: Tensor, row: Tensor, column: Tensor, sign: int) -> tuple
         Its row and its column, ``NOWHERE`` where there is none.
     """
     rows, columns = own.shape[2:]
-    best: tuple[Tensor, Tensor, Tensor] | None = None
     widened, wide = own, 0
+    best_row = best_column = torch.full_like(own, NOWHERE)
+    least = torch.full_like(own, SIDEWAYS * FAR_PX)
     for share in WIDENINGS:
         for step in range(wide + 1, math.ceil(share * columns) + 1):
             for shift in (step, -step):
@@ -191,15 +192,11 @@ def _next_vertical(own: Tensor, row: Tensor, column: Tensor, sign: int) -> tuple
         at_row = _next(widened > NOWHERE, row, 2, sign, rows)
         at_column = widened.gather(2, at_row.clamp(min=0).long())
         away = (at_row - row).abs() + SIDEWAYS * (at_column - column).abs()
-        away = torch.where(at_row > NOWHERE, away, FAR_PX * SIDEWAYS)
-        if best is None:
-            best = away, at_row, at_column
-        else:
-            nearer = away < best[0]
-            found = away, at_row, at_column
-            best = tuple(torch.where(nearer, a, b) for a, b in zip(found, best, strict=True))
-    assert best is not None
-    return best[1], torch.where(best[1] > NOWHERE, best[2], NOWHERE)
+        away = torch.where(at_row > NOWHERE, away, SIDEWAYS * FAR_PX)
+        best_row = torch.where(away < least, at_row, best_row)
+        best_column = torch.where(away < least, at_column, best_column)
+        least = least.minimum(away)
+    return best_row, best_column
 
 
 def _next(there: Tensor, index: Tensor, dim: int, sign: int, reach: int) -> Tensor:
