@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare": "write a source as shards, or look at shards",
     "pretrain": "pretrain an encoder on unlabelled frames",
     "finetune": "fine-tune a perception model on labelled frames",
+    "adapt": "adapt a package to a robot from its bags, without a label",
     "evaluate": "measure a model on frames with ground truth",
     "export": "write a verified model package",
     "build-engine": "build TensorRT engines of a package and prove them",
@@ -35,7 +36,7 @@ COMMANDS = {
     "verify": "check that a package is whole and signed",
 }
 """Command to its help; its module is ``lemumo_core.cli.<name>``, with underscores."""
-RESUMED = ("prepare", "pretrain", "finetune")
+RESUMED = ("prepare", "pretrain", "finetune", "adapt")
 """Commands that go on where they were stopped."""
 GROUP = "lemumo.commands"
 Command = Callable[[list[str]], int | None]

@@ -28,6 +28,10 @@ class NonFinite(RuntimeError):
         self.values = values
 
 
+class Converged(Exception):
+    """A learner that stops gaining ends its run before the last step."""
+
+
 class Learner(Protocol):
     """A model in training. All ranks call each of these together."""
 
@@ -48,6 +52,7 @@ class Learner(Protocol):
 
         Raises:
             NonFinite: before the optimiser's step.
+            Converged: on all ranks, likewise, where the run is to end here.
         """
         ...
 

@@ -18,7 +18,7 @@ from lemumo_core.data.statistics import empty_views
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.signals import REQUEUE, Stopped, StopRequest, stop_request
 from lemumo_core.train import checkpoint, run_folder
-from lemumo_core.train.learner import Learner, NonFinite
+from lemumo_core.train.learner import Converged, Learner, NonFinite
 from lemumo_core.train.loader import (
     BatchSampler,
     Samples,
@@ -75,12 +75,16 @@ class Recipe(NamedTuple):
             print. The first rank calls it, alone.
         check: refuses data that the options cannot be trained on; returns the options as far as
             the data allows them, and sentences for the log. The frames for validation come last.
+        open: opens the frames of a run, given its folder.
+        sampler: draws its batches.
     """
 
     config: type[RunConfig]
     learner: Callable[[Run], Learner]
     finalize: Callable[[Run, Mapping[str, Tensor]], str]
     check: Callable[[Any, FrameSource], tuple[Any, list[str]]]
+    open: Callable[[Any, Path], FrameSource] = open_data
+    sampler: Callable[[Any, FrameSource], BatchSampler] = batch_sampler
 
 
 def train(task: Recipe, config: RunConfig) -> int:
@@ -161,6 +165,9 @@ def _train(learner: Learner, run: Run, first: int, unfinished: dict[str, float] 
             except NonFinite as trouble:
                 _capture(learner, run, step, trouble)
                 return NOT_FINITE
+            except Converged:
+                _save(learner, run, step)
+                return DONE
             try:
                 values |= learner.validate(step + 1)
             except Stopped:
@@ -271,12 +278,12 @@ def replay(task: Recipe, folder: Path) -> dict[str, tuple[str, str]]:
 
 def _open_run(task: Recipe, config: RunConfig, out: Path, dist: DistInfo, stop: StopRequest) -> Run:
     """Open the data of a run; what has to be written first is written by rank 0."""
-    source = open_data(config, out) if dist.first else None
+    source = task.open(config, out) if dist.first else None
     wait_for_all()
-    source = source if source is not None else open_data(config, out)
+    source = source if source is not None else task.open(config, out)
     config, notes = task.check(config, source)
     if dist.first:
         for note in filter(None, [describe_data(config, source), empty_views(source), *notes]):
             log.warning(note)
-    samples, sampler = samples_of(config, source), batch_sampler(config, source)
+    samples, sampler = samples_of(config, source), task.sampler(config, source)
     return Run(config, out, dist, samples, sampler, stop)

@@ -127,7 +127,8 @@ class FinetuneConfig(RunConfig):
             raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
         if not 0 <= self.mask_returns <= 1:
             raise ValueError(f"mask_returns is {self.mask_returns}, must be in [0, 1]")
-        if not self.model.refine_depth and (self.mode == "refinement" or self.mask_returns):
+        masks = self.learns_from_labels and self.mask_returns  # adaptation takes all measured depth
+        if not self.model.refine_depth and (self.mode == "refinement" or masks):
             raise ValueError(
                 "mode refinement and mask_returns train refined depth, and the model has none: add "
                 "--model.refine_depth true"

@@ -95,15 +95,18 @@ class FinetuneLearner:
         load_perception(self.model, path)
 
     def view(self, batch: Batch, step: int) -> View:
-        """Cut the view of a step."""
-        config, dist = self.config, self.dist
-        draw = generator(config.seed, step, "views")
-        views = MultiCrop(config.multi_crop)(batch, draw, dist.rank, dist.world)
-        if config.modality_dropout:
-            draw = generator(config.seed, step, "modality dropout")
-            rate = config.modality_dropout
-            views = drop_modalities(views, len(batch), rate, draw, dist.rank, dist.world)
-        (view,) = views
+        """Cut the view of a step, of which samples may lose a sensor."""
+        rate, dist = self.config.modality_dropout, self.dist
+        view = self.whole_view(batch, step)
+        if rate:
+            draw = generator(self.config.seed, step, "modality dropout")
+            (view,) = drop_modalities([view], len(batch), rate, draw, dist.rank, dist.world)
+        return view
+
+    def whole_view(self, batch: Batch, step: int) -> View:
+        """Cut the view of a step, with both sensors."""
+        draw = generator(self.config.seed, step, "views")
+        (view,) = MultiCrop(self.config.multi_crop)(batch, draw, self.dist.rank, self.dist.world)
         return view
 
     def learn(self, batch: Batch, step: int) -> dict[str, float]:

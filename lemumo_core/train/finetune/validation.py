@@ -46,13 +46,14 @@ class Validation:
     Args:
         run: whose validation frames these are; ranks share them.
         model: whose weights change in between.
+        frames: which of them; by default all.
     """
 
-    def __init__(self, run: Run, model: PerceptionModel):
+    def __init__(self, run: Run, model: PerceptionModel, frames: range | None = None):
         self.model, self.source, dist = model, run.samples.source, run.dist
         self.dist, self.stop = dist, run.stop
         last = range(run.sampler.frames, run.sampler.frames + run.config.val_frames)
-        self.frames = last[dist.rank :: dist.world]
+        self.frames = (last if frames is None else frames)[dist.rank :: dist.world]
         self.manifest = manifest_of(model.config, run.out.name, trained=True)
         with evaluating(model):
             backend = ModuleBackend("torch", model, self.manifest.input, dist.device)
@@ -101,11 +102,11 @@ def scalars(metrics: Mapping[str, PerceptionMetric]) -> dict[str, float]:
 def describe(metrics: Mapping[str, PerceptionMetric]) -> str:
     """Return the metrics as text."""
     numbers = scalars(metrics)
-    lines = []
+    lines, width = [], max(map(len, metrics), default=0)
     for mode in metrics:
         own = {name: numbers.get(f"{mode}_{name}") for name in SHOWN}
         shown = [SHOWN[name].format(value) for name, value in own.items() if value is not None]
-        lines.append(f"  {mode:15s} {'  '.join(shown)}")
+        lines.append(f"  {mode:{width}s}  {'  '.join(shown)}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,89 @@
+"""Options of an adaptation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lemumo_core.methods.method import Needs
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.train.finetune.config import (
+    AugmentationConfig,
+    FinetuneConfig,
+    FinetuneLogConfig,
+    LossConfig,
+)
+from lemumo_core.train.run_config import OptimizerConfig
+from lemumo_core.train.weights import read_weights
+
+
+@dataclass(frozen=True)
+class AdaptConfig(FinetuneConfig):
+    """An adaptation: fine-tuning on a robot's own frames, whose LiDAR is the truth of depth.
+
+    Half of every batch are own frames, half labelled ones, which keep boxes and labels.
+
+    Attributes:
+        weights: package to adapt.
+        labelled: shards of labelled frames; by default rendered streets.
+        labelled_frames: how many streets' frames are rendered.
+        val_labelled: labelled frames, the last ones, that tell whether boxes and labels drift.
+        val_frames: own frames at most that validate, of the last fifth of a recording, or of
+            whole ones where there are several; of a run the number of all that validate.
+        camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.
+        patience: validations without a better score after which the run ends.
+
+    Raises:
+        ValueError: for anything outside its range.
+    """
+
+    program: ClassVar[str] = "adapt"
+    learns_from_labels: ClassVar[bool] = False
+
+    data: str = "bags"
+    labelled: str | None = None
+    labelled_frames: int = 160
+    val_labelled: int = 16
+    val_frames: int = 24
+    camera_only: float = 0.5
+    patience: int = 4
+    steps: int = 160
+    batch: int = 8
+    heads_first: float = 0.0
+    modality_dropout: float = 0.3
+    mask_returns: float = 0.85
+    losses: LossConfig = field(default_factory=LossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4))
+    log: FinetuneLogConfig = field(
+        default_factory=lambda: FinetuneLogConfig(checkpoint_every=20, evaluate_every=20)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch % 2:
+            raise ValueError(f"batch is {self.batch}, must be even: half of it are labelled frames")
+        if min(self.patience, self.labelled_frames, self.val_labelled, self.val_frames) < 1:
+            raise ValueError(
+                "patience, labelled_frames, val_labelled and val_frames must be at least 1"
+            )
+        if not 0 <= self.camera_only <= 1:
+            raise ValueError(f"camera_only is {self.camera_only}, must be in [0, 1]")
+
+    @classmethod
+    def of_package(cls, package: Path, **options: Any) -> AdaptConfig:
+        """Return the options for a package: training sees what the model's encoder sees.
+
+        Raises:
+            Fault: as ``read_weights``.
+            ValueError: as the class.
+        """
+        _, model = read_weights(package)
+        seen = ModelConfig.from_dict(model or {}).seen
+        return cls(model=seen, weights=str(package), **options)
+
+    @property
+    def needs(self) -> Needs:
+        """See ``RunConfig``."""
+        return Needs(labels=True, beams=True)

@@ -1,0 +1,175 @@
+"""A package's model that learns from a robot's own frames."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import View
+from lemumo_core.files import write_whole
+from lemumo_core.methods.method import evaluating, mixed_precision
+from lemumo_core.metrics.perception import PerceptionMetric
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import PerceptionModel, seeded_model
+from lemumo_core.train.adapt.frames import AdaptationFrames
+from lemumo_core.train.adapt.verdict import LABELLED, score_of
+from lemumo_core.train.best_weights import save_best
+from lemumo_core.train.checkpoint import Checkpoint
+from lemumo_core.train.finetune.learner import FinetuneLearner
+from lemumo_core.train.finetune.validation import Validation, describe, scalars
+from lemumo_core.train.finetune.weights import load_perception
+from lemumo_core.train.learner import Converged
+from lemumo_core.train.loop import Run
+from lemumo_core.train.run_folder import read_metrics
+from lemumo_core.train.seeds import generator
+from lemumo_core.train.weights import read_weights
+
+BEFORE = "before.json"
+"""Metrics of the package, in the run's folder."""
+SURE = 0.5
+"""Confidence from which on depth with both sensors is truth for the camera alone."""
+
+
+class AdaptLearner(FinetuneLearner):
+    """The model in adaptation, a ``Learner``.
+
+    Depth of own views is what their LiDAR measured, masked returns included. Views that lose their
+    LiDAR learn, where nothing was measured, what the package's model says with both sensors.
+    Labelled views are learnt as in fine-tuning.
+
+    Args:
+        run: of an ``AdaptConfig``.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__(run)
+        package, frames = Path(run.config.weights), run.samples.source
+        assert isinstance(frames, AdaptationFrames)
+        self.teacher = seeded_model(run.config.model, 0).to(run.dist.device).requires_grad_(False)
+        load_perception(self.teacher, package)
+        whole = in_view_of(self.model, package_model(package))
+        self.validations = {
+            "": Validation(run, whole, frames.own_val),
+            LABELLED: Validation(run, whole, frames.labelled_val),
+        }
+        self.before: dict[str, Any] = {}
+
+    def load(self, path: Path) -> None:
+        """Start from the package, and evaluate it."""
+        super().load(path)
+        metrics = self.measure()
+        self.before = results_of(metrics)
+        if self.dist.first:
+            print(f"the package:\n{describe(metrics)}")
+            write_whole(self.out / BEFORE, json.dumps(self.before).encode())
+
+    def restore(self, found: Checkpoint) -> None:
+        """See ``Learner``."""
+        super().restore(found)
+        self.before = json.loads((self.out / BEFORE).read_text())
+
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+        """See ``Learner``; the run ends where several validations found nothing better.
+
+        Raises:
+            Converged: as ``Learner.learn``.
+        """
+        if validations_since_best(self.out) >= self.config.patience:
+            raise Converged
+        return super().learn(batch, step)
+
+    def view(self, batch: Batch, step: int) -> View:
+        """Cut the view of a step, complete its depth, and let samples lose a sensor."""
+        whole = self.whole_view(batch, step)
+        view = super().view(batch, step)
+        own = torch.arange(len(view.image), device=view.image.device) % 2 == 0
+        alone = self._alone(len(batch), step).to(own.device) & own & (whole.present > 0.5).all(1)
+        kept = torch.stack([torch.ones_like(alone), ~alone], dim=1).float()
+        present = torch.where(own[:, None], whole.present * kept, view.present)
+        labels = whole.labels
+        assert labels is not None and labels.masked is not None
+        measured_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
+        taught_m = self._taught_depth(whole)
+        gaps = alone[:, None, None] & measured_m.isnan()
+        depth_m = torch.where(gaps, taught_m, measured_m)
+        return replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
+
+    def validate(self, done: int) -> dict[str, float]:
+        """See ``Learner``."""
+        if done % self.config.log.evaluate_every and done != self.steps:
+            return {}
+        metrics = self.measure()
+        results = results_of(metrics)
+        score, weights = score_of(self.before, results), self.weights()
+        if self.dist.first:
+            print(f"validation after step {done}: score {score:.3f}\n{describe(metrics)}")
+            if score > self.best:
+                found = {"step": done, "score": score, "metrics": results}
+                save_best(self.out, self.config, weights, found)
+        self.best = max(self.best, score)
+        return {"score": score, **scalars(metrics)}
+
+    def measure(self) -> dict[str, PerceptionMetric]:
+        """Compute the metrics of own frames by modality, and of labelled ones (``LABELLED``)."""
+        return {
+            prefix + mode: metric
+            for prefix, validation in self.validations.items()
+            for mode, metric in validation.evaluate().items()
+        }
+
+    def _alone(self, samples: int, step: int) -> Tensor:
+        """Return which of this rank's samples lose their LiDAR, bool (B,)."""
+        draw = torch.rand(
+            self.dist.world * samples, generator=generator(self.config.seed, step, "camera only")
+        )
+        return (draw < self.config.camera_only).view(self.dist.world, -1)[self.dist.rank]
+
+    @torch.no_grad()
+    def _taught_depth(self, view: View) -> Tensor:
+        """Return the teacher's depth (R, H, W), metres, NaN where it is not sure."""
+        with evaluating(self.teacher), mixed_precision(view.image.device):
+            raw = self.teacher.raw(view.inputs)
+        depth_m, confidence = raw.depth_m, raw.depth_confidence
+        if raw.refined is not None:
+            depth_m, confidence = raw.refined.depth_m, raw.refined.confidence
+        sure_m = depth_m.float().where(confidence > SURE, math.nan)
+        return functional.interpolate(sure_m[:, None], view.image.shape[1:3])[:, 0]
+
+
+def package_model(package: Path) -> ModelConfig:
+    """Return the configuration of a package's model, in the package's own view."""
+    _, options = read_weights(package)
+    return ModelConfig.from_dict(options or {})
+
+
+def in_view_of(model: PerceptionModel, config: ModelConfig) -> PerceptionModel:
+    """Return a model of another view whose encoder sees as much, and whose weights are shared.
+
+    Args:
+        model: whose parts it takes.
+        config: of the same model, but for the view and ``encoder_reduction``.
+    """
+    shared = PerceptionModel(config)
+    for name, part in model.named_children():
+        if any(True for _ in part.parameters()):
+            setattr(shared, name, part)
+    return shared
+
+
+def results_of(metrics: dict[str, PerceptionMetric]) -> dict[str, Any]:
+    """Return the metrics by name, as JSON values."""
+    return {name: metric.result() for name, metric in metrics.items()}
+
+
+def validations_since_best(out: Path) -> int:
+    """Return how many validations, the latest ones, found no better score."""
+    scores = [line["score"] for line in read_metrics(out) if "score" in line]
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0

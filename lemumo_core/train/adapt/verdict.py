@@ -1,0 +1,68 @@
+"""Whether an adapted model is better: deeper insight into own frames, no drift on labelled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lemumo_core.evaluation.modalities import MODALITIES
+
+Results = Mapping[str, Mapping[str, Any]]
+"""``PerceptionMetric.result`` by modality on own frames, and by ``LABELLED`` and modality."""
+
+LABELLED = "labelled_"
+"""Before the modality, in the name of a result on labelled frames."""
+DRIFTING = ("bev_map", "ap50", "miou")
+TOLERANCE = 0.01
+"""Drop of one of ``DRIFTING`` on labelled frames that is no drift."""
+LEAST_GAIN = 0.03
+"""Mean share of the depth error that must go: less is not worth another model."""
+LARGEST_LOSS = 0.01
+"""Share by which depth may be worse with one of the modalities."""
+
+
+def gains(before: Results, after: Results) -> dict[str, float]:
+    """Return by modality the share of the depth error on own frames that is gone."""
+    found = {}
+    for mode in MODALITIES:
+        old_m, new_m = (one.get(mode, {}).get("depth_mae_m") for one in (before, after))
+        if old_m and new_m is not None:
+            found[mode] = 1.0 - new_m / old_m
+    return found
+
+
+def drifts(before: Results, after: Results) -> dict[str, float]:
+    """Return by name the drops on labelled frames that are larger than ``TOLERANCE``."""
+    found = {}
+    for name in before.keys() & after.keys():
+        for metric in DRIFTING:
+            old, new = before[name].get(metric), after[name].get(metric)
+            if name.startswith(LABELLED) and old is not None and new is not None:
+                drop = old - new
+                found |= {f"{name}_{metric}": drop} if drop > TOLERANCE else {}
+    return dict(sorted(found.items()))
+
+
+def score_of(before: Results, after: Results) -> float:
+    """Return the mean gain in depth, less what drifts beyond its tolerance; -1 without depth."""
+    gained, lost = gains(before, after), drifts(before, after)
+    if not gained:
+        return -1.0
+    return sum(gained.values()) / len(gained) - sum(drop - TOLERANCE for drop in lost.values())
+
+
+def objections(before: Results, after: Results) -> list[str]:
+    """Return why an adapted model is not better; empty where it is."""
+    gained, lost = gains(before, after), drifts(before, after)
+    if not gained:
+        return ["no own frame that validates has LiDAR returns in view, so nothing was measured"]
+    mean, found = sum(gained.values()) / len(gained), []
+    if mean < LEAST_GAIN:
+        found.append(f"depth on own frames gained {mean:.1%}, less than {LEAST_GAIN:.0%}")
+    found += [
+        f"depth {mode.replace('_', ' ')} became {-gain:.1%} worse"
+        for mode, gain in gained.items()
+        if gain < -LARGEST_LOSS
+    ]
+    found += [f"{name.replace('_', ' ')} fell by {drop:.3f}" for name, drop in lost.items()]
+    return found
