@@ -6,7 +6,8 @@ are options each. All commands of lemumo speak this one dialect:
 
 - ``--option_name``, as in YAML; hyphens in place of underscores are accepted;
 - ``--flag`` alone means true, ``--flag false`` the contrary;
-- lists and tuples take several words: ``--precision fp16 int8``;
+- lists and tuples take several words: ``--precision fp16 int8``; one that follows other words may
+  be empty;
 - ``--config FILE.yaml`` holds options by name; later ones on the command line override it;
 - an unknown option ends the command with exit code 2 and a suggestion;
 - what cannot be used ends it with exit code 1 and one line that names it.
@@ -132,9 +133,12 @@ class CommandLine(jsonargparse.ArgumentParser):
                 del args[: len(following)]
             elif following:
                 options[-1] += f"={args.pop(0)}"
-        if positional and _is_list(types[positional[-1]]) and len(words) >= len(positional):
+        if positional and _is_list(types[positional[-1]]):
             first = len(positional) - 1
-            words[first:] = [_bracketed(types[positional[-1]], words[first:])]
+            if len(words) > first:
+                words[first:] = [_bracketed(types[positional[-1]], words[first:])]
+            elif words and len(words) == first:
+                words.append("[]")
         return [*options, "--", *words] if words else options
 
 

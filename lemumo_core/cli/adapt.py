@@ -54,7 +54,7 @@ STAGED = "package"
 
 def adapt(
     package: Path,
-    bags: tuple[Path, ...] = (),
+    bags: list[Path],
     *,
     out: Path,
     data: str = "bags",
@@ -72,7 +72,7 @@ def adapt(
 
     Args:
         package: model package to start from.
-        bags: recordings with camera and LiDAR.
+        bags: recordings with camera and LiDAR; none where ``--data`` names other frames.
         out: package to write; ``OUT.run`` holds the run.
         data: name of a source, or shards, instead of bags.
         data_options: of that source, or of bags, e.g. ``--data_options.points /lidar/points``.
@@ -83,13 +83,13 @@ def adapt(
         seed: of the order of frames and of their views.
         workers: processes that load data, on each rank.
         resume: ``auto`` goes on where an earlier run was stopped.
-        overwrite: replace the package and the run of an earlier adaptation.
+        overwrite: replace an earlier package in ``out`` and, unless resumed, its run.
 
     Returns:
         The exit code.
     """
     require_package(package, "PACKAGE")
-    check_output(out, MANIFEST_NAME, overwrite or resume is not None)
+    check_output(out, MANIFEST_NAME, overwrite)
     options: dict[str, Any] = dict(data_options or {})
     if bags and data != "bags":
         raise Fault("bad_option", f"bags and --data {data} are both given: leave out one of them")
@@ -97,8 +97,8 @@ def adapt(
         if not bags:
             raise Fault("bad_option", "no bags to adapt to: name some, or another source by --data")
         options["path"] = [str(bag) for bag in bags]
-    run = out.with_name(f"{out.name}.run")
-    if overwrite and resume is None:
+    run, first = out.with_name(f"{out.name}.run"), int(os.environ.get("RANK", 0)) == 0
+    if first and overwrite and resume is None:
         shutil.rmtree(run, ignore_errors=True)
     config = AdaptConfig.of_package(
         package,
@@ -114,7 +114,7 @@ def adapt(
         out=str(run),
     )
     code = train(ADAPTATION, config)
-    if code != DONE or int(os.environ.get("RANK", 0)):
+    if code != DONE or not first:
         return code
     if json.loads((run / SUMMARY).read_text())["objections"]:
         return NOT_BETTER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lemumo_core.methods.method import Needs
 from lemumo_core.model.config import ModelConfig
@@ -28,7 +28,8 @@ class AdaptConfig(FinetuneConfig):
         weights: package to adapt.
         labelled: shards of labelled frames; by default rendered streets.
         labelled_frames: how many streets' frames are rendered.
-        val_labelled: labelled frames, the last ones, that tell whether boxes and labels drift.
+        val_labelled: labelled frames at most, the last ones and not above a fifth, that tell
+            whether boxes and labels drift.
         val_frames: own frames at most that validate, of the last fifth of a recording, or of
             whole ones where there are several; of a run the number of all that validate.
         camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.
@@ -39,8 +40,10 @@ class AdaptConfig(FinetuneConfig):
     """
 
     program: ClassVar[str] = "adapt"
+    resumable_changes: ClassVar[frozenset[str]] = FinetuneConfig.resumable_changes | {"val_frames"}
     learns_from_labels: ClassVar[bool] = False
 
+    val: Literal["end", "recordings"] = "recordings"
     data: str = "bags"
     labelled: str | None = None
     labelled_frames: int = 160
@@ -48,14 +51,14 @@ class AdaptConfig(FinetuneConfig):
     val_frames: int = 24
     camera_only: float = 0.5
     patience: int = 4
-    steps: int = 160
+    steps: int = 120
     batch: int = 8
     heads_first: float = 0.0
     modality_dropout: float = 0.3
     mask_returns: float = 0.85
     losses: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=5e-4))
     log: FinetuneLogConfig = field(
         default_factory=lambda: FinetuneLogConfig(checkpoint_every=20, evaluate_every=20)
     )

@@ -19,7 +19,7 @@ from lemumo_core.train.loader import SYNTHETIC_FRAMES, BatchSampler, Subset
 from lemumo_core.train.selection import Selection, recordings
 
 KEPT_APART = 5
-"""One in so many own frames, or recordings, is kept apart."""
+"""One in so many frames, or recordings, is kept apart."""
 LEAST_FRAMES = 10
 """Own frames below which a part kept apart says nothing."""
 FRAMES = "frames"
@@ -107,13 +107,14 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
             "give a longer recording",
         )
     labelled = _labelled(config, out)
-    if len(labelled) <= config.val_labelled:
+    if len(labelled) < KEPT_APART:
         raise Fault(
             "no_frames",
-            f"there are {len(labelled)} labelled frames and val_labelled is {config.val_labelled}: "
-            "none are left to train on; give more of them",
+            f"{config.labelled} has {len(labelled)} frames, and at least {KEPT_APART} labelled "
+            "ones are needed: give more of them, or leave --labelled out",
         )
-    return AdaptationFrames(own, split_own(own, config.val_frames), labelled, config.val_labelled)
+    val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
+    return AdaptationFrames(own, split_own(own, config.val_frames), labelled, val_labelled)
 
 
 def split_own(own: FrameSource, most: int) -> Selection:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.views import View
+from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.methods.method import evaluating, mixed_precision
 from lemumo_core.metrics.perception import PerceptionMetric
@@ -28,6 +29,7 @@ from lemumo_core.train.finetune.validation import Validation, describe, scalars
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import Converged
 from lemumo_core.train.loop import Run
+from lemumo_core.train.parallel import from_first
 from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.seeds import generator
 from lemumo_core.train.weights import read_weights
@@ -47,10 +49,19 @@ class AdaptLearner(FinetuneLearner):
 
     Args:
         run: of an ``AdaptConfig``.
+
+    Raises:
+        Fault: ``bad_batch`` where ranks cannot have as many own frames as labelled ones.
     """
 
     def __init__(self, run: Run):
         super().__init__(run)
+        if run.config.batch // run.dist.world % 2:
+            raise Fault(
+                "bad_batch",
+                f"a batch of {run.config.batch} on {run.dist.world} ranks gives each an odd share, "
+                "and half of it are labelled frames: take another --batch",
+            )
         package, frames = Path(run.config.weights), run.samples.source
         assert isinstance(frames, AdaptationFrames)
         self.teacher = seeded_model(run.config.model, 0).to(run.dist.device).requires_grad_(False)
@@ -61,6 +72,7 @@ class AdaptLearner(FinetuneLearner):
             LABELLED: Validation(run, whole, frames.labelled_val),
         }
         self.before: dict[str, Any] = {}
+        self.since_best = 0
 
     def load(self, path: Path) -> None:
         """Start from the package, and evaluate it."""
@@ -75,6 +87,7 @@ class AdaptLearner(FinetuneLearner):
         """See ``Learner``."""
         super().restore(found)
         self.before = json.loads((self.out / BEFORE).read_text())
+        self.since_best = int(from_first(str(validations_since_best(self.out))))
 
     def learn(self, batch: Batch, step: int) -> dict[str, float]:
         """See ``Learner``; the run ends where several validations found nothing better.
@@ -82,7 +95,7 @@ class AdaptLearner(FinetuneLearner):
         Raises:
             Converged: as ``Learner.learn``.
         """
-        if validations_since_best(self.out) >= self.config.patience:
+        if self.since_best >= self.config.patience:
             raise Converged
         return super().learn(batch, step)
 
@@ -97,9 +110,8 @@ class AdaptLearner(FinetuneLearner):
         labels = whole.labels
         assert labels is not None and labels.masked is not None
         measured_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
-        taught_m = self._taught_depth(whole)
-        gaps = alone[:, None, None] & measured_m.isnan()
-        depth_m = torch.where(gaps, taught_m, measured_m)
+        completed_m = self._completed(measured_m, whole)
+        depth_m = torch.where(alone[:, None, None], completed_m, measured_m)
         return replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
 
     def validate(self, done: int) -> dict[str, float]:
@@ -114,6 +126,7 @@ class AdaptLearner(FinetuneLearner):
             if score > self.best:
                 found = {"step": done, "score": score, "metrics": results}
                 save_best(self.out, self.config, weights, found)
+        self.since_best = 0 if score > self.best else self.since_best + 1
         self.best = max(self.best, score)
         return {"score": score, **scalars(metrics)}
 
@@ -133,15 +146,27 @@ class AdaptLearner(FinetuneLearner):
         return (draw < self.config.camera_only).view(self.dist.world, -1)[self.dist.rank]
 
     @torch.no_grad()
-    def _taught_depth(self, view: View) -> Tensor:
-        """Return the teacher's depth (R, H, W), metres, NaN where it is not sure."""
+    def _completed(self, measured_m: Tensor, view: View) -> Tensor:
+        """Return measured depth, and that of the teacher in cells where nothing was measured.
+
+        Args:
+            measured_m: (R, H, W), metres, NaN where unknown.
+            view: R views, with both sensors.
+
+        Returns:
+            (R, H, W), metres, NaN where the teacher is not sure.
+        """
         with evaluating(self.teacher), mixed_precision(view.image.device):
             raw = self.teacher.raw(view.inputs)
         depth_m, confidence = raw.depth_m, raw.depth_confidence
         if raw.refined is not None:
             depth_m, confidence = raw.refined.depth_m, raw.refined.confidence
         sure_m = depth_m.float().where(confidence > SURE, math.nan)
-        return functional.interpolate(sure_m[:, None], view.image.shape[1:3])[:, 0]
+        taught_m = functional.interpolate(sure_m[:, None], measured_m.shape[1:])
+        measured = (~measured_m.isnan()).float()[:, None]
+        cells = functional.adaptive_max_pool2d(measured, raw.depth_m.shape[1:])
+        empty = functional.interpolate(cells, measured_m.shape[1:]) == 0
+        return torch.where(empty, taught_m, measured_m[:, None])[:, 0]
 
 
 def package_model(package: Path) -> ModelConfig:

@@ -16,7 +16,7 @@ from lemumo_core.frame import Frame
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.train.adapt.frames import AdaptationFrames
-from lemumo_core.train.adapt.verdict import LABELLED, Results
+from lemumo_core.train.adapt.verdict import LABELLED, Results, gains
 from lemumo_core.train.loop import Run
 
 NAME = "index.html"
@@ -26,9 +26,15 @@ SHOWN = ("fused", "camera_only")
 """Modalities that they are pictured with."""
 
 
-def verdict(objections: Sequence[str]) -> str:
-    """Return one sentence for people."""
-    return f"not better: {'; '.join(objections)}" if objections else "better"
+def verdict(summary: Mapping[str, Any], before: Results) -> str:
+    """Return the verdict as a line for people."""
+    if summary["objections"]:
+        return f"not better: {'; '.join(summary['objections'])}"
+    changes = [
+        f"{mode.replace('_', ' ')} {-gain:+.0%}"
+        for mode, gain in gains(before, summary["metrics"]).items()
+    ]
+    return f"better: depth error on own frames {', '.join(changes)}"
 
 
 def before_and_after(before: Results, after: Results, labelled: bool) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def write_page(
     source = run.samples.source
     assert isinstance(source, AdaptationFrames)
     kind = "bad" if summary["objections"] else "note"
-    parts = [f'<p class="{kind}">{html.escape(verdict(summary["objections"]))}</p>']
+    parts = [f'<p class="{kind}">{html.escape(verdict(summary, before))}</p>']
     own, labelled = (
         before_and_after(before, summary["metrics"], labelled) for labelled in (False, True)
     )
@@ -68,7 +74,7 @@ def write_page(
         for modality in SHOWN:
             if (seen := with_modality(frame, modality)) is not None:
                 parts.append(_pair(frame, seen, modality.replace("_", " "), models))
-    write_whole(run.out / NAME, web_page.page(f"{run.out.name}", parts).encode())
+    write_whole(run.out / NAME, web_page.page(f"{run.out.name}: adaptation", parts).encode())
 
 
 def _pair(frame: Frame, seen: Frame, modality: str, models: Sequence[Pipeline]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD
+from lemumo_core.evaluation.tables import as_text, tables
 from lemumo_core.faults import Fault
 from lemumo_core.frame import LidarScan
 from lemumo_core.inference.backends.torch import ModuleBackend
@@ -24,7 +25,7 @@ from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames, open_frames, sampler_of
 from lemumo_core.train.adapt.learner import BEFORE, AdaptLearner
-from lemumo_core.train.adapt.page import NAME, verdict, write_page
+from lemumo_core.train.adapt.page import NAME, before_and_after, verdict, write_page
 from lemumo_core.train.adapt.verdict import objections
 from lemumo_core.train.best_weights import write_best
 from lemumo_core.train.loop import Recipe, Run
@@ -45,7 +46,12 @@ def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
     new, _ = read_weights(out)
     models = _pipeline(run, model, old), _pipeline(run, model, new)
     write_page(run, summary, before, models)
-    return f"{verdict(summary['objections'])} (after step {summary['step']}); {out / NAME}"
+    shown = [before_and_after(before, summary["metrics"], labelled) for labelled in (False, True)]
+    own, labelled = (as_text(tables(results)[0]) for results in shown)
+    return (
+        f"own frames, kept apart:\n{own}\n\nlabelled frames:\n{labelled}\n\n"
+        f"{verdict(summary, before)} (after step {summary['step']}; {out / NAME})"
+    )
 
 
 def _pipeline(run: Run, config: ModelConfig, weights: Mapping[str, Tensor]) -> Pipeline:

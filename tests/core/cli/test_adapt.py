@@ -1,0 +1,118 @@
+"""``lemumo adapt`` from a bag to a package: stopped, refused, resumed and written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from lemumo_core.cli import adapt
+from lemumo_core.cli.adapt import NOT_BETTER, main
+from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.export.package import ModelCard
+from lemumo_core.inference.model_manifest import manifest_of
+from lemumo_core.inference.package import Package, load_package, sha256, write_package
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import PerceptionModel, save_weights, seeded_model
+from lemumo_core.signals import REQUEUE
+from lemumo_core.train.adapt import verdict
+from lemumo_core.train.finetune import validation
+from lemumo_core.train.run_folder import read_metrics
+from tests.core.train.finetune.test_learner import Small
+from tests.helpers.small_frames import small_frames
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> tuple[Path, Path]:
+    """A bag of ten small frames without labels, and shards of eight with labels."""
+    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    from lemumo_core.bags.writer import write_bag
+
+    folder = tmp_path_factory.mktemp("recorded")
+    write_bag([replace(frame, labels=None) for frame in small_frames(10)], folder / "bag")
+    write_shards(Small(), folder / "shards", frames_per_shard=8, workers=1)
+    return folder / "bag", folder / "shards"
+
+
+def write_weights(model: PerceptionModel, out: Path, card: ModelCard, *_: object) -> Package:
+    """Write a package without graphs, whose export takes longer than all else here."""
+    out.mkdir(parents=True)
+    save_weights(model, out / "weights.safetensors")
+    more = {"training": card.training, "metrics": card.metrics}
+    return write_package(out, manifest_of(model.config, card.name, card.trained, **more))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    """Random weights as a package."""
+    folder = tmp_path_factory.mktemp("packages") / "theirs"
+    model = seeded_model(ModelConfig(size="nano", height=48, width=64), 0)
+    return write_weights(model, folder, ModelCard("theirs", trained=True)).path
+
+
+def test_stopped_refused_and_at_last_better(
+    package, recorded, tmp_path, monkeypatch, capsys
+) -> None:
+    out, (bag, shards) = tmp_path / "mine", recorded
+    shutil.copytree(package, out)  # an earlier package, which stays until a better one is
+    monkeypatch.setattr(adapt, "export_package", write_weights)
+    old, run = sha256(out / "manifest.json"), tmp_path / "mine.run"
+    command = [
+        *(str(package), str(bag), "--out", str(out), "--labelled", str(shards)),
+        *("--steps", str(STEPS), "--batch", "4", "--val_frames", "2"),
+    ]
+    assert main(command) == 1 and "--overwrite" in capsys.readouterr().err
+    evaluated, evaluate_frame = [], validation.evaluate_frame
+
+    def stop_after_training(*arguments: object) -> object:
+        evaluated.append(1)
+        if read_metrics(run):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate_frame(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "evaluate_frame", stop_after_training)
+        assert main([*command, "--overwrite"]) == REQUEUE
+    assert len(read_metrics(run)) == STEPS - 1 and sha256(out / "manifest.json") == old
+
+    with monkeypatch.context() as patched:
+        patched.setattr(verdict, "LEAST_GAIN", 1.0)
+        assert main([*command, "--overwrite", "--resume", "auto"]) == NOT_BETTER
+    assert "not better: depth on own frames gained" in capsys.readouterr().out
+    assert sha256(out / "manifest.json") == old
+    assert "not better" in (run / "index.html").read_text()
+
+    for name, value in {"LEAST_GAIN": -1.0, "LARGEST_LOSS": 1.0, "TOLERANCE": 1.0}.items():
+        monkeypatch.setattr(verdict, name, value)  # random pixels teach little
+    assert main([*command, "--overwrite", "--resume", "auto"]) == 0
+    manifest = load_package(out).manifest
+    assert sha256(out / "manifest.json") != old and not (run / "package").exists()
+    origin = manifest.training["adapted_from"]
+    assert origin["manifest_sha256"] == sha256(package / "manifest.json")
+    assert manifest.training["options"]["data_options"] == {"path": [str(bag)]}
+    assert manifest.metrics["fused"]["depth_mae_m"] > 0
+    shipped, best = load_file(out / "weights.safetensors"), load_file(run / "model.safetensors")
+    assert all(np.array_equal(shipped[name], best[name]) for name in best)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["step"] == STEPS and summary["objections"] == []
+    page = (run / "index.html").read_text()
+    assert "fused, before" in page and "linear" in page and page.count("<img") >= 4
+
+
+def test_what_cannot_be_adapted_is_named(package, tmp_path, capsys) -> None:
+    out = ["--out", str(tmp_path / "mine")]
+    assert main([str(package), *out]) == 1
+    assert "name some" in capsys.readouterr().err
+    assert main([str(package), "a.mcap", "--data", "synthetic", *out]) == 1
+    assert "leave out one of them" in capsys.readouterr().err
+    assert main([str(tmp_path), "a.mcap", *out]) == 1
+    assert "is not a model package" in capsys.readouterr().err

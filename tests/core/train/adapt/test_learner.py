@@ -1,0 +1,101 @@
+"""What a step of adaptation learns from, and in which view it is judged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lemumo_core.data.samples import collate
+from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.perception import save_weights, seeded_model
+from lemumo_core.preprocess import Inputs
+from lemumo_core.train.adapt import learner as module
+from lemumo_core.train.adapt.config import AdaptConfig
+from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of
+from lemumo_core.train.adapt.learner import AdaptLearner, in_view_of
+from lemumo_core.train.finetune.weights import load_perception
+from lemumo_core.train.loader import samples_of
+from lemumo_core.train.loop import Run
+from lemumo_core.train.parallel import DistInfo
+from lemumo_core.train.selection import Selection
+from tests.core.train.finetune.test_learner import Small
+
+WHOLE = ModelConfig(size="nano", height=96, width=128, refine_depth=True, encoder_reduction=2)
+"""A package whose view is larger than what its encoder sees."""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Random weights of that package."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_weights(seeded_model(WHOLE, 1), folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(asdict(WHOLE)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learner(weights, tmp_path_factory) -> AdaptLearner:
+    config = AdaptConfig.of_package(weights, batch=4, steps=2, val_frames=2, camera_only=0.5)
+    assert (config.model.height, config.model.width) == (48, 64)
+    frames = AdaptationFrames(Small(), Selection([0, 1, 2], [3]), Small(), 1)
+    out = tmp_path_factory.mktemp("run")
+    run = Run(
+        *(config, out, DistInfo(0, 1, torch.device("cpu"))),
+        *(samples_of(config, frames), sampler_of(config, frames)),
+    )
+    learner = AdaptLearner(run)
+    load_perception(learner.model, weights)
+    learner.batch = collate([run.samples[i] for i in run.sampler[0]])
+    return learner
+
+
+def test_own_views_learn_measured_depth_and_without_lidar_the_teachers(
+    learner, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "SURE", 0.0)  # random weights are never sure
+    found = []
+    for step in range(6):
+        whole, view = learner.whole_view(learner.batch, step), learner.view(learner.batch, step)
+        masked_m, shown_m = whole.labels.masked[:, 0], whole.labels.depth_m
+        own, labelled = slice(0, None, 2), slice(1, None, 2)
+        assert (view.labels.boxes.known_3d == torch.tensor([False, True] * 2)).all()
+        known = ~shown_m.isnan()
+        assert torch.equal(view.labels.depth_m[known], shown_m[known])
+        hidden = ~known & ~masked_m.isnan()
+        assert torch.equal(view.labels.depth_m[hidden], masked_m[hidden])
+        alone = view.present[own, 1] == 0
+        assert (view.present[own, 0] == 1).all() and not view.present[labelled].sum(1).eq(0).any()
+        taught = ~view.labels.depth_m.isnan() & ~known & ~hidden
+        assert not taught[labelled].any() and not taught[own][~alone].any()
+        found += [*zip(alone.tolist(), taught[own].flatten(1).any(1).tolist(), strict=True)]
+    assert {alone for alone, _ in found} == {False, True}
+    assert any(taught for _, taught in found)
+
+
+def test_the_teacher_is_the_package_and_never_learns(learner, weights) -> None:
+    before = {name: value.clone() for name, value in learner.teacher.state_dict().items()}
+    values = learner.learn(learner.batch, 0)
+    assert np.isfinite(list(values.values())).all() and values["gradient_norm"] > 0
+    package = seeded_model(WHOLE, 1).state_dict()
+    for name, value in learner.teacher.state_dict().items():
+        assert torch.equal(value, before[name]) and torch.equal(value, package[name])
+    moved = [n for n, p in learner.model.named_parameters() if not torch.equal(p, package[n])]
+    assert any(name.startswith("encoder") for name in moved)
+    assert any(name.startswith("refine") for name in moved)
+
+
+def test_it_is_judged_in_the_packages_own_view(learner) -> None:
+    judged = in_view_of(learner.model, WHOLE).eval()
+    alone = seeded_model(WHOLE, 5)
+    alone.load_state_dict(learner.model.state_dict())
+    inputs = Inputs(*map(torch.from_numpy, random_inputs(WHOLE.input_spec, 1)))
+    with torch.inference_mode():
+        outputs, expected = judged(inputs), alone.eval()(inputs)
+    assert outputs.depth.shape[1:] == (96, 128)
+    assert all(torch.equal(*pair) for pair in zip(outputs, expected, strict=True))

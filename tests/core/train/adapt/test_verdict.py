@@ -1,0 +1,51 @@
+"""When an adapted model is better, and how weights are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lemumo_core.train.adapt.verdict import drifts, gains, objections, score_of
+
+BEFORE = {
+    "fused": {"depth_mae_m": 1.0, "bev_map": None},
+    "camera_only": {"depth_mae_m": 4.0, "bev_map": None},
+    "labelled_fused": {"depth_mae_m": 1.5, "bev_map": 0.30, "miou": 0.50, "ap50": None},
+}
+
+
+def after(fused_m: float, camera_m: float, **labelled: float) -> dict[str, Any]:
+    """Return results like ``BEFORE`` with other figures."""
+    return {
+        "fused": {"depth_mae_m": fused_m},
+        "camera_only": {"depth_mae_m": camera_m},
+        "labelled_fused": {**BEFORE["labelled_fused"], **labelled},
+    }
+
+
+def test_gains_are_shares_of_the_error_of_own_frames_alone() -> None:
+    found = after(0.8, 2.0, depth_mae_m=9.0)
+    assert gains(BEFORE, found) == pytest.approx({"fused": 0.2, "camera_only": 0.5})
+    assert score_of(BEFORE, found) == pytest.approx(0.35)
+    assert objections(BEFORE, found) == []
+
+
+def test_what_drifts_beyond_its_tolerance_counts_against_it() -> None:
+    found = after(0.8, 2.0, bev_map=0.295, miou=0.47)
+    assert drifts(BEFORE, found) == pytest.approx({"labelled_fused_miou": 0.03})
+    assert score_of(BEFORE, found) == pytest.approx(0.35 - 0.02)
+    assert objections(BEFORE, found) == ["labelled fused miou fell by 0.030"]
+
+
+@pytest.mark.parametrize(
+    ("found", "objection"),
+    [
+        (after(0.99, 3.95), "gained 1.1%"),
+        (after(1.05, 2.0), "depth fused became 5.0% worse"),
+        ({"labelled_fused": BEFORE["labelled_fused"]}, "nothing was measured"),
+    ],
+)
+def test_objections_name_what_is_missing(found, objection) -> None:
+    (only,) = objections(BEFORE, found)
+    assert objection in only
