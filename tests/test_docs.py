@@ -141,6 +141,7 @@ def known_options() -> set[str]:
         "export": "--out x",
         "sign": "x --key x",
         "compare": "x x",
+        "adapt": "x x --out x",
         "pretrain": "",
         "finetune": "",
     }

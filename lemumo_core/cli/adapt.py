@@ -37,6 +37,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.package import MANIFEST_NAME, load_package, sha256
+from lemumo_core.inference.signature import SIGNATURE_NAME
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.preprocess import preprocess
 from lemumo_core.train.adapt.config import AdaptConfig
@@ -44,7 +45,7 @@ from lemumo_core.train.adapt.frames import open_frames
 from lemumo_core.train.adapt.recipe import ADAPTATION
 from lemumo_core.train.loop import DONE, train
 from lemumo_core.train.run_config import ScaleConfig
-from lemumo_core.train.run_folder import SUMMARY
+from lemumo_core.train.run_folder import RUN, SUMMARY
 
 NOT_BETTER = 3
 """Exit code."""
@@ -98,7 +99,7 @@ def adapt(
             raise Fault("bad_option", "no bags to adapt to: name some, or another source by --data")
         options["path"] = [str(bag) for bag in bags]
     run, first = out.with_name(f"{out.name}.run"), int(os.environ.get("RANK", 0)) == 0
-    if first and overwrite and resume is None:
+    if first and overwrite and resume is None and (run / RUN).is_file():
         shutil.rmtree(run, ignore_errors=True)
     config = AdaptConfig.of_package(
         package,
@@ -139,8 +140,17 @@ def _export(package: Path, run: Path, out: Path, config: AdaptConfig) -> None:
     masked = [mask_returns(frames[i]) for i in chosen]
     samples = [Sample(preprocess(frame, network.config.input_spec), frame) for frame in masked]
     export_package(network, run / STAGED, card, _graphs(old), samples)
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.move(run / STAGED, out)
+    _replace(out, run / STAGED)
+
+
+def _replace(out: Path, staged: Path) -> None:
+    """Move the files of a whole package to ``out``, the manifest last; other files there stay."""
+    out.mkdir(parents=True, exist_ok=True)
+    for earlier in (*out.glob("model*.onnx"), out / MANIFEST_NAME, out / SIGNATURE_NAME):
+        earlier.unlink(missing_ok=True)
+    for file in sorted(staged.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
+        shutil.move(file, out / file.name)
+    staged.rmdir()
 
 
 def _graphs(old: Manifest) -> ExportOptions:

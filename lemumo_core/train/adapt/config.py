@@ -67,10 +67,8 @@ class AdaptConfig(FinetuneConfig):
         super().__post_init__()
         if self.batch % 2:
             raise ValueError(f"batch is {self.batch}, must be even: half of it are labelled frames")
-        if min(self.patience, self.labelled_frames, self.val_labelled, self.val_frames) < 1:
-            raise ValueError(
-                "patience, labelled_frames, val_labelled and val_frames must be at least 1"
-            )
+        if min(self.patience, self.val_labelled, self.val_frames) < 1:
+            raise ValueError("patience, val_labelled and val_frames must be at least 1")
         if not 0 <= self.camera_only <= 1:
             raise ValueError(f"camera_only is {self.camera_only}, must be in [0, 1]")
 

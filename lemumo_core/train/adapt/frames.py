@@ -20,8 +20,6 @@ from lemumo_core.train.selection import Selection, recordings
 
 KEPT_APART = 5
 """One in so many frames, or recordings, is kept apart."""
-LEAST_FRAMES = 10
-"""Own frames below which a part kept apart says nothing."""
 FRAMES = "frames"
 """Folder of rendered frames in a run's."""
 
@@ -99,20 +97,14 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
         Fault: ``no_frames`` where there are too few; as ``source_of`` and ``write_shards``.
         FileNotFoundError: as the sources.
     """
-    own = source_of(config.data, **config.data_options)
-    if len(own) < LEAST_FRAMES:
-        raise Fault(
-            "no_frames",
-            f"{config.data} has {len(own)} frames, and adaptation needs at least {LEAST_FRAMES}: "
-            "give a longer recording",
-        )
-    labelled = _labelled(config, out)
-    if len(labelled) < KEPT_APART:
-        raise Fault(
-            "no_frames",
-            f"{config.labelled} has {len(labelled)} frames, and at least {KEPT_APART} labelled "
-            "ones are needed: give more of them, or leave --labelled out",
-        )
+    own, labelled = source_of(config.data, **config.data_options), _labelled(config, out)
+    for frames, name in ((own, config.data), (labelled, config.labelled)):
+        if len(frames) < KEPT_APART:
+            raise Fault(
+                "no_frames",
+                f"{name} has {len(frames)} frames, and a part of them is kept apart: give at least "
+                f"{KEPT_APART}",
+            )
     val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
     return AdaptationFrames(own, split_own(own, config.val_frames), labelled, val_labelled)
 

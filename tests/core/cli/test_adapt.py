@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +25,8 @@ from lemumo_core.train.adapt import verdict
 from lemumo_core.train.finetune import validation
 from lemumo_core.train.run_folder import read_metrics
 from tests.core.train.finetune.test_learner import Small
-from tests.helpers.small_frames import small_frames
 
 STEPS = 3
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> tuple[Path, Path]:
-    """A bag of ten small frames without labels, and shards of eight with labels."""
-    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
-    from lemumo_core.bags.writer import write_bag
-
-    folder = tmp_path_factory.mktemp("recorded")
-    write_bag([replace(frame, labels=None) for frame in small_frames(10)], folder / "bag")
-    write_shards(Small(), folder / "shards", frames_per_shard=8, workers=1)
-    return folder / "bag", folder / "shards"
 
 
 def write_weights(model: PerceptionModel, out: Path, card: ModelCard, *_: object) -> Package:
@@ -60,21 +46,22 @@ def package(tmp_path_factory) -> Path:
 
 
 def test_stopped_refused_and_at_last_better(
-    package, recorded, tmp_path, monkeypatch, capsys
+    package, small_bag, tmp_path, monkeypatch, capsys
 ) -> None:
-    out, (bag, shards) = tmp_path / "mine", recorded
+    out, shards = tmp_path / "mine", tmp_path / "shards"
+    write_shards(Small(), shards, frames_per_shard=8, workers=1)
     shutil.copytree(package, out)  # an earlier package, which stays until a better one is
     monkeypatch.setattr(adapt, "export_package", write_weights)
     old, run = sha256(out / "manifest.json"), tmp_path / "mine.run"
     command = [
-        *(str(package), str(bag), "--out", str(out), "--labelled", str(shards)),
+        *(str(package), str(small_bag), "--out", str(out), "--labelled", str(shards)),
         *("--steps", str(STEPS), "--batch", "4", "--val_frames", "2"),
     ]
     assert main(command) == 1 and "--overwrite" in capsys.readouterr().err
-    evaluated, evaluate_frame = [], validation.evaluate_frame
+    (out / "notes.txt").write_text("mine")
+    evaluate_frame = validation.evaluate_frame
 
     def stop_after_training(*arguments: object) -> object:
-        evaluated.append(1)
         if read_metrics(run):
             os.kill(os.getpid(), signal.SIGTERM)
         return evaluate_frame(*arguments)
@@ -96,9 +83,10 @@ def test_stopped_refused_and_at_last_better(
     assert main([*command, "--overwrite", "--resume", "auto"]) == 0
     manifest = load_package(out).manifest
     assert sha256(out / "manifest.json") != old and not (run / "package").exists()
+    assert (out / "notes.txt").read_text() == "mine"
     origin = manifest.training["adapted_from"]
     assert origin["manifest_sha256"] == sha256(package / "manifest.json")
-    assert manifest.training["options"]["data_options"] == {"path": [str(bag)]}
+    assert manifest.training["options"]["data_options"] == {"path": [str(small_bag)]}
     assert manifest.metrics["fused"]["depth_mae_m"] > 0
     shipped, best = load_file(out / "weights.safetensors"), load_file(run / "model.safetensors")
     assert all(np.array_equal(shipped[name], best[name]) for name in best)
