@@ -36,7 +36,7 @@ from lemumo_core.train.weights import read_weights
 
 BEFORE = "before.json"
 """Metrics of the package, in the run's folder."""
-SURE = 0.5
+LEAST_CONFIDENCE = 0.5
 """Confidence from which on depth with both sensors is truth for the camera alone."""
 
 
@@ -161,8 +161,8 @@ class AdaptLearner(FinetuneLearner):
         depth_m, confidence = raw.depth_m, raw.depth_confidence
         if raw.refined is not None:
             depth_m, confidence = raw.refined.depth_m, raw.refined.confidence
-        sure_m = depth_m.float().where(confidence > SURE, math.nan)
-        taught_m = functional.interpolate(sure_m[:, None], measured_m.shape[1:])
+        confident_m = depth_m.float().where(confidence > LEAST_CONFIDENCE, math.nan)
+        taught_m = functional.interpolate(confident_m[:, None], measured_m.shape[1:])
         measured = (~measured_m.isnan()).float()[:, None]
         cells = functional.adaptive_max_pool2d(measured, raw.depth_m.shape[1:])
         empty = functional.interpolate(cells, measured_m.shape[1:]) == 0

@@ -58,7 +58,7 @@ def learner(weights, tmp_path_factory) -> AdaptLearner:
 def test_own_views_learn_measured_depth_and_without_lidar_the_teachers(
     learner, monkeypatch
 ) -> None:
-    monkeypatch.setattr(module, "SURE", 0.0)  # random weights are never sure
+    monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)  # random weights are never sure
     found = []
     for step in range(6):
         whole, view = learner.whole_view(learner.batch, step), learner.view(learner.batch, step)
