@@ -33,6 +33,8 @@ class AdaptConfig(FinetuneConfig):
         val_frames: own frames at most that validate, of the last fifth of a recording, or of
             whole ones where there are several; of a run the number of all that validate.
         camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.
+        blend: how far the new weights lie from the package's towards the learnt ones: the nearer,
+            the less they drift.
         patience: validations without a better score after which the run ends.
 
     Raises:
@@ -50,6 +52,7 @@ class AdaptConfig(FinetuneConfig):
     val_labelled: int = 16
     val_frames: int = 24
     camera_only: float = 0.5
+    blend: float = 0.6
     patience: int = 4
     steps: int = 120
     batch: int = 8
@@ -69,8 +72,9 @@ class AdaptConfig(FinetuneConfig):
             raise ValueError(f"batch is {self.batch}, must be even: half of it are labelled frames")
         if min(self.patience, self.val_labelled, self.val_frames) < 1:
             raise ValueError("patience, val_labelled and val_frames must be at least 1")
-        if not 0 <= self.camera_only <= 1:
-            raise ValueError(f"camera_only is {self.camera_only}, must be in [0, 1]")
+        for name in ("camera_only", "blend"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
 
     @classmethod
     def of_package(cls, package: Path, **options: Any) -> AdaptConfig:

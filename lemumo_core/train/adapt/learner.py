@@ -19,7 +19,8 @@ from lemumo_core.files import write_whole
 from lemumo_core.methods.method import evaluating, mixed_precision
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.perception import PerceptionModel, seeded_model
+from lemumo_core.model.perception import seeded_model
+from lemumo_core.train import checkpoint
 from lemumo_core.train.adapt.frames import AdaptationFrames
 from lemumo_core.train.adapt.verdict import LABELLED, score_of
 from lemumo_core.train.best_weights import save_best
@@ -66,10 +67,11 @@ class AdaptLearner(FinetuneLearner):
         assert isinstance(frames, AdaptationFrames)
         self.teacher = seeded_model(run.config.model, 0).to(run.dist.device).requires_grad_(False)
         load_perception(self.teacher, package)
-        whole = in_view_of(self.model, package_model(package))
+        _, options = read_weights(package)
+        self.candidate = seeded_model(ModelConfig.from_dict(options or {}), 0).to(run.dist.device)
         self.validations = {
-            "": Validation(run, whole, frames.own_val),
-            LABELLED: Validation(run, whole, frames.labelled_val),
+            "": Validation(run, self.candidate, frames.own_val),
+            LABELLED: Validation(run, self.candidate, frames.labelled_val),
         }
         self.before: dict[str, Any] = {}
         self.since_best = 0
@@ -120,7 +122,7 @@ class AdaptLearner(FinetuneLearner):
             return {}
         metrics = self.measure()
         results = results_of(metrics)
-        score, weights = score_of(self.before, results), self.weights()
+        score, weights = score_of(self.before, results), checkpoint.model_tensors(self.candidate)
         if self.dist.first:
             print(f"validation after step {done}: score {score:.3f}\n{describe(metrics)}")
             if score > self.best:
@@ -131,7 +133,17 @@ class AdaptLearner(FinetuneLearner):
         return {"score": score, **scalars(metrics)}
 
     def measure(self) -> dict[str, PerceptionMetric]:
-        """Compute the metrics of own frames by modality, and of labelled ones (``LABELLED``)."""
+        """Blend the weights, and compute metrics by modality, of labelled frames by ``LABELLED``.
+
+        What is evaluated, and kept where it is best, lies on the line from the package's weights to
+        the learnt ones (arXiv 2109.01903), in the package's own view.
+        """
+        learnt, share = self.model.state_dict(), self.config.blend
+        blended = {
+            name: old.lerp(learnt[name], share) if old.is_floating_point() else learnt[name]
+            for name, old in self.teacher.state_dict().items()
+        }
+        self.candidate.load_state_dict(blended)
         return {
             prefix + mode: metric
             for prefix, validation in self.validations.items()
@@ -167,26 +179,6 @@ class AdaptLearner(FinetuneLearner):
         cells = functional.adaptive_max_pool2d(measured, raw.depth_m.shape[1:])
         empty = functional.interpolate(cells, measured_m.shape[1:]) == 0
         return torch.where(empty, taught_m, measured_m[:, None])[:, 0]
-
-
-def package_model(package: Path) -> ModelConfig:
-    """Return the configuration of a package's model, in the package's own view."""
-    _, options = read_weights(package)
-    return ModelConfig.from_dict(options or {})
-
-
-def in_view_of(model: PerceptionModel, config: ModelConfig) -> PerceptionModel:
-    """Return a model of another view whose encoder sees as much, and whose weights are shared.
-
-    Args:
-        model: whose parts it takes.
-        config: of the same model, but for the view and ``encoder_reduction``.
-    """
-    shared = PerceptionModel(config)
-    for name, part in model.named_children():
-        if any(True for _ in part.parameters()):
-            setattr(shared, name, part)
-    return shared
 
 
 def results_of(metrics: dict[str, PerceptionMetric]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lemumo_core.preprocess import Inputs
 from lemumo_core.train.adapt import learner as module
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of
-from lemumo_core.train.adapt.learner import AdaptLearner, in_view_of
+from lemumo_core.train.adapt.learner import AdaptLearner
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
@@ -41,7 +41,9 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def learner(weights, tmp_path_factory) -> AdaptLearner:
-    config = AdaptConfig.of_package(weights, batch=4, steps=2, val_frames=2, camera_only=0.5)
+    config = AdaptConfig.of_package(
+        weights, batch=4, steps=2, val_frames=2, camera_only=0.5, blend=0.6
+    )
     assert (config.model.height, config.model.width) == (48, 64)
     frames = AdaptationFrames(Small(), Selection([0, 1, 2], [3]), Small(), 1)
     out = tmp_path_factory.mktemp("run")
@@ -90,12 +92,14 @@ def test_the_teacher_is_the_package_and_never_learns(learner, weights) -> None:
     assert any(name.startswith("refine") for name in moved)
 
 
-def test_it_is_judged_in_the_packages_own_view(learner) -> None:
-    judged = in_view_of(learner.model, WHOLE).eval()
-    alone = seeded_model(WHOLE, 5)
-    alone.load_state_dict(learner.model.state_dict())
+def test_what_is_evaluated_is_a_blend_in_the_packages_own_view(learner, monkeypatch) -> None:
+    monkeypatch.setattr(learner, "validations", {})
+    learner.measure()
+    package, learnt = learner.teacher.state_dict(), learner.model.state_dict()
+    for name, value in learner.candidate.state_dict().items():
+        if value.is_floating_point():
+            expected = 0.4 * package[name] + 0.6 * learnt[name]
+            assert torch.allclose(value, expected, atol=1e-6), name
     inputs = Inputs(*map(torch.from_numpy, random_inputs(WHOLE.input_spec, 1)))
     with torch.inference_mode():
-        outputs, expected = judged(inputs), alone.eval()(inputs)
-    assert outputs.depth.shape[1:] == (96, 128)
-    assert all(torch.equal(*pair) for pair in zip(outputs, expected, strict=True))
+        assert learner.candidate(inputs).depth.shape[1:] == (96, 128)
