@@ -21,6 +21,7 @@ from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.train import checkpoint
+from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames
 from lemumo_core.train.adapt.verdict import LABELLED, score_of
 from lemumo_core.train.best_weights import save_best
@@ -54,6 +55,8 @@ class AdaptLearner(FinetuneLearner):
     Raises:
         Fault: ``bad_batch`` where ranks cannot have as many own frames as labelled ones.
     """
+
+    config: AdaptConfig
 
     def __init__(self, run: Run):
         super().__init__(run)

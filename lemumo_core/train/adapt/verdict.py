@@ -33,7 +33,7 @@ def gains(before: Results, after: Results) -> dict[str, float]:
 
 def drifts(before: Results, after: Results) -> dict[str, float]:
     """Return by name the drops on labelled frames that are larger than ``TOLERANCE``."""
-    found = {}
+    found: dict[str, float] = {}
     for name in before.keys() & after.keys():
         for metric in DRIFTING:
             old, new = before[name].get(metric), after[name].get(metric)
