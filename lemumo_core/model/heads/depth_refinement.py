@@ -29,13 +29,15 @@ continuous where two are equally good: runtimes that round differently would dif
 MAX_RESIDUAL = 0.25
 FREE_DEG = 0.15
 """There is no residual as near as this to a return, and nearly all of it a degree farther."""
-COPY_DEG, COPY_SOFT_DEG, COPY_LOGIT = 0.25, 0.05, 20.0
-"""The nearest return is copied where it is nearer than this, but for the last bit: real surfaces
-are rougher than rendered ones, and copying is hard to beat there."""
+COPY_DEG, COPY_SOFT_DEG = 0.25, 0.05
+ALONG_BEAM, ACROSS_BEAM = 0.5, 2.0
+"""The nearest return is copied where one lies nearer than this along the beam, but for the last
+bit. Sideways a degree counts half, since neighbours on a beam see the same surface, and up and down
+double. Real surfaces are rougher than rendered ones: copying is hard to beat there."""
 COARSE_DEG = 3.0
 """The coarse depth is no hypothesis where a return is nearer than this: it is learnt from images,
 which look different on another camera."""
-NEVER = -30.0
+NEVER, LEAST_WEIGHT = -30.0, 1e-12
 CLOSE_LOG = 2.0
 NO_RETURN_DEG = 90.0
 DENSE = 5.0
@@ -98,8 +100,11 @@ class DepthRefinement(nn.Module):
         self.leave.bias = nn.Parameter(torch.zeros(4 * (HYPOTHESES + 2)))
         self.shuffle = nn.PixelShuffle(2)
         self.register_buffer("prior", torch.tensor(PRIOR).view(1, -1, 1, 1), persistent=False)
+        nearest = torch.eye(HYPOTHESES)[0].view(1, -1, 1, 1)
+        self.register_buffer("nearest", nearest, persistent=False)
 
     prior: Tensor
+    nearest: Tensor
 
     def forward(self, inputs: Inputs, coarse_m: Tensor, coarse_confidence: Tensor) -> RefinedDepth:
         """Refine the depth of B views.
@@ -130,11 +135,14 @@ class DepthRefinement(nn.Module):
         any_known = around.known.amax(1, keepdim=True)
         freedom = any_known * (1.0 - (-(gap_deg - FREE_DEG).clamp(min=0.0)).exp())
         residual = MAX_RESIDUAL * residual.tanh() * freedom
-        copies = COPY_LOGIT * ((COPY_DEG - gap_deg) / COPY_SOFT_DEG).clamp(0.0, 1.0)
-        others = torch.zeros_like(copies).expand(-1, HYPOTHESES - 2, -1, -1)
-        bias = torch.cat([copies, others, NEVER * (1.0 - far)], dim=1)
-        log_weights = (LOGIT_SCALE * logits + self.prior + bias).log_softmax(1)
-        log_depth = soft_median(log_depths, log_weights.exp()) + residual
+        never = torch.cat([torch.zeros_like(logits[:, :-1]), NEVER * (1.0 - far)], dim=1)
+        weights = (LOGIT_SCALE * logits + self.prior + never).softmax(1)
+        beside_deg = _away_deg(around, inputs.intrinsics, ALONG_BEAM, ACROSS_BEAM)
+        beside_deg = beside_deg.amin(1, keepdim=True)
+        copied = ((COPY_DEG - beside_deg) / COPY_SOFT_DEG).clamp(0.0, 1.0)
+        weights = (1.0 - copied) * weights + copied * self.nearest
+        log_weights = weights.clamp(min=LEAST_WEIGHT).log()
+        log_depth = soft_median(log_depths, weights) + residual
         confidence = torch.where(any_known > 0, certain.sigmoid(), confidence)
         return RefinedDepth(
             log_depth[:, 0].exp(), confidence[:, 0], log_weights, residual, around, coarse_m
@@ -154,12 +162,20 @@ class DepthRefinement(nn.Module):
         return chosen
 
 
-def _away_deg(around: ReturnsAround, intrinsics: Tensor) -> Tensor:
-    """Return how far from each pixel's centre its returns are, degrees, (B, 5, H, W)."""
-    away = (around.u.square() + around.v.square()).sqrt() * 57.3
-    return torch.where(
-        around.known > 0, away / intrinsics[:, 0, 0].view(-1, 1, 1, 1), NO_RETURN_DEG
-    )
+def _away_deg(
+    around: ReturnsAround, intrinsics: Tensor, sideways: float = 1.0, upright: float = 1.0
+) -> Tensor:
+    """Return how far from each pixel's centre its returns are, degrees, (B, 5, H, W).
+
+    Args:
+        around: the returns.
+        intrinsics: (B, 3, 3) of the view.
+        sideways: how much a degree to the left or right counts.
+        upright: how much one up or down does.
+    """
+    away = ((sideways * around.u).square() + (upright * around.v).square()).sqrt() * 57.3
+    away = away / intrinsics[:, 0, 0].view(-1, 1, 1, 1)
+    return torch.where(around.known > 0, away, NO_RETURN_DEG)
 
 
 def _features(

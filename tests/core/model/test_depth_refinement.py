@@ -122,6 +122,18 @@ def test_returns_bound_it_whatever_its_weights(wild) -> None:
     assert (free_of <= most + 1e-4).all() and (free_of >= least - 1e-4).all()
 
 
+def test_it_copies_what_lies_beside_a_pixel_on_a_beam_whatever_its_weights(wild) -> None:
+    """The wild weights choose anything elsewhere."""
+    inputs, coarse_m, confidence = views()
+    inputs.intrinsics[:, :2] *= 10  # a pixel is a tenth of a degree
+    found = wild(inputs, coarse_m, confidence)
+    nearest = found.log_weights[:, 0].exp()
+    _, valid, _, v = inputs.companion.unbind(-1)
+    on_beam = (valid > 0) & (v.abs() < 0.4)
+    assert on_beam.sum() > 50 and (nearest[on_beam] > 0.999).all()
+    assert (nearest[:, 24] < 0.5).any()  # between two beams, half a degree from either
+
+
 def test_it_can_copy_where_returns_are_dense() -> None:
     """All weight on the nearest return gives every pixel its own."""
     depth_m = 5.0 + 40.0 * torch.rand(1, 1, H, W, generator=torch.Generator().manual_seed(0))
