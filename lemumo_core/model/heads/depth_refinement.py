@@ -23,7 +23,7 @@ PRIOR = (1.0, 1.0, 0.0, 0.0, -1.0, -1.0, 0.0, -1.0)
 """Logits of the hypotheses before training: nearest and linear lead."""
 LOGIT_SCALE = 3.0
 """Scale of learnt logits."""
-MEDIAN_SOFTNESS = 0.01
+MEDIAN_SOFTNESS = 0.02
 """Log metres of expected error within which hypotheses share the choice. It keeps the depth
 continuous where two are equally good: runtimes that round differently would differ by metres."""
 MAX_RESIDUAL = 0.25

@@ -56,14 +56,14 @@ def returns_around(depth_m: Tensor, valid: Tensor, u: Tensor, v: Tensor) -> Retu
     rows, columns = valid.shape[2:]
     row = torch.arange(rows, device=valid.device, dtype=valid.dtype).view(1, 1, -1, 1)
     column = torch.arange(columns, device=valid.device, dtype=valid.dtype).view(1, 1, 1, -1)
-    row, column = row.expand_as(valid), column.expand_as(valid)
     # Where each return stands is found first, as row and column, and then what it is: one look-up.
     own = torch.where(valid > 0, column, NOWHERE)
     vertical = [_next_vertical(own, row, column, sign) for sign in (1, -1)]
     reach = round(REACH * columns)
     horizontal = [_next(valid > 0, column, 3, sign, reach) for sign in (1, -1)]
+    level = [torch.where(found > NOWHERE, row, NOWHERE) for found in horizontal]
     own_row = torch.where(valid > 0, row, NOWHERE)
-    at_row = torch.cat([own_row, *(found for found, _ in vertical), row, row], dim=1)
+    at_row = torch.cat([own_row, *(found for found, _ in vertical), *level], dim=1)
     at_column = torch.cat([own, *(found for _, found in vertical), *horizontal], dim=1)
     known = ((at_row > NOWHERE) & (at_column > NOWHERE)).to(valid.dtype)
     at_row, at_column = (
@@ -173,8 +173,8 @@ def _next_vertical(own: Tensor, row: Tensor, column: Tensor, sign: int) -> tuple
 
     Args:
         own: column of the return of each pixel, (B, 1, H, W), ``NOWHERE`` where there is none.
-        row: of each pixel.
-        column: of each pixel.
+        row: of each pixel, broadcast to (B, 1, H, W).
+        column: likewise.
         sign: 1 looks up, -1 down.
 
     Returns:
@@ -204,7 +204,7 @@ def _next(there: Tensor, index: Tensor, dim: int, sign: int, reach: int) -> Tens
 
     Args:
         there: bool (B, 1, H, W).
-        index: float (B, 1, H, W), row or column of each pixel, as ``dim`` says.
+        index: row or column of each pixel, as ``dim`` says, broadcast to (B, 1, H, W).
         dim: 2 or 3, rows or columns.
         sign: 1 looks up or to the left, -1 down or to the right.
         reach: pixels, about.
