@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,6 +84,22 @@ def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
 
     path = built_once(tmp_path_factory, f"kitti_{request.param}", build)
     return SimpleNamespace(path=path, source=source)
+
+
+@pytest.fixture(scope="session")
+def rendered_drive(tmp_path_factory: pytest.TempPathFactory) -> list:
+    """Six frames of a rendered street, half a second apart, of a camera and 32 beams."""
+    pytest.importorskip("torch", reason='rendering needs: pip install "lemumo_ros[train]"')
+    from lemumo_core.data.sources.synthetic import SyntheticStreet
+
+    def build(folder: Path) -> None:
+        source = SyntheticStreet(split="test", frames=42, frames_per_drive=6)
+        frames = [replace(source[i], labels=None) for i in range(36, 42)]
+        folder.mkdir()
+        (folder / "frames.pkl").write_bytes(pickle.dumps(frames))
+
+    folder = built_once(tmp_path_factory, "rendered_drive", build)
+    return pickle.loads((folder / "frames.pkl").read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Checks of a replayed bag that need no labels: sensors, clocks, calibration, steady results.
+"""Checks of a replayed bag that need no labels: sensors, clocks, view, steady results.
 
 Each returns a ``verdict`` (ok, warn or undecided), a sentence under ``words``, and its values.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from statistics import median_low
 from typing import Any
 
 import numpy as np
 
 from lemumo_core.messages.stamps import describe_clock_offset
-from lemumo_core.metrics.calibration import WARN_DEG, Alignment, drift
 from lemumo_core.replay.tables import Row
 from lemumo_core.streaming.empty_view import EMPTY_VIEWS
 from lemumo_core.streaming.sync import MAX_LAG_NS
@@ -94,24 +92,6 @@ def check_view(rows: Sequence[Row], causes: Sequence[str]) -> Check:
         "words": words or ("returns are in view" if scans else "there was no scan"),
         "empty_views": len(causes),
     }
-
-
-def check_calibration(alignments: Sequence[Alignment]) -> Check:
-    """Check that depth edges of the LiDAR meet image edges under the given extrinsics."""
-    found = drift(list(alignments))
-    pitch, yaw, roll = found.rotation_deg
-    turn = f"pitch {pitch:+.2f}, yaw {yaw:+.2f}, roll {roll:+.2f} degrees"
-    words = {
-        "aligned": f"LiDAR and image fit within {WARN_DEG} degree (best with {turn})",
-        "drifted": (
-            f"the extrinsics are off by {found.angle_deg:.2f} degree: LiDAR edges meet image edges "
-            f"best after {turn} about the camera's x, y and z; calibrate again"
-        ),
-        "undecided": "too few depth edges, or they do not agree: drive past more structure",
-    }[found.verdict]
-    verdict = {"aligned": OK, "drifted": WARN, "undecided": UNDECIDED}[found.verdict]
-    values = asdict(found) | {"verdict": verdict}
-    return {"verdict": verdict, "words": words, "frames": len(alignments), **values}
 
 
 def check_modalities(rows: Sequence[Row]) -> Check:

@@ -7,6 +7,7 @@ images it is asked for. Results can be pickled, and do not depend on which evalu
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from lemumo_core.metrics.consistency import Difference, above, difference
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.metrics.true_tracks import TrueTracks, true_tracks
+from lemumo_core.replay.calibration_check import draw_calibration
 from lemumo_core.replay.image_events import ImageEvent, image_events, select_all
 from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
@@ -123,6 +125,15 @@ class Evaluator:
                     frame = mask_returns(_labelled(event.frame, truth), self.settings.mask)
                     picture = draw_comparison(frame, self.pipeline(frame), self.manifest)
                     yield event.number, picture
+
+    def calibration_picture(
+        self, files: Sequence[Path], number: int, correction: np.ndarray
+    ) -> np.ndarray | None:
+        """Return ``draw_calibration`` of an image, or None where it became no Frame."""
+        with closing(self._events(files, {number}.__contains__)) as events:
+            frames = (event.frame for event in events)
+            frame = next((frame for frame in frames if frame is not None), None)
+        return None if frame is None else draw_calibration(frame, correction)
 
     def topics(self, reader: BagReader) -> BagTopics:
         """Return the sensors' topics of a bag.

@@ -51,6 +51,7 @@ class ImageEvent:
         companion_ns: stamp of the companion on the image's clock, None without one.
         other_clock_ns: as ``Health.other_clock_ns``, where the image has no companion.
         frame_id: tf frame of the image.
+        companion_frame_id: tf frame of the companion, empty without one.
         T_camera_header: as in ``Frame``.
         frame: input of the network; None where the image was dropped.
         fault: reason for which the image was dropped.
@@ -63,6 +64,7 @@ class ImageEvent:
     frame_id: str
     frame: Frame | None = None
     fault: Fault | None = None
+    companion_frame_id: str = ""
     T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
     other_clock_ns: int | None = None
     T_fixed_camera: np.ndarray | None = None
@@ -211,14 +213,14 @@ def _existing(reader: BagReader, callbacks: dict[str | None, Callback]) -> dict[
 
 def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent:
     image, companion = pair.image, pair.companion
-    companion_ns, other_clock_ns = None, None
+    frame_id = image.message.header.frame_id
+    event = ImageEvent(number, image.stamp_ns, image.arrival_ns, None, frame_id)
     if companion is None:
-        other_clock_ns = camera_input.health.other_clock_ns()
+        event = replace(event, other_clock_ns=camera_input.health.other_clock_ns())
     else:
         companion_ns = companion.stamp_ns - camera_input.options.companion_offset_ns
-    frame_id = image.message.header.frame_id
-    event = ImageEvent(number, image.stamp_ns, image.arrival_ns, companion_ns, frame_id)
-    event = replace(event, other_clock_ns=other_clock_ns)
+        companion_frame_id = companion.message.header.frame_id
+        event = replace(event, companion_ns=companion_ns, companion_frame_id=companion_frame_id)
     try:
         frame = camera_input.to_frame(pair)
     except Fault as fault:

@@ -6,13 +6,17 @@ from collections import Counter
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
+
 from lemumo_core.frame import Perception
-from lemumo_core.metrics.calibration import Alignment, drift
+from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.metrics.calibration import Alignment
+from lemumo_core.metrics.calibration_drift import best_rotations
 from lemumo_core.metrics.consistency import difference
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
+from lemumo_core.replay.calibration_check import check_calibration
 from lemumo_core.replay.checks import (
     NAN,
-    check_calibration,
     check_clocks,
     check_modalities,
     check_sensors,
@@ -20,6 +24,7 @@ from lemumo_core.replay.checks import (
     check_view,
 )
 from lemumo_core.replay.evaluator import REPLAY_MODALITIES, ImageResult
+from lemumo_core.replay.image_events import ImageEvent
 from lemumo_core.replay.tables import Row
 
 FLICKER_WITHIN_M = 4.0
@@ -35,10 +40,11 @@ COLUMNS: dict[str, type] = {
     **{f"disagreement_{name}": float for name in ("detections", "labels", "depth")},
     **{f"flicker_{name}": float for name in ("detections", "labels")},
     **{f"calibration_{name}": float for name in ("pitch_deg", "yaw_deg", "roll_deg")},
-    **{"calibration_confidence": float, "calibration_verdict": str},
+    "calibration_edges": int,
 }
 """Columns of a row and their types; what was not measured is NaN or ''. ``companion_gap_ms`` is the
-companion's stamp less the image's; the rotations are those of ``metrics.calibration.Drift``."""
+companion's stamp less the image's; the rotations are those that fit this image alone best, as in
+``metrics.calibration_drift.Drift``, and rest on ``calibration_edges``."""
 
 
 class BagRecord:
@@ -55,6 +61,7 @@ class BagRecord:
         unscored: number of results without metrics because of their labels; the first such fault
             is among ``faults``.
         returns_masked: whether depth was scored on masked LiDAR returns.
+        transforms: fixed ones of the bag.
     """
 
     def __init__(self, name: str):
@@ -65,7 +72,9 @@ class BagRecord:
         self.faults: dict[str, str] = {}
         self.returns_masked = False
         self.unscored = 0
-        self._alignments: list[Alignment] = []
+        self.transforms = TransformBuffer()
+        self._alignments: dict[int, Alignment] = {}
+        self._aligned: ImageEvent | None = None
         self._previous: Perception | None = None
         self._other_clock_ns: list[int] = []
         self._empty_views: list[str] = []
@@ -74,7 +83,7 @@ class BagRecord:
         """Add the result of the next image."""
         event, perception = result.event, result.perception
         row: Row = {name: "" if kind is str else NAN for name, kind in COLUMNS.items()}
-        row |= {"bag": self.name, "number": event.number, "detections": 0}
+        row |= {"bag": self.name, "number": event.number, "detections": 0, "calibration_edges": 0}
         row |= {"stamp_ns": event.stamp_ns, "arrival_ns": event.arrival_ns}
         self.rows.append(row)
         if event.companion_ns is not None:
@@ -106,11 +115,14 @@ class BagRecord:
             "drops": dict(sorted(drops.items())),
         }
 
-    def checks(self, evaluated: bool) -> dict[str, dict[str, Any]]:
+    def checks(
+        self, evaluated: bool, T_header_lidar: np.ndarray | None = None
+    ) -> dict[str, dict[str, Any]]:
         """Return the outcome of each check, by name.
 
         Args:
             evaluated: whether results were scored; else only what needs no scores is checked.
+            T_header_lidar: (4, 4) extrinsics given instead of ``transforms``.
         """
         checks = {
             "sensors": check_sensors(self.rows),
@@ -118,7 +130,9 @@ class BagRecord:
             "view": check_view(self.rows, self._empty_views),
         }
         if evaluated:
-            checks["calibration"] = check_calibration(self._alignments)
+            checks["calibration"] = check_calibration(
+                self._alignments, self._aligned, self.transforms, T_header_lidar
+            )
             checks["modalities"] = check_modalities(self.rows)
             checks["stability"] = check_stability(self.rows)
         return checks
@@ -139,15 +153,13 @@ class BagRecord:
             shares = asdict(result.disagreement)
             row |= {f"disagreement_{name}": share for name, share in shares.items()}
         if result.alignment is not None:
-            self._alignments.append(result.alignment)
-            found = drift([result.alignment])
-            row["calibration_verdict"] = found.verdict
-            if not found.confidence:
-                return  # too few edges for any rotation
-            names = ("pitch_deg", "yaw_deg", "roll_deg")
-            for name, degrees in zip(names, found.rotation_deg, strict=True):
-                row[f"calibration_{name}"] = degrees
-            row["calibration_confidence"] = found.confidence
+            self._alignments[result.event.number] = result.alignment
+            self._aligned = result.event
+            row["calibration_edges"] = len(result.alignment.edges)
+            if row["calibration_edges"]:
+                best = best_rotations(result.alignment.scores.sum(axis=0)[None])[0].tolist()
+                names = ("pitch_deg", "yaw_deg", "roll_deg")
+                row |= {f"calibration_{k}": degrees for k, degrees in zip(names, best, strict=True)}
 
     def _add_flicker(self, row: Row, perception: Perception) -> None:
         previous, self._previous = self._previous, perception

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from lemumo_core.evaluation.modalities import FrameScores, rank_frames
 from lemumo_core.evaluation.tables import Results, reasons, tables, tracking_tables
 from lemumo_core.faults import Fault
 from lemumo_core.messages.stamps import utc
+from lemumo_core.metrics.calibration_drift import correction_of
 from lemumo_core.metrics.masked_returns import DEFAULT_MASK, MASK_MEANINGS
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.plots import histogram, lines, strip
-from lemumo_core.replay.checks import OK, WARN
+from lemumo_core.replay.checks import OK, UNDECIDED, WARN
 from lemumo_core.replay.evaluator import REPLAY_MODALITIES, Evaluator
 from lemumo_core.replay.record import SUMMARY_FIELDS
 from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
@@ -61,7 +63,7 @@ def write_report(
     if any(bag["depth_held_out"] for bag in read.values()):
         facts["depth scored on"] = MASK_MEANINGS[evaluator.settings.mask or DEFAULT_MASK]
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
-    parts += ["<h2>Checks</h2>", _verdicts(bags)]
+    parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator)]
     if results:
         parts.append("<h2>Metrics</h2>")
         both = [*tables(results), *tracking_tables(totals.get("tracking", {}))]
@@ -111,6 +113,27 @@ def _verdicts(bags: Mapping[str, Mapping[str, Any]]) -> str:
         ]
     head = "<tr><th>bag</th><th>check</th><th></th><th></th></tr>"
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _calibration(read: Mapping[str, Mapping[str, Any]], evaluator: Evaluator) -> list[str]:
+    """Return the depth edges of one image, of the first bag whose calibration looks worst."""
+    checks = {name: bag["checks"].get("calibration", {}) for name, bag in read.items()}
+    shown = [name for name, check in checks.items() if check.get("scenes")]
+    if not shown:
+        return []
+    name = min(shown, key=lambda name: (WARN, UNDECIDED, OK).index(checks[name]["verdict"]))
+    number = checks[name]["picture"]
+    correction = correction_of(checks[name]["rotation_deg"], checks[name]["shift_m"])
+    picture = None
+    with _sound(read[name]) as files:
+        picture = evaluator.calibration_picture(files, number, correction)
+    words = (
+        f"{name}, image {number}: where depth jumps in the LiDAR's scan, by the extrinsics in use "
+        "(red)"
+    )
+    if checks[name]["angle_deg"]:
+        words += " and turned so that all images fit best (green)"
+    return [] if picture is None else [web_page.figure(picture, words)]
 
 
 def _badge(verdict: str) -> str:
@@ -210,13 +233,20 @@ def _worst(
 def _pictures(
     bag: Mapping[str, Any], numbers: Sequence[int], evaluator: Evaluator
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``Evaluator.comparisons`` of a bag that may be damaged."""
+    """Yield ``Evaluator.comparisons`` of a bag."""
+    with _sound(bag) as files:
+        yield from evaluator.comparisons(files, numbers)
+
+
+@contextmanager
+def _sound(bag: Mapping[str, Any]) -> Iterator[list[Path]]:
+    """Give the files of a bag that may be damaged; reading ends where the replay's did."""
     files = [Path(file) for file in bag["files"]]
     with tempfile.TemporaryDirectory() as scratch:
         sound, _ = sound_files(files, Path(scratch), suspect=bool(bag["lost"]))
         try:
-            yield from evaluator.comparisons(sound, numbers)
-        except Fault as fault:  # it ends where the replay did, which reported it
+            yield sound
+        except Fault as fault:  # the replay reported it
             if fault.reason != "damaged_bag":
                 raise
 

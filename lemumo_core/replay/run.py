@@ -16,6 +16,7 @@ from lemumo_core.evaluation.tables import as_text, tables, tracking_tables
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
 from lemumo_core.progress import Progress
+from lemumo_core.replay.calibration_check import fixed_transforms
 from lemumo_core.replay.checks import WARN
 from lemumo_core.replay.evaluator import Evaluator, image_count
 from lemumo_core.replay.output_folder import (
@@ -132,6 +133,7 @@ class Replay:
 
     def _replay(self, bag: Bag, key: dict[str, Any], scratch: Path) -> dict[str, Any]:
         lost: list[str] = []
+        settings = self._evaluator.settings
         for suspect in (False, True):
             files, lost_now = sound_files(bag.files, scratch, suspect)
             lost += lost_now
@@ -159,7 +161,7 @@ class Replay:
                     },
                     "unjudged": record.unscored,
                     "depth_held_out": record.returns_masked,
-                    "checks": record.checks(self._evaluator.settings.evaluate),
+                    "checks": record.checks(settings.evaluate, settings.extrinsics),
                 }
                 folder.finish(record, summary, tracks.metrics if tracks else {})
                 return summary
@@ -195,6 +197,7 @@ class Replay:
         evaluator = self._evaluator
         with BagReader(files) as reader:
             topics = evaluator.topics(reader)
+            record.transforms = fixed_transforms(reader)
             total = image_count(reader, topics)
             companion = evaluator.manifest.input.companion
             role = "points" if companion == "lidar" else "thermal"
