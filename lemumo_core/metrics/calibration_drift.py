@@ -22,8 +22,8 @@ OFF_DEG = 0.4
 """The extrinsics are off where the whole interval of the angle lies above."""
 ALIGNED_DEG = 0.7
 """They are aligned where it lies below."""
-WIDEST_DEG = 1.0
-"""Wider intervals say nothing."""
+WIDEST_DEG = 1.5
+"""Wider intervals say nothing: those of sensors that do not fit span 1.8 degrees and more."""
 
 MIN_SCENES = 5
 MIN_SCENE_EDGES = 10
@@ -34,7 +34,7 @@ MIN_PROMINENCE = 4.0
 nothing to do with each other it is at most 3.8, between those that fit it begins at 4.4."""
 SHIFT_M = 0.05
 """A shift is needed where its whole interval is larger."""
-HALVES_DEG = 0.75
+HALVES_DEG = 1.0
 """How far apart the two halves of the scenes may be."""
 
 SAME_SCENE = 0.5

@@ -105,11 +105,11 @@ def test_words_say_the_upper_end_of_the_interval() -> None:
 
 
 def test_a_turned_rig_is_flagged_with_the_transform_that_corrects_it(
-    tiny_package, rendered_drive, tmp_path, capsys
+    toy_package, rendered_drive, tmp_path, capsys
 ) -> None:
     bag, out = tmp_path / "bag", tmp_path / "out"
     write_bag([turned(frame, YAW, 1.0) for frame in rendered_drive], bag)
-    arguments = ["--model", tiny_package, "--out", out, "--backend", "onnxruntime"]
+    arguments = ["--model", toy_package, "--out", out, "--backend", "onnxruntime"]
     assert cli.main(["replay", *map(str, [bag, *arguments])]) == 0
     check = json.loads((out / "metrics.json").read_text())["bags"]["bag"]["checks"]["calibration"]
     assert check["verdict"] == "warn" and check["scenes"] == check["frames"] == 6
