@@ -43,7 +43,7 @@ from lemumo_core.replay.tracks import TRACKS, save_tracks
 
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
-FORMAT = 4
+FORMAT = 5
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),
