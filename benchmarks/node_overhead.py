@@ -24,7 +24,8 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.outputs import BUILDERS, FROM_FRAME, Result
 from lemumo_ros.publish.rclpy_builder import build

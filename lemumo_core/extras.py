@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, requires
 
 DISTRIBUTION = "lemumo_ros"
 EXTRA_OF = {
+    "DracoPy": "clouds",
+    "av": "video",
     "cryptography": "signing",
     "mcap": "bags",
     "onnx": "train",
@@ -28,7 +30,10 @@ EXTRA_OF = {
 BASE = {"cv2": "opencv-python-headless", "jsonargparse": "jsonargparse", "yaml": "pyyaml"}
 BASE |= {"numpy": "numpy", "onnxruntime": "onnxruntime"}
 """Importable package to the distribution that brings it, of those that no extra is needed for."""
-MESSAGES = ("tf2_msgs", "vision_msgs")
+MESSAGES = (
+    *("ffmpeg_image_transport_msgs", "foxglove_msgs", "livox_ros_driver2"),
+    *("point_cloud_interfaces", "tf2_msgs", "vision_msgs"),
+)
 """Packages of messages that no index has."""
 
 
@@ -65,6 +70,6 @@ def missing_package(error: ImportError) -> str:
         distro = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         return (
             f"{package} is missing: sudo apt install ros-{distro}-{package.replace('_', '-')}; "
-            "where ROS comes from PyPI: python interfaces/build.py in a clone of lemumo"
+            f"where ROS comes from PyPI: python interfaces/build.py {package} in a clone of lemumo"
         )
     return str(error)

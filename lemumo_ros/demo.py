@@ -21,18 +21,17 @@ import cv2
 import numpy as np
 
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.bags.topics import find_topics
 from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.progress import Progress
-from lemumo_ros.demo_bag import default_bag
+from lemumo_ros.demo_bag import NODE_NAME, default_bag, node_command
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.transport import select_transport
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "lemumo-tiny"
-NODE_NAME = "perception"
 OVERLAY = "overlay/compressed"
 DRAIN_S = 3.0
 STOP_S = 10.0
@@ -43,28 +42,6 @@ def isolate_dds() -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 50))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     select_transport()
-
-
-def node_command(model: Path, topics: BagTopics, compressed: bool) -> list[str]:
-    """Return the command line of the node, its inputs remapped to the bag's topics."""
-    source, points = "points", topics.points or ""
-    if topics.depth_info:
-        compressed_depth = points.endswith("/compressedDepth")
-        source = "compressed_depth" if compressed_depth else "depth_image"
-    own = {"compressed_depth": "depth_image/compressedDepth"}.get(source, source)
-    remaps = {"camera_info": topics.camera_info, own: points, "depth_info": topics.depth_info}
-    remaps |= {"thermal": topics.thermal, "thermal_info": topics.thermal_info}
-    remaps["image/compressed" if compressed else "image"] = topics.image
-    transport = "compressed" if compressed else "raw"
-    command = [sys.executable, "-m", "lemumo_ros.node", "--ros-args", "-r", f"__node:={NODE_NAME}"]
-    for name, topic in remaps.items():
-        if topic:
-            command += ["-r", f"~/input/{name}:={topic}"]
-    values: dict[str, object] = {"model": model, "use_sim_time": "true", "overlay_rate_hz": 1000.0}
-    values |= {"image_transport": transport, "companion_source": source}
-    for key, value in values.items():
-        command += ["-p", f"{key}:={value}"]
-    return command
 
 
 class Watcher:
@@ -129,18 +106,33 @@ class Watcher:
                 self.values |= {pair.key: pair.value for pair in status.values}
 
 
-def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
+def run(
+    bag: Path,
+    model: Path,
+    out: Path,
+    rate: float,
+    image: str | None = None,
+    points: str | None = None,
+) -> Summary:
     """Play a bag to the node and collect its outputs.
+
+    Args:
+        bag: folder or file.
+        model: package.
+        out: folder for pictures and logs.
+        rate: speed of playing.
+        image: as for ``find_topics``.
+        points: likewise.
 
     Raises:
         Fault: ``node_died`` or ``player_failed`` with the end of its log; faults of bag or model.
     """
     manifest = load_package(model).manifest
     with BagReader(bag) as reader:
-        topics = find_topics(reader)
+        topics = find_topics(reader, image=image, points=points)
         by_name = {topic.name: topic for topic in reader.topics}
         frames = by_name[topics.image].count
-        compressed = by_name[topics.image].type.endswith("CompressedImage")
+        kinds = {topic.name: topic.type for topic in reader.topics}
     if not manifest.trained:
         print(
             f"demo: the weights of {manifest.name} are UNTRAINED: what it detects means nothing, "
@@ -155,7 +147,7 @@ def run(bag: Path, model: Path, out: Path, rate: float) -> Summary:
     started = time.monotonic()
     watcher = Watcher(overlays)
     player_command = [sys.executable, "-m", "lemumo_core.cli.main", "replay", str(bag), "--live"]
-    node = _start(node_command(model, topics, compressed), out / "node.log")
+    node = _start(node_command(model, topics, kinds), out / "node.log")
     try:
         _wait_until_active(node, watcher, out / "node.log")
         player = _start([*player_command, "--rate", str(rate)], out / "player.log")
@@ -239,6 +231,8 @@ def demo(
     model: Path = MODEL,
     out: Path = Path("out/demo"),
     rate: float = 0.4,
+    image: str | None = None,
+    points: str | None = None,
 ) -> int:
     """Play a bag to the node in processes of their own, and write what came out.
 
@@ -247,11 +241,15 @@ def demo(
         model: package to run.
         out: folder for pictures, summary.json and index.html.
         rate: speed of the rendered bag.
+        image: topic of the images, where the bag leaves a choice.
+        points: topic of the point clouds, where the bag leaves a choice; several, joined by commas,
+            are merged.
 
     Returns:
         The exit code: 1 where no detection message came out.
     """
-    summary = run(bag or default_bag(), model, out, rate if bag is None else 1.0)
+    speed = rate if bag is None else 1.0
+    summary = run(bag or default_bag(), model, out, speed, image, points)
     (out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     write_report(summary, out)
     print(json.dumps(asdict(summary), indent=2))

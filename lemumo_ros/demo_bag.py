@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topics import find_topics
+from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.registry import open_source
+from lemumo_core.faults import Fault
+from lemumo_ros.input_types import CLOUD_TYPES, IMAGE_TYPES, transport_of, transport_suffix
 
+NODE_NAME = "perception"
 FRAMES = 40
 STREET = {
     **{"seed": 28, "frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
@@ -29,35 +32,113 @@ def default_bag() -> Path:
     return path
 
 
-def launch_arguments(bag: Path) -> dict[str, str]:
+def launch_arguments(
+    bag: Path, image: str | None = None, points: str | None = None
+) -> dict[str, str]:
     """Return the arguments with which ``perception.launch.py`` takes a bag.
+
+    Args:
+        bag: folder or file.
+        image: as for ``find_topics``.
+        points: likewise.
 
     Raises:
         Fault: as ``find_topics``.
     """
     with BagReader(bag) as reader:
-        topics = find_topics(reader)
+        topics = find_topics(reader, image=image, points=points)
         kinds = {topic.name: topic.type for topic in reader.topics}
-    compressed = kinds[topics.image].endswith("CompressedImage")
-    image = topics.image.removesuffix("/compressed") if compressed else topics.image
-    points = "depth_image" if topics.depth_info else "points"
-    found = {"image": image, "camera_info": topics.camera_info, points: topics.points}
+    transport = transport_of(IMAGE_TYPES, kinds[topics.image])
+    found: dict[str, str | None] = {
+        "image": topics.image,
+        "camera_info": topics.camera_info,
+        "image_transport": "" if transport == "raw" else transport,
+    }
+    if topics.depth_info:
+        found["depth_image"] = topics.points
+    elif topics.points:
+        found["points"] = ",".join(topics.lidars)
+        clouds = cloud_transport(topics, kinds)
+        found["points_transport"] = "" if clouds == "raw" else clouds
     found |= {
         "depth_info": topics.depth_info,
         "thermal": topics.thermal,
         "thermal_info": topics.thermal_info,
     }
-    flags = {"compressed": str(compressed).lower(), "bag": str(bag.resolve())}
-    return {name: topic for name, topic in found.items() if topic} | flags
+    return {name: topic for name, topic in found.items() if topic} | {"bag": str(bag.resolve())}
 
 
-def demo_bag(bag: Path | None = None) -> int:
+def node_command(model: Path, topics: BagTopics, kinds: dict[str, str]) -> list[str]:
+    """Return the command line of the node, its inputs remapped to the bag's topics.
+
+    Args:
+        model: package.
+        topics: of the bag.
+        kinds: type by topic.
+    """
+    source, points = "points", topics.points or ""
+    values: dict[str, object] = {"model": model, "use_sim_time": "true", "overlay_rate_hz": 1000.0}
+    remaps: dict[str, str | None] = {
+        "camera_info": topics.camera_info,
+        "depth_info": topics.depth_info,
+    }
+    if topics.depth_info:
+        compressed_depth = points.endswith("/compressedDepth")
+        source = "compressed_depth" if compressed_depth else "depth_image"
+        remaps["depth_image/compressedDepth" if compressed_depth else "depth_image"] = points
+    elif points:
+        clouds = cloud_transport(topics, kinds)
+        names = [f"lidar_{number}/" for number in range(1, len(topics.lidars) + 1)]
+        if len(names) == 1:
+            names = [""]
+        else:
+            values["lidars"] = f"[{', '.join(name[:-1] for name in names)}]"
+        values["points_transport"] = clouds
+        for name, topic in zip(names, topics.lidars, strict=True):
+            remaps[f"{name}points{transport_suffix(clouds)}"] = topic
+    remaps |= {"camera_info": topics.camera_info, "depth_info": topics.depth_info}
+    remaps |= {"thermal": topics.thermal, "thermal_info": topics.thermal_info}
+    transport = transport_of(IMAGE_TYPES, kinds[topics.image])
+    remaps[f"image{transport_suffix(transport)}"] = topics.image
+    command = [sys.executable, "-m", "lemumo_ros.node", "--ros-args", "-r", f"__node:={NODE_NAME}"]
+    for role, remapped in remaps.items():
+        if remapped:
+            command += ["-r", f"~/input/{role}:={remapped}"]
+    values |= {"image_transport": transport, "companion_source": source}
+    for key, value in values.items():
+        command += ["-p", f"{key}:={value}"]
+    return command
+
+
+def cloud_transport(topics: BagTopics, kinds: dict[str, str]) -> str:
+    """Return the transport of the point clouds of a bag.
+
+    Args:
+        topics: of the bag.
+        kinds: type by topic.
+
+    Raises:
+        Fault: ``wrong_type`` where LiDARs have different ones, which the node does not take.
+    """
+    found = {
+        transport_of(CLOUD_TYPES, kinds[topic], topic.rpartition("/")[2]) for topic in topics.lidars
+    }
+    if len(found) > 1:
+        listing = ", ".join(f"{topic} [{kinds[topic]}]" for topic in topics.lidars)
+        raise Fault("wrong_type", f"the node takes LiDARs of one type: {listing}")
+    return found.pop() if found else "raw"
+
+
+def demo_bag(bag: Path | None = None, image: str | None = None, points: str | None = None) -> int:
     """Print the launch arguments of a bag as JSON.
 
     Args:
         bag: folder or file; by default the demo's own.
+        image: topic of the images, where the bag leaves a choice.
+        points: topic of the point clouds, where the bag leaves a choice; several, joined by commas,
+            are merged.
     """
-    print(json.dumps(launch_arguments(bag or default_bag())))
+    print(json.dumps(launch_arguments(bag or default_bag(), image, points)))
     return 0
 
 

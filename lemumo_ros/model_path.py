@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lemumo_core.faults import Fault
-from lemumo_ros.share import share_folders
-
-SCHEME = "package://"
+from lemumo_ros.share import SCHEME, resolve, share_folders
 
 
 def model_folder(model: str) -> Path:
@@ -18,7 +16,7 @@ def model_folder(model: str) -> Path:
             folder of a ROS package; or the name of a model that comes with lemumo.
 
     Raises:
-        Fault: ``no_model``, naming those that come with lemumo.
+        Fault: ``no_model``, naming those that come with lemumo; as ``resolve``.
     """
     shipped = _shipped()
     listing = ", ".join(sorted(shipped)) or "none"
@@ -29,13 +27,7 @@ def model_folder(model: str) -> Path:
             f"comes with lemumo ({listing})",
         )
     if model.startswith(SCHEME):
-        package, _, path = model.removeprefix(SCHEME).partition("/")
-        folders = [folder / path for folder in share_folders(package)]
-        found = next((folder for folder in folders if folder.is_dir()), None)
-        if found is None:
-            searched = ", ".join(map(str, folders))
-            raise Fault("no_model", f"{model} is none of {searched}: source the setup of {package}")
-        return found
+        return resolve(model)
     path_given = Path(model).expanduser()
     if not path_given.exists() and len(path_given.parts) == 1:
         if model not in shipped:

@@ -20,6 +20,7 @@ from lemumo_ros.parameters import (
 RENAMED = {"companion_offset_ms": "companion_offset, in seconds"}
 OF_ANY_TYPE = ("rectified",)
 """Parameters that are a boolean or a word, as YAML reads them."""
+LISTS_OF_WORDS = ("cameras", "lidars")
 OF_RCLPY = ("use_sim_time", "start_type_description_service")
 QOS_OVERRIDES = "qos_overrides."
 """Parameters that rclpy declares by itself."""
@@ -166,15 +167,15 @@ class ParameterServer:
 
 
 def _list_type(entry: Field) -> Parameter.Type:
-    texts = entry.name == "cameras"
-    return Parameter.Type.STRING_ARRAY if texts else Parameter.Type.DOUBLE_ARRAY
+    of_words = entry.name in LISTS_OF_WORDS
+    return Parameter.Type.STRING_ARRAY if of_words else Parameter.Type.DOUBLE_ARRAY
 
 
 def _converted(entry: Field, value: Any) -> Any:
     """Return a value with whole numbers as floats, where the parameter is one or a list of them."""
     if isinstance(entry.default, float) and type(value) is int:
         return float(value)
-    numbers = isinstance(entry.default, tuple) and entry.name != "cameras"
+    numbers = isinstance(entry.default, tuple) and entry.name not in LISTS_OF_WORDS
     if numbers and any(type(number) is int for number in value or ()):
         return [float(number) for number in value]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -9,20 +10,23 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.messages.calibration_file import CalibrationInfo, read_calibration
 from lemumo_core.messages.camera_info import Rectified
-from lemumo_core.streaming.camera_input import CameraOptions
+from lemumo_core.streaming.camera_options import CameraOptions
+from lemumo_ros.share import resolve
 
 LIVE, ON_LOAD, ON_CONFIGURE = "at once", "with ~/load_model or configure", "with configure"
 """When a new value takes effect."""
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "image_transport": ("raw", "compressed"),
+    "image_transport": ("raw", "compressed", "ffmpeg", "foxglove"),
+    "points_transport": ("raw", "draco", "zlib", "zstd", "livox"),
     "companion_source": ("points", "depth_image", "compressed_depth"),
     "publish_depth_as": ("32FC1", "16UC1"),
     "rectified": ("auto", True, False, "true", "false"),
 }
 MAX_CELLS = 1000
 """From the robot to the border of the occupancy grid: a grid of 4 MB."""
-CAMERA_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
+SENSOR_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 """Names that may be part of a topic's name."""
 
 
@@ -48,7 +52,16 @@ class CameraParameters:
         ValueError: naming the parameter that is invalid.
     """
 
-    image_transport: str = _parameter("raw", "raw or compressed")
+    image_transport: str = _parameter(
+        "raw",
+        "raw or compressed, or for H.264 and H.265 ffmpeg (FFMPEGPacket) or foxglove "
+        "(CompressedVideo)",
+    )
+    camera_info_url: str = _parameter(
+        "",
+        "calibration file of camera_calibration to use instead of camera_info: a path, file:// or "
+        "package://",
+    )
     companion_source: str = _parameter(
         "points",
         "what a model for LiDAR takes: points, or the depth_image or compressed_depth of a camera",
@@ -80,7 +93,7 @@ class CameraParameters:
                 raise ValueError(f"{entry.name} is '{value}', must be one of {CHOICES[entry.name]}")
         if len(self.extrinsics) not in (0, 16):
             raise ValueError(f"extrinsics has {len(self.extrinsics)} numbers, must have 16 or none")
-        _ = self.T_camera_companion  # checks it
+        _ = self.T_camera_companion, self.camera_info  # checks them
         window = self.thermal_window
         if window and not (len(window) == 4 and min(window[2:]) > 0):
             raise ValueError(
@@ -91,6 +104,13 @@ class CameraParameters:
     def images_rectified(self) -> Rectified:
         """``rectified`` as ``camera_of_images`` takes it."""
         return "auto" if self.rectified == "auto" else self.rectified in (True, "true")
+
+    @functools.cached_property
+    def camera_info(self) -> CalibrationInfo | None:
+        """The calibration that ``camera_info_url`` names, or None."""
+        if not self.camera_info_url:
+            return None
+        return read_calibration(resolve(self.camera_info_url))
 
     @property
     def T_camera_companion(self) -> np.ndarray | None:
@@ -121,6 +141,12 @@ class Parameters(CameraParameters):
         "auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16", effective=ON_LOAD
     )
     cameras: tuple[str, ...] = _parameter((), "names of the cameras; none: one, on plain topics")
+    lidars: tuple[str, ...] = _parameter(
+        (), "names of several LiDARs, whose points are merged by tf; none: one, on plain topics"
+    )
+    points_transport: str = _parameter(
+        "raw", "raw, draco, zlib or zstd of point_cloud_transport, or livox for its CustomMsg"
+    )
     camera_name: str = _parameter("camera", "name in diagnostics of the one that has plain topics")
     score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0, LIVE)
     output_frame: str = _parameter("", "frame of the boxes; empty: the camera's", effective=LIVE)
@@ -156,16 +182,20 @@ class Parameters(CameraParameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in self.cameras:
-            if not CAMERA_NAME.fullmatch(name) or self.cameras.count(name) > 1:
-                raise ValueError(f"cameras: '{name}' must be one word, and there once")
+        for kind, names in (("cameras", self.cameras), ("lidars", self.lidars)):
+            for name in names:
+                if not SENSOR_NAME.fullmatch(name) or names.count(name) > 1:
+                    raise ValueError(f"{kind}: '{name}' must be one word, and there once")
         if self.occupancy_reach_m / self.occupancy_resolution_m > MAX_CELLS:
             raise ValueError(
                 f"occupancy_reach_m {self.occupancy_reach_m} is more than {MAX_CELLS} cells of "
                 f"occupancy_resolution_m {self.occupancy_resolution_m}"
             )
-        if self.cameras and self.extrinsics:
-            raise ValueError(f"extrinsics must name their camera: set {self.cameras[0]}.extrinsics")
+        for name in ("extrinsics", "camera_info_url"):
+            if self.cameras and getattr(self, name):
+                raise ValueError(f"{name} must name its camera: set {self.cameras[0]}.{name}")
+        if self.lidars and any(camera.extrinsics for camera in (self, *self.by_camera.values())):
+            raise ValueError("extrinsics are of one LiDAR: publish the transforms of lidars on tf")
 
     def camera_options(self) -> dict[str, CameraOptions]:
         """Return the options of each camera's input, by camera name."""
@@ -179,6 +209,8 @@ class Parameters(CameraParameters):
                 rectified=camera.images_rectified,
                 fixed_frame=self.fixed_frame,
                 tracking_frame=self.tracking_frame if self.tracking else None,
+                camera_info=camera.camera_info,
+                lidars=self.lidars if camera.companion_source == "points" else (),
             )
             for name, camera in self.by_camera.items()
         }

@@ -7,6 +7,7 @@ import sys
 import time
 
 from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.video import start_of_videos
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress
@@ -24,7 +25,8 @@ def play(reader: BagReader, rate: float = 1.0, start_s: float = 0.0, loop: bool 
 
     Waits until any sensor topic has a subscriber. A bag's own /clock is published as recorded;
     otherwise /clock ticks at 100 Hz in log time and never runs ahead of the data. The transforms of
-    /tf_static are published first, as one latched message. Long gaps are shortened.
+    /tf_static are published first, as one latched message. Long gaps are shortened. Where the bag
+    holds a video, playing begins at the last key frame before ``start_s``.
 
     Args:
         reader: the bag.
@@ -70,6 +72,8 @@ def play(reader: BagReader, rate: float = 1.0, start_s: float = 0.0, loop: bool 
         for name in static:
             publishers[name].publish(merge_transforms(reader, name))
         first_ns = reader.start_ns + round(start_s * 1e9)
+        if start_s:
+            first_ns = min([first_ns, *start_of_videos(reader, played, first_ns).values()])
 
         def publish_clock(stamp_ns: int) -> None:
             if clock is not None:

@@ -6,7 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from lemumo_core.faults import Fault
+
 PACKAGE = "lemumo_ros"
+SCHEME = "package://"
 
 
 def share_folders(package: str = PACKAGE) -> list[Path]:
@@ -20,3 +23,20 @@ def share_folders(package: str = PACKAGE) -> list[Path]:
     if package == PACKAGE:
         folders.insert(0, Path(__file__).resolve().parent.parent)
     return folders
+
+
+def resolve(url: str) -> Path:
+    """Return the file or folder that a path, ``file://`` or ``package://PACKAGE/PATH`` names.
+
+    Raises:
+        Fault: ``no_file`` where no folder of the package has it.
+    """
+    if not url.startswith(SCHEME):
+        return Path(url.removeprefix("file://")).expanduser()
+    package, _, path = url.removeprefix(SCHEME).partition("/")
+    candidates = [folder / path for folder in share_folders(package)]
+    found = next((candidate for candidate in candidates if candidate.exists()), None)
+    if found is None:
+        searched = ", ".join(map(str, candidates))
+        raise Fault("no_file", f"{url} is none of {searched}: source the setup of {package}")
+    return found

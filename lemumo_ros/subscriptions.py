@@ -8,10 +8,19 @@ from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
+from lemumo_core.messages.compressed_clouds import livox_cloud
+from lemumo_core.messages.video import require_video
 from lemumo_core.streaming.cameras import Cameras
+from lemumo_ros.input_types import (
+    CLOUD_TYPES,
+    IMAGE_TYPES,
+    VIDEO_TRANSPORTS,
+    message_class,
+    transport_suffix,
+)
 from lemumo_ros.parameters import Parameters
 
 try:
@@ -28,6 +37,8 @@ OVERRIDABLE = (
 """Policies of sensor inputs that ``qos_overrides`` may change."""
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+VIDEO_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+"""Of video: an image is decoded from those before it, so that none may be lost."""
 LATCHED_QOS = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
@@ -57,6 +68,9 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
 
     Returns:
         Subscriptions by topic, before remapping; with ``LATCHED`` after it, of second ones.
+
+    Raises:
+        ImportError: the package of a type, or PyAV for video, is not installed; it says how.
     """
     moving = partial(cameras.on_transforms, moving=True)
     topics: list[tuple[Any, str, Any, QoSProfile]] = [
@@ -66,13 +80,17 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
     sources = {name: settings.by_camera[name].companion_source for name in cameras.inputs}
     takes_points = [name for name in cameras.inputs if sources[name] == "points"]
     if companion == "lidar" and takes_points:
-        on_points = cameras.notifying(partial(cameras.on_points, names=takes_points))
-        topics.append((PointCloud2, "~/input/points", on_points, SENSOR_QOS))
+        topics += _cloud_topics(settings, cameras, takes_points)
     for name, camera in cameras.inputs.items():
         prefix = f"~/input/{settings.topics(name)}"
-        topic = image_topic(settings, name)
-        kind = CompressedImage if topic.endswith("/compressed") else Image
-        topics.append((kind, topic, cameras.notifying(camera.on_image), SENSOR_QOS))
+        transport = settings.by_camera[name].image_transport
+        if is_video := transport in VIDEO_TRANSPORTS:
+            require_video()
+        kind = message_class(IMAGE_TYPES[transport])
+        on_image = cameras.notifying(camera.on_image)
+        topics.append(
+            (kind, image_topic(settings, name), on_image, VIDEO_QOS if is_video else SENSOR_QOS)
+        )
         on_info = cameras.notifying(camera.on_camera_info)
         topics.append((CameraInfo, f"{prefix}camera_info", on_info, SENSOR_QOS))
         if companion == "thermal":
@@ -93,6 +111,7 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
             callback,
             copy.copy(qos),  # rclpy writes what is overridden into it
             qos_overriding_options=_overridable(topic),
+            raw=kind.__name__ == "CustomMsg",
         )
         for kind, topic, callback, qos in topics
     }
@@ -117,10 +136,30 @@ def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str)
     return subscriptions
 
 
+def _cloud_topics(
+    settings: Parameters, cameras: Cameras, names: list[str]
+) -> list[tuple[Any, str, Any, QoSProfile]]:
+    """Return class, topic, callback and QoS of the LiDARs that the named cameras share."""
+    transport = settings.points_transport
+    kind, suffix = message_class(CLOUD_TYPES[transport]), transport_suffix(transport)
+    topics = []
+    for sensor, lidar in enumerate(settings.lidars or ("",)):
+        callback = partial(cameras.on_points, names=names, sensor=sensor)
+        if transport == "livox":
+            callback = partial(_on_livox, callback)
+        topic = f"~/input/{lidar}/points{suffix}" if lidar else f"~/input/points{suffix}"
+        topics.append((kind, topic, cameras.notifying(callback), SENSOR_QOS))
+    return topics
+
+
+def _on_livox(callback: Any, data: bytes) -> None:
+    callback(livox_cloud(data))
+
+
 def image_topic(settings: Parameters, camera: str) -> str:
     """Return the topic of a camera's images, before remapping."""
-    compressed = settings.by_camera[camera].image_transport == "compressed"
-    return f"~/input/{settings.topics(camera)}image{'/compressed' if compressed else ''}"
+    suffix = transport_suffix(settings.by_camera[camera].image_transport)
+    return f"~/input/{settings.topics(camera)}image{suffix}"
 
 
 def depth_topic(settings: Parameters, camera: str) -> str:

@@ -73,7 +73,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session", params=["mcap", "sqlite3"])
 def kitti_bag(request, shared_data, tmp_path_factory) -> SimpleNamespace:
     """Four frames of KITTI as a bag (``path``, not to be changed), and their ``source``."""
-    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
     from lemumo_core.bags.writer import write_bag
     from lemumo_core.data.sources.kitti_raw import KittiRaw
 
@@ -108,7 +108,7 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Its torch model needs ``two_blocks``.
     """
-    pytest.importorskip("torch", reason='making a model needs: pip install "lemumo_ros[train]"')
+    pytest.importorskip("torch", reason="making a model needs: pip install '.[train]'")
     from lemumo_core.export.package import ExportOptions, ModelCard, export_package
 
     def build(folder: Path) -> None:
@@ -142,7 +142,7 @@ def street_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a package of a few operators, 64x96 pixels: quick to write, load and run."""
-    pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_ros[train]"')
+    pytest.importorskip("onnx", reason="writing a model needs: pip install '.[train]'")
     from tests.helpers.toy_package import write_toy_package
 
     return built_once(tmp_path_factory, "toy_package", write_toy_package)

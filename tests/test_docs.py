@@ -31,7 +31,7 @@ BAG_FRAMES = 3
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
     """A bag of a few small frames."""
-    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
     from lemumo_core.bags.writer import write_bag
 
     path = tmp_path_factory.mktemp("readme") / "bag"
@@ -202,7 +202,7 @@ def test_parameters_of_the_node() -> None:
 
 
 def test_outputs_of_the_node() -> None:
-    pytest.importorskip("rclpy", reason='the node needs ROS 2, or: pip install "lemumo_ros[ros]"')
+    pytest.importorskip("rclpy", reason="the node needs ROS 2, or: pip install '.[ros]'")
     from lemumo_ros.publish.publisher import TOPICS
 
     first_cells = [cells[0] for cells in table_rows(ROOT / "docs" / "robot.md", "output")]

@@ -159,8 +159,9 @@ def install_torch() -> None:
 
 def install_packages(distro: str | None) -> None:
     """Install lemumo itself, editable, with what its extras name."""
-    extras = "train,bags,rerun,tracking,signing,openvino,tensorrt-rtx,dev,docs,test" + (
-        "" if distro else ",ros"
+    extras = (
+        "train,bags,rerun,tracking,signing,openvino,tensorrt-rtx,dev,docs,test,video,clouds"
+        + ("" if distro else ",ros")
     )
     say(f"installing lemumo with [{extras}]; the first time this takes a minute or two")
     limits = []

@@ -7,9 +7,9 @@ import re
 from lemumo_core.bags.reader import BagReader, Topic
 from lemumo_core.bags.topic_kinds import (
     CAMERA_INFO,
-    COMPRESSED_IMAGE,
     IMAGE,
     NOT_A_SENSOR,
+    PICTURES,
     base,
     encoding,
     given_topic,
@@ -35,7 +35,7 @@ def find_depth_image(
     found = []
     for topic in topics:
         other_words = DEPTH_NAME.sub("", topic.name)
-        if topic.type not in (IMAGE, COMPRESSED_IMAGE) or other_words == topic.name:
+        if topic.type not in PICTURES or other_words == topic.name:
             continue
         if NOT_A_SENSOR.search(other_words) or OWN_OUTPUT.search(topic.name):
             continue

@@ -6,37 +6,33 @@ Of each message only its header stamp is parsed. Indices are cached in ``bags`` 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-import zipfile
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from lemumo_core.bags.index_cache import BagIndex, cache_file, read_cache, write_cache
 from lemumo_core.bags.metadata import BAG_SUFFIXES, METADATA, bag_stem
 from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader, RawMessage
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.bags.topics import TopicSelection, find_roles
+from lemumo_core.bags.video import key_rows, packet_is_key
 from lemumo_core.faults import Fault
-from lemumo_core.files import cache_folder, whole_file
 from lemumo_core.messages.stamps import stamp_of_cdr
 from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.messages.video import VIDEO_TYPES
 from lemumo_core.progress import track
 
 log = logging.getLogger(__name__)
-
-VERSION = 3
-"""Version of the cached files, which is part of their names."""
 
 TF_STATIC = "/tf_static"
 STAMP, LOG, ORDINAL = 0, 1, 2
@@ -45,32 +41,6 @@ of its topic with the same log time."""
 
 STAMP_END = 12
 """Bytes of CDR encapsulation and header stamp, in which repeated CameraInfos differ."""
-
-
-@dataclass(frozen=True, eq=False)
-class BagIndex:
-    """The index of one bag. Roles are those of ``find_roles``.
-
-    Attributes:
-        name: path of the bag, for messages.
-        files: files to open, as ``BagReader`` opens them; recovered copies of damaged ones.
-        lost: a message for each loss: what cannot be read, or was passed over.
-        companion: ``lidar``, ``thermal`` or None.
-        topics: role to topic, for the roles that the bag has.
-        messages: role to int64 (N, 3), see ``STAMP``; in order of log time. Of CameraInfos only
-            those that differ from the one before.
-        frame_ids: role to the frame of the first message.
-        transforms: of /tf_static, as ``TransformBuffer.edges``.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    lost: tuple[str, ...]
-    companion: str | None
-    topics: dict[str, str]
-    messages: dict[str, np.ndarray]
-    frame_ids: dict[str, str]
-    transforms: list[tuple[str, str, np.ndarray]]
 
 
 def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]:
@@ -104,8 +74,8 @@ def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
     Raises:
         Fault, ImportError, FileNotFoundError: as ``BagReader`` and ``find_roles``, naming the bag.
     """
-    cache = _cache_file(files, selection)
-    index = _read_cache(cache)
+    cache = cache_file(files, selection)
+    index = read_cache(cache)
     if index is None:
         try:
             index = _build_sound(files, selection, cache.with_suffix(""))
@@ -113,7 +83,7 @@ def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
             if str(files[0]) in str(fault):
                 raise
             raise Fault(fault.reason, f"{files[0]}: {fault}") from fault
-        _write_cache(cache, index)
+        write_cache(cache, index)
     for words in index.lost:
         log.warning("%s: %s", index.name, words)
     return index
@@ -193,6 +163,7 @@ def _build(
         last: dict[str, tuple[int, int]] = {}
         infos: dict[str, bytes] = {}
         unstamped: Counter[str] = Counter()
+        is_key: list[bool] = []
         for raw in track(reader.raw_messages(read), f"index {Path(name).name}", total):
             if raw.topic == TF_STATIC:
                 try:
@@ -208,6 +179,8 @@ def _build(
                     continue
                 infos[raw.topic] = raw.data[STAMP_END:]
             found[raw.topic].extend((message_stamp(raw), raw.stamp_ns, ordinal))
+            if raw.topic == topics["image"] and raw.type in VIDEO_TYPES:
+                is_key.append(packet_is_key(reader, raw))
             unstamped[raw.topic] += raw.data[4:STAMP_END] == bytes(STAMP_END - 4)
     for topic, count in sorted((+unstamped).items()):
         log.warning(
@@ -219,6 +192,11 @@ def _build(
     for role, topic in topics.items():
         rows = np.array(found[topic], np.int64).reshape(-1, 3)
         messages[role] = rows[np.argsort(rows[:, LOG], kind="stable")]
+    keys = key_rows(is_key)
+    if early := int((keys < 0).sum()):
+        topic = topics["image"]
+        lost = [*lost, f"the first {early} images of {topic} come before its first key frame"]
+        keys, messages["image"] = keys[early:] - early, messages["image"][early:]
     return BagIndex(
         name,
         files,
@@ -228,56 +206,5 @@ def _build(
         messages,
         {role: frame_ids[topic] for role, topic in topics.items()},
         transforms.edges(),
+        keys,
     )
-
-
-def _cache_file(files: tuple[Path, ...], selection: TopicSelection) -> Path:
-    parts: list[tuple[str, int, int]] = []
-    for file in files:
-        for part in sorted(p for p in file.iterdir() if p.is_file()) if file.is_dir() else [file]:
-            stat = part.stat()
-            parts.append((str(part), stat.st_size, stat.st_mtime_ns))
-    key = json.dumps([VERSION, parts, asdict(selection)])
-    return cache_folder() / "bags" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
-
-
-def _read_cache(path: Path) -> BagIndex | None:
-    """Return the cached index, or None where there is none that can be used."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"]))
-            messages = {role: stored[role] for role in about["topics"]}
-            edges = [
-                (parent, child, T)
-                for (parent, child), T in zip(about["edges"], stored["T"], strict=True)
-            ]
-        files = tuple(Path(file) for file in about["files"])
-        if not all(file.exists() for file in files):
-            return None
-        return BagIndex(
-            *(about["name"], files, tuple(about["lost"]), about["companion"]),
-            *(about["topics"], messages, about["frame_ids"], edges),
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        log.warning("the cached index %s is not readable: %s", path, error)
-        return None
-
-
-def _write_cache(path: Path, index: BagIndex) -> None:
-    about = {
-        "name": index.name,
-        "files": [str(file) for file in index.files],
-        "lost": list(index.lost),
-        "companion": index.companion,
-        "topics": index.topics,
-        "frame_ids": index.frame_ids,
-        "edges": [[parent, child] for parent, child, _ in index.transforms],
-    }
-    T = np.array([T for _, _, T in index.transforms], np.float64).reshape(-1, 4, 4)
-    try:
-        with whole_file(path) as file:
-            np.savez(file, about=np.array(json.dumps(about)), T=T, **index.messages)  # type: ignore[arg-type]
-    except OSError as error:
-        log.warning("the index of %s cannot be cached: %s", index.name, error)

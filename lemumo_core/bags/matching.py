@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ class Session:
         self.matches: dict[str, np.ndarray] = {}
         if index.companion:
             _check_clocks(index, companion_offset_ns)
-            companions = index.messages["companion"][:, STAMP] - companion_offset_ns
-            self.matches["companion"] = nearest(companions, stamps, tolerance_ns)
+            for role in self.companion_roles:
+                companions = index.messages[role][:, STAMP] - companion_offset_ns
+                self.matches[role] = nearest(companions, stamps, tolerance_ns)
         for role in GROUND_TRUTH.keys() & index.topics.keys():
             truths = index.messages[role][:, STAMP]
             match = nearest(truths, stamps, tolerance_ns)
@@ -44,6 +46,11 @@ class Session:
     def __len__(self) -> int:
         return len(self.index.messages["image"])
 
+    @property
+    def companion_roles(self) -> list[str]:
+        """Roles of the companions: one, or that of each LiDAR."""
+        return [role for role in self.index.topics if re.fullmatch(r"companion(_\d+)?", role)]
+
     def of_image(self, role: str, at: int) -> int | None:
         """Return the number of the message in a role that matches image ``at``, or None."""
         match = int(self.matches[role][at]) if role in self.matches else -1
@@ -52,7 +59,10 @@ class Session:
     @property
     def unmatched(self) -> int:
         """Number of images without a companion, in a bag that has companions."""
-        return int((self.matches["companion"] < 0).sum()) if self.index.companion else 0
+        if not self.index.companion:
+            return 0
+        found = [self.matches[role] >= 0 for role in self.companion_roles]
+        return int((~np.any(found, axis=0)).sum())
 
     def describe(self) -> dict[str, Any]:
         """Return what ``Bags.describe`` reports of this bag."""

@@ -11,8 +11,10 @@ import numpy as np
 from lemumo_core.messages.builder import MessageBuilder
 
 try:
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.typesys import get_types_from_msg
     from rosbags.typesys.store import Typestore
+
+    from lemumo_core.bags.types import sensor_typestore
 except ModuleNotFoundError:
     pass  # reported by require_rosbags, when a bag is really to be written
 
@@ -21,11 +23,11 @@ class RosbagsBuilder(MessageBuilder):
     """Builds messages of ``typestore``.
 
     Attributes:
-        typestore: types of ROS 2 Kilted, with vision_msgs where ``has_vision_msgs``.
+        typestore: types of ROS 2 Kilted and of sensors, with vision_msgs where ``has_vision_msgs``.
     """
 
     def __init__(self) -> None:
-        self.typestore: Typestore = get_typestore(Stores.ROS2_KILTED)
+        self.typestore: Typestore = sensor_typestore()
         self.has_vision_msgs = register_vision_msgs(self.typestore)
 
     def new(self, kind: str, **fields: Any) -> Any:
@@ -35,6 +37,16 @@ class RosbagsBuilder(MessageBuilder):
     def sequence(self, values: np.ndarray) -> np.ndarray:
         """Return the array itself, as rosbags serializes arrays."""
         return values
+
+    def video(self, packet: bytes, codec: str, header: Any) -> Any:
+        """Return a foxglove_msgs/CompressedVideo of one packet."""
+        return self.new(
+            "foxglove_msgs/CompressedVideo",
+            timestamp=header.stamp,
+            frame_id=header.frame_id,
+            data=np.frombuffer(packet, np.uint8),
+            format=codec,
+        )
 
     def serialize(self, message: Any) -> bytes:
         """Return the message as CDR with its 4-byte header."""

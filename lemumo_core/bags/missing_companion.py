@@ -6,10 +6,10 @@ import re
 from contextlib import suppress
 
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topic_kinds import POINT_CLOUD
+from lemumo_core.bags.topic_kinds import CLOUDS
 
 with suppress(ModuleNotFoundError):  # reported by BagReader
-    from rosbags.typesys import Stores, get_typestore
+    from lemumo_core.bags.types import sensor_typestore
 
 NEVER_INPUT = re.compile(r"ground_truth|/lemumo|/output/points")
 """Topics that are truth or results, which nobody misses as an input."""
@@ -29,13 +29,13 @@ def describe_missing_companion(reader: BagReader, companion: str, given: str | N
     if given == "":
         return ""
     topics = [t for t in reader.topics if t.count and not NEVER_INPUT.search(t.name)]
-    clouds = [topic.name for topic in topics if topic.type == POINT_CLOUD]
+    clouds = [topic.name for topic in topics if topic.type in CLOUDS]
     if companion == "lidar" and clouds:
         return (
             f"no lidar topic: {', '.join(clouds)} were passed over, because their names say that "
             "they are no sensor's; take one with --points"
         )
-    standard = get_typestore(Stores.ROS2_KILTED).types
+    standard = sensor_typestore().types
     unknown = [f"{t.name} [{t.type}]" for t in reader.topics if t.type not in standard]
     if not unknown:
         return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from lemumo_core.bags.index import LOG, STAMP, BagIndex, message_stamp
 from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.video import VideoReader
 from lemumo_core.faults import Fault
 from lemumo_core.messages.camera_info import ImageCamera, Rectified, camera_of_images
 from lemumo_core.messages.info_history import info_of_image
@@ -26,11 +27,16 @@ class OpenBag:
     Args:
         index: index of the bag.
         rectified: as for ``Bags``.
+        camera_info: CameraInfo of the images instead of the bag's, or None.
     """
 
-    def __init__(self, index: BagIndex, rectified: Rectified):
-        self.index, self.rectified = index, rectified
+    def __init__(self, index: BagIndex, rectified: Rectified, camera_info: Any = None):
+        self.index, self.rectified, self._given_info = index, rectified, camera_info
         self.reader = BagReader(index.files)
+        self._video: VideoReader | None = None
+        if len(index.keys):
+            rows = index.messages["image"]
+            self._video = VideoReader(self.reader, index.topics["image"], rows, index.keys)
         self.transforms = transforms_of(index)
         self._cameras: dict[tuple[str, int], ImageCamera] = {}
 
@@ -39,11 +45,14 @@ class OpenBag:
         self.reader.close()
 
     def message(self, role: str, number: int) -> Any:
-        """Read one message of a role, by its number in the index.
+        """Read one message of a role, by its number in the index; of a video it is the image.
 
         Raises:
-            Fault: ``bag_changed`` where the bag has no such message any more.
+            Fault: ``bag_changed`` where the bag has no such message any more; as
+                ``VideoReader.image``.
         """
+        if role == "image" and self._video is not None:
+            return self._video.image(number)
         topic = self.index.topics[role]
         stamp_ns, log_ns, ordinal = self.index.messages[role][number].tolist()
         found = self.reader.raw_messages([topic], log_ns, log_ns + 1)
@@ -60,7 +69,15 @@ class OpenBag:
             stamp_ns: of the image's header.
             log_ns: when the image was recorded.
         """
+        if role == "image" and self._given_info is not None:
+            topic = self.index.topics[role]
+            return camera_of_images(self._given_info, topic, self.rectified)
         info_role = INFO_OF[role]
+        if info_role not in self.index.topics:
+            raise Fault(
+                "no_camera_info",
+                f"{self.index.topics[role]} has no camera_info: give --calibration",
+            )
         rows = self.index.messages[info_role]
         if not len(rows):
             raise Fault("no_camera_info", f"{self.index.topics[info_role]} is empty")
@@ -72,6 +89,11 @@ class OpenBag:
             info = self.message(info_role, number)
             self._cameras[role, number] = camera_of_images(info, self.index.topics[role], rectified)
         return self._cameras[role, number]
+
+    def camera_of(self, role: str, number: int) -> ImageCamera:
+        """Return the model of an image of a role, by its number in the index."""
+        stamp_ns, log_ns, _ = self.index.messages[role][number].tolist()
+        return self.camera(role, stamp_ns, log_ns)
 
     def transforms_around(self, log_ns: int) -> TransformBuffer:
         """Return the transforms of /tf_static, and those of /tf from around a log time."""

@@ -18,6 +18,8 @@ from lemumo_core.bags.channel import Channel, Storage
 from lemumo_core.bags.metadata import BAG_SUFFIXES, Metadata, read_metadata, storage_files
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
+from lemumo_core.messages.compressed_clouds import LIVOX_TYPES, livox_cloud
+from lemumo_core.messages.video import header_of
 
 try:
     from rosbags.serde import SerdeError
@@ -72,7 +74,8 @@ class BagReader:
         path: a folder of ``.mcap``, ``.db3`` or ``.bag`` files, with ``metadata.yaml`` or without,
             one such file, or a list of these.
 
-    Types come from the definitions inside the bag where it has them, else from ROS 2 Kilted.
+    Types come from the definitions inside the bag where it has them, else from ROS 2 Kilted and
+    ``sensor_types``.
     Topics of other types stay listed and can be read raw.
 
     Raises:
@@ -178,9 +181,13 @@ class BagReader:
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """Deserialise CDR to a message whose arrays are views of ``data``.
 
+        Of a Livox CustomMsg it is the PointCloud2 that it stands for.
+
         Raises:
             Fault: ``unknown_type`` or ``bad_message``.
         """
+        if msgtype in LIVOX_TYPES:
+            return livox_cloud(data)
         if msgtype not in self.typestore.types:
             raise Fault("unknown_type", f"the bag carries no definition of {msgtype}")
         try:
@@ -203,7 +210,9 @@ class BagReader:
             raise
 
     def _frame_id(self, topic: str) -> str:
-        return str(getattr(getattr(self.first(topic), "header", None), "frame_id", ""))
+        message = self.first(topic)
+        is_stamped = hasattr(message, "header") or hasattr(message, "timestamp")
+        return str(getattr(header_of(message), "frame_id", "")) if is_stamped else ""
 
     def _channels(self, topics: Iterable[str] | None = None) -> list[Channel]:
         channels = [channel for storage in self._storages for channel in storage.channels]

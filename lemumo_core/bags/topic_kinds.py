@@ -6,11 +6,25 @@ import re
 
 from lemumo_core.bags.reader import BagReader, Topic
 from lemumo_core.faults import Fault
+from lemumo_core.messages.compressed_clouds import COMPRESSED_CLOUD, LIVOX_TYPES
+from lemumo_core.messages.video import VIDEO_TYPES
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+PICTURES = (IMAGE, COMPRESSED_IMAGE)
+"""Types whose messages are images of their own."""
+COLOR_PICTURES = (*PICTURES, *VIDEO_TYPES)
+CLOUDS = (POINT_CLOUD, COMPRESSED_CLOUD, *LIVOX_TYPES)
+TRANSPORTS = {
+    COMPRESSED_IMAGE: "/compressed",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "/ffmpeg",
+    "foxglove_msgs/msg/CompressedVideo": "/foxglove",
+}
+"""Type to the suffix that image_transport gives its topic."""
+CLOUD_SUFFIXES = ("/draco", "/zlib", "/zstd", "/cloudini")
+"""Suffixes that point_cloud_transport gives to topics."""
 
 NOT_A_SENSOR = re.compile(
     r"depth|disparity|confidence|label|segment|mask|overlay|debug|ground_truth|/lemumo|/output/points"
@@ -44,7 +58,9 @@ def encoding(topic: Topic, reader: BagReader) -> str:
 
 def base(name: str) -> str:
     """Return the image topic that a transport's topic belongs to: X of X/compressed."""
-    return name.removesuffix("/compressed").removesuffix("/compressedDepth")
+    for suffix in (*TRANSPORTS.values(), *CLOUD_SUFFIXES, "/compressedDepth"):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def infos_of(image: Topic, infos: list[Topic]) -> list[Topic]:

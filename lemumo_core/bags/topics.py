@@ -9,10 +9,10 @@ from lemumo_core.bags.depth_topics import find_depth_image, find_depth_info, is_
 from lemumo_core.bags.reader import BagReader, Topic
 from lemumo_core.bags.topic_kinds import (
     CAMERA_INFO,
-    COMPRESSED_IMAGE,
-    IMAGE,
+    CLOUDS,
+    COLOR_PICTURES,
     NOT_A_SENSOR,
-    POINT_CLOUD,
+    PICTURES,
     base,
     encoding,
     given_topic,
@@ -42,7 +42,7 @@ class TopicSelection:
 
     Attributes:
         image, camera_info: colour camera.
-        points: LiDAR, or a depth camera's image.
+        points: LiDAR, several joined by commas, or a depth camera's image.
         thermal, thermal_info: thermal camera.
         companion: ``lidar`` or ``thermal``, where a bag has both.
         detections, labels, depth: ground truth.
@@ -67,11 +67,12 @@ class BagTopics:
     """The topics of one camera and its companions; None where the bag has none.
 
     Attributes:
-        image: Image or CompressedImage of the colour camera.
+        image: image or video of the colour camera, of ``COLOR_PICTURES``.
         camera_info: CameraInfo of that camera.
-        points: PointCloud2, or Image or CompressedImage of a depth camera.
+        points: point cloud, of ``CLOUDS``, or Image or CompressedImage of a depth camera.
         thermal, thermal_info: thermal image and its CameraInfo.
         depth_info: CameraInfo of ``points`` where these are images.
+        other_points: point clouds of further LiDARs.
     """
 
     image: str
@@ -80,6 +81,12 @@ class BagTopics:
     thermal: str | None
     thermal_info: str | None
     depth_info: str | None = None
+    other_points: tuple[str, ...] = ()
+
+    @property
+    def lidars(self) -> tuple[str, ...]:
+        """The point clouds, or the one depth image; empty without."""
+        return (self.points, *self.other_points) if self.points else ()
 
 
 def find_topics(
@@ -102,7 +109,7 @@ def find_topics(
         reader: the bag.
         image: a name to use instead.
         camera_info: a name to use instead; '' means do without.
-        points: likewise.
+        points: likewise; several LiDARs joined by commas.
         thermal: likewise.
         thermal_info: likewise.
         depth_info: likewise.
@@ -114,11 +121,11 @@ def find_topics(
     """
     topics = [topic for topic in reader.topics if topic.count]
     sensors = [topic for topic in topics if not NOT_A_SENSOR.search(topic.name)]
-    pictures = [topic for topic in sensors if topic.type in (IMAGE, COMPRESSED_IMAGE)]
+    pictures = [topic for topic in sensors if topic.type in COLOR_PICTURES]
     infos = [topic for topic in sensors if topic.type == CAMERA_INFO]
-    heat = [topic for topic in pictures if _is_thermal(topic, reader)]
+    heat = [t for t in pictures if _is_thermal(t, reader) and t.type in PICTURES]
     color = [topic for topic in pictures if topic not in heat and _is_color(topic, reader)]
-    clouds = [topic for topic in sensors if topic.type == POINT_CLOUD]
+    clouds = [topic for topic in sensors if topic.type in CLOUDS]
     clouds = clouds or [topic for topic in topics if _is_depth_camera_cloud(topic)]
 
     def choose(
@@ -126,20 +133,23 @@ def find_topics(
     ) -> Topic | None:
         if given is not None:
             return given_topic(reader, option, given, kinds) if given else None
+        candidates = _one_per_sensor(candidates)
         if len(candidates) > 1:
+            several = ", or several, joined by commas, to merge them" * (option == "--points")
+            names = ", ".join(topic.name for topic in candidates)
             raise Fault(
                 "ambiguous_topics",
-                f"the bag has more than one topic for {option}: "
-                f"{', '.join(topic.name for topic in candidates)}; choose one with {option}",
+                f"the bag has more than one topic for {option}: {names}; choose one with {option}"
+                f"{several}",
             )
         return candidates[0] if candidates else None
 
-    picked = choose("--image", image, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(color))
+    picked = choose("--image", image, COLOR_PICTURES, color)
     if picked is None:
         listing = "; ".join(_described(topic, reader) for topic in reader.topics) or "nothing"
         raise Fault(
             "no_camera",
-            f"the bag has no colour camera image ({IMAGE} or {COMPRESSED_IMAGE}); it has "
+            f"the bag has no colour camera image ({', '.join(COLOR_PICTURES)}); it has "
             f"{listing}. If one of these is a camera name it with --image",
         )
     info = choose("--camera-info", camera_info, (CAMERA_INFO,), infos_of(picked, infos))
@@ -150,27 +160,33 @@ def find_topics(
             f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
             f"frame_id; the bag has {names}. Name one with --camera-info",
         )
-    cloud = choose("--points", points, (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE), clouds)
+    others = points.split(",")[1:] if points else []
+    first = points.split(",")[0] if points else points
+    cloud = choose("--points", first, (*CLOUDS, *PICTURES), clouds)
+    for other in others:
+        given_topic(reader, "--points", other, CLOUDS)
     range_info = None
     if cloud is None and points is None:
         cloud, range_info = find_depth_image(reader, topics, depth_info)
-    elif cloud and cloud.type != POINT_CLOUD:
-        if not is_depth(cloud, reader):
+    elif cloud and cloud.type not in CLOUDS:
+        if others or not is_depth(cloud, reader):
             raise Fault(
                 "wrong_type",
-                f"--points {cloud.name} is a {cloud.type} of no depth, expected {POINT_CLOUD} or "
-                "the depth image of an RGB-D camera",
+                f"--points {points}: {cloud.name} is a {cloud.type}, expected {CLOUDS[0]} or one "
+                "depth image of an RGB-D camera",
             )
         range_info = find_depth_info(reader, topics, cloud, depth_info)
         if range_info is None:
             raise Fault(
                 "no_camera_info", f"{cloud.name} has no camera_info; name it with --depth-info"
             )
-    warm = choose("--thermal", thermal, (IMAGE, COMPRESSED_IMAGE), _one_per_camera(heat))
+    warm = choose("--thermal", thermal, PICTURES, heat)
     candidates = infos_of(warm, infos) if warm else []
     warm_info = choose("--thermal-info", thermal_info, (CAMERA_INFO,), candidates)
     found = (info, cloud, warm, warm_info, range_info)
-    return BagTopics(picked.name, *(topic.name if topic else None for topic in found))
+    roles = ("camera_info", "points", "thermal", "thermal_info", "depth_info")
+    named = {role: topic.name if topic else None for role, topic in zip(roles, found, strict=True)}
+    return BagTopics(picked.name, other_points=tuple(others), **named)
 
 
 def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, dict[str, str]]:
@@ -178,7 +194,8 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
 
     Returns:
         Kind of the companion, ``lidar``, ``thermal`` or None; and role to topic, where roles are
-        image, camera_info, companion, companion_info and those of ``GROUND_TRUTH``.
+        image, camera_info, companion, companion_info and those of ``GROUND_TRUTH``; companion_1 and
+        so on for further LiDARs.
 
     Raises:
         Fault: as ``find_topics``; ``ambiguous_companion`` or ``no_companion`` where ``wanted``
@@ -194,8 +211,6 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
         "" if without_thermal else wanted.thermal_info,
         wanted.depth_info,
     )
-    if found.camera_info is None:
-        raise Fault("no_camera_info", f"{found.image} needs a camera_info")
     if found.points and found.thermal:
         raise Fault(
             "ambiguous_companion",
@@ -220,6 +235,7 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
         "camera_info": found.camera_info,
         "companion": found.points or found.thermal,
         "companion_info": found.depth_info if found.points else found.thermal_info,
+        **{f"companion_{i}": name for i, name in enumerate(found.other_points, 1)},
         **truth,
     }
     return companion, {role: topic for role, topic in roles.items() if topic}
@@ -228,7 +244,7 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
 def _described(topic: Topic, reader: BagReader) -> str:
     """Describe a topic for a message; an image by what it shows."""
     text = f"{topic.name} [{topic.type}] x {topic.count}"
-    if topic.type not in (IMAGE, COMPRESSED_IMAGE) or not topic.count:
+    if topic.type not in COLOR_PICTURES or not topic.count:
         return text
     kinds = {
         "a thermal image": _is_thermal(topic, reader),
@@ -245,14 +261,17 @@ def _is_thermal(topic: Topic, reader: BagReader) -> bool:
 def _is_depth_camera_cloud(topic: Topic) -> bool:
     other_words = DEPTH_CAMERA.sub("", topic.name)
     is_depth = other_words != topic.name
-    return topic.type == POINT_CLOUD and is_depth and not NOT_A_SENSOR.search(other_words)
+    return topic.type in CLOUDS and is_depth and not NOT_A_SENSOR.search(other_words)
 
 
 def _is_color(topic: Topic, reader: BagReader) -> bool:
     return not NOT_COLOR.search(encoding(topic, reader).split(";")[0])
 
 
-def _one_per_camera(topics: list[Topic]) -> list[Topic]:
-    """Return the topics without X/compressed where X itself was recorded too."""
-    names = {topic.name for topic in topics}
-    return [t for t in topics if not (t.type == COMPRESSED_IMAGE and base(t.name) in names)]
+def _one_per_sensor(topics: list[Topic]) -> list[Topic]:
+    """Return the topics, of the transports of one sensor (X, X/compressed) only the plainest."""
+    ranks = {kind: rank for rank, kind in enumerate((*COLOR_PICTURES, *CLOUDS))}
+    plainest: dict[str, Topic] = {}
+    for topic in sorted(topics, key=lambda topic: ranks.get(topic.type, 0), reverse=True):
+        plainest[base(topic.name)] = topic
+    return [topic for topic in topics if plainest[base(topic.name)] is topic]

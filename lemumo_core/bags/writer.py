@@ -1,6 +1,6 @@
 """Write Frames of any source as a ROS 2 bag, without ROS.
 
-    /camera/image_raw or /camera/image_raw/compressed, /camera/camera_info      camera_optical
+    /camera/image_raw, or .../compressed or .../foxglove, /camera/camera_info   camera_optical
     /lidar/points (x, y, z, intensity float32)                                  lidar
     /thermal/image_raw, /thermal/camera_info                                    thermal_optical
     /tf_static   base_link -> camera_optical, lidar, thermal_optical            transient local
@@ -26,6 +26,7 @@ from lemumo_core.bags.index import TF_STATIC
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import require_rosbags
 from lemumo_core.bags.topics import GROUND_TRUTH
+from lemumo_core.bags.video_writer import VideoWriter
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Detections, Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.se3 import inverse, make_T, transform
@@ -65,6 +66,7 @@ def write_bag(
     storage: str = "mcap",
     jpeg: bool = False,
     limit: int | None = None,
+    video: Literal["h264", "h265"] | None = None,
 ) -> None:
     """Write Frames of one camera as a bag; header stamps and log times are the Frames' own.
 
@@ -81,9 +83,10 @@ def write_bag(
         storage: ``mcap`` or ``sqlite3``.
         jpeg: store CompressedImage (JPEG) instead of raw images.
         limit: largest number of Frames to write; None writes all.
+        video: store foxglove_msgs/CompressedVideo of this codec instead of single images.
 
     Raises:
-        ImportError: rosbags is not installed; the message says how.
+        ImportError: rosbags or, for video, PyAV is not installed; the message says how.
         FileExistsError: ``out`` exists.
         Fault: ``empty_source``, ``several_cameras``, or as the iterable raises.
     """
@@ -91,7 +94,7 @@ def write_bag(
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another name or remove it")
-    messages = _Messages(jpeg)
+    messages = _Messages(jpeg, VideoWriter(video) if video else None)
     connections: dict[str, Any] = {}
     try:
         with Writer(
@@ -117,11 +120,11 @@ def write_bag(
 class _Messages:
     """Turns Frames into messages, and remembers the extrinsics that were written."""
 
-    def __init__(self, jpeg: bool):
+    def __init__(self, jpeg: bool, video: VideoWriter | None):
         self.build = RosbagsBuilder()
         if not self.build.has_vision_msgs:
             print("without boxes: vision_msgs is neither in interfaces nor in a sourced ROS")
-        self.jpeg = jpeg
+        self.jpeg, self.video = jpeg, video
         self.camera_name: str | None = None
         self.rig: dict[str, np.ndarray] = {}
         """Frame to T_camera_frame, as /tf_static holds it."""
@@ -166,7 +169,10 @@ class _Messages:
         header = build.header(stamp, CAMERA)
         if frame.image is not None:
             yield stamp, "/camera/camera_info", build.camera_info(frame.camera, header)
-            if self.jpeg:
+            if self.video:
+                packet = build.video(self.video.encode(frame.image), self.video.codec, header)
+                yield stamp, "/camera/image_raw/foxglove", packet
+            elif self.jpeg:
                 jpeg = build.jpeg(frame.image, JPEG_QUALITY, header)
                 yield stamp, "/camera/image_raw/compressed", jpeg
             else:

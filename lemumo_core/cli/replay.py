@@ -60,6 +60,7 @@ class ReplayOptions:
         workers: processes that share the work.
         overlays: write a picture of every result.
         results_bag: write bags with the results beside the inputs.
+        labeled_points: with the LiDAR returns in them too, each with its colour and class.
         rerun: write recordings of both for the Rerun viewer.
         no_evaluation: only perceive, in a third of the time, without metrics and checks.
         backend: RUNTIME[:PRECISION], or auto.
@@ -77,10 +78,12 @@ class ReplayOptions:
             ``fixed_frame`` or else in the camera's frame.
         image: topic, where the bag leaves a choice; so are the next five.
         camera_info: topic of the image's calibration.
-        points: topic of the LiDAR's point clouds, or of a depth camera's clouds or images.
+        points: topic of the LiDAR's point clouds, or of a depth camera's clouds or images; several
+            LiDARs, joined by commas, are merged by tf.
         thermal: topic of the thermal camera.
         thermal_info: topic of its calibration.
         depth_info: topic of the calibration of the depth images that ``points`` names.
+        calibration: YAML file of camera_calibration instead of the bag's camera_info.
         truth: name of a source whose labels belong to the bag's images by stamp, e.g. nuscenes;
             by default the bag's own /ground_truth topics.
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
@@ -98,6 +101,7 @@ class ReplayOptions:
     workers: int = 1
     overlays: bool = False
     results_bag: bool = False
+    labeled_points: bool = False
     rerun: bool = False
     no_evaluation: bool = False
     backend: str = "auto"
@@ -115,6 +119,7 @@ class ReplayOptions:
     thermal: str | None = None
     thermal_info: str | None = None
     depth_info: str | None = None
+    calibration: str | None = None
     truth: str | None = None
     truth_options: SourceOptions = field(default_factory=dict)
     mask: Mask | None = None
@@ -129,6 +134,8 @@ class ReplayOptions:
         if self.extrinsics is not None and len(self.extrinsics) != 16:
             given = len(self.extrinsics)
             raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
+        if self.labeled_points and not self.results_bag:
+            raise Fault("bad_option", "--labeled_points are written to --results_bag; add it")
         if not self.live and (self.start or self.loop):
             raise Fault("bad_option", "--start and --loop are options of --live; add it")
         if not self.live and self.model is None:
@@ -156,10 +163,12 @@ class ReplayOptions:
             fixed_frame=self.fixed_frame,
             tracking=self.tracking,
             topics={name: getattr(self, name) for name in SENSOR_TOPICS},
+            calibration=self.calibration,
             truth=None if self.truth is None else (self.truth, self.truth_options),
             mask=self.mask,
             evaluate=not self.no_evaluation,
             overlays=self.overlays,
+            labeled_points=self.labeled_points,
         )
 
 

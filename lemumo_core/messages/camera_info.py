@@ -12,7 +12,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
-from lemumo_core.messages.images import MAX_PIXELS
+from lemumo_core.messages.image_files import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 

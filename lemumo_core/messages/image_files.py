@@ -24,6 +24,9 @@ _CODECS = {
 """Words of CompressedImage's ``format`` that name a codec. Many drivers write none of them, or only
 the codec, instead of the documented 'pixels; codec compressed pixels'."""
 
+MAX_PIXELS = 64_000_000
+"""Larger images are refused: no camera makes them, corrupt headers and decompression bombs do."""
+
 MAX_JPEG_SCANS = 100
 """Encoders write about ten; a few bytes of each one more cost a pass over the whole image."""
 

@@ -12,10 +12,8 @@ import cv2
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.messages.image_files import decode, inspect
-
-MAX_PIXELS = 64_000_000
-"""Larger images are refused: no camera makes them, corrupt headers and decompression bombs do."""
+from lemumo_core.messages.image_files import MAX_PIXELS, decode, inspect
+from lemumo_core.messages.video import VideoImage
 
 GREY_TOLERANCE = 4
 """Largest difference between channels of a grey image stored as colour (KAIST's differ by 2)."""
@@ -80,7 +78,7 @@ def image_to_rgb(
     are used, and so what is white, is written nowhere.
 
     Args:
-        msg: sensor_msgs/Image, or CompressedImage (see ``compressed_to_rgb``).
+        msg: sensor_msgs/Image, CompressedImage (see ``compressed_to_rgb``) or a ``VideoImage``.
         fallback: converts the images whose encoding is not in ``ENCODINGS``, e.g. cv_bridge.
         reduce: of a JPEG only, as ``compressed_to_rgb``.
 
@@ -91,6 +89,8 @@ def image_to_rgb(
     Raises:
         Fault: ``bad_image`` for sizes that contradict the data, ``unsupported_encoding``.
     """
+    if isinstance(msg, VideoImage):
+        return msg.to_rgb()
     if hasattr(msg, "format"):
         return compressed_to_rgb(msg, reduce)
     check_size(msg.width, msg.height)

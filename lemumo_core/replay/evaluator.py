@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.bags.topics import BagTopics
 from lemumo_core.data.sources.truth_by_stamp import Truth, truth_of_bag, truth_of_source
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, metric_for, with_modality
 from lemumo_core.evaluation.pictures import draw_comparison
@@ -35,6 +35,7 @@ from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.empty_view import explain_empty_view, is_empty
 from lemumo_core.streaming.overlay import draw_overlay
+from lemumo_core.streaming.points import labeled_returns
 
 REPLAY_MODALITIES = ("fused", "camera_only")
 """Modalities in which every result is scored."""
@@ -61,6 +62,7 @@ class ImageResult:
         alignment: alignment of LiDAR and image, for some of the images.
         overlay: PNG.
         truth_tracks: labelled objects of the image, where objects are tracked.
+        labeled_points: as ``labeled_returns`` returns them, where they are wanted.
         empty_view: why no LiDAR return is in view, where the image has a scan; else empty.
     """
 
@@ -74,6 +76,7 @@ class ImageResult:
     alignment: Alignment | None = None
     overlay: bytes | None = None
     truth_tracks: TrueTracks | None = None
+    labeled_points: np.ndarray | None = None
     empty_view: str = ""
 
 
@@ -141,7 +144,7 @@ class Evaluator:
         Raises:
             Fault: as ``find_topics``.
         """
-        return find_topics(reader, **self.settings.topics)
+        return self.settings.find_topics(reader)
 
     def _events(
         self, files: Sequence[Path], selected: Callable[[int], bool]
@@ -151,7 +154,8 @@ class Evaluator:
     def _truth_of(self, files: Sequence[Path], reader: BagReader) -> Truth | None:
         if self._truth is not None or not self.settings.evaluate:
             return self._truth
-        return truth_of_bag(files, reader, self.settings.topics, self.settings.sync_tolerance_ns)
+        options = {**self.settings.topics, "calibration": self.settings.calibration}
+        return truth_of_bag(files, reader, options, self.settings.sync_tolerance_ns)
 
     def _process(
         self, event: ImageEvent, truth: Truth | None, check_alignment: bool
@@ -179,6 +183,8 @@ class Evaluator:
                 scores["alignment"] = align(frame)
         if is_empty(frame, full):
             scores["empty_view"] = explain_empty_view(frame)
+        if self.settings.labeled_points:
+            scores["labeled_points"] = labeled_returns(frame, perception)
         if self.settings.overlays:
             picture = draw_overlay(frame, perception, self.manifest)
             scores["overlay"] = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from lemumo_core.bags.index import message_stamp
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.bags.topics import BagTopics
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_core.messages.video import header_of
 from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_input import CameraInput
@@ -92,17 +94,17 @@ def image_events(
     Raises:
         Fault: ``damaged_bag``, or as ``find_topics``.
     """
-    options, clock = settings.camera_options(), BagClock()
-    camera_input = CameraInput(
-        "camera",
-        companion,
-        options,
-        Health(clock, companion),
-        clock,
-        fallback_decoder=_fallback_decoder(),
-    )
+    clock = BagClock()
     with BagReader(files) as reader:
-        topics = find_topics(reader, **settings.topics)
+        topics = settings.find_topics(reader)
+        camera_input = CameraInput(
+            "camera",
+            companion,
+            settings.camera_options(topics.lidars if companion == "lidar" else ()),
+            Health(clock, companion),
+            clock,
+            fallback_decoder=_fallback_decoder(),
+        )
         yield from feed(reader, topics, camera_input, selected)
 
 
@@ -122,7 +124,8 @@ def feed(
     Args:
         reader: the bag.
         topics: topics of the camera and its companion.
-        camera_input: new input, whose clock is a ``BagClock``.
+        camera_input: new input, whose clock is a ``BagClock``. A video is decoded from its first
+            key frame on.
         selected: returns whether the image of this number is to be converted and yielded; the
             others cost little.
 
@@ -144,7 +147,9 @@ def feed(
             camera_input.health.count_drop(fault.reason, message=str(fault))
             if raw.topic == topics.image:
                 if selected(number):
-                    yield ImageEvent(number, 0, raw.stamp_ns, None, "", fault=fault)
+                    yield ImageEvent(
+                        number, message_stamp(raw), raw.stamp_ns, None, "", fault=fault
+                    )
                 number += 1
             continue
         new_drops = Counter(camera_input.health.drops) - before
@@ -156,10 +161,13 @@ def feed(
             if selected(number):
                 yield _converted(number, pair, camera_input)
             number += 1
-    for pair in camera_input.take(flush=True):
-        if selected(number):
-            yield _converted(number, pair, camera_input)
-        number += 1
+    for image in [*camera_input.rest_of_video(), None]:
+        if image is not None:
+            camera_input.add_image(image)
+        for pair in camera_input.take(flush=True):
+            if selected(number):
+                yield _converted(number, pair, camera_input)
+            number += 1
 
 
 def _fallback_decoder() -> Callable[[Any], np.ndarray] | None:
@@ -173,6 +181,7 @@ def _feed_calibration(reader: BagReader, topics: BagTopics, camera_input: Camera
     clock = camera_input.clock
     assert isinstance(clock, BagClock)
     camera_input.calibration = Calibration("camera_info", topics.image, whole_bag=True)
+    camera_input.calibration.given = camera_input.options.camera_info
     companion = (topics.points if camera_input.companion == "lidar" else topics.thermal) or ""
     info = "depth_info" if camera_input.companion == "lidar" else "thermal_info"
     camera_input.companion_calibration = Calibration(info, companion, whole_bag=True)
@@ -198,12 +207,21 @@ def _feed_calibration(reader: BagReader, topics: BagTopics, camera_input: Camera
 
 def _callbacks(topics: BagTopics, camera_input: CameraInput) -> dict[str | None, Callback]:
     """Return the callback of each topic that the model uses, but those of calibration."""
-    companion = topics.points if camera_input.companion == "lidar" else topics.thermal
+    of_lidar = camera_input.companion == "lidar"
+    companions = topics.lidars if of_lidar else (topics.thermal,)
     return {
-        topics.image: camera_input.on_image,
-        companion: camera_input.on_companion,
+        topics.image: partial(_add_images, camera_input),
+        **{
+            topic: partial(camera_input.on_companion, sensor=sensor)
+            for sensor, topic in enumerate(companions)
+        },
         "/tf": partial(camera_input.on_transforms, moving=True),
     }
+
+
+def _add_images(camera_input: CameraInput, message: Any) -> None:
+    for image in camera_input.decoded(message):
+        camera_input.add_image(image)
 
 
 def _existing(reader: BagReader, callbacks: dict[str | None, Callback]) -> dict[str, Callback]:
@@ -232,6 +250,7 @@ def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent
 
 def _dropped(number: int, arrival_ns: int, message: Any, reason: str) -> ImageEvent:
     """Return the event of an image that was not queued, or made the queue drop the oldest."""
-    stamp_ns, frame_id = stamp_to_ns(message.header.stamp), message.header.frame_id
+    header = header_of(message)
+    stamp_ns, frame_id = stamp_to_ns(header.stamp), header.frame_id
     fault = Fault(reason, f"{reason} at sync")
     return ImageEvent(number, stamp_ns, arrival_ns, None, frame_id, fault=fault)

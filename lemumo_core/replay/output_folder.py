@@ -29,6 +29,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.messages.calibration_file import CalibrationInfo
 from lemumo_core.messages.tracks import track_names
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.perception import PerceptionMetric, json_ready
@@ -126,7 +127,7 @@ class BagOutput:
         if result.overlay is not None:
             (self._folder / "overlays" / f"{perception.stamp_ns}.png").write_bytes(result.overlay)
         for recording in self._recordings:
-            recording.write(result.event, perception, result.overlay)
+            recording.write(result, perception)
 
     def finish(
         self, record: BagRecord, summary: dict[str, Any], tracking: dict[str, TrackingMetric]
@@ -210,11 +211,15 @@ def bag_key(
         "bag": f"{bag.files[0]} ({_digest(parts)})",
         "recordings": list(recordings),
     }
+    if settings.calibration is not None:
+        key["calibration"] = settings.camera_options().camera_info
     values: dict[str, Any] = json.loads(json.dumps(key, default=_plain_value))
     return values
 
 
 def _plain_value(value: Any) -> Any:
+    if isinstance(value, CalibrationInfo):
+        return asdict(value)
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 

@@ -26,7 +26,8 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import quaternion_from_rotation, transform
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.tracks import track_names
-from lemumo_core.replay.image_events import ImageEvent, image_events
+from lemumo_core.replay.evaluator import ImageResult
+from lemumo_core.replay.image_events import image_events
 from lemumo_core.replay.settings import Settings
 
 
@@ -67,15 +68,14 @@ class RerunRecording:
         self._events.close()
         self._recording.disconnect()
 
-    def write(self, event: ImageEvent, perception: Perception, overlay: bytes | None) -> None:
+    def write(self, image_result: ImageResult, perception: Perception) -> None:
         """Add one result; results come in the order of the bag.
 
         Args:
-            event: the image.
-            perception: its result.
-            overlay: ignored, because the viewer draws results over the image.
+            image_result: result of one image; the viewer draws it over the image by itself.
+            perception: its perception, which is there.
         """
-        rr, recording = self._rr, self._recording
+        rr, recording, event = self._rr, self._recording, image_result.event
         frame = next(e.frame for e in self._events if e.number == event.number)
         assert frame is not None, "a result of a dropped image"
         recording.set_time("stamp", timestamp=np.datetime64(perception.stamp_ns, "ns"))

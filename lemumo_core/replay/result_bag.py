@@ -5,6 +5,7 @@
     /perception/output/labels, label_info                   mono8 ids; their names, latched
     /perception/output/labels_colored                       rgb8
     /perception/output/markers                              boxes for viewers
+    /perception/output/points_labeled                       LiDAR returns, where they are wanted
     /perception/output/overlay/compressed                   JPEG, where overlays are drawn
 
 Messages and topics are those of the node by its usual name, with the stamp and frame of the source
@@ -28,7 +29,7 @@ from lemumo_core.drawing import JPEG_QUALITY
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Perception
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.replay.image_events import ImageEvent
+from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.outputs import (
     BOXES_3D,
@@ -36,6 +37,7 @@ from lemumo_core.streaming.outputs import (
     FROM_FRAME,
     Result,
 )
+from lemumo_core.streaming.points import LABELED_FIELDS
 
 with suppress(ModuleNotFoundError):  # reported by BagReader
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -77,14 +79,14 @@ class ResultBag:
             self._writer.close()
             self._reader.close()
 
-    def write(self, event: ImageEvent, perception: Perception, overlay: bytes | None) -> None:
+    def write(self, image_result: ImageResult, perception: Perception) -> None:
         """Add one result; results come in the order of the bag.
 
         Args:
-            event: the image.
-            perception: its result.
-            overlay: PNG of the result, or None.
+            image_result: result of one image.
+            perception: its perception, which is there.
         """
+        event, overlay = image_result.event, image_result.overlay
         self._copy_until(event.arrival_ns)
         build = self._build
         result = Result(perception, self._manifest, event.frame_id, event.T_camera_header)
@@ -100,6 +102,9 @@ class ResultBag:
             messages["label_info"] = build.label_info(
                 self._manifest.segmentation_classes, self._score_threshold, header
             )
+        if image_result.labeled_points is not None:
+            points = image_result.labeled_points
+            messages["points_labeled"] = build.point_cloud(points, LABELED_FIELDS, header)
         if overlay is not None:
             bgr = cv2.imdecode(np.frombuffer(overlay, np.uint8), cv2.IMREAD_COLOR)
             assert bgr is not None

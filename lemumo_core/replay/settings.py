@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.metrics.masked_returns import Mask
-from lemumo_core.streaming.camera_input import CameraOptions
+from lemumo_core.streaming.camera_options import CameraOptions
 
 SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info", "depth_info")
 """Roles of the topics that a replay reads."""
@@ -31,10 +34,12 @@ class Settings:
         fixed_frame: as in ``CameraOptions``.
         tracking: whether objects are tracked, in ``fixed_frame`` or else in the camera's frame.
         topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
+        calibration: YAML file of camera_calibration instead of the bag's camera_info, or None.
         truth: name and options of a source with labels, None for the topics of the bag.
         mask: of the LiDAR returns that depth is evaluated on, as for ``mask_returns``.
         evaluate: whether to compute metrics and checks, or only to perceive.
         overlays: whether to draw every frame.
+        labeled_points: whether to colour and label the LiDAR returns of every frame.
     """
 
     model: Path
@@ -48,13 +53,32 @@ class Settings:
     fixed_frame: str = ""
     tracking: bool = False
     topics: dict[str, str | None] = field(default_factory=dict)
+    calibration: str | None = None
     truth: tuple[str, dict[str, Any]] | None = None
     mask: Mask | None = None
     evaluate: bool = True
     overlays: bool = False
+    labeled_points: bool = False
 
-    def camera_options(self) -> CameraOptions:
-        """Return the options of the camera's input."""
+    def find_topics(self, reader: BagReader) -> BagTopics:
+        """Return the sensors' topics of a bag.
+
+        Raises:
+            Fault: as ``topics.find_topics``.
+        """
+        without_info = {} if self.calibration is None else {"camera_info": ""}
+        return find_topics(reader, **self.topics | without_info)
+
+    def camera_options(self, lidars: tuple[str, ...] = ()) -> CameraOptions:
+        """Return the options of the camera's input.
+
+        Args:
+            lidars: topics whose points are merged, where there are several.
+
+        Raises:
+            Fault: as ``read_calibration``.
+        """
+        given = None if self.calibration is None else read_calibration(self.calibration)
         return CameraOptions(
             self.sync_tolerance_ns,
             self.companion_deadline_ns,
@@ -63,6 +87,8 @@ class Settings:
             rectified=self.rectified,
             fixed_frame=self.fixed_frame,
             tracking_frame=self.fixed_frame if self.tracking else None,
+            camera_info=given,
+            lidars=lidars if len(lidars) > 1 else (),
         )
 
     def tracking_facts(self, scored: bool) -> dict[str, str]:

@@ -18,10 +18,14 @@ class Calibration:
         image_topic: full name of the images' topic, by which ``auto`` finds rectified images.
         whole_bag: whether the CameraInfos of a whole bag are added before the first image; then
             all are kept, and images before the first one have the first one.
+
+    Attributes:
+        given: CameraInfo to use instead of all that come, or None.
     """
 
     def __init__(self, input_topic: str, image_topic: str = "", whole_bag: bool = False):
         self.image_topic = image_topic
+        self.given: Any = None
         self.infos = InfoHistory(None if whole_bag else CHANGES)
         self._input_topic = input_topic
         self._latest: tuple[Any, Rectified, str, ImageCamera] | None = None
@@ -39,13 +43,13 @@ class Calibration:
         Raises:
             Fault: ``no_camera_info``; as ``camera_of_images``.
         """
-        info = self.infos.of_image(image.stamp_ns, image.arrival_ns)
+        info = self.given or self.infos.of_image(image.stamp_ns, image.arrival_ns)
         if info is None:
             late = "only newer messages than the image" if len(self.infos) else "no message yet"
             raise Fault(
                 "no_camera_info",
                 f"{late} on ~/input/{self._input_topic}: publish the calibration with each image, "
-                "or remap the topic",
+                "remap the topic, or give a file: camera_info_url",
             )
         latest = self._latest
         if latest is None or latest[0] is not info or latest[1:3] != (rectified, self.image_topic):

@@ -6,10 +6,8 @@ only store messages; conversion happens in ``to_frame``, for the frames that are
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,15 +15,18 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.se3 import inverse
-from lemumo_core.messages.camera_info import ImageCamera, Rectified
-from lemumo_core.messages.depth_images import depth_points, depth_to_array
+from lemumo_core.messages.camera_info import ImageCamera
+from lemumo_core.messages.depth_images import depth_points
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.motion import compensate
-from lemumo_core.messages.points import points_to_array
+from lemumo_core.messages.scans import merge_scans
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
+from lemumo_core.messages.video import VideoDecoder, VideoImage, header_of, is_video
 from lemumo_core.preprocess import InputSpec, reduced, reduction
 from lemumo_core.streaming.calibration import Calibration
+from lemumo_core.streaming.camera_options import CameraOptions
+from lemumo_core.streaming.companions import DepthImage, PointCloud, stamped_companion
 from lemumo_core.streaming.empty_view import EmptyViews
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Matcher, Pair, Stamped
@@ -34,53 +35,6 @@ LONGEST_AWAITED_SWEEP_NS = 100_000_000
 """Time after its stamp for which the motion of a sweep is waited for."""
 INFO_WAIT_NS = 20_000_000
 """Longest wait of an image for its own CameraInfo, where these arrive after their images."""
-
-
-class PointCloud(Stamped):
-    """A PointCloud2, which is converted once, however many cameras use it."""
-
-    @functools.cached_property
-    def points(self) -> np.ndarray:
-        """Points as ``points_to_array`` returns them: float32 (N, >= 3), metres, LiDAR frame."""
-        return points_to_array(self.message)
-
-
-class DepthImage(Stamped):
-    """The Image or CompressedImage of a depth camera."""
-
-    @functools.cached_property
-    def depth_m(self) -> np.ndarray:
-        """Depth as ``depth_to_array`` returns it: float32 (H, W), metres, NaN unknown."""
-        return depth_to_array(self.message)
-
-
-@dataclass(frozen=True, eq=False)
-class CameraOptions:
-    """Options of one camera's input.
-
-    Attributes:
-        sync_tolerance_ns: largest difference of stamps in a pair, as in ``Matcher``.
-        companion_deadline_ns: longest wait of an image for its companion, as in ``Matcher``.
-        companion_offset_ns: stamp of the companion minus stamp of the image when both show the
-            same moment.
-        T_camera_companion: (4, 4) extrinsics; None takes them from tf.
-        thermal_window: left, top, width and height of the part of the image that the thermal
-            image covers, as fractions (``Camera.of_window``); empty where both are calibrated.
-        rectified: whether the images are rectified ones, as for ``camera_of_images``.
-        fixed_frame: frame, such as ``odom``, in which the motion of a LiDAR is known, by which its
-            points are brought to the time of the image (``compensate``); empty: they are not.
-        tracking_frame: frame in which objects are tracked, best one that does not move; empty: that
-            of the image; None: they are not.
-    """
-
-    sync_tolerance_ns: int = 60_000_000
-    companion_deadline_ns: int = 100_000_000
-    companion_offset_ns: int = 0
-    T_camera_companion: np.ndarray | None = None
-    thermal_window: Sequence[float] = ()
-    rectified: Rectified = "auto"
-    fixed_frame: str = ""
-    tracking_frame: str | None = None
 
 
 class CameraInput:
@@ -116,10 +70,11 @@ class CameraInput:
         self.health = health
         self.clock = clock
         self.transforms = transforms or TransformBuffer()
-        self.matcher = Matcher(0, 0)
+        self.calibration = Calibration("camera_info")
+        self.matcher = Matcher(0, 0, sensors=max(1, len(options.lidars)))
         self.set_options(options)
         self._fallback_decoder = fallback_decoder
-        self.calibration = Calibration("camera_info")
+        self._video: VideoDecoder | None = None
         image_companion = "thermal" if companion == "thermal" else "depth"
         self.companion_calibration = Calibration(f"{image_companion}_info")
         self._awaiting_calibration: list[Pair] = []
@@ -133,9 +88,36 @@ class CameraInput:
         self.matcher.deadline_ns = options.companion_deadline_ns
         self.matcher.offset_ns = options.companion_offset_ns
         self.health.companion_offset_ns = options.companion_offset_ns
+        self.health.lidars = options.lidars
+        self.calibration.given = options.camera_info
 
     def on_image(self, message: Any) -> None:
-        """Queue an Image or CompressedImage of the colour camera."""
+        """Queue an image of the colour camera; count a packet of a video that gives none."""
+        try:
+            for image in self.decoded(message):
+                self.add_image(image)
+        except Fault as fault:
+            self.health.count_in("image", stamp_to_ns(header_of(message).stamp))
+            self.health.count_drop(fault.reason, message=str(fault))
+
+    def decoded(self, message: Any) -> list[Any]:
+        """Return the images that a message brings: itself, but for a packet of a video.
+
+        Raises:
+            Fault: as ``VideoDecoder.decode``.
+            ImportError: PyAV is not installed.
+        """
+        if not is_video(message):
+            return [message]
+        self._video = self._video or VideoDecoder()
+        return list(self._video.decode(message))
+
+    def rest_of_video(self) -> list[VideoImage]:
+        """Return the images that the decoder of a video still holds, at its end."""
+        return self._video.flush() if self._video else []
+
+    def add_image(self, message: Any) -> None:
+        """Queue an Image, a CompressedImage or a ``VideoImage``."""
         stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
         self.health.count_in("image", stamped.stamp_ns)
         with self._lock:
@@ -144,18 +126,22 @@ class CameraInput:
         if reason:
             self.health.count_drop(reason)
 
-    def on_companion(self, message: Any) -> None:
-        """Queue a PointCloud2 or depth image, or a thermal image."""
-        kind = Stamped
-        if self.companion == "lidar":
-            kind = PointCloud if hasattr(message, "fields") else DepthImage
-        self.add_companion(kind(stamp_to_ns(message.header.stamp), self.clock(), message))
+    def on_companion(self, message: Any, sensor: int = 0) -> None:
+        """Queue a point cloud or depth image, or a thermal image."""
+        self.add_companion(stamped_companion(self.companion, message, self.clock()), sensor)
 
-    def add_companion(self, stamped: Stamped) -> None:
-        """Queue a companion, which may be a ``PointCloud`` that several cameras share."""
+    def add_companion(self, stamped: Stamped, sensor: int = 0) -> None:
+        """Queue a companion, which may be a ``PointCloud`` that several cameras share.
+
+        Args:
+            stamped: the companion.
+            sensor: which of ``CameraOptions.lidars`` it is of.
+        """
         self.health.count_in(self.companion, stamped.stamp_ns)
+        if self.options.lidars:
+            self.health.count_in(self.options.lidars[sensor], stamped.stamp_ns)
         with self._lock:
-            self.matcher.add_companion(stamped)
+            self.matcher.add_companion(stamped, sensor)
 
     def on_camera_info(self, message: Any) -> None:
         """Add a CameraInfo of the colour camera."""
@@ -191,11 +177,11 @@ class CameraInput:
         return not awaits_info and self._has_transforms(pair, now_ns)
 
     def _has_transforms(self, pair: Pair, now_ns: int) -> bool:
-        image, companion, options = pair.image, pair.companion, self.options
+        image, options = pair.image, self.options
         frame, awaited = image.message.header.frame_id, []  # those of is_ahead, and how long
         if options.tracking_frame:
             awaited.append((options.tracking_frame, frame, image.stamp_ns, WAIT_NS))
-        if companion is not None:
+        for companion in pair.companions:
             other = companion.message.header.frame_id
             if options.fixed_frame and self.companion == "lidar":
                 sweep_ns = LONGEST_AWAITED_SWEEP_NS
@@ -226,8 +212,10 @@ class CameraInput:
             image_camera = self.calibration.model(pair.image, self.options.rectified)
         camera = image_camera.camera
         companion: LidarScan | ThermalImage | None = None
-        if pair.companion is not None:
-            companion = self._convert_companion(pair.image, pair.companion, image_camera)
+        converted = [self._convert(pair.image, one, image_camera) for one in pair.companions]
+        if converted:
+            scans = [one for one in converted if isinstance(one, LidarScan)]
+            companion = merge_scans(scans) if scans else converted[0]
         factor = reduction(camera, spec) if spec and hasattr(message, "format") else 1
         image = image_to_rgb(message, self._fallback_decoder, factor)
         height, width = image.shape[:2]
@@ -268,7 +256,7 @@ class CameraInput:
         T_frame_header = self.transforms.lookup(frame or own, own, image.stamp_ns)
         return T_frame_header @ inverse(image_camera.T_image_header)
 
-    def _convert_companion(
+    def _convert(
         self, image: Stamped, stamped: Stamped, image_camera: ImageCamera
     ) -> LidarScan | ThermalImage:
         message = stamped.message
@@ -288,7 +276,8 @@ class CameraInput:
             points = stamped.points
             if fixed := self.options.fixed_frame:
                 moment_ns = image.stamp_ns
-                points = compensate(points, message, stamp_ns, self.transforms, fixed, moment_ns)
+                cloud = stamped.cloud
+                points = compensate(points, cloud, stamp_ns, self.transforms, fixed, moment_ns)
             return LidarScan(points, T_camera_companion, stamp_ns)
         with self._lock:
             own = self.companion_calibration.model(stamped)

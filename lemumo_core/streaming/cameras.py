@@ -10,7 +10,9 @@ import numpy as np
 
 from lemumo_core.messages.stamps import stamp_to_ns
 from lemumo_core.messages.transforms import TransformBuffer
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions, PointCloud
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
+from lemumo_core.streaming.companions import PointCloud
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Pair
 
@@ -81,12 +83,20 @@ class Cameras:
 
         return call
 
-    def on_points(self, message: Any, names: Collection[str] | None = None) -> None:
-        """Queue a PointCloud2 for the cameras of these names; None: for all."""
+    def on_points(
+        self, message: Any, names: Collection[str] | None = None, sensor: int = 0
+    ) -> None:
+        """Queue a point cloud for the cameras of these names; None: for all.
+
+        Args:
+            message: PointCloud2 or CompressedPointCloud2.
+            names: of cameras.
+            sensor: which of ``CameraOptions.lidars`` it is of.
+        """
         cloud = PointCloud(stamp_to_ns(message.header.stamp), self._clock(), message)
         for name, camera in self.inputs.items():
             if names is None or name in names:
-                camera.add_companion(cloud)
+                camera.add_companion(cloud, sensor)
 
     def on_transforms(self, message: Any, moving: bool = False) -> None:
         """Add a TFMessage of ``/tf_static``, or of ``/tf``; a fault counts for the first camera."""

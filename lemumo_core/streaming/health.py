@@ -115,6 +115,7 @@ class Health:
         self.modalities: Counter[str] = Counter()
         self.frames_out = 0
         self.companion_offset_ns = 0
+        self.lidars: tuple[str, ...] = ()
         self._empty_view = ""
         self.last_fault = ""
         self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
@@ -202,7 +203,14 @@ class Health:
                 return Level.WARN, "waiting for the first result"
             if self._camera_only_ns is not None and now_ns - self._camera_only_ns < RECENT_NS:
                 return Level.WARN, f"degraded to camera-only: {self._companion_state(now_ns)}"
+            if silent := self._silent_lidars(now_ns):
+                return Level.WARN, f"points of {', '.join(silent)} are missing"
             return Level.OK, "running"
+
+    def _silent_lidars(self, now_ns: int) -> list[str]:
+        """Return the names of the LiDARs that send nothing, where there are several."""
+        heard = self._arrivals
+        return [n for n in self.lidars if n not in heard or heard[n].is_stale(now_ns)]
 
     def _companion_state(self, now_ns: int) -> str:
         sensor = str(self._companion)

@@ -22,7 +22,7 @@ from lemumo_core.messages.builder import MessageBuilder
 from lemumo_core.messages.markers import markers
 from lemumo_core.messages.tracks import add_poses, track_names
 from lemumo_core.streaming.overlay import draw_overlay
-from lemumo_core.streaming.points import colored_points
+from lemumo_core.streaming.points import LABELED_FIELDS, colored_points, labeled_returns
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +144,12 @@ def _points(build: MessageBuilder, result: Result) -> Any:
     return colored_points(build, result.frame, result.perception, _camera_header(build, result))
 
 
+def _points_labeled(build: MessageBuilder, result: Result) -> Any:
+    assert result.frame is not None
+    points = labeled_returns(result.frame, result.perception)
+    return build.point_cloud(points, LABELED_FIELDS, _camera_header(build, result))
+
+
 def _overlay(build: MessageBuilder, result: Result) -> Any:
     return build.image(result.overlay, "rgb8", _camera_header(build, result))
 
@@ -161,12 +167,13 @@ BUILDERS: dict[str, Builder] = {
     "labels_colored": _labels_colored,
     "markers": _markers,
     "points": _points,
+    "points_labeled": _points_labeled,
     "overlay": _overlay,
     "overlay/compressed": _overlay_compressed,
 }
 """Topic, below the node's ``~/output/``, to what builds its message."""
 BOXES_3D = ("detections_3d", "markers")
 """Outputs that a model without 3D boxes has nothing for."""
-FROM_FRAME = ("points", "overlay", "overlay/compressed")
-"""Outputs that need the pixels of the source image."""
+FROM_FRAME = ("points", "points_labeled", "overlay", "overlay/compressed")
+"""Outputs that need the source image, or its LiDAR scan."""
 OVERLAYS = ("overlay", "overlay/compressed")

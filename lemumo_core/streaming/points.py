@@ -1,4 +1,4 @@
-"""Dense depth as a coloured point cloud."""
+"""Dense depth as a coloured point cloud, and LiDAR returns with colour and class."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.frame import Frame, Perception
+from lemumo_core.depth_projection import project_returns
+from lemumo_core.frame import UNLABELLED, Frame, LidarScan, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.se3 import inverse
+from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.messages.builder import MessageBuilder
+
+LABELED_FIELDS = ("x", "y", "z", "intensity", "rgb", "label")
+HIDDEN_SHARE, HIDDEN_M = 0.1, 0.5
+"""Share of the depth, and metres, by which a return is behind what the image shows there."""
 
 
 def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, header: Any) -> Any:
@@ -43,6 +48,45 @@ def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, 
     points[:, 3] = packed.view(np.float32)
     points = points[np.isfinite(points[:, :3]).all(axis=1)]  # pixels that the lens does not show
     return build.point_cloud(points, ("x", "y", "z", "rgb"), header)
+
+
+def labeled_returns(frame: Frame, perception: Perception) -> np.ndarray:
+    """Return every LiDAR return with the colour and the class of the pixel that shows it.
+
+    A return that the camera does not see, because it is outside of the view or clearly farther than
+    the dense depth there, is black and unlabelled.
+
+    Args:
+        frame: its image gives the colours and its LiDAR scan the returns, none without one.
+        perception: its labels, depth and output camera.
+
+    Returns:
+        Float32 (N, 6) of the columns ``LABELED_FIELDS``, metres in the frame that the image's
+        header names. ``rgb`` is packed as in ``colored_points``, ``label`` a class id.
+    """
+    scan = frame.companion
+    if not isinstance(scan, LidarScan):
+        return np.empty((0, len(LABELED_FIELDS)), np.float32)
+    is_return = np.isfinite(scan.points[:, :3]).all(axis=1) & scan.points[:, :3].any(axis=1)
+    points = scan.points[is_return]
+    T_header_lidar = inverse(frame.T_camera_header) @ scan.T_camera_lidar
+    labeled = np.zeros((len(points), len(LABELED_FIELDS)), np.float32)
+    labeled[:, :3] = transform(T_header_lidar, points[:, :3].astype(np.float64))
+    labeled[:, 3] = points[:, 3] if points.shape[1] > 3 else 0.0
+    labeled[:, 5] = UNLABELLED
+    camera = perception.output_camera
+    found = project_returns(points, scan.T_camera_lidar, camera, 0.0)
+    pixels = (found.v + 0.5).astype(np.intp), (found.u + 0.5).astype(np.intp)
+    # Where depth is unknown nothing is known to hide the return: NaN compares false.
+    hidden = found.depth_m > perception.depth_m[pixels] * (1 + HIDDEN_SHARE) + HIDDEN_M
+    seen = found.row[~hidden]
+    labeled[seen, 5] = perception.labels[pixels][~hidden]
+    if frame.image is not None:
+        view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])
+        colors = look_up(frame.image, view, camera, 0)[pixels][~hidden].astype(np.uint32)
+        packed = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
+        labeled[seen, 4] = packed.view(np.float32)
+    return labeled
 
 
 @functools.lru_cache(maxsize=16)

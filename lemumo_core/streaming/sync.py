@@ -1,8 +1,9 @@
-"""Pair each image with the companion message nearest to it in time. The caller gives the time."""
+"""Pair each image with the companions nearest to it in time. The caller gives the time."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_low
@@ -29,18 +30,23 @@ class Stamped:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """An image and its companion, None where none came in time."""
+    """An image and its companions: one of each sensor whose message came in time."""
 
     image: Stamped
-    companion: Stamped | None
+    companions: tuple[Stamped, ...] = ()
+
+    @property
+    def companion(self) -> Stamped | None:
+        """The first companion; None where none came in time."""
+        return self.companions[0] if self.companions else None
 
 
 class Matcher:
     """Matches images to companions by their sensors' own stamps.
 
-    An image is released as soon as no nearer companion can come: one of its stamp or later is
-    here, or the next one, a period after the newest, would be farther off than the nearest so
-    far. Past the deadline it is released with what there is. Each image comes out once, or is
+    An image is released as soon as no nearer companion can come of any sensor: one of its stamp or
+    later is here, or the next one, a period after the newest, would be farther off than the nearest
+    so far. Past the deadline it is released with what there is. Each image comes out once, or is
     dropped with a reason. Nothing outlives a clock that jumps, either way: what came before the
     jump is not compared with what came after it, and is pushed out by it.
 
@@ -48,14 +54,15 @@ class Matcher:
         tolerance_ns: largest difference of stamps in a pair, after the offset.
         deadline_ns: longest wait of an image for its companion; 0: never wait.
         offset_ns: stamp of the companion minus stamp of the image when both show the same moment.
+        sensors: number of companion sensors, such as LiDARs.
     """
 
-    def __init__(self, tolerance_ns: int, deadline_ns: int, offset_ns: int = 0):
+    def __init__(self, tolerance_ns: int, deadline_ns: int, offset_ns: int = 0, sensors: int = 1):
         self.tolerance_ns = tolerance_ns
         self.deadline_ns = deadline_ns
         self.offset_ns = offset_ns
         self._images: deque[Stamped] = deque()
-        self._companions: deque[Stamped] = deque(maxlen=MAX_COMPANIONS)
+        self._sensors: list[deque[Stamped]] = [deque(maxlen=MAX_COMPANIONS) for _ in range(sensors)]
         self._newest_image_ns: int | None = None
         self._late = 0
 
@@ -82,9 +89,9 @@ class Matcher:
         self._images.popleft()
         return "queue_full"
 
-    def add_companion(self, companion: Stamped) -> None:
+    def add_companion(self, companion: Stamped, sensor: int = 0) -> None:
         """Queue a companion; a full queue drops the one that arrived first, whatever its stamp."""
-        self._companions.append(companion)
+        self._sensors[sensor].append(companion)
 
     def take(self, now_ns: int, flush: bool = False) -> list[Pair]:
         """Remove and return the images that are ready, in order of arrival, with their companions.
@@ -96,20 +103,21 @@ class Matcher:
         ready = []
         waiting: deque[Stamped] = deque()
         for image in self._images:
-            candidates = self._candidates(image)
+            of_sensors = [self._candidates(image, queue) for queue in self._sensors]
             overdue = not 0 <= now_ns - image.arrival_ns < self.deadline_ns
-            if flush or overdue or self._settled(image, candidates):
-                ready.append(Pair(image, self._nearest(image, candidates)))
+            if flush or overdue or all(self._settled(image, found) for found in of_sensors):
+                nearest = (self._nearest(image, found) for found in of_sensors)
+                ready.append(Pair(image, tuple(one for one in nearest if one is not None)))
             else:
                 waiting.append(image)
         self._images = waiting
         return ready
 
-    def _candidates(self, image: Stamped) -> list[Stamped]:
-        """Return the companions with stamps comparable to the image's, sorted, without repeats."""
+    def _candidates(self, image: Stamped, companions: Iterable[Stamped]) -> list[Stamped]:
+        """Return those with stamps comparable to the image's, sorted, without repeats."""
         by_stamp = {
             c.stamp_ns: c
-            for c in self._companions
+            for c in companions
             if abs((c.arrival_ns - image.arrival_ns) - self._gap(image, c)) <= MAX_LAG_NS
         }
         return [by_stamp[stamp_ns] for stamp_ns in sorted(by_stamp)]

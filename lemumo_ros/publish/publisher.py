@@ -34,6 +34,7 @@ TOPICS = {
     "labels": Image,
     "labels_colored": Image,
     "points": PointCloud2,
+    "points_labeled": PointCloud2,
     "markers": MarkerArray,
     "overlay": Image,
     "overlay/compressed": CompressedImage,
@@ -48,8 +49,9 @@ class ResultPublisher:
 
     Every message carries the stamp of the source image. Depth and labels are views of the camera
     that ``depth/camera_info`` describes, ``points`` is that depth in the source image's frame, in
-    its colours. Where autoware_perception_msgs is installed there are ``objects`` too and, of
-    tracks, ``tracked_objects``; and where nav_msgs is, ``occupancy``.
+    its colours, ``points_labeled`` the LiDAR's returns there with colour and class. Where
+    autoware_perception_msgs is installed there are ``objects`` too and, of tracks,
+    ``tracked_objects``; and where nav_msgs is, ``occupancy``.
 
     Args:
         node: rclpy node.

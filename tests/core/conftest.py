@@ -20,7 +20,7 @@ def frames() -> list[Frame]:
 @pytest.fixture(scope="session")
 def small_bag(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The six small frames, mcap; not to be changed."""
-    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
     from lemumo_core.bags.writer import write_bag
 
     return built_once(tmp_path_factory, "small_bag", lambda folder: write_bag(frames, folder))

@@ -61,7 +61,7 @@ def test_examples_are_short_and_listed(path: Path) -> None:
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
     """A bag of small frames."""
-    pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+    pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
     from lemumo_core.bags.writer import write_bag
 
     path = tmp_path_factory.mktemp("examples") / "bag"
@@ -81,7 +81,7 @@ def test_bag_to_result(bag: Path, toy_package: Path, tmp_path: Path) -> None:
 
 def test_add_a_source(tmp_path: Path) -> None:
     """The shards hold the images, points and calibration of the folder."""
-    pytest.importorskip("pyarrow", reason='shards need: pip install "lemumo_ros[train]"')
+    pytest.importorskip("pyarrow", reason="shards need: pip install '.[train]'")
     from lemumo_core.data.shards import Shards
 
     frames = small_frames(3)
@@ -108,7 +108,7 @@ def test_add_a_source(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def log_to_package(bag: Path, tmp_path_factory) -> Path:
     """The folder in which that example ran for two steps."""
-    pytest.importorskip("torch", reason='training needs: pip install "lemumo_ros[train]"')
+    pytest.importorskip("torch", reason="training needs: pip install '.[train]'")
     folder = tmp_path_factory.mktemp("log_to_package")
     run_here("log_to_package.py", bag, "models/mine", 2, folder=folder)
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 from tests.helpers.node_process import NODE, NodeUnderTest
 from tests.helpers.paths import ROOT
 from tests.helpers.rig import Rig

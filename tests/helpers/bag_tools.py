@@ -55,3 +55,20 @@ def assert_equal_frames(one, other, atol=0.0):
 def without(*topics):
     """A change for ``rewrite``: leave topics out."""
     return lambda raw, message: None if raw.topic in topics else (raw.stamp_ns, raw.data)
+
+
+def copy_topic(source, out, topic, copy):
+    """Copy a bag, with the messages of one topic on another one too."""
+    with (
+        BagReader(source) as reader,
+        Writer(out, version=8, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        connections = {}
+        for raw in reader.raw_messages():
+            for name in (raw.topic, copy) if raw.topic == topic else (raw.topic,):
+                if name not in connections:
+                    connections[name] = writer.add_connection(
+                        name, raw.type, typestore=reader.typestore
+                    )
+                writer.write(connections[name], raw.stamp_ns, raw.data)
+    return out

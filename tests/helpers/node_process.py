@@ -23,6 +23,8 @@ from tests.helpers.waiting import LIMIT_S, wait_until
 NODE = ("-m", "lemumo_ros.node")
 INPUTS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info"}
 INPUTS |= {"image/compressed": "/camera/image_raw/compressed", "points": "/lidar/points"}
+INPUTS |= {"image/foxglove": "/camera/image_raw/foxglove"}
+INPUTS |= {"top/points": "/lidar/points", "rear/points": "/rear/points"}
 
 
 class NodeUnderTest:

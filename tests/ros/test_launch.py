@@ -162,6 +162,24 @@ def test_inputs_are_remapped(perception: Launched) -> None:
     assert remapped["~/input/points"] == "/top/points"
 
 
+def test_transports_and_several_lidars(perception: Launched) -> None:
+    """Topics beside the plain ones, which may be given themselves; points of LiDARs by commas."""
+    given = {"image": "/front/video/ffmpeg", "image_transport": "ffmpeg"}
+    given |= {"points": "/top/points, /rear/points/draco", "points_transport": "draco"}
+    node = perception.node(camera_info_url="package://rig/{camera}.yaml", **given)
+    remapped = dict(node.remappings)
+    assert remapped["~/input/image/ffmpeg"] == "/front/video/ffmpeg"
+    assert remapped["~/input/lidar_1/points/draco"] == "/top/points/draco"
+    assert remapped["~/input/lidar_2/points/draco"] == "/rear/points/draco"
+    assert node.parameters[1] == {
+        "image_transport": "ffmpeg",
+        "points_transport": "draco",
+        "lidars": ["lidar_1", "lidar_2"],
+        "camera_info_url": "package://rig/camera.yaml",
+    }
+    assert dict(perception.node(image="/video").remappings)["~/input/image/foxglove"] == "/video"
+
+
 def test_arguments_override_the_file_only_when_given(perception: Launched) -> None:
     # Without use_sim_time, which SetUseSimTime or the file decide.
     assert perception.node().parameters == [str(ROOT / "config" / "lemumo.yaml")]

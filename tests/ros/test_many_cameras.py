@@ -12,8 +12,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
-pytest.importorskip("onnx", reason='writing a model needs: pip install "lemumo_ros[train]"')
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
+pytest.importorskip("onnx", reason="writing a model needs: pip install '.[train]'")
 
 import rclpy
 from lifecycle_msgs.msg import Transition

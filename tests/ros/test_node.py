@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 import rclpy
+import yaml
 
+from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.taxonomy import DETECTION_CLASSES
+from tests.helpers.bag_tools import copy_topic, rewrite, without
 from tests.helpers.node_process import NodeUnderTest
 from tests.helpers.rig import Rig
 from tests.helpers.ros_domain import isolate_dds
+from tests.helpers.small_frames import small_frames
 from tests.helpers.waiting import LIMIT_S
 
 
@@ -85,3 +89,32 @@ def test_the_lifecycle_can_be_driven_from_outside(start) -> None:
         assert change(Transition.TRANSITION_ACTIVATE)
         assert change(Transition.TRANSITION_DEACTIVATE)
         assert change(Transition.TRANSITION_CLEANUP)
+
+
+def test_video_and_several_lidars_over_dds(start, tmp_path) -> None:
+    """Each image of a video gives a result of both LiDARs; the calibration comes from a file."""
+    pytest.importorskip("av", reason="video needs: pip install '.[video]'")
+    line = "needs: python interfaces/build.py foxglove_msgs"
+    pytest.importorskip("foxglove_msgs", reason=line)
+    bag, file = tmp_path / "bag", tmp_path / "front.yaml"
+    write_bag(small_frames(4), tmp_path / "one", video="h264")
+    with BagReader(tmp_path / "one") as reader:
+        info = reader.first("/camera/camera_info")
+    content = {"image_width": info.width, "image_height": info.height}
+    content |= {"camera_matrix": info.k.tolist(), "distortion_coefficients": info.d.tolist()}
+    file.write_text(yaml.safe_dump(content))
+    bare = rewrite(tmp_path / "one", tmp_path / "bare", without("/camera/camera_info"))
+    copy_topic(bare, bag, "/lidar/points", "/rear/points")
+    node = start(
+        use_sim_time="true",
+        image_transport="foxglove",
+        lidars="[top, rear]",
+        camera_info_url=f"file://{file}",
+        companion_deadline_ms=10000.0,
+    )
+    node.spin_until(lambda: "model" in node.values)
+    node.play(bag, rate=0.4)
+    node.spin_until(lambda: node.values.get("frames_out") == "4")
+    assert node.values["modalities/camera+lidar"] == "4"
+    assert (node.values["received/top"], node.values["received/rear"]) == ("4", "4")
+    assert not [key for key in node.values if key.startswith("drops/")]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 import rclpy
 from rosbags.rosbag2 import StoragePlugin, Writer

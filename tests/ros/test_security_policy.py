@@ -10,13 +10,18 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import wait_until
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 POLICY = ROOT / "config" / "sros2_policy.xml"
 NOT_ALWAYS = {
     ("subscribe", "/clock"),  # with use_sim_time
     ("subscribe", "/parameter_events"),  # with use_sim_time
     ("subscribe", "/perception/input/image/compressed"),
+    ("subscribe", "/perception/input/image/ffmpeg"),
+    ("subscribe", "/perception/input/image/foxglove"),
+    ("subscribe", "/perception/input/points/draco"),
+    ("subscribe", "/perception/input/points/zlib"),
+    ("subscribe", "/perception/input/points/zstd"),
     ("subscribe", "/perception/input/depth_image"),
     ("subscribe", "/perception/input/depth_image/compressedDepth"),
     ("subscribe", "/perception/input/depth_info"),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 from lemumo_ros.shared_memory import MIN_AGE_S, clean_shared_memory, remove_dead_segments
 from tests.helpers.ros_domain import isolate_dds

@@ -14,26 +14,26 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lemumo_core.bags.companions import CompanionOptions, CompanionReader
 from lemumo_core.bags.index import STAMP, BagIndex, find_bags, load_index
 from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag, transforms_of
 from lemumo_core.bags.reader import require_rosbags
+from lemumo_core.bags.topic_kinds import base
 from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import image_bounds
-from lemumo_core.geometry.se3 import check_rigid, inverse
+from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
-from lemumo_core.messages.depth_images import depth_points, depth_to_array
 from lemumo_core.messages.ground_truth import (
     boxes_from_detections,
     depth_from_image,
     label_map_from_image,
     regions_from_detections,
 )
-from lemumo_core.messages.images import image_to_rgb, thermal_to_array
-from lemumo_core.messages.motion import compensate
-from lemumo_core.messages.points import points_to_array
+from lemumo_core.messages.images import image_to_rgb
 
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
@@ -46,7 +46,8 @@ class Bags:
     Args:
         path: a bag, a list of bags, or a folder of any depth with mcap and sqlite3 bags.
         image, camera_info, points, thermal, thermal_info: topics; None finds them, see
-            ``find_topics``; '' does without.
+            ``find_topics``; '' does without. ``points`` may name several LiDARs, joined by commas:
+            their points are merged by /tf_static.
         companion: ``lidar`` or ``thermal``; None takes whichever a bag has, or none.
         tolerance_ms: the companion is the one nearest by header stamps, at most this far off;
             images without one have the companion None.
@@ -64,6 +65,7 @@ class Bags:
             and companion and boxes are turned into its frame.
         depth_info: topic of the calibration of depth images that ``points`` names.
         fixed_frame: frame of /tf, as in ``CameraOptions``; empty: motion is not compensated.
+        calibration: YAML file of camera_calibration, instead of the bag's camera_info.
 
     Messages without a header stamp have the time at which they were recorded.
 
@@ -99,18 +101,20 @@ class Bags:
         rectified: Rectified = "auto",
         depth_info: str | None = None,
         fixed_frame: str = "",
+        calibration: str | None = None,
     ):
         require_rosbags()
         self.path = path
         self.tolerance_ns = round(tolerance_ms * 1e6)
         self.companion_offset_ns = round(companion_offset * 1e9)
         self.rectified = rectified
-        self.fixed_frame = fixed_frame
+        self.camera_info = None if calibration is None else read_calibration(calibration)
         self.T_camera_companion = None
         if T_camera_companion is not None:
             self.T_camera_companion = check_rigid(T_camera_companion, "T_camera_companion")
+        self._companion_options = CompanionOptions(self.T_camera_companion, fixed_frame)
         wanted = TopicSelection(
-            *(image, camera_info, points, thermal, thermal_info, companion),
+            *(image, "" if calibration else camera_info, points, thermal, thermal_info, companion),
             *(detections, labels, depth, ignore, depth_info),
         )
         self.bags = [self._session(load_index(files, wanted)) for files in find_bags(path)]
@@ -145,7 +149,7 @@ class Bags:
         """
         number, at = self._locate(index)
         session, bag = self.bags[number], self._opened(number)
-        image_camera = _camera(bag, "image", at)
+        image_camera = bag.camera_of("image", at)
         return self._labels(session, bag, at, session.index.frame_ids["image"], image_camera)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,14 +181,16 @@ class Bags:
 
     def _session(self, index: BagIndex) -> Session:
         """Make a session after a check of the one thing that would fail on every frame."""
-        if index.companion and self.T_camera_companion is None:
-            try:
-                transforms_of(index).lookup(index.frame_ids["image"], index.frame_ids["companion"])
-            except Fault as fault:
-                raise Fault(
-                    fault.reason, f"{index.name}: {fault}, or give T_camera_companion"
-                ) from None
-        return Session(index, self.tolerance_ns, self.companion_offset_ns)
+        session = Session(index, self.tolerance_ns, self.companion_offset_ns)
+        if self.T_camera_companion is None:
+            for role in session.companion_roles:
+                try:
+                    transforms_of(index).lookup(index.frame_ids["image"], index.frame_ids[role])
+                except Fault as fault:
+                    raise Fault(
+                        fault.reason, f"{index.name}: {fault}, or give T_camera_companion"
+                    ) from None
+        return session
 
     def _opened(self, number: int) -> OpenBag:
         if self._process != os.getpid():  # a fork shares the files' positions with its parent
@@ -192,14 +198,14 @@ class Bags:
         if number not in self._open:
             while len(self._open) >= MAX_OPEN:
                 self._open.popitem(last=False)[1].close()
-            self._open[number] = OpenBag(self.bags[number].index, self.rectified)
+            self._open[number] = OpenBag(self.bags[number].index, self.rectified, self.camera_info)
         self._open.move_to_end(number)
         return self._open[number]
 
     def _frame(self, session: Session, bag: OpenBag, at: int) -> Frame:
         index = session.index
         message = bag.message("image", at)
-        image_camera = _camera(bag, "image", at)
+        image_camera = bag.camera_of("image", at)
         camera = image_camera.camera
         image = image_to_rgb(message)
         if image.shape[:2] != (camera.height, camera.width):
@@ -214,37 +220,12 @@ class Bags:
             camera_name=_camera_name(index.topics["image"]),
             camera=camera,
             image=_own(image),
-            companion=self._companion(session, bag, at, frame_id, image_camera),
+            companion=CompanionReader(session, bag, self._companion_options).of_image(
+                at, frame_id, image_camera
+            ),
             labels=self._labels(session, bag, at, frame_id, image_camera),
             T_camera_header=image_camera.T_image_header,
         )
-
-    def _companion(
-        self, session: Session, bag: OpenBag, at: int, frame_id: str, image_camera: ImageCamera
-    ) -> LidarScan | ThermalImage | None:
-        match = session.of_image("companion", at)
-        if match is None:
-            return None
-        message = bag.message("companion", match)
-        T = self.T_camera_companion
-        if T is None:
-            T = bag.transforms.lookup(frame_id, message.header.frame_id)
-        T = image_camera.T_image_header @ T
-        stamp_ns = int(session.index.messages["companion"][match, STAMP])
-        stamp_ns -= self.companion_offset_ns
-        if "companion_info" not in session.index.topics:
-            points = points_to_array(message)
-            if self.fixed_frame:
-                image_ns, log_ns, _ = session.index.messages["image"][at].tolist()
-                moving = bag.transforms_around(log_ns)
-                fixed = self.fixed_frame
-                points = compensate(points, message, stamp_ns, moving, fixed, image_ns)
-            return LidarScan(points, T, stamp_ns)
-        own = _camera(bag, "companion", match)
-        T = T @ inverse(own.T_image_header)
-        if session.index.companion == "lidar":
-            return LidarScan(depth_points(depth_to_array(message), own.camera), T, stamp_ns)
-        return ThermalImage(_own(thermal_to_array(message)), own.camera, T, stamp_ns)
 
     def _labels(
         self,
@@ -280,15 +261,9 @@ class Bags:
         return Labels(**parts)
 
 
-def _camera(bag: OpenBag, role: str, number: int) -> ImageCamera:
-    """Return the model of one image of a bag."""
-    stamp_ns, log_ns, _ = bag.index.messages[role][number].tolist()
-    return bag.camera(role, stamp_ns, log_ns)
-
-
 def _camera_name(topic: str) -> str:
     """Return the namespace nearest to the image: front of /sensors/front/image_raw/compressed."""
-    parts = topic.removesuffix("/compressed").strip("/").split("/")
+    parts = base(topic).strip("/").split("/")
     return parts[-2] if len(parts) > 1 else "camera"
 
 

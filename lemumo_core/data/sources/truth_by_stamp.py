@@ -52,14 +52,14 @@ class Truth:
 
 
 def truth_of_bag(
-    files: Sequence[Path], reader: BagReader, topics: dict[str, str | None], tolerance_ns: int
+    files: Sequence[Path], reader: BagReader, options: dict[str, Any], tolerance_ns: int
 ) -> Truth | None:
     """Open the ground truth topics of a bag; return None where it has none.
 
     Args:
         files: of the bag.
         reader: of the bag.
-        topics: role to name, as the options of ``Bags``.
+        options: of ``Bags``.
         tolerance_ns: of all matching.
 
     Raises:
@@ -68,7 +68,7 @@ def truth_of_bag(
     present = {topic.name for topic in reader.topics if topic.count}
     if not present & set(GROUND_TRUTH.values()):
         return None
-    bags = Bags(list(files), tolerance_ms=tolerance_ns / 1e6, **topics)  # type: ignore[arg-type]
+    bags = Bags(list(files), tolerance_ms=tolerance_ns / 1e6, **options)
     return Truth(bags, tolerance_ns)
 
 

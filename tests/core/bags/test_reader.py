@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.small_frames import small_frames
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import StoragePlugin

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.bag_tools import FRAMES, assert_equal_frames, rewrite
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from lemumo_core.bags import index as bag_index
 from lemumo_core.bags import open_bag

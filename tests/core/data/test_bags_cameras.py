@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.bag_tools import rewrite
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 

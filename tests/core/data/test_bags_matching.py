@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.bag_tools import FRAMES, rewrite
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from lemumo_core.bags.matching import nearest
 from lemumo_core.data.sources.bags import Bags

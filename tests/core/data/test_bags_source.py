@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.bag_tools import FRAMES, assert_equal_frames, rewrite, without
 
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -31,7 +31,8 @@ from lemumo_core.geometry.se3 import inverse
 from lemumo_core.preprocess import InputSpec, preprocess
 from lemumo_core.replay.image_events import image_events
 from lemumo_core.replay.settings import Settings
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
 
 

@@ -14,7 +14,7 @@ from lemumo_core.inference.package import load_package, write_package
 from lemumo_core.inference.signature import SIGNATURE_NAME
 from lemumo_core.preprocess import InputSpec
 
-pytest.importorskip("cryptography", reason="pip install 'lemumo_ros[signing]'")
+pytest.importorskip("cryptography", reason="pip install '.[signing]'")
 
 
 def openssl(*arguments: object) -> None:

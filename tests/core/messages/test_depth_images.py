@@ -17,7 +17,8 @@ from lemumo_core.faults import Fault
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.depth_images import depth_points, depth_to_array
 from lemumo_core.replay.image_events import BagClock, feed
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
 from tests.helpers.rgbd_bag import depth_message, write_rgbd_bag
 from tests.helpers.small_frames import small_frames

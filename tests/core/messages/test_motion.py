@@ -17,7 +17,8 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T, transform
 from lemumo_core.messages.points import point_offsets_ns
 from lemumo_core.replay.image_events import BagClock, feed
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
 
 BUILD = RosbagsBuilder()

@@ -10,7 +10,8 @@ from lemumo_core.bags.topics import find_topics
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.depth_projection import project_returns
 from lemumo_core.replay.image_events import BagClock, feed
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
 from tests.helpers.bag_tools import FRAMES, assert_equal_frames, rewrite
 

@@ -15,7 +15,8 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
 from lemumo_core.replay.image_events import BagClock, ImageEvent, feed
-from lemumo_core.streaming.camera_input import CameraInput, CameraOptions
+from lemumo_core.streaming.camera_input import CameraInput
+from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
 from tests.helpers.small_frames import small_frames
 from tests.helpers.toy_package import write_toy_package

@@ -15,7 +15,7 @@ from lemumo_core.cli import main as cli
 from lemumo_core.geometry.se3 import rotation_from_quaternion, transform
 from tests.helpers.small_frames import CAMERA, small_frames
 
-rerun = pytest.importorskip("rerun", reason='pip install "lemumo_ros[rerun]"')
+rerun = pytest.importorskip("rerun", reason="pip install '.[rerun]'")
 FRAMES = 3
 
 

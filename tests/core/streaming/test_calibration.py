@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rosbags", reason='needs: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="needs: pip install '.[bags]'")
 
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.faults import Fault

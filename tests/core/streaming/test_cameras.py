@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.streaming import camera_input
+from lemumo_core.streaming import companions
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_ros.parameters import CameraParameters, Parameters
 from lemumo_ros.publish.rclpy_builder import build
@@ -102,7 +102,7 @@ def test_one_point_cloud_is_converted_once_for_all_cameras(cameras, clock, monke
         converted.append(message)
         return np.zeros((5, 3), np.float32)
 
-    monkeypatch.setattr(camera_input, "points_to_array", convert)
+    monkeypatch.setattr(companions, "points_to_array", convert)
     points = cloud(np.ones((5, 3)))
     cameras.on_points(points)
     camera = Camera(16, 8, 10.0, 10.0, 7.5, 3.5)
@@ -128,7 +128,7 @@ def test_what_came_before_activation_is_forgotten(cameras, clock) -> None:
     [
         ({"cameras": ("a", "a")}, "'a' must be one word"),
         ({"cameras": ("a/b",)}, "'a/b' must be one word"),
-        ({"cameras": ("a",), "extrinsics": IDENTITY}, "must name their camera"),
+        ({"cameras": ("a",), "extrinsics": IDENTITY}, "must name its camera"),
         ({"score_threshold": float("nan")}, "score_threshold is nan, must be from 0.0 to 1.0"),
         ({"max_age_ms": -1.0}, "max_age_ms is -1.0"),
         ({"image_transport": "h264"}, "image_transport is 'h264'"),

@@ -193,7 +193,7 @@ def test_whatever_arrives(events, tolerance_ms: int, deadline_ms: int, offset_ms
         assert len(came) - len(out) - len(reasons) == len(matcher._images)
         waiting = matcher._images
         assert all(now_ms * MS - image.arrival_ns < deadline_ms * MS for image in waiting)
-        assert len(waiting) <= MAX_IMAGES and len(matcher._companions) <= MAX_COMPANIONS
+        assert len(waiting) <= MAX_IMAGES and len(matcher._sensors[0]) <= MAX_COMPANIONS
     out += matcher.take(now_ms * MS, flush=True)
     assert len(out) + len(reasons) == len(came)
     for pair in out:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy: pip install '.[ros]'")
 pytest.importorskip("vision_msgs", reason="needs vision_msgs: python interfaces/build.py")
-pytest.importorskip("rosbags", reason='bags need: pip install "lemumo_ros[bags]"')
+pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from rclpy.serialization import serialize_message
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'lemumo_ros[ros]'")
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 from geometry_msgs.msg import PoseWithCovariance, TwistWithCovariance, Vector3
 
