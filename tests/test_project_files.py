@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -73,3 +76,25 @@ def test_commit_hooks_are_the_lint() -> None:
         for hook in repository["hooks"]:
             tool = re.match(r"\.venv/bin/python -m (\w+)", hook["entry"])
             assert tool and f"-m {tool[1]}" in makefile, hook["entry"]
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in ROOT.glob("docker/*.Dockerfile")))
+def test_container_files_are_linted(file: str) -> None:
+    """None has been built where this was written; what hadolint finds is an error all the same."""
+    program = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("hadolint is not installed: pip install '.[dev]'")
+    path = ROOT / "docker" / file
+    result = subprocess.run([program, str(path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    named = re.findall(r"'\.\[([\w,-]+)\]'", path.read_text())
+    extras = re.findall(r'^    "([\w-]+)": \[', (ROOT / "setup.py").read_text(), re.M)
+    assert named and all(set(one.split(",")) <= set(extras) for one in named)
+
+
+def test_containers_start_the_node() -> None:
+    script = ROOT / "docker" / "entrypoint.sh"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    made = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert "make setup" in made["postCreateCommand"]

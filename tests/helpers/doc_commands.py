@@ -17,7 +17,7 @@ from lemumo_core.cli import main as lemumo
 from lemumo_core.command_line import CommandLine
 from tests.helpers.paths import ROOT
 
-OTHERS = {"source", "openssl", "git", "colcon", "rosdep", "export", "cd", "python3"}
+OTHERS = {"source", "openssl", "git", "colcon", "rosdep", "export", "cd", "python3", "docker"}
 """Programs that are not ours."""
 PYTHONS = {"python", ".venv/bin/python"}
 
