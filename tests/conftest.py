@@ -128,7 +128,7 @@ def two_blocks() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def street_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of fourteen rendered frames, 64x48 pixels, two a shard; not to be changed."""
-    pytest.importorskip("torch", reason='rendering needs: pip install "lemumo_ros[train]"')
+    pytest.importorskip("torch", reason="rendering needs: pip install '.[train]'")
     from lemumo_core.data.shard_writer import write_shards
     from lemumo_core.data.sources.synthetic import SyntheticStreet
 

@@ -159,10 +159,8 @@ def install_torch() -> None:
 
 def install_packages(distro: str | None) -> None:
     """Install lemumo itself, editable, with what its extras name."""
-    extras = (
-        "train,bags,rerun,tracking,signing,openvino,tensorrt-rtx,dev,docs,test,video,clouds"
-        + ("" if distro else ",ros")
-    )
+    extras = "train,bags,video,clouds,rerun,tracking,signing,openvino,tensorrt-rtx,dev,docs,test"
+    extras += "" if distro else ",ros"
     say(f"installing lemumo with [{extras}]; the first time this takes a minute or two")
     limits = []
     if distro and system_numpy_is_old():
