@@ -52,7 +52,8 @@ def compensate(
     offsets_ns = offsets_ns[returns]
     begin_ns, end_ns = int(offsets_ns.min()), int(offsets_ns.max())
     count = max(1, -(-(end_ns - begin_ns) // KNOT_NS))
-    knots_ns = np.linspace(cloud_ns + begin_ns, cloud_ns + end_ns, count + 1).astype(np.int64)
+    # Stamps themselves are rounded by 128 ns as floats, past the newest transform now and then.
+    knots_ns = cloud_ns + np.linspace(begin_ns, end_ns, count + 1).astype(np.int64)
     T_now_knot = np.stack(
         [T_now_fixed @ transforms.lookup(fixed_frame, frame, int(knot)) for knot in knots_ns]
     )

@@ -15,7 +15,9 @@ from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T, transform
+from lemumo_core.messages.motion import compensate
 from lemumo_core.messages.points import point_offsets_ns
+from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.replay.image_events import BagClock, feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
@@ -165,3 +167,13 @@ def test_a_fixed_frame_that_tf_lacks_is_named(drive) -> None:
     with pytest.raises(Fault, match="'lidar' to 'map'") as caught:
         Bags(drive[0], fixed_frame="map")[0]
     assert caught.value.reason == "missing_transform"
+
+
+def test_the_newest_transform_is_enough_for_a_sweep_of_its_stamp() -> None:
+    """Stamps of today are no floats: 256 ns lie between two of them."""
+    transforms, points = TransformBuffer(), np.ones((3, 3), np.float32)
+    for newest_ns in (START_NS + 1, START_NS + 127, START_NS + 129, START_NS + 255):
+        transforms.set("odom", "lidar", np.eye(4), newest_ns)
+        sweep = BUILD.point_cloud(points, ("x", "y", "z"), BUILD.header(newest_ns, "lidar"))
+        moved = compensate(points, sweep, newest_ns, transforms, "odom", newest_ns)
+        np.testing.assert_array_equal(moved, points)
