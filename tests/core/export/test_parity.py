@@ -73,7 +73,7 @@ def break_center(out) -> None:
 
 
 def break_depth(out) -> None:
-    out["depth"][0, 1, 1] *= 1.001
+    out["depth"][0, 1, 1] *= 1.002
 
 
 def break_confidence(out) -> None:
@@ -212,11 +212,11 @@ def test_report(tmp_path) -> None:
     break_depth(out)
     parity = parity_of(out)
     text = as_text("a <title>", parity, EXACT)
-    assert "FAILS: depth 0.001 is above 0.0001" in text
+    assert "FAILS: depth 0.002 is above 0.001" in text
     write_report(tmp_path, "a <title>", parity, EXACT, {"frames": "bags:/x"})
     document = json.loads((tmp_path / "parity.json").read_text())
     assert document["passes"] is False and document["parity"]["depth_mae_loss"] is None
-    assert document["parity"]["depth"] == pytest.approx(1e-3, rel=1e-2)
+    assert document["parity"]["depth"] == pytest.approx(2e-3, rel=1e-2)
     page = (tmp_path / "index.html").read_text()
     assert "a &lt;title&gt;" in page and "Fails" in page and "bags:/x" in page
 
