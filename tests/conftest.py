@@ -34,6 +34,7 @@ LONG = (
     "core/export/test_to_trt.py",
     "test_install.py",
     "core/train/test_ending.py",
+    "test_tutorial.py",
     "core/train/finetune/test_learner.py",
     "core/replay/test_results.py",
     "examples/test_examples.py",
