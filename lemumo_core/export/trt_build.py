@@ -116,7 +116,7 @@ def check_precision(types: Counter[str], heavy: Counter[str], precision: str) ->
     """Refuse a network that is not of the precision asked for.
 
     Of the layers where the time goes a half network must hold more in half than in float; an 8-bit
-    one must hold some 8-bit layers, a float one nothing below.
+    one must hold some 8-bit layers, a float one nothing below but weights that are stored in half.
 
     Args:
         types: of all layers.
@@ -131,7 +131,8 @@ def check_precision(types: Counter[str], heavy: Counter[str], precision: str) ->
         raise Fault("wrong_precision", f"TensorRT builds {known}, not {precision}")
     low = LOW_TYPES[precision]
     lower = {name: types[name] for name in FLOATING[1:] if types[name]}
-    right = not lower if low is None else bool(lower.get(low))
+    stored = {"HALF"} if not heavy["HALF"] else set()
+    right = lower.keys() <= stored if low is None else bool(lower.get(low))
     if low == "HALF":
         right = heavy["HALF"] > heavy["FLOAT"]
     if not right:

@@ -70,6 +70,19 @@ def test_the_audit_counts_layers() -> None:
         check_precision(Counter(HALF=40, FLOAT=10), Counter(HALF=4, FLOAT=10), "fp16")
     with pytest.raises(Fault, match="builds fp32, fp16, int8, fp8, not int8-cpu"):
         check_precision(Counter(FLOAT=1), Counter(), "int8-cpu")
+    check_precision(Counter(HALF=40, FLOAT=90), Counter(FLOAT=30), "fp32")  # weights in half
+    for types, heavy in (
+        (Counter(HALF=40, FLOAT=90), Counter(HALF=1, FLOAT=30)),
+        (Counter(INT8=4, FLOAT=90), Counter(FLOAT=30)),
+    ):
+        with pytest.raises(Fault, match="no fp32 network"):
+            check_precision(types, heavy, "fp32")
+
+
+def test_the_model_that_ships_builds(rtx, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path))
+    arguments = ["--runtime", "tensorrt-rtx", "--build_only"]
+    assert build_engine.main([str(ROOT / "models" / "lemumo-tiny"), *arguments]) == 0
 
 
 def test_int8_for_the_cpu_is_refused(rtx, graphs) -> None:
