@@ -121,7 +121,8 @@ class DepthRefinement(nn.Module):
         depth_m = self.depth_max_m * value
         around = returns_around(depth_m, valid, u, v)
         # A cell's confidence is that of its pixels; its depth is smoothed in the logarithm.
-        coarse = torch.stack([coarse_m.detach().log1p(), coarse_confidence.detach()], dim=1)
+        coarse_m, coarse_confidence = coarse_m.detach().float(), coarse_confidence.detach().float()
+        coarse = torch.stack([coarse_m.log1p(), coarse_confidence], dim=1)
         coarse = functional.interpolate(coarse, size, mode="bilinear", align_corners=False)
         coarse_m, confidence = coarse[:, :1].exp() - 1.0, coarse[:, 1:]
         center = torch.zeros_like(value[:1, :, :1, :1])
@@ -149,7 +150,11 @@ class DepthRefinement(nn.Module):
         )
 
     def _choose(self, features: Tensor) -> Tensor:
-        """Return logits, residual and confidence (B, 10, H, W), float32, for features."""
+        """Return logits, residual and confidence (B, 10, H, W), float32, for features.
+
+        The layers compute in the precision of their weights, all that is around them in float32.
+        """
+        features = features.to(self.leave.weight.dtype)
         x = self.enter(functional.pixel_unshuffle(features, 2))
         skipped = []
         for down in self.down:

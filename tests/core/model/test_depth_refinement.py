@@ -149,6 +149,18 @@ def test_without_returns_it_leaves_the_depth_as_it_is(wild) -> None:
     torch.testing.assert_close(found.confidence, torch.full((1, H, W), 0.3))
 
 
+def test_half_weights_choose_alike() -> None:
+    """Of fresh weights, moved a little; depths are never rounded to half precision."""
+    torch.manual_seed(0)
+    refinement = DepthRefinement(80.0).eval()
+    torch.nn.init.normal_(refinement.leave.weight, std=0.02)
+    inputs, coarse_m, confidence = views()
+    expected = refinement(inputs, coarse_m, confidence)
+    found = refinement.half()(inputs, coarse_m.half(), confidence.half())
+    assert found.depth_m.dtype == torch.float32
+    torch.testing.assert_close(found.depth_m, expected.depth_m, rtol=5e-3, atol=0)
+
+
 def test_its_loss_has_the_median_for_optimum() -> None:
     """Of weights over three depths, seen with truths at each: weights at the middle one win."""
     log_depths = torch.tensor([5.0, 8.0, 20.0]).log().view(1, 3, 1, 1).expand(1, 3, 1, 5)
