@@ -129,7 +129,8 @@ def reasons(results: Results) -> list[str]:
     sections = ("detection", "depth", "segmentation")
     found = [f"{name}: {one[name]['why_null']}" for one in results.values() for name in sections]
     found = [why for why in dict.fromkeys(found) if not why.endswith(": None")]
-    coverage = min((one["depth"].get("coverage") or 1.0 for one in results.values()), default=1.0)
+    known = (one["depth"].get("coverage") for one in results.values())
+    coverage = min((share for share in known if share is not None), default=1.0)
     if coverage < FULL_COVERAGE:
         found.append(
             f"depth: {1 - coverage:.0%} of the true depth lies outside the model's view and is in "

@@ -193,6 +193,17 @@ def test_tables_put_results_side_by_side() -> None:
     assert "detection: no frame has 3D boxes" in reasons({"a": a}) and len(reasons({"a": a})) == 3
 
 
+@pytest.mark.parametrize(
+    ("coverage", "said"), [(0.0, "100%"), (0.4, "60%"), (0.96, None), (None, None)]
+)
+def test_what_the_view_leaves_out_is_said(coverage, said) -> None:
+    whole = {"why_null": None}
+    result = {"detection": whole, "depth": {**whole, "coverage": coverage}, "segmentation": whole}
+    found = reasons({"fused": result})
+    assert len(found) == (said is not None)
+    assert all(f"{said} of the true depth" in line for line in found)
+
+
 def test_errors_say_what_to_do(package, tmp_path, capsys) -> None:
     assert main([str(tmp_path)]) == 1
     assert "neither a model package nor a run" in capsys.readouterr().err
