@@ -63,19 +63,20 @@ def render_returns(
     return depth_m, labels[:, :pixels].view(-1, height, width), places
 
 
-def seen_returns(batch: Batch, shown: Tensor) -> Tensor:
+def seen_returns(batch: Batch, rows: int, shown: Tensor | None = None) -> Tensor:
     """Return which of the shown returns the camera sees, as ``depth_projection.visible`` does.
 
     Args:
         batch: B samples.
-        shown: bool (R, N), R a multiple of B.
+        rows: R, a multiple of B.
+        shown: bool (R, N), which returns; None for all.
 
     Returns:
         bool (R, N).
     """
-    views = len(shown) // len(batch)
+    views = rows // len(batch)
     u, v, z = batch.returns.repeat(views, 1, 1).unbind(-1)
-    shown = shown & (z < math.inf)
+    shown = z < math.inf if shown is None else shown & (z < math.inf)
     intrinsics = batch.intrinsics.repeat(views, 1, 1)
     side = (intrinsics[:, :1, 0] * float(OCCLUSION_RAD)).clamp(min=1.0)
     # A square is at least a pixel wide: there are no more of them than pixels, and a border.
@@ -86,6 +87,6 @@ def seen_returns(batch: Batch, shown: Tensor) -> Tensor:
     )
     cells = height * width
     cell = torch.where(shown, row * width + column, cells).to(torch.int64)
-    nearest = z.new_full((len(shown), cells + 1), math.inf)
+    nearest = z.new_full((rows, cells + 1), math.inf)
     nearest.scatter_reduce_(1, cell, z, "amin")
     return shown & (z <= OCCLUSION_RATIO * nearest.gather(1, cell))

@@ -260,15 +260,14 @@ def _view(batch: Batch, image: Tensor, thermal: Tensor | None, shot: Shot) -> Vi
 def _shown_and_masked(batch: Batch, shot: Shot) -> tuple[Tensor | None, Tensor | None]:
     """Return which returns are shown and masked, bool (R, N); None where all are shown.
 
-    Where their places in the pixels matter, only returns that the camera sees are either.
+    Only those that the camera sees are either, where some are masked or their places matter.
     """
-    shown = torch.ones_like(batch.returns[..., 0], dtype=torch.bool)
-    shown = shown.repeat(len(shot.crops) // len(batch), 1)
+    rows, places_matter = len(shot.crops), batch.canvas.companion_channels == 4
     if shot.masks is None:
-        return (seen_returns(batch, shown) if batch.canvas.companion_channels == 4 else None), None
+        return (seen_returns(batch, rows) if places_matter else None), None
     assert batch.beams is not None
-    hidden = masked(shot.masks, batch.beams.repeat(len(shot.crops) // len(batch), 1))
-    return seen_returns(batch, ~hidden), hidden & seen_returns(batch, shown)
+    hidden = masked(shot.masks, batch.beams.repeat(rows // len(batch), 1))
+    return seen_returns(batch, rows, ~hidden), hidden & seen_returns(batch, rows)
 
 
 def _labels(

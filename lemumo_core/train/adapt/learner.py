@@ -107,7 +107,7 @@ class AdaptLearner(FinetuneLearner):
     def view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, complete its depth, and let samples lose a sensor."""
         whole = self.whole_view(batch, step)
-        view = super().view(batch, step)
+        view = self.without_some_sensors(whole, len(batch), step)
         own = torch.arange(len(view.image), device=view.image.device) % 2 == 0
         alone = self._alone(len(batch), step).to(own.device) & own & (whole.present > 0.5).all(1)
         kept = torch.stack([torch.ones_like(alone), ~alone], dim=1).float()

@@ -96,17 +96,20 @@ class FinetuneLearner:
 
     def view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, of which samples may lose a sensor."""
-        rate, dist = self.config.modality_dropout, self.dist
-        view = self.whole_view(batch, step)
-        if rate:
-            draw = generator(self.config.seed, step, "modality dropout")
-            (view,) = drop_modalities([view], len(batch), rate, draw, dist.rank, dist.world)
-        return view
+        return self.without_some_sensors(self.whole_view(batch, step), len(batch), step)
 
     def whole_view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, with both sensors."""
         draw = generator(self.config.seed, step, "views")
         (view,) = MultiCrop(self.config.multi_crop)(batch, draw, self.dist.rank, self.dist.world)
+        return view
+
+    def without_some_sensors(self, view: View, samples: int, step: int) -> View:
+        """Let some of this rank's samples lose a sensor, by ``modality_dropout``."""
+        rate, dist = self.config.modality_dropout, self.dist
+        if rate:
+            draw = generator(self.config.seed, step, "modality dropout")
+            (view,) = drop_modalities([view], samples, rate, draw, dist.rank, dist.world)
         return view
 
     def learn(self, batch: Batch, step: int) -> dict[str, float]:
