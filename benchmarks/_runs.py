@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 """Metrics of a fine-tuning run's summary, and their names in tables."""
 TRIVIAL = {"nearest_mae_m": "the nearest return", "linear_mae_m": "linear interpolation"}
-"""What needs no model, of the same summary: depth MAE on the pixels of ``depth_mae_m``."""
+"""Depth errors, in a summary, of answers that need no model, on the pixels of ``depth_mae_m``."""
 
 
 def positive(text: str) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 STRIDES = 2, 3, 4
-"""Of the beams that are kept, as from a sensor of fewer beams."""
+"""One beam in so many is kept, as by a sensor of fewer beams."""
 BEAM_SHARE, RANDOM_SHARE = 0.6, 0.25
 """How often views are masked by beams, and return by return; the rest by sectors of the scan."""
 KEPT = 0.3, 0.95

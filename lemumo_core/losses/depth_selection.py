@@ -17,7 +17,7 @@ LEAST = 1e-7
 
 
 class DepthChoice(NamedTuple):
-    """What may be chosen at a place in each pixel, and what was.
+    """The depths to choose from at a place in each pixel, and the choice.
 
     Attributes:
         log_depths: (B, K, H, W), hypotheses, log of metres.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 RING_COLUMN = 4
-"""Of ``LidarScan.points``."""
+"""The column of ``LidarScan.points`` that holds the ring."""
 MAX_BEAMS = 512
 LEAST_BEAMS = 4
 FORWARDS = 0.95
@@ -13,15 +13,15 @@ FORWARDS = 0.95
 the turns of one beam after the other."""
 ELEVATION_BIN_DEG = 0.05
 BAND_DEG = 0.8
-"""Height of the bands that stand for beams where beams cannot be told apart."""
+"""Bands of elevation are so high; they stand for beams where these cannot be found."""
 
 
 def beam_numbers(points: np.ndarray) -> np.ndarray:
     """Return the number of the beam of each return.
 
-    It is the ring, where points have one. Without it, beams are told apart by the order of a file
-    that holds one turn after the other (KITTI), or by their elevations, where these leave gaps (16
-    beams). Else bands of elevation of ``BAND_DEG`` stand for them.
+    It is the ring, where points have one. Without it, beams are found by the order of a file that
+    holds one turn after the other (KITTI), or by gaps between their elevations (16 beams). Else
+    bands of elevation of ``BAND_DEG`` stand for them.
 
     Args:
         points: float32 (N, >=3), LiDAR frame, as of ``LidarScan``.
@@ -45,7 +45,7 @@ def beam_numbers(points: np.ndarray) -> np.ndarray:
 
 
 def _are_rings(values: np.ndarray) -> bool:
-    """Whether a column can be the numbers of beams: a few small whole numbers."""
+    """Return whether a column can hold the numbers of beams: a few small whole numbers."""
     if not len(values) or not np.isfinite(values).all():
         return False
     whole = (values == np.floor(values)).all() and 0 <= values.min() <= values.max() < MAX_BEAMS
@@ -64,7 +64,7 @@ def _by_turns(azimuth: np.ndarray, elevation_deg: np.ndarray) -> np.ndarray | No
     onwards |= forwards * step < -np.pi
     if onwards.mean() < FORWARDS:
         return None
-    # Beams stand one above the other. Their elevations alone do not tell them apart: the lasers of
+    # Beams stand one above the other. Their elevations alone do not separate them: the lasers of
     # an HDL-64 are some decimetres apart, which is degrees at a near wall.
     starts = np.flatnonzero(np.diff(turn, prepend=-1))
     middle = np.array([np.median(part) for part in np.split(elevation_deg, starts[1:])])

@@ -3,7 +3,7 @@
 The evidence is whole scenes: frames whose depth edges hardly differ are one, and scenes are
 resampled (Efron's bootstrap, by Student's t for few), so that one wall seen a hundred times is one
 observation. The turn is found over all edges. Near edges and far ones ask for the same turn unless
-the LiDAR is shifted, which moves a point by the inverse of its depth: that tells the two apart.
+the LiDAR is shifted, which moves a point by the inverse of its depth: so a shift is separated.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ SAME_DEG, SAME_RATIO = 0.4, 0.1
 RESAMPLES = 300
 BIAS_DEG = np.array([0.1, 0.05, 0.1])
 BIAS_M = np.array([0.02, 0.08])
-"""What more scenes do not average out (texture of objects, roofs seen from two heights), as a
-standard deviation: of the turn by axis, and of the shift to the right and down."""
+"""Standard deviations of the errors that more scenes do not average out (texture of objects, roofs
+seen from two heights): of the turn by axis, and of the shift to the right and down."""
 SHAPE = len(TILT_DEG), len(TILT_DEG), len(ROLL_DEG)
 STEP_DEG = np.array([steps[1] - steps[0] for steps in (TILT_DEG, TILT_DEG, ROLL_DEG)])
 T_975 = np.array([12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 1.96])

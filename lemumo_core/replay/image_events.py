@@ -54,7 +54,7 @@ class ImageEvent:
         other_clock_ns: as ``Health.other_clock_ns``, where the image has no companion.
         frame_id: tf frame of the image.
         companion_frame_id: tf frame of the companion, empty without one.
-        T_camera_header: as in ``Frame``.
+        T_camera_header, T_fixed_camera: as in ``Frame``.
         frame: input of the network; None where the image was dropped.
         fault: reason for which the image was dropped.
     """
@@ -244,8 +244,8 @@ def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent
     except Fault as fault:
         camera_input.health.count_drop(fault.reason, message=str(fault))
         return replace(event, fault=fault)
-    event = replace(event, frame=frame, T_fixed_camera=frame.T_fixed_camera)
-    return replace(event, T_camera_header=frame.T_camera_header)
+    T_header, T_fixed = frame.T_camera_header, frame.T_fixed_camera
+    return replace(event, frame=frame, T_camera_header=T_header, T_fixed_camera=T_fixed)
 
 
 def _dropped(number: int, arrival_ns: int, message: Any, reason: str) -> ImageEvent:

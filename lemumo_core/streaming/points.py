@@ -40,12 +40,7 @@ def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, 
     if not np.array_equal(frame.T_camera_header, np.eye(4)):
         T_header_camera = inverse(frame.T_camera_header).astype(np.float32)
         points[:, :3] = points[:, :3] @ T_header_camera[:3, :3].T + T_header_camera[:3, 3]
-    packed = np.zeros(len(depth_m), np.uint32)
-    if frame.image is not None:
-        view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])
-        colors = look_up(frame.image, view, camera, 0)[known].astype(np.uint32)
-        packed = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
-    points[:, 3] = packed.view(np.float32)
+    points[:, 3] = _packed_colors(frame, camera, np.nonzero(known))
     points = points[np.isfinite(points[:, :3]).all(axis=1)]  # pixels that the lens does not show
     return build.point_cloud(points, ("x", "y", "z", "rgb"), header)
 
@@ -81,12 +76,26 @@ def labeled_returns(frame: Frame, perception: Perception) -> np.ndarray:
     hidden = found.depth_m > perception.depth_m[pixels] * (1 + HIDDEN_SHARE) + HIDDEN_M
     seen = found.row[~hidden]
     labeled[seen, 5] = perception.labels[pixels][~hidden]
-    if frame.image is not None:
-        view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])
-        colors = look_up(frame.image, view, camera, 0)[pixels][~hidden].astype(np.uint32)
-        packed = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
-        labeled[seen, 4] = packed.view(np.float32)
+    shown = pixels[0][~hidden], pixels[1][~hidden]
+    labeled[seen, 4] = _packed_colors(frame, camera, shown)
     return labeled
+
+
+def _packed_colors(
+    frame: Frame, camera: Camera, pixels: tuple[np.ndarray, ...]
+) -> np.ndarray | float:
+    """Return the image's colours in the bits of float32 (N,); 0, black, without an image.
+
+    Args:
+        frame: with the image.
+        camera: of the pixels.
+        pixels: rows and columns, int (N,) each.
+    """
+    if frame.image is None:
+        return 0.0
+    view = frame.camera.scaled(frame.image.shape[1], frame.image.shape[0])
+    colors = look_up(frame.image, view, camera, 0)[pixels].astype(np.uint32)
+    return (colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]).view(np.float32)
 
 
 @functools.lru_cache(maxsize=16)

@@ -32,7 +32,7 @@ from lemumo_core.train.selection import select_frames
 SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
 """Few enough to render in a minute, of many streets."""
 DYING_S = 2.0
-"""How long a worker whose connection broke may take to die, on a busy machine."""
+"""A worker whose connection broke may take so long to die, on a busy machine."""
 
 
 def open_data(config: RunConfig, out: Path) -> FrameSource:
@@ -232,7 +232,7 @@ def _processes(loader: Any) -> list[Any]:
 
 
 def _has_died(processes: list[Any]) -> bool:
-    """Whether one has died; its connections break an instant before it is seen as dead."""
+    """Return whether one has died; its connections break an instant before it is seen as dead."""
     ending = connection.wait([process.sentinel for process in processes], DYING_S)
     for process in processes:
         if process.sentinel in ending:

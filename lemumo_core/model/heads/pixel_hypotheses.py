@@ -23,7 +23,7 @@ FAR_PX = 256.0
 """Distance of a return that is not there."""
 SOFTENING_PX = 0.3
 HYPOTHESES = 8
-"""Of a place, see ``hypotheses_at``."""
+"""How many there are of a place, see ``hypotheses_at``."""
 LEAST_M = 0.1
 
 
@@ -66,10 +66,8 @@ def returns_around(depth_m: Tensor, valid: Tensor, u: Tensor, v: Tensor) -> Retu
     at_row = torch.cat([own_row, *(found for found, _ in vertical), *level], dim=1)
     at_column = torch.cat([own, *(found for _, found in vertical), *horizontal], dim=1)
     known = ((at_row > NOWHERE) & (at_column > NOWHERE)).to(valid.dtype)
-    at_row, at_column = (
-        torch.where(known > 0, at_row, row),
-        torch.where(known > 0, at_column, column),
-    )
+    at_row = torch.where(known > 0, at_row, row)
+    at_column = torch.where(known > 0, at_column, column)
     pixel = (at_row.long() * columns + at_column.long()).flatten(1)
     values = torch.cat([valid / depth_m.clamp(min=LEAST_M), u, v], dim=1).flatten(2)
     found = values.gather(2, pixel[:, None].expand(-1, 3, -1)).unflatten(2, (5, rows, columns))
