@@ -14,7 +14,7 @@ from torch import Tensor
 from lemumo_core.geometry.se3 import inverse, make_T, transform
 from lemumo_core.world.columns import put, take
 from lemumo_core.world.raycast import Rays
-from lemumo_core.world.solids import GLASS, RETRO
+from lemumo_core.world.solids import FOLIAGE, GLASS, RETRO
 from lemumo_core.world.street import Drive, Scene
 from lemumo_core.world.surface import Surface, cast_views
 
@@ -26,6 +26,8 @@ TILE = (8, 32)
 """Beams and azimuths."""
 LEAST_RANGE_M = 0.9
 RANGE_NOISE_M = 0.02
+FOLIAGE_M = 0.25
+"""Mean depth of returns in foliage behind its outermost leaves, on a varied street."""
 LOST = 0.02
 """Share of returns lost for no visible reason; more are lost far off, on dark, slanted and glassy
 surfaces and in fog."""
@@ -52,6 +54,7 @@ PATTERNS = {
     64: Beams(
         (*(2 - np.arange(32) / 3), *(-8.87 - np.arange(32) / 2)), 2048, 120.0
     ),  # HDL-64E: two blocks
+    128: Beams(tuple(np.linspace(15, -25, 128)), 1792, 150.0),  # as Alpha Prime, evenly spaced
 }
 """Number of beams to the pattern of a real sensor, shots a turn rounded for the tiles."""
 
@@ -122,7 +125,16 @@ def sweeps(
     seen &= torch.from_numpy(uniform).to(device) < chance
     at = seen.nonzero()[:, 0]
 
-    shift = torch.from_numpy(noise_m.astype(np.float32)).to(device)[at] / range_m[at]
+    offset_m = torch.from_numpy(noise_m.astype(np.float32)).to(device)[at]
+    if drive.varied:
+        leaves = met.of_solids("material") == FOLIAGE
+        deep_m = np.concatenate([rng.exponential(FOLIAGE_M, shots) for rng in rngs])
+        behind_m = torch.zeros_like(range_m)
+        behind_m[met.hit[leaves]] = torch.from_numpy(deep_m.astype(np.float32)).to(device)[
+            met.hit[leaves]
+        ]
+        offset_m += behind_m[at]
+    shift = offset_m / range_m[at]
     R = torch.from_numpy(np.stack(T_lidar_view)[:, :3, :3].astype(np.float32)).to(device)
     directions = R @ rays.directions.transpose(0, 1).reshape(3, -1)  # of one turn
     shot = take(directions.transpose(0, 1).flatten(1), at % shots)

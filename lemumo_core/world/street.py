@@ -6,13 +6,14 @@ on its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.taxonomy import SEGMENTATION_IDS
-from lemumo_core.world import roadside, traffic, weather
+from lemumo_core.world import clutter, roadside, traffic, weather
 from lemumo_core.world.road import CROSSING_HALF_M, LANE_M, Road
 from lemumo_core.world.solids import LAMP, joined, placed
 
@@ -49,6 +50,7 @@ class Drive(Road):
     Args:
         seed: of everything, not negative.
         split: which catalogue of objects, one of ``objects.SPLITS``.
+        varied: the roadside is full of things that are no road users (``clutter``).
 
     Attributes:
         speed: of the ego vehicle along x, m/s.
@@ -58,8 +60,9 @@ class Drive(Road):
         parking: sides with parking bays beside the lanes, of -1 (right) and 1.
     """
 
-    def __init__(self, seed: int, split: str):
+    def __init__(self, seed: int, split: str, varied: bool = False):
         super().__init__(seed, split)
+        self.varied = varied
         rng = self.rng("drive")
         self.speed = float(rng.uniform(6, 13))
         self.start_m = float(rng.uniform(0, 5000))
@@ -127,7 +130,23 @@ class Drive(Road):
         return users, names, np.concatenate([poses, places])
 
     def _stretch(self, k: int) -> np.ndarray:
-        return roadside.stretch(self, k)
+        built = roadside.stretch(self, k)
+        if not self.varied:
+            return built
+        start = roadside.STRETCH_M * k
+        end = start + roadside.STRETCH_M
+        return joined([built, clutter.stretch(self, start, end, self._empty_bays(start, end))])
+
+    def _empty_bays(self, start: float, end: float) -> Iterator[tuple[float, float]]:
+        """Yield x and offset of the parking bays of a stretch in which no vehicle stands."""
+        crossings = self.crossings(start, end)
+        for number, row in enumerate(self.rows):
+            if not row.name.startswith("parked"):
+                continue
+            for slot, x in row.slots(0.0, start, end):
+                clear = min(abs(crossings - x), default=np.inf) >= CROSSING_HALF_M + PARKING_GAP_M
+                if start <= x < end and clear and self.cached(self._user, number, slot) is None:
+                    yield x, row.offset
 
     def _user(self, number: int, slot: int) -> traffic.RoadUser | None:
         row = self.rows[number]

@@ -66,6 +66,9 @@ class SyntheticStreet:
         rate_hz: frames taken of a second of driving, at most 30.
         frames_per_drive: after so many the next drive begins.
         moving_sweeps: the vehicle moves while the LiDAR turns, and points are left as measured.
+        varied: more of what real streets and rigs have and the usual ones of this world lack, to
+            learn from: the roadside is full of things that are no road users, returns scatter in
+            foliage, sensors stand lower, higher and more askew, and LiDARs have up to 128 beams.
         device: where to render; ``cuda`` renders a whole drive at once.
 
     Raises:
@@ -83,6 +86,7 @@ class SyntheticStreet:
         rate_hz: float = 2.0,
         frames_per_drive: int = 20,
         moving_sweeps: bool = False,
+        varied: bool = False,
         device: str = "cpu",
     ):
         for name, value, known in (("split", split, SPLITS), ("companion", companion, COMPANIONS)):
@@ -98,6 +102,7 @@ class SyntheticStreet:
         self.width, self.height = width, height
         self.rate_hz, self.stride = rate_hz, round(CAMERA_HZ / rate_hz)
         self.frames_per_drive, self.moving_sweeps = frames_per_drive, moving_sweeps
+        self.varied = varied
         self.device = torch.device(device)
         self.batch = 1 if self.device.type == "cpu" else frames_per_drive
         self._kept: dict[str, OrderedDict[Any, Any]] = {}
@@ -110,7 +115,8 @@ class SyntheticStreet:
 
     def describe(self) -> dict[str, Any]:
         """Describe as ``FrameSource``; the device does not change what is seen."""
-        return {"source": "synthetic", **{name: getattr(self, name) for name in DESCRIBED}}
+        described = {name: getattr(self, name) for name in DESCRIBED}
+        return {"source": "synthetic", **described, **({"varied": True} if self.varied else {})}
 
     def __getitem__(self, index: int) -> Frame:
         number, at = divmod(range(self.frames)[index], self.frames_per_drive)
@@ -130,7 +136,10 @@ class SyntheticStreet:
 
     def _drive(self, number: int) -> Drive:
         return self._keep(
-            "drive", number, 2, lambda: Drive(self.seed * 1_000_003 + number, self.split)
+            "drive",
+            number,
+            2,
+            lambda: Drive(self.seed * 1_000_003 + number, self.split, self.varied),
         )
 
     def _render(self, number: int, first: int) -> list[Frame]:
@@ -138,7 +147,8 @@ class SyntheticStreet:
         drive = self._drive(number)
         clock = np.random.default_rng([self.seed, number])
         camera_clock, lidar_clock = clock.uniform(0, (1 / CAMERA_HZ, 1 / LIDAR_HZ))
-        sensors = rig(self.split, int(clock.integers(1 << 30)), self.width, self.height)
+        mounted = int(clock.integers(1 << 30))
+        sensors = rig(self.split, mounted, self.width, self.height, self.varied)
         last = min(first + self.batch, self.frames_per_drive)
         numbers = np.arange(first, last) * self.stride
         seconds = camera_clock + numbers / CAMERA_HZ
