@@ -7,7 +7,7 @@ plants as vegetation, all else as pole, like the street's other furniture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from lemumo_core.world.solids import (
     ELLIPSOID,
     FOLIAGE,
     PAINT,
-    PLAIN,
     RETRO,
     TAPERED,
     bar,
@@ -33,6 +32,8 @@ from lemumo_core.world.solids import (
 
 BAY_TAKEN = 0.5
 """Share of the empty parking bays in which something stands."""
+BAY_M = (6.0, 1.7, np.inf)
+"""What stands in a bay is smaller than this."""
 GAP_M = 3.5
 """Mean distance between things on a strip beside the road, where it is densest."""
 KERB_DEEPEST_M = 0.6
@@ -89,11 +90,14 @@ def _in_bays(
 ) -> Iterator[tuple[np.ndarray, float, float, float]]:
     """Yield what stands in parking bays."""
     for x, offset in bays:
-        if rng.random() < BAY_TAKEN:
-            yield _draw(rng, BAY_MODELS), x, offset, rng.normal(0, 0.1)
+        model = _draw(rng, BAY_MODELS)
+        low, high = extent(model)
+        if rng.random() < BAY_TAKEN and (high - low < BAY_M).all():
+            middle = (low + high) / 2
+            yield model, x - middle[0], offset - middle[1], rng.uniform(-0.05, 0.05)
 
 
-def _draw(rng: Rng, models: tuple) -> np.ndarray:
+def _draw(rng: Rng, models: Sequence[Callable[[Rng], np.ndarray]]) -> np.ndarray:
     return models[rng.integers(len(models))](rng)
 
 
@@ -159,13 +163,8 @@ def container(rng: Rng) -> np.ndarray:
     length, width, height = rng.uniform((1.4, 1.1, 0.9), (5.0, 2.0, 2.4))
     paint = pick(rng, PAINTS)
     shape = TAPERED if rng.random() < 0.5 else BOX
-    lean = (-0.15, -0.15, 0.0) if shape == TAPERED and rng.random() < 0.3 else (0.2, 0.2, 0.1)
-    parts = [
-        solid(
-            *("pole", (0, 0, height / 2 + 0.05), (length, width, height), paint, shape, PLAIN),
-            taper=np.maximum(lean, 0) if shape == TAPERED else (0, 0, 0),
-        )
-    ]
+    at, size = (0, 0, height / 2 + 0.05), (length, width, height)
+    parts = [solid("pole", at, size, paint, shape, taper=(0.2, 0.2, 0.1))]
     for _ in range(rng.integers(0, 4)):  # what lies on it
         size = rng.uniform(0.2, 0.7, 3) * (1, 1, 0.6)
         at = rng.uniform(-0.3, 0.3, 2) * (length, width)
@@ -180,7 +179,7 @@ def heap(rng: Rng) -> np.ndarray:
     parts = []
     for _ in range(rng.integers(1, 4)):
         size = rng.uniform((1.0, 0.8, 0.5), (3.5, 2.2, 2.4))
-        parts.append(solid("pole", (*rng.normal(0, 0.5, 2), 0), size, brown, ELLIPSOID, PLAIN))
+        parts.append(solid("pole", (*rng.normal(0, 0.5, 2), 0), size, brown, ELLIPSOID))
     return joined(parts)
 
 
@@ -287,3 +286,4 @@ def shelter(rng: Rng) -> np.ndarray:
 KERB_MODELS = (cabinets, planter, posts, cones, bench, wall, posts)
 GARDEN_MODELS = (bush, bush, bush, bush, wall, fence, fence, container, heap, cabinets, shelter)
 BAY_MODELS = (container, container, heap, cones, shelter, bush, wall, planter)
+ALL_MODELS = frozenset((*KERB_MODELS, *GARDEN_MODELS, *BAY_MODELS))

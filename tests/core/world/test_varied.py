@@ -1,0 +1,98 @@
+"""Varied streets: full of what is no road user, and otherwise the street that they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.geometry.se3 import make_T
+from lemumo_core.taxonomy import SEGMENTATION_IDS
+from lemumo_core.world import clutter
+from lemumo_core.world.lidar import sweeps
+from lemumo_core.world.rig import RIGS, VARIED_RIGS, rig
+from lemumo_core.world.road import PARKING_M
+from lemumo_core.world.solids import extent
+from lemumo_core.world.street import Drive
+
+SECONDS = 4.0
+
+
+def _corners(solids: np.ndarray) -> np.ndarray:
+    """Corners (P, 8, 3) of the boxes around solids, world frame."""
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    arms = signs * solids["half"][:, None]
+    return solids["center"][:, None] + np.einsum("pij,pkj->pki", solids["axes"], arms)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_road_users_are_the_same_and_clutter_keeps_off_the_lanes(seed):
+    usual, varied = (Drive(seed, "train", varied=v) for v in (False, True))
+    before, after = usual.scene(SECONDS), varied.scene(SECONDS)
+    assert after.ids == before.ids and after.labels == before.labels
+    assert np.array_equal(after.boxes, before.boxes)
+    rows = [{row.tobytes() for row in scene.solids} for scene in (before, after)]
+    assert rows[0] < rows[1]
+    added = after.solids[[row.tobytes() not in rows[0] for row in after.solids]]
+    assert len(added) > 50 and (added["owner"] == -1).all()
+    x, y, _ = np.moveaxis(_corners(added), -1, 0)
+    assert np.abs(y - varied.middle(x)).min() > varied.half_m - PARKING_M
+
+
+def test_bays_hold_a_vehicle_or_something_else():
+    """Whatever stands in a bay stands in none of the parked vehicles."""
+    met = 0
+    for seed in range(6):
+        drive = Drive(seed, "train", varied=True)
+        start, end = 300.0, 480.0
+        bays = list(drive._empty_bays(start, end))
+        parked = [row for row in drive.rows if row.name.startswith("parked")]
+        taken = [
+            (x, row.offset)
+            for row in parked
+            for slot, x in row.slots(0.0, start, end)
+            if row.user(drive.rng(row.name, slot), "train") is not None
+        ]
+        assert not set(bays) & set(taken)
+        met += len(bays)
+    assert met > 10
+
+
+@pytest.mark.parametrize("model", sorted({m.__name__ for m in clutter.ALL_MODELS}))
+def test_a_model_stands_on_the_ground(model):
+    for seed in range(20):
+        solids = getattr(clutter, model)(np.random.default_rng(seed))
+        low, high = extent(solids)
+        assert low[2] < 0.15 and 0.3 < high[2] < 4
+        assert (high - low)[:2].max() < 11 and np.isfinite(solids["center"]).all()
+
+
+def test_returns_scatter_in_foliage_and_nowhere_else():
+    drive = Drive(2, "train", varied=True)
+    T_ego_lidar = make_T(np.eye(3), np.array([0.0, 0.0, 1.9]))
+    cpu = torch.device("cpu")
+    (deep,) = sweeps(drive, 32, T_ego_lidar, [2.0], [(1,)], cpu)
+    drive.varied = False  # the same street, whose leaves are dense
+    (dense,) = sweeps(drive, 32, T_ego_lidar, [2.0], [(1,)], cpu)
+    assert np.array_equal(deep.labels, dense.labels)
+    behind_m = np.subtract(*(np.linalg.norm(s.points[:, :3], axis=1) for s in (deep, dense)))
+    leaves = deep.labels == SEGMENTATION_IDS["vegetation"]
+    assert np.abs(behind_m[~leaves]).max() < 1e-4
+    assert behind_m[leaves].min() > -1e-4
+    assert 0.1 < behind_m[leaves].mean() < 0.4  # trunks are vegetation, too
+
+
+def test_rigs_are_mounted_in_more_ways():
+    heights, beams = [], []
+    for varied, count in ((False, RIGS), (True, VARIED_RIGS)):
+        rigs = [rig("test", k, 352, 128, varied) for k in range(count)]
+        heights.append([one.T_ego_camera[2, 3] for one in rigs])
+        beams.append({one.beams for one in rigs})
+    assert min(heights[1]) < min(heights[0]) and max(heights[1]) > max(heights[0])
+    assert beams == [{16, 32, 64}, {16, 32, 64, 128}]
+
+
+def test_a_source_says_that_it_is_varied():
+    usual, varied = (SyntheticStreet(frames=1, width=64, height=32, varied=v) for v in (0, 1))
+    assert varied.describe() == usual.describe() | {"varied": True}
