@@ -38,8 +38,11 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
         }
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
-        # Weights of a model that does not refine depth yet: the refinement begins anew.
-        whole = {name for name, _ in model.named_children()} - {"refine"} | parts
+        # A refinement that the weights lack begins anew, and one that the model lacks is left out.
+        own = {name for name, _ in model.named_children()}
+        if "refine" in parts - own:
+            tensors = {n: tensor for n, tensor in tensors.items() if n.split(".")[0] != "refine"}
+        whole = own - ({"refine"} - parts)
         modules = nn.ModuleDict({name: model.get_submodule(name) for name in sorted(whole)})
         checkpoint.load_model_tensors(modules, tensors, path)
         return

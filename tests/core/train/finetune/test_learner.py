@@ -147,6 +147,16 @@ def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
     assert outputs.depth.shape == outputs.labels.shape == size
 
 
+def test_weights_that_refine_depth_start_a_model_that_does_not(tmp_path) -> None:
+    refining = replace(MODEL, refine_depth=True)
+    save_file(seeded_model(refining, 3).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps(asdict(refining)))
+    learner = FinetuneLearner(small_run(tmp_path, weights=str(tmp_path)))
+    learner.load(tmp_path)
+    loaded, saved = learner.model.state_dict(), load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in loaded.items())
+
+
 @pytest.mark.parametrize("variant", ["pruned", "late"])
 def test_layers_learn_at_their_rates(variant) -> None:
     config = replace(MODEL, variant=variant)
