@@ -98,7 +98,7 @@ def _in_bays(
 
 
 def _draw(rng: Rng, models: Sequence[Callable[[Rng], np.ndarray]]) -> np.ndarray:
-    return models[rng.integers(len(models))](rng)
+    return models[int(rng.integers(len(models)))](rng)
 
 
 def bush(rng: Rng) -> np.ndarray:
@@ -166,10 +166,10 @@ def container(rng: Rng) -> np.ndarray:
     at, size = (0, 0, height / 2 + 0.05), (length, width, height)
     parts = [solid("pole", at, size, paint, shape, taper=(0.2, 0.2, 0.1))]
     for _ in range(rng.integers(0, 4)):  # what lies on it
-        size = rng.uniform(0.2, 0.7, 3) * (1, 1, 0.6)
-        at = rng.uniform(-0.3, 0.3, 2) * (length, width)
+        load = rng.uniform(0.2, 0.7, 3) * (1, 1, 0.6)
+        x, y = rng.uniform(-0.3, 0.3, 2) * (length, width)
         color = rng.uniform(0.05, 0.5, 3)
-        parts.append(solid("pole", (*at, height + size[2] / 2), size, color))
+        parts.append(solid("pole", (x, y, height + load[2] / 2), load, color))
     return joined(parts)
 
 
