@@ -109,7 +109,11 @@ setup(
     maintainer_email=maintainer.get("email"),
     python_requires=">=3.10",
     packages=find_packages(include=["lemumo_core*", "lemumo_ros*"]),
-    package_data={"lemumo_core": ["py.typed", "*.pyi"], "lemumo_ros": ["py.typed"]},
+    package_data={
+        "lemumo_core": ["py.typed", "*.pyi"],
+        "lemumo_core.taxonomy": ["*.yaml"],
+        "lemumo_ros": ["py.typed"],
+    },
     data_files=data_files,
     install_requires=requirements,
     extras_require=extras,

@@ -146,7 +146,7 @@ def slices(folder: Path, frames: Path, val_frames: int, trained: bool) -> dict[s
     assert isinstance(method, DecurMethod)
     if trained:
         load_model_tensors(method, read_tensors(folder), folder)
-    source, classes = source_of(str(frames)), config.model.detection_classes
+    source, classes = source_of(str(frames)), config.model.classes
     vectors, targets = [], []
     for start in range(0, len(source), 16):
         indices = range(start, min(start + 16, len(source)))

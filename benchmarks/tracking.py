@@ -38,15 +38,13 @@ from lemumo_core.replay.image_events import image_events
 from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tracks import BagTracks
 from lemumo_core.streaming.tracks import TrackedCameras
-from lemumo_core.taxonomy import DETECTION_CLASSES
+from lemumo_core.taxonomy import Taxonomy
 from tests.helpers.noisy_tracks import CAMERA, Noise, perception, score_tracks
 
 MODEL = Path("models/lemumo-tiny")
 RATE_HZ = 10.0
 DROPPED_FRAMES = 0.3
-MANIFEST: Any = SimpleNamespace(
-    detection_classes=DETECTION_CLASSES, numbers_of_box=7, name="made of the truth"
-)
+MANIFEST: Any = SimpleNamespace(classes=Taxonomy(), numbers_of_box=7, name="made of the truth")
 SHOWN = ("amota", "amotp_m", "mota", "recall", "id_switches", "false_positives", "misses")
 SHOWN += ("velocity_error_mps", "speed_mps", "objects", "frames")
 

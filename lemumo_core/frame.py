@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.taxonomy import UNLABELLED as UNLABELLED
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +57,11 @@ class Labels:
         boxes_3d: float32 (K, 7) x, y, z, length, width, height, yaw in the camera optical frame
             (``lemumo_core.geometry.boxes`` holds the convention).
         boxes_2d: float32 (K, 4) x_min, y_min, x_max, y_max in pixels of the full image.
-        class_names: K names, one per box, as the data set writes them
-            (``taxonomy.detection_class`` maps them to ours).
+        class_names: K names, one per box, as the data set writes them; ``taxonomy.Taxonomy`` maps
+            them to the classes of a model.
         visibility: float32 (K,), the share of each object that is seen, 0 to 1.
         num_points: int32 (K,), LiDAR returns inside each box.
-        label_map: uint8 (H, W) ids into ``taxonomy.SEGMENTATION_CLASSES``, 255 = unlabelled.
+        label_map: uint8 (H, W) ids that ``label_names`` name, 255 = unlabelled.
         instance_map: uint16 (H, W), one number per object, 0 = none.
         depth_m: float32 (H, W) dense depth, NaN = unknown.
         point_labels: uint8 (N,), ids as in ``label_map``, one per row of the companion's points.
@@ -68,6 +69,9 @@ class Labels:
             annotated (KITTI's DontCare, COCO's crowds). Nothing in them is learnt or evaluated.
         track_ids: K names, one per box: the same for one object in all frames of a recording, and
             empty where it is not known; none at all where the source has no tracks.
+        label_names: names of the ids of ``label_map`` and ``point_labels``, as the data set writes
+            them, '' for one without a name; empty where it does not name them
+            (``Taxonomy.label_ids``).
     """
 
     boxes_3d: np.ndarray | None = None
@@ -81,6 +85,7 @@ class Labels:
     point_labels: np.ndarray | None = None
     ignore: np.ndarray | None = None
     track_ids: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +185,5 @@ class Perception:
     tracks: Tracks | None = None
 
 
-UNLABELLED = 255
-"""Label id of a pixel that carries no class."""
 NO_TRACK = -1
 """Id of a detection that belongs to no track."""

@@ -16,7 +16,7 @@ from lemumo_core.files import cache_folder, whole_file
 
 log = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 """Version of the cached files, which is part of their names."""
 
 

@@ -34,6 +34,8 @@ GROUND_TRUTH = {
     "ignore": "/ground_truth/ignore",
 }
 """Topics that are ground truth wherever a bag has them."""
+LABEL_INFO = "/ground_truth/label_info"
+"""Topic of the names of the label ids, one vision_msgs/LabelInfo."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +196,8 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
 
     Returns:
         Kind of the companion, ``lidar``, ``thermal`` or None; and role to topic, where roles are
-        image, camera_info, companion, companion_info and those of ``GROUND_TRUTH``; companion_1 and
-        so on for further LiDARs.
+        image, camera_info, companion, companion_info, those of ``GROUND_TRUTH`` and label_info;
+        companion_1 and so on for further LiDARs.
 
     Raises:
         Fault: as ``find_topics``; ``ambiguous_companion`` or ``no_companion`` where ``wanted``
@@ -237,6 +239,7 @@ def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, d
         "companion_info": found.depth_info if found.points else found.thermal_info,
         **{f"companion_{i}": name for i, name in enumerate(found.other_points, 1)},
         **truth,
+        "label_info": LABEL_INFO if LABEL_INFO in present else None,
     }
     return companion, {role: topic for role, topic in roles.items() if topic}
 

@@ -7,6 +7,7 @@
     /ground_truth/detections_3d (vision_msgs/Detection3DArray)                  camera_optical
     /ground_truth/ignore (vision_msgs/Detection2DArray), regions of the image    camera_optical
     /ground_truth/labels (mono8), /ground_truth/depth (32FC1, metres)           camera_optical
+    /ground_truth/label_info (vision_msgs/LabelInfo), where ids have names       transient local
 
 ``base_link`` is at the camera, with REP-103 body axes, because sources know no vehicle. The other
 parts of ``Labels`` have no message and are not written.
@@ -25,7 +26,7 @@ import numpy as np
 from lemumo_core.bags.index import TF_STATIC
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import require_rosbags
-from lemumo_core.bags.topics import GROUND_TRUTH
+from lemumo_core.bags.topics import GROUND_TRUTH, LABEL_INFO
 from lemumo_core.bags.video_writer import VideoWriter
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Detections, Frame, LidarScan, ThermalImage
@@ -52,6 +53,8 @@ JPEG_QUALITY = 95
 pictures that are only looked at (``drawing.JPEG_QUALITY``)."""
 POINT_FIELDS = ("x", "y", "z", "intensity")
 """Columns of the points that are written; intensity is 0 where a source has none."""
+
+LATCHED = (TF_STATIC, LABEL_INFO)
 
 BASE, CAMERA, LIDAR, THERMAL = "base_link", "camera_optical", "lidar", "thermal_optical"
 T_BASE_CAMERA = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
@@ -88,7 +91,8 @@ def write_bag(
     Raises:
         ImportError: rosbags or, for video, PyAV is not installed; the message says how.
         FileExistsError: ``out`` exists.
-        Fault: ``empty_source``, ``several_cameras``, or as the iterable raises.
+        Fault: ``empty_source``, ``several_cameras``, ``several_legends``, or as the iterable
+            raises.
     """
     require_rosbags()
     out = Path(out)
@@ -107,7 +111,7 @@ def write_bag(
                             topic,
                             message.__msgtype__,
                             typestore=messages.build.typestore,
-                            offered_qos_profiles=[qos(latched=topic == TF_STATIC)],
+                            offered_qos_profiles=[qos(latched=topic in LATCHED)],
                         )
                     writer.write(connections[topic], stamp_ns, messages.build.serialize(message))
         if messages.camera_name is None:
@@ -126,6 +130,7 @@ class _Messages:
             print("without boxes: vision_msgs is neither in interfaces nor in a sourced ROS")
         self.jpeg, self.video = jpeg, video
         self.camera_name: str | None = None
+        self.label_names: tuple[str, ...] = ()
         self.rig: dict[str, np.ndarray] = {}
         """Frame to T_camera_frame, as /tf_static holds it."""
 
@@ -188,9 +193,21 @@ class _Messages:
             regions = build.detections_2d(_certain_regions(labels.ignore), ("ignore",), header)
             yield stamp, GROUND_TRUTH["ignore"], regions
         if labels.label_map is not None:
+            if labels.label_names and labels.label_names != self.label_names:
+                yield stamp, LABEL_INFO, self._label_info(labels.label_names, header)
             yield stamp, GROUND_TRUTH["labels"], build.label_image(labels.label_map, header)
         if labels.depth_m is not None:
             yield stamp, GROUND_TRUTH["depth"], build.depth_image(labels.depth_m, "32FC1", header)
+
+    def _label_info(self, names: tuple[str, ...], header: Any) -> Any:
+        if self.label_names:
+            raise Fault(
+                "several_legends",
+                "label ids of the source change their names, and a bag names them once: write "
+                "frames of one naming into each bag",
+            )
+        self.label_names = names
+        return self.build.label_info(names, 0.0, header)
 
     def _points(self, scan: LidarScan) -> Stamped:
         points = scan.points

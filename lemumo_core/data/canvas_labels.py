@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import move_boxes
 from lemumo_core.metrics.objects import ignored_regions
 from lemumo_core.preprocess import InputSpec, labels_in_view
-from lemumo_core.taxonomy import detection_ids
+from lemumo_core.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class Boxes:
             distortion; NaN for those that have no pixel.
         boxes_2d: float32 (B, K, 4) x_min, y_min, x_max, y_max, pixels. Zeros where the source has
             none.
-        class_ids: int64 (B, K) into the detection classes that ``sample`` was given.
+        class_ids: int64 (B, K) into the detection classes of the taxonomy.
         visibility: float32 (B, K), NaN where the source does not say.
         num_points: int32 (B, K), -1 where the source does not say.
         ignore: float32 (B, M, 4) as ``boxes_2d``, regions in which nothing is learnt
@@ -55,8 +54,8 @@ class CanvasLabels:
     """Ground truth on the canvas; what a source does not have is filled with "unknown".
 
     Attributes:
-        label_map: uint8 (B, H, W), 255 = unlabelled.
-        point_labels: uint8 (B, N), one per return, 255 = unlabelled.
+        label_map: uint8 (B, H, W) into the segmentation classes of the taxonomy, 255 = unlabelled.
+        point_labels: uint8 (B, N), one per return, likewise.
         depth_m: float32 (B, H, W) dense depth, NaN = unknown.
         boxes: the objects.
     """
@@ -68,7 +67,7 @@ class CanvasLabels:
 
 
 def canvas_labels(
-    frame: Frame, canvas: InputSpec, view: Camera, rows: np.ndarray, classes: Sequence[str]
+    frame: Frame, canvas: InputSpec, view: Camera, rows: np.ndarray, classes: Taxonomy
 ) -> CanvasLabels:
     """Bring the labels of a frame to its canvas, as a batch of one.
 
@@ -77,7 +76,7 @@ def canvas_labels(
         canvas: canvas of the sample.
         view: camera of the canvas.
         rows: points of the sweep that are returns on the canvas, int (N,).
-        classes: detection classes, in the order of their ids.
+        classes: those that the labels become.
 
     Raises:
         Fault: ``bad_labels`` for labels that do not fit the frame.
@@ -99,15 +98,15 @@ def canvas_labels(
         for values, unknown, dtype in maps
     )
     return CanvasLabels(
-        label_map=batch_of_one(label_map),
-        point_labels=batch_of_one(point_labels),
+        label_map=batch_of_one(classes.label_ids(label_map, labels.label_names)),
+        point_labels=batch_of_one(classes.label_ids(point_labels, labels.label_names)),
         depth_m=batch_of_one(depth_m),
         boxes=_boxes(labels, frame.camera, view, classes),
     )
 
 
-def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Sequence[str]) -> Boxes:
-    ids = detection_ids(labels.class_names, classes)
+def _boxes(labels: Labels, camera: Camera, view: Camera, classes: Taxonomy) -> Boxes:
+    ids = classes.detection_ids(labels.class_names)
     kept = np.flatnonzero(ids >= 0)
 
     def column(values: np.ndarray | None, shape: tuple[int, ...], unknown: float) -> np.ndarray:

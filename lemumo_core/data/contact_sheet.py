@@ -19,7 +19,7 @@ from lemumo_core.drawing import (
 )
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+from lemumo_core.taxonomy import legend_colors
 
 TILE_WIDTH = 480
 COLUMNS = 4
@@ -69,7 +69,7 @@ def _second(frame: Frame, view: Camera) -> np.ndarray:
         return np.dstack([gray.astype(np.uint8)] * 3)
     if labels is not None and labels.label_map is not None:
         picture = np.zeros((*labels.label_map.shape, 3), np.uint8)
-        blend_labels(picture, labels.label_map, SEGMENTATION_CLASSES.values(), weight=1.0)
+        blend_labels(picture, labels.label_map, legend_colors(labels.label_names), weight=1.0)
         return picture
     if labels is not None and labels.depth_m is not None:
         return depth_colors(labels.depth_m)

@@ -58,6 +58,7 @@ LABELS = pa.struct(
         ("point_labels", ARRAY),
         ("ignore", ARRAY),
         ("track_ids", pa.list_(pa.string())),
+        ("label_names", pa.list_(pa.string())),
     ]
 )
 SCHEMA = pa.schema(
@@ -74,7 +75,7 @@ SCHEMA = pa.schema(
 )
 """One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
 ``thermal``; what is missing is null."""
-ADDED = {2: "ignore", 3: "track_ids"}
+ADDED = {2: "ignore", 3: "track_ids", 4: "label_names"}
 """Fields of the labels that came with a version of the shards."""
 
 

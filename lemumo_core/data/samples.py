@@ -25,6 +25,7 @@ from lemumo_core.preprocess import (
     modalities_present,
     network_view,
 )
+from lemumo_core.taxonomy import Taxonomy
 from lemumo_core.thermal_projection import thermal_in_view
 
 PADDING = {
@@ -99,7 +100,7 @@ class Batch:
 def sample(
     frame: Frame,
     canvas: InputSpec,
-    detection_classes: Sequence[str] | None = None,
+    classes: Taxonomy | None = None,
     points: bool = False,
     beams: bool = False,
 ) -> Batch:
@@ -108,8 +109,8 @@ def sample(
     Args:
         frame: the instant.
         canvas: one for the whole run.
-        detection_classes: names that ``taxonomy.detection_class`` gives, in the order of their
-            ids; boxes of other classes are dropped. None leaves ``labels`` out.
+        classes: those that labels become; boxes of others are dropped. None leaves ``labels``
+            out.
         points: whether the whole sweep is kept, with its pose and ``return_rows``.
         beams: whether the beam of each return is.
 
@@ -129,8 +130,8 @@ def sample(
         if isinstance(frame.companion, ThermalImage):
             thermal = thermal_in_view(frame.companion, view)
     labels = None
-    if detection_classes is not None:
-        labels = canvas_labels(frame, canvas, view, rows, detection_classes)
+    if classes is not None:
+        labels = canvas_labels(frame, canvas, view, rows, classes)
     return Batch(
         canvas=canvas,
         image=batch_of_one(image_in_view(frame, canvas)),
@@ -139,7 +140,7 @@ def sample(
         returns=batch_of_one(returns),
         thermal=None if thermal is None else batch_of_one(thermal),
         labels=labels,
-        **(_sweep(frame, rows, labels is not None) if points else {}),
+        **(_sweep(frame, rows, classes) if points else {}),
         beams=_beams(frame, rows) if beams else None,
     )
 
@@ -151,18 +152,19 @@ def _beams(frame: Frame, rows: np.ndarray) -> Tensor:
     return batch_of_one(beam_numbers(frame.companion.points)[rows])
 
 
-def _sweep(frame: Frame, rows: np.ndarray, labelled: bool) -> dict[str, Tensor]:
-    """Return ``Batch.points`` and what belongs to them, with their labels if asked for."""
+def _sweep(frame: Frame, rows: np.ndarray, classes: Taxonomy | None) -> dict[str, Tensor]:
+    """Return ``Batch.points`` and what belongs to them, with their labels if classes are given."""
     points, T_camera_lidar = np.zeros((0, 4), np.float32), np.eye(4)
     if isinstance(frame.companion, LidarScan):
         scan, T_camera_lidar = frame.companion.points, frame.companion.T_camera_lidar
         points = np.zeros((len(scan), 4), np.float32)
         points[:, : min(4, scan.shape[1])] = scan[:, :4]
     labels = {}
-    if labelled:
-        known = frame.labels.point_labels if frame.labels else None
-        unknown = np.full(len(points), UNLABELLED, np.uint8)
-        labels = {"sweep_labels": batch_of_one(unknown if known is None else known)}
+    if classes is not None:
+        ids = np.full(len(points), UNLABELLED, np.uint8)
+        if frame.labels is not None and frame.labels.point_labels is not None:
+            ids = classes.label_ids(frame.labels.point_labels, frame.labels.label_names)
+        labels = {"sweep_labels": batch_of_one(ids)}
     return labels | {
         "points": batch_of_one(points),
         "T_camera_lidar": batch_of_one(T_camera_lidar.astype(np.float32)),

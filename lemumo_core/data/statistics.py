@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -12,25 +14,30 @@ from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.depth_projection import explain_empty_view, project_depth, project_returns
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.progress import track
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES, is_known
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES, Taxonomy
 
 VISIBILITY_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 POINT_EDGES = (0, 1, 5, 10, 50, 100, 1000)
 """The last bin of points is open."""
 Z_MIN_M = 1.0
+NONE = "unlabelled"
 LOOKED_AT = 4
 """Frames that are looked at for what all have in common."""
 
 
-def statistics(source: FrameSource) -> dict[str, Any]:
+def statistics(source: FrameSource, classes: Taxonomy | None = None) -> dict[str, Any]:
     """Read a whole source once and count.
+
+    Args:
+        source: any.
+        classes: of the model to train; by default the default ones.
 
     Returns:
         JSON values: ``source`` (as it describes itself); frames by ``cameras``, ``image_sizes``,
         ``companions`` and ``labels`` (which kinds they carry); ``boxes`` by class name;
-        ``unknown_classes``: of these the names that ``taxonomy`` does not know, which are ignored
-        in training and evaluation unless a model's own classes name them;
-        ``pixels`` and ``points``: shares of the labelled ones by segmentation class;
+        ``unknown_classes``: of these the names that the classes do not know, which are ignored in
+        training and evaluation;
+        ``pixels`` and ``points``: shares of the labelled ones by the source's own names;
         ``visibility`` and ``num_points``: histograms of boxes; min, median and max per frame of
         ``boxes_per_frame`` and ``depth_returns`` (pixels of the full image that a LiDAR return
         falls into, farther than 1 m); ``first_stamp_ns``, ``last_stamp_ns``;
@@ -39,7 +46,7 @@ def statistics(source: FrameSource) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = {
         name: Counter() for name in ("cameras", "image_sizes", "companions", "labels", "boxes")
     }
-    ids = {"pixels": np.zeros(256, np.int64), "points": np.zeros(256, np.int64)}
+    labelled: dict[str, Counter[str]] = {"pixels": Counter(), "points": Counter()}
     visibility: list[np.ndarray] = []
     num_points: list[np.ndarray] = []
     boxes_per_frame: list[int] = []
@@ -63,19 +70,20 @@ def statistics(source: FrameSource) -> dict[str, Any]:
         num_points += [] if labels.num_points is None else [labels.num_points]
         for name, values in (("pixels", labels.label_map), ("points", labels.point_labels)):
             if values is not None:
-                ids[name] += np.bincount(values.ravel(), minlength=256)
+                labelled[name].update(_by_name(values, labels.label_names))
         if isinstance(frame.companion, LidarScan):
             scan = frame.companion
             depth_m = project_depth(scan.points, scan.T_camera_lidar, frame.camera, Z_MIN_M)
             depth_returns.append(int(np.isfinite(depth_m).sum()))
     times = [stamp_ns for _, stamp_ns in stamps]
+    classes = classes or Taxonomy()
+    names = sorted(counts["boxes"])
+    unknown = compress(names, classes.is_unknown(names))
     return {
         "source": source.describe(),
         **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
-        "unknown_classes": {
-            name: count for name, count in sorted(counts["boxes"].items()) if not is_known(name)
-        },
-        **{name: _shares(count) for name, count in ids.items()},
+        "unknown_classes": {name: counts["boxes"][name] for name in unknown},
+        **{name: _shares(count) for name, count in labelled.items()},
         "visibility": _histogram(visibility, VISIBILITY_EDGES),
         "num_points": _histogram(num_points, (*POINT_EDGES, np.inf)),
         "boxes_per_frame": _range(boxes_per_frame),
@@ -131,16 +139,20 @@ def _companion(frame: Frame) -> str:
     return kinds[type(frame.companion)]
 
 
-def _shares(count: np.ndarray) -> dict[str, float]:
-    """Return the share of each class among labelled elements, and that of unlabelled ones."""
-    if not count.sum():
+def _by_name(ids: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+    """Count label ids by their names; those without a name by their number."""
+    named = dict(enumerate(names or SEGMENTATION_CLASSES)) | {UNLABELLED: NONE}
+    count = np.bincount(ids.ravel(), minlength=256)
+    return {named.get(i) or str(i): int(count[i]) for i in np.flatnonzero(count).tolist()}
+
+
+def _shares(count: Counter[str]) -> dict[str, float]:
+    """Return the share of each name among labelled elements, and that of unlabelled ones."""
+    if not count:
         return {}
-    labelled = max(count[:UNLABELLED].sum(), 1)
-    shares = {name: count[i] / labelled for i, name in enumerate(SEGMENTATION_CLASSES) if count[i]}
-    return {
-        **{k: float(v) for k, v in shares.items()},
-        "unlabelled": float(count[UNLABELLED] / count.sum()),
-    }
+    labelled = max(count.total() - count[NONE], 1)
+    shares = {name: number / labelled for name, number in count.items() if name != NONE}
+    return {**shares, NONE: count[NONE] / count.total()}
 
 
 def _histogram(values: list[np.ndarray], edges: tuple[float, ...]) -> dict[str, int]:

@@ -56,7 +56,7 @@ class Evaluation:
 
 def metric_for(manifest: Manifest) -> PerceptionMetric:
     """Make an empty metric for a model's classes."""
-    return PerceptionMetric(manifest.detection_classes, manifest.segmentation_classes)
+    return PerceptionMetric(manifest.classes)
 
 
 def evaluate(

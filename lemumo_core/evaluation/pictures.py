@@ -26,7 +26,6 @@ from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.objects import ObjectFilter, Objects
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 from lemumo_core.thermal_projection import thermal_in_view
 
 TILE_WIDTH = 560
@@ -63,7 +62,8 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
     true_ids = true_labels(frame)
     if true_ids is not None:
         true_ids = _shrunk(true_ids, true_ids != UNLABELLED, UNLABELLED, camera, small)
-        blend_labels(actual, true_ids, SEGMENTATION_CLASSES.values(), LABEL_WEIGHT)
+        true_ids = manifest.classes.label_ids(true_ids, labels.label_names)
+        blend_labels(actual, true_ids, manifest.palette, LABEL_WEIGHT)
     depth_m = look_up(perception.depth_m, view, small, np.nan)
     error_m = np.full_like(depth_m, np.nan)
     if labels.depth_m is not None:
@@ -106,7 +106,7 @@ def _boxes(
 def _true_boxes(labels: Labels, manifest: Manifest) -> tuple[np.ndarray, list[Color]]:
     if labels.boxes_3d is None:
         return np.empty((0, 7)), []
-    objects = Objects.from_labels(labels, manifest.detection_classes)
+    objects = Objects.from_labels(labels, manifest.classes)
     depth_m = objects.boxes_3d[:, 2]
     counts = ObjectFilter().counts(depth_m, objects.visibility, objects.num_points)
     return objects.boxes_3d, [WHITE if one else GREY for one in counts]

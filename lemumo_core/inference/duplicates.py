@@ -19,7 +19,7 @@ def distinct(boxes: np.ndarray, scores: np.ndarray, kinds: np.ndarray) -> np.nda
     Args:
         boxes: (K, 7) as in ``geometry.boxes``.
         scores: (K,).
-        kinds: (K,), as integers (``taxonomy.kinds_of``).
+        kinds: (K,), as integers (``Taxonomy.kind_ids``).
 
     Returns:
         bool (K,).

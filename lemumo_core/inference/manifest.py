@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from lemumo_core.faults import Fault
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.taxonomy import Taxonomy
 
 SCHEMA_VERSION = 2
 MAX_VIEW_PIXELS = 4096 * 4096
@@ -32,7 +34,8 @@ class Manifest:
     Attributes:
         name, version: of the model.
         trained: False for random weights; the runtime then says so.
-        model: the ``ModelConfig`` as a plain dict, enough to rebuild it in torch.
+        model: the ``ModelConfig`` as a plain dict, enough to rebuild it in torch. Its
+            ``class_rules`` say what names in labels mean.
         input: what preprocessing must deliver.
         detection_classes: names by class id.
         segmentation_classes: names by label id.
@@ -59,6 +62,12 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @functools.cached_property
+    def classes(self) -> Taxonomy:
+        """The classes, and what names in labels mean."""
+        rules = self.model.get("class_rules")
+        return Taxonomy.of(self.detection_classes, self.segmentation_classes, rules)
 
     @property
     def numbers_of_box(self) -> int:
@@ -116,6 +125,10 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             f"{where}: {len(manifest.palette)} colours for "
             f"{len(manifest.segmentation_classes)} segmentation classes",
         )
+    try:
+        _ = manifest.classes
+    except ValueError as error:
+        raise Fault("bad_package", f"{where}: class_rules: {error}") from error
     for precision in {name.rpartition(":")[2] for name in manifest.losses}:
         if model_file(precision) not in manifest.files:
             raise Fault("bad_package", f"{where}: no {model_file(precision)} for its {precision}")

@@ -13,7 +13,6 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import move_boxes
 from lemumo_core.inference.duplicates import distinct
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.taxonomy import kinds_of
 
 
 def perception_of(
@@ -88,8 +87,7 @@ def _detections(
             boxes[:, :3] = view.unproject(uv) * boxes[:, 2:3]
         seen = np.isfinite(boxes).all(axis=1)
         boxes, scores, class_ids = boxes[seen], scores[seen], class_ids[seen]
-    _, kind_of = kinds_of(manifest.detection_classes)
-    one_each = distinct(boxes, scores, kind_of[class_ids])
+    one_each = distinct(boxes, scores, manifest.classes.kind_ids[class_ids])
     boxes = boxes[one_each]
     return Detections(
         boxes_3d=boxes,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.frame import UNLABELLED
 from lemumo_core.messages.images import check_size, pixels_of
 from lemumo_core.messages.transforms import transform_to_matrix
 
@@ -86,6 +87,18 @@ def label_map_from_image(msg: Any) -> np.ndarray:
         Fault: ``bad_labels`` for another encoding, ``bad_image``.
     """
     return np.array(_single_channel(msg, ("mono8", "8UC1")))
+
+
+def names_from_label_info(msg: Any) -> tuple[str, ...]:
+    """Return the names of label ids as in ``Labels.label_names`` of a vision_msgs/LabelInfo.
+
+    Raises:
+        Fault: ``bad_labels`` for an id beyond those of label maps.
+    """
+    names = {int(one.class_id): str(one.class_name) for one in msg.class_map}
+    if names and max(names) >= UNLABELLED:
+        raise Fault("bad_labels", f"label id {max(names)} ({names[max(names)]}) is above 254")
+    return tuple(names.get(i, "") for i in range(max(names, default=-1) + 1))
 
 
 def depth_from_image(msg: Any) -> np.ndarray:

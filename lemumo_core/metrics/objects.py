@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from lemumo_core.frame import Labels
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.taxonomy import detection_ids, is_known
+from lemumo_core.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +67,15 @@ class Objects:
     num_points: np.ndarray
 
     @classmethod
-    def from_labels(cls, labels: Labels, classes: Sequence[str]) -> Objects:
-        """Select the objects of a frame whose ``taxonomy.detection_class`` is a given class.
+    def from_labels(cls, labels: Labels, classes: Taxonomy) -> Objects:
+        """Select the objects of a frame that are of one of the detection classes.
 
         Raises:
             ValueError: the labels have no 3D boxes.
         """
         if labels.boxes_3d is None:
             raise ValueError("these labels have no 3D boxes: detections cannot be scored on them")
-        ids = detection_ids(labels.class_names, classes)
+        ids = classes.detection_ids(labels.class_names)
         kept, unknown = ids >= 0, np.full(len(ids), np.nan)
         visibility = unknown if labels.visibility is None else labels.visibility
         num_points = unknown if labels.num_points is None else labels.num_points
@@ -87,43 +87,40 @@ class Objects:
         )
 
 
-def unknown_classes(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
+def unknown_classes(labels: Labels, classes: Taxonomy) -> tuple[str, ...]:
     """Return the class names of objects of unknown classes, one a label; warn of each name once.
 
     Unknown is what is neither one of a model's classes nor known to be another one
-    (``taxonomy.is_known``).
+    (``Taxonomy.is_unknown``).
     """
-    ids = detection_ids(labels.class_names, classes)
-    names = tuple(
-        name
-        for name, class_id in zip(labels.class_names, ids, strict=True)
-        if class_id < 0 and not is_known(name)
-    )
+    names = tuple(compress(labels.class_names, classes.is_unknown(labels.class_names)))
     for name in set(names):
-        _warn(name, tuple(classes))
+        _warn(name, classes.detection_classes)
     return names
 
 
-def ignored_regions(labels: Labels, classes: Sequence[str], camera: Camera) -> np.ndarray:
+def ignored_regions(labels: Labels, classes: Taxonomy, camera: Camera) -> np.ndarray:
     """Return the regions of an image in which nothing is learnt or evaluated.
 
-    These are ``labels.ignore`` and the bounds of objects of an unknown class, which may be any.
+    These are ``labels.ignore`` and the bounds of objects to ignore, those of unknown classes among
+    them, which may be any.
 
     Args:
         labels: of the image.
-        classes: the model's names by id.
+        classes: of the model.
         camera: model of the image.
 
     Returns:
         float32 (M, 4) x_min, y_min, x_max, y_max, pixels of the image.
     """
     regions = [np.zeros((0, 4), np.float32) if labels.ignore is None else labels.ignore]
-    if names := set(unknown_classes(labels, classes)):
-        unknown = np.array([name in names for name in labels.class_names])
+    unknown_classes(labels, classes)  # which warns
+    ignored = classes.is_ignored(labels.class_names)
+    if ignored.any():
         if labels.boxes_2d is not None:
-            regions.append(labels.boxes_2d[unknown])
+            regions.append(labels.boxes_2d[ignored])
         elif labels.boxes_3d is not None:
-            regions.append(image_bounds(labels.boxes_3d[unknown], camera))
+            regions.append(image_bounds(labels.boxes_3d[ignored], camera))
     return np.concatenate(regions).astype(np.float32)
 
 
@@ -148,6 +145,6 @@ def share_ignored(boxes_2d: np.ndarray, regions: np.ndarray) -> np.ndarray:
 def _warn(name: str, classes: tuple[str, ...]) -> None:
     log.warning(
         "labels of class '%s' are none of %s: they are ignored, neither learnt nor evaluated; "
-        "rename them, or name the class in the model's detection_classes",
+        "name the class they belong to in the class file of --classes, or that they are background",
         *(name, ", ".join(classes)),
     )

@@ -9,7 +9,6 @@ the image (its top rows) counts as missed coverage; labels there are not compare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -40,7 +39,7 @@ from lemumo_core.metrics.sections import (
     segmentation_section,
 )
 from lemumo_core.metrics.segmentation import SegmentationMetric
-from lemumo_core.taxonomy import SEGMENTATION_CLASSES, detection_ids, kinds_of
+from lemumo_core.taxonomy import Taxonomy
 
 LEAST_IGNORED = 0.5
 """Share of a detection's bounds in a region to ignore from which on it cannot be false."""
@@ -52,7 +51,7 @@ class Summary:
 
     Attributes:
         bev_map: mean average precision in bird's-eye view (``metrics.detection``), over the kinds
-            of objects (``taxonomy.KINDS``): car, truck/bus, two-wheeler, pedestrian.
+            of objects (``Taxonomy.kinds``), by default: car, truck/bus, two-wheeler, pedestrian.
         map_xy: the paper's measure (``metrics.paper_xy``).
         depth_mae_m: mean absolute error of depth, within the bands.
         nearest_mae_m, linear_mae_m: those of the trivial answers (``metrics.baselines``), on the
@@ -80,36 +79,29 @@ class PerceptionMetric:
     training.
 
     Args:
-        detection_classes: the model's names by id.
-        segmentation_classes: the model's names by id.
+        classes: of the model.
         counted: which objects count.
         band_edges_m: bands of depth, metres.
     """
 
     def __init__(
         self,
-        detection_classes: Sequence[str],
-        segmentation_classes: Sequence[str],
+        classes: Taxonomy,
         counted: ObjectFilter | None = None,
         band_edges_m: tuple[float, ...] = BAND_EDGES_M,
     ):
-        self._settings = detection_classes, segmentation_classes, counted, band_edges_m
-        self.classes = tuple(detection_classes)
-        kinds, self._kind_of = kinds_of(detection_classes)
-        self.detection = DetectionMetric(kinds, counted, band_edges_m)
-        self.detection_by_class = DetectionMetric(detection_classes, counted, band_edges_m)
-        self.paper_xy = PaperXyMetric(detection_classes)
-        self.detection_2d = Detection2dMetric(detection_classes)
+        self._settings = classes, counted, band_edges_m
+        self.classes, names = classes, classes.detection_classes
+        self.detection = DetectionMetric(classes.kinds, counted, band_edges_m)
+        self.detection_by_class = DetectionMetric(names, counted, band_edges_m)
+        self.paper_xy = PaperXyMetric(names)
+        self.detection_2d = Detection2dMetric(names)
         self.depth = DepthMetric(band_edges_m)
         self.baselines = {name: DepthMetric(band_edges_m) for name in BASELINES}
-        self.segmentation = SegmentationMetric(segmentation_classes)
+        self.segmentation = SegmentationMetric(classes.segmentation_classes)
         self.frames = self.frames_with_boxes = self.frames_with_2d_boxes = 0
         self.unknown_classes: Counter[str] = Counter()
         """Labels by name that are of no known class, see ``objects.unknown_classes``."""
-        self._label_ids = np.full(256, UNLABELLED, np.uint8)  # the source's to the model's
-        for i, name in enumerate(SEGMENTATION_CLASSES):
-            if name in segmentation_classes:
-                self._label_ids[i] = segmentation_classes.index(name)
 
     def add(self, frame: Frame, perception: Perception) -> Summary:
         """Add one frame.
@@ -194,7 +186,7 @@ class PerceptionMetric:
             self._add_detections(labels, camera, perception)
         elif labels.boxes_2d is not None:
             self.frames_with_2d_boxes += 1
-            found, ids = perception.detections, detection_ids(labels.class_names, self.classes)
+            found, ids = perception.detections, self.classes.detection_ids(labels.class_names)
             boxes = found.boxes_2d, found.scores, found.class_ids
             regions = ignored_regions(labels, self.classes, camera)
             self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0], regions=regions)
@@ -205,7 +197,9 @@ class PerceptionMetric:
             _check_size("label map", true, camera)
             labelled = true != UNLABELLED
             predicted, shown = look_up_where(perception.labels, view, camera, labelled)
-            self.segmentation.add(predicted, self._ids_of_model(true[shown]))
+            self.segmentation.add(
+                predicted, self.classes.label_ids(true[shown], labels.label_names)
+            )
 
     def _add_depth(self, frame: Frame, depth_m: np.ndarray, perception: Perception) -> None:
         _check_size("true depth", depth_m, frame.camera)
@@ -231,17 +225,11 @@ class PerceptionMetric:
         ignored = share_ignored(found.boxes_2d, regions) >= LEAST_IGNORED
         counted = replace(objects, visibility=np.where(shown, objects.visibility, 0.0))
         self.detection_by_class.add(*boxes, counted, ignored)
-        kinds = self._kind_of[found.class_ids], self._kind_of[objects.class_ids]
+        kind_of = self.classes.kind_ids
+        kinds = kind_of[found.class_ids], kind_of[objects.class_ids]
         self.detection.add(*boxes[:2], kinds[0], replace(counted, class_ids=kinds[1]), ignored)
         in_view = Objects(*(column[shown] for column in vars(objects).values()))
         self.paper_xy.add(*boxes, in_view, ignored)
-
-    def _ids_of_model(self, ids: np.ndarray) -> np.ndarray:
-        """Map ids of ``SEGMENTATION_CLASSES`` to the model's; unlabelled where it has none."""
-        if ids.max(initial=0) >= len(SEGMENTATION_CLASSES):
-            known = ", ".join(SEGMENTATION_CLASSES)
-            raise Fault("bad_labels", f"label {ids.max()} is no index into {known}")
-        return self._label_ids[ids]
 
     def _detection_section(self) -> dict[str, Any]:
         if not self.frames_with_boxes:
@@ -267,7 +255,9 @@ class PerceptionMetric:
             "ap50_95": self.detection_2d.ap50_95(),
             "classes": {
                 name: {"ap50": float(one[0]), "ap50_95": float(one.mean())}
-                for name, one, has_objects in zip(self.classes, ap, known, strict=True)
+                for name, one, has_objects in zip(
+                    self.classes.detection_classes, ap, known, strict=True
+                )
                 if has_objects
             },
             "why_null": None if known.any() else "no frame has an object",

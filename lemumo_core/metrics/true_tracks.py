@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import transform
 from lemumo_core.geometry.view_transfer import inside
 from lemumo_core.metrics.objects import ObjectFilter, Objects
-from lemumo_core.taxonomy import detection_ids
+from lemumo_core.taxonomy import Taxonomy
 
 LONGEST_STEP_S = 1.0
 """Time over which an object is taken to have moved evenly."""
@@ -38,7 +37,7 @@ class TrueTracks:
 
 
 def true_tracks(
-    frame: Frame, view: Camera, classes: Sequence[str], counted: ObjectFilter | None = None
+    frame: Frame, view: Camera, classes: Taxonomy, counted: ObjectFilter | None = None
 ) -> TrueTracks | None:
     """Return the objects of a frame whose labels say which object each is; None of any other.
 
@@ -47,14 +46,14 @@ def true_tracks(
     Args:
         frame: with labels.
         view: what the result of the model shows (``Perception.output_camera``).
-        classes: names by id; objects of other classes are left out.
+        classes: of the model; objects of other classes are left out.
         counted: which objects count, where they are in view.
     """
     labels = frame.labels
     if labels is None or labels.boxes_3d is None or not labels.track_ids:
         return None
     objects = Objects.from_labels(labels, classes)
-    known = detection_ids(labels.class_names, classes) >= 0
+    known = classes.detection_ids(labels.class_names) >= 0
     ids = tuple(name for name, is_known in zip(labels.track_ids, known, strict=True) if is_known)
     centers = objects.boxes_3d[:, :3].astype(np.float64)
     counts = (counted or ObjectFilter()).counts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from lemumo_core.faults import known_names
 from lemumo_core.preprocess import InputSpec
-from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES, Taxonomy
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class ModelConfig:
         encoder_reduction: by how much smaller than the view is what encoder, neck and heads see of
             it. Depth is refined at the view's size: the finer, the better it tells returns apart.
         detection_classes, segmentation_classes: names by id.
+        class_rules: what names in labels mean (``taxonomy.Rules``), as ``--classes`` reads them
+            from a file; None for the default ones.
 
     Raises:
         ValueError: for an unknown name, or an input that ``InputSpec`` refuses.
@@ -68,6 +71,7 @@ class ModelConfig:
     encoder_reduction: int = 1
     detection_classes: tuple[str, ...] = DETECTION_CLASSES
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
+    class_rules: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.head_preset == OLD_FAMILY:
@@ -97,7 +101,12 @@ class ModelConfig:
             )
         if self.encoder_reduction > 1 and not self.refine_depth:
             raise ValueError("encoder_reduction needs refine_depth: nothing else sees more")
-        _ = self.input_spec  # checks the rest
+        _ = self.input_spec, self.classes  # which check the rest
+
+    @functools.cached_property
+    def classes(self) -> Taxonomy:
+        """The classes, and what names in labels mean."""
+        return Taxonomy.of(self.detection_classes, self.segmentation_classes, self.class_rules)
 
     @property
     def input_spec(self) -> InputSpec:

@@ -175,7 +175,7 @@ class Evaluator:
                 labelled = _labelled(frame, truth)
                 scores = self._scores(labelled, full)
                 if self.settings.tracking:
-                    classes = self.manifest.detection_classes
+                    classes = self.manifest.classes
                     scores["truth_tracks"] = true_tracks(labelled, full.output_camera, classes)
             except Fault as fault:
                 scores["truth_fault"] = fault

@@ -106,7 +106,7 @@ class Replay:
         }
         settings, tracking = evaluator.settings, {}
         if settings.tracking and settings.evaluate:
-            tracking = tracking_results(folders, manifest.detection_classes)
+            tracking = tracking_results(folders, manifest.classes)
         totals = {
             "model": f"{manifest.name} {manifest.version}",
             "trained": manifest.trained,

@@ -17,7 +17,7 @@ from lemumo_core.metrics.tracking import TrackingMetric
 from lemumo_core.metrics.true_tracks import TrueMotion, TrueTracks
 from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.streaming.tracks import TrackedCameras
-from lemumo_core.taxonomy import kinds_of
+from lemumo_core.taxonomy import Taxonomy
 
 TRACKS = "tracking.npz"
 """File of a bag's tracking metrics."""
@@ -43,10 +43,10 @@ class BagTracks:
 
     def __init__(self, manifest: Manifest):
         self._cameras = TrackedCameras(manifest)
-        self._previous = PreviousImage(manifest.detection_classes)
-        kinds, self._kind_of = kinds_of(manifest.detection_classes)
+        self._previous = PreviousImage(manifest.classes)
+        self._kind_of = manifest.classes.kind_ids
         self._motion = TrueMotion()
-        self.metrics = {name: TrackingMetric(kinds) for name in (TRACKED, TRIVIAL)}
+        self.metrics = {name: TrackingMetric(manifest.classes.kinds) for name in (TRACKED, TRIVIAL)}
 
     def update(self, result: ImageResult) -> ImageResult:
         """Return the next result of the bag with its tracks."""
@@ -77,11 +77,11 @@ class PreviousImage:
     It knows no motion: all stand still.
 
     Args:
-        classes: names of the model's detection classes.
+        classes: of the model.
     """
 
-    def __init__(self, classes: Sequence[str]):
-        _, self._kind_of = kinds_of(classes)
+    def __init__(self, classes: Taxonomy):
+        self._kind_of = classes.kind_ids
         self._places, self._kinds = np.zeros((0, 3)), np.zeros(0, np.int64)
         self._ids, self._next_id = np.zeros(0, np.int64), 1
 
@@ -115,14 +115,14 @@ def save_tracks(path: Path, metrics: dict[str, TrackingMetric]) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
-def tracking_results(folders: Sequence[Path], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+def tracking_results(folders: Sequence[Path], classes: Taxonomy) -> dict[str, dict[str, Any]]:
     """Return the scores of all bags together by tracker; none where no bag has labelled tracks.
 
     Args:
         folders: folders of the bags' results.
-        classes: names of the model's detection classes.
+        classes: of the model.
     """
-    total = {name: TrackingMetric(kinds_of(classes)[0]) for name in (TRACKED, TRIVIAL)}
+    total = {name: TrackingMetric(classes.kinds) for name in (TRACKED, TRIVIAL)}
     for folder in folders:
         with np.load(folder / TRACKS, allow_pickle=False) as stored:
             for name, metric in total.items():

@@ -14,7 +14,6 @@ from lemumo_core.geometry.view_transfer import inside
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.assignment import solver
 from lemumo_core.streaming.tracker import Tracker
-from lemumo_core.taxonomy import kinds_of
 
 BOX_NUMBERS = 7
 """Numbers of a box in space."""
@@ -56,7 +55,7 @@ class TrackedCameras:
                 f"{manifest.name} detects boxes in the image, and tracks are of boxes in space: "
                 "turn tracking off, or take a model with 3D boxes",
             )
-        _, self._kind_of = kinds_of(manifest.detection_classes)
+        self._kind_of = manifest.classes.kind_ids
         self._trackers: dict[str, Tracker] = {}
 
     def update(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lemumo_core.command_line import guarded
 from lemumo_core.train.loop import Recipe, replay, train
-from lemumo_core.train.run_config import command_line, from_namespace
+from lemumo_core.train.run_config import command_line, defaults_of_classes, from_namespace
 
 
 def program(recipe: Recipe, description: str | None, arguments: list[str]) -> int:
@@ -33,7 +33,8 @@ def program(recipe: Recipe, description: str | None, arguments: list[str]) -> in
             for name, (then, now) in replay(recipe, options.replay).items():
                 print(f"{name}: {then} then, {now} now")
             return 0
-        if defaults := recipe.config.defaults(options):
+        defaults = recipe.config.defaults(options) | defaults_of_classes(options.classes)
+        if defaults:
             parser.set_defaults(defaults)
             options = parser.parse_args(arguments)
         return train(recipe, from_namespace(recipe.config, parser, options))

@@ -26,6 +26,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.signals import leave_signals_to_parent
+from lemumo_core.taxonomy import Taxonomy
 from lemumo_core.train.run_config import RunConfig
 from lemumo_core.train.selection import select_frames
 
@@ -132,7 +133,7 @@ class Samples(Dataset[Batch]):
     Args:
         source: of the frames.
         canvas: what they are put on.
-        classes: detection classes of labels; without any, samples carry no labels.
+        classes: those that labels become; without them, samples carry no labels.
         points: whether samples carry the whole sweep.
         beams: whether they carry the beam of each return.
     """
@@ -141,7 +142,7 @@ class Samples(Dataset[Batch]):
         self,
         source: FrameSource,
         canvas: InputSpec,
-        classes: Sequence[str] | None,
+        classes: Taxonomy | None,
         points: bool = False,
         beams: bool = False,
     ):
@@ -160,7 +161,7 @@ class Samples(Dataset[Batch]):
 
 def samples_of(config: RunConfig, source: FrameSource) -> Samples:
     """Return the samples of a run, with what it needs."""
-    classes = config.model.detection_classes if config.needs.labels else None
+    classes = config.model.classes if config.needs.labels else None
     needs = config.needs
     return Samples(source, config.canvas_spec, classes, needs.points, needs.beams)
 

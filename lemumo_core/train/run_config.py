@@ -15,6 +15,7 @@ from lemumo_core.methods.method import MethodOptions, Needs
 from lemumo_core.methods.registry import class_path, load_methods
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.taxonomy import read_classes
 from lemumo_core.train import compatibility
 
 
@@ -108,7 +109,7 @@ class LogConfig:
 
 
 RESUMABLE_CHANGES = frozenset(
-    {"data", "data_options", "frame_cache", "out", "resume", "weights", "scale", "log"}
+    {"classes", "data", "data_options", "frame_cache", "out", "resume", "weights", "scale", "log"}
 )
 """Options that may change when a run is resumed: where things lie, how the work is spread, what is
 logged. The data must be as many frames."""
@@ -140,6 +141,9 @@ class RunConfig:
         epochs: passes over the data.
         steps: instead of ``epochs``, unless 0.
         canvas: height and width of what views are cut from; by default the model's input.
+        classes: the classes and what labels call them: a class file, or the name of a shipped one
+            (cityscapes, flir, kitti, nuscenes, waymo). ``model`` then holds what it says; by
+            default the classes of the weights, or the default ones.
         model, optimizer, scale, log: see there.
 
     Raises:
@@ -167,6 +171,7 @@ class RunConfig:
     epochs: float = 1.0
     steps: int = 160
     canvas: tuple[int, int] | None = None
+    classes: str | None = None
     model: ModelConfig = field(default_factory=lambda: ModelConfig(height=96, width=192))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
@@ -272,3 +277,19 @@ def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
     """Rebuild a configuration from ``to_dict``."""
     parser = command_line(kind)
     return from_namespace(kind, parser, parser.parse_object(dict(values)))
+
+
+def defaults_of_classes(name: str | None) -> dict[str, Any]:
+    """Return the options of a model that a class file decides; none without a file.
+
+    Raises:
+        Fault, FileNotFoundError: as ``read_classes``.
+    """
+    if name is None:
+        return {}
+    classes = read_classes(name)
+    return {
+        "model.detection_classes": classes.detection_classes,
+        "model.segmentation_classes": classes.segmentation_classes,
+        "model.class_rules": classes.rules.to_dict(),
+    }

@@ -17,7 +17,7 @@ from lemumo_core.metrics.true_tracks import true_tracks
 from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.replay.image_events import ImageEvent
 from lemumo_core.replay.tracks import BagTracks
-from lemumo_core.taxonomy import DETECTION_CLASSES, detection_ids
+from lemumo_core.taxonomy import DETECTION_CLASSES, Taxonomy
 from lemumo_core.world.labels import boxes_in_camera
 from lemumo_core.world.street import Drive
 
@@ -48,7 +48,7 @@ def detected(frame: Frame, noise: Noise, rng: np.random.Generator) -> Perception
     """Return what such a detector says of a labelled frame."""
     labels = frame.labels
     assert labels is not None and labels.boxes_3d is not None
-    ids = detection_ids(labels.class_names, DETECTION_CLASSES)
+    ids = Taxonomy().detection_ids(labels.class_names)
     seen = ids >= 0
     if labels.visibility is not None:
         seen &= labels.visibility >= 0.1
@@ -117,6 +117,6 @@ def score_tracks(
     for number, frame in enumerate(frames):
         event = ImageEvent(number, frame.stamp_ns, frame.stamp_ns, None, "camera")
         event = replace(event, T_fixed_camera=frame.T_fixed_camera)
-        truth = true_tracks(frame, frame.camera, DETECTION_CLASSES)
+        truth = true_tracks(frame, frame.camera, Taxonomy())
         tracks.update(ImageResult(event, detected(frame, noise, rng), truth_tracks=truth))
     return {name: metric.result() for name, metric in tracks.metrics.items()}

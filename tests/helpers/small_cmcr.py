@@ -15,6 +15,7 @@ from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.sparse.minkunet import SparseConfig
 from lemumo_core.model.sparse.voxels import VoxelConfig
+from lemumo_core.taxonomy import Taxonomy
 from tests.helpers.small_frames import small_frames
 
 MODEL = ModelConfig(height=96, width=160)
@@ -38,7 +39,7 @@ def two_sweeps() -> Batch:
     rows, columns = np.indices((height, width))
     image = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.uint8)
     frames = [replace(frame, image=image) for frame in frames]
-    return collate([sample(frame, MODEL.input_spec, (), points=True) for frame in frames])
+    return collate([sample(frame, MODEL.input_spec, Taxonomy(), points=True) for frame in frames])
 
 
 def small(**changes) -> CMCR:

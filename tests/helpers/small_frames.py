@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
@@ -14,6 +16,13 @@ CAMERA = Camera(160, 96, 117.0, 118.0, 79.0, 46.5)
 T_CAMERA_LIDAR = make_T(
     np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]), np.array([0.05, -0.4, -0.3])
 )
+
+
+class Frames(list[Frame]):
+    """A source of given frames."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"source": "given", "frames": len(self)}
 
 
 def small_frames(count: int, step_ns: int = 100_000_000) -> list[Frame]:

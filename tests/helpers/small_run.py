@@ -9,7 +9,6 @@ import torch
 
 from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.views import MultiCropConfig
-from lemumo_core.frame import UNLABELLED
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.pretrain.config import PretrainConfig, PretrainLogConfig
@@ -39,14 +38,12 @@ def small_config(**changes: Any) -> PretrainConfig:
 
 def small_batch(config: PretrainConfig) -> Batch:
     """The samples of one step, random ones with labels."""
-    classes = config.model.detection_classes
+    classes = config.model.classes
     frames = small_frames(config.batch)
     batch = collate(
         [sample(frame, config.canvas_spec, classes, config.needs.points) for frame in frames]
     )
     assert batch.labels is not None
-    label_map = batch.labels.label_map  # of any number: only these are classes
-    label_map[label_map >= len(config.model.segmentation_classes)] = UNLABELLED
     return batch
 
 

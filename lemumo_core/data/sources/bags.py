@@ -31,6 +31,7 @@ from lemumo_core.messages.ground_truth import (
     boxes_from_detections,
     depth_from_image,
     label_map_from_image,
+    names_from_label_info,
     regions_from_detections,
 )
 from lemumo_core.messages.images import image_to_rgb
@@ -56,10 +57,10 @@ class Bags:
         T_camera_companion: (4, 4) to use instead of /tf_static, into the optical frame of the
             image's header.
         detections: Detection3DArray of 3D boxes, ``labels``: mono8 ids as in
-            ``Labels.label_map``, ``depth``: 32FC1 metres, ``ignore``: Detection2DArray of regions
-            as in ``Labels.ignore``. None takes the topics of ``GROUND_TRUTH`` that a bag has, ''
-            does without. Ground truth belongs to the image nearest to it, at most
-            ``tolerance_ms`` away.
+            ``Labels.label_map``, which a LabelInfo on ``LABEL_INFO`` may name, ``depth``: 32FC1
+            metres, ``ignore``: Detection2DArray of regions as in ``Labels.ignore``. None takes the
+            topics of ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the
+            image nearest to it, at most ``tolerance_ms`` away.
         rectified: the images are rectified ones; ``auto`` decides by the topic's name
             (``camera_info.images_are_rectified``). The Frame's camera is then the rectified one,
             and companion and boxes are turned into its frame.
@@ -251,6 +252,7 @@ class Bags:
             parts |= {"class_names": names, "track_ids": ids}
         if "labels" in messages:
             parts["label_map"] = label_map_from_image(messages["labels"])
+            parts["label_names"] = self._label_names(session, bag)
         if "depth" in messages:
             parts["depth_m"] = depth_from_image(messages["depth"])
         if "ignore" in messages:
@@ -259,6 +261,12 @@ class Bags:
             if name in parts and parts[name].shape != (camera.height, camera.width):
                 raise Fault("bad_labels", f"{name} is {parts[name].shape}, unlike its image")
         return Labels(**parts)
+
+    def _label_names(self, session: Session, bag: OpenBag) -> tuple[str, ...]:
+        """Return the names of the ids of label maps, which a bag holds once."""
+        if not len(session.index.messages.get("label_info", ())):
+            return ()
+        return names_from_label_info(bag.message("label_info", 0))
 
 
 def _camera_name(topic: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from lemumo_core.data.sources.nuscenes_splits import split_scenes
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.se3 import inverse
-from lemumo_core.taxonomy import SEGMENTATION_IDS
 
 LAYOUT = "{v1.0-*/*.json, samples/{LIDAR_TOP,CAM_*}/*}"
 LIDAR = "LIDAR_TOP"
@@ -38,22 +38,6 @@ POINT_COLUMNS = 5
 """x, y, z, intensity, ring."""
 VISIBILITY = {"1": 0.2, "2": 0.5, "3": 0.7, "4": 0.9}
 """Token to the middle of its bin: 0-40, 40-60, 60-80, 80-100 % seen, over all six cameras."""
-POINT_CLASSES = {
-    "road": ("flat.driveable_surface",),
-    "sidewalk": ("flat.sidewalk",),
-    "terrain": ("flat.terrain",),
-    "building": ("static.manmade",),
-    "vegetation": ("static.vegetation",),
-    "pedestrian": ("human.",),
-    "two_wheeler": ("vehicle.bicycle", "vehicle.motorcycle"),
-    "car": ("vehicle.car", "vehicle.emergency.police"),
-    "large_vehicle": (
-        *("vehicle.bus.", "vehicle.construction", "vehicle.emergency.ambulance"),
-        *("vehicle.trailer", "vehicle.truck"),
-    ),
-}
-"""Our classes to how the names of their lidarseg classes start; the others (noise, animals,
-movable objects, bicycle racks, the ego vehicle, ``*.other``) are unlabelled."""
 
 
 class NuScenes:
@@ -71,8 +55,8 @@ class NuScenes:
     Each Frame has a LidarScan (x, y, z, intensity 0..255) and Labels. Which boxes are kept:
     see ``visible_labels``. Class names are nuScenes categories. Visibility is the middle of the
     annotated bin, NaN where none is given. Where the lidarseg expansion is installed,
-    ``point_labels`` holds its classes. Tables without annotations (the test set) have no boxes,
-    and without lidarseg either, labels are None.
+    ``point_labels`` holds its classes, which ``label_names`` name. Tables without annotations (the
+    test set) have no boxes, and without lidarseg either, labels are None.
 
     Raises:
         FileNotFoundError: a missing folder, table or sensor file, with the expected layout.
@@ -97,12 +81,12 @@ class NuScenes:
             categories = self._load("category")
             self.annotations = self._annotations(categories, samples)
             self.lidarseg: dict[str, str] = {}
-            self.point_ids = np.full(256, UNLABELLED, np.uint8)
+            self.label_names: tuple[str, ...] = ()
             if (self.tables / "lidarseg.json").exists():
                 rows = self._load("lidarseg")
                 self.lidarseg = {row["sample_data_token"]: row["filename"] for row in rows}
-                for row in categories:
-                    self.point_ids[row["index"]] = point_id(row["name"])
+                names = {row["index"]: row["name"] for row in categories}
+                self.label_names = tuple(names.get(i, "") for i in range(max(names) + 1))
         except KeyError as error:
             raise Fault(
                 "bad_table",
@@ -125,8 +109,9 @@ class NuScenes:
         if self.annotations is not None:
             found = self.annotations[sample]
             labels = visible_labels(found, T_camera_world, camera, point_labels)
+            labels = replace(labels, label_names=self.label_names)
         elif point_labels is not None:
-            labels = Labels(point_labels=point_labels)
+            labels = Labels(point_labels=point_labels, label_names=self.label_names)
         return Frame(
             stamp_ns=shot.stamp_ns,
             camera_name=channel,
@@ -236,22 +221,14 @@ class NuScenes:
         if sweep.token not in self.lidarseg:
             return None
         file = existing(self.root / self.lidarseg[sweep.token], "lidarseg/v1.0-*/*_lidarseg.bin")
-        classes = np.fromfile(file, np.uint8)
-        if len(classes) != points:
+        ids = np.fromfile(file, np.uint8)
+        ids[ids >= len(self.label_names)] = UNLABELLED
+        if len(ids) != points:
             raise Fault(
                 "bad_point_labels",
-                f"{file} labels {len(classes)} points, {self.root / sweep.file} has {points}",
+                f"{file} labels {len(ids)} points, {self.root / sweep.file} has {points}",
             )
-        ids: np.ndarray = self.point_ids[classes]
         return ids
-
-
-def point_id(name: str) -> int:
-    """Return our label id of a lidarseg class name, e.g. ``flat.sidewalk``; 255 where none fits."""
-    fits = (
-        SEGMENTATION_IDS[ours] for ours, starts in POINT_CLASSES.items() if name.startswith(starts)
-    )
-    return next(fits, UNLABELLED)
 
 
 def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:

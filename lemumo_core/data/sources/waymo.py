@@ -25,7 +25,12 @@ import numpy as np
 
 from lemumo_core.data.sources.annotations import Annotations, visible_labels
 from lemumo_core.data.sources.files import existing
-from lemumo_core.data.sources.waymo_labels import PANOPTIC, segmentation, vehicle_boxes
+from lemumo_core.data.sources.waymo_labels import (
+    LABEL_NAMES,
+    PANOPTIC,
+    segmentation,
+    vehicle_boxes,
+)
 from lemumo_core.data.sources.waymo_range_image import lidar_points
 from lemumo_core.data.sources.waymo_table import (
     CAMERA,
@@ -187,7 +192,12 @@ class Waymo:
         if CAMERAS[name] in moment.panoptic:
             table = tables["camera_segmentation"]
             classes, objects = segmentation(moment.panoptic[CAMERAS[name]], camera, table)
-            labels = replace(labels or Labels(), label_map=classes, instance_map=objects)
+            labels = replace(
+                labels or Labels(),
+                label_map=classes,
+                instance_map=objects,
+                label_names=LABEL_NAMES,
+            )
         return Frame(
             stamp_ns=round(shot["pose_timestamp"] * 1e6) * 1000,
             camera_name=name,

@@ -14,37 +14,16 @@ from lemumo_core.data.sources.waymo_table import TIMESTAMP, Row, Table, decode_i
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.taxonomy import SEGMENTATION_IDS
 
 BOX_TYPES = {1: "vehicle", 2: "pedestrian", 3: "sign", 4: "cyclist"}
-SEGMENTATION = {
-    2: "car",
-    3: "large_vehicle",  # truck
-    4: "large_vehicle",  # bus
-    5: "large_vehicle",  # other
-    6: "two_wheeler",  # bicycle
-    7: "two_wheeler",  # motorcycle
-    8: "large_vehicle",  # trailer
-    9: "pedestrian",
-    10: "two_wheeler",  # cyclist
-    11: "two_wheeler",  # motorcyclist
-    15: "pole",
-    17: "sign",
-    19: "building",
-    20: "road",
-    21: "road",  # lane marker
-    22: "road",  # other marking
-    23: "sidewalk",
-    24: "vegetation",
-    25: "sky",
-    26: "terrain",  # other ground
-}
-"""CameraSegmentation.Type to our classes. Left unlabelled: undefined, the ego vehicle, animals,
-cones, things that people carry, traffic lights, and other objects."""
-LABEL_IDS = np.full(30, UNLABELLED, np.uint8)
-"""Waymo's class to our id; the last entry stands for all larger numbers."""
-for _waymo, _ours in SEGMENTATION.items():
-    LABEL_IDS[_waymo] = SEGMENTATION_IDS[_ours]
+LABEL_NAMES = (
+    *("", "ego_vehicle", "car", "truck", "bus", "other_large_vehicle", "bicycle", "motorcycle"),
+    *("trailer", "pedestrian", "cyclist", "motorcyclist", "bird", "ground_animal"),
+    *("construction_cone_pole", "pole", "pedestrian_object", "sign", "traffic_light", "building"),
+    *("road", "lane_marker", "road_marker", "sidewalk", "vegetation", "sky", "other_ground"),
+    *("dynamic", "static"),
+)
+"""CameraSegmentation.Type by its number. 0, undefined, and numbers beyond are unlabelled."""
 
 PANOPTIC = ("panoptic_label", "panoptic_label_divisor")
 BOX = (
@@ -74,5 +53,6 @@ def segmentation(row: Row, camera: Camera, table: Table) -> tuple[np.ndarray, np
     if row["panoptic_label_divisor"] <= 0:
         raise Fault("bad_image", f"{table.path}: the panoptic label divisor must be positive")
     classes, instances = np.divmod(panoptic, row["panoptic_label_divisor"])
-    label_map = LABEL_IDS[np.minimum(classes, len(LABEL_IDS) - 1)]
+    named = (classes > 0) & (classes < len(LABEL_NAMES))
+    label_map = np.where(named, classes, UNLABELLED).astype(np.uint8)
     return label_map, np.where(instances > 0, panoptic, 0).astype(np.uint16)

@@ -11,6 +11,7 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.transformer import resize_tables
 from lemumo_core.train import checkpoint
+from lemumo_core.train.finetune.class_rows import for_other_classes
 from lemumo_core.train.weights import read_weights
 
 TABLES = ("positions", "fusion_tokens")
@@ -25,17 +26,21 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     Pretraining exports the encoder and perhaps the neck and the depth head, which are loaded where
     the model has such heads.
 
-    Tables of positions are resized where the model's input has another size.
+    Tables of positions are resized where the model's input has another size. Where the model has
+    other classes, those that keep their names keep their weights, and the others begin anew.
 
     Raises:
         Fault, FileNotFoundError: as ``read_weights``; ``wrong_weights``.
     """
     tensors, options = read_weights(path)
     if options is not None:
-        grid = ModelConfig.from_dict(options).grid
+        there = ModelConfig.from_dict(options)
+        grid = there.grid
         tensors = {
             name: resize_table(name, t, grid, model.config.grid) for name, t in tensors.items()
         }
+        if there.head_family == model.config.head_family:
+            tensors = for_other_classes(tensors, there, model.state_dict(), model.config)
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
         # A refinement that the weights lack begins anew, and one that the model lacks is left out.

@@ -25,7 +25,7 @@ def truth(view: View) -> tuple[Tensor, Tensor]:
         ValueError: the view has no labels.
     """
     if view.labels is None:
-        raise ValueError("probes need labels: give data.samples.sample() the detection classes")
+        raise ValueError("probes need labels: give data.samples.sample() the classes")
     depth_m = view.labels.depth_m
     known = depth_m <= DEPTH_MAX_M  # false for NaN
     total = functional.avg_pool2d(torch.where(known, depth_m, 0.0), CELL)

@@ -30,6 +30,7 @@ from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import save_weights, seeded_model
+from lemumo_core.taxonomy import Taxonomy
 from lemumo_core.train import checkpoint
 from lemumo_core.train.run_folder import MODEL_OPTIONS, MODEL_WEIGHTS
 
@@ -56,7 +57,7 @@ def test_rendered_streets(package, tmp_path, capsys) -> None:
     done, found = evaluated(package, tmp_path, "--limit", "3")
     assert done == 0 and found["depth_truth"] == "dense depth" and found["trained"] is False
     assert found["data"]["split"] == "test" and found["data"]["width"] == 96
-    metric = PerceptionMetric(CONFIG.detection_classes, CONFIG.segmentation_classes)
+    metric = PerceptionMetric(CONFIG.classes)
     pipeline = Pipeline(load_package(package), "torch", 0.0)
     options = {key: found["data"][key] for key in ("width", "height", "split", "frames_per_drive")}
     source = open_source("synthetic", frames=200, **options)
@@ -177,7 +178,7 @@ def test_frames_are_ranked_by_all_they_have() -> None:
 
 
 def test_tables_put_results_side_by_side() -> None:
-    a = PerceptionMetric(("car",), ("road",)).result()
+    a = PerceptionMetric(Taxonomy(("car",), ("road",))).result()
     b = json.loads(json.dumps(a))
     b["detection"]["classes"] = {"car": {"ap": 0.25, "ate_m": None}}
     b["bev_map"], b["frames"] = 0.25, 7

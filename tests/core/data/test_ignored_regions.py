@@ -22,18 +22,11 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
 from lemumo_core.metrics.objects import ignored_regions
 from lemumo_core.preprocess import InputSpec
-from lemumo_core.taxonomy import DETECTION_CLASSES, detection_ids, is_known
-from tests.helpers.small_frames import CAMERA, small_frames
+from lemumo_core.taxonomy import DETECTION_CLASSES, Taxonomy
+from tests.helpers.small_frames import CAMERA, Frames, small_frames
 
 CANVAS = InputSpec(96, 160, "lidar", 2)
 REGIONS = np.array([[20, 30, 59, 69], [100, 10, 139, 29]], np.float32)
-
-
-class Frames(list):
-    """A source of given frames."""
-
-    def describe(self):
-        return {"source": "given", "frames": len(self)}
 
 
 def with_labels(frame, **changes):
@@ -44,7 +37,7 @@ def test_regions_reach_the_canvas_and_are_padded_in_batches():
     one, two = small_frames(2)
     half = InputSpec(48, 80, "lidar", 2)
     frames = with_labels(one, ignore=REGIONS), two
-    batch = collate([sample(frame, half, DETECTION_CLASSES) for frame in frames])
+    batch = collate([sample(frame, half, Taxonomy()) for frame in frames])
     ignore = batch.labels.boxes.ignore
     assert ignore.shape == (2, 2, 4) and (ignore[1] == 0).all()
     np.testing.assert_allclose(ignore[0], (REGIONS + 0.5) / 2 - 0.5)
@@ -58,7 +51,7 @@ def test_regions_follow_crops_and_flips(flipped):
     for number, (x1, y1, x2, y2) in enumerate(REGIONS.astype(int)):
         painted[y1 : y2 + 1, x1 : x2 + 1] = number
     frame = with_labels(frame, label_map=painted)
-    batch = collate([sample(frame, CANVAS, DETECTION_CLASSES)])
+    batch = collate([sample(frame, CANVAS, Taxonomy())])
     crops = Crops(torch.tensor([[16, 4, 112, 80, flipped]]), (96, 160), (80, 112))
     (view,) = render(batch, [Shot(crops)])
     for number, box in enumerate(view.labels.boxes.ignore[0]):
@@ -97,8 +90,8 @@ def test_regions_come_back_from_shards_and_shards_without_them_keep_loading(tmp_
         assert frame.labels.ignore is None
         np.testing.assert_array_equal(frame.labels.boxes_3d, expected.labels.boxes_3d)
         np.testing.assert_array_equal(frame.image, expected.image)
-    (old / INDEX).write_text(json.dumps({**index, "version": 4}))
-    with pytest.raises(Fault, match="version 4, this reads 1 to 3"):
+    (old / INDEX).write_text(json.dumps({**index, "version": 5}))
+    with pytest.raises(Fault, match="version 5, this reads 1 to 4"):
         Shards(old)
     assert frame_from_record(record_from_frame(two)).labels.ignore is None
 
@@ -108,27 +101,23 @@ def test_labels_of_unknown_classes_are_regions_warned_of_once_and_counted(caplog
     names = ("car", "Personne", "tram")
     frame = with_labels(frame, class_names=names, ignore=REGIONS[:1])
     with caplog.at_level("WARNING"):
-        regions = ignored_regions(frame.labels, DETECTION_CLASSES, CAMERA)
-        boxes = sample(frame, CANVAS, DETECTION_CLASSES).labels.boxes
+        regions = ignored_regions(frame.labels, Taxonomy(), CAMERA)
+        boxes = sample(frame, CANVAS, Taxonomy()).labels.boxes
     assert caplog.text.count("labels of class 'Personne' are none of car, truck") == 1
     assert "tram" not in caplog.text  # known to be none of ours: background
     np.testing.assert_array_equal(regions, [REGIONS[0], frame.labels.boxes_2d[1]])
     assert boxes.class_ids.tolist() == [[DETECTION_CLASSES.index("car")]]
     assert boxes.ignore.shape == (1, 2, 4)
     only_3d = replace(frame.labels, boxes_2d=None)
-    np.testing.assert_allclose(ignored_regions(only_3d, DETECTION_CLASSES, CAMERA), regions)
+    np.testing.assert_allclose(ignored_regions(only_3d, Taxonomy(), CAMERA), regions)
     found = statistics(Frames([frame, frame]))
     assert found["unknown_classes"] == {"Personne": 2}
     assert "unknown_classes   Personne 2" in report(found)
 
 
 def test_a_models_own_class_names_are_found_among_labels():
-    classes = ("Forklift", "pedestrian", "tram")
+    classes = Taxonomy(("Forklift", "pedestrian", "tram"))
     names = ("forklift", "FORKLIFT", "Person", "tram", "car")
-    assert detection_ids(names, classes).tolist() == [0, 0, 1, 2, -1]
-    assert [is_known(name) for name in ("Car", "movable_object.barrier", "DontCare", "coche")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    assert classes.detection_ids(names).tolist() == [0, 0, 1, 2, -1]
+    names = ("Car", "movable_object.barrier", "DontCare", "coche")
+    assert classes.is_unknown(names).tolist() == [False, False, True, True]

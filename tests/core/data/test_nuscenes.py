@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lemumo_core.data.sources.nuscenes import CAMERAS, NuScenes, point_id
+from lemumo_core.data.sources.nuscenes import CAMERAS, NuScenes
 from lemumo_core.data.sources.nuscenes_splits import SPLITS, split_scenes
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.geometry.boxes import box_corners
 from lemumo_core.geometry.se3 import inverse, transform
-from lemumo_core.taxonomy import SEGMENTATION_IDS
+from lemumo_core.taxonomy import SEGMENTATION_IDS, Taxonomy
 
 # The 32 classes of nuScenes-lidarseg.
 POINT_CLASSES = {
@@ -258,8 +258,10 @@ def test_tables_without_annotations_give_no_labels(copy):
 @pytest.mark.parametrize("annotated", [True, False])
 def test_lidarseg(copy, tables, annotated):
     names = list(POINT_CLASSES)
-    for name, ours in POINT_CLASSES.items():
-        assert point_id(name) == (UNLABELLED if ours is None else SEGMENTATION_IDS[ours])
+    ids = [
+        UNLABELLED if ours is None else SEGMENTATION_IDS[ours] for ours in POINT_CLASSES.values()
+    ]
+    assert Taxonomy().label_ids(np.arange(len(names)), names).tolist() == ids
     tokens = {row["name"]: row["token"] for row in tables["category"]}
     edit(
         copy,
@@ -283,10 +285,11 @@ def test_lidarseg(copy, tables, annotated):
     count = (copy / sweep["filename"]).stat().st_size // 20
     classes = np.random.default_rng(0).integers(0, 33, count).astype(np.uint8)  # 32: no category
     classes.tofile(copy / name)
-    expected = [point_id(names[i]) if i < 32 else UNLABELLED for i in classes]
+    expected = np.where(classes < 32, classes, UNLABELLED)
     for frame in source:
         assert np.array_equal(frame.labels.point_labels, expected)
         assert frame.labels.point_labels.dtype == np.uint8
+        assert frame.labels.label_names == tuple(names)
         assert len(frame.companion.points) == count
         assert (frame.labels.boxes_3d is not None) == annotated
     classes[1:].tofile(copy / name)

@@ -19,6 +19,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import InputSpec, network_view, preprocess
+from lemumo_core.taxonomy import Taxonomy
 
 CANVAS = InputSpec(64, 176, "lidar", 2)
 CAMERAS = [
@@ -108,7 +109,7 @@ def test_returns_are_all_that_the_camera_sees_with_their_labels() -> None:
     camera = CAMERAS[1]
     point_labels = (np.arange(4000) % 12).astype(np.uint8)
     frame = lidar_frame(camera, labels=Labels(point_labels=point_labels))
-    batch = sample(frame, CANVAS, ())
+    batch = sample(frame, CANVAS, Taxonomy())
     points = (
         frame.companion.points[:, :3].astype(np.float64) + frame.companion.T_camera_lidar[:3, 3]
     )
@@ -131,7 +132,7 @@ def test_label_maps_take_the_nearest_pixel_of_the_image_they_belong_to() -> None
         )
         depth_m = (row * 1000 + column).astype(np.float32)
         frame = lidar_frame(camera, labels=Labels(label_map=label_map, depth_m=depth_m))
-        batch = sample(frame, CANVAS, ())
+        batch = sample(frame, CANVAS, Taxonomy())
         view = network_view(frame.camera, CANVAS)
         v, u = np.mgrid[:64, :176]
         # Where the centre of each pixel lies in the full image, by the two pinhole parts.
@@ -159,7 +160,7 @@ def test_boxes_of_known_classes() -> None:
         num_points=np.array([1, 2, 3, 4], np.int32),
     )
     boxes = sample(
-        lidar_frame(CAMERAS[0], labels=labels), CANVAS, ("pedestrian", "car")
+        lidar_frame(CAMERAS[0], labels=labels), CANVAS, Taxonomy(("pedestrian", "car"))
     ).labels.boxes
     assert boxes.class_ids.tolist() == [[1, 0]] and boxes.known_3d.tolist() == [True]
     np.testing.assert_array_equal(boxes.boxes_3d[0], BOXES[[0, 2]])
@@ -169,11 +170,11 @@ def test_boxes_of_known_classes() -> None:
 
 def test_what_a_source_does_not_say_stays_unknown() -> None:
     frame = lidar_frame(CAMERAS[0], labels=Labels(boxes_3d=BOXES, class_names=("car",) * 4))
-    labels = sample(frame, CANVAS, ("car",)).labels
+    labels = sample(frame, CANVAS, Taxonomy(("car",))).labels
     assert labels.boxes.visibility.isnan().all() and (labels.boxes.num_points == -1).all()
     assert (labels.label_map == 255).all() and labels.depth_m.isnan().all()
     assert (labels.point_labels == 255).all()
-    none = sample(lidar_frame(CAMERAS[0]), CANVAS, ("car",)).labels.boxes
+    none = sample(lidar_frame(CAMERAS[0]), CANVAS, Taxonomy(("car",))).labels.boxes
     assert none.known_3d.tolist() == [False] and none.boxes_3d.shape == (1, 0, 7)
     assert sample(frame, CANVAS).labels is None
 
@@ -185,7 +186,7 @@ def mixed_samples() -> list[Batch]:
         lidar_frame(CAMERAS[0], 400),
         Frame(1, "c", CAMERAS[0], lidar_frame(CAMERAS[0]).image),
     ]
-    return [sample(frame, CANVAS, ("car",)) for frame in frames]
+    return [sample(frame, CANVAS, Taxonomy(("car",))) for frame in frames]
 
 
 def test_collate_pads_and_keeps_every_sample() -> None:
@@ -220,7 +221,7 @@ def test_worker_processes_hand_over_batches() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     one = sample(lidar_frame(CAMERAS[0]), CANVAS)
     other = sample(lidar_frame(CAMERAS[0]), InputSpec(64, 192, "lidar", 2))
-    labelled = sample(lidar_frame(CAMERAS[0]), CANVAS, ("car",))
+    labelled = sample(lidar_frame(CAMERAS[0]), CANVAS, Taxonomy(("car",)))
     for wrong, message in (
         ([], "at least one"),
         ([one, other], "canvases"),
@@ -234,7 +235,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Labels(depth_m=np.zeros((3, 3), np.float32)),
     ):
         with pytest.raises(Fault) as error:
-            sample(lidar_frame(CAMERAS[0], labels=labels), CANVAS, ("car",))
+            sample(lidar_frame(CAMERAS[0], labels=labels), CANVAS, Taxonomy(("car",)))
         assert error.value.reason == "bad_labels"
     with pytest.raises(Fault) as error:
         sample(thermal_frame(CAMERAS[0]), CANVAS)
@@ -244,7 +245,9 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_kitti_boxes_arrive(shared_data) -> None:
     source = KittiObject(shared_data / "kitti_object")
     frame = source[0]
-    labels = sample(frame, InputSpec(256, 704, "lidar", 2), ("car", "truck", "pedestrian")).labels
+    labels = sample(
+        frame, InputSpec(256, 704, "lidar", 2), Taxonomy(("car", "truck", "pedestrian"))
+    ).labels
     assert labels.boxes.known_3d.all() and labels.boxes.boxes_3d.shape[1] > 0
     assert (labels.boxes.class_ids >= 0).all()
 
@@ -252,7 +255,9 @@ def test_kitti_boxes_arrive(shared_data) -> None:
 def test_sources_with_2d_boxes_alone() -> None:
     boxes_2d = np.float32([[10, 20, 110, 90], [0, 0, 40, 60]])
     labels = Labels(boxes_2d=boxes_2d, class_names=("sign", "person"))
-    boxes = sample(lidar_frame(CAMERAS[0], labels=labels), CANVAS, ("pedestrian",)).labels.boxes
+    boxes = sample(
+        lidar_frame(CAMERAS[0], labels=labels), CANVAS, Taxonomy(("pedestrian",))
+    ).labels.boxes
     assert boxes.class_ids.tolist() == [[0]]
     assert boxes.known_2d.all() and not boxes.known_3d.any()
     # Half the size: pixel i covers [i - 1/2, i + 1/2).

@@ -21,6 +21,7 @@ from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import box_corners, box_rotation
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.taxonomy import Taxonomy
 from tests.helpers.made_boxes import made_boxes
 
 H, W = 96, 160
@@ -453,7 +454,7 @@ def test_boxes_of_a_distorted_camera_lie_where_the_view_shows_them(crop, size, s
     boxes_2d = np.hstack([low, low + rng.uniform(5, 90, (6, 2))]).astype(np.float32)
     labels = Labels(boxes_3d=boxes, boxes_2d=boxes_2d, class_names=("car",) * 6)
     image = np.zeros((240, 320, 3), np.uint8)
-    batch = collate([sample(Frame(0, "c", WIDE, image, labels=labels), LIDAR, ("car",))])
+    batch = collate([sample(Frame(0, "c", WIDE, image, labels=labels), LIDAR, Taxonomy(("car",)))])
     ours = shown(batch, crop, size).labels.boxes
 
     left, top, width, height, flipped = crop

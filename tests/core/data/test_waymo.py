@@ -16,10 +16,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from lemumo_core.data.sources.waymo import CAMERAS, Waymo
-from lemumo_core.data.sources.waymo_labels import LABEL_IDS
+from lemumo_core.data.sources.waymo_labels import LABEL_NAMES
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.boxes import box_corners
-from lemumo_core.taxonomy import SEGMENTATION_IDS
+from lemumo_core.taxonomy import SEGMENTATION_IDS, Taxonomy
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -446,8 +446,9 @@ def test_segmentation_is_split_into_classes_and_objects(source):
     labels = source[2].labels
     assert labels.label_map.dtype == np.uint8 and labels.instance_map.dtype == np.uint16
     values = labels.label_map[[5, 15, 25, 25, 35, 45, 52, 60], [0, 0, 0, 90, 0, 0, 0, 0]]
-    ids = [SEGMENTATION_IDS[n] for n in ("sky", "road", "car", "pedestrian", "car")]
-    assert values.tolist() == [*ids, 255, 255, 255]
+    names = ("sky", "road", "car", "pedestrian", "car", "static")
+    ids = [labels.label_names.index(name) for name in names]
+    assert values.tolist() == [*ids, 255, 255]
     instances = labels.instance_map
     assert len(set(instances.ravel().tolist())) == 4  # none and three objects
     assert not instances[:20].any() and not instances[40:].any()
@@ -456,7 +457,8 @@ def test_segmentation_is_split_into_classes_and_objects(source):
 
 def test_all_waymo_classes_have_an_id_or_none():
     named = {name: [] for name in SEGMENTATION_IDS}
-    for waymo, ours in enumerate(LABEL_IDS):
+    ids = np.arange(1, len(LABEL_NAMES))
+    for waymo, ours in zip(ids, Taxonomy().label_ids(ids, LABEL_NAMES), strict=True):
         if ours != 255:
             named[list(SEGMENTATION_IDS)[ours]].append(waymo)
     assert named == {

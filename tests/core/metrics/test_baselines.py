@@ -11,6 +11,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.metrics.baselines import BASELINES, baseline_depth, frame_baselines
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric
+from lemumo_core.taxonomy import Taxonomy
 
 
 def returns(u, v, depth_m) -> Returns:
@@ -63,7 +64,7 @@ def test_they_stand_beside_depth_on_the_same_pixels() -> None:
     nothing = Detections(np.empty((0, 7)), np.empty((0, 4)), np.empty(0), np.empty(0, int))
     labels = np.zeros((64, 160), np.uint8)
     parts = depth_m[32:], np.ones((64, 160), np.float32), labels, view, ("lidar",)
-    metric = PerceptionMetric(("car",), ("road",))
+    metric = PerceptionMetric(Taxonomy(("car",), ("road",)))
     summary = metric.add(masked, Perception(1, "front", nothing, *parts))
     found = metric.result()["depth"]
     shown = known[32:].sum() / known.sum()

@@ -11,6 +11,7 @@ from lemumo_core.frame import Labels
 from lemumo_core.metrics.detection import DISTANCES_M, DetectionMetric
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.metrics.paper_xy import PaperXyMetric
+from lemumo_core.taxonomy import Taxonomy
 
 CLASSES = ("car", "pedestrian")
 
@@ -230,11 +231,11 @@ def test_objects_from_labels() -> None:
         class_names=("van", "tram", "person"),
         num_points=np.array([3, 4, 5], np.int32),
     )
-    got = Objects.from_labels(labels, CLASSES)
+    got = Objects.from_labels(labels, Taxonomy(CLASSES))
     assert got.class_ids.tolist() == [0, 1] and got.num_points.tolist() == [3, 5]
     assert np.isnan(got.visibility).all() and got.boxes_3d.shape == (2, 7)
     with pytest.raises(ValueError, match="no 3D boxes"):
-        Objects.from_labels(Labels(), CLASSES)
+        Objects.from_labels(Labels(), Taxonomy(CLASSES))
 
 
 def test_bad_detections_are_refused() -> None:

@@ -14,8 +14,10 @@ from lemumo_core.metrics.detection_2d import OVERLAPS, Detection2dMetric
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.objects import share_ignored
 from lemumo_core.metrics.perception import PerceptionMetric
+from lemumo_core.taxonomy import Taxonomy
 
 CLASSES = ("car", "pedestrian")
+TAXONOMY = Taxonomy(CLASSES, ("road",))
 CAMERA = Camera(320, 192, 230.0, 230.0, 159.5, 95.5)
 CROWD = np.array([[200.0, 40, 300, 120]])
 
@@ -97,7 +99,7 @@ def frame_and_perception(ignore) -> tuple[Frame, Perception]:
 @pytest.mark.parametrize("ignore", [CROWD.astype(np.float32), None])
 def test_3d_detections_in_a_region_are_not_false(ignore):
     frame, perception = frame_and_perception(ignore)
-    metric = PerceptionMetric(CLASSES, ("road",))
+    metric = PerceptionMetric(TAXONOMY)
     summary = metric.add(frame, perception)
     right = ignore is not None
     assert (summary.bev_map == pytest.approx(1.0)) == right
@@ -108,24 +110,24 @@ def test_3d_detections_in_a_region_are_not_false(ignore):
 def test_2d_frames_through_the_whole_metric():
     frame, perception = frame_and_perception(CROWD.astype(np.float32))
     only_2d = replace(frame, labels=replace(frame.labels, boxes_3d=None))
-    assert PerceptionMetric(CLASSES, ("road",)).add(only_2d, perception).ap50 == 1.0
+    assert PerceptionMetric(TAXONOMY).add(only_2d, perception).ap50 == 1.0
     without = replace(only_2d, labels=replace(only_2d.labels, ignore=None))
-    assert PerceptionMetric(CLASSES, ("road",)).add(without, perception).ap50 == pytest.approx(0.5)
+    assert PerceptionMetric(TAXONOMY).add(without, perception).ap50 == pytest.approx(0.5)
 
 
 def test_labels_of_unknown_classes_are_counted_and_neither_missed_nor_false(tmp_path):
     frame, perception = frame_and_perception(None)
     boxes = perception.detections.boxes_3d[::-1].copy()  # the second one under an unknown name
     labels = Labels(boxes, image_bounds(boxes, CAMERA), ("car", "vehiculo"))
-    metric = PerceptionMetric(CLASSES, ("road",))
+    metric = PerceptionMetric(TAXONOMY)
     summary = metric.add(replace(frame, labels=labels), perception)
     assert summary.bev_map == pytest.approx(1.0)
     metric.add(replace(frame, labels=labels), perception)
     assert metric.result()["unknown_classes"] == {"vehiculo": 2}
     save_metrics(tmp_path / "metrics.npz", {"fused": metric})
-    found = load_metrics(tmp_path / "metrics.npz", PerceptionMetric(CLASSES, ("road",)))["fused"]
+    found = load_metrics(tmp_path / "metrics.npz", PerceptionMetric(TAXONOMY))["fused"]
     assert found.result() == metric.result()
-    other = PerceptionMetric(CLASSES, ("road",))
+    other = PerceptionMetric(TAXONOMY)
     other.merge(found)
     other.merge(metric)
     assert other.unknown_classes == {"vehiculo": 4}

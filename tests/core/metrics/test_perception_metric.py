@@ -17,7 +17,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.metrics.objects import Objects
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.preprocess import InputSpec, network_view
-from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES, Taxonomy
 
 CAMERA = Camera(160, 96, 117.0, 118.0, 79.0, 46.5)
 SEGMENTATION = tuple(SEGMENTATION_CLASSES)
@@ -58,14 +58,14 @@ def output(frame: Frame, found: Detections, depth_m=None, labels=None, view=None
 
 
 def perfect(frame: Frame) -> Perception:
-    truth = Objects.from_labels(frame.labels, DETECTION_CLASSES)
+    truth = Objects.from_labels(frame.labels, Taxonomy())
     depth_m = np.nan_to_num(frame.labels.depth_m, nan=99.0)
     labels = np.where(frame.labels.label_map == UNLABELLED, 3, frame.labels.label_map)
     return output(frame, detections(truth.boxes_3d, truth.class_ids), depth_m, labels)
 
 
 def metrics(*pairs) -> dict:
-    metric = PerceptionMetric(DETECTION_CLASSES, SEGMENTATION)
+    metric = PerceptionMetric(Taxonomy(DETECTION_CLASSES, SEGMENTATION))
     for frame, perception in pairs:
         metric.add(frame, perception)
     return metric.result()
@@ -206,7 +206,7 @@ def test_a_distorted_camera_shows_centers_by_its_distortion() -> None:
 def test_classes_are_matched_by_name() -> None:
     """A model that knows fewer classes, in another order."""
     frame = scene()
-    metric = PerceptionMetric(("pedestrian",), ("car", "road"))
+    metric = PerceptionMetric(Taxonomy(("pedestrian",), ("car", "road")))
     labels = np.where(frame.labels.label_map == SEGMENTATION.index("car"), 0, 1).astype(np.uint8)
     found = detections(frame.labels.boxes_3d[1::2], [0] * 6)
     metric.add(frame, output(frame, found, labels=labels))
@@ -256,17 +256,17 @@ def test_frames_add_up() -> None:
     first, second = scene(), scene()
     moved = perfect(second)
     moved.detections.boxes_3d[:, 2] += 3.0
-    metric = PerceptionMetric(DETECTION_CLASSES, SEGMENTATION)
+    metric = PerceptionMetric(Taxonomy(DETECTION_CLASSES, SEGMENTATION))
     summaries = [metric.add(first, perfect(first)), metric.add(second, moved)]
     assert [one.bev_map for one in summaries] == pytest.approx([1.0, 0.25])
     assert asdict(summaries[1])["miou"] == 1.0
-    halves = [PerceptionMetric(DETECTION_CLASSES, SEGMENTATION) for _ in range(2)]
+    halves = [PerceptionMetric(Taxonomy(DETECTION_CLASSES, SEGMENTATION)) for _ in range(2)]
     halves[0].add(first, perfect(first))
     halves[1].add(second, moved)
     halves[0].merge(pickle.loads(pickle.dumps(halves[1])))
     assert halves[0].result() == metric.result()
     with pytest.raises(ValueError, match="cannot be merged"):
-        metric.merge(PerceptionMetric(("car",), SEGMENTATION))
+        metric.merge(PerceptionMetric(Taxonomy(("car",), SEGMENTATION)))
 
 
 def test_truth_of_another_size_is_refused() -> None:
@@ -275,5 +275,5 @@ def test_truth_of_another_size_is_refused() -> None:
         with pytest.raises(Fault, match=r"is \(3, 4\), the image \(96, 160\)"):
             metrics((replace(frame, labels=replace(frame.labels, **change)), perfect(frame)))
     frame.labels.label_map[3, 3] = 200
-    with pytest.raises(Fault, match="label 200 is no index into road"):
+    with pytest.raises(Fault, match="label ids 200 have no name; named are 0 road, 1"):
         metrics((frame, perfect(frame)))

@@ -15,6 +15,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, transform
 from lemumo_core.streaming.occupancy import GridOptions, occupancy_grid
 from lemumo_core.streaming.outputs import Result
+from lemumo_core.taxonomy import Taxonomy
 
 CAMERA = Camera(160, 120, 90.0, 90.0, 79.5, 59.5)
 T_BASE_CAMERA = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([0.0, 0, 1.5]))
@@ -46,7 +47,7 @@ def test_a_wall_is_occupied_the_ground_before_it_free_and_the_rest_unknown() -> 
     perception = Perception(
         10**9, "front", nothing, depth_m, np.ones_like(depth_m), labels, CAMERA, ("camera",)
     )
-    manifest = SimpleNamespace(segmentation_classes=CLASSES)
+    manifest = SimpleNamespace(classes=Taxonomy(segmentation_classes=CLASSES))
     result = Result(perception, manifest, "camera", np.eye(4), "base_link", T_BASE_CAMERA)
     grid = occupancy_grid(RosbagsBuilder(), result, OPTIONS)
     info = grid.info

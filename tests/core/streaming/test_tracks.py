@@ -25,12 +25,10 @@ from lemumo_core.streaming.kalman import (
     update,
 )
 from lemumo_core.streaming.tracks import TrackedCameras
-from lemumo_core.taxonomy import DETECTION_CLASSES
+from lemumo_core.taxonomy import Taxonomy
 from tests.helpers.noisy_tracks import CAMERA, START_NS, Noise, perception, score_tracks, street
 
-MANIFEST = SimpleNamespace(
-    detection_classes=DETECTION_CLASSES, numbers_of_box=7, name="made of the truth"
-)
+MANIFEST = SimpleNamespace(classes=Taxonomy(), numbers_of_box=7, name="made of the truth")
 STEP_NS = 100_000_000
 
 
@@ -191,5 +189,5 @@ def test_what_cannot_be_tracked_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 def test_ids_go_on_with_another_model(cameras: TrackedCameras) -> None:
     results = [seen([(0, 0, 20)], START_NS + i * STEP_NS) for i in range(4)]
     assert [ids(cameras, one) for one in results[:2]] == [[NO_TRACK], [1]]
-    cameras.set_model(SimpleNamespace(**{**vars(MANIFEST), "detection_classes": ("car",)}))
+    cameras.set_model(SimpleNamespace(**{**vars(MANIFEST), "classes": Taxonomy(("car",))}))
     assert [ids(cameras, one) for one in results[2:]] == [[NO_TRACK], [2]]

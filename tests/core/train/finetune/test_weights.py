@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -55,6 +56,26 @@ def test_fine_tuning_goes_on_from_a_package() -> None:
     assert not same(model.state_dict(), shipped)
     load_perception(model, package.path)
     assert same(model.state_dict(), shipped)
+
+
+@pytest.mark.parametrize("family", ["deploy", "paper"])
+def test_other_classes_keep_the_weights_of_those_that_stay(tmp_path, family) -> None:
+    config = ModelConfig(size="nano", height=48, width=64, head_preset=family)
+    trained = seeded_model(config, 1)
+    path = tmp_path / "weights.safetensors"
+    save_file(trained.state_dict(), path)
+    (tmp_path / "model.json").write_text(json.dumps(asdict(config)))
+    own = {"detection_classes": ("pedestrian", "forklift"), "segmentation_classes": ("rack", "sky")}
+    model = seeded_model(replace(config, **own), 2)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    load_perception(model, path)
+    heat, old = model.centernet.heatmap.weight, trained.centernet.heatmap.weight
+    assert torch.equal(heat[0], old[config.detection_classes.index("pedestrian")])
+    assert torch.equal(heat[1], fresh["centernet.heatmap.weight"][1])
+    maps = torch.rand(1, model.neck.width, 2, 3)
+    before, after = trained.segmentation.eval()(maps), model.segmentation.eval()(maps)
+    torch.testing.assert_close(after[:, 1], before[:, config.segmentation_classes.index("sky")])
+    assert same(dict(model.encoder.state_dict()), dict(trained.encoder.state_dict()))
 
 
 def test_pretraining_goes_on_from_the_encoder_of_a_package(caplog) -> None:
