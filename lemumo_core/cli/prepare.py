@@ -2,7 +2,8 @@
 
     lemumo prepare SOURCE [options of the source] --out DIR [--frames N] [--jpeg 90]
     lemumo prepare SOURCE --help
-    lemumo prepare stats DIR
+    lemumo prepare SOURCE ... --truth TRUTH           with the labels of lemumo label import
+    lemumo prepare stats DIR [--classes FILE]
 
 Stopped, even killed, the same command goes on where it was; the shards are the same bytes whatever
 happened and however many workers wrote. Exit codes: 0 done, 1 an error, 85 stopped by a signal.
@@ -22,10 +23,14 @@ from lemumo_core.command_line import guarded, run_function
 from lemumo_core.data.contact_sheet import contact_sheet
 from lemumo_core.data.shard_writer import ShardsSummary, write_shards
 from lemumo_core.data.shards import Shards
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.options import SourceOptions
+from lemumo_core.data.sources.truth_by_stamp import WithTruth
 from lemumo_core.data.statistics import report, statistics
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named, write_whole
 from lemumo_core.signals import REQUEUE, Stopped
+from lemumo_core.taxonomy import read_classes
 
 PROG = "lemumo prepare"
 
@@ -40,10 +45,44 @@ def prepare(arguments: list[str]) -> int:
 
 
 def _prepare(arguments: list[str]) -> int:
-    source, options = parse_source(PROG, arguments, write_shards)
-    summary = write_shards(source, **options)
+    source, options = parse_source(PROG, arguments, write_labelled_shards)
+    summary = write_labelled_shards(source, **options)
     print(describe(summary, Path(options["out"])))
     return 0
+
+
+def write_labelled_shards(
+    source: FrameSource,
+    out: str,
+    frames: int | None = None,
+    frames_per_shard: int = 128,
+    jpeg: int | None = None,
+    workers: int | None = None,
+    truth: str | None = None,
+    truth_options: SourceOptions | None = None,
+    truth_tolerance_ms: float = 1.0,
+) -> ShardsSummary:
+    """Write a source as shards, perhaps with the labels of another one.
+
+    Args:
+        source: what to write.
+        out: folder of the shards; one that was begun with the same options is finished.
+        frames: take only the first so many; by default all.
+        frames_per_shard: the fewer, the less is lost when the work is stopped.
+        jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
+        workers: processes; by default one a CPU. Does not change what is written.
+        truth: labels that belong to the frames by stamp: the folder that lemumo label import wrote,
+            or other shards, or the name of a source. Frames that it does not label have none.
+        truth_options: of that source.
+        truth_tolerance_ms: farthest that a stamp of the truth may lie from that of its frame.
+
+    Raises:
+        Fault, OSError, ImportError: as ``write_shards`` and ``WithTruth``.
+    """
+    if truth is not None:
+        tolerance_ns = round(truth_tolerance_ms * 1e6)
+        source = WithTruth(source, truth, truth_options or {}, tolerance_ns)
+    return write_shards(source, out, frames, frames_per_shard, jpeg, workers)
 
 
 def describe(summary: ShardsSummary, out: Path) -> str:
@@ -63,13 +102,17 @@ def describe(summary: ShardsSummary, out: Path) -> str:
     return "\n".join(lines)
 
 
-def stats(root: str, *, out: Path | None = None, tiles: int = 24) -> None:
+def stats(
+    root: str, *, out: Path | None = None, tiles: int = 24, classes: str | None = None
+) -> None:
     """Print what shards hold; write it, and a picture, beside them.
 
     Args:
         root: folder of shards, or its URI.
         out: folder for stats.json and contact_sheet.png; by default the shards' own.
         tiles: frames in the picture.
+        classes: class file of the model to train, or the name of a shipped one: which labels it
+            does not know.
 
     Raises:
         Fault: ``missing_option`` without ``out`` where the shards are remote.
@@ -82,7 +125,7 @@ def stats(root: str, *, out: Path | None = None, tiles: int = 24) -> None:
             raise Fault("missing_option", f"{root} is remote: say where to write with --out")
         out = Path(root)
         check_output(out)
-    found = statistics(source)
+    found = statistics(source, None if classes is None else read_classes(classes))
     print(report(found))
     _, picture = cv2.imencode(".png", contact_sheet(source, tiles)[..., ::-1])
     with disk_errors_named(out):

@@ -84,8 +84,9 @@ class ReplayOptions:
         thermal_info: topic of its calibration.
         depth_info: topic of the calibration of the depth images that ``points`` names.
         calibration: YAML file of camera_calibration instead of the bag's camera_info.
-        truth: name of a source whose labels belong to the bag's images by stamp, e.g. nuscenes;
-            by default the bag's own /ground_truth topics.
+        truth: labels that belong to the bag's images by stamp: the folder that lemumo label import
+            wrote, or other shards, or the name of a source, e.g. nuscenes; by default the bag's own
+            /ground_truth topics.
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
         mask: which LiDAR returns are masked from the model and are its depth's truth; by default
             every second beam where the truth has no dense depth, and none where it has.

@@ -13,6 +13,7 @@ from tests.helpers.paths import ROOT
 
 CORE = (
     ("cli", "api"),
+    ("label",),
     ("replay",),
     ("export",),
     ("train",),

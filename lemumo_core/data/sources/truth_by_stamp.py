@@ -12,10 +12,39 @@ import numpy as np
 from lemumo_core.bags.matching import nearest
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import GROUND_TRUTH
+from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.bags import Bags
-from lemumo_core.data.sources.registry import open_source
-from lemumo_core.frame import Labels
+from lemumo_core.data.sources.registry import source_of
+from lemumo_core.frame import Frame, Labels
+
+
+class WithTruth:
+    """Frames of a source with the labels of a data set; those without any there have none.
+
+    Args:
+        source: of one camera.
+        truth: name of a source, or the location of shards.
+        options: of it.
+        tolerance_ns: as of ``Truth``.
+
+    Raises:
+        Fault, FileNotFoundError, ImportError: as ``truth_of_source``.
+    """
+
+    def __init__(self, source: FrameSource, truth: str, options: dict[str, Any], tolerance_ns: int):
+        self.source, self.truth = source, truth_of_source(truth, options, tolerance_ns)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.source[index]
+        return replace(frame, labels=self.truth.labels(frame.stamp_ns))
+
+    def describe(self) -> dict[str, Any]:
+        """Describe as ``FrameSource``; ``truth`` is where the labels are from."""
+        return {**self.source.describe(), "truth": self.truth.source.describe()}
 
 
 class Truth:
@@ -27,12 +56,8 @@ class Truth:
     """
 
     def __init__(self, source: FrameSource, tolerance_ns: int):
-        self._source, self._tolerance_ns = source, tolerance_ns
-        if isinstance(source, Bags):
-            self._stamps_ns = source.stamps_ns
-        else:
-            stamps = [source[index].stamp_ns for index in range(len(source))]
-            self._stamps_ns = np.array(stamps, np.int64)
+        self.source, self._tolerance_ns = source, tolerance_ns
+        self._stamps_ns = stamps_of(source)
 
     def labels(self, stamp_ns: int) -> Labels | None:
         """Return the ground truth of the image nearest to a stamp.
@@ -46,7 +71,7 @@ class Truth:
         at = int(nearest(self._stamps_ns, np.array([stamp_ns]), self._tolerance_ns)[0])
         if at < 0:
             return None
-        source = self._source
+        source = self.source
         found = source.labels(at) if isinstance(source, Bags) else source[at].labels
         return None if found is None else replace(found, point_labels=None)
 
@@ -72,10 +97,18 @@ def truth_of_bag(
     return Truth(bags, tolerance_ns)
 
 
-def truth_of_source(name: str, options: dict[str, Any], tolerance_ns: int) -> Truth:
-    """Open the labels of a data set.
+def truth_of_source(data: str, options: dict[str, Any], tolerance_ns: int) -> Truth:
+    """Open the labels of a data set: a source by its name, or shards by their location.
 
     Raises:
-        Fault, FileNotFoundError, ImportError: as ``open_source``.
+        Fault, FileNotFoundError, ImportError: as ``source_of``.
     """
-    return Truth(open_source(name, **options), tolerance_ns)
+    return Truth(source_of(data, **options), tolerance_ns)
+
+
+def stamps_of(source: FrameSource) -> np.ndarray:
+    """Return the stamps of all frames, ns, int64 (N,); only sources without an index are read."""
+    if isinstance(source, Bags):
+        return source.stamps_ns
+    of = source.stamp_ns if isinstance(source, Shards) else lambda index: source[index].stamp_ns
+    return np.array([of(index) for index in range(len(source))], np.int64)

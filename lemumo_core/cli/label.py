@@ -1,0 +1,120 @@
+"""Bring frames to an annotation tool, and its labels back as truth of the same frames.
+
+    lemumo label export FORMAT --data DATA --out FOLDER     images, with the labels that there are
+    lemumo label import FORMAT FILES --data DATA --out TRUTH
+    lemumo prepare SOURCE ... --truth TRUTH --out SHARDS    frames with these labels
+    lemumo replay BAG --truth TRUTH ...                     results measured on them
+
+FORMAT is coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png. DATA is a folder of shards
+or the name of a source with its options, as for lemumo evaluate. A frame and its files belong
+together by its stamp, which ends their names.
+
+Exit codes: 0 done, 1 an error.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from lemumo_core.command_line import run_function
+from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.options import SourceOptions
+from lemumo_core.data.sources.registry import source_of
+from lemumo_core.faults import Fault
+from lemumo_core.files import check_output, disk_errors_named
+from lemumo_core.frame import Frame
+from lemumo_core.label.formats import label_format
+from lemumo_core.label.frame_names import name_of
+from lemumo_core.label.imported import ImportedLabels
+from lemumo_core.progress import track
+
+PROG = "lemumo label"
+USAGE_ERROR = 2
+
+
+def export_labels(
+    format: str,
+    *,
+    data: str,
+    out: Path,
+    data_options: SourceOptions | None = None,
+    limit: int | None = None,
+) -> None:
+    """Write images of frames with their labels, for an annotation tool.
+
+    Args:
+        format: coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png.
+        data: folder or URI of shards, or the name of a source.
+        out: new folder.
+        data_options: options of that source, e.g. ``--data bags --data_options.path BAG``.
+        limit: frames at most, spread evenly over the source; by default all.
+
+    Raises:
+        Fault: ``bad_output`` where ``out`` has files; as ``label_format``, its ``write`` and the
+            source.
+    """
+    check_output(out)
+    if out.exists() and any(out.iterdir()):
+        raise Fault("bad_output", f"{out} has files already: name a new folder with --out")
+    write = label_format(format).write
+    source = source_of(data, **(data_options or {}))
+    indices = evenly_spaced(len(source), len(source) if limit is None else limit)
+    if not indices:
+        raise Fault("no_frames", f"no frame of {data} is left: raise --limit")
+    with disk_errors_named(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write(_named(source, indices), out)
+    print(f"{len(indices)} frames with their labels are in {out}")
+
+
+def import_labels(
+    format: str,
+    files: Path,
+    *,
+    data: str,
+    out: Path,
+    data_options: SourceOptions | None = None,
+    workers: int = 1,
+) -> None:
+    """Write the labels of files as truth of frames, for --truth of prepare and replay.
+
+    Args:
+        format: coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png.
+        files: the file or folder that the annotation tool exported, unpacked.
+        data: folder or URI of shards, or the name of a source: the frames that were annotated.
+        out: folder of the truth: shards without images.
+        data_options: options of that source, e.g. ``--data bags --data_options.path BAG``.
+        workers: processes.
+
+    Raises:
+        Fault: as ``ImportedLabels``, ``write_shards`` and the source.
+    """
+    source = source_of(data, **(data_options or {}))
+    summary = write_shards(ImportedLabels(source, format, files), out, workers=workers)
+    truth = shlex.quote(str(out))
+    print(
+        f"{summary.frames} of {len(source)} frames have labels, in {out}\n"
+        f"frames with these labels:  lemumo prepare SOURCE ... --truth {truth} --out SHARDS\n"
+        f"results measured on them:  lemumo replay BAG --truth {truth} --model PACKAGE"
+    )
+
+
+def _named(source: FrameSource, indices: list[int]) -> Iterator[tuple[str, Frame]]:
+    for index in track(indices, "export"):
+        frame = source[index]
+        yield name_of(frame), frame
+
+
+def main(arguments: list[str]) -> int:
+    """Run ``lemumo label``; return its exit code."""
+    actions = {"export": export_labels, "import": import_labels}
+    action = actions.get(arguments[0]) if arguments else None
+    if action is None:
+        is_help = arguments[:1] in (["-h"], ["--help"])
+        print(__doc__, file=sys.stdout if is_help else sys.stderr)
+        return 0 if is_help else USAGE_ERROR
+    return run_function(f"{PROG} {arguments[0]}", action, arguments[1:])

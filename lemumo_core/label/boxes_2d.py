@@ -1,0 +1,78 @@
+"""Boxes in an image, as the formats of annotation tools share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame, Labels
+from lemumo_core.taxonomy import SEGMENTATION_CLASSES
+
+IGNORE = "ignore"
+"""Name of regions to ignore, in formats that know no others."""
+
+
+class ImageBox(NamedTuple):
+    """One box: x_min, y_min, x_max, y_max, pixels, its class, and whether it is to be ignored."""
+
+    corners: list[float]
+    name: str
+    is_region: bool = False
+
+
+def boxes_of(frame: Frame) -> Iterator[ImageBox]:
+    """Yield the labelled boxes of an image, then its regions to ignore."""
+    labels = frame.labels or Labels()
+    if labels.boxes_2d is not None:
+        for corners, name in zip(labels.boxes_2d.tolist(), labels.class_names, strict=True):
+            if corners[2] > corners[0] and corners[3] > corners[1]:
+                yield ImageBox(corners, name)
+    if labels.ignore is not None:
+        for corners in labels.ignore.tolist():
+            yield ImageBox(corners, IGNORE, True)
+
+
+def box_fields(
+    frame: Frame,
+    boxes: np.ndarray,
+    names: Sequence[str],
+    regions: np.ndarray,
+    size: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Return boxes as fields of ``Labels``, clipped to the image; those outside are left out.
+
+    Args:
+        frame: whose labels they are.
+        boxes: (K, 4) x_min, y_min, x_max, y_max, pixels.
+        names: K classes.
+        regions: (M, 4) as ``boxes``, to ignore.
+        size: width and height of the image that was annotated, where the file says so.
+
+    Raises:
+        Fault: ``bad_labels`` where the image is of another size, or a box is not finite.
+    """
+    camera = frame.camera
+    if size is not None and size != (camera.width, camera.height):
+        raise Fault(
+            "bad_labels",
+            f"the image of {frame.stamp_ns} ns is {camera.width}x{camera.height}, its labels are "
+            f"of one of {size[0]}x{size[1]}: annotate images of full size",
+        )
+    if not np.isfinite(boxes).all() or not np.isfinite(regions).all():
+        raise Fault("bad_labels", f"a box of the image of {frame.stamp_ns} ns is not finite")
+    last = np.tile([camera.width - 1, camera.height - 1], 2)
+    boxes, regions = np.clip(boxes, 0, last), np.clip(regions, 0, last)
+    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    return {
+        "boxes_2d": boxes[kept].astype(np.float32),
+        "class_names": tuple(names[i] for i in kept),
+        "ignore": regions.astype(np.float32) if len(regions) else None,
+    }
+
+
+def names_of_ids(labels: Labels) -> tuple[str, ...]:
+    """Return the names of the ids of a label map; the default classes where it has none."""
+    return labels.label_names or tuple(SEGMENTATION_CLASSES)
