@@ -75,15 +75,15 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
 
 
 def read(path: Path) -> Mapping[str, LabelsOf]:
-    """Read the boxes of the keyframes of a data set, by the stems of their images.
+    """Read the boxes of the keyframes of a data set, by the names of their images.
 
     Raises:
         Fault, FileNotFoundError: as ``NuScenes``.
     """
     channels = sorted(one.name for one in (path / "samples").glob("CAM_*") if one.is_dir())
     source = NuScenes(path, channels or ("CAM_FRONT",))
-    stems = [Path(image.file).stem for _, _, image, _ in source.keyframes]
-    return {stem: partial(_labels, source, index) for index, stem in enumerate(stems)}
+    names = [Path(image.file).stem for _, _, image, _ in source.keyframes]
+    return {stem: partial(_labels, source, index) for index, stem in enumerate(names)}
 
 
 def _labels(source: NuScenes, index: int, frame: Frame) -> dict[str, Any]:

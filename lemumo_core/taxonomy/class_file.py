@@ -55,14 +55,14 @@ def read_class_file(name: str) -> ClassFile:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), loader)
-        return _parsed(content)
+        return _contents(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Fault("bad_classes", f"{path} is not YAML: {error}") from None
     except ValueError as error:
         raise Fault("bad_classes", f"{path}: {error}") from None
 
 
-def _parsed(content: Any) -> ClassFile:
+def _contents(content: Any) -> ClassFile:
     sections = _mapping(content, "the file", SECTIONS)
     if not sections.keys() & {"detection", "segmentation"}:
         raise ValueError("it names no classes: add a section detection or segmentation")

@@ -49,7 +49,8 @@ def _stopping(parse):
 
 def code_blocks(text: str, language: str = "") -> list[str]:
     """Return the fenced blocks of a Markdown text that are in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    return [block for name, block in blocks if name == language]
 
 
 def commands(block: str) -> list[list[str]]:

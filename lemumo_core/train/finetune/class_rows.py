@@ -1,4 +1,4 @@
-"""Weights of heads for other classes: rows of classes that stay are kept, others begin anew."""
+"""Weights for other classes or boxes: classes that stay keep theirs, others start untrained."""
 
 from __future__ import annotations
 
@@ -18,27 +18,32 @@ def for_other_classes(
     initial: Mapping[str, Tensor],
     here: ModelConfig,
 ) -> dict[str, Tensor]:
-    """Return the weights of a model for the classes of another one.
+    """Return the weights of a model for the classes, and the kind of boxes, of another one.
 
     Args:
         tensors: weights of the model ``there``, by name.
         there: configuration that they were trained with.
-        initial: untrained weights of the model ``here``, which new classes keep.
+        initial: untrained weights of the model ``here``, which new classes keep; and boxes in the
+            image where the others are in space, or the reverse.
         here: configuration of the model that takes the weights, of the same heads.
     """
-    layers = {
-        "centernet.heatmap": (there.detection_classes, here.detection_classes),
-        SEGMENTATION_LAYERS[here.head_family]: (
-            there.segmentation_classes,
-            here.segmentation_classes,
-        ),
-    }
+    segmentation = there.segmentation_classes, here.segmentation_classes
+    layers = {SEGMENTATION_LAYERS[here.head_family]: segmentation}
     made = dict(tensors)
+    if there.detection == here.detection:
+        layers["centernet.heatmap"] = there.detection_classes, here.detection_classes
+    else:
+        made = {name: tensor for name, tensor in tensors.items() if not _is_of_boxes(name)}
+        made |= {name: tensor for name, tensor in initial.items() if _is_of_boxes(name)}
     for layer, (old, new) in layers.items():
         for name in (f"{layer}.weight", f"{layer}.bias"):
             if old != new and name in tensors:
                 made[name] = _rows(tensors[name], old, initial[name], new)
     return made
+
+
+def _is_of_boxes(name: str) -> bool:
+    return name.startswith("centernet.")
 
 
 def _rows(there: Tensor, old: Sequence[str], initial: Tensor, new: Sequence[str]) -> Tensor:

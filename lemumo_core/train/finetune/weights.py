@@ -27,7 +27,8 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     the model has such heads.
 
     Tables of positions are resized where the model's input has another size. Where the model has
-    other classes, those that keep their names keep their weights, and the others begin anew.
+    other classes, those that keep their names keep their weights, and the others start untrained;
+    so do boxes where those of the weights are in space and the model's in the image.
 
     Raises:
         Fault, FileNotFoundError: as ``read_weights``; ``wrong_weights``.
@@ -39,7 +40,8 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
         tensors = {
             name: resize_table(name, t, grid, model.config.grid) for name, t in tensors.items()
         }
-        if there.head_family == model.config.head_family:
+        whole = not {name.split(".")[0] for name in tensors} <= PRETRAINED
+        if whole and there.head_family == model.config.head_family:
             tensors = for_other_classes(tensors, there, model.state_dict(), model.config)
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -65,6 +66,19 @@ def test_ground_truth_comes_back_bit_for_bit(small_bag, frames):
         assert ours.boxes_3d.dtype == np.float32
     without_any = Bags(small_bag, detections="", labels="", depth="")
     assert all(frame.labels is None for frame in without_any)
+
+
+def test_names_of_label_ids_come_back(frames, tmp_path):
+    names = ("", "floor", "rack")
+    ids = np.where(frames[0].labels.label_map == 255, 255, 2).astype(np.uint8)
+    named = [replace(f, labels=replace(f.labels, label_map=ids, label_names=names)) for f in frames]
+    write_bag(named, tmp_path / "bag")
+    for frame in Bags(tmp_path / "bag"):
+        assert frame.labels.label_names == names
+        np.testing.assert_array_equal(frame.labels.label_map, ids)
+    named[1] = replace(named[1], labels=replace(named[1].labels, label_names=("floor",)))
+    with pytest.raises(Fault, match="label ids of the source change their names"):
+        write_bag(named, tmp_path / "two")
 
 
 def test_kitti_boxes_come_back(shared_data, tmp_path):

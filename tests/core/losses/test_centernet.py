@@ -26,6 +26,7 @@ from lemumo_core.metrics.detection import DetectionMetric
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 from lemumo_core.model.heads.centernet import CenterNetDecoder
 from lemumo_core.preprocess import InputSpec
+from lemumo_core.taxonomy import Taxonomy
 from tests.helpers.made_boxes import made_boxes
 from tests.helpers.small_frames import small_frames
 
@@ -165,7 +166,7 @@ def test_perfect_output_scores_one_in_the_metric_of_flipped_crops() -> None:
     """Frame to view to targets to decoder to metric: all agree on what counts and where it is."""
     names = ("car", "truck", "pedestrian")
     canvas = InputSpec(96, 160, "lidar", 2)
-    batch = collate([sample(frame, canvas, names) for frame in small_frames(4)])
+    batch = collate([sample(frame, canvas, Taxonomy(names)) for frame in small_frames(4)])
     crop = MultiCropConfig(1, 0, (96, 160), global_scale=(0.6, 1.0), flip=1.0)
     (flipped,) = MultiCrop(crop)(batch, torch.Generator().manual_seed(0))
     metric, loss, decoder = (
