@@ -142,6 +142,7 @@ def known_options() -> set[str]:
         "sign": "x --key x",
         "compare": "x x",
         "adapt": "x x --out x",
+        "label": "export x --data x --out x",
         "pretrain": "",
         "finetune": "",
     }

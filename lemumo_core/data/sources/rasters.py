@@ -155,8 +155,8 @@ class AlignedRasters(RasterSource):
     Args:
         root: the folder that holds them.
         image: name of the images' folder below it; likewise ``companion`` and ``labels``, where
-            None means that there are none. Label maps hold ids that ``label_ids`` of the class file name,
-            or else those of the default classes; 255 is unlabelled.
+            None means that there are none. Label maps hold ids that ``label_ids`` of the class
+            file name, or else those of the default classes; 255 is unlabelled.
         kind, unit_m, focal_px, rate_hz, white_level: as of ``RasterSource``.
 
     Raises:

@@ -14,7 +14,7 @@ from lemumo_core import extras
 from lemumo_core.cli import main as cli
 from tests.helpers.paths import ROOT
 
-OWN_HELP = ("make-bag", "prepare")  # these take a source first
+OWN_HELP = ("make-bag", "prepare", "label")  # these take a source, or what to do, first
 HEAVY = ("torch", "cv2", "numpy", "onnxruntime", "jsonargparse", "yaml", "rosbags")
 PROGRAMS = {
     "training": ("pretrain", "finetune", "evaluate", "prepare"),
