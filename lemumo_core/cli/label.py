@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lemumo_core.command_line import run_function
@@ -111,7 +111,7 @@ def _named(source: FrameSource, indices: list[int]) -> Iterator[tuple[str, Frame
 
 def main(arguments: list[str]) -> int:
     """Run ``lemumo label``; return its exit code."""
-    actions = {"export": export_labels, "import": import_labels}
+    actions: dict[str, Callable[..., None]] = {"export": export_labels, "import": import_labels}
     action = actions.get(arguments[0]) if arguments else None
     if action is None:
         is_help = arguments[:1] in (["-h"], ["--help"])

@@ -68,7 +68,7 @@ def box_fields(
     kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     return {
         "boxes_2d": boxes[kept].astype(np.float32),
-        "class_names": tuple(names[i] for i in kept),
+        "class_names": tuple(names[i] for i in kept.tolist()),
         "ignore": regions.astype(np.float32) if len(regions) else None,
     }
 

@@ -36,10 +36,12 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
     for number, (name, frame) in enumerate(frames):
         write_image(frame, out / "images" / f"{name}.png")
         size = {"width": str(frame.camera.width), "height": str(frame.camera.height)}
-        image = SubElement(root, "image", id=str(number), name=f"{name}.png", **size)
+        about = {"id": str(number), "name": f"{name}.png"}
+        image = SubElement(root, "image", about | size)
         for box in boxes_of(frame):
             ends = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(repr, box.corners), strict=True))
-            SubElement(image, "box", label=box.name, occluded="0", z_order="1", **ends)
+            about = {"label": box.name, "occluded": "0", "z_order": "1"}
+            SubElement(image, "box", about | ends)
         _write_masks(image, frame.labels or Labels())
         known |= {str(shape.get("label")) for shape in image}
     for name in sorted(known):
@@ -136,7 +138,8 @@ def _write_masks(image: Element, labels: Labels) -> None:
         mask = labels.label_map[top : rows.max() + 1, left : columns.max() + 1] == number
         place = {"left": left, "top": top, "width": mask.shape[1], "height": mask.shape[0]}
         numbers = {key: str(value) for key, value in place.items()}
-        SubElement(image, "mask", label=name, rle=_runs(mask.ravel()), z_order="0", **numbers)
+        about = {"label": name, "rle": _runs(mask.ravel()), "z_order": "0"}
+        SubElement(image, "mask", about | numbers)
 
 
 def _runs(mask: np.ndarray) -> str:

@@ -114,7 +114,7 @@ def _add_keyframe(
     time = {"timestamp": frame.stamp_ns // 1000}
     tables["sample"].append({"token": name, **time, "prev": "", "next": "", "scene_token": "scene"})
     camera = frame.camera
-    sensors = (
+    sensors: tuple[tuple[str, str, int, np.ndarray, list[Any]], ...] = (
         (channel, image, frame.stamp_ns, T_EGO_CAMERA, camera.K.tolist()),
         (LIDAR, sweep, scan.stamp_ns, T_EGO_CAMERA @ scan.T_camera_lidar, []),
     )

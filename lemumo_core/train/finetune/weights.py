@@ -40,8 +40,8 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
         tensors = {
             name: resize_table(name, t, grid, model.config.grid) for name, t in tensors.items()
         }
-        whole = not {name.split(".")[0] for name in tensors} <= PRETRAINED
-        if whole and there.head_family == model.config.head_family:
+        has_heads = not {name.split(".")[0] for name in tensors} <= PRETRAINED
+        if has_heads and there.head_family == model.config.head_family:
             tensors = for_other_classes(tensors, there, model.state_dict(), model.config)
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
