@@ -3,7 +3,7 @@
     python -m benchmarks.replay_speed [BAG] [--model PACKAGE] [--rounds 3]
 
 By default a rendered street and a model with random weights. The speed is that from the first
-result to the end of all that is written but the page; what comes before, once for a bag, is told
+result to the end of all that is written but the page; what comes before, once for a bag, is given
 apart. Inference alone: one process that runs the network on one input, as many times, right after.
 Medians of the rounds.
 """

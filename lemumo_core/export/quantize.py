@@ -2,7 +2,7 @@
 
 ``int8`` and ``fp8`` are symmetric Q/DQ pairs around the matrix products with weights (and, for
 int8, most convolutions), their ranges calibrated on the user's frames. ``int8-cpu`` needs no
-calibration: ONNX Runtime finds the ranges of the activations anew in every call.
+calibration: ONNX Runtime finds the ranges of the activations again in every call.
 
 ModelOpt would do as well, but its [onnx] extra pins onnx and ONNX Runtime to older versions.
 """

@@ -1,6 +1,6 @@
 """How fast a package runs on this machine: every backend in a process of its own, taking turns.
 
-A process each, because a runtime may crash, and since memory and load time can only be told apart
+A process each, because a runtime may crash, and since memory and load time can only be separated
 so. Turns, because a machine that is busy for a while would otherwise favour whoever ran before.
 """
 
@@ -105,7 +105,7 @@ def processor() -> str:
 
 @dataclass
 class _Worker:
-    """A child process that loads one backend and runs it for as long as it is told."""
+    """A child process that loads one backend and runs it until it is asked to stop."""
 
     package: Path
     name: str

@@ -104,7 +104,7 @@ def load_package(path: str | Path, public_key: str | Path | None = None) -> Pack
             raise Fault(
                 "bad_package",
                 f"{file} does not have the sha256 of its manifest: it is damaged or was changed. "
-                "Copy the package again or export it anew",
+                "Copy the package again or export it again",
             )
         if name.endswith(".onnx"):
             _check_inside(file, manifest)

@@ -62,10 +62,10 @@ class RecoveringBackend:
                 assert self._backend is not None
                 self._backend.infer(inputs, outputs)
             except Exception as error:
-                errors.append(f"{name} loaded anew failed: {error!r}")
+                errors.append(f"{name} loaded again failed: {error!r}")
             else:
                 self.name = name
-                self.trouble = "; ".join([*errors, f"now on {name}, loaded anew"])
+                self.trouble = "; ".join([*errors, f"now on {name}, loaded again"])
                 log.warning("%s", self.trouble)
                 return
         self._close()

@@ -37,9 +37,9 @@ def test_a_runtime_that_fails_once_costs_no_frame(rig, fault, seen) -> None:
     before = rig.drops("engine_failed")
     fault.write_text("raise once")
     rig.run_until(lambda: "OUT_OF_MEMORY" in rig.status("engine")[1])
-    assert rig.status("engine")[0] == Level.WARN and "loaded anew" in rig.status("engine")[1]
+    assert rig.status("engine")[0] == Level.WARN and "loaded again" in rig.status("engine")[1]
     assert rig.drops("engine_failed") == before
-    seen("out of memory once: loaded anew, no frame lost, WARN")
+    seen("out of memory once: loaded again, no frame lost, WARN")
 
 
 @pytest.mark.fault(14)

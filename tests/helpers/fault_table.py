@@ -47,7 +47,7 @@ ROWS = {
     ),
     14: (
         "out of memory, device lost, NaN in outputs",
-        "loaded anew, then on the CPU or a fault; outputs screened",
+        "loaded again, then on the CPU or a fault; outputs screened",
     ),
     15: (
         "package or engine missing, empty, truncated, flipped, foreign; disk full; two builders",

@@ -64,7 +64,7 @@ class NodeUnderTest:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def start(self) -> None:
-        """Start the process, again where there was one before; its log begins anew."""
+        """Start the process, again where there was one before; its log begins again."""
         with self.log.open("w") as file:
             self.process = subprocess.Popen(
                 self.command, stdout=file, stderr=subprocess.STDOUT, env=self.environment

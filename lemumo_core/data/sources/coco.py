@@ -25,7 +25,7 @@ class ImageBoxes(NamedTuple):
     Attributes:
         boxes: float64 (K, 4) x, y, width, height, pixels; of an area above 0.
         names: K class names.
-        crowds: float64 (M, 4) as ``boxes``: regions with objects that are not told apart.
+        crowds: float64 (M, 4) as ``boxes``: regions with objects that are not annotated one by one.
         size: width and height of the image that the boxes are of; None where the file has none.
     """
 
