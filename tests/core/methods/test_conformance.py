@@ -31,6 +31,7 @@ from lemumo_core.methods.masked_modeling.method import MaskedModeling
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import MethodOptions
 from lemumo_core.methods.registry import load_methods
+from lemumo_core.model.config import SIZES
 from lemumo_core.model.mit import MitBlock, MitConfig
 from lemumo_core.model.resnet import ResNetConfig
 from lemumo_core.model.sparse.minkunet import SparseConfig
@@ -66,8 +67,9 @@ def toy(**changes) -> MethodOptions:
     return load_methods()["Toy"](**changes)
 
 
-def shrink_towers(patch: pytest.MonkeyPatch) -> None:
-    """Make the convolutional towers of DeCUR small."""
+def shrink_networks(patch: pytest.MonkeyPatch) -> None:
+    """Make the encoder narrow, of two blocks, and the convolutional towers of DeCUR small."""
+    patch.setitem(SIZES, "nano", (48, 3, 2))
     resnet = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
     mit = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
     patch.setitem(towers.RESNETS, "resnet50_rda", resnet)
@@ -75,9 +77,9 @@ def shrink_towers(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_towers() -> Iterator[None]:
+def small_networks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        shrink_towers(patch)
+        shrink_networks(patch)
         yield
 
 
@@ -179,7 +181,7 @@ def keeps_state(dist: DistInfo, config: PretrainConfig, folder: Path) -> bool:
 def run_rank(rank: int, folder: str) -> None:
     """Rank of a world of four, and then of one of two."""
     torch.set_num_threads(1)
-    shrink_towers(pytest.MonkeyPatch())
+    shrink_networks(pytest.MonkeyPatch())
     for world in (4, 2):
         if rank >= world:
             return
