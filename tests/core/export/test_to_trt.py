@@ -19,7 +19,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.cuda_driver import why_no_gpu
 from lemumo_core.inference.engine_cache import EngineKey, read_engine
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.inference.package import Package, write_package
+from lemumo_core.inference.package import Package, load_package, write_package
 from lemumo_core.inference.tensorrt_api import load_tensorrt
 from tests.helpers.paths import ROOT
 
@@ -45,6 +45,13 @@ def package(graphs, model, tmp_path, monkeypatch) -> Package:
     names = (config.detection_classes, config.segmentation_classes, colors)
     manifest = Manifest("test", "1", False, {}, config.input_spec, *names, {"fp16": {}})
     return write_package(folder, manifest)
+
+
+@pytest.fixture
+def toy(toy_package, tmp_path, monkeypatch) -> Package:
+    """A package whose engine is built in a moment, for what does not depend on the network."""
+    monkeypatch.setenv("LEMUMO_CACHE", str(tmp_path / "cache"))
+    return load_package(toy_package)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -101,22 +108,22 @@ def ensure(rtx, package, **options) -> tuple[Path, bool]:
     return ensure_engine(rtx, "tensorrt-rtx", package, "fp32", BuildOptions(**options), None)
 
 
-def test_an_engine_is_built_once_and_again_only_if_it_must(rtx, package, capsys) -> None:
-    path, new = ensure(rtx, package)
+def test_an_engine_is_built_once_and_again_only_if_it_must(rtx, toy, capsys) -> None:
+    path, new = ensure(rtx, toy)
     assert new
-    digest = package.manifest.files["model.onnx"]
+    digest = toy.manifest.files["model.onnx"]
     version = rtx.__version__
     key = EngineKey.here(digest, "tensorrt-rtx", version, None, "fp32", (1, 1, 1), {})
     good = read_engine(path, key)
-    assert ensure(rtx, package) == (path, False)
-    assert ensure(rtx, package, optimization_level=1)[0] != path
+    assert ensure(rtx, toy) == (path, False)
+    assert ensure(rtx, toy, optimization_level=1)[0] != path
     path.write_bytes(good[: len(good) // 2])  # a power cut, were writing not atomic
-    assert ensure(rtx, package) == (path, True)
+    assert ensure(rtx, toy) == (path, True)
     assert "building again" in capsys.readouterr().out
     read_engine(path, key)
     path.with_suffix(".json").unlink()
-    assert ensure(rtx, package) == (path, True)
-    assert ensure(rtx, package) == (path, False)
+    assert ensure(rtx, toy) == (path, True)
+    assert ensure(rtx, toy) == (path, False)
 
 
 def test_two_builds_at_once_build_once(rtx, package) -> None:
@@ -163,9 +170,9 @@ def test_without_a_driver_only_rtx_builds(package, arguments, capsys) -> None:
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_an_engine_is_proven_or_deleted(package, rtx, failing, monkeypatch, capsys) -> None:
+def test_an_engine_is_proven_or_deleted(toy, rtx, failing, monkeypatch, capsys) -> None:
     """The comparison itself needs a GPU; here ONNX Runtime speaks for the engine."""
-    path, _ = ensure(rtx, package)
+    path, _ = ensure(rtx, toy)
     real = engine.verify
 
     def instead(package, name, samples, reference):
@@ -175,7 +182,7 @@ def test_an_engine_is_proven_or_deleted(package, rtx, failing, monkeypatch, caps
         return parity, limits
 
     monkeypatch.setattr(engine, "verify", instead)
-    assert prove(package, "tensorrt-rtx", "fp32", path, []) is not failing
+    assert prove(toy, "tensorrt-rtx", "fp32", path, []) is not failing
     assert path.exists() is not failing and path.with_suffix(".json").exists() is not failing
     if not failing:
         assert '"parity"' in path.with_suffix(".json").read_text()
