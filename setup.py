@@ -29,7 +29,7 @@ extras = {
     "gpu": ["tensorrt>=8.6,<12"],
     "train": [
         "onnx<2",
-        "onnxscript<1",
+        "onnxscript>=0.7.2,<0.8",  # simplify.py names its rules
         "pyarrow>=14,<27",
         "safetensors<1",
         "tensorboard<3",

@@ -12,6 +12,7 @@ EXTRA_OF = {
     "cryptography": "signing",
     "mcap": "bags",
     "onnx": "train",
+    "onnx_ir": "train",
     "onnxscript": "train",
     "openvino": "openvino",
     "pyarrow": "bags",

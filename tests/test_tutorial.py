@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lemumo_core.cli.main import main
+from lemumo_core.model.config import SIZES
 from tests.helpers import doc_commands
 from tests.helpers.paths import ROOT
 from tests.helpers.ros_domain import isolate_dds
@@ -46,6 +47,7 @@ def test_every_command_of_the_tutorial(tiny_package, tmp_path: Path, monkeypatch
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "lemumo-tiny").symlink_to(tiny_package)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SIZES, "nano", (48, 3, 2))
     *offline, node, live, launch = commands()
     assert [words[1] for words in offline] == [
         *("inspect", "replay", "prepare", "pretrain", "finetune", "export", "replay", "compare")

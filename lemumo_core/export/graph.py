@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lemumo_core.export.operators import check_operators
+from lemumo_core.export.simplify import simplify
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.model.perception import Outputs, PerceptionModel
@@ -81,8 +82,10 @@ def export_onnx(
         output_names=named.names(example),
         dynamic_shapes=(Inputs(*({0: batch} for _ in example)),) if dynamic else None,
         verbose=False,
+        optimize=False,
     )
     assert program is not None
+    simplify(program.model)
     graph = program.model_proto
     del graph.graph.output[len(OUTPUTS) :]
     save_checked(graph, path, metadata)
