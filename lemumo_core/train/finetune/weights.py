@@ -45,7 +45,7 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
             tensors = for_other_classes(tensors, there, model.state_dict(), model.config)
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
-        # A refinement that the weights lack starts untrained, and one that the model lacks is left out.
+        # A refinement that the weights lack stays untrained; one that the model lacks is left out.
         own = {name for name, _ in model.named_children()}
         if "refine" in parts - own:
             tensors = {n: tensor for n, tensor in tensors.items() if n.split(".")[0] != "refine"}
