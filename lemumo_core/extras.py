@@ -45,17 +45,21 @@ def install_line(extra: str) -> str:
     came from: an index, a wheel, a clone or a colcon workspace. A clone that is not installed has
     nothing declared, and is to be installed.
     """
-    try:
-        declared = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:
-        declared = []
     marker = f'extra == "{extra}"'
     packages = [
-        line.partition(";")[0].strip() for line in declared if marker in line.replace("'", '"')
+        line.partition(";")[0].strip() for line in _declared() if marker in line.replace("'", '"')
     ]
     if not packages:
         return f"pip install '.[{extra}]'"
     return " ".join(["pip install", *(f"'{package}'" for package in packages)])
+
+
+def _declared() -> list[str]:
+    """Return what the installed lemumo requires; nothing where it is not installed."""
+    try:
+        return requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return []
 
 
 def missing_package(error: ImportError) -> str:
@@ -66,7 +70,9 @@ def missing_package(error: ImportError) -> str:
     if package in EXTRA_OF:
         return f"{package} is missing: {install_line(EXTRA_OF[package])}"
     if package in BASE:
-        return f"{package} is missing: pip install '{BASE[package]}'"
+        name = BASE[package]
+        wanted = (line for line in _declared() if line.startswith(name) and "extra ==" not in line)
+        return f"{package} is missing: pip install '{next(wanted, name)}'"
     if package in MESSAGES:
         distro = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         return (

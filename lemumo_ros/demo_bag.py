@@ -12,6 +12,7 @@ from lemumo_core.bags.writer import write_bag
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
+from lemumo_core.progress import track
 from lemumo_ros.input_types import CLOUD_TYPES, IMAGE_TYPES, transport_of, transport_suffix
 
 NODE_NAME = "perception"
@@ -28,7 +29,7 @@ def default_bag() -> Path:
     if not path.exists():
         print(f"demo: rendering {FRAMES} frames of a street", file=sys.stderr, flush=True)
         source = open_source("synthetic", **STREET)
-        write_bag((source[index] for index in range(len(source))), path)
+        write_bag((source[index] for index in track(range(len(source)), "demo")), path)
     return path
 
 

@@ -15,7 +15,7 @@ parts of ``Labels`` have no message and are not written.
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -82,7 +82,7 @@ def write_bag(
 
     Args:
         frames: a source, or any other iterable of Frames in order of their stamps.
-        out: bag folder to create; a half-written one is removed when writing fails.
+        out: bag folder to create; it appears when all of it is written.
         storage: ``mcap`` or ``sqlite3``.
         jpeg: store CompressedImage (JPEG) instead of raw images.
         limit: largest number of Frames to write; None writes all.
@@ -99,11 +99,13 @@ def write_bag(
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another name or remove it")
     messages = _Messages(jpeg, VideoWriter(video) if video else None)
-    connections: dict[str, Any] = {}
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+        unfinished = Path(folder) / out.name
         with Writer(
-            out, version=METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()]
+            unfinished, version=METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()]
         ) as writer:
+            connections: dict[str, Any] = {}
             for run in _sharing_a_companion(islice(frames, limit)):
                 for stamp_ns, topic, message in messages.of(run):
                     if topic not in connections:
@@ -116,9 +118,7 @@ def write_bag(
                     writer.write(connections[topic], stamp_ns, messages.build.serialize(message))
         if messages.camera_name is None:
             raise Fault("empty_source", "there are no frames to write")
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+        unfinished.rename(out)
 
 
 class _Messages:

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in COMMANDS:
-        return _run(f"lemumo_core.cli.{name.replace('-', '_')}", name, rest)
+        return run_command(f"lemumo_core.cli.{name.replace('-', '_')}", name, rest)
     if name == "--version":
         print(f"lemumo {version(DISTRIBUTION)}")
         return 0
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage(others), file=sys.stdout if name else sys.stderr)
         return 0 if name else USAGE_ERROR
     if name in others.names:
-        return _run(others[name].module, name, rest, others[name].attr)
+        return run_command(others[name].module, name, rest, others[name].attr)
     close = difflib.get_close_matches(name, [*COMMANDS, *others.names], n=1)
     guess = f": did you mean 'lemumo {close[0]}'?" if close else "; lemumo --help lists them"
     print(f"lemumo: there is no command '{name}'{guess}", file=sys.stderr)
@@ -80,11 +80,20 @@ def usage(others: EntryPoints) -> str:
     return "\n".join([*lines, "", "lemumo COMMAND --help shows the options of a command."])
 
 
-def _run(module: str, name: str, arguments: list[str], function: str = "main") -> int:
+def run_command(module: str, name: str, arguments: list[str], function: str = "main") -> int:
     """Import a command and run it; a missing package becomes one line that says what to install.
 
     Importing and parsing take seconds, in which signals end a command as they do later. Those of
     other packages handle signals themselves.
+
+    Args:
+        module: name of the module that holds the command.
+        name: what messages call the command.
+        arguments: of its command line.
+        function: name of the module's function that takes them.
+
+    Returns:
+        The exit code.
     """
     try:
         with stop_request() if name in COMMANDS else nullcontext():

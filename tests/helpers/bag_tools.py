@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.frame import LidarScan
 
 FRAMES = 6
 """Frames of the ``small_bag`` fixture."""
+
+
+def write_messages(out: Path, messages: Iterable[tuple[int, str, Any]]) -> Path:
+    """Write messages of ``RosbagsBuilder`` as a bag.
+
+    Args:
+        out: bag folder.
+        messages: log time (ns), topic and message, in any order.
+    """
+    build = RosbagsBuilder()
+    with Writer(out, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections: dict[str, Any] = {}
+        for log_ns, topic, message in sorted(messages, key=lambda one: one[0]):
+            if topic not in connections:
+                kind = message.__msgtype__
+                connections[topic] = writer.add_connection(topic, kind, typestore=build.typestore)
+            writer.write(connections[topic], log_ns, build.serialize(message))
+    return out
 
 
 def rewrite(source, out, change=None, storage="mcap", between=None):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
 
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.frame import Frame
+from tests.helpers.bag_tools import write_messages
 
 A, B = 100.0 * 101.0, 1.0 - 100.0 * 101.0 / 80.0
 """Of compressed_depth_image_transport for 32FC1: depth_quantization 100, depth_max 80 m."""
@@ -45,22 +45,15 @@ def write_rgbd_bag(
         encoding: as for ``depth_message``.
     """
     build = RosbagsBuilder()
-    with Writer(out, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections: dict[str, object] = {}
-        for frame in frames:
-            header = build.header(frame.stamp_ns, "camera_color_optical_frame")
-            info = build.camera_info(frame.camera, header)
-            messages = {
-                "camera_info": info,
-                "depth_info": info,
-                "depth": depth_message(build, frame.labels.depth_m, encoding, header),
-                "image": build.image(frame.image, "rgb8", header),
-            }
-            for role, message in messages.items():
-                topic = topics[role]
-                if topic not in connections:
-                    connections[topic] = writer.add_connection(
-                        topic, message.__msgtype__, typestore=build.typestore
-                    )
-                writer.write(connections[topic], frame.stamp_ns, build.serialize(message))
-    return out
+    messages = []
+    for frame in frames:
+        header = build.header(frame.stamp_ns, "camera_color_optical_frame")
+        info = build.camera_info(frame.camera, header)
+        by_role = {
+            "camera_info": info,
+            "depth_info": info,
+            "depth": depth_message(build, frame.labels.depth_m, encoding, header),
+            "image": build.image(frame.image, "rgb8", header),
+        }
+        messages += [(frame.stamp_ns, topics[role], one) for role, one in by_role.items()]
+    return write_messages(out, messages)

@@ -142,6 +142,17 @@ def test_the_executable_is_installed_and_runs(launched: Launched, installed: dic
     assert entry.module.partition(".")[0] in installed["packages"]
 
 
+@pytest.mark.parametrize("name", ["demo_bag", "replay"])
+def test_programs_name_a_package_that_rosdep_does_not_know(name: str) -> None:
+    code = (
+        "import runpy, sys; sys.modules['jsonargparse'] = None\n"
+        f"sys.argv = ['{name}', '/bag']; runpy.run_path({str(ROOT / 'scripts' / name)!r})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"lemumo {name}: jsonargparse is missing: pip install 'jsonarg")
+
+
 def test_the_files_it_names_are_installed(launched: Launched, installed: dict) -> None:
     parameters = [launched.arguments["params_file"]] if "bag" not in launched.arguments else []
     named = [*parameters, *launched.environment.values()]
@@ -265,7 +276,7 @@ def test_the_demo_plays_a_bag_to_the_node_and_a_viewer(monkeypatch, tmp_path) ->
     assert (played.bags, played.live, played.loop, played.rate) == ([bag], True, True, 0.5)
 
     *_, hint = demo.started(bag=bag)
-    assert hint.kind == "LogInfo" and "rviz2 or foxglove_bridge" in hint.msg
+    assert hint.kind == "LogInfo" and "neither rviz2 nor foxglove_bridge" in hint.msg
     monkeypatch.setitem(INSTALLED, "foxglove_bridge", "/opt/ros/kilted")
     *_, bridge, hint = demo.started(bag=bag)
     assert bridge.package == "foxglove_bridge" and Path(hint.msg.split()[-1]).is_file()

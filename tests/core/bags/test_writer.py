@@ -161,6 +161,19 @@ def test_existing_bag_is_left_alone(small_bag):
     assert before == {file.name: file.stat().st_mtime_ns for file in small_bag.iterdir()}
 
 
+def test_a_bag_appears_when_all_of_it_is_written(tmp_path):
+    """Also where its writer was killed nobody takes a part of it for the whole."""
+    bag = tmp_path / "bags" / "bag"
+
+    def watched():
+        for frame in small_frames(3):
+            yield frame
+            assert not bag.exists()
+
+    write_bag(watched(), bag)
+    assert {path.name for path in bag.parent.rglob("*")} == {"bag", "bag.mcap", "metadata.yaml"}
+
+
 def test_failed_writing_leaves_nothing(tmp_path):
     def broken():
         yield from small_frames(1)
@@ -168,7 +181,7 @@ def test_failed_writing_leaves_nothing(tmp_path):
 
     with pytest.raises(Fault, match="frame 1"):
         write_bag(broken(), tmp_path / "bag")
-    assert not (tmp_path / "bag").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sweep_of_several_frames_is_written_once(tmp_path):

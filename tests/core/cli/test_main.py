@@ -73,7 +73,7 @@ def test_signals_end_a_command_that_is_still_imported(
         f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(600)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert cli._run(module, name, []) == code
+    assert cli.run_command(module, name, []) == code
     assert f"lemumo {name}: stopped by {number.name}" in capsys.readouterr().err
 
 
@@ -114,7 +114,8 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch, capsys) 
     ("module", "words"),
     [
         ("vision_msgs.msg", "sudo apt install ros-jazzy-vision-msgs; .*interfaces/build.py"),
-        ("onnxruntime", "pip install 'onnxruntime'"),
+        ("onnxruntime", "pip install 'onnxruntime"),
+        ("jsonargparse.typing", r"pip install 'jsonargparse\[signatures\]"),
         ("rclpy.node", r"pip install '\.\[ros\]'|pip install 'ros-rclpy"),
         ("who_knows", "No module named 'who_knows'"),
     ],

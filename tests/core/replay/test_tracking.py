@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rosbags", reason="needs: pip install '.[bags]'")
 pytest.importorskip("scipy", reason="needs: pip install '.[tracking]'")
-from rosbags.rosbag2 import StoragePlugin, Writer
 
 from lemumo_core.bags.message_builder import RosbagsBuilder
 from lemumo_core.bags.reader import BagReader
@@ -20,6 +20,7 @@ from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from tests.core.replay.test_results import contents
+from tests.helpers.bag_tools import write_messages
 
 BUILD = RosbagsBuilder()
 CAMERA = Camera(96, 64, 80.0, 80.0, 47.5, 31.5)
@@ -31,35 +32,30 @@ START_NS, PERIOD_NS, IMAGES, SPEED_MPS = 1_700_000_000_000_000_000, 100_000_000,
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tracked") / "drive"
-    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections: dict = {}
-
-        def write(topic: str, message, log_ns: int) -> None:
-            if topic not in connections:
-                kind = message.__msgtype__
-                connections[topic] = writer.add_connection(topic, kind, typestore=BUILD.typestore)
-            writer.write(connections[topic], log_ns, BUILD.serialize(message))
-
-        poses = {"camera": T_BASE_CAMERA, "lidar": np.eye(4)}
-        write("/tf_static", BUILD.transforms(poses, BUILD.header(START_NS, "base_link")), START_NS)
-        for stamp_ns in range(START_NS, START_NS + IMAGES * PERIOD_NS, PERIOD_NS // 2):
-            x = SPEED_MPS * (stamp_ns - START_NS) / 1e9
-            pose = {"base_link": make_T(np.eye(3), np.array([x, 0.0, 0.0]))}
-            write("/tf", BUILD.transforms(pose, BUILD.header(stamp_ns, "odom")), stamp_ns)
-            if (stamp_ns - START_NS) % PERIOD_NS:
-                continue
-            header = BUILD.header(stamp_ns, "camera")
-            found = Detections(CAR, np.zeros((1, 4)), np.ones(1), np.zeros(1, np.int64))
-            truth = BUILD.detections_3d(found, ("car",), np.eye(4), header, ("the car",))
-            write("/ground_truth/detections_3d", truth, stamp_ns)
-            write("/camera/camera_info", BUILD.camera_info(CAMERA, header), stamp_ns)
-            pixels = np.full((64, 96, 3), 90, np.uint8)
-            scan, lidar = np.float32([[9, 0.1 * i, 1] for i in range(9)]), "lidar"
-            cloud = BUILD.point_cloud(scan, ("x", "y", "z"), BUILD.header(stamp_ns, lidar))
-            write("/lidar/points", cloud, stamp_ns)
-            write("/camera/image_raw", BUILD.image(pixels, "rgb8", header), stamp_ns)
-    return folder
+    poses = {"camera": T_BASE_CAMERA, "lidar": np.eye(4)}
+    fixed = BUILD.transforms(poses, BUILD.header(START_NS, "base_link"))
+    messages: list[tuple[int, str, Any]] = [(START_NS, "/tf_static", fixed)]
+    for stamp_ns in range(START_NS, START_NS + IMAGES * PERIOD_NS, PERIOD_NS // 2):
+        x = SPEED_MPS * (stamp_ns - START_NS) / 1e9
+        pose = {"base_link": make_T(np.eye(3), np.array([x, 0.0, 0.0]))}
+        messages.append((stamp_ns, "/tf", BUILD.transforms(pose, BUILD.header(stamp_ns, "odom"))))
+        if (stamp_ns - START_NS) % PERIOD_NS:
+            continue
+        header = BUILD.header(stamp_ns, "camera")
+        found = Detections(CAR, np.zeros((1, 4)), np.ones(1), np.zeros(1, np.int64))
+        scan = np.float32([[9, 0.1 * i, 1] for i in range(9)])
+        by_topic = {
+            "/ground_truth/detections_3d": BUILD.detections_3d(
+                found, ("car",), np.eye(4), header, ("the car",)
+            ),
+            "/camera/camera_info": BUILD.camera_info(CAMERA, header),
+            "/lidar/points": BUILD.point_cloud(
+                scan, ("x", "y", "z"), BUILD.header(stamp_ns, "lidar")
+            ),
+            "/camera/image_raw": BUILD.image(np.full((64, 96, 3), 90, np.uint8), "rgb8", header),
+        }
+        messages += [(stamp_ns, topic, message) for topic, message in by_topic.items()]
+    return write_messages(tmp_path_factory.mktemp("tracked") / "drive", messages)
 
 
 def replay(model: Path, bag: Path, out: Path, *arguments: object) -> list[dict]:
