@@ -124,7 +124,7 @@ def _check_make(words: list[str]) -> None:
 
 def _check_pip(words: list[str]) -> None:
     setup = (ROOT / "setup.py").read_text()
-    for extras in re.findall(r"\[([\w,-]+)\]", " ".join(words)):
+    for extras in re.findall(r"\.\[([\w,-]+)\]", " ".join(words)):
         for extra in extras.split(","):
             assert f'"{extra}": [' in setup, f"there is no extra {extra}"
 
