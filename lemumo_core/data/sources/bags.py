@@ -46,9 +46,13 @@ class Bags:
 
     Args:
         path: a bag, a list of bags, or a folder of any depth with mcap and sqlite3 bags.
-        image, camera_info, points, thermal, thermal_info: topics; None finds them, see
-            ``find_topics``; '' does without. ``points`` may name several LiDARs, joined by commas:
-            their points are merged by /tf_static.
+        image: topic of the images; of this and the next four, None finds the topic, see
+            ``find_topics``, and '' does without.
+        camera_info: topic of their calibration.
+        points: topic of the point clouds; of several LiDARs, joined by commas: their points are
+            merged by /tf_static.
+        thermal: topic of the thermal images.
+        thermal_info: topic of their calibration.
         companion: ``lidar`` or ``thermal``; None takes whichever a bag has, or none.
         tolerance_ms: the companion is the one nearest by header stamps, at most this far off;
             images without one have the companion None.
@@ -56,11 +60,13 @@ class Bags:
             it has another clock; any value.
         T_camera_companion: (4, 4) to use instead of /tf_static, into the optical frame of the
             image's header.
-        detections: Detection3DArray of 3D boxes, ``labels``: mono8 ids as in
-            ``Labels.label_map``, which a LabelInfo on ``LABEL_INFO`` may name, ``depth``: 32FC1
-            metres, ``ignore``: Detection2DArray of regions as in ``Labels.ignore``. None takes the
-            topics of ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the
+        detections: topic of 3D boxes, Detection3DArray. Of this and the next three, None takes the
+            one of ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the
             image nearest to it, at most ``tolerance_ms`` away.
+        labels: topic of mono8 ids, as in ``Labels.label_map``, which a LabelInfo on
+            ``LABEL_INFO`` may name.
+        depth: topic of 32FC1 metres.
+        ignore: topic of regions as in ``Labels.ignore``, Detection2DArray.
         rectified: the images are rectified ones; ``auto`` decides by the topic's name
             (``camera_info.images_are_rectified``). The Frame's camera is then the rectified one,
             and companion and boxes are turned into its frame.
