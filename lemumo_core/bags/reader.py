@@ -19,7 +19,7 @@ from lemumo_core.bags.metadata import BAG_SUFFIXES, Metadata, read_metadata, sto
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.messages.compressed_clouds import LIVOX_TYPES, livox_cloud
-from lemumo_core.messages.video import header_of
+from lemumo_core.messages.stamps import header_of
 
 try:
     from rosbags.serde import SerdeError

@@ -15,7 +15,7 @@ import numpy as np
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.messages.points import MAX_POINTS
-from lemumo_core.messages.video import Header
+from lemumo_core.messages.stamps import Header
 
 COMPRESSED_CLOUD = "point_cloud_interfaces/msg/CompressedPointCloud2"
 LIVOX_TYPES = tuple(

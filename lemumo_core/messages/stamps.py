@@ -1,15 +1,29 @@
-"""Time stamps of messages."""
+"""Headers of messages, and their time stamps."""
 
 from __future__ import annotations
 
 import struct
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from lemumo_core.faults import Fault
 
 SINCE_EPOCH_NS = 10**18
 """Stamps from here on (2001-09-09) are dates; smaller ones count from power-on."""
+
+
+class Header(NamedTuple):
+    """Stamp and frame of a message, named as in std_msgs/Header."""
+
+    stamp: Any
+    frame_id: str
+
+
+def header_of(message: Any) -> Any:
+    """Return the header of a message; one with the same fields for a CompressedVideo."""
+    if hasattr(message, "timestamp"):
+        return Header(message.timestamp, message.frame_id)
+    return message.header
 
 
 def stamp_to_ns(stamp: Any) -> int:

@@ -7,13 +7,14 @@ Annex B NAL units, and parameter sets come with each key frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.messages.image_files import MAX_PIXELS
+from lemumo_core.messages.stamps import header_of
 
 FOXGLOVE_VIDEO = "foxglove_msgs/msg/CompressedVideo"
 FFMPEG_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
@@ -28,13 +29,6 @@ KEY_FLAG = 1
 """AV_PKT_FLAG_KEY, in the flags of an FFMPEGPacket."""
 LONGEST_DELAY = 64
 """Packets for which the header of an image that never came is kept."""
-
-
-class Header(NamedTuple):
-    """Stamp and frame of an image, named as in std_msgs/Header."""
-
-    stamp: Any
-    frame_id: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +153,6 @@ def require_video() -> None:
 def is_video(message: Any) -> bool:
     """Return whether a message is a packet of a video."""
     return hasattr(message, "pts") or (hasattr(message, "timestamp") and hasattr(message, "format"))
-
-
-def header_of(message: Any) -> Any:
-    """Return the header of a message; one with the same fields for a CompressedVideo."""
-    if hasattr(message, "timestamp"):
-        return Header(message.timestamp, message.frame_id)
-    return message.header
 
 
 def codec_of(message: Any) -> str:

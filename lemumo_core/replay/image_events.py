@@ -20,8 +20,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
-from lemumo_core.messages.stamps import stamp_to_ns
-from lemumo_core.messages.video import header_of
+from lemumo_core.messages.stamps import header_of, stamp_to_ns
 from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_input import CameraInput

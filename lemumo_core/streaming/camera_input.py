@@ -20,9 +20,9 @@ from lemumo_core.messages.depth_images import depth_points
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
 from lemumo_core.messages.motion import compensate
 from lemumo_core.messages.scans import merge_scans
-from lemumo_core.messages.stamps import stamp_to_ns
+from lemumo_core.messages.stamps import header_of, stamp_to_ns
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
-from lemumo_core.messages.video import VideoDecoder, VideoImage, header_of, is_video
+from lemumo_core.messages.video import VideoDecoder, VideoImage, is_video
 from lemumo_core.preprocess import InputSpec, reduced, reduction
 from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_options import CameraOptions
