@@ -28,10 +28,10 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.progress import Progress
 from lemumo_ros.demo_bag import NODE_NAME, default_bag, node_command
 from lemumo_ros.demo_report import Summary, write_report
+from lemumo_ros.model_path import model_folder
 from lemumo_ros.transport import select_transport
 
-ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "models" / "lemumo-tiny"
+MODEL = "lemumo-tiny"
 OVERLAY = "overlay/compressed"
 DRAIN_S = 3.0
 STOP_S = 10.0
@@ -228,7 +228,7 @@ def _died(reason: str, what: str, log: Path) -> Fault:
 def demo(
     *,
     bag: Path | None = None,
-    model: Path = MODEL,
+    model: str = MODEL,
     out: Path = Path("out/demo"),
     rate: float = 0.4,
     image: str | None = None,
@@ -238,7 +238,7 @@ def demo(
 
     Args:
         bag: to play at its own speed; by default one that is rendered.
-        model: package to run.
+        model: package to run, as the node takes it: a folder, or one that comes with lemumo.
         out: folder for pictures, summary.json and index.html.
         rate: speed of the rendered bag.
         image: topic of the images, where the bag leaves a choice.
@@ -249,7 +249,7 @@ def demo(
         The exit code: 1 where no detection message came out.
     """
     speed = rate if bag is None else 1.0
-    summary = run(bag or default_bag(), model, out, speed, image, points)
+    summary = run(bag or default_bag(), model_folder(model), out, speed, image, points)
     (out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     write_report(summary, out)
     print(json.dumps(asdict(summary), indent=2))
