@@ -71,6 +71,16 @@ def test_extrinsics_can_be_a_parameter(start) -> None:
     assert "drops/missing_transform" not in node.values
 
 
+def test_a_start_that_failed_is_tried_again_where_that_is_asked(
+    start, toy_package, tmp_path
+) -> None:
+    model = tmp_path / "copied_later"
+    node = start(model=model, autostart_retry_s=0.2)
+    node.spin_until(lambda: "copied_later" in node.statuses.get("lemumo: engine", (0, ""))[1])
+    model.symlink_to(toy_package)
+    node.spin_until(lambda: node.values.get("lifecycle") == "active")
+
+
 def test_the_lifecycle_can_be_driven_from_outside(start) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
