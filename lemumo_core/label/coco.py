@@ -38,6 +38,7 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
                     "category_id": categories.setdefault(box.name, len(categories) + 1),
                     "bbox": [low_u, low_v, width, height],
                     "area": width * height,
+                    "segmentation": [],
                     "iscrowd": int(box.is_region),
                 }
             )

@@ -75,11 +75,13 @@ def read(path: Path) -> Mapping[str, LabelsOf]:
         for number, item in enumerate(items):
             size = [float(_text(item, key)) for key in ("l", "w", "h")]
             first = int(_text(item, "first_frame"))
-            for offset, pose in enumerate(item.findall("poses/item")):
+            poses = item.findall("poses/item")
+            name = f"tracklet {number}" if len(poses) > 1 else ""
+            for offset, pose in enumerate(poses):
                 if pose.findtext("truncation") not in OUT_OF_VIEW:
                     track = pose.findtext("attributes/attribute[name='object']/value")
                     values = [*size, *(float(_text(pose, key)) for key in POSE)]
-                    row = _text(item, "objectType"), track or f"tracklet {number}", values
+                    row = _text(item, "objectType"), track or name, values
                     found[first + offset].append(row)
     except (ElementTree.ParseError, ValueError) as error:
         raise Fault("bad_labels", f"{file} is not as CVAT writes it: {error}") from None
@@ -100,7 +102,7 @@ def _labels(rows: list[tuple[str, str, list[float]]], frame: Frame) -> dict[str,
         sizes=values[:, :3],
         names=names,
         num_points=np.zeros(len(rows), np.int32),
-        track_ids=tracks,
+        track_ids=tracks if any(tracks) else (),
     )
     found = visible_labels(annotations, scan.T_camera_lidar, frame.camera)
     assert found.boxes_3d is not None
