@@ -259,7 +259,7 @@ def test_bad_truth_costs_the_scores_and_not_the_results(tiny_package, tmp_path) 
     assert replay(tiny_package, tmp_path / "out", tmp_path / "bag") == 3
     found = metrics(tmp_path / "out")["bags"]["bag"]
     assert found["results"] == found["unjudged"] == 2
-    assert "is no index into" in found["faults"]["truth"]
+    assert "have no name" in found["faults"]["truth"]
 
 
 def without_labels(frames: list[Frame]) -> list[Frame]:
