@@ -37,6 +37,7 @@ extras = {
     ],
     "signing": ["cryptography>=41"],
     "video": ["av>=14,<20"],
+    "rasters": ["imagecodecs<2027", "tifffile<2027"],  # TIFFs of several bands
     "clouds": ["DracoPy>=1.7,<3"],
     "bags": ["mcap>=1.6,<2", "pyarrow>=14,<27", "rosbags>=0.10,<0.12"],
     "openvino": ["openvino>=2025,<2027"],

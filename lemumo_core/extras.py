@@ -23,6 +23,7 @@ EXTRA_OF = {
     "scipy": "tracking",
     "spconv": "spconv",
     "tensorboard": "train",
+    "tifffile": "rasters",
     "tensorrt": "gpu",
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "train",

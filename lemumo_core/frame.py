@@ -50,6 +50,32 @@ class ThermalImage:
 
 
 @dataclass(frozen=True, eq=False)
+class RasterImage:
+    """A picture of any bands as the companion of a camera image: elevation, radar, HHA, spectra.
+
+    It shows what the image shows, edge to edge, at a resolution of its own.
+
+    Attributes:
+        bands: uint8, uint16 or float32 (H, W, C); where one is not finite, the pixel is unknown.
+        camera: model of the (H, W) picture.
+        stamp_ns: of the picture.
+    """
+
+    bands: np.ndarray
+    camera: Camera
+    stamp_ns: int
+
+
+Companion = LidarScan | ThermalImage | RasterImage
+COMPANIONS = ("lidar", "thermal", "raster")
+
+
+def companion_kind(companion: Companion) -> str:
+    """Return which of ``COMPANIONS`` a companion is."""
+    return COMPANIONS[[LidarScan, ThermalImage, RasterImage].index(type(companion))]
+
+
+@dataclass(frozen=True, eq=False)
 class Labels:
     """Ground truth of one camera image; any part may be None.
 
@@ -98,7 +124,7 @@ class Frame:
         camera: model of the full image.
         image: uint8 (H, W, 3) RGB, or None. Of a JPEG it may be smaller than the camera by
             ``preprocess.reduction``.
-        companion: LiDAR or thermal, or None.
+        companion: LiDAR, thermal or a raster, or None.
         labels: ground truth, or None.
         T_camera_header: float64 (4, 4), from the frame that the image's header names to that of
             ``camera``, in which companion, labels and results are: the identity but for rectified
@@ -111,7 +137,7 @@ class Frame:
     camera_name: str
     camera: Camera
     image: np.ndarray | None = None
-    companion: LidarScan | ThermalImage | None = None
+    companion: Companion | None = None
     labels: Labels | None = None
     T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
     T_fixed_camera: np.ndarray | None = None

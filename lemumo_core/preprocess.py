@@ -12,13 +12,19 @@ import numpy as np
 
 from lemumo_core.depth_projection import project_depth, project_places
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.frame import (
+    COMPANIONS,
+    Frame,
+    LidarScan,
+    RasterImage,
+    ThermalImage,
+    companion_kind,
+)
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.thermal_projection import thermal_in_view
+from lemumo_core.picture_projection import raster_in_view, thermal_in_view
 
 log = logging.getLogger(__name__)
 
-COMPANIONS = ("lidar", "thermal")
 MAX_ASPECT = 16
 """Height by width of the tallest image: scaled to the view's width, a thread one pixel wide would
 fill the memory."""
@@ -31,9 +37,10 @@ class InputSpec:
 
     Attributes:
         height, width: of the view, pixels, multiples of 16.
-        companion: ``lidar`` or ``thermal``.
+        companion: ``lidar``, ``thermal`` or ``raster``.
         companion_channels: 1 (value), 2 (value, validity), or of LiDAR 4 (and how far right of its
-            pixel's centre the return lies, and how far below, in pixels).
+            pixel's centre the return lies, and how far below, in pixels); of a raster 2 or more,
+            its bands and their validity.
         depth_min_m: LiDAR returns at this depth or nearer are dropped.
         depth_max_m: depth that maps to 1; farther returns stay, as 1.
 
@@ -55,11 +62,24 @@ class InputSpec:
             raise ValueError(f"input {self.height}x{self.width}: both must be multiples of 16")
         if self.companion not in COMPANIONS:
             raise ValueError(f"companion '{self.companion}' is none of {COMPANIONS}")
+        channels = self.companion_channels
+        if self.companion == "raster":
+            if channels < 2:
+                raise ValueError(f"companion_channels is {channels}, a raster has at least 2")
+            return
         allowed = (1, 2, 4) if self.companion == "lidar" else (1, 2)
-        if self.companion_channels not in allowed:
-            raise ValueError(
-                f"companion_channels is {self.companion_channels}, must be one of {allowed}"
-            )
+        if channels not in allowed:
+            raise ValueError(f"companion_channels is {channels}, must be one of {allowed}")
+
+    @property
+    def places(self) -> bool:
+        """Whether the companion says where in its pixel a return lies."""
+        return self.companion == "lidar" and self.companion_channels == 4
+
+    @property
+    def bands(self) -> int:
+        """Number of the companion's channels that are values, which are the first ones."""
+        return self.companion_channels - 1 if self.companion == "raster" else 1
 
 
 class Inputs(NamedTuple):
@@ -67,8 +87,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         image: uint8 (B, H, W, 3) RGB.
-        companion: float32 (B, H, W, C): value in [0, 1] and, for C = 2, its validity; for C = 4,
-            where in its pixel the return lies, see ``InputSpec``.
+        companion: float32 (B, H, W, C): values in [0, 1], then their validity and what else
+            ``InputSpec.companion_channels`` names.
         intrinsics: float32 (B, 3, 3) of the (H, W) view, pixels.
         present: float32 (B, 2), 1 where image, companion exist.
     """
@@ -98,6 +118,8 @@ def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
         companion = _lidar_in_view(frame.companion, view, spec)
     elif isinstance(frame.companion, ThermalImage):
         companion = thermal_in_view(frame.companion, view)
+    elif isinstance(frame.companion, RasterImage):
+        companion = raster_in_view(frame.companion, view)
     else:
         companion = np.zeros((spec.height, spec.width, spec.companion_channels), np.float32)
     return Inputs(
@@ -113,9 +135,17 @@ def check_input(frame: Frame, spec: InputSpec) -> None:
     if frame.image is None and frame.companion is None:
         raise Fault("no_input", f"frame of {frame.camera_name} has neither image nor companion")
     if frame.companion is not None:
-        kind = "lidar" if isinstance(frame.companion, LidarScan) else "thermal"
+        kind = companion_kind(frame.companion)
         if kind != spec.companion:
             raise Fault("wrong_companion", f"the model takes {spec.companion}, not {kind}")
+    if isinstance(frame.companion, RasterImage):
+        bands = frame.companion.bands.shape[-1]
+        if bands != spec.bands:
+            raise Fault(
+                "wrong_companion",
+                f"the model takes rasters of {spec.bands} bands, not {bands}: a model is trained "
+                f"for so many by --model.companion_bands {bands}",
+            )
 
 
 def modalities_present(frame: Frame, returns_in_view: bool) -> np.ndarray:
@@ -244,7 +274,7 @@ def _lidar_in_view(scan: LidarScan, view: Camera, spec: InputSpec) -> np.ndarray
     channels = max(2, spec.companion_channels)
     companion = np.zeros((view.height, view.width, channels), np.float32)
     returns = scan.points, scan.T_camera_lidar, view, spec.depth_min_m
-    if channels == 4:
+    if spec.places:
         depth_m, companion[..., 2:] = project_places(*returns)
     else:
         depth_m = project_depth(*returns)

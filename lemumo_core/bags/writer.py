@@ -29,7 +29,7 @@ from lemumo_core.bags.reader import require_rosbags
 from lemumo_core.bags.topics import GROUND_TRUTH, LABEL_INFO
 from lemumo_core.bags.video_writer import VideoWriter
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Detections, Frame, LidarScan, ThermalImage
+from lemumo_core.frame import Detections, Frame, LidarScan, RasterImage, ThermalImage
 from lemumo_core.geometry.se3 import inverse, make_T, transform
 
 try:
@@ -143,6 +143,8 @@ class _Messages:
         if isinstance(companion, LidarScan):
             poses[LIDAR] = companion.T_camera_lidar
             found.append(self._points(companion))
+        elif isinstance(companion, RasterImage):
+            raise Fault("wrong_companion", "a bag has no message for rasters of several bands")
         elif isinstance(companion, ThermalImage):
             poses[THERMAL] = companion.T_camera_thermal
             found += self._thermal(companion)

@@ -17,7 +17,7 @@ from lemumo_core.drawing import (
     draw_returns,
     write,
 )
-from lemumo_core.frame import Frame, LidarScan, ThermalImage
+from lemumo_core.frame import Frame, LidarScan, RasterImage, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.taxonomy import legend_colors
 
@@ -63,10 +63,11 @@ def _tile(frame: Frame, index: int) -> np.ndarray:
 def _second(frame: Frame, view: Camera) -> np.ndarray:
     """Return the lower picture of a tile, at any size."""
     labels = frame.labels
-    if isinstance(frame.companion, ThermalImage):
-        counts = frame.companion.image.astype(np.float32)
-        gray = (counts - counts.min()) * (255 / max(float(np.ptp(counts)), 1.0))
-        return np.dstack([gray.astype(np.uint8)] * 3)
+    companion = frame.companion
+    if isinstance(companion, RasterImage):
+        return _gray(companion.bands[..., 0])
+    if isinstance(companion, ThermalImage):
+        return _gray(companion.image)
     if labels is not None and labels.label_map is not None:
         picture = np.zeros((*labels.label_map.shape, 3), np.uint8)
         blend_labels(picture, labels.label_map, legend_colors(labels.label_names), weight=1.0)
@@ -79,6 +80,15 @@ def _second(frame: Frame, view: Camera) -> np.ndarray:
         depth_m = project_depth(scan.points, scan.T_camera_lidar, half, Z_MIN_M)
         return depth_colors(depth_m)
     return np.zeros((1, 1, 3), np.uint8)
+
+
+def _gray(values: np.ndarray) -> np.ndarray:
+    """Return a picture of one band from its least to its largest value, unknown ones black."""
+    values = values.astype(np.float32)
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    gray = np.nan_to_num((values - low) * (255 / (float(high - low) or 1.0)))
+    return np.dstack([gray.clip(0, 255).astype(np.uint8)] * 3)
 
 
 def _draw_labelled_boxes(picture: np.ndarray, frame: Frame, view: Camera) -> None:

@@ -69,7 +69,8 @@ class Crops:
     """R crops of the samples of a batch of B: crop r is one of sample r % B.
 
     Attributes:
-        table: int64 (R, 5) left, top, width, height (canvas pixels), flipped (0 or 1).
+        table: int64 (R, 5) left, top, width, height (canvas pixels), and flips: 0, 1 horizontally,
+            2 vertically, 3 both.
         canvas: (H, W).
         size: (h, w) of the views.
     """
@@ -87,14 +88,19 @@ class Crops:
 
     @property
     def flipped(self) -> Tensor:
-        """Which crops are mirrored, bool (R,)."""
-        return self.table[:, 4] > 0
+        """Which crops are mirrored, left for right, bool (R,)."""
+        return self.table[:, 4] % 2 > 0
+
+    @property
+    def upended(self) -> Tensor:
+        """Which crops are upside down, bool (R,)."""
+        return self.table[:, 4] > 1
 
     @property
     def rows(self) -> Axis:
-        """Vertical axis; it is never flipped."""
+        """Vertical axis."""
         _, top, _, height, _ = self.table.unbind(1)
-        return Axis(top, height, torch.zeros_like(self.flipped), self.size[0], self.canvas[0])
+        return Axis(top, height, self.upended, self.size[0], self.canvas[0])
 
     @property
     def columns(self) -> Axis:
@@ -115,14 +121,15 @@ def draw_crops(
     size: tuple[int, int],
     area: tuple[float, float],
     aspect: tuple[float, float],
-    flip: float,
+    flip: tuple[float, float],
     generator: torch.Generator,
 ) -> Crops:
-    """Draw random crops, always with the same number of random numbers.
+    """Draw random crops, for one configuration always with the same number of random numbers.
 
     The share of the canvas is uniform in ``area``; the aspect (relative to the canvas's own) is
     log-uniform in the part of ``aspect`` with which that share fits; the place is uniform.
-    RandomResizedCrop rejects what does not fit instead, which favours small crops.
+    RandomResizedCrop rejects what does not fit instead, which favours small crops. ``flip`` has the
+    probabilities of a horizontal and of a vertical flip.
     """
     height, width = canvas
     u = torch.rand(count, 5, generator=generator, dtype=torch.float64).unbind(1)
@@ -134,5 +141,8 @@ def draw_crops(
     crop_height = (height * (share / ratio).sqrt()).round().clamp(1, height)
     left = (u[2] * (width - crop_width + 1)).floor()
     top = (u[3] * (height - crop_height + 1)).floor()
-    table = torch.stack([left, top, crop_width, crop_height, u[4] < flip], dim=1)
+    flips = (u[4] < flip[0]).to(torch.float64)
+    if flip[1] > 0:
+        flips += 2 * (torch.rand(count, generator=generator) < flip[1])
+    table = torch.stack([left, top, crop_width, crop_height, flips], dim=1)
     return Crops(table.to(torch.int64), canvas, size)

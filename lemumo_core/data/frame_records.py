@@ -21,7 +21,7 @@ from lemumo_core.data.reduction import (
     reduction_factor,
 )
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.frame import Companion, Frame, Labels, LidarScan, RasterImage, ThermalImage
 from lemumo_core.geometry.camera import Camera
 
 ARRAY = pa.struct(
@@ -74,7 +74,7 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
-``thermal``; what is missing is null."""
+``thermal``, where a raster is an image (H, W, C); what is missing is null."""
 ADDED = {2: "ignore", 3: "track_ids", 4: "label_names"}
 """Fields of the labels that came with a version of the shards."""
 
@@ -100,6 +100,9 @@ def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
     """
     scan = frame.companion if isinstance(frame.companion, LidarScan) else None
     thermal = frame.companion if isinstance(frame.companion, ThermalImage) else None
+    if isinstance(frame.companion, RasterImage):
+        raster = frame.companion
+        thermal = ThermalImage(raster.bands, raster.camera, np.eye(4), raster.stamp_ns)
     row = {
         "stamp_ns": frame.stamp_ns,
         "camera_name": frame.camera_name,
@@ -129,11 +132,14 @@ def frame_from_record(record: pa.RecordBatch, at_least: tuple[int, int] | None =
         image = _decode_jpeg(row["jpeg"].as_buffer(), factor)
     elif image is not None:
         image = reduced_image(image, factor)
-    companion: LidarScan | ThermalImage | None = None
+    companion: Companion | None = None
     if row["lidar"].is_valid:
         companion = LidarScan(**_from_arrow(row["lidar"]))
     elif row["thermal"].is_valid:
-        companion = ThermalImage(**_from_arrow(row["thermal"]))
+        picture = ThermalImage(**_from_arrow(row["thermal"]))
+        companion = picture
+        if picture.image.ndim == 3:
+            companion = RasterImage(picture.image, picture.camera, picture.stamp_ns)
     labels = Labels(**_from_arrow(row["labels"])) if row["labels"].is_valid else None
     return Frame(
         stamp_ns=row["stamp_ns"].as_py(),

@@ -1,4 +1,4 @@
-"""Random changes of appearance: colour and blur of the image, gain and contrast of thermal.
+"""Random changes of appearance: of the image, and of companions that are pictures.
 
 Depth is never touched. Brightness, contrast, saturation and hue are affine in RGB and, without
 clipping in between, commute; so they are one affine map per view and their order does not matter.
@@ -27,6 +27,10 @@ _TO_TURNED_CHROMA = torch.linalg.inv(_YIQ) @ _QUARTER_TURN @ _YIQ
 """Colour (3,) to the grey of its luma, to what is left, and to that turned by 90 degrees of hue."""
 
 
+RARE = ("solarize_p", "raster_gray_p", "raster_blur_p")
+"""Probabilities for which no random number is drawn where all are 0."""
+
+
 @dataclass(frozen=True)
 class Photometric:
     """Strengths of the random changes of appearance.
@@ -39,7 +43,10 @@ class Photometric:
         blur_p: probability of a Gaussian blur.
         blur_taps: its width, odd, pixels of the view.
         blur_sigma: range of its standard deviation, pixels of the view.
-        thermal_gain, thermal_contrast: as brightness and contrast, for thermal; always drawn.
+        solarize_p: probability that what is brighter than the middle is inverted.
+        thermal_gain, thermal_contrast: as brightness and contrast, for thermal images and rasters;
+            always drawn.
+        raster_gray_p, raster_blur_p: as of the image, for the bands of such a companion.
 
     Raises:
         ValueError: for anything outside its range.
@@ -54,11 +61,14 @@ class Photometric:
     blur_p: float = 1.0
     blur_taps: int = 7
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize_p: float = 0.0
     thermal_gain: float = 0.3
     thermal_contrast: float = 0.3
+    raster_gray_p: float = 0.0
+    raster_blur_p: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("jitter_p", "gray_p", "blur_p"):
+        for name in (*("jitter_p", "gray_p", "blur_p"), *RARE):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, a probability lies in [0, 1]")
         for name in ("brightness", "contrast", "saturation", "thermal_gain", "thermal_contrast"):
@@ -84,28 +94,29 @@ PHOTOMETRIC = {
 
 
 class Changes(NamedTuple):
-    """Drawn changes, one for each of R views: float32 (R, 7), and the width of the blur.
+    """Drawn changes, one for each of R views: float32 (R, 10), and the width of the blur.
 
     The columns are brightness, contrast and saturation factors, hue (turns), sigma of the blur
-    (pixels, 0 = none), thermal gain and contrast factors. blur_taps is 1 if no view is blurred.
+    (pixels, 0 = none), thermal gain and contrast factors, whether the image is solarised and the
+    bands of a raster become their mean (0 or 1), sigma of their blur. blur_taps is 1 if no image is
+    blurred, raster_blur_taps if no raster is.
     """
 
     table: Tensor
     blur_taps: int
+    raster_blur_taps: int = 1
 
     def to(self, device: torch.device) -> Changes:
         """Copy the changes to a device."""
-        return Changes(self.table.to(device, non_blocking=True), self.blur_taps)
+        return self._replace(table=self.table.to(device, non_blocking=True))
 
     def of_image(self, images: Tensor) -> Tensor:
-        """Change images, float32 (R, h, w, 3), 0 to 255; nothing is clipped."""
-        if self.blur_taps > 1:
-            rows, columns = (
-                gaussian_taps(self.table[:, 4], size, self.blur_taps) for size in images.shape[1:3]
-            )
-            images = resample(by_column(images), rows, columns)
+        """Change images, float32 (R, h, w, 3), 0 to 255; only what is solarised is clipped."""
+        images = _blurred(images, self.table[:, 4], self.blur_taps)
         matrix, offset = self._color_map(images.mean((1, 2)))
-        return (images.flatten(1, 2) @ matrix.mT).add_(offset).view_as(images)
+        changed = (images.flatten(1, 2) @ matrix.mT).add_(offset).view_as(images)
+        inverted = (255 - changed.clamp(0, 255)).minimum(changed.clamp(min=0))
+        return torch.where(self.table[:, 7, None, None, None] > 0, inverted, changed)
 
     def _color_map(self, mean_rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Return matrix (R, 3, 3) and offset (R, 1, 1) on RGB, for images of mean colour (R, 3)."""
@@ -119,19 +130,28 @@ class Changes(NamedTuple):
         offset = brightness * (1 - contrast) * mean_luma
         return brightness * contrast * (gray + saturation * turn), offset
 
-    def of_thermal(self, value: Tensor, valid: Tensor) -> Tensor:
-        """Change thermal values, float32 (R, h, w), and clip them to [0, 1].
+    def of_picture(self, value: Tensor, valid: Tensor) -> Tensor:
+        """Change values of a thermal image or raster, float32 (R, h, w, C), and clip to [0, 1].
 
-        Contrast is about the mean of what is valid, bool (R, h, w); the rest means nothing.
+        Contrast is about each band's mean of what is valid, bool (R, h, w, 1); the rest means
+        nothing.
         """
-        gain, contrast = self.table[:, 5:, None, None].unbind(1)
+        gain, contrast, _, gray, sigma = self.table[:, 5:, None, None, None].unbind(1)
         seen = valid.sum((1, 2), keepdim=True).clamp(min=1)
-        mean = torch.where(valid, value, 0.0).sum((1, 2), keepdim=True) / seen
-        return (gain * (mean + contrast * (value - mean))).clamp(0.0, 1.0)
+        value = torch.where(valid, value, 0.0)
+        mean = value.sum((1, 2), keepdim=True) / seen
+        value = (gain * (mean + contrast * (value - mean))).clamp(0.0, 1.0)
+        value = torch.where(gray > 0, value.mean(-1, keepdim=True), value)
+        if self.raster_blur_taps == 1:
+            return value
+        known = valid.to(value.dtype)
+        weighted = torch.cat([value * known, known], dim=-1)
+        blurred = _blurred(weighted, sigma.flatten(), self.raster_blur_taps)
+        return blurred[..., :-1] / blurred[..., -1:].clamp(min=1e-6)
 
 
 def draw_changes(config: Photometric, count: int, generator: torch.Generator) -> Changes:
-    """Draw changes for ``count`` views, always with the same number of random numbers."""
+    """Draw changes for ``count`` views, for one configuration with as many random numbers."""
     u = torch.rand(count, 10, generator=generator, dtype=torch.float64).unbind(1)
 
     def factor(strength: float, uniform: Tensor) -> Tensor:
@@ -141,6 +161,10 @@ def draw_changes(config: Photometric, count: int, generator: torch.Generator) ->
     jittered = u[0] < config.jitter_p
     saturation = torch.where(jittered, factor(config.saturation, u[3]), 1.0)
     low, high = config.blur_sigma
+    rare = any(getattr(config, name) > 0 for name in RARE)
+    v = torch.ones(4, count, dtype=torch.float64)
+    if rare:
+        v = torch.rand(count, 4, generator=generator, dtype=torch.float64).T
     columns = (
         torch.where(jittered, factor(config.brightness, u[1]), 1.0),
         torch.where(jittered, factor(config.contrast, u[2]), 1.0),
@@ -149,6 +173,18 @@ def draw_changes(config: Photometric, count: int, generator: torch.Generator) ->
         torch.where(u[6] < config.blur_p, low + (high - low) * u[7], 0.0),
         factor(config.thermal_gain, u[8]),
         factor(config.thermal_contrast, u[9]),
+        v[0] < config.solarize_p,
+        v[1] < config.raster_gray_p,
+        torch.where(v[2] < config.raster_blur_p, low + (high - low) * v[3], 0.0),
     )
     table = torch.stack(columns, dim=1).to(torch.float32)
-    return Changes(table, config.blur_taps if config.blur_p > 0 else 1)
+    taps = (config.blur_taps if p > 0 else 1 for p in (config.blur_p, config.raster_blur_p))
+    return Changes(table, *taps)
+
+
+def _blurred(images: Tensor, sigma: Tensor, width: int) -> Tensor:
+    """Blur images (R, h, w, C) by a Gaussian each, sigma (R,) in pixels, of so many taps."""
+    if width == 1:
+        return images
+    taps = (gaussian_taps(sigma, size, width) for size in images.shape[1:3])
+    return resample(by_column(images), *taps)

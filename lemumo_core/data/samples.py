@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lemumo_core.data.canvas_labels import Boxes, CanvasLabels, batch_of_one, canvas_labels
 from lemumo_core.depth_projection import project_returns
-from lemumo_core.frame import UNLABELLED, Frame, LidarScan, ThermalImage
+from lemumo_core.frame import UNLABELLED, Frame, LidarScan, RasterImage, ThermalImage
 from lemumo_core.metrics.beams import beam_numbers
+from lemumo_core.picture_projection import raster_in_view, thermal_in_view
 from lemumo_core.preprocess import (
     InputSpec,
     check_input,
@@ -26,7 +27,6 @@ from lemumo_core.preprocess import (
     network_view,
 )
 from lemumo_core.taxonomy import Taxonomy
-from lemumo_core.thermal_projection import thermal_in_view
 
 PADDING = {
     "returns": float("inf"),
@@ -58,8 +58,9 @@ class Batch:
         present: float32 (B, 2), which of image and companion exists (``modalities_present``).
         intrinsics: float32 (B, 3, 3) of the canvas.
         returns: float32 (B, N, 3) u, v (canvas pixels) and depth (metres) of every LiDAR return
-            on the canvas, occluded ones included; padded with inf. N is 0 for a thermal companion.
-        thermal: float32 (B, H, W, 2) intensity in [0, 1] and validity; None for LiDAR.
+            on the canvas, occluded ones included; padded with inf. N is 0 for other companions.
+        picture: float32 (B, H, W, C + 1), of a thermal (C = 1) or raster companion the values in
+            [0, 1] and their validity; None for LiDAR.
         labels: None unless asked for.
         points: float32 (B, M, 4) x, y, z (metres) and intensity of the whole sweep, LiDAR frame,
             padded with inf; None unless asked for. Intensity is 0 where the sensor gives none.
@@ -77,7 +78,7 @@ class Batch:
     present: Tensor
     intrinsics: Tensor
     returns: Tensor
-    thermal: Tensor | None = None
+    picture: Tensor | None = None
     labels: CanvasLabels | None = None
     points: Tensor | None = None
     T_camera_lidar: Tensor | None = None
@@ -124,11 +125,13 @@ def sample(
         scan = frame.companion
         *uvz, rows = project_returns(scan.points, scan.T_camera_lidar, view, canvas.depth_min_m)
         returns = np.stack(uvz, axis=1)
-    thermal = None
-    if canvas.companion == "thermal":
-        thermal = np.zeros((canvas.height, canvas.width, 2), np.float32)
+    picture = None
+    if canvas.companion != "lidar":
+        picture = np.zeros((canvas.height, canvas.width, canvas.bands + 1), np.float32)
         if isinstance(frame.companion, ThermalImage):
-            thermal = thermal_in_view(frame.companion, view)
+            picture = thermal_in_view(frame.companion, view)
+        elif isinstance(frame.companion, RasterImage):
+            picture = raster_in_view(frame.companion, view)
     labels = None
     if classes is not None:
         labels = canvas_labels(frame, canvas, view, rows, classes)
@@ -138,7 +141,7 @@ def sample(
         present=batch_of_one(modalities_present(frame, len(returns) > 0)),
         intrinsics=batch_of_one(view.K.astype(np.float32)),
         returns=batch_of_one(returns),
-        thermal=None if thermal is None else batch_of_one(thermal),
+        picture=None if picture is None else batch_of_one(picture),
         labels=labels,
         **(_sweep(frame, rows, classes) if points else {}),
         beams=_beams(frame, rows) if beams else None,

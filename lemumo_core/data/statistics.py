@@ -12,7 +12,7 @@ import numpy as np
 
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.depth_projection import explain_empty_view, project_depth, project_returns
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, ThermalImage
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, companion_kind
 from lemumo_core.progress import track
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES, Taxonomy
 
@@ -135,8 +135,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def _companion(frame: Frame) -> str:
-    kinds = {LidarScan: "lidar", ThermalImage: "thermal", type(None): "none"}
-    return kinds[type(frame.companion)]
+    return companion_kind(frame.companion) if frame.companion else "none"
 
 
 def _by_name(ids: np.ndarray, names: Sequence[str]) -> dict[str, int]:

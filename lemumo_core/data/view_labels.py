@@ -66,11 +66,14 @@ def labels_in_views(
 
 def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
     """Move boxes on the canvas, one row a view, into the views."""
-    flipped = crops.flipped[:, None] & (boxes.class_ids >= 0)
+    exists = boxes.class_ids >= 0
+    flipped, upended = (flag[:, None] & exists for flag in (crops.flipped, crops.upended))
     u, v = boxes.centers.unbind(-1)
+    boxes_3d = torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d)
+    upside_down = torch.cat([boxes_3d[..., :1], -boxes_3d[..., 1:2], boxes_3d[..., 2:]], dim=-1)
     return replace(
         boxes,
-        boxes_3d=torch.where(flipped[..., None], _mirrored(boxes.boxes_3d), boxes.boxes_3d),
+        boxes_3d=torch.where(upended[..., None], upside_down, boxes_3d),
         centers=torch.stack([crops.columns.position(u), crops.rows.position(v)], dim=-1),
         boxes_2d=_cut(boxes.boxes_2d, crops),
         ignore=_cut(boxes.ignore, crops),
@@ -78,11 +81,14 @@ def _boxes(boxes: Boxes, crops: Crops) -> Boxes:
 
 
 def _cut(boxes_2d: Tensor, crops: Crops) -> Tensor:
-    """2D boxes (R, K, 4) on the canvas in the views, cut at their borders."""
+    """Move 2D boxes (R, K, 4) on the canvas into the views, and cut them at their borders."""
     low_u, low_v, high_u, high_v = boxes_2d.unbind(-1)
-    ends = [crops.columns.position(end) for end in (low_u, high_u)]
-    sides = torch.minimum(*ends), crops.rows.position(low_v), torch.maximum(*ends)
-    cut = torch.stack([*sides, crops.rows.position(high_v)], dim=-1)
+    across = [crops.columns.position(end) for end in (low_u, high_u)]
+    down = [crops.rows.position(end) for end in (low_v, high_v)]
+    lows, highs = (
+        [pick(*ends) for ends in (across, down)] for pick in (torch.minimum, torch.maximum)
+    )
+    cut = torch.stack([*lows, *highs], dim=-1)
     height, width = crops.size
     last = cut.new_tensor([width - 1, height - 1, width - 1, height - 1])
     return cut.clamp(min=0.0).minimum(last)

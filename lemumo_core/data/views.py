@@ -1,7 +1,7 @@
 """Aligned multi-crop: views of a batch, in which image, companion, camera and labels agree.
 
-The device's half of the input pipeline. Each view has one crop and flip (``crops.py``). The image
-and thermal are resampled by it, labels take the nearest pixel, boxes are mirrored, the intrinsics
+The device's half of the input pipeline. Each view has one crop and flip (``crops.py``). Images
+and pictures are resampled by it, labels take the nearest pixel, boxes are mirrored, the intrinsics
 follow, and LiDAR returns are moved and then rendered: a depth map is never resampled. Everything
 is batched; all random numbers come from a generator on the CPU, so that a seed gives the same
 views on every device.
@@ -37,6 +37,7 @@ class MultiCropConfig:
         global_scale, local_scale: range of a crop's share of the canvas.
         aspect: range of a crop's aspect relative to the canvas's own.
         flip: probability of a horizontal flip.
+        vertical_flip: likewise of a vertical one, for images from above.
         photometric: how strongly appearance changes.
         mask_returns: probability that a part of a view's LiDAR returns is masked
             (``return_masks``), and becomes truth. Needs ``Batch.beams``.
@@ -55,6 +56,7 @@ class MultiCropConfig:
     local_scale: tuple[float, float] = (0.05, 0.4)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    vertical_flip: float = 0.0
     photometric: Photometric = PHOTOMETRIC["waymo"]
     mask_returns: float = 0.0
 
@@ -74,8 +76,9 @@ class MultiCropConfig:
                 raise ValueError(f"{name} is {(low, high)}, must be 0 < low <= high <= 1")
         if not 0 < self.aspect[0] <= 1 <= self.aspect[1]:
             raise ValueError(f"aspect is {self.aspect}, must be 0 < low <= 1 <= high")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip is {self.flip}, a probability lies in [0, 1]")
+        for name in ("flip", "vertical_flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, a probability lies in [0, 1]")
 
     @property
     def global_views_overlap(self) -> bool:
@@ -92,7 +95,7 @@ class View:
 
     Attributes:
         image: uint8 (R, h, w, 3) RGB, as on the vehicle; a quarter of float's memory.
-        companion: float32 (R, h, w, C): value in [0, 1] and, for C = 2, its validity.
+        companion: float32 (R, h, w, C), as of ``Inputs``.
         intrinsics: float32 (R, 3, 3) of the view.
         present: float32 (R, 2), which of image and companion exists.
         crops: which part of the canvas each row shows.
@@ -143,9 +146,8 @@ def transpose_rows(rows: Tensor, inner: int) -> Tensor:
 class MultiCrop:
     """Random views of a batch.
 
-    In a view image and companion show the same crop. A method whose modalities are cropped
-    independently cuts two sets of views, with generators of two purposes, and takes the images of
-    one and the companions of the other.
+    In a view image and companion show the same crop. A method whose modalities have crops of their
+    own takes the images of one set of views and the companions of another.
 
     Args:
         config: which views.
@@ -161,7 +163,7 @@ class MultiCrop:
 
         Args:
             batch: B samples.
-            generator: on the CPU; the only source of randomness.
+            generator: on the CPU.
             rank: the batch is this share of a batch of world x B samples, whose draws are made:
                 with generators of one seed, ranks cut the views that one rank would.
             world: number of ranks.
@@ -185,8 +187,9 @@ class MultiCrop:
         ):
             count = views * world * len(batch)
             rows = torch.arange(count).view(views, world, len(batch))[:, rank].flatten()
+            flips = config.flip, config.vertical_flip
             crops = draw_crops(
-                count, _canvas_size(batch), size, scale, config.aspect, config.flip, generator
+                count, _canvas_size(batch), size, scale, config.aspect, flips, generator
             )
             changes = draw_changes(config.photometric, count, generator)
             masks = None
@@ -216,14 +219,13 @@ def _canvas_size(batch: Batch) -> tuple[int, int]:
 def render(batch: Batch, shots: Sequence[Shot]) -> tuple[View, ...]:
     """Render one View for each shot."""
     device = batch.image.device
-    # Autocast would compute colours in bfloat16.
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False):  # no colours in bfloat16
         image = by_column(batch.image)
-        thermal = None if batch.thermal is None else by_column(batch.thermal)
-        return tuple(_view(batch, image, thermal, shot.to(device)) for shot in shots)
+        picture = None if batch.picture is None else by_column(batch.picture)
+        return tuple(_view(batch, image, picture, shot.to(device)) for shot in shots)
 
 
-def _view(batch: Batch, image: Tensor, thermal: Tensor | None, shot: Shot) -> View:
+def _view(batch: Batch, image: Tensor, picture: Tensor | None, shot: Shot) -> View:
     crops, changes = shot.crops, shot.changes
     taps = antialiased_taps(crops.rows), antialiased_taps(crops.columns)
     image = resample(image, *taps)
@@ -231,20 +233,20 @@ def _view(batch: Batch, image: Tensor, thermal: Tensor | None, shot: Shot) -> Vi
         image = changes.of_image(image)
     shown, hidden = _shown_and_masked(batch, shot)
     depth_m, point_labels, places = render_returns(batch, crops, shown)
-    if thermal is None:
-        valid = depth_m < math.inf
-        value = (depth_m / batch.canvas.depth_max_m).clamp(max=1.0)
+    channels, bands = batch.canvas.companion_channels, batch.canvas.bands
+    if picture is None:
+        valid = depth_m[..., None] < math.inf
+        value = (depth_m[..., None] / batch.canvas.depth_max_m).clamp(max=1.0)
     else:
-        value, weight = resample(thermal, *taps).unbind(-1)
+        value, weight = resample(picture, *taps).split([bands, 1], dim=-1)
         valid = weight > 0.5
         value = value / weight  # the mean over what is valid alone
-        value = changes.of_thermal(value, valid) if changes else value
-    channels = batch.canvas.companion_channels
-    companion = torch.zeros(*value.shape, channels, device=value.device)
-    companion[..., 0] = torch.where(valid, value, 0.0)
-    if channels > 1:
-        companion[..., 1] = valid
-    if channels == 4:
+        value = changes.of_picture(value, valid) if changes else value
+    companion = torch.zeros(*value.shape[:-1], channels, device=value.device)
+    companion[..., :bands] = torch.where(valid, value, 0.0)
+    if channels > bands:
+        companion[..., bands] = valid[..., 0]
+    if batch.canvas.places:
         companion[..., 2:] = places.permute(0, 2, 3, 1)
     views = len(crops) // len(batch)
     return View(
@@ -262,7 +264,7 @@ def _shown_and_masked(batch: Batch, shot: Shot) -> tuple[Tensor | None, Tensor |
 
     Only those that the camera sees are either, where some are masked or their places matter.
     """
-    rows, places_matter = len(shot.crops), batch.canvas.companion_channels == 4
+    rows, places_matter = len(shot.crops), batch.canvas.places
     if shot.masks is None:
         return (seen_returns(batch, rows) if places_matter else None), None
     assert batch.beams is not None

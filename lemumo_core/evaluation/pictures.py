@@ -20,13 +20,21 @@ from lemumo_core.drawing import (
     error_colors,
     write,
 )
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception, ThermalImage
+from lemumo_core.frame import (
+    UNLABELLED,
+    Frame,
+    Labels,
+    LidarScan,
+    Perception,
+    RasterImage,
+    ThermalImage,
+)
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.objects import ObjectFilter, Objects
-from lemumo_core.thermal_projection import thermal_in_view
+from lemumo_core.picture_projection import raster_in_view, thermal_in_view
 
 TILE_WIDTH = 560
 GAP_PX = 4
@@ -121,6 +129,9 @@ def _companion(image: np.ndarray, frame: Frame, small: Camera) -> dict[str, np.n
     if isinstance(frame.companion, ThermalImage):
         intensity = thermal_in_view(frame.companion, small)[..., :1]
         return {"thermal": (255 * intensity).astype(np.uint8).repeat(3, axis=2)}
+    if isinstance(frame.companion, RasterImage):
+        band = raster_in_view(frame.companion, small)[..., :1]
+        return {"raster, first band": (255 * band).astype(np.uint8).repeat(3, axis=2)}
     return {"no companion": np.zeros_like(image)}
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from lemumo_core.export.operators import check_operators
 from lemumo_core.export.simplify import simplify
 from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.model.conv_towers import ConvTowers
 from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.model.perception import Outputs, PerceptionModel
 from lemumo_core.preprocess import Inputs
@@ -120,8 +121,9 @@ def half_precision(model: PerceptionModel) -> PerceptionModel:
         if name != "decoder":
             part.half()
     for embed in half.modules():
-        if isinstance(embed, PatchEmbed):
+        if isinstance(embed, PatchEmbed | ConvTowers):
             embed.mean, embed.std = embed.mean.float(), embed.std.float()
+        if isinstance(embed, PatchEmbed):
             for layer in embed.modules():
                 if isinstance(layer, nn.Conv2d):
                     layer.register_forward_pre_hook(_halve)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.frame import UNLABELLED, Detections, Frame, LidarScan, Perception
+from lemumo_core.frame import UNLABELLED, Detections, Frame, Perception, companion_kind
 from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import move_boxes
@@ -104,6 +104,5 @@ def _rows_above_image(camera: Camera, view: Camera, height: int) -> int:
 
 
 def _modalities(frame: Frame) -> tuple[str, ...]:
-    companion = "lidar" if isinstance(frame.companion, LidarScan) else "thermal"
-    present = (("camera", frame.image), (companion, frame.companion))
-    return tuple(name for name, part in present if part is not None)
+    names = ["camera"] if frame.image is not None else []
+    return tuple(names + ([companion_kind(frame.companion)] if frame.companion else []))

@@ -18,6 +18,7 @@ from lemumo_core.methods.method import (
     evaluating,
 )
 from lemumo_core.model.config import MODALITIES, ModelConfig
+from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
 
 
@@ -26,12 +27,21 @@ class EncoderMethod(Method):
 
     Args:
         model: whose encoder is trained.
+
+    Raises:
+        ValueError: the model has towers that are no ViTs.
     """
 
     def __init__(self, model: ModelConfig):
         super().__init__()
         self.model, self.token_dim = model, model.token_dim
-        self.encoder = build_encoder(model)
+        encoder = build_encoder(model)
+        if not isinstance(encoder, Encoder):
+            raise ValueError(
+                f"model.backbone is {model.backbone}, which DeCUR pretrains (--method DeCUR "
+                f"--method.backbone {model.backbone}): this method needs vit"
+            )
+        self.encoder = encoder
 
     @torch.no_grad()
     def features(self, batch: Batch, modalities: Sequence[str] = FEATURE_MODALITIES) -> Features:
@@ -44,7 +54,7 @@ class EncoderMethod(Method):
             for name in modalities:
                 present = view.present
                 if name in MODALITIES:
-                    if name not in self.encoder.patch_embed.modalities:
+                    if name not in self.encoder.modalities:
                         continue
                     present = present * present.new_tensor([name == one for one in MODALITIES])
                 cls, tokens = self.encoder(view.inputs._replace(present=present))

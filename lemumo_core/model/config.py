@@ -25,8 +25,17 @@ SIZES = {
 """Size to (width D, attention heads, blocks), as in ViT; ``nano`` has four of tiny's blocks."""
 MODALITIES = ("image", "companion")
 VARIANTS = ("pruned", "persistent", "full", "early", "late", "camera_only", "companion_only")
+BACKBONES: dict[str, tuple[int, ...]] = {
+    "vit": (),
+    "resnet18": (64, 128, 256, 512),
+    "resnet50": (256, 512, 1024, 2048),
+    "resnet50_rda": (256, 512, 1024, 2048),
+    "mit_b2": (64, 128, 320, 512),
+    "mit_b5": (64, 128, 320, 512),
+}
+"""Backbone of a tower to the channels of its stages, of strides 4 to 32; a ViT has none."""
 COMPANION_CHANNELS = {"paper": 1, "lemumo": 2}
-HEAD_FAMILIES = ("paper", "deploy")
+HEAD_FAMILIES = ("paper", "deploy", "fcn")
 OLD_FAMILY = "probe"
 """Name that version 0.1 gave to ``paper``."""
 DETECTIONS = ("3d", "2d")
@@ -42,10 +51,12 @@ class ModelConfig:
             deploy heads.
         size: a key of ``SIZES``.
         height, width: of the input, pixels, multiples of 16.
-        companion: ``lidar`` or ``thermal``.
+        companion: ``lidar``, ``thermal`` or ``raster``.
+        companion_bands: of a raster; 1 of the others.
         variant: of the encoder, one of ``VARIANTS`` (``variants.py``).
-        head_preset: family of the heads, ``paper`` or ``deploy`` (ours); by default that of the
-            preset.
+        backbone: of each tower of ``late``, a key of ``BACKBONES``; ``size`` is a ViT's.
+        head_preset: family of the heads: ``paper``, ``deploy`` (ours), or ``fcn``, the paper's with
+            segmentation from the stages of ResNets; by default that of the preset.
         detection: ``3d`` boxes, or ``2d`` ones for data that has no others.
         refine_depth: whether depth is refined from the LiDAR's returns to the view's resolution
             (``heads.depth_refinement``), and labels are brought to it. Needs LiDAR, ``lemumo``.
@@ -64,7 +75,9 @@ class ModelConfig:
     height: int = 256
     width: int = 704
     companion: str = "lidar"
+    companion_bands: int = 1
     variant: str = "pruned"
+    backbone: str = "vit"
     head_preset: str | None = None
     detection: str = "3d"
     refine_depth: bool = False
@@ -81,6 +94,7 @@ class ModelConfig:
             ("preset", self.preset, COMPANION_CHANNELS),
             ("size", self.size, SIZES),
             ("variant", self.variant, VARIANTS),
+            ("backbone", self.backbone, BACKBONES),
             ("head_preset", self.head_family, HEAD_FAMILIES),
             ("detection", self.detection, DETECTIONS),
         ):
@@ -93,6 +107,15 @@ class ModelConfig:
                 f"refine_depth needs companion lidar and head_preset deploy, not {self.companion} "
                 f"and {self.head_family}"
             )
+        if self.companion_bands < 1 or (self.companion_bands > 1 and self.companion != "raster"):
+            raise ValueError(
+                f"companion_bands is {self.companion_bands}: a {self.companion} companion has "
+                f"{'at least ' if self.companion == 'raster' else ''}one"
+            )
+        if self.backbone != "vit" and self.variant != "late":
+            raise ValueError(f"backbone {self.backbone} needs variant late, not {self.variant}")
+        if self.head_family == "fcn" and not self.backbone.startswith("resnet"):
+            raise ValueError(f"head_preset fcn needs a ResNet, and backbone is {self.backbone}")
         step = PATCH * self.encoder_reduction
         if self.encoder_reduction < 1 or self.height % step or self.width % step:
             raise ValueError(
@@ -117,6 +140,8 @@ class ModelConfig:
     @property
     def companion_channels(self) -> int:
         """Number of channels of the companion that encoder and neck look at."""
+        if self.companion == "raster":
+            return self.companion_bands + 1
         return COMPANION_CHANNELS[self.preset]
 
     @property
@@ -142,6 +167,9 @@ class ModelConfig:
     @property
     def token_dim(self) -> int:
         """Width D' of the encoder's outputs: ``late`` concatenates both modalities' tokens."""
+        if self.backbone != "vit":
+            _, second, third, fourth = BACKBONES[self.backbone]
+            return 2 * (4 * second + third + fourth)
         return 2 * self.dim if self.variant == "late" else self.dim
 
     @property

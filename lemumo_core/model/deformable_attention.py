@@ -76,20 +76,21 @@ class DeformableAttention(nn.Module):
             for part in (q, keys, values)
         )
         scores = q @ keys.mT * (channels // self.heads) ** -0.5 + bias
-        attended = scores.softmax(-1) @ values  # (B, heads, h w, d)
+        attended = scores.softmax(-1).to(values.dtype) @ values  # (B, heads, h w, d)
         return self.get_submodule("proj_out")(attended.mT.reshape(x.shape))
 
     def positions(self, q: Tensor) -> Tensor:
         """Return where keys are sampled, (B groups, h', w', 2), row and column in [-1, 1]."""
-        grouped = q.reshape(len(q) * self.groups, -1, *q.shape[2:])
-        offset = self.conv_offset(grouped).movedim(1, -1).float()
+        grouped = q.reshape(q.shape[0] * self.groups, -1, *q.shape[2:])
+        offset = self.conv_offset(grouped).movedim(1, -1)
+        offset = offset.to(torch.promote_types(offset.dtype, torch.float32))
         return (offset + _grid(offset.shape[1:3], 0.5, offset)).clamp(-1.0, 1.0)
 
     def biases(self, position: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the bias of each pixel of a map and each key, (B, heads, h w, keys)."""
         pixels = _grid(size, 0.0, position).flatten(0, 1)  # (h w, 2)
         distance = (pixels[:, None] - position.flatten(1, 2)[:, None]) * 0.5
-        groups = len(position)
+        groups = position.shape[0]  # not len(), which an export would take for a constant
         table = self.rpe_table.unflatten(0, (self.groups, -1))
         table = table.repeat(groups // self.groups, 1, 1, 1).to(distance.dtype)
         bias = grid_sample(table, distance.flip(-1), align_corners=True)

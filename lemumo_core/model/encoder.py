@@ -53,6 +53,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.grid = config.grid
         self.patch_embed = PatchEmbed(config, modalities)
+        self.modalities = modalities
         # A seed keeps giving the weights of version 0.1, which drew a projector (D' to 512, 2048,
         # 2048, 128) here.
         widths = config.token_dim, 512, 2048, 2048, 128

@@ -76,7 +76,7 @@ class PerceptionModel(nn.Module):
         self.config = config
         family, classes = FAMILIES[config.head_family], len(config.detection_classes)
         self.encoder = build_encoder(config.seen)
-        self.neck = family.neck(config.seen, self.encoder.patch_embed.modalities)
+        self.neck = family.neck(config.seen, self.encoder.modalities)
         self.centernet = family.detection[config.detection](self.neck.width, classes)
         self.depth = family.depth(self.neck.width)
         self.segmentation = family.segmentation(self.neck.width, len(config.segmentation_classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.conv_towers import ConvTowers
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.fusion import FullEncoder, PersistentEncoder, PrunedEncoder
 from lemumo_core.model.towers import LateEncoder, SingleEncoder
@@ -21,6 +22,8 @@ ENCODERS: dict[str, Callable[[ModelConfig], Encoder]] = {
 """The keys are ``config.VARIANTS``; a test holds them equal."""
 
 
-def build_encoder(config: ModelConfig) -> Encoder:
+def build_encoder(config: ModelConfig) -> Encoder | ConvTowers:
     """The encoder of a configuration, with random weights."""
+    if config.backbone != "vit":
+        return ConvTowers(config.backbone, config, (config.height, config.width), mapped=False)
     return ENCODERS[config.variant](config)

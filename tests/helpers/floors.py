@@ -27,7 +27,7 @@ CORE = (
     ("world",),
     ("bags",),
     (
-        *("metrics", "preprocess", "depth_projection", "thermal_projection"),
+        *("metrics", "preprocess", "depth_projection", "picture_projection"),
         *("drawing", "web_page", "plots"),
     ),
     ("messages", "frame", "geometry"),

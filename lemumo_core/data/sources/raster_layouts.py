@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lemumo_core.data.sources.files import existing, read_gray, read_text
+from lemumo_core.data.sources.bands import rescaled, stack_bands
+from lemumo_core.data.sources.files import existing, read_text
 from lemumo_core.data.sources.rasters import SUFFIXES, AlignedRasters, RasterFiles, RasterSource
-from lemumo_core.faults import Fault
+from lemumo_core.faults import Fault, known_names
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.geometry.camera import Camera
 
@@ -42,15 +43,16 @@ class SunRgbd(RasterSource):
         self.depth = depth
         super().__init__(folder, files, "depth", 0.001, rate_hz=rate_hz)
 
-    def companion(self, path: Path) -> np.ndarray:
+    def stored_depth(self, path: Path) -> np.ndarray:
         """Read depth; its file has the bits turned by three, as the authors store it."""
-        stored = super().companion(path)
+        stored = super().stored_depth(path)
         if stored.dtype != np.uint16:
             raise Fault("bad_image", f"{path} is {stored.dtype}, SUN RGB-D's depth has 16 bits")
         return (stored >> 3) | (stored << 13)
 
     def camera(self, files: RasterFiles, width: int, height: int) -> Camera:
         """Return the camera of ``intrinsics.txt``."""
+        assert isinstance(files.companion, Path)
         path = files.companion.parent.parent / "intrinsics.txt"
         try:
             values = np.array(read_text(path, self.layout).split(), float).reshape(3, 3)
@@ -89,6 +91,8 @@ class NyuDepth(AlignedRasters):
 class GeoNrw(RasterSource):
     """GeoNRW: aerial images with elevation, whose own range decides its scale, and land cover.
 
+    Elevation is a raster of one band: ``--model.companion raster``.
+
     Args:
         root: holds a folder a city.
         labels: whether to read land cover; ids 1 to 10 become 0 to 9, and 0 none.
@@ -106,7 +110,7 @@ class GeoNrw(RasterSource):
             existing(dem, self.layout)
             files.append(RasterFiles(image, dem, seg if labels and seg.exists() else None))
         self.labels = labels
-        super().__init__(folder, files, "intensity", rate_hz=rate_hz)
+        super().__init__(folder, files, "raster", rate_hz=rate_hz)
 
     def label_map(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         """Read land cover, in which 0 is none."""
@@ -118,30 +122,42 @@ class GeoNrw(RasterSource):
         return super().describe() | {"labels": self.labels}
 
 
-class Ssl4EoS12(RasterSource):
-    """SSL4EO-S12: red, green and blue of Sentinel-2 with one polarisation of Sentinel-1.
+S1_RANGE_DB = {"VV": (-23.06, 2.0), "VH": (-32.02, -8.34)}
+"""Decibels that become 0 and 1: mean and two standard deviations of SSL4EO-S12, as in DeCUR."""
+OPTICAL = (*("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9"), *("B10", "B11", "B12"))
+"""Bands of Sentinel-2; level 2A has no B10."""
 
-    Each place has four seasons in either folder, which are paired in their order.
+
+class Ssl4EoS12(RasterSource):
+    """SSL4EO-S12: red, green and blue of Sentinel-2, with bands of Sentinel-1 and Sentinel-2.
+
+    Each place has four seasons in either folder, which are paired in their order. By default the
+    companion is the radar's two bands: ``--model.companion raster --model.companion_bands 2``.
 
     Args:
         root: holds ``s1`` and the optical folder.
         optical: ``s2c`` (level 1C) or ``s2a`` (2A).
-        polarization: ``VV`` or ``VH``.
+        bands: of the companion, separated by commas: VV and VH of the radar, B1 to B12 and B8A of
+            the optical one. Coarser ones are enlarged to the finest.
         white_level: reflectance, times 10000, that is white.
         rate_hz: of the stamps.
     """
 
     name = "ssl4eo-s12"
-    layout = "ROOT/{s1,s2c}/PLACE/SEASON/{VV.tif, VH.tif, B2.tif, B3.tif, B4.tif}"
+    layout = "ROOT/{s1,s2c}/PLACE/SEASON/{VV.tif, VH.tif, B1.tif, ..., B12.tif}"
 
     def __init__(
         self,
         root: str | Path,
         optical: Literal["s2c", "s2a"] = "s2c",
-        polarization: Literal["VV", "VH"] = "VV",
+        bands: str = "VV,VH",
         white_level: int = 3000,
         rate_hz: float = 2.0,
     ):
+        self.names = bands.split(",")
+        for name in self.names:
+            if name not in (known := (*S1_RANGE_DB, *OPTICAL)):
+                raise Fault("bad_option", f"bands has '{name}'{known_names(name, known)}")
         folder = existing(Path(root), self.layout)
         files = []
         for place in sorted(existing(folder / optical, self.layout).iterdir()):
@@ -155,20 +171,31 @@ class Ssl4EoS12(RasterSource):
                     f"{self.layout}"
                 )
             for season, other in zip(seasons, radars, strict=True):
-                bands = tuple(season / f"B{number}.tif" for number in (4, 3, 2))
-                files.append(RasterFiles(bands, other / f"{polarization}.tif"))
-        self.options = {"optical": optical, "polarization": polarization}
-        super().__init__(folder, files, "intensity", rate_hz=rate_hz, white_level=white_level)
+                rgb = tuple(season / f"B{number}.tif" for number in (4, 3, 2))
+                folders = [other if name in S1_RANGE_DB else season for name in self.names]
+                pairs = zip(folders, self.names, strict=True)
+                files.append(RasterFiles(rgb, tuple(one / f"{name}.tif" for one, name in pairs)))
+        self.options = {"optical": optical, "bands": bands}
+        super().__init__(folder, files, "raster", rate_hz=rate_hz, white_level=white_level)
 
     def image(self, files: RasterFiles) -> np.ndarray:
         """Read three bands as uint8 (H, W, 3)."""
         assert isinstance(files.image, tuple) and self.white_level is not None
-        bands = np.stack([read_gray(path) for path in files.image], axis=-1)
-        return (np.minimum(bands / self.white_level, 1.0) * 255.0).round().astype(np.uint8)
+        return _as_uint8(stack_bands(files.image), 0.0, self.white_level)
+
+    def bands(self, files: RasterFiles) -> np.ndarray:
+        """Read the companion's bands as uint8 (H, W, C), of fixed ranges."""
+        assert isinstance(files.companion, tuple)
+        ranges = [S1_RANGE_DB.get(name, (0.0, float(self.white_level or 1))) for name in self.names]
+        return _as_uint8(stack_bands(files.companion), *np.array(ranges).T)
 
     def describe(self) -> dict[str, Any]:
         """Describe as ``FrameSource``."""
         return super().describe() | self.options
+
+
+def _as_uint8(bands: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
+    return (rescaled(bands, low, high) * 255.0).round().astype(np.uint8)
 
 
 def _only(folder: Path, layout: str) -> Path:

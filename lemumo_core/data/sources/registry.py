@@ -100,6 +100,7 @@ def source_of(data: str, **options: Any) -> FrameSource:
 
 
 def _is_bag(path: Path) -> bool:
+    """Return whether a path is a bag, or a folder that holds bags at any depth and no shards."""
     if path.is_dir() and not (path / "index.json").exists():
-        return any(file.name.endswith(BAG_SUFFIXES) for file in path.iterdir())
+        return any(file.name.endswith(BAG_SUFFIXES) for file in path.rglob("*"))
     return path.is_file() and path.name.endswith(BAG_SUFFIXES)

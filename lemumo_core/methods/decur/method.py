@@ -16,9 +16,9 @@ from lemumo_core.data.samples import Batch
 from lemumo_core.data.views import clean_view
 from lemumo_core.losses.decur import REPO_WEIGHTS, SUM_WEIGHTS, DecurLoss, TermWeights
 from lemumo_core.methods.decur.monitors import Monitors
-from lemumo_core.methods.decur.projector import projector
+from lemumo_core.methods.decur.projector import Projector
 from lemumo_core.methods.decur.report import LEAST_SAMPLES, report
-from lemumo_core.methods.decur.towers import Backbone, build_towers, load_tower
+from lemumo_core.methods.decur.slices import frame_truth
 from lemumo_core.methods.decur.views import CropConfig, PairedViews, cut
 from lemumo_core.methods.method import (
     FEATURE_MODALITIES,
@@ -33,10 +33,15 @@ from lemumo_core.methods.method import (
     evaluating,
 )
 from lemumo_core.model.config import MODALITIES, ModelConfig
+from lemumo_core.model.conv_towers import ConvTowers, load_tower
 from lemumo_core.model.encoder import Encoding
+from lemumo_core.model.towers import LateEncoder
 from lemumo_core.preprocess import Inputs, InputSpec
 
 log = logging.getLogger(__name__)
+
+Backbone = Literal["vit", "resnet18", "resnet50", "resnet50_rda", "mit_b2", "mit_b5"]
+"""The keys of ``model.config.BACKBONES``."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "repo": {
@@ -118,6 +123,11 @@ class DeCUR(MethodOptions):
 
     def build(self, model: ModelConfig, canvas: InputSpec) -> Method:
         """See ``MethodOptions``."""
+        if model.backbone not in ("vit", self.backbone):
+            raise ValueError(
+                f"model.backbone is {model.backbone} and method.backbone {self.backbone}: DeCUR "
+                "takes the latter"
+            )
         log.info("DeCUR, preset %s: %s", self.preset, asdict(self))
         return DecurMethod(self, model)
 
@@ -147,12 +157,18 @@ class DecurMethod(Method):
     def __init__(self, options: DeCUR, model: ModelConfig):
         super().__init__()
         assert options.dimensions is not None
-        self.options, self.model = options, replace(model, variant="late")
-        self._towers = build_towers(options.backbone, self.model, options.crops.size)
-        self.encoder, pooled_dim, self.token_dim = self._towers
+        self.options = options
+        self.model = replace(model, variant="late", backbone=options.backbone)
+        self.token_dim, pooled_dim = self.model.token_dim, self.model.dim
+        self.encoder: LateEncoder | ConvTowers
+        if options.backbone == "vit":
+            self.encoder = LateEncoder(self.model)
+        else:
+            self.encoder = ConvTowers(options.backbone, self.model, options.crops.size)
+            pooled_dim = self.encoder.children_by_modality()[0].pooled_dim
         projectors = 1 if options.share_projector else len(MODALITIES)
         self.projectors = nn.ModuleList(
-            projector(pooled_dim, options.dimensions) for _ in range(projectors)
+            Projector(pooled_dim, options.dimensions) for _ in range(projectors)
         )
         self.loss = options.loss
         self._monitors = Monitors(self.loss.common_dims(options.dimensions))
@@ -168,7 +184,7 @@ class DecurMethod(Method):
         in training the companion shows another crop.
         """
         pairs = [self._pooled(inputs) for inputs in views.inputs()]
-        embeddings = torch.stack([self._projected(pair) for pair in pairs], dim=1)
+        embeddings = self._projected(torch.stack(pairs, dim=1))
         first = views.image[0]
         loss = self.loss(embeddings, first.present)
         tokens = None
@@ -184,10 +200,15 @@ class DecurMethod(Method):
             return by_modality(self.encoder(inputs, dense=False).cls)
 
     def _projected(self, pooled: Tensor) -> Tensor:
-        """Project pooled features (2, B, D) to embeddings (2, B, K)."""
-        first, last = self.projectors[0], self.projectors[-1]
+        """Project pooled features (2, V, B, D) of V views to embeddings (2, V, B, K)."""
         with torch.autocast(pooled.device.type, torch.bfloat16, enabled=pooled.is_cuda):
-            return torch.stack([first(pooled[0]), last(pooled[1])])
+            if len(self.projectors) > 1:
+                pairs = zip(self.projectors, pooled, strict=True)
+                return torch.stack([projector(own) for projector, own in pairs])
+            groups = pooled.transpose(0, 1)  # statistics run over view by view
+            projected = self.projectors[0](groups.flatten(0, 1)).unflatten(0, groups.shape[:2])
+            embeddings: Tensor = projected.transpose(0, 1)
+            return embeddings
 
     def _autocast(self, inputs: Inputs) -> torch.autocast:
         on_gpu = inputs.image.is_cuda
@@ -219,7 +240,8 @@ class DecurMethod(Method):
     def embeddings(self, batch: Batch) -> Tensor:
         """Embed the clean view of samples: (2, B, K) of image and companion, common ones first."""
         with evaluating(self):
-            return self._projected(self._pooled(clean_view(batch).inputs)).float()
+            pooled = self._pooled(clean_view(batch).inputs)
+            return self._projected(pooled[:, None])[:, 0].float()
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the weights, and the biases and norms with a learning rate of their own."""
@@ -230,19 +252,19 @@ class DecurMethod(Method):
 
     def report(self, batches: Iterable[Batch]) -> list[str]:
         """Show correlations, principal components and linear R^2 of samples that have both."""
-        found = [self._of_both(batch) for batch in batches]
-        embeddings = torch.cat(found, dim=1).cpu().numpy() if found else np.zeros((2, 0, 1))
-        if embeddings.shape[1] < LEAST_SAMPLES:
+        embeddings, truths = [], []
+        for batch in batches:
+            both = (batch.present > 0.5).all(1).cpu()
+            embeddings.append(self.embeddings(batch).cpu()[:, both].numpy())
+            truths.append(frame_truth(batch, len(self.model.segmentation_classes))[both])
+        if sum(len(one) for one in truths) < LEAST_SAMPLES:
             return []
-        return report(embeddings, self.loss.common_dims(embeddings.shape[2]))
-
-    def _of_both(self, batch: Batch) -> Tensor:
-        """Embed the samples that have both modalities."""
-        return self.embeddings(batch)[:, (batch.present > 0.5).all(1)]
+        joined = np.concatenate(embeddings, axis=1)
+        return report(joined, self.loss.common_dims(joined.shape[2]), np.concatenate(truths))
 
     def units(self) -> Units:
         """Return the blocks of ViTs, and the towers to compile."""
-        return self._towers.units
+        return Units(self.encoder.units(), (self.encoder,))
 
     def monitors(self, outcome: Step, step: int) -> dict[str, float]:
         """See ``Monitors.observe``."""
@@ -254,14 +276,16 @@ class DecurMethod(Method):
         paths = self.options.image_weights, self.options.companion_weights
         for modality, path in zip(MODALITIES, paths, strict=True):
             if path is not None:
-                load_tower(self._towers, modality, Path(path))
+                load_tower(self.encoder, modality, Path(path))
 
-    def exported(self) -> tuple[ModelConfig, dict[str, Tensor]] | None:
-        """Return two ViTs, the encoder of the variant ``late``; None of other backbones."""
-        if self.options.backbone != "vit":
-            return None
+    def exported(self) -> tuple[ModelConfig, dict[str, Tensor]]:
+        """Return both towers, the encoder of the variant ``late``.
+
+        The map of a Mix Transformer's pooled features is left out: heads read tokens.
+        """
         weights = self.encoder.state_dict()
-        return self.model, {f"encoder.{name}": value for name, value in weights.items()}
+        kept = {name: value for name, value in weights.items() if ".head." not in name}
+        return self.model, {f"encoder.{name}": value for name, value in kept.items()}
 
 
 def by_modality(x: Tensor) -> Tensor:

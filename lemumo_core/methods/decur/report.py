@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from lemumo_core import plots, web_page
+from lemumo_core.methods.decur.slices import scores, slices_of
 from lemumo_core.model.config import MODALITIES
 
 LEAST_SAMPLES = 16
@@ -22,12 +23,13 @@ LARGEST = 512
 """Dimensions of a picture of correlations; of more, evenly spaced ones are shown."""
 
 
-def report(embeddings: np.ndarray, common: int) -> list[str]:
+def report(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
     """Return parts of a page.
 
     Args:
         embeddings: (2, N, K) of image and companion, common dimensions first.
         common: number of common dimensions.
+        truth: (N, targets) of the frames (``slices.frame_truth``).
     """
     image, companion = (standardized(one) for one in embeddings)
     shown = evenly_chosen(embeddings.shape[2], common)
@@ -72,7 +74,24 @@ def report(embeddings: np.ndarray, common: int) -> list[str]:
             rows,
             ("embedding", "R²", "shuffled pairs"),
         ),
+        *_told(embeddings, common, truth),
     ]
+
+
+def _told(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
+    """Return what slices tell of the frames, where a truth varies."""
+    found = scores(slices_of(embeddings, common), truth)
+    rows = [[name, *(f"{score:.3f}" for score in pair)] for name, pair in found.items()]
+    caption = (
+        "mean R² for mean log depth and the shares of the classes in a frame, by ridge regression, "
+        "on samples that were not fitted"
+    )
+    head = ("embedding", "R²", "shuffled frames")
+    return (
+        ["<h2>What slices tell of the frame</h2>", web_page.table(caption, rows, head)]
+        if rows
+        else []
+    )
 
 
 def standardized(x: np.ndarray) -> np.ndarray:

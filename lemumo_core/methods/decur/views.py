@@ -21,14 +21,15 @@ MILD = Photometric(
 class CropConfig:
     """How views are cut from a sample (``MultiCropConfig``).
 
-    A LiDAR companion is rendered after the crop and its depth never changed; thermal changes in
-    gain and contrast and is clipped.
+    A LiDAR companion is rendered after the crop and its depth never changed; thermal images and
+    rasters change as ``photometric`` says and are clipped.
 
     Attributes:
         size: (height, width), multiples of 16.
         scale: range of a crop's share of the canvas.
         aspect: range of a crop's aspect relative to the canvas's own.
         flip: probability of a horizontal flip.
+        vertical_flip: likewise of a vertical one, for images from above.
         photometric: how strongly appearance changes.
         shared_crop: image and companion of a view show the same crop, which the paper's do not.
     """
@@ -37,6 +38,7 @@ class CropConfig:
     scale: tuple[float, float] = (0.5, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    vertical_flip: float = 0.0
     photometric: Photometric = MILD
     shared_crop: bool = False
 
@@ -53,6 +55,7 @@ class CropConfig:
             global_scale=self.scale,
             aspect=self.aspect,
             flip=self.flip,
+            vertical_flip=self.vertical_flip,
             photometric=self.photometric,
         )
 

@@ -169,7 +169,7 @@ class LeMuMoMethod(EncoderMethod):
         # A seed keeps giving the weights of version 0.1, which drew the projector between the
         # patch embeddings and the blocks (``Encoder``).
         torch.set_rng_state(before)
-        PatchEmbed(model, self.encoder.patch_embed.modalities)
+        PatchEmbed(model, self.encoder.modalities)
         self.projector = Projector(model.token_dim)
         torch.set_rng_state(after)
         self.options = options
@@ -180,10 +180,10 @@ class LeMuMoMethod(EncoderMethod):
         if self.masked_returns is not None:
             height, width = options.views.global_size
             views = replace(model, height=height, width=width)
-            self.depth_branch = DepthBranch(views, self.encoder.patch_embed.modalities)
+            self.depth_branch = DepthBranch(views, self.encoder.modalities)
         self.masked: MaskedObjective | None = None
         if options.masked_weight:
-            modalities = self.encoder.patch_embed.modalities
+            modalities = self.encoder.modalities
             self.masked = MaskedObjective(options.masked, model, modalities)
         self._monitors = Monitors(self.encoder, self.projector, options.views.global_views)
 

@@ -82,7 +82,7 @@ def embed_masked(encoder: Encoder, inputs: Inputs, masks: Masks) -> Embedded:
     one = Inputs(*(x[:1] for x in inputs))
     absent = encoder.embed(one._replace(present=torch.zeros_like(one.present)))
     patches = []
-    for row, name in enumerate(encoder.patch_embed.modalities):
+    for row, name in enumerate(encoder.modalities):
         shown = masks.shown[:, MODALITIES.index(name), :, None]
         kept, blank = (x.patches[row][:, masks.cells] for x in (seen, absent))
         patches.append(torch.where(shown, kept, blank))

@@ -44,7 +44,7 @@ class MaskedModelingMethod(EncoderMethod):
 
     def __init__(self, options: MaskedModeling, model: ModelConfig):
         super().__init__(model)
-        modalities = self.encoder.patch_embed.modalities
+        modalities = self.encoder.modalities
         self.objective = MaskedObjective(options, model, modalities)
 
     def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> Masked:

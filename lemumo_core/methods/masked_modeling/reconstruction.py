@@ -64,16 +64,18 @@ class Reconstruction(nn.Module):
             torch.tensor([[float(name in modalities)] for name in MODALITIES]),
             False,
         )
-        self.options, self.thermal = options, config.companion == "thermal"
+        self.options, self.is_picture = options, config.companion != "lidar"
+        self.bands = config.companion_bands
         self.depth_max_m = config.input_spec.depth_max_m
         self.enter = nn.Linear(config.token_dim, DIM)
         self.mask_token = nn.Parameter(torch.randn(1, 1, DIM) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, grid[0] * grid[1], DIM) * 0.02)
         self.blocks = nn.ModuleList(Block(DIM, HEADS, 0.0) for _ in range(BLOCKS))
         self.norm = nn.LayerNorm(DIM, eps=1e-6)
-        self.sizes = 3 * PATCH**2, PATCH**2
+        self.sizes = 3 * PATCH**2, self.bands * PATCH**2
         self.decode = nn.Linear(DIM, sum(self.sizes))
-        self.coarse_sizes = 3 * (PATCH // COARSE_IMAGE) ** 2, (PATCH // COARSE_COMPANION) ** 2
+        cells = (PATCH // COARSE_IMAGE) ** 2, (PATCH // COARSE_COMPANION) ** 2
+        self.coarse_sizes = 3 * cells[0], self.bands * cells[1]
         self.linear = None
         if options.linear_head:
             self.linear = nn.Linear(config.token_dim, sum(self.coarse_sizes))
@@ -129,11 +131,11 @@ class Reconstruction(nn.Module):
     def _targets(self, view: View, image_cell: int, companion_cell: int) -> Targets:
         """Return the targets of patches in cells of so many pixels a side."""
         image = (view.image.float().permute(0, 3, 1, 2) / 255 - IMAGE_MEAN) / IMAGE_STD
-        value = view.companion[..., :1].permute(0, 3, 1, 2)
-        valid = value > 0
-        if view.companion.shape[-1] > 1:
-            valid = view.companion[..., 1:2].permute(0, 3, 1, 2) > 0.5
-        if self.thermal:
+        companion = view.companion.permute(0, 3, 1, 2)
+        value, valid = companion[:, : self.bands], companion[:, : self.bands] > 0
+        if companion.shape[1] > self.bands:
+            valid = (companion[:, self.bands, None] > 0.5).expand_as(value)
+        if self.is_picture:
             value = (value - IMAGE_MEAN) / IMAGE_STD
         else:
             valid = valid & (value < 1)

@@ -1,6 +1,6 @@
 """Families of heads: which classes read the encoder's tokens, each with its loss and decoder.
 
-``paper`` reproduces arXiv 2603.24327; ``deploy`` is ours.
+``paper`` reproduces arXiv 2603.24327; ``deploy`` is ours; ``fcn`` is DeCUR's for segmentation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from lemumo_core.model.heads.centernet_2d import CenterNet2dHead, PaperCenterNet
 from lemumo_core.model.heads.depth import DepthHead, PaperDepthHead
 from lemumo_core.model.heads.layers import Features
 from lemumo_core.model.heads.neck import Neck
-from lemumo_core.model.heads.segmentation import PaperSegmentationHead, SegmentationHead
+from lemumo_core.model.heads.segmentation import (
+    FcnSegmentationHead,
+    PaperSegmentationHead,
+    SegmentationHead,
+)
 from lemumo_core.preprocess import Inputs
 
 
@@ -60,6 +64,12 @@ FAMILIES = {
         {"3d": PaperCenterNetHead, "2d": PaperCenterNet2dHead},
         PaperDepthHead,
         PaperSegmentationHead,
+    ),
+    "fcn": HeadFamily(
+        TokenMaps,
+        {"3d": PaperCenterNetHead, "2d": PaperCenterNet2dHead},
+        PaperDepthHead,
+        FcnSegmentationHead,
     ),
     "deploy": HeadFamily(
         Neck,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -25,6 +26,9 @@ from lemumo_core.train.loop import Run
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import cpu_autocast, data_parallel, prepare
 from lemumo_core.train.seeds import generator, seed_of
+
+CONV_STAGE = re.compile(r"\.(?:layer|block|patch_embed|norm|attention\.)([1-4])\.")
+"""Stage of a ResNet's or Mix Transformer's parameter."""
 
 
 class FinetuningStep(nn.Module):
@@ -179,7 +183,7 @@ def layer_rate(name: str, model: ModelConfig, decay: float) -> float:
 
     1 for the heads and the encoder's last norm, and times ``decay`` for each block from the last
     one on to the first, and once more for patch embeddings, tokens and positions (arXiv
-    2106.08254).
+    2106.08254). Of a ResNet or Mix Transformer a stage counts as a block.
 
     Args:
         name: of the parameter.
@@ -187,6 +191,9 @@ def layer_rate(name: str, model: ModelConfig, decay: float) -> float:
         decay: of a block relative to the next one.
     """
     parts = name.split(".")
+    if model.backbone != "vit" and parts[0] == "encoder":
+        stage = CONV_STAGE.search(name)
+        return decay ** (5 - int(stage[1]) if stage else 5)
     if parts[0] != "encoder" or "norm" in parts[:-1]:
         return 1.0
     block = int(parts[parts.index("blocks") + 1]) if "blocks" in parts else -1

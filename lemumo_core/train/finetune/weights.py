@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel
@@ -16,6 +17,8 @@ from lemumo_core.train.weights import read_weights
 
 TABLES = ("positions", "fusion_tokens")
 """Parameters with a row for each cell of the patch grid, and perhaps one for CLS before them."""
+RELATIVE = "rpe_table"
+"""Parameters of biases by distance, which are read relative to the size of the map."""
 PRETRAINED = {"encoder", "neck", "depth"}
 """Parts that pretraining may export; a whole model has more."""
 
@@ -43,6 +46,9 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
         has_heads = not {name.split(".")[0] for name in tensors} <= PRETRAINED
         if has_heads and there.head_family == model.config.head_family:
             tensors = for_other_classes(tensors, there, model.state_dict(), model.config)
+    for name, tensor in model.state_dict().items():
+        if name.endswith(RELATIVE) and name in tensors:
+            tensors[name] = resize_relative(tensors[name], tensor.shape[1:])
     parts = {name.split(".")[0] for name in tensors}
     if not parts <= PRETRAINED:
         # A refinement that the weights lack stays untrained; one that the model lacks is left out.
@@ -58,6 +64,14 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     modules = nn.ModuleDict({part: model.get_submodule(part) for part in sorted(parts)})
     kept = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     checkpoint.load_model_tensors(modules, kept, path)
+
+
+def resize_relative(table: Tensor, size: torch.Size) -> Tensor:
+    """Return a table of biases by distance, (heads, rows, columns), for a map of another size."""
+    if table.shape[1:] == size:
+        return table
+    resized = functional.interpolate(table[None], tuple(size), mode="bilinear", align_corners=True)
+    return resized[0]
 
 
 def resize_table(name: str, table: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:

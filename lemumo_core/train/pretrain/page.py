@@ -11,24 +11,28 @@ from lemumo_core import web_page
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.sources import evenly_spaced
 from lemumo_core.files import write_whole
-from lemumo_core.methods.method import Method
+from lemumo_core.methods.method import FEATURE_MODALITIES, Method
 from lemumo_core.progress import track
 from lemumo_core.train import checkpoint
 from lemumo_core.train.loader import batches
 from lemumo_core.train.loop import Run
 from lemumo_core.train.pretrain.learner import seeded_method
+from lemumo_core.train.pretrain.probing import Scores
 
 NAME = "report.html"
 MOST_SAMPLES = 256
 BATCH = 16
 
 
-def write_page(run: Run, weights: Mapping[str, Tensor]) -> Path | None:
+def write_page(
+    run: Run, weights: Mapping[str, Tensor], probes: Mapping[str, Scores]
+) -> Path | None:
     """Write the page of a finished run, with samples spread over its data.
 
     Args:
         run: the run with its data.
         weights: of the trained method.
+        probes: what linear probes find, by row; none without.
 
     Returns:
         The page; None where the method has nothing to show.
@@ -42,8 +46,28 @@ def write_page(run: Run, weights: Mapping[str, Tensor]) -> Path | None:
         return None
     name = type(run.config.method).__name__
     path: Path = run.out / NAME
+    parts = [*_probe_table(probes), *parts]
     write_whole(path, web_page.page(f"{name}: {run.out.name}", parts).encode())
     return path
+
+
+def _probe_table(probes: Mapping[str, Scores]) -> list[str]:
+    """Return what linear probes find with both sensors and with each alone."""
+    names = {"depth_mae_m": "depth MAE, m", "miou": "mIoU"}
+    columns = [
+        (modality, name)
+        for modality in FEATURE_MODALITIES
+        for name in names
+        if any(name in scores.get(modality, {}) for scores in probes.values())
+    ]
+    if not columns:
+        return []
+    rows = []
+    for row, scores in probes.items():
+        found = [scores.get(modality, {}).get(name) for modality, name in columns]
+        rows.append([row, *(None if one is None else f"{one:.3f}" for one in found)])
+    head = ("features", *(f"{modality}: {names[name]}" for modality, name in columns))
+    return ["<h2>Linear probes</h2>", web_page.table("validation frames", rows, head)]
 
 
 def _batches(run: Run) -> Iterator[Batch]:

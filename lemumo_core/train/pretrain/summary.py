@@ -32,7 +32,7 @@ def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
     """Write ``summary.json`` and the page of a finished run; return the summary as text."""
     summary = summarise(run, weights)
     run_folder.write_json(run.out / run_folder.SUMMARY, summary)
-    page = write_page(run, weights)
+    page = write_page(run, weights, summary.get("probes", {}))
     text = describe(summary, run.out)
     return f"{text}, {page}" if page else text
 

@@ -146,8 +146,10 @@ def test_results_stay_local(out, package, tmp_path, monkeypatch, capsys) -> None
 
 
 def test_a_bag_is_not_taken_for_shards(package, tmp_path, capsys) -> None:
-    (tmp_path / "drive.mcap").touch()
-    for data in (tmp_path, tmp_path / "drive.mcap"):
+    bag = tmp_path / "day" / "drive.mcap"
+    bag.parent.mkdir()
+    bag.touch()
+    for data in (tmp_path, bag.parent, bag):
         assert main([str(package), "--backend", "torch", "--data", str(data)]) == 1
         assert f"lemumo prepare bags --path {data}" in capsys.readouterr().err
 

@@ -192,7 +192,7 @@ def mixed_samples() -> list[Batch]:
 def test_collate_pads_and_keeps_every_sample() -> None:
     samples = mixed_samples()
     batch = collate(samples)
-    assert len(batch) == 3 and batch.canvas == CANVAS and batch.thermal is None
+    assert len(batch) == 3 and batch.canvas == CANVAS and batch.picture is None
     for i, one in enumerate(samples):
         n, k = one.returns.shape[1], one.labels.boxes.boxes_3d.shape[1]
         assert torch.equal(batch.image[i], one.image[0])

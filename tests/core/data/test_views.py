@@ -52,7 +52,7 @@ def batch_of(count: int = 3, spec: InputSpec = LIDAR, points: int = 2000) -> Bat
         present=torch.ones(count, 2),
         intrinsics=intrinsics,
         returns=torch.cat([uv, z], 2) if spec is LIDAR else torch.empty(count, 0, 3),
-        thermal=None if spec is LIDAR else thermal,
+        picture=None if spec is LIDAR else thermal,
         labels=CanvasLabels(
             label_map=torch.randint(0, 12, (count, H, W), dtype=torch.uint8, generator=g),
             point_labels=torch.randint(
@@ -286,7 +286,7 @@ def test_autocast_changes_nothing() -> None:
 
 @pytest.mark.parametrize("area", [(0.05, 0.4), (0.4, 1.0), (1.0, 1.0)])
 def test_drawn_crops_are_as_asked(area) -> None:
-    table = draw_crops(4000, (H, W), (32, 32), area, (3 / 4, 4 / 3), 0.5, generator()).table
+    table = draw_crops(4000, (H, W), (32, 32), area, (3 / 4, 4 / 3), (0.5, 0.0), generator()).table
     left, top, width, height, flipped = table.double().unbind(1)
     assert (left >= 0).all() and (top >= 0).all()
     assert (left + width <= W).all() and (top + height <= H).all()
@@ -305,7 +305,9 @@ def test_drawn_crops_are_as_asked(area) -> None:
 
 def image_changes(**values: float) -> Changes:
     names = ("brightness", "contrast", "saturation", "hue", "sigma", "gain", "thermal_contrast")
-    neutral = dict.fromkeys(names, 1.0) | {"hue": 0.0, "sigma": 0.0} | values
+    rare = ("solarized", "raster_gray", "raster_sigma")
+    neutral = dict.fromkeys(names, 1.0) | dict.fromkeys((*rare, "hue", "sigma"), 0.0) | values
+    names += rare
     return Changes(torch.tensor([[neutral[name] for name in names]]), 7)
 
 
@@ -359,6 +361,42 @@ def test_photometric_changes_never_reach_the_companion_of_lidar() -> None:
     assert not torch.equal(strong[0].image, none[0].image)
 
 
+def test_solarized_images_are_those_of_pillow() -> None:
+    levels = torch.arange(256.0).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    found = image_changes(solarized=1.0)._replace(blur_taps=1).of_image(levels).flatten(0, 2)[:, 0]
+    expected = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_rasters_turn_gray_and_blur_over_what_is_known() -> None:
+    value = torch.rand(1, 12, 16, 3, generator=generator())
+    valid = torch.ones(1, 12, 16, 1, dtype=torch.bool)
+    valid[:, :, :4] = False
+    gray = image_changes(raster_gray=1.0).of_picture(value, valid)
+    torch.testing.assert_close(gray[0, :, 4:, 0], value[0, :, 4:].mean(-1))
+    blurs = image_changes(raster_sigma=1.5)._replace(raster_blur_taps=5)
+    constant = blurs.of_picture(torch.where(valid, 0.4, 9.0).expand_as(value), valid)
+    torch.testing.assert_close(constant[:, :, 4:], torch.full_like(constant[:, :, 4:], 0.4))
+    assert blurs.of_picture(value, valid)[:, :, 4:].std() < 0.5 * value.std()
+
+
+def test_upended_views_are_views_upside_down() -> None:
+    batch = batch_of(1, LIDAR)
+    upright, upended = (shown(batch, (4, 2, 96, 64, flip), (32, 48)) for flip in (1, 3))
+    for name in ("image", "companion"):
+        one, other = getattr(upright, name), getattr(upended, name)
+        assert (one.flip(1).float() - other.float()).abs().max() <= (1 if name == "image" else 0)
+    labels, turned = upright.labels, upended.labels
+    assert torch.equal(labels.label_map.flip(1), turned.label_map)
+    exists = labels.boxes.class_ids >= 0
+    mirror = torch.tensor([1.0, -1, 1, 1, 1, 1, 1])
+    boxes_3d = labels.boxes.boxes_3d[exists], turned.boxes.boxes_3d[exists]
+    assert exists.any() and torch.equal(boxes_3d[0] * mirror, boxes_3d[1])
+    torch.testing.assert_close(labels.boxes.boxes_2d[..., 1], 31 - turned.boxes.boxes_2d[..., 3])
+    drawn = MultiCrop(MultiCropConfig(1, 0, (64, 96), vertical_flip=1.0))(batch, generator())
+    assert drawn[0].crops.upended.all()
+
+
 def test_an_absent_image_stays_absent() -> None:
     batch = batch_of(1)
     batch.image.zero_()
@@ -379,7 +417,8 @@ def test_thermal_has_its_own_changes_and_keeps_its_validity() -> None:
     assert torch.equal(valid, valid_before) and 0 < valid.mean() < 1
     assert (value[valid == 0] == 0).all() and value.min() >= 0 and value.max() <= 1
     assert not torch.equal(value, before)
-    gained = image_changes(gain=1.2, thermal_contrast=0.5).of_thermal(before[:1], valid[:1] > 0)
+    stronger = image_changes(gain=1.2, thermal_contrast=0.5)
+    gained = stronger.of_picture(before[:1, ..., None], valid[:1, ..., None] > 0)[..., 0]
     mean = before[0][valid[0] > 0].mean()
     expected = (1.2 * (mean + 0.5 * (before[0] - mean))).clamp(0, 1)
     torch.testing.assert_close(gained[0], expected)
@@ -387,7 +426,7 @@ def test_thermal_has_its_own_changes_and_keeps_its_validity() -> None:
 
 def test_thermal_at_the_edge_of_what_is_seen_is_not_darkened() -> None:
     batch = batch_of(1, THERMAL)
-    batch.thermal[..., 0] = 0.7 * batch.thermal[..., 1]
+    batch.picture[..., 0] = 0.7 * batch.picture[..., 1]
     value, valid = shown(batch, (3, 2, 150, 90, 0), (32, 48)).companion[0].unbind(-1)
     assert 0 < valid.mean() < 1
     torch.testing.assert_close(value, 0.7 * valid)
@@ -395,7 +434,7 @@ def test_thermal_at_the_edge_of_what_is_seen_is_not_darkened() -> None:
 
 def test_drawn_changes_follow_their_probabilities() -> None:
     columns = draw_changes(PHOTOMETRIC["waymo"], 4000, generator()).table.double().unbind(1)
-    brightness, _, saturation, hue, sigma, gain, _ = columns
+    brightness, _, saturation, hue, sigma, gain, *_ = columns
     assert (brightness == 1).double().mean() == pytest.approx(0.2, abs=0.03)
     assert (saturation == 0).double().mean() == pytest.approx(0.2, abs=0.03)
     assert 0.2 <= brightness.min() < 0.25 and 1.75 < brightness.max() <= 1.8

@@ -22,7 +22,6 @@ from lemumo_core.data.samples import map_tensors
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
-from lemumo_core.methods.decur import towers
 from lemumo_core.methods.decur.method import DeCUR
 from lemumo_core.methods.decur.views import CropConfig
 from lemumo_core.methods.masked_modeling import objective as masked_objective
@@ -31,6 +30,8 @@ from lemumo_core.methods.masked_modeling.method import MaskedModeling
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import MethodOptions
 from lemumo_core.methods.registry import load_methods
+from lemumo_core.model import config as model_config
+from lemumo_core.model import conv_towers
 from lemumo_core.model.config import SIZES
 from lemumo_core.model.mit import MitBlock, MitConfig
 from lemumo_core.model.resnet import ResNetConfig
@@ -72,8 +73,10 @@ def shrink_networks(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(SIZES, "nano", (48, 3, 2))
     resnet = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
     mit = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
-    patch.setitem(towers.RESNETS, "resnet50_rda", resnet)
-    patch.setitem(towers.MITS, "mit_b2", mit)
+    patch.setitem(conv_towers.RESNETS, "resnet50_rda", resnet)
+    patch.setitem(conv_towers.MITS, "mit_b2", mit)
+    for name, one in (("resnet50_rda", resnet), ("mit_b2", mit)):
+        patch.setitem(model_config.BACKBONES, name, one.dims)
 
 
 @pytest.fixture(scope="module", autouse=True)

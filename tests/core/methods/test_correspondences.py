@@ -16,18 +16,19 @@ VIEWS, BATCH = 2, 3
 
 def crops_of(seed: int) -> Crops:
     g = torch.Generator().manual_seed(seed)
-    return draw_crops(VIEWS * BATCH, CANVAS, SIZE, (0.5, 1.0), (0.75, 4 / 3), 0.5, g)
+    return draw_crops(VIEWS * BATCH, CANVAS, SIZE, (0.5, 1.0), (0.75, 4 / 3), (0.5, 0.5), g)
 
 
 def tokens_that_say_where(crops: Crops) -> torch.Tensor:
     """Each token holds the canvas position of its patch's centre, found pixel by pixel."""
     tokens = torch.zeros(len(crops), 18, 2)
-    for r, (left, top, width, height, flipped) in enumerate(crops.table.tolist()):
+    for r, (left, top, width, height, flips) in enumerate(crops.table.tolist()):
         for row in range(3):
             for column in range(6):
                 u = (16 * column + 8) / SIZE[1]  # share of the view, from its left border
-                u = 1 - u if flipped else u
+                u = 1 - u if flips in (1, 3) else u
                 v = (16 * row + 8) / SIZE[0]
+                v = 1 - v if flips in (2, 3) else v
                 tokens[r, 6 * row + column] = torch.tensor([left + u * width, top + v * height])
     return tokens
 

@@ -10,10 +10,12 @@ import torch
 
 from lemumo_core.data.photometric import Photometric
 from lemumo_core.losses.decur import SUM_WEIGHTS
-from lemumo_core.methods.decur import report, towers
+from lemumo_core.methods.decur import report, slices
 from lemumo_core.methods.decur.method import DeCUR, DecurMethod
+from lemumo_core.methods.decur.projector import Projector
 from lemumo_core.methods.decur.views import CropConfig
-from lemumo_core.model.config import ModelConfig
+from lemumo_core.model import conv_towers
+from lemumo_core.model.config import BACKBONES, ModelConfig
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.resnet import ResNetConfig
 from tests.helpers.small_run import small_batch, small_config
@@ -99,14 +101,14 @@ def test_each_modality_stands_alone(method, batch) -> None:
 def test_every_part_of_both_modalities_learns(monkeypatch, batch) -> None:
     """Also the companion's deformable attention, which the reference leaves out."""
     small = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
-    monkeypatch.setitem(towers.RESNETS, "resnet50_rda", small)
+    monkeypatch.setitem(conv_towers.RESNETS, "resnet50_rda", small)
+    monkeypatch.setitem(BACKBONES, "resnet50_rda", small.dims)
     method = build(backbone="resnet50_rda").train()
     method(method.views(batch, draw, 0, 1), 0).loss.total.backward()
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
         if "companion.backbone.attention.4.proj_out" in name:
             assert parameter.grad.abs().max() > 0
-    assert method.exported() is None
 
 
 def test_a_run_starts_a_perception_model_of_two_towers(method) -> None:
@@ -150,8 +152,49 @@ def test_the_page_tells_common_from_unique(method, batch) -> None:
     drawn = report.picture(report.correlation(a, a), 12)
     assert drawn.shape == (512, 512, 3) and (drawn[384] == 0).all()
     page = "".join(method.report([batch] * 4))
+    assert "What slices tell of the frame" in page and "companion, unique" in page
     assert page.count("<img") == 3 and page.count("<svg") == 2 and "shuffled pairs" in page
     assert method.report([batch]) == []
+
+
+def test_slices_are_scored_by_what_they_hold() -> None:
+    """A truth that one modality's unique dimensions hold is found there alone."""
+    rng = np.random.default_rng(0)
+    z, shared = rng.normal(size=(2, 120, 8)), rng.normal(size=(120, 4))
+    z[:, :, :4] = shared
+    truth = np.stack([z[0, :, 5], np.full(120, 0.3), np.full(120, np.nan)], axis=1)
+    found = slices.scores(slices.slices_of(z, 4), truth)
+    assert found["image, unique"][0] > 0.99 and found["both"][0] > 0.9
+    for name in ("image, common", "companion", "companion, unique", "companion, common"):
+        assert found[name][0] < 0.2, name
+    assert max(shuffled for _, shuffled in found.values()) < 0.2
+    assert slices.scores(slices.slices_of(z, 4), truth[:, 1:]) == {}
+
+
+def test_frames_are_described_by_depth_and_classes(batch) -> None:
+    found = slices.frame_truth(batch, 3)
+    labels = batch.labels
+    known = labels.depth_m[0] > 0
+    assert found.shape == (len(batch), 4)
+    assert found[0, 0] == pytest.approx(labels.depth_m[0][known].log().mean().item(), rel=1e-4)
+    share = (labels.label_map[0] == 1).sum() / (labels.label_map[0] != 255).sum()
+    assert found[0, 2] == pytest.approx(share.item(), rel=1e-5)
+    bare = slices.frame_truth(replace(batch, labels=None), 3)
+    returns_m = batch.returns[0, :, 2]
+    expected = returns_m[returns_m.isfinite()].log().mean().item()
+    assert bare[0, 0] == pytest.approx(expected, rel=1e-4) and np.isnan(bare[:, 1:]).all()
+
+
+def test_views_of_a_modality_have_statistics_of_their_own() -> None:
+    """Also where one projector takes all groups at once."""
+    torch.manual_seed(0)
+    projector, groups = Projector(6, 10).train(), torch.randn(4, 8, 6)
+    groups[1] += 3
+    together = projector(groups)
+    again = Projector(6, 10).train()
+    again.load_state_dict(projector.state_dict())
+    for group, found in zip(groups, together, strict=True):
+        torch.testing.assert_close(again(group[None])[0], found)
 
 
 def test_options_out_of_range_are_named() -> None:

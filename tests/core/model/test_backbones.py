@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import interpolate, pixel_unshuffle
 
 from lemumo_core.faults import Fault
-from lemumo_core.methods.decur.towers import (
+from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.methods.decur.method import DeCUR
+from lemumo_core.methods.decur.views import CropConfig
+from lemumo_core.methods.masked_modeling.method import MaskedModeling
+from lemumo_core.model.config import BACKBONES, ModelConfig
+from lemumo_core.model.conv_towers import (
     MITS,
     RESNETS,
     ConvTower,
-    Towers,
-    build_towers,
+    ConvTowers,
     load_tower,
+    stages_of,
 )
-from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.deformable_attention import DeformableAttention
+from lemumo_core.model.heads.segmentation import FcnSegmentationHead
 from lemumo_core.model.mit import MitConfig, MixTransformer
+from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.resnet import ResNet, ResNetConfig
+from lemumo_core.model.towers import LateEncoder
+from lemumo_core.preprocess import Inputs
+from lemumo_core.train.finetune import weights as finetune_weights
+from lemumo_core.train.finetune.learner import layer_rate
 
 SMALL_RESNET = ResNetConfig((1, 1, 1, 1), width=4, attention=True, head_dim=16, group_dim=32)
 SMALL_MIT = MitConfig((1, 1, 1, 1), dims=(8, 16, 16, 32), heads=(1, 2, 2, 4))
@@ -46,6 +58,93 @@ def parameters(module: nn.Module) -> int:
 def test_parameters_are_those_of_the_papers(name, count) -> None:
     with torch.device("meta"):
         assert parameters(ConvTower(name, 3, (224, 224)).backbone) == count
+
+
+def test_tokens_hold_the_stages(monkeypatch) -> None:
+    size = 48, 80
+    monkeypatch.setitem(RESNETS, "resnet50_rda", SMALL_RESNET)
+    tower = ConvTower("resnet50_rda", 3, size).eval()
+    x = torch.rand(2, 3, *size)
+    pooled, tokens = tower(x)
+    assert tokens.shape == (2, 15, tower.token_dim) and pooled.shape == (2, tower.pooled_dim)
+    assert torch.equal(tower(x, dense=False)[0], pooled)
+    found = stages_of(tokens.mT.unflatten(2, (3, 5)), SMALL_RESNET.dims[1:])
+    for stage, expected in zip(found, tower.backbone(x)[1:], strict=True):
+        assert torch.equal(stage, expected)
+
+
+@pytest.mark.parametrize("name", [*RESNETS, *MITS])
+def test_a_models_token_width_is_that_of_its_towers(name) -> None:
+    with torch.device("meta"):
+        tower = ConvTower(name, 3, (64, 64))
+    assert 2 * tower.token_dim == ModelConfig(variant="late", backbone=name).token_dim
+    stages = (RESNETS | MITS)[name].dims
+    assert stages == BACKBONES[name]
+
+
+@pytest.mark.parametrize("name", ["resnet50_rda", "mit_b2"])
+def test_pretrained_towers_are_finetuned_at_another_size(name, monkeypatch) -> None:
+    """With the heads for detection, depth and labels; a ResNet's stages with FCN heads."""
+    small = {"resnet50_rda": SMALL_RESNET, "mit_b2": SMALL_MIT}[name]
+    monkeypatch.setitem(RESNETS if name in RESNETS else MITS, name, small)
+    monkeypatch.setitem(BACKBONES, name, small.dims)
+    options = DeCUR(backbone=name, dimensions=16, crops=CropConfig((32, 48)))
+    model = ModelConfig(height=64, width=96)
+    method = options.build(model, model.input_spec)
+    exported, weights = method.exported()
+    heads = "fcn" if name in RESNETS else "deploy"
+    perception = PerceptionModel(replace(exported, head_preset=heads)).eval()
+    monkeypatch.setattr(finetune_weights, "read_weights", lambda path: (dict(weights), None))
+    finetune_weights.load_perception(perception, Path("run"))
+    own = perception.encoder.state_dict()
+    for part, tensor in weights.items():
+        loaded = own[part.removeprefix("encoder.")]
+        assert torch.equal(loaded, tensor) or part.endswith("rpe_table")
+        if part.endswith("rpe_table"):
+            corners = [loaded[:, i, j] for i in (0, -1) for j in (0, -1)]
+            expected = [tensor[:, i, j] for i in (0, -1) for j in (0, -1)]
+            torch.testing.assert_close(corners, expected)
+    raw = perception.raw(random_view(perception.config))
+    assert raw.segmentation.shape == (1, len(model.segmentation_classes), 16, 24)
+    raw.segmentation.sum().backward()
+    learning = [p.grad is not None for p in perception.segmentation.parameters()]
+    assert all(learning)
+    rates = {n.split(".", 4)[-1]: layer_rate(n, perception.config, 0.5) for n in weights}
+    assert {0.5, 0.25, 0.125, 0.0625} <= set(rates.values())
+
+
+def random_view(config: ModelConfig) -> Inputs:
+    return Inputs(*(torch.from_numpy(x) for x in random_inputs(config.input_spec)))
+
+
+def test_fcn_heads_sum_enlarged_logits_of_stages() -> None:
+    """Against the stages' own maps, one after the other."""
+    head = FcnSegmentationHead(2 * 10 * 8, 3).eval()
+    dims = 8, 16, 32
+    sides = 4, 2, 1
+    stages = [[torch.randn(1, d, s, s) for d, s in zip(dims, sides, strict=True)] for _ in (0, 1)]
+    maps = [
+        torch.cat([pixel_unshuffle(a, 2), b, c.repeat_interleave(2, 2).repeat_interleave(2, 3)], 1)
+        for a, b, c in stages
+    ]
+    expected = sum(
+        interpolate(layers(torch.cat([one, other], 1)), (8, 8), mode="bilinear")
+        for layers, one, other in zip(head.stages, *stages, strict=True)
+    )
+    torch.testing.assert_close(head(torch.cat(maps, 1)), expected)
+    assert [layers[0].weight.shape[:2] for layers in head.stages] == [(2, 16), (4, 32), (8, 64)]
+
+
+def test_backbones_fit_their_variant() -> None:
+    with pytest.raises(ValueError, match="resnet50 needs variant late, not pruned"):
+        ModelConfig(backbone="resnet50")
+    with pytest.raises(ValueError, match="fcn needs a ResNet, and backbone is mit_b2"):
+        ModelConfig(backbone="mit_b2", variant="late", head_preset="fcn")
+    model = ModelConfig(backbone="resnet18", variant="late")
+    with pytest.raises(ValueError, match=r"model\.backbone is resnet18, which DeCUR pretrains"):
+        MaskedModeling(size=(32, 32)).build(model, model.input_spec)
+    with pytest.raises(ValueError, match=r"resnet18 and method\.backbone mit_b2: DeCUR takes"):
+        DeCUR(backbone="mit_b2", dimensions=8).build(model, model.input_spec)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (48, 80)])
@@ -142,11 +241,11 @@ def test_without_its_last_layer_attention_adds_nothing() -> None:
     assert torch.equal(net(x)[-1], silent) and not torch.allclose(before, silent)
 
 
-def towers_of(name: str, monkeypatch) -> Towers:
+def towers_of(name: str, monkeypatch) -> ConvTowers:
     monkeypatch.setitem(RESNETS, "resnet50_rda", SMALL_RESNET)
     monkeypatch.setitem(MITS, "mit_b2", SMALL_MIT)
     torch.manual_seed(1)
-    return build_towers(name, MODEL, (64, 96))
+    return ConvTowers(name, MODEL, (64, 96))
 
 
 def test_a_resnet_of_others_starts_a_tower(monkeypatch, tmp_path: Path) -> None:
@@ -161,7 +260,7 @@ def test_a_resnet_of_others_starts_a_tower(monkeypatch, tmp_path: Path) -> None:
     towers = towers_of("resnet50_rda", monkeypatch)
     for modality in ("image", "companion"):
         load_tower(towers, modality, tmp_path / "r.pth")
-    image, companion = (tower.backbone for tower in towers.module.children_by_modality())
+    image, companion = (tower.backbone for tower in towers.children_by_modality())
     x = torch.rand(1, 3, 64, 96)
     theirs.attention, image.attention = nn.ModuleDict(), nn.ModuleDict()
     assert torch.equal(image.eval()(x)[-1], theirs(x)[-1])
@@ -179,7 +278,7 @@ def test_segformers_weights_start_a_tower(monkeypatch, tmp_path: Path) -> None:
     towers = towers_of("mit_b2", monkeypatch)
     load_tower(towers, "image", tmp_path / "m.pth")
     x = torch.rand(1, 3, 64, 96)
-    ours = towers.module.children_by_modality()[0].backbone
+    ours = towers.children_by_modality()[0].backbone
     assert torch.equal(ours.eval()(x)[-1], theirs.eval()(x)[-1])
 
 
@@ -210,9 +309,9 @@ def timm_vit() -> dict[str, torch.Tensor]:
 def test_timms_vit_starts_a_tower(tmp_path: Path) -> None:
     theirs = timm_vit()
     torch.save(theirs, tmp_path / "v.pth")
-    towers = build_towers("vit", ModelConfig(height=224, width=224, variant="late"), (224, 224))
+    towers = LateEncoder(ModelConfig(height=224, width=224, variant="late"))
     load_tower(towers, "companion", tmp_path / "v.pth")
-    ours = towers.module.state_dict()
+    ours = towers.state_dict()
     assert torch.equal(ours["towers.companion.positions"], theirs["pos_embed"])
     assert torch.equal(
         ours["towers.companion.blocks.11.mlp.fc2.bias"], theirs["blocks.11.mlp.fc2.bias"]
@@ -228,7 +327,7 @@ def test_weights_that_do_not_fit_are_named(monkeypatch, tmp_path: Path) -> None:
         load_tower(towers_of("resnet50_rda", monkeypatch), "image", tmp_path / "v.pth")
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "r.pth")
     with pytest.raises(Fault, match="no ViT of timm"):
-        load_tower(towers_of("vit", monkeypatch), "image", tmp_path / "r.pth")
+        load_tower(LateEncoder(MODEL), "image", tmp_path / "r.pth")
     (tmp_path / "x.pth").write_text("nothing")
     with pytest.raises(Fault, match=r"x.pth is no file of weights"):
-        load_tower(towers_of("vit", monkeypatch), "image", tmp_path / "x.pth")
+        load_tower(LateEncoder(MODEL), "image", tmp_path / "x.pth")
