@@ -8,8 +8,12 @@ from torch import Tensor
 
 from lemumo_core.model.config import ModelConfig
 
-SEGMENTATION_LAYERS = {"deploy": "segmentation.layers.1", "paper": "segmentation.layers.0"}
-"""Layer that gives the logits of the labels, by family of the heads."""
+SEGMENTATION_LAYERS = {
+    "deploy": ("segmentation.layers.1",),
+    "paper": ("segmentation.layers.0",),
+    "fcn": tuple(f"segmentation.stages.{i}.4" for i in range(3)),
+}
+"""Layers that give the logits of the labels, by family of the heads."""
 
 
 def for_other_classes(
@@ -28,7 +32,7 @@ def for_other_classes(
         here: configuration of the model that takes the weights, of the same heads.
     """
     segmentation = there.segmentation_classes, here.segmentation_classes
-    layers = {SEGMENTATION_LAYERS[here.head_family]: segmentation}
+    layers = dict.fromkeys(SEGMENTATION_LAYERS[here.head_family], segmentation)
     made = dict(tensors)
     if there.detection == here.detection:
         layers["centernet.heatmap"] = there.detection_classes, here.detection_classes

@@ -32,6 +32,7 @@ from lemumo_core.model.resnet import ResNet, ResNetConfig
 from lemumo_core.model.towers import LateEncoder
 from lemumo_core.preprocess import Inputs
 from lemumo_core.train.finetune import weights as finetune_weights
+from lemumo_core.train.finetune.class_rows import for_other_classes
 from lemumo_core.train.finetune.learner import layer_rate
 
 SMALL_RESNET = ResNetConfig((1, 1, 1, 1), width=4, attention=True, head_dim=16, group_dim=32)
@@ -115,6 +116,19 @@ def test_pretrained_towers_are_finetuned_at_another_size(name, monkeypatch) -> N
 
 def random_view(config: ModelConfig) -> Inputs:
     return Inputs(*(torch.from_numpy(x) for x in random_inputs(config.input_spec)))
+
+
+def test_fcn_heads_keep_what_they_learnt_of_a_class_that_stays() -> None:
+    names = "a", "b", "c"
+    there = ModelConfig(
+        variant="late", backbone="resnet18", head_preset="fcn", segmentation_classes=names
+    )
+    here = replace(there, segmentation_classes=("b", "new"))
+    rows = {f"segmentation.stages.{i}.4.bias": torch.arange(3.0) + i for i in range(3)}
+    initial = {name: torch.full((2,), -1.0) for name in rows}
+    found = for_other_classes(rows, there, initial, here)
+    for i, name in enumerate(rows):
+        assert found[name].tolist() == [1.0 + i, -1.0]
 
 
 def test_fcn_heads_sum_enlarged_logits_of_stages() -> None:

@@ -1,0 +1,48 @@
+"""Towers that are no ViTs, exported: ResNet with deformable attention, and Mix Transformer."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from lemumo_core.export.graph import OUTPUTS, export_onnx
+from lemumo_core.inference.inputs import random_inputs
+from lemumo_core.model.config import BACKBONES, ModelConfig
+from lemumo_core.model.conv_towers import MITS, RESNETS
+from lemumo_core.model.mit import MitConfig
+from lemumo_core.model.perception import seeded_model
+from lemumo_core.model.resnet import ResNetConfig
+from lemumo_core.preprocess import Inputs
+
+
+@pytest.mark.parametrize("backbone", ["resnet50_rda", "mit_b2"])
+def test_a_graph_of_any_batch_gives_what_torch_gives(backbone, monkeypatch, tmp_path) -> None:
+    resnet = ResNetConfig((1, 1, 1, 1), width=4, attention=True, head_dim=16, group_dim=32)
+    mit = MitConfig((1, 1, 1, 1), dims=(8, 16, 16, 32), heads=(1, 2, 2, 4))
+    monkeypatch.setitem(RESNETS, "resnet50_rda", resnet)
+    monkeypatch.setitem(MITS, "mit_b2", mit)
+    dims = (resnet if backbone in RESNETS else mit).dims
+    monkeypatch.setitem(BACKBONES, backbone, dims)
+    config = ModelConfig(
+        height=48,
+        width=64,
+        companion="raster",
+        companion_bands=3,
+        variant="late",
+        backbone=backbone,
+        head_preset="fcn" if backbone in RESNETS else "paper",
+    )
+    model = seeded_model(config, 0)
+    export_onnx(model, tmp_path / "any.onnx", {"name": "test"}, dynamic=True)
+    batch = random_inputs(config.input_spec, 3, seed=7)
+    with torch.no_grad():
+        expected = model(Inputs(*map(torch.from_numpy, batch)))
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "any.onnx"), providers=["CPUExecutionProvider"]
+    )
+    got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), batch._asdict()), strict=True))
+    for name in ("depth", "scores"):
+        np.testing.assert_allclose(got[name], getattr(expected, name), rtol=1e-4, atol=1e-5)
+    assert (got["labels"] == expected.labels.numpy()).mean() > 0.99
