@@ -72,7 +72,7 @@ class InputSpec:
             raise ValueError(f"companion_channels is {channels}, must be one of {allowed}")
 
     @property
-    def places(self) -> bool:
+    def has_subpixel(self) -> bool:
         """Whether the companion says where in its pixel a return lies."""
         return self.companion == "lidar" and self.companion_channels == 4
 
@@ -274,7 +274,7 @@ def _lidar_in_view(scan: LidarScan, view: Camera, spec: InputSpec) -> np.ndarray
     channels = max(2, spec.companion_channels)
     companion = np.zeros((view.height, view.width, channels), np.float32)
     returns = scan.points, scan.T_camera_lidar, view, spec.depth_min_m
-    if spec.places:
+    if spec.has_subpixel:
         depth_m, companion[..., 2:] = project_places(*returns)
     else:
         depth_m = project_depth(*returns)

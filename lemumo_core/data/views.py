@@ -246,7 +246,7 @@ def _view(batch: Batch, image: Tensor, picture: Tensor | None, shot: Shot) -> Vi
     companion[..., :bands] = torch.where(valid, value, 0.0)
     if channels > bands:
         companion[..., bands] = valid[..., 0]
-    if batch.canvas.places:
+    if batch.canvas.has_subpixel:
         companion[..., 2:] = places.permute(0, 2, 3, 1)
     views = len(crops) // len(batch)
     return View(
@@ -264,7 +264,7 @@ def _shown_and_masked(batch: Batch, shot: Shot) -> tuple[Tensor | None, Tensor |
 
     Only those that the camera sees are either, where some are masked or their places matter.
     """
-    rows, places_matter = len(shot.crops), batch.canvas.places
+    rows, places_matter = len(shot.crops), batch.canvas.has_subpixel
     if shot.masks is None:
         return (seen_returns(batch, rows) if places_matter else None), None
     assert batch.beams is not None

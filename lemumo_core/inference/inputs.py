@@ -14,7 +14,7 @@ def random_inputs(spec: InputSpec, batch: int = 1, seed: int = 0) -> Inputs:
     valid = rng.random((*size, 1)) < 0.05
     value = np.where(valid, rng.random((*size, spec.bands)), 0.0)
     companion = np.concatenate([value, valid], axis=-1)[..., : spec.companion_channels]
-    if spec.places:
+    if spec.has_subpixel:
         places = np.where(valid, rng.random((*size, 2)) - 0.5, 0.0)
         companion = np.concatenate([companion, places], axis=-1)
     K = [[spec.width, 0, spec.width / 2], [0, spec.width, spec.height / 2], [0, 0, 1]]

@@ -74,11 +74,11 @@ def report(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
             rows,
             ("embedding", "R²", "shuffled pairs"),
         ),
-        *_told(embeddings, common, truth),
+        *_frame_scores(embeddings, common, truth),
     ]
 
 
-def _told(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
+def _frame_scores(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
     """Return what slices tell of the frames, where a truth varies."""
     found = scores(slices_of(embeddings, common), truth)
     rows = [[name, *(f"{score:.3f}" for score in pair)] for name, pair in found.items()]
