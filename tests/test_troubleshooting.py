@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.node_messages import reasons, verdict_parts
 from tests.helpers.paths import ROOT
 
-NOT_OF_NODE = {"bad_labels", "output_exists"}
+NOT_OF_NODE = {"bad_classes", "bad_labels", "output_exists", "wrong_weights"}
 """Of modules that the node imports, in functions that evaluation and commands call."""
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
 ROWS = [line.split("|")[1] for line in TEXT.splitlines() if line.startswith("| `")]

@@ -65,17 +65,17 @@ FAMILIES = {
         PaperDepthHead,
         PaperSegmentationHead,
     ),
-    "fcn": HeadFamily(
-        TokenMaps,
-        {"3d": PaperCenterNetHead, "2d": PaperCenterNet2dHead},
-        PaperDepthHead,
-        FcnSegmentationHead,
-    ),
     "deploy": HeadFamily(
         Neck,
         {"3d": CenterNetHead, "2d": CenterNet2dHead},
         DepthHead,
         SegmentationHead,
+    ),
+    "fcn": HeadFamily(
+        TokenMaps,
+        {"3d": PaperCenterNetHead, "2d": PaperCenterNet2dHead},
+        PaperDepthHead,
+        FcnSegmentationHead,
     ),
 }
 """The keys are ``config.HEAD_FAMILIES``."""

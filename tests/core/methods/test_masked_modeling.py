@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -49,7 +51,7 @@ def test_a_rank_draws_its_rows_of_the_whole() -> None:
 @pytest.mark.parametrize("variant", ["pruned", "late"])
 def test_what_is_hidden_cannot_be_seen(variant: str) -> None:
     torch.manual_seed(0)
-    config = type(CONFIG)(**{**vars(CONFIG), "variant": variant})
+    config = replace(CONFIG, variant=variant)
     encoder = build_encoder(config).eval()
     view, masks = random_view(4), masks_of(4)
 
@@ -132,6 +134,6 @@ def test_mistakes_are_named(options, message) -> None:
 
 
 def test_an_encoder_that_adds_its_patches_is_refused() -> None:
-    early = type(CONFIG)(**{**vars(CONFIG), "variant": "early"})
+    early = replace(CONFIG, variant="early")
     with pytest.raises(ValueError, match="take another variant"):
         MaskedModeling().resolve(early, early.input_spec)

@@ -321,7 +321,8 @@ def test_every_family_has_its_classes_and_the_old_name_is_read(caplog) -> None:
 
 @pytest.mark.parametrize("family", HEAD_FAMILIES)
 def test_a_model_of_flat_boxes_learns_and_decodes(family: str) -> None:
-    config = ModelConfig(height=64, width=96, head_preset=family, detection="2d")
+    towers = {"variant": "late", "backbone": "resnet18"} if family == "fcn" else {}
+    config = ModelConfig(height=64, width=96, head_preset=family, detection="2d", **towers)
     model, inputs = seeded_model(config, 0), example(config)
     raw = model.raw(inputs)
     boxes, scores, class_ids = model.decoder(raw.detections, inputs.intrinsics)

@@ -133,5 +133,5 @@ def test_probes_of_one_seed_start_alike():
 
 
 def test_probes_without_labels_say_what_to_do():
-    with pytest.raises(ValueError, match="sample\\(\\) the detection classes"):
+    with pytest.raises(ValueError, match="sample\\(\\) the classes"):
         OnlineProbes(8, CLASSES).step(random_tokens(2), replace(random_view(2), labels=None))

@@ -247,9 +247,11 @@ def test_recipes_parse(path) -> None:
     if path.stem.startswith("decur"):
         assert isinstance(config.method, DeCUR)
         if path.stem != "decur_cpu_smoke":  # a run of minutes
-            assert (config.method.dimensions, config.method.common) == (8192, 0.75)
+            common = 0.875 if path.stem == "decur_rgb_radar" else 0.75  # the paper's by data set
+            assert (config.method.dimensions, config.method.common) == (8192, common)
             assert config.optimizer.per_epoch and config.optimizer.warmup == 0.0
-            assert (config.optimizer.name == "lars") == config.method.backbone.startswith("resnet")
+            by_lars = config.method.backbone in ("resnet18", "resnet50")
+            assert (config.optimizer.name == "lars") == by_lars
     elif path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
         views = config.method.views
         assert config.method.sigreg_weight == 0.1
@@ -274,7 +276,8 @@ def test_recipes_parse(path) -> None:
 def test_the_recipes_are_those_of_the_plan() -> None:
     names = {path.stem for path in RECIPES}
     paper = {"paper_waymo", "paper_nuscenes", "paper_flir", "paper_flir_from_waymo"}
-    decur = {f"decur_{name}" for name in ("cpu_smoke", "rgb_lidar", "rgb_thermal", "rgb_depth")}
+    pairs = ("rgb_lidar", "rgb_thermal", "rgb_depth", "rgb_elevation", "rgb_radar")
+    decur = {f"decur_{name}" for name in ("cpu_smoke", *pairs)}
     ours = {"single_24gb", "eight_gpus", "cpu_smoke", "lemumo_tiny_pretrain"}
     assert names == paper | decur | ours
     assert os.access(ROOT / "training" / "slurm" / "pretrain.sbatch", os.R_OK)
