@@ -6,7 +6,8 @@
 
 An object counts if it is of a class that the model knows, within ``REACH_M`` and hit by at least
 ``LEAST_RETURNS`` returns. It is found if a box of any class lies within ``RADIUS_M`` of its centre
-in bird's-eye view. A box within ``REACH_M`` is false if no object, counted or not, lies so near.
+in bird's-eye view. A box within ``REACH_M`` is false if no object of these classes, counted or
+not, lies so near: one on anything else is false, in regions to ignore too.
 """
 
 from __future__ import annotations

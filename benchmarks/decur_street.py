@@ -26,10 +26,10 @@ import yaml
 
 from benchmarks._runs import finish, folder_name, mean_and_deviation, positive, run
 from benchmarks._timing import machine
-from lemumo_core.data.samples import Batch, collate, sample
+from lemumo_core.data.samples import collate, sample
 from lemumo_core.data.sources.registry import source_of
-from lemumo_core.frame import UNLABELLED
 from lemumo_core.methods.decur.method import DecurMethod
+from lemumo_core.methods.decur.slices import frame_truth, ridge_r2, slices_of, varying
 from lemumo_core.train.checkpoint import load_model_tensors
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import seeded_method
@@ -52,7 +52,6 @@ ROWS: dict[str, dict[str, Any]] = {
 BASELINES = {"raw patches": "raw patches", "untrained": "untrained"}
 """Rows that the first row's summary holds, and their names there."""
 SLICES = ("both", "image", "companion", "image, common", "image, unique")
-RIDGE = 1e-2
 
 
 def main() -> None:
@@ -152,40 +151,12 @@ def slices(folder: Path, frames: Path, val_frames: int, trained: bool) -> dict[s
         indices = range(start, min(start + 16, len(source)))
         batch = collate([sample(source[i], config.canvas_spec, classes) for i in indices])
         vectors.append(method.embeddings(batch).numpy())
-        targets.append(targets_of(batch, len(config.model.segmentation_classes)))
-    z, y = np.concatenate(vectors, axis=1), np.concatenate(targets)
-    common = method.loss.common_dims(z.shape[2])
-    parts = {
-        "both": np.concatenate(list(z), axis=1),
-        "image": z[0],
-        "companion": z[1],
-        "image, common": z[0][:, :common],
-        "image, unique": z[0][:, common:],
-    }
-    return {k: ridge_r2(x, y, len(y) - val_frames) for k, x in parts.items() if x.shape[1]}
-
-
-def targets_of(batch: Batch, classes: int) -> np.ndarray:
-    """Return what is in each frame: mean log depth of its truth, and the share of each class."""
-    assert batch.labels is not None
-    label_map = batch.labels.label_map.numpy()
-    depth_m = batch.labels.depth_m.numpy()
-    log_depth = np.log(np.where(depth_m > 0, depth_m, np.nan))
-    known = (label_map != UNLABELLED).sum((1, 2)).clip(min=1)
-    shares = [(label_map == one).sum((1, 2)) / known for one in range(classes)]
-    return np.stack([np.nan_to_num(np.nanmean(log_depth, axis=(1, 2))), *shares], axis=1)
-
-
-def ridge_r2(x: np.ndarray, y: np.ndarray, fitted: int) -> float:
-    """Fit the first rows and score the rest: mean R^2 over the targets that vary in both."""
-    x = (x - x[:fitted].mean(0)) / (x[:fitted].std(0) + 1e-6) / np.sqrt(x.shape[1])
-    mean = y[:fitted].mean(0)
-    gram = x[:fitted] @ x[:fitted].T + RIDGE * np.eye(fitted)
-    predicted = mean + x[fitted:] @ (x[:fitted].T @ np.linalg.solve(gram, y[:fitted] - mean))
-    residual = ((y[fitted:] - predicted) ** 2).sum(0)
-    total = ((y[fitted:] - mean) ** 2).sum(0)
-    varies = (y[:fitted].std(0) > 1e-4) & (total > 1e-6 * len(y))
-    return float(np.mean(1 - residual[varies] / total[varies]))
+        targets.append(frame_truth(batch, len(config.model.segmentation_classes)))
+    z, truth = np.concatenate(vectors, axis=1), np.concatenate(targets)
+    fitted = np.arange(len(truth)) < len(truth) - val_frames
+    y = varying(truth, fitted)
+    parts = slices_of(z, method.loss.common_dims(z.shape[2]))
+    return {name: ridge_r2(parts[name], y, fitted) for name in SLICES if name in parts}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is lost where a bag holds its images as video: the replay of one drive in each coding.
+"""Replays of one drive with its images in each coding: how much video in bags loses.
 
     python -m benchmarks.video [--frames 40] [--model models/lemumo-tiny]
 

@@ -31,6 +31,12 @@ class LidarScan:
     T_camera_lidar: np.ndarray
     stamp_ns: int
 
+    def columns(self, count: int) -> np.ndarray:
+        """Return the first columns of the points, float32 (N, count), 0 where there is none."""
+        found = np.zeros((len(self.points), count), np.float32)
+        found[:, : self.points.shape[1]] = self.points[:, :count]
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class ThermalImage:
@@ -67,12 +73,13 @@ class RasterImage:
 
 
 Companion = LidarScan | ThermalImage | RasterImage
-COMPANIONS = ("lidar", "thermal", "raster")
+_KINDS: dict[type, str] = {LidarScan: "lidar", ThermalImage: "thermal", RasterImage: "raster"}
+COMPANIONS = tuple(_KINDS.values())
 
 
 def companion_kind(companion: Companion) -> str:
     """Return which of ``COMPANIONS`` a companion is."""
-    return COMPANIONS[[LidarScan, ThermalImage, RasterImage].index(type(companion))]
+    return _KINDS[type(companion)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import RasterImage, ThermalImage
 from lemumo_core.geometry.camera import Camera
 
-THERMAL_PERCENTILES = (1.0, 99.0)
-"""A thermal image of 16 bits or of degrees has no fixed scale: this range of its own values becomes
+PERCENTILES = (1.0, 99.0)
+"""Numbers that are not of 8 bits have no fixed scale: this range of a picture's own values becomes
 [0, 1]."""
 LEAST_RANGE = 1e-6
-"""Range of a float32 thermal image that shows one temperature, in its own unit."""
-THERMAL_TOLERANCE_PX = 1e-3
+"""Range of a float32 picture that shows one value, in its own unit."""
+TOLERANCE_PX = 1e-3
 """Between equal cameras the border's pixels map onto themselves only up to rounding."""
 
 
@@ -40,7 +40,7 @@ def thermal_in_view(thermal: ThermalImage, view: Camera) -> np.ndarray:
 def raster_in_view(raster: RasterImage, view: Camera) -> np.ndarray:
     """Render a raster companion: float32 (H, W, C + 1), its bands in [0, 1], and validity.
 
-    Each band has its own scale, as a thermal image (``THERMAL_PERCENTILES``).
+    Each band has its own scale, as a thermal image (``PERCENTILES``).
 
     Raises:
         Fault: ``bad_image``.
@@ -75,8 +75,8 @@ def _in_view(
         view: of the network.
         known: bool (h, w), which pixels of the picture are; all by default.
     """
-    u, v = _thermal_map(view, camera, T_view_picture[:3, :3].tobytes())
-    e = THERMAL_TOLERANCE_PX
+    u, v = _look_up_map(view, camera, T_view_picture[:3, :3].tobytes())
+    e = TOLERANCE_PX
     valid = (u >= -e) & (u <= camera.width - 1 + e) & (v >= -e) & (v <= camera.height - 1 + e)
     if known is not None:
         share = cv2.remap(known.astype(np.float32), u, v, cv2.INTER_LINEAR)
@@ -94,22 +94,22 @@ def _normalize(image: np.ndarray) -> np.ndarray:
     """Scale counts of any shape to float32 in [0, 1]: 8 bit by 255, others by their own range."""
     if image.dtype == np.uint8:
         return image.astype(np.float32) / 255.0
-    low, high = np.percentile(image, THERMAL_PERCENTILES)
+    low, high = np.percentile(image, PERCENTILES)
     least = LEAST_RANGE if image.dtype == np.float32 else 1.0
     scaled = (image.astype(np.float32) - low) / max(high - low, least)
     return np.clip(scaled, 0.0, 1.0).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=8)
-def _thermal_map(view: Camera, thermal: Camera, rotation: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of the view looks in the thermal image, float32 (H, W) each.
+def _look_up_map(view: Camera, picture: Camera, rotation: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each pixel of the view looks in the picture, float32 (H, W) each.
 
     Only the rotation between the cameras is used, as for objects at infinity.
     """
-    R_camera_thermal = np.frombuffer(rotation).reshape(3, 3)
+    R_view_picture = np.frombuffer(rotation).reshape(3, 3)
     v, u = np.mgrid[: view.height, : view.width]
     rays = view.unproject(np.stack([u.ravel(), v.ravel()], axis=1))
-    uv, valid = thermal.project(rays @ R_camera_thermal)
+    uv, valid = picture.project(rays @ R_view_picture)
     uv[~valid] = -1e6
     shape = (view.height, view.width)
     return uv[:, 0].reshape(shape).astype(np.float32), uv[:, 1].reshape(shape).astype(np.float32)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lemumo_core.cli.main import main
 from lemumo_core.inference.package import load_package
 from lemumo_core.label.formats import label_format
 from lemumo_core.label.frame_names import name_of
@@ -19,13 +17,12 @@ from tests.helpers.exported import two_blocks
 from tests.helpers.paths import ROOT
 
 PAGE = (ROOT / "docs" / "classes.md").read_text()
-SMALL = {"steps": 1, "batch": 2, "val_frames": 2, "scale.workers": 0, "log.tensorboard": "false"}
 SMALLER = {
     "prepare": {"workers": 1},
-    "finetune": SMALL,
+    "finetune": doc_commands.SHORT,
     "replay": {"backend": "onnxruntime:fp32"},
 }
-"""What is added to a command, so that it takes seconds."""
+"""Options that are added to a command, so that it takes seconds."""
 
 
 @pytest.mark.timeout(600)
@@ -54,10 +51,7 @@ def test_forklifts_from_cvat_to_the_replay(tiny_package, tmp_path: Path, monkeyp
             if line[1:3] == ["label", "import"]:
                 drawn = [replace(f, camera_name="camera") for f in frames]
                 label_format("cvat").write([(name_of(f), f) for f in drawn], Path("out/labelled"))
-            added = SMALLER.get(line[1], {}) if "stats" not in line else {}
-            words = [word.replace("/path/to/bag", "bag") for word in line[1:]]
-            words += [f"--{key}={value}" for key, value in added.items()]
-            assert main(words) == 0, shlex.join(line)
+            doc_commands.run(line, SMALLER.get(line[1], {}) if "stats" not in line else {})
 
     classes = read_classes("classes.yaml")
     assert load_package(Path("out/package")).manifest.classes == classes

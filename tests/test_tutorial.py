@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from lemumo_core.cli.main import main
 from lemumo_core.model.config import SIZES
 from tests.helpers import doc_commands
 from tests.helpers.paths import ROOT
@@ -20,16 +18,15 @@ from tests.helpers.ros_domain import isolate_dds
 from tests.helpers.small_frames import small_frames
 from tests.helpers.waiting import LIMIT_S
 
-SMALL = {"steps": 1, "batch": 2, "val_frames": 2, "scale.workers": 0, "log.tensorboard": "false"}
 SMALLER = {
     "prepare": {"workers": 1},
     "replay": {"backend": "onnxruntime:fp32"},
-    "pretrain": SMALL
+    "pretrain": doc_commands.SHORT
     | {"model.size": "nano", "model.height": 48, "model.width": 80, "log.probe_steps": 1}
     | {"method.views.global_size": "[32, 32]", "method.views.local_size": "[16, 32]"},
-    "finetune": SMALL | {"data_options.frames": 4, "data_options.frames_per_drive": 4},
+    "finetune": doc_commands.SHORT | {"data_options.frames": 4, "data_options.frames_per_drive": 4},
 }
-"""What is added to a command, so that it takes seconds."""
+"""Options that are added to a command, so that it takes seconds."""
 
 
 def commands() -> list[list[str]]:
@@ -53,9 +50,7 @@ def test_every_command_of_the_tutorial(tiny_package, tmp_path: Path, monkeypatch
         *("inspect", "replay", "prepare", "pretrain", "finetune", "export", "replay", "compare")
     ]
     for words in offline:
-        added = [f"--{key}={value}" for key, value in SMALLER.get(words[1], {}).items()]
-        line = [word.replace("/path/to/bag", "bag") for word in words[1:]]
-        assert main([*line, *added]) == 0, shlex.join(words)
+        doc_commands.run(words, SMALLER.get(words[1], {}))
     for page in ("first", "second", "comparison"):
         assert (tmp_path / "out" / page / "index.html").is_file()
     assert (node[1], live[-1], launch[:2]) == ("node", "--live", ["ros2", "launch"])

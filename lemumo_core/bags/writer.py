@@ -30,7 +30,7 @@ from lemumo_core.bags.topics import GROUND_TRUTH, LABEL_INFO
 from lemumo_core.bags.video_writer import VideoWriter
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Detections, Frame, LidarScan, RasterImage, ThermalImage
-from lemumo_core.geometry.se3 import inverse, make_T, transform
+from lemumo_core.geometry.se3 import T_BODY_OPTICAL, inverse, transform
 
 try:
     from rosbags.interfaces import (
@@ -57,7 +57,7 @@ POINT_FIELDS = ("x", "y", "z", "intensity")
 LATCHED = (TF_STATIC, LABEL_INFO)
 
 BASE, CAMERA, LIDAR, THERMAL = "base_link", "camera_optical", "lidar", "thermal_optical"
-T_BASE_CAMERA = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
+T_BASE_CAMERA = T_BODY_OPTICAL
 
 Stamped = tuple[int, str, Any]
 """Log time (ns), topic and message."""
@@ -212,16 +212,11 @@ class _Messages:
         return self.build.label_info(names, 0.0, header)
 
     def _points(self, scan: LidarScan) -> Stamped:
-        points = scan.points
+        cloud = scan.columns(len(POINT_FIELDS))
         T_camera_lidar = self.rig.get(LIDAR, scan.T_camera_lidar)
         if not np.array_equal(T_camera_lidar, scan.T_camera_lidar):
-            moved = transform(
-                inverse(T_camera_lidar) @ scan.T_camera_lidar, points[:, :3].astype(np.float64)
-            )
-            points = np.hstack([moved.astype(np.float32), points[:, 3:]])
-        cloud = np.zeros((len(points), len(POINT_FIELDS)), np.float32)
-        columns = min(len(POINT_FIELDS), points.shape[1])
-        cloud[:, :columns] = points[:, :columns]
+            T = inverse(T_camera_lidar) @ scan.T_camera_lidar
+            cloud[:, :3] = transform(T, cloud[:, :3].astype(np.float64))
         header = self.build.header(scan.stamp_ns, LIDAR)
         message = self.build.point_cloud(cloud, POINT_FIELDS, header)
         return scan.stamp_ns, "/lidar/points", message

@@ -15,6 +15,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -53,28 +54,20 @@ def _prepare(arguments: list[str]) -> int:
 
 def write_labelled_shards(
     source: FrameSource,
-    out: str,
-    frames: int | None = None,
-    frames_per_shard: int = 128,
-    jpeg: int | None = None,
-    workers: int | None = None,
     truth: str | None = None,
     truth_options: SourceOptions | None = None,
     truth_tolerance_ms: float = 1.0,
+    **options: Any,
 ) -> ShardsSummary:
     """Write a source as shards, perhaps with the labels of another one.
 
     Args:
         source: what to write.
-        out: folder of the shards; one that was begun with the same options is finished.
-        frames: take only the first so many; by default all.
-        frames_per_shard: the fewer, the less is lost when the work is stopped.
-        jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
-        workers: processes; by default one a CPU. Does not change what is written.
         truth: labels that belong to the frames by stamp: the folder that lemumo label import wrote,
             or other shards, or the name of a source. Frames that it does not label have none.
         truth_options: of that source.
         truth_tolerance_ms: farthest that a stamp of the truth may lie from that of its frame.
+        options: of ``write_shards``.
 
     Raises:
         Fault, OSError, ImportError: as ``write_shards`` and ``WithTruth``.
@@ -82,7 +75,7 @@ def write_labelled_shards(
     if truth is not None:
         tolerance_ns = round(truth_tolerance_ms * 1e6)
         source = WithTruth(source, truth, truth_options or {}, tolerance_ns)
-    return write_shards(source, out, frames, frames_per_shard, jpeg, workers)
+    return write_shards(source, **options)
 
 
 def describe(summary: ShardsSummary, out: Path) -> str:

@@ -99,12 +99,13 @@ class Changes(NamedTuple):
     The columns are brightness, contrast and saturation factors, hue (turns), sigma of the blur
     (pixels, 0 = none), thermal gain and contrast factors, whether the image is solarised and the
     bands of a raster become their mean (0 or 1), sigma of their blur. blur_taps is 1 if no image is
-    blurred, raster_blur_taps if no raster is.
+    blurred, raster_blur_taps if no raster is, and solarizes false if no image can be solarised.
     """
 
     table: Tensor
     blur_taps: int
     raster_blur_taps: int = 1
+    solarizes: bool = False
 
     def to(self, device: torch.device) -> Changes:
         """Copy the changes to a device."""
@@ -115,6 +116,8 @@ class Changes(NamedTuple):
         images = _blurred(images, self.table[:, 4], self.blur_taps)
         matrix, offset = self._color_map(images.mean((1, 2)))
         changed = (images.flatten(1, 2) @ matrix.mT).add_(offset).view_as(images)
+        if not self.solarizes:
+            return changed
         inverted = (255 - changed.clamp(0, 255)).minimum(changed.clamp(min=0))
         return torch.where(self.table[:, 7, None, None, None] > 0, inverted, changed)
 
@@ -178,8 +181,10 @@ def draw_changes(config: Photometric, count: int, generator: torch.Generator) ->
         torch.where(v[2] < config.raster_blur_p, low + (high - low) * v[3], 0.0),
     )
     table = torch.stack(columns, dim=1).to(torch.float32)
-    taps = (config.blur_taps if p > 0 else 1 for p in (config.blur_p, config.raster_blur_p))
-    return Changes(table, *taps)
+    blur, raster_blur = (
+        config.blur_taps if p > 0 else 1 for p in (config.blur_p, config.raster_blur_p)
+    )
+    return Changes(table, blur, raster_blur, config.solarize_p > 0)
 
 
 def _blurred(images: Tensor, sigma: Tensor, width: int) -> Tensor:

@@ -159,9 +159,7 @@ def _sweep(frame: Frame, rows: np.ndarray, classes: Taxonomy | None) -> dict[str
     """Return ``Batch.points`` and what belongs to them, with their labels if classes are given."""
     points, T_camera_lidar = np.zeros((0, 4), np.float32), np.eye(4)
     if isinstance(frame.companion, LidarScan):
-        scan, T_camera_lidar = frame.companion.points, frame.companion.T_camera_lidar
-        points = np.zeros((len(scan), 4), np.float32)
-        points[:, : min(4, scan.shape[1])] = scan[:, :4]
+        points, T_camera_lidar = frame.companion.columns(4), frame.companion.T_camera_lidar
     labels = {}
     if classes is not None:
         ids = np.full(len(points), UNLABELLED, np.uint8)

@@ -18,6 +18,11 @@ def make_T(R: np.ndarray, t: np.ndarray) -> np.ndarray:
     return T
 
 
+T_BODY_OPTICAL = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
+"""From the optical axes of a camera (x right, y down, z forward) to those of a body (x forward,
+y left, z up) in the same place (REP-103)."""
+
+
 def inverse(T: np.ndarray) -> np.ndarray:
     """Invert a rigid (4, 4) transform."""
     R = T[:3, :3].T

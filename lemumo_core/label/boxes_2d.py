@@ -36,19 +36,13 @@ def boxes_of(frame: Frame) -> Iterator[ImageBox]:
 
 
 def box_fields(
-    frame: Frame,
-    boxes: np.ndarray,
-    names: Sequence[str],
-    regions: np.ndarray,
-    size: tuple[int, int] | None,
+    frame: Frame, boxes: Sequence[ImageBox], size: tuple[int, int] | None
 ) -> dict[str, Any]:
     """Return boxes as fields of ``Labels``, clipped to the image; those outside are left out.
 
     Args:
         frame: whose labels they are.
-        boxes: (K, 4) x_min, y_min, x_max, y_max, pixels.
-        names: K classes.
-        regions: (M, 4) as ``boxes``, to ignore.
+        boxes: objects and regions to ignore, in any order.
         size: width and height of the image that was annotated, where the file says so.
 
     Raises:
@@ -61,15 +55,16 @@ def box_fields(
             f"the image of {frame.stamp_ns} ns is {camera.width}x{camera.height}, its labels are "
             f"of one of {size[0]}x{size[1]}: annotate images of full size",
         )
-    if not np.isfinite(boxes).all() or not np.isfinite(regions).all():
+    corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
+    if not np.isfinite(corners).all():
         raise Fault("bad_labels", f"a box of the image of {frame.stamp_ns} ns is not finite")
-    last = np.tile([camera.width - 1, camera.height - 1], 2)
-    boxes, regions = np.clip(boxes, 0, last), np.clip(regions, 0, last)
-    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    corners = np.clip(corners, 0, np.tile([camera.width - 1, camera.height - 1], 2))
+    is_region = np.array([box.is_region for box in boxes], bool)
+    kept = np.flatnonzero((corners[:, 2:] > corners[:, :2]).all(axis=1) & ~is_region)
     return {
-        "boxes_2d": boxes[kept].astype(np.float32),
-        "class_names": tuple(names[i] for i in kept.tolist()),
-        "ignore": regions.astype(np.float32) if len(regions) else None,
+        "boxes_2d": corners[kept].astype(np.float32),
+        "class_names": tuple(boxes[i].name for i in kept.tolist()),
+        "ignore": corners[is_region].astype(np.float32) if is_region.any() else None,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from lemumo_core.data.sources.coco import ImageBoxes, read_coco
 from lemumo_core.files import write_whole
 from lemumo_core.frame import Frame
-from lemumo_core.label.boxes_2d import box_fields, boxes_of
+from lemumo_core.label.boxes_2d import IGNORE, ImageBox, box_fields, boxes_of
 from lemumo_core.label.formats import LabelsOf, NamedFrame
 from lemumo_core.label.frame_names import write_image
 
@@ -59,5 +59,10 @@ def read(path: Path) -> Mapping[str, LabelsOf]:
 
 
 def _labels(rows: ImageBoxes, frame: Frame) -> dict[str, Any]:
-    corners = [boxes + [0, 0, 1, 1] * boxes[:, [0, 1, 0, 1]] for boxes in (rows.boxes, rows.crowds)]
-    return box_fields(frame, corners[0], rows.names, corners[1], rows.size)
+    objects, crowds = (
+        (boxes + [0, 0, 1, 1] * boxes[:, [0, 1, 0, 1]]).tolist()
+        for boxes in (rows.boxes, rows.crowds)
+    )
+    boxes = [ImageBox(corners, name) for corners, name in zip(objects, rows.names, strict=True)]
+    boxes += [ImageBox(corners, IGNORE, True) for corners in crowds]
+    return box_fields(frame, boxes, rows.size)

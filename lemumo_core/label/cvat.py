@@ -19,7 +19,7 @@ from lemumo_core.data.sources.files import existing
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.frame import UNLABELLED, Frame, Labels
-from lemumo_core.label.boxes_2d import IGNORE, box_fields, boxes_of, names_of_ids
+from lemumo_core.label.boxes_2d import IGNORE, ImageBox, box_fields, boxes_of, names_of_ids
 from lemumo_core.label.formats import LabelsOf, NamedFrame
 from lemumo_core.label.frame_names import write_image
 
@@ -81,13 +81,9 @@ def read(path: Path) -> Mapping[str, LabelsOf]:
 def _labels(image: Element, names: tuple[str, ...], file: Path, frame: Frame) -> dict[str, Any]:
     try:
         size = int(image.attrib["width"]), int(image.attrib["height"])
-        boxes = [(str(shape.get("label")), _corners(shape)) for shape in image if _is_box(shape)]
-        corners, regions = (
-            np.array([c for name, c in boxes if (name == IGNORE) == ignored], float).reshape(-1, 4)
-            for ignored in (False, True)
-        )
-        kept = [name for name, _ in boxes if name != IGNORE]
-        found = box_fields(frame, corners, kept, regions, size)
+        named = ((str(shape.get("label")), shape) for shape in image if _is_box(shape))
+        boxes = [ImageBox(_corners(shape), name, name == IGNORE) for name, shape in named]
+        found = box_fields(frame, boxes, size)
         return found | (_label_map(image, names, size) if names else {})
     except (KeyError, ValueError) as error:
         if isinstance(error, Fault):

@@ -43,7 +43,7 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
     for number, (name, frame) in enumerate(frames):
         scan = _scan(frame)
         names.append(f"{number} {name}\n")
-        (out / "pointcloud" / f"{name}.pcd").write_bytes(_pcd(scan.points))
+        (out / "pointcloud" / f"{name}.pcd").write_bytes(_pcd(scan))
         write_image(frame, out / "related_images" / f"{name}_pcd" / f"{name}.png")
         labels = frame.labels or Labels()
         boxes = np.zeros((0, 7)) if labels.boxes_3d is None else labels.boxes_3d
@@ -165,11 +165,9 @@ def _tracklet(
     return item
 
 
-def _pcd(points: np.ndarray) -> bytes:
+def _pcd(scan: LidarScan) -> bytes:
     """Return a sweep as a binary PCD file of x, y, z and intensity."""
-    rows = np.zeros((len(points), 4), np.float32)
-    columns = min(4, points.shape[1])
-    rows[:, :columns] = points[:, :columns]
+    rows = scan.columns(4)
     header = (
         "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z intensity\nSIZE 4 4 4 4\nTYPE F F F F\n"
         f"COUNT 1 1 1 1\nWIDTH {len(rows)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\n"

@@ -42,10 +42,7 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
         (folder / "label_2" / f"{name}.txt").write_text(lines)
         (folder / "calib" / f"{name}.txt").write_text(_calibration(frame))
         if isinstance(frame.companion, LidarScan):
-            points = np.zeros((len(frame.companion.points), 4), np.float32)
-            columns = min(4, frame.companion.points.shape[1])
-            points[:, :columns] = frame.companion.points[:, :columns]
-            points.tofile(folder / "velodyne" / f"{name}.bin")
+            frame.companion.columns(4).tofile(folder / "velodyne" / f"{name}.bin")
     if distorted:
         log.warning("%s: images are not rectified, and KITTI's calib holds no distortion", out)
 

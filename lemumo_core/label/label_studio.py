@@ -18,7 +18,7 @@ from lemumo_core.data.sources.files import existing
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.frame import UNLABELLED, Frame
-from lemumo_core.label.boxes_2d import IGNORE, box_fields, boxes_of
+from lemumo_core.label.boxes_2d import IGNORE, ImageBox, box_fields, boxes_of
 from lemumo_core.label.formats import LabelsOf, NamedFrame
 from lemumo_core.label.frame_names import write_image
 
@@ -95,13 +95,9 @@ def _labels(
     size = frame.camera.width, frame.camera.height
     try:
         annotated = next(((r["original_width"], r["original_height"]) for r in rows), size)
-        boxes = [(_name(row), _corners(row["value"], size)) for row in rows if _box(row)]
-        corners, regions = (
-            np.array([c for name, c in boxes if (name == IGNORE) == ignored], float).reshape(-1, 4)
-            for ignored in (False, True)
-        )
-        names = [name for name, _ in boxes if name != IGNORE]
-        found = box_fields(frame, corners, names, regions, annotated)
+        named = ((_name(row), row["value"]) for row in rows if _box(row))
+        boxes = [ImageBox(_corners(value, size), name, name == IGNORE) for name, value in named]
+        found = box_fields(frame, boxes, annotated)
         return found | (_label_map(rows, areas, size) if areas else {})
     except (KeyError, TypeError) as error:
         raise Fault(

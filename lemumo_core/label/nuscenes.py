@@ -20,14 +20,14 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.frame import Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import box_rotation, image_bounds
-from lemumo_core.geometry.se3 import make_T, quaternion_from_rotation
+from lemumo_core.geometry.se3 import T_BODY_OPTICAL, make_T, quaternion_from_rotation
 from lemumo_core.label.formats import LabelsOf, NamedFrame
 from lemumo_core.label.frame_names import write_image
 
 log = logging.getLogger(__name__)
 
 VERSION = "v1.0-lemumo"
-T_EGO_CAMERA = make_T(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
+T_EGO_CAMERA = T_BODY_OPTICAL
 TABLES = (
     *("attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map"),
     *("sample", "sample_annotation", "sample_data", "scene", "sensor", "visibility"),
@@ -42,6 +42,7 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
         Fault: ``no_points`` for a frame without a sweep.
     """
     tables: dict[str, list[Row]] = {name: [] for name in TABLES}
+    named: dict[str, dict[str, Row]] = {"category": {}, "instance": {}}
     tables["visibility"] = [{"token": level, "level": level} for level in VISIBILITY]
     tables["log"] = [{"token": "log", "logfile": "", "vehicle": "", "location": ""}]
     channels = {LIDAR: "lidar"}
@@ -53,12 +54,13 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
         channels[channel] = "camera"
         distorted |= frame.camera.model != "pinhole"
         _add_keyframe(tables, name, channel, frame, frame.companion, out)
-        _add_boxes(tables, name, frame.labels or Labels())
+        _add_boxes(tables["sample_annotation"], named, name, frame.labels or Labels())
     if distorted:
         log.warning("%s: images are not rectified, and nuScenes knows no distortion", out)
     tables["sensor"] = [
         {"token": c, "channel": c, "modality": kind} for c, kind in channels.items()
     ]
+    tables |= {table: list(rows.values()) for table, rows in named.items()}
     samples = tables["sample"]
     for before, after in itertools.pairwise(samples):
         before["next"], after["prev"] = after["token"], before["token"]
@@ -106,11 +108,8 @@ def _add_keyframe(
     image = f"samples/{channel}/{name}.png"
     sweep = f"samples/{LIDAR}/{name}.pcd.bin"
     write_image(frame, out / image)
-    points = np.zeros((len(scan.points), POINT_COLUMNS), np.float32)
-    columns = min(POINT_COLUMNS, scan.points.shape[1])
-    points[:, :columns] = scan.points[:, :columns]
     (out / sweep).parent.mkdir(parents=True, exist_ok=True)
-    points.tofile(out / sweep)
+    scan.columns(POINT_COLUMNS).tofile(out / sweep)
     time = {"timestamp": frame.stamp_ns // 1000}
     tables["sample"].append({"token": name, **time, "prev": "", "next": "", "scene_token": "scene"})
     camera = frame.camera
@@ -142,21 +141,23 @@ def _add_keyframe(
         )
 
 
-def _add_boxes(tables: dict[str, list[Row]], name: str, labels: Labels) -> None:
+def _add_boxes(
+    annotations: list[Row], named: dict[str, dict[str, Row]], name: str, labels: Labels
+) -> None:
     boxes = np.zeros((0, 7)) if labels.boxes_3d is None else labels.boxes_3d.astype(float)
     for i, box in enumerate(boxes):
         category = labels.class_names[i]
-        if category not in [row["name"] for row in tables["category"]]:
-            tables["category"].append({"token": category, "name": category, "description": ""})
+        row = {"token": category, "name": category, "description": ""}
+        named["category"].setdefault(category, row)
         track = labels.track_ids[i] if labels.track_ids else ""
         instance = track or f"{name}-{i}"
-        if instance not in [row["token"] for row in tables["instance"]]:
-            tables["instance"].append({"token": instance, "category_token": category})
+        row = {"token": instance, "category_token": category}
+        named["instance"].setdefault(instance, row)
         R = T_EGO_CAMERA[:3, :3] @ box_rotation(box[6:])[0]
         pose = _pose(make_T(R, T_EGO_CAMERA[:3, :3] @ box[:3]))
         length, width, height = box[3:6].tolist()
         count = -1 if labels.num_points is None else int(labels.num_points[i])
-        tables["sample_annotation"].append(
+        annotations.append(
             {
                 "token": f"{name}-{i}",
                 "sample_token": name,

@@ -1,4 +1,4 @@
-"""What the names in labels mean: of which class they are, or of none."""
+"""Rules that say which class the names in labels are of, or that they are of none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rules:
-    """What names in labels mean, whatever the order of a model's classes.
+    """Rules for the names in labels, which hold whatever the order of a model's classes.
 
     Names in labels are written in lower case. One with ``*`` stands for all that fit it; a whole
     name wins over those, and of those the longest.

@@ -20,7 +20,7 @@ UNLABELLED = 255
 NAMELESS = 254
 """Entry of a table of label ids for an id that has no name."""
 BACKGROUND, IGNORED, UNKNOWN = -1, -2, -3
-"""What a name of a box means where it is of no class."""
+"""Ids that stand for a box whose name is of no class."""
 _DEFAULT = read_class_file("default")
 assert _DEFAULT.detection and _DEFAULT.segmentation
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.se3 import make_T
+from lemumo_core.geometry.se3 import T_BODY_OPTICAL, make_T
 from lemumo_core.world.objects import SPLITS
 
 RIGS, VARIED_RIGS = 24, 96
 """Rigs a split, of usual and of varied streets; so few that the rays of their cameras are kept."""
-OPTICAL_FROM_BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 MOUNTS = {"front": 0.0, "front_left": 0.9, "front_right": -0.9, "rear": np.pi}
 """Camera names and the azimuths they look along, radians."""
 MOUNT_SHARES = (0.64, 0.12, 0.12, 0.12)
@@ -93,16 +92,15 @@ def rig(split: str, number: int, width: int, height: int, varied: bool = False) 
     near = make_T(
         _turned(*rng.normal(0, 0.008, 3)) @ R, position + R @ (0.0, rng.uniform(0.08, 0.25), 0.0)
     )
-    T_body_optical = make_T(OPTICAL_FROM_BODY.T, np.zeros(3))
     beams = int(rng.choice(mounting.beams, p=mounting.beam_shares))
     return Rig(
         name,
         camera,
-        make_T(R, position) @ T_body_optical,
+        make_T(R, position) @ T_BODY_OPTICAL,
         beams,
         lidar,
         thermal,
-        near @ T_body_optical,
+        near @ T_BODY_OPTICAL,
     )
 
 

@@ -7,7 +7,7 @@ import re
 import runpy
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from tests.helpers.paths import ROOT
 
 OTHERS = {"source", "openssl", "git", "colcon", "rosdep", "export", "cd", "python3", "docker"}
 """Programs that are not ours."""
+SHORT = {"steps": 1, "batch": 2, "val_frames": 2, "scale.workers": 0, "log.tensorboard": "false"}
+"""Options with which a training takes seconds."""
 PYTHONS = {"python", ".venv/bin/python"}
 
 
@@ -63,6 +65,13 @@ def commands(block: str) -> list[list[str]]:
             found.append(words[:end])
             words = words[end + 1 :]
     return found
+
+
+def run(words: list[str], options: Mapping[str, object]) -> None:
+    """Run a command of ``lemumo`` with options added, on the bag in the working directory."""
+    line = [word.replace("/path/to/bag", "bag") for word in words[1:]]
+    line += [f"--{key}={value}" for key, value in options.items()]
+    assert lemumo.main(line) == 0, shlex.join(words)
 
 
 def check(words: list[str]) -> None:

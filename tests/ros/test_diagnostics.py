@@ -1,4 +1,4 @@
-"""What ``/diagnostics`` is called; tests/faults/ holds what it says."""
+"""Names on ``/diagnostics``; what it says is tested in tests/faults/."""
 
 from __future__ import annotations
 

@@ -81,17 +81,15 @@ def report(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
 def _frame_scores(embeddings: np.ndarray, common: int, truth: np.ndarray) -> list[str]:
     """Return what slices tell of the frames, where a truth varies."""
     found = scores(slices_of(embeddings, common), truth)
+    if not found:
+        return []
     rows = [[name, *(f"{score:.3f}" for score in pair)] for name, pair in found.items()]
     caption = (
         "mean R² for mean log depth and the shares of the classes in a frame, by ridge regression, "
         "on samples that were not fitted"
     )
     head = ("embedding", "R²", "shuffled frames")
-    return (
-        ["<h2>What slices tell of the frame</h2>", web_page.table(caption, rows, head)]
-        if rows
-        else []
-    )
+    return ["<h2>What slices tell of the frame</h2>", web_page.table(caption, rows, head)]
 
 
 def standardized(x: np.ndarray) -> np.ndarray:

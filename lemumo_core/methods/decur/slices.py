@@ -1,4 +1,4 @@
-"""What slices of embeddings tell linearly of their frames: how far it is, and what is there."""
+"""Linear scores of slices of embeddings: how far away a frame's scene is, and what is there."""
 
 from __future__ import annotations
 
@@ -53,28 +53,40 @@ def slices_of(embeddings: np.ndarray, common: int) -> dict[str, np.ndarray]:
 def scores(slices: Mapping[str, np.ndarray], truth: np.ndarray) -> dict[str, tuple[float, float]]:
     """Return, by slice, mean R^2 over what varies in a truth, and that of shuffled frames.
 
-    A ridge regression is fitted to every other frame, and the rest is scored; 0 is what the mean
-    scores. Nothing where no truth varies.
+    A ridge regression is fitted to every other frame, and the rest is scored; 0 is what the
+    mean of the fitted ones scores. Nothing where no truth varies.
 
     Args:
         slices: of N frames.
         truth: (N, targets), NaN where unknown: such targets are left out.
     """
-    truth = truth[:, np.isfinite(truth).all(axis=0)]
-    varies = np.minimum(truth[::2].var(0), truth[1::2].var(0)) > LEAST_VARIATION
-    if not varies.any():
+    fitted = np.arange(len(truth)) % 2 == 0
+    y = varying(truth, fitted)
+    if not y.shape[1]:
         return {}
-    y = truth[:, varies]
     shuffled = y[np.random.default_rng(0).permutation(len(y))]
-    return {name: (ridge_r2(x, y), ridge_r2(x, shuffled)) for name, x in slices.items()}
+    return {n: (ridge_r2(x, y, fitted), ridge_r2(x, shuffled, fitted)) for n, x in slices.items()}
 
 
-def ridge_r2(x: np.ndarray, y: np.ndarray) -> float:
-    """Fit a ridge regression from x (N, D) to y (N, T) on even rows; mean R^2 on odd ones."""
+def varying(truth: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Return the targets that are known of all frames and vary in both parts of them.
+
+    Args:
+        truth: (N, targets), NaN where unknown.
+        fitted: bool (N,), which frames a regression is fitted to.
+    """
+    truth = truth[:, np.isfinite(truth).all(axis=0)]
+    return truth[:, np.minimum(truth[fitted].var(0), truth[~fitted].var(0)) > LEAST_VARIATION]
+
+
+def ridge_r2(x: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Fit a ridge regression from x (N, D) to y (N, T) on some frames; mean R^2 on the others."""
     x = x.astype(np.float64)
-    x = (x - x[::2].mean(0)) / (x[::2].std(0) + 1e-6) / np.sqrt(x.shape[1])
-    given, asked, mean = x[::2], x[1::2], y[::2].mean(0)
+    given, asked = x[fitted], x[~fitted]
+    scale = (given.std(0) + 1e-6) * np.sqrt(x.shape[1])
+    given, asked = (given - given.mean(0)) / scale, (asked - given.mean(0)) / scale
+    mean, true = y[fitted].mean(0), y[~fitted]
     gram = given @ given.T + RIDGE * np.eye(len(given))
-    predicted = mean + asked @ (given.T @ np.linalg.solve(gram, y[::2] - mean))
-    residual, total = ((y[1::2] - predicted) ** 2).sum(0), ((y[1::2] - mean) ** 2).sum(0)
+    predicted = mean + asked @ (given.T @ np.linalg.solve(gram, y[fitted] - mean))
+    residual, total = ((true - predicted) ** 2).sum(0), ((true - mean) ** 2).sum(0)
     return float(np.mean(1 - residual / total))

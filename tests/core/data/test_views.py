@@ -363,7 +363,12 @@ def test_photometric_changes_never_reach_the_companion_of_lidar() -> None:
 
 def test_solarized_images_are_those_of_pillow() -> None:
     levels = torch.arange(256.0).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
-    found = image_changes(solarized=1.0)._replace(blur_taps=1).of_image(levels).flatten(0, 2)[:, 0]
+    found = (
+        image_changes(solarized=1.0)
+        ._replace(blur_taps=1, solarizes=True)
+        .of_image(levels)
+        .flatten(0, 2)[:, 0]
+    )
     expected = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256))
     np.testing.assert_allclose(found, expected, atol=1e-3)
 

@@ -115,7 +115,7 @@ TWO = {**ONE, "/rear/points": Lidar("rear", T_BASE_REAR, START_NS + 20 * MS)}
 def drive(request, tmp_path_factory):
     """A bag of a drive past fixed points: images 30 ms after the start of the first LiDAR's sweeps.
 
-    Each LiDAR sees its share of the points.  Returns the bag's path, by image the points as the
+    Each LiDAR sees its share of the points. Returns the bag's path, by image the points as the
     camera sees them at its stamp, and the LiDARs' topics.
     """
     rng = np.random.default_rng(0)
@@ -180,8 +180,10 @@ def test_motion_is_undone_on_both_roads(drive) -> None:
     print(f"largest error of a point: {before_m:.3f} m, compensated {after_m:.4f} m")
     assert before_m > 1.0 and after_m < 0.01 * before_m
     assert worst_m(replayed(bag, "", topics), truth) == pytest.approx(before_m)
+    atol = 0.0 if len(topics) == 1 else 1e-5  # the roads merge sweeps in another order
     for ours, theirs in zip(replayed(bag, "odom", topics), of_source, strict=True):
-        np.testing.assert_allclose(ours.companion.points, theirs.companion.points, atol=1e-5)
+        found, expected = ours.companion.points, theirs.companion.points
+        np.testing.assert_allclose(found, expected, rtol=0.0, atol=atol)
 
 
 def test_a_fixed_frame_that_tf_lacks_is_named(drive) -> None:
