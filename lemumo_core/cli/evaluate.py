@@ -58,7 +58,7 @@ def evaluate_model(
 
     Args:
         model: package, or run or checkpoint folder of ``lemumo finetune``.
-        data: name of a source, or the folder or URI of shards.
+        data: name of a source, a bag or a folder of bags, or a folder or URI of shards.
         data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
         mask: which LiDAR returns are masked from the model and are its depth's truth; by default
             every second beam where a source has no dense depth, and none where it has.

@@ -48,9 +48,9 @@ def export_labels(
 
     Args:
         format: coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png.
-        data: folder or URI of shards, or the name of a source.
+        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source.
         out: new folder.
-        data_options: options of that source, e.g. ``--data bags --data_options.path BAG``.
+        data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
         limit: frames at most, spread evenly over the source; by default all.
 
     Raises:
@@ -85,9 +85,10 @@ def import_labels(
     Args:
         format: coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png.
         files: the file or folder that the annotation tool exported, unpacked.
-        data: folder or URI of shards, or the name of a source: the frames that were annotated.
+        data: the frames that were annotated: a bag or a folder of bags, a folder or URI of shards,
+            or the name of a source.
         out: folder of the truth: shards without images.
-        data_options: options of that source, e.g. ``--data bags --data_options.path BAG``.
+        data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
         workers: processes.
 
     Raises:

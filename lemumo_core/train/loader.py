@@ -21,7 +21,7 @@ from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.data.sources.registry import SOURCES, open_source, source_of
+from lemumo_core.data.sources.registry import named_source, open_source
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.preprocess import InputSpec
@@ -62,9 +62,10 @@ def _open(config: RunConfig) -> FrameSource:
     if config.data == "synthetic":
         size = {"height": canvas.height, "width": canvas.width, "companion": canvas.companion}
         return open_source("synthetic", **{**SYNTHETIC_FRAMES, **size, **options})
-    if config.data not in SOURCES:  # shards
+    name, location = named_source(config.data)
+    if name == "shards":
         options = {"at_least": (canvas.height, canvas.width), **options}
-    return source_of(config.data, **options)
+    return open_source(name, **{**location, **options})
 
 
 class Subset:

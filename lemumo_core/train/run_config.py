@@ -120,7 +120,8 @@ class RunConfig:
     """Options of every training run.
 
     Attributes:
-        data: folder or URI of shards, or the name of a source (``data.sources.registry``).
+        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source
+            (``data.sources.registry``). Shards are read fastest.
         data_options: options of that source, e.g. ``--data waymo --data_options.root /data``. The
             synthetic world has the canvas's size and 160 frames unless they say otherwise.
         frame_cache: folder into which the source's frames are written first, as shards; for

@@ -74,29 +74,33 @@ def open_source(name: str, **options: Any) -> FrameSource:
 
 
 def source_of(data: str, **options: Any) -> FrameSource:
-    """Open what programs take as ``--data``: a source by its name, or shards by their location.
+    """Open what programs take as ``--data``.
 
     Args:
-        data: a key of ``SOURCES``, a folder or a URI.
-        options: of that source; shards get their root from ``data``.
+        data: a key of ``SOURCES``; a bag or a folder of bags; a folder or URI of shards.
+        options: of that source; where it is comes from ``data``, unless they say it.
 
     Raises:
-        Fault: as ``open_source``; ``unknown_source`` for a name that is no folder either;
-            ``unprepared_bag`` for a bag or a folder of bags.
+        Fault: as ``open_source`` and ``named_source``.
         FileNotFoundError, ImportError: as the source.
     """
+    name, location = named_source(data)
+    return open_source(name, **{**location, **options})
+
+
+def named_source(data: str) -> tuple[str, dict[str, str]]:
+    """Return the source that ``--data`` means, by name, and the option that says where it is.
+
+    Raises:
+        Fault: ``unknown_source`` for a name that is neither a source nor a folder.
+    """
     if data in SOURCES:
-        return open_source(data, **options)
+        return data, {}
     if "/" not in data and not Path(data).exists():
-        source_class(data)  # neither a folder nor a source: raises with the known names
+        source_class(data)  # raises with the known names
     if _is_bag(Path(data)):
-        raise Fault(
-            "unprepared_bag",
-            f"{data} is a recorded bag: prepare it first (lemumo prepare bags --path {data} --out "
-            f"SHARDS) and give --data SHARDS, or read it as it is: --data bags --data_options.path "
-            f"{data}",
-        )
-    return open_source("shards", root=data, **options)
+        return "bags", {"path": data}
+    return "shards", {"root": data}
 
 
 def _is_bag(path: Path) -> bool:

@@ -145,15 +145,6 @@ def test_results_stay_local(out, package, tmp_path, monkeypatch, capsys) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bag_is_not_taken_for_shards(package, tmp_path, capsys) -> None:
-    bag = tmp_path / "day" / "drive.mcap"
-    bag.parent.mkdir()
-    bag.touch()
-    for data in (tmp_path, bag.parent, bag):
-        assert main([str(package), "--backend", "torch", "--data", str(data)]) == 1
-        assert f"lemumo prepare bags --path {data}" in capsys.readouterr().err
-
-
 def test_frames_without_a_sensor_are_judged_by_what_they_have() -> None:
     frame = open_source("synthetic", frames=1, width=96, height=64)[0]
     camera, lidar = replace(frame, companion=None), replace(frame, image=None)

@@ -15,7 +15,7 @@ import pytest
 from lemumo_core.command_line import CommandLine
 from lemumo_core.data.sources import registry
 from lemumo_core.data.sources.options import SourceOptions
-from lemumo_core.data.sources.registry import SOURCES, open_source, source_class
+from lemumo_core.data.sources.registry import SOURCES, named_source, open_source, source_class
 from lemumo_core.faults import Fault
 
 
@@ -53,6 +53,20 @@ def test_opens_with_options(tmp_path) -> None:
 def test_an_unknown_source_is_told_the_nearest() -> None:
     with pytest.raises(Fault, match="unknown source 'nuscene'; did you mean 'nuscenes'"):
         open_source("nuscene")
+
+
+def test_a_location_says_what_it_holds(tmp_path) -> None:
+    bag = tmp_path / "bags" / "day" / "drive.mcap"
+    bag.parent.mkdir(parents=True)
+    bag.touch()
+    for data in (bag, bag.parent, tmp_path / "bags"):
+        assert named_source(str(data)) == ("bags", {"path": str(data)})
+    (tmp_path / "shards").mkdir()
+    for data in (str(tmp_path / "shards"), "s3://bucket/shards"):
+        assert named_source(data) == ("shards", {"root": data})
+    assert named_source("kitti") == ("kitti", {})
+    with pytest.raises(Fault, match="unknown source 'drvie'"):
+        named_source("drvie")
 
 
 def test_an_unknown_option_is_told_the_nearest() -> None:

@@ -72,15 +72,7 @@ def assert_scores_equal_evaluate(
     model: Path, bag: Path, out: Path, tmp_path: Path, truth: str
 ) -> None:
     """Compare the metrics of a replay with those of ``lemumo evaluate``, to the last digit."""
-    arguments = [
-        model,
-        "--data",
-        "bags",
-        "--data_options.path",
-        bag,
-        "--out",
-        tmp_path / "evaluated",
-    ]
+    arguments = [model, "--data", bag, "--out", tmp_path / "evaluated"]
     assert evaluate([*map(str, arguments), "--backend", "onnxruntime"]) == 0
     expected, found = metrics(tmp_path / "evaluated"), metrics(out)
     assert expected["depth_truth"].startswith(truth)
