@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -99,6 +100,11 @@ class ResNet(nn.Module):
                 self.attention[str(stage)] = DeformableAttention(
                     config.dims[stage - 1], cells, kernel, stride, config.head_dim, config.group_dim
                 )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # As images come, (B, h, w, C) in memory: otherwise each call reorders.
+                weight = module.weight.detach().contiguous(memory_format=torch.channels_last)
+                module.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the maps of the four stages, strides 4 to 32, of (B, channels, h, w)."""

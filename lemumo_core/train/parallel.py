@@ -131,13 +131,17 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Move a full tensor, the same on all ranks, to a parameter's device and shard it like it."""
+    """Move a full tensor of a parameter's shape, the same on all ranks, to where the parameter is.
+
+    It is sharded as the parameter is, or lies in memory as the parameter does: an optimiser rounds
+    otherwise where the orders differ, and a resumed run would not equal the whole one.
+    """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    tensor = tensor.to(parameter.device)
     if isinstance(parameter, DTensor):
-        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
-    return tensor
+        moved = tensor.to(parameter.device)
+        return distribute_tensor(moved, parameter.device_mesh, parameter.placements)
+    return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
