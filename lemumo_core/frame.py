@@ -98,6 +98,9 @@ class Labels:
         instance_map: uint16 (H, W), one number per object, 0 = none.
         depth_m: float32 (H, W) dense depth, NaN = unknown.
         point_labels: uint8 (N,), ids as in ``label_map``, one per row of the companion's points.
+        point_confidence: float16 (N,) in [0, 1] beside ``point_labels``, the confidence of a
+            network in the class that it gave each point, also of those that it left unlabelled;
+            None for labels that people made.
         ignore: float32 (M, 4) as ``boxes_2d``: regions whose objects, of any class, are not
             annotated (KITTI's DontCare, COCO's crowds). Nothing in them is learnt or evaluated.
         track_ids: K names, one per box: the same for one object in all frames of a recording, and
@@ -116,6 +119,7 @@ class Labels:
     instance_map: np.ndarray | None = None
     depth_m: np.ndarray | None = None
     point_labels: np.ndarray | None = None
+    point_confidence: np.ndarray | None = None
     ignore: np.ndarray | None = None
     track_ids: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()

@@ -1,13 +1,16 @@
-"""Bring frames to an annotation tool, and its labels back as truth of the same frames.
+"""Bring frames to an annotation tool and its labels back, or let a 3D network label LiDAR points.
 
     lemumo label export FORMAT --data DATA --out FOLDER     images, with the labels that there are
     lemumo label import FORMAT FILES --data DATA --out TRUTH
     lemumo prepare SOURCE ... --truth TRUTH --out SHARDS    frames with these labels
     lemumo replay BAG --truth TRUTH ...                     results measured on them
+    lemumo label points RUN DATA --out SHARDS               a class for every LiDAR return
+    lemumo finetune --data SHARDS ...                       the fusion model learns from them
 
 FORMAT is coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png. DATA is a folder of shards
-or the name of a source with its options, as for lemumo evaluate. A frame and its files belong
-together by its stamp, which ends their names.
+or the name of a source with its options, or a bag, as for lemumo evaluate. A frame
+and its files belong together by its stamp, which ends their names. RUN is a finished run of lemumo
+finetune --task points.
 
 Exit codes: 0 done, 1 an error.
 """
@@ -21,19 +24,23 @@ from pathlib import Path
 
 from lemumo_core.command_line import run_function
 from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
-from lemumo_core.frame import Frame
+from lemumo_core.frame import UNLABELLED, Frame
 from lemumo_core.label.formats import label_format
 from lemumo_core.label.frame_names import name_of
 from lemumo_core.label.imported import ImportedLabels
+from lemumo_core.label.points import LabeledPoints, count_labels
 from lemumo_core.progress import track
 
 PROG = "lemumo label"
 USAGE_ERROR = 2
+LOOKED_AT = 32
+"""Frames whose labels are counted for people."""
 
 
 def export_labels(
@@ -104,6 +111,48 @@ def import_labels(
     )
 
 
+def label_points(
+    run: Path,
+    data: str,
+    *,
+    out: Path,
+    data_options: SourceOptions | None = None,
+    threshold: float = 0.6,
+    jpeg: int | None = None,
+    workers: int = 1,
+) -> None:
+    """Write frames as shards, their LiDAR returns labelled by a 3D network.
+
+    Args:
+        run: folder of a finished run of lemumo finetune --task points.
+        data: a bag, folder or URI of shards, or the name of a source.
+        out: folder of the shards; one that was begun with the same options is finished.
+        data_options: options of that source.
+        threshold: returns that the network is less confident of are unlabelled.
+        jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
+        workers: processes.
+
+    Raises:
+        Fault, ImportError: as ``LabeledPoints``, ``write_shards`` and the source.
+    """
+    source = source_of(data, **(data_options or {}))
+    labeled = LabeledPoints(source, run, threshold)
+    summary = write_shards(labeled, out, jpeg=jpeg, workers=workers)
+    shards = Shards(out)
+    looked_at = evenly_spaced(len(shards), LOOKED_AT)
+    counts, returns = count_labels(shards, looked_at)
+    known = counts[:UNLABELLED].sum()
+    shares = ", ".join(
+        f"{name} {counts[i] / known:.1%}" for i, name in enumerate(labeled.classes) if counts[i]
+    )
+    print(
+        f"{summary.frames} of {len(source)} frames are labelled, in {out}\n"
+        f"{known / max(returns, 1):.1%} of the returns of {len(looked_at)} frames have a class: "
+        f"{shares or 'none is confident enough, lower --threshold'}\n"
+        f"train the fusion model on them:  lemumo finetune --data {shlex.quote(str(out))}"
+    )
+
+
 def _named(source: FrameSource, indices: list[int]) -> Iterator[tuple[str, Frame]]:
     for index in track(indices, "export"):
         frame = source[index]
@@ -112,7 +161,11 @@ def _named(source: FrameSource, indices: list[int]) -> Iterator[tuple[str, Frame
 
 def main(arguments: list[str]) -> int:
     """Run ``lemumo label``; return its exit code."""
-    actions: dict[str, Callable[..., None]] = {"export": export_labels, "import": import_labels}
+    actions: dict[str, Callable[..., None]] = {
+        "export": export_labels,
+        "import": import_labels,
+        "points": label_points,
+    }
     action = actions.get(arguments[0]) if arguments else None
     if action is None:
         is_help = arguments[:1] in (["-h"], ["--help"])

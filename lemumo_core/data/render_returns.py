@@ -19,7 +19,8 @@ def render_returns(
     """Render the nearest return of every pixel, as ``depth_projection.project_places`` does.
 
     Of returns of equal depth in a pixel the smallest label wins, and the least offset, so that
-    nothing depends on the order of a device's threads.
+    nothing depends on the order of a device's threads. A return that the camera does not see
+    (``seen_returns``) gives its pixel no label.
 
     Args:
         batch: B samples.
@@ -59,6 +60,7 @@ def render_returns(
     if batch.labels is None:
         return depth_m, None, places
     point_labels = batch.labels.point_labels.repeat(views, 1)
+    wins &= seen_returns(batch, len(crops), shown)
     labels = least(torch.where(wins, point_labels, UNLABELLED), UNLABELLED)
     return depth_m, labels[:, :pixels].view(-1, height, width), places
 

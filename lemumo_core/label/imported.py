@@ -55,7 +55,7 @@ class ImportedLabels:
         labels = frame.labels or Labels()
         if fields.keys() & set(BOXES):
             labels = replace(labels, **{name: getattr(Labels, name) for name in BOXES})
-        labels = replace(labels, **{**fields, "point_labels": None})
+        labels = replace(labels, **{**fields, "point_labels": None, "point_confidence": None})
         return replace(frame, image=None, companion=None, labels=labels)
 
     def describe(self) -> dict[str, Any]:

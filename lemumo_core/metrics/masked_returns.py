@@ -68,6 +68,7 @@ def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
             labels,
             depth_m=_sparse_map(truth, truth.depth_m, np.nan, frame.camera),
             point_labels=None if point_labels is None else point_labels[~masked],
+            point_confidence=None,
         ),
     )
 

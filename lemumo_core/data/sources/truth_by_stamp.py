@@ -73,7 +73,9 @@ class Truth:
             return None
         source = self.source
         found = source.labels(at) if isinstance(source, Bags) else source[at].labels
-        return None if found is None else replace(found, point_labels=None)
+        if found is None:
+            return None
+        return replace(found, point_labels=None, point_confidence=None)
 
 
 def truth_of_bag(

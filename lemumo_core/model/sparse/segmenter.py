@@ -1,13 +1,22 @@
-"""A class for every LiDAR point."""
+"""A class for every LiDAR point, and the files that hold such a network."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.sparse.minkunet import MinkUNet, SparseConfig
-from lemumo_core.model.sparse.voxels import voxelize
+from lemumo_core.model.sparse.voxels import VoxelConfig, voxelize
+
+POINT_WEIGHTS, POINT_OPTIONS = "points.safetensors", "points.json"
+"""A finished run of fine-tuning on points leaves these: weights; network and classes."""
 
 
 class PointSegmenter(nn.Module):
@@ -39,11 +48,56 @@ class PointSegmenter(nn.Module):
             x = self.network(voxels)
         return self.head(x), voxels.row_of_point
 
-    @torch.no_grad()
     def predict(self, points: Tensor) -> Tensor:
         """Return the class of each point, uint8 (B, M), 255 for those that are no return."""
+        return self.classify(points)[0]
+
+    @torch.no_grad()
+    def classify(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class of each point, and its confidence.
+
+        Args:
+            points: as of ``forward``.
+
+        Returns:
+            Uint8 (B, M), 255 for those that are no return, and float32 (B, M), the softmax of the
+            class, 0 for those.
+        """
         logits, row = self(points)
         if not len(logits):
-            return torch.full(row.shape, UNLABELLED, dtype=torch.uint8, device=row.device)
-        found = logits.argmax(1).to(torch.uint8)[row.clamp(min=0)]
-        return torch.where(row >= 0, found, UNLABELLED)
+            nothing = torch.full(row.shape, UNLABELLED, dtype=torch.uint8, device=row.device)
+            return nothing, points.new_zeros(row.shape)
+        confidence, found = logits.float().softmax(1).max(1)
+        there, row = row >= 0, row.clamp(min=0)
+        labels = torch.where(there, found.to(torch.uint8)[row], UNLABELLED)
+        return labels, torch.where(there, confidence[row], 0.0)
+
+
+def network_from_dict(values: dict[str, Any]) -> SparseConfig:
+    """Rebuild from ``dataclasses.asdict`` or parsed JSON."""
+    return SparseConfig(**{**values, "voxels": VoxelConfig(**values["voxels"])})
+
+
+def load_segmenter(run: Path) -> tuple[PointSegmenter, tuple[str, ...]]:
+    """Load the network that a finished run of fine-tuning on points left, in evaluation mode.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        The network, on the CPU, and the names of its classes by id.
+
+    Raises:
+        Fault: ``wrong_weights`` where there is none.
+    """
+    if not (run / POINT_WEIGHTS).is_file() or not (run / POINT_OPTIONS).is_file():
+        raise Fault(
+            "wrong_weights",
+            f"{run} holds no {POINT_WEIGHTS} and {POINT_OPTIONS}: give the folder of a finished "
+            "run of lemumo finetune --task points",
+        )
+    options = json.loads((run / POINT_OPTIONS).read_text())
+    classes = tuple(options["classes"])
+    model = PointSegmenter(network_from_dict(options["network"]), len(classes))
+    model.load_state_dict(load_file(run / POINT_WEIGHTS))
+    return model.eval(), classes

@@ -10,12 +10,12 @@ from torch import Tensor
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan
+from lemumo_core.model.sparse.segmenter import POINT_OPTIONS, POINT_WEIGHTS
 from lemumo_core.progress import track
 from lemumo_core.train.best_weights import write_best
 from lemumo_core.train.loop import Recipe, Run
 from lemumo_core.train.points.config import PointsConfig
 from lemumo_core.train.points.learner import PointLearner
-from lemumo_core.train.points.weights import POINT_OPTIONS, POINT_WEIGHTS
 
 LOOKED_AT = 64
 """Frames in which labelled points are looked for."""

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lemumo_core.faults import Fault
 from lemumo_core.model.sparse.minkunet import SparseConfig
-from lemumo_core.model.sparse.voxels import VoxelConfig
+from lemumo_core.model.sparse.segmenter import POINT_OPTIONS, POINT_WEIGHTS, network_from_dict
 from lemumo_core.train import checkpoint
 from lemumo_core.train.weights import find_weights
-
-POINT_WEIGHTS, POINT_OPTIONS = "points.safetensors", "points.json"
-"""A finished run of fine-tuning on points leaves these: weights; network and classes."""
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], SparseConfig]:
@@ -51,11 +47,6 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], SparseConfig]:
             "lemumo finetune --task points",
         )
     return tensors, network_from_dict(options)
-
-
-def network_from_dict(values: dict[str, Any]) -> SparseConfig:
-    """Rebuild from ``dataclasses.asdict`` or parsed JSON."""
-    return SparseConfig(**{**values, "voxels": VoxelConfig(**values["voxels"])})
 
 
 def load_network(model: nn.Module, path: Path) -> None:
