@@ -14,6 +14,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.model.config import PATCH, ModelConfig
 from lemumo_core.model.external_weights import read_state_dict
 from lemumo_core.model.resnet import ResNet, ResNetConfig
+from lemumo_core.model.sparse.norm import RowNorm
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 
@@ -118,14 +119,22 @@ class ImageHeads(nn.Module):
     Args:
         channels: of the map.
         width: of the features.
+        standardize: normalise the map's channels by the statistics of the batch first. Cells of a
+            transformer's map differ little from their mean (their cosines are about .95), and
+            contrast then hardly begins to learn.
     """
 
-    def __init__(self, channels: int, width: int):
+    def __init__(self, channels: int, width: int, standardize: bool):
         super().__init__()
+        self.norm = RowNorm(channels) if standardize else None
         self.shared, self.specific = nn.Conv2d(channels, width, 1), nn.Conv2d(channels, width, 1)
 
     def forward(self, image_map: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C, h, w) to two maps (B, D, h, w), neither of unit length."""
+        if self.norm is not None:
+            batch, channels, *size = image_map.shape
+            rows = self.norm(image_map.permute(0, 2, 3, 1).reshape(-1, channels))
+            image_map = rows.view(batch, *size, channels).permute(0, 3, 1, 2)
         return self.shared(image_map), self.specific(image_map)
 
 

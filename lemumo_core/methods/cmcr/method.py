@@ -68,6 +68,7 @@ class CMCR(MethodOptions):
             or a file. ``random`` leaves it untaught, to compare with.
         image_encoder: ``lemumo``, the encoder of the run's model on the image alone, or
             ``resnet50``, as MoCo-v2 trains it.
+        standardize: the image encoder's map before the heads (``ImageHeads``).
         network: the 3D network and its voxels.
         crop: which view is cut of a sample; one global view.
         draw: masks, pairs and queries of a sample.
@@ -89,6 +90,7 @@ class CMCR(MethodOptions):
     preset: Literal["repo", "figure", "adapted"] = "adapted"
     image_weights: str | None = None
     image_encoder: ImageEncoderName | None = None
+    standardize: bool | None = None
     network: SparseConfig | None = None
     crop: MultiCropConfig | None = None
     draw: DrawConfig | None = None
@@ -157,7 +159,7 @@ class CmcrMethod(Method):
         self.network = MinkUNet(options.network)
         channels = options.network.channels
         self.shared, self.specific = nn.Linear(channels, width), nn.Linear(channels, width)
-        self.image_heads = ImageHeads(self.image_encoder.channels, width)
+        self.image_heads = ImageHeads(self.image_encoder.channels, width, bool(options.standardize))
         self.codebook = Codebook(options.codes, width)
         self.decoder = ImageDecoder(width) if self.terms.reconstruction else None
         self.occupancy = OccupancyHead(width) if self.terms.queries else None

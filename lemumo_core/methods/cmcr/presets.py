@@ -76,6 +76,7 @@ SMALL_VIEWS = MultiCropConfig(
 ADAPTED_NETWORK = SparseConfig(width=0.25, voxels=VoxelConfig(size_m=0.2, features="height"))
 _REPO: dict[str, Any] = {
     "image_encoder": "resnet50",
+    "standardize": False,
     "network": SparseConfig(),
     "crop": REPO_VIEWS,
     "draw": DrawConfig(matches=2048, queries=2048, neighbors=32, wedge_deg=None),
@@ -90,6 +91,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "figure": {**_REPO, "geometry": True, "orthogonal_images": True},
     "adapted": {
         "image_encoder": "lemumo",
+        "standardize": True,
         "network": ADAPTED_NETWORK,
         "crop": SMALL_VIEWS,
         "draw": DrawConfig(),
