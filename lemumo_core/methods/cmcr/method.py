@@ -29,7 +29,7 @@ from lemumo_core.methods.cmcr.image_encoder import (
     ImageEncoderName,
     ImageHeads,
 )
-from lemumo_core.methods.cmcr.monitors import monitor
+from lemumo_core.methods.cmcr.monitors import monitor, monitored
 from lemumo_core.methods.cmcr.occupancy import OccupancyHead, Queries
 from lemumo_core.methods.cmcr.presets import PRESETS, TermWeights
 from lemumo_core.methods.cmcr.reconstruction import (
@@ -179,7 +179,6 @@ class CmcrMethod(Method):
         terms: dict[str, Tensor] = {}
 
         point, pixel, valid = paired_features(views, views.contrast_pairs, points, shared_map)
-        monitored = {"points": point.detach(), "pixels": pixel.detach(), "valid": valid}
         if self.terms.contrast:
             terms["contrast"] = info_nce(point, pixel, valid, self.options.temperature)
         if self.terms.codes:
@@ -204,7 +203,7 @@ class CmcrMethod(Method):
         if dense:
             image = image_tokens(shared_map.detach(), specific_map.detach(), views.size)
             tokens = torch.cat([image, point_tokens(views, points)[0]], -1).detach()
-        return Step(loss, views.view, tokens, monitored)
+        return Step(loss, views.view, tokens, monitored(points, point, pixel, valid))
 
     def point_features(self, views: CmcrViews) -> PointFeatures:
         """Return the features of voxels."""

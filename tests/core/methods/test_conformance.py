@@ -1,7 +1,8 @@
 """What every method keeps to: ranks, resuming, probes, order of samples, devices, memory.
 
 W ranks are one rank, in value and in every gradient, for DDP and for ``fully_shard``: real
-processes over gloo, with stochastic depth, modality dropout and the unimodal passes.
+processes over gloo, with stochastic depth, modality dropout and the unimodal passes. The same
+processes show it of fine-tuning on points.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch import distributed, multiprocessing
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.samples import map_tensors
 from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.frame import UNLABELLED
+from lemumo_core.methods.cmcr import codebook
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.methods.decur.method import DeCUR
@@ -40,12 +43,17 @@ from lemumo_core.model.sparse.voxels import VoxelConfig
 from lemumo_core.model.transformer import Block
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import model_tensors, open_checkpoint, optimizer_tensors
+from lemumo_core.train.loader import BatchSampler, samples_of
+from lemumo_core.train.loop import Run
 from lemumo_core.train.parallel import DistInfo, full
+from lemumo_core.train.points.config import PointsConfig
+from lemumo_core.train.points.learner import PointLearner
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import PretrainLearner
 from lemumo_core.train.run_config import ScaleConfig
 from tests.helpers.paths import TOY_METHOD
 from tests.helpers.small_cmcr import VIEWS, small
+from tests.helpers.small_frames import Frames
 from tests.helpers.small_run import share, small_batch, small_config, small_method
 
 STEP = 3
@@ -69,7 +77,9 @@ def toy(**changes) -> MethodOptions:
 
 
 def shrink_networks(patch: pytest.MonkeyPatch) -> None:
-    """Make the encoder narrow, of two blocks, and the convolutional towers of DeCUR small."""
+    """Make the encoder narrow, of two blocks, the convolutional towers of DeCUR small, and the
+    codes of CMCR quick, so that a step shows in them."""
+    patch.setattr(codebook, "DECAY", 0.5)
     patch.setitem(SIZES, "nano", (48, 3, 2))
     resnet = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
     mit = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
@@ -150,7 +160,7 @@ def scale(sharding: str) -> ScaleConfig:
 
 
 def outcome(dist: DistInfo, config: PretrainConfig) -> dict[str, torch.Tensor]:
-    """Loss, its terms, gradients and batch norm statistics of one step."""
+    """Loss, its terms, gradients, batch norm statistics and codes after one step."""
     learner = PretrainLearner(config, 10, dist)
     batch = share(small_batch(config), dist.rank, dist.world)
     total, terms = learner.forward(learner.views(batch, STEP), STEP).loss
@@ -160,6 +170,7 @@ def outcome(dist: DistInfo, config: PretrainConfig) -> dict[str, torch.Tensor]:
         for name, p in learner.method.named_parameters()
         if p.requires_grad
     }
+    learner.method.after_step(STEP)
     return {"loss": total.detach(), **terms, **gradients, **dict(learner.method.named_buffers())}
 
 
@@ -181,6 +192,29 @@ def keeps_state(dist: DistInfo, config: PretrainConfig, folder: Path) -> bool:
     ) and all(restored[kind].keys() == tensors[kind].keys() for kind in restored)
 
 
+def point_outcome(dist: DistInfo) -> dict[str, torch.Tensor]:
+    """Loss, its terms and gradients of a step of fine-tuning on points, of sweeps unlike in length
+    and in the share that is labelled."""
+    config = PointsConfig(
+        batch=4,
+        val_frames=0,
+        model=small_config().model,
+        network=SparseConfig(width=0.125, voxels=VoxelConfig(size_m=1.0, features="height")),
+        scale=scale("ddp"),
+    )
+    batch = small_batch(config)
+    assert batch.points is not None
+    labels = (batch.points[..., 2] > 0).to(torch.uint8) * 2
+    labels[0, ::3] = UNLABELLED
+    batch.points[3, 100:] = torch.inf
+    batch = share(replace(batch, sweep_labels=labels), dist.rank, dist.world)
+    run = Run(config, Path("none"), dist, samples_of(config, Frames()), BatchSampler(8, 4, 0))
+    learner = PointLearner(run)
+    values = learner.learn(batch, STEP)
+    found = {name: torch.tensor(value) for name, value in values.items()}
+    return found | {f"gradient {n}": p.grad for n, p in learner.model.named_parameters()}
+
+
 def run_rank(rank: int, folder: str) -> None:
     """Rank of a world of four, and then of one of two."""
     torch.set_num_threads(1)
@@ -200,6 +234,7 @@ def run_rank(rank: int, folder: str) -> None:
             watched = replace(watched, log=replace(watched.log, monitor_every=1))
             same = keeps_state(dist, watched, Path(folder, "shards"))
             torch.save(same, f"{folder}/state-{rank}.pt")
+            torch.save(point_outcome(dist), f"{folder}/points-{rank}.pt")
         distributed.destroy_process_group()
 
 
@@ -238,6 +273,29 @@ def test_ranks_equal_one_rank(folder, alone, sharding, world, name) -> None:
         for key, value in expected.items():
             error = (ours[key] - value).abs().max().item()
             assert error <= 2e-4 * max(value.abs().max().item(), least), (rank, key, error)
+
+
+def test_ranks_have_the_same_codes(folder, alone) -> None:
+    ranks = [torch.load(folder / f"ddp-2-CMCR-{rank}.pt") for rank in range(2)]
+    for name in ("codebook.codes", "codebook.sums"):
+        assert torch.equal(ranks[0][name], ranks[1][name])
+    # All began with unit length: they have moved.
+    assert (alone["CMCR"]["codebook.sums"].norm(dim=1) - 1).abs().max() > 0.1
+
+
+def test_fine_tuning_on_points_on_two_ranks_is_that_on_one(folder) -> None:
+    expected = point_outcome(ALONE)
+    assert {
+        "lovasz",
+        "gradient head.weight",
+        "gradient network.stem.conv.weight",
+    } <= expected.keys()
+    for rank in range(2):
+        ours = torch.load(folder / f"points-{rank}.pt")
+        assert ours.keys() == expected.keys()
+        for key, value in expected.items():
+            error = (ours[key] - value).abs().max().item()
+            assert error <= 2e-4 * max(value.abs().max().item(), 1e-3), (rank, key, error)
 
 
 def test_gradients_depend_on_what_is_shared_out(alone) -> None:

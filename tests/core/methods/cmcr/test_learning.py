@@ -9,6 +9,8 @@ import torch
 
 from lemumo_core.data.samples import map_tensors
 from lemumo_core.losses.contrastive import info_nce
+from lemumo_core.methods.cmcr.codebook import Codebook
+from lemumo_core.methods.cmcr.monitors import monitor
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
 from tests.helpers.small_cmcr import built, draw
@@ -48,11 +50,28 @@ def test_nothing_collapses(learnt) -> None:
     assert scalars["pairs"] == 20 and scalars["code_perplexity"] > 8
     assert min(scalars["points_std"], scalars["pixels_std"]) > 0.5 / 32**0.5
     assert scalars["cosine"] > 0.5 > scalars["cosine_shuffled"]
+    assert min(scalars["shared_rank"], scalars["specific_rank"]) > 4
     same = outcome.monitored["points"][:1].expand(20, -1)
     collapsed = method.monitors(
         outcome._replace(monitored={**outcome.monitored, "points": same}), 0
     )
     assert collapsed["points_std"] < 1e-3 and collapsed["code_perplexity"] == pytest.approx(1)
+
+
+def test_how_far_specific_features_are_apart_is_that_of_least_squares() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared, noise = (torch.randn(300, 6, generator=generator) for _ in range(2))
+    book, pair = Codebook(5, 6), (shared[:9], noise[:9], torch.ones(9, dtype=torch.bool))
+    mixed = shared @ torch.randn(6, 6, generator=generator) + noise + 3
+    given = torch.cat([shared, torch.ones(300, 1)], 1)
+    for specific in (mixed, noise, 2 * shared):
+        left = specific - given @ torch.linalg.lstsq(given, specific).solution
+        expected = 1 - left.square().sum() / (specific - specific.mean(0)).square().sum()
+        scalars = monitor(book, shared, specific, *pair)
+        assert scalars["specific_r2"] == pytest.approx(float(expected), abs=1e-4)
+    assert scalars["shared_rank"] == pytest.approx(6, abs=0.2)
+    flat = monitor(book, shared, shared[:, :1].repeat(1, 6), *pair)
+    assert flat["specific_rank"] == pytest.approx(1, abs=1e-3)
 
 
 def test_samples_without_points_or_image_give_a_finite_step(sweeps) -> None:

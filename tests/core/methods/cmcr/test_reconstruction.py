@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from lemumo_core.methods.cmcr.image_encoder import ImageHeads
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.reconstruction import with_geometry
 from tests.helpers.small_cmcr import built, draw
@@ -51,3 +54,29 @@ def test_a_mask_is_black_patches_of_the_network_input(sweeps) -> None:
         assert hidden[(s, *patch)].all()
     kept = ~views.masked.repeat_interleave(16, 1).repeat_interleave(16, 2)
     assert torch.equal(seen[0][kept], views.view.image[kept])
+
+
+def test_orthogonality_of_the_image_is_added_where_it_is_asked_for(sweeps) -> None:
+    alone = TermWeights(contrast=0, commitment=0, matching=0, reconstruction=0, occupancy=0)
+    alone = replace(alone, intensity=0, orthogonality=1)
+    values = []
+    for images in (False, True):
+        method = built(terms=alone, orthogonal_images=images)
+        outcome = method(method.views(sweeps, draw, 0, 1), 0)
+        outcome.loss.total.backward()
+        values.append(outcome.loss.total.item())
+        reached = method.image_heads.specific.weight.grad
+        assert (reached is not None and reached.abs().sum() > 0) == images
+        assert method.specific.weight.grad.abs().sum() > 0
+    assert values[1] > values[0]
+
+
+def test_a_standardized_map_forgets_scale_and_offset_of_its_channels() -> None:
+    torch.manual_seed(0)
+    image_map = torch.randn(2, 5, 3, 4)
+    shifted = image_map * torch.tensor([1.0, 2, 0.1, 9, 1])[:, None, None] + 50
+    heads = ImageHeads(5, 8, standardize=True)
+    for one, other in zip(heads(image_map), heads(shifted), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    plain = ImageHeads(5, 8, standardize=False)
+    assert not torch.allclose(plain(image_map)[0], plain(shifted)[0], atol=1)
