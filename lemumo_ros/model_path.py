@@ -1,10 +1,11 @@
-"""What the parameter ``model`` may say."""
+"""What the parameters ``model`` and ``points_model`` may say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lemumo_core.faults import Fault
+from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_ros.share import SCHEME, resolve, share_folders
 
 
@@ -38,6 +39,20 @@ def model_folder(model: str) -> Path:
             )
         return shipped[model]
     return path_given
+
+
+def point_labeler(run: str) -> PointLabeler | None:
+    """Load the 3D network of a run of fine-tuning on points; None where none is named.
+
+    Args:
+        run: its folder, as a path or ``package://PACKAGE/PATH``.
+
+    Raises:
+        Fault, ImportError: as ``PointLabeler`` and ``resolve``.
+    """
+    if not run:
+        return None
+    return PointLabeler(resolve(run) if run.startswith(SCHEME) else Path(run).expanduser())
 
 
 def _shipped() -> dict[str, Path]:

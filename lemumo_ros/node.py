@@ -32,7 +32,7 @@ from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.streaming.tracks import TrackedCameras
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
-from lemumo_ros.model_path import model_folder
+from lemumo_ros.model_path import model_folder, point_labeler
 from lemumo_ros.parameter_server import ParameterServer
 from lemumo_ros.parameters import ON_LOAD, Parameters, names
 from lemumo_ros.publish.publisher import ResultPublisher
@@ -63,6 +63,7 @@ class PerceptionNode(LifecycleNode):
             self._check_unknown(settings)
             pipeline = load_model(settings)
             tracks = TrackedCameras(pipeline.package.manifest) if settings.tracking else None
+            labeler = point_labeler(settings.points_model)
         except (ValueError, ImportError, OSError) as error:
             reason = missing_package(error) if isinstance(error, ImportError) else error
             self.diagnostics.fault = f"cannot configure: {reason}"
@@ -74,7 +75,7 @@ class PerceptionNode(LifecycleNode):
         )
         publishers = {
             name: ResultPublisher(
-                self, cameras.transforms, settings.topics(name), settings.tracking
+                self, cameras.transforms, settings.topics(name), settings.tracking, labeler
             )
             for name in cameras.inputs
         }

@@ -140,6 +140,11 @@ class Parameters(CameraParameters):
     backend: str = _parameter(
         "auto", "auto, or RUNTIME[:PRECISION], e.g. tensorrt:fp16", effective=ON_LOAD
     )
+    points_model: str = _parameter(
+        "",
+        "run of lemumo finetune --task points, whose 3D network labels points_labeled; empty: the "
+        "label map does. Needs PyTorch",
+    )
     cameras: tuple[str, ...] = _parameter((), "names of the cameras; none: one, on plain topics")
     lidars: tuple[str, ...] = _parameter(
         (), "names of several LiDARs, whose points are merged by tf; none: one, on plain topics"

@@ -61,6 +61,8 @@ class ReplayOptions:
         overlays: write a picture of every result.
         results_bag: write bags with the results beside the inputs.
         labeled_points: with the LiDAR returns in them too, each with its colour and class.
+        points_model: run of lemumo finetune --task points, whose 3D network gives these returns
+            their classes, behind and beside the camera too; by default the label map does.
         rerun: write recordings of both for the Rerun viewer.
         no_evaluation: only perceive, in a third of the time, without metrics and checks.
         backend: RUNTIME[:PRECISION], or auto.
@@ -103,6 +105,7 @@ class ReplayOptions:
     overlays: bool = False
     results_bag: bool = False
     labeled_points: bool = False
+    points_model: Path | None = None
     rerun: bool = False
     no_evaluation: bool = False
     backend: str = "auto"
@@ -137,6 +140,8 @@ class ReplayOptions:
             raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
         if self.labeled_points and not self.results_bag:
             raise Fault("bad_option", "--labeled_points are written to --results_bag; add it")
+        if self.points_model is not None and not self.labeled_points:
+            raise Fault("bad_option", "--points_model labels what --labeled_points writes; add it")
         if not self.live and (self.start or self.loop):
             raise Fault("bad_option", "--start and --loop are options of --live; add it")
         if not self.live and self.model is None:
@@ -170,6 +175,7 @@ class ReplayOptions:
             evaluate=not self.no_evaluation,
             overlays=self.overlays,
             labeled_points=self.labeled_points,
+            points_model=self.points_model,
         )
 
 

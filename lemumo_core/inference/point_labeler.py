@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.frame import LidarScan
+from lemumo_core.frame import Frame, LidarScan
+from lemumo_core.taxonomy import Taxonomy
 
 
 class PointLabeler:
@@ -54,3 +55,19 @@ class PointLabeler:
             labels, confidence = (part[0].cpu().numpy() for part in self._model.classify(batch))
             self._last = points, (labels, confidence)
         return self._last[1]
+
+    def label(self, frame: Frame, classes: Taxonomy) -> np.ndarray | None:
+        """Label the sweep of a frame with the classes of another model.
+
+        Args:
+            frame: with a LiDAR sweep, or without one.
+            classes: what the network's classes become by their names.
+
+        Returns:
+            Ids of the segmentation classes, uint8 (N,), one a row of the sweep's points, 255 for
+            rows that are no return and for classes that the other model has not; None without a
+            sweep.
+        """
+        if not isinstance(frame.companion, LidarScan):
+            return None
+        return classes.label_ids(self(frame.companion)[0], self.classes)

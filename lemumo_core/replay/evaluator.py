@@ -24,6 +24,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, Perception
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.metrics.calibration import Alignment, align
 from lemumo_core.metrics.consistency import Difference, above, difference
 from lemumo_core.metrics.masked_returns import mask_returns
@@ -84,8 +85,8 @@ class Evaluator:
     """A loaded model with the options of a replay.
 
     Raises:
-        Fault, FileNotFoundError, ImportError: as ``load_package``, ``load_backend`` and the source
-            of labels.
+        Fault, FileNotFoundError, ImportError: as ``load_package``, ``load_backend``, the source of
+            labels and ``PointLabeler``.
     """
 
     def __init__(self, settings: Settings):
@@ -95,6 +96,8 @@ class Evaluator:
         threshold = SCORE_THRESHOLD if settings.evaluate else settings.score_threshold
         self.pipeline = Pipeline(package, settings.backend, threshold)
         self.pipeline.warm_up()
+        run = settings.points_model
+        self._labeler = None if run is None else PointLabeler(run)
         self._truth: Truth | None = None
         if settings.truth and settings.evaluate:
             self._truth = truth_of_source(*settings.truth, settings.sync_tolerance_ns)
@@ -184,7 +187,10 @@ class Evaluator:
         if is_empty(frame, full):
             scores["empty_view"] = explain_empty_view(frame)
         if self.settings.labeled_points:
-            scores["labeled_points"] = labeled_returns(frame, perception)
+            labels = None
+            if self._labeler is not None:
+                labels = self._labeler.label(frame, self.manifest.classes)
+            scores["labeled_points"] = labeled_returns(frame, perception, labels)
         if self.settings.overlays:
             picture = draw_overlay(frame, perception, self.manifest)
             scores["overlay"] = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()

@@ -211,6 +211,10 @@ def bag_key(
         "bag": f"{bag.files[0]} ({_digest(parts)})",
         "recordings": list(recordings),
     }
+    if settings.points_model is not None:
+        run = settings.points_model
+        files = [(str(one), one.stat().st_mtime_ns) for one in sorted(run.iterdir())]
+        key["points_model"] = f"{run} ({_digest(files)})"
     if settings.calibration is not None:
         key["calibration"] = settings.camera_options().camera_info
     values: dict[str, Any] = json.loads(json.dumps(key, default=_plain_value))

@@ -40,6 +40,8 @@ class Settings:
         evaluate: whether to compute metrics and checks, or only to perceive.
         overlays: whether to draw every frame.
         labeled_points: whether to colour and label the LiDAR returns of every frame.
+        points_model: run of fine-tuning on points, whose 3D network labels them; None takes the
+            classes of the pixels.
     """
 
     model: Path
@@ -59,6 +61,7 @@ class Settings:
     evaluate: bool = True
     overlays: bool = False
     labeled_points: bool = False
+    points_model: Path | None = None
 
     def find_topics(self, reader: BagReader) -> BagTopics:
         """Return the sensors' topics of a bag.

@@ -18,6 +18,7 @@ from lemumo_core.frame import UNLABELLED, Frame, Perception
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.geometry.view_transfer import look_up_undistorted, undistorted
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.messages.builder import MessageBuilder
 from lemumo_core.messages.markers import markers
 from lemumo_core.messages.tracks import add_poses, track_names
@@ -39,6 +40,7 @@ class Result:
         depth_encoding: ``32FC1`` or ``16UC1``, as for ``MessageBuilder.depth_image``.
         frame: source frame; None where its pixels are not at hand, so that none of the outputs of
             ``FROM_FRAME`` can be built.
+        labeler: 3D network that gives LiDAR returns their classes; None takes those of the pixels.
     """
 
     perception: Perception
@@ -49,6 +51,7 @@ class Result:
     T_output_header: np.ndarray | None = None
     depth_encoding: str = "32FC1"
     frame: Frame | None = None
+    labeler: PointLabeler | None = None
 
     @functools.cached_property
     def T_output_camera(self) -> np.ndarray:
@@ -146,7 +149,10 @@ def _points(build: MessageBuilder, result: Result) -> Any:
 
 def _points_labeled(build: MessageBuilder, result: Result) -> Any:
     assert result.frame is not None
-    points = labeled_returns(result.frame, result.perception)
+    labels = None
+    if result.labeler is not None:
+        labels = result.labeler.label(result.frame, result.manifest.classes)
+    points = labeled_returns(result.frame, result.perception, labels)
     return build.point_cloud(points, LABELED_FIELDS, _camera_header(build, result))
 
 

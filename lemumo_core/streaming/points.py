@@ -45,15 +45,19 @@ def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, 
     return build.point_cloud(points, ("x", "y", "z", "rgb"), header)
 
 
-def labeled_returns(frame: Frame, perception: Perception) -> np.ndarray:
-    """Return every LiDAR return with the colour and the class of the pixel that shows it.
+def labeled_returns(
+    frame: Frame, perception: Perception, point_labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Return every LiDAR return with a class, and with the colour of the pixel that shows it.
 
     A return that the camera does not see, because it is outside of the view or clearly farther than
-    the dense depth there, is black and unlabelled.
+    the dense depth there, is black and, unless a 3D network labelled it, unlabelled.
 
     Args:
         frame: its image gives the colours and its LiDAR scan the returns, none without one.
         perception: its labels, depth and output camera.
+        point_labels: class ids of a 3D network, uint8 (N,), one a row of the scan's points; None
+            takes those of the pixels.
 
     Returns:
         Float32 (N, 6) of the columns ``LABELED_FIELDS``, metres in the frame that the image's
@@ -68,14 +72,15 @@ def labeled_returns(frame: Frame, perception: Perception) -> np.ndarray:
     labeled = np.zeros((len(points), len(LABELED_FIELDS)), np.float32)
     labeled[:, :3] = transform(T_header_lidar, points[:, :3].astype(np.float64))
     labeled[:, 3] = points[:, 3] if points.shape[1] > 3 else 0.0
-    labeled[:, 5] = UNLABELLED
+    labeled[:, 5] = UNLABELLED if point_labels is None else point_labels[is_return]
     camera = perception.output_camera
     found = project_returns(points, scan.T_camera_lidar, camera, 0.0)
     pixels = (found.v + 0.5).astype(np.intp), (found.u + 0.5).astype(np.intp)
     # Where depth is unknown nothing is known to hide the return: NaN compares false.
     hidden = found.depth_m > perception.depth_m[pixels] * (1 + HIDDEN_SHARE) + HIDDEN_M
     seen = found.row[~hidden]
-    labeled[seen, 5] = perception.labels[pixels][~hidden]
+    if point_labels is None:
+        labeled[seen, 5] = perception.labels[pixels][~hidden]
     shown = pixels[0][~hidden], pixels[1][~hidden]
     labeled[seen, 4] = _packed_colors(frame, camera, shown)
     return labeled

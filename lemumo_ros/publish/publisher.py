@@ -14,6 +14,7 @@ from visualization_msgs.msg import MarkerArray
 
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
 from lemumo_core.streaming.occupancy import GridOptions, occupancy_grid
 from lemumo_core.streaming.outputs import BUILDERS, OVERLAYS, Result
@@ -58,12 +59,18 @@ class ResultPublisher:
         transforms: buffer to look up the transform to ``output_frame`` in, where that is set.
         topics: prefix of the topics' names, below ``~/output/``.
         tracking: whether results have tracks.
+        labeler: 3D network that labels ``points_labeled``; None takes the label map's classes.
     """
 
     def __init__(
-        self, node: Any, transforms: TransformBuffer, topics: str = "", tracking: bool = False
+        self,
+        node: Any,
+        transforms: TransformBuffer,
+        topics: str = "",
+        tracking: bool = False,
+        labeler: PointLabeler | None = None,
     ):
-        self._node, self._transforms = node, transforms
+        self._node, self._transforms, self._labeler = node, transforms, labeler
         kinds = dict(TOPICS)
         self._builders = dict(BUILDERS)
         if importlib.util.find_spec("nav_msgs"):
@@ -105,7 +112,8 @@ class ResultPublisher:
     ) -> None:
         """Build all messages, then publish them, so that a fault publishes nothing.
 
-        Overlays, which are drawn for people, come after all else has been published.
+        What a 3D network labels comes after all that needs no network, and overlays, which are
+        drawn for people, come last.
 
         Args:
             outputs: names of the outputs to build.
@@ -133,6 +141,7 @@ class ResultPublisher:
             T_output_header,
             settings.publish_depth_as,
             frame,
+            self._labeler,
         )
         if "occupancy" in outputs and not settings.output_frame:
             outputs = outputs - {"occupancy"}
@@ -148,7 +157,8 @@ class ResultPublisher:
         overlays = outputs & set(OVERLAYS)
         if overlays and not self._overlay_limit.passes(settings.overlay_rate_hz):
             overlays = set()
-        for names in (outputs - set(OVERLAYS), overlays):
+        labeled = outputs & {"points_labeled"} if self._labeler else set()
+        for names in (outputs - labeled - set(OVERLAYS), labeled, overlays):
             messages = {name: builders[name](build, result) for name in names}
             for name, message in messages.items():
                 self._publishers[name].publish(message)

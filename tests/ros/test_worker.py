@@ -9,12 +9,18 @@ pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 import rclpy
 from rclpy.qos import QoSProfile
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
 
+from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
+from lemumo_core.inference.point_labeler import PointLabeler
+from lemumo_core.streaming.points import LABELED_FIELDS
 from lemumo_ros.publish.rclpy_builder import build
+from tests.helpers.point_run import write_point_run
+from tests.helpers.small_frames import small_frames
 from tests.helpers.waiting import wait_until
 
 CAMERA = Camera(192, 96, 100.0, 100.0, 95.5, 47.5)
@@ -90,3 +96,34 @@ def test_objects_are_tracked_where_that_is_asked_for(make_node, toy_package) -> 
     assert camera.health.latency_ms()["track"]["p50"] > 0
     assert "relative" not in node.parameters.read().tracking_warning
     listener.destroy_node()
+
+
+def test_a_3d_network_labels_every_return(make_node, toy_package, tmp_path) -> None:
+    pytest.importorskip("torch", reason="the 3D network needs: pip install '.[train]'")
+    run = write_point_run(tmp_path / "points")
+    model = "-p", f"model:={toy_package}", "-p", "backend:=onnxruntime"
+    identity = [float(i % 5 == 0) for i in range(16)]
+    node = make_node(*model, "-p", f"points_model:={run}", "-p", f"extrinsics:={identity}")
+    assert node.start_by_itself()
+    camera = node._worker.cameras.inputs["camera"]
+    listener, heard = rclpy.create_node("listener"), []
+    topic = "/perception/output/points_labeled"
+    listener.create_subscription(PointCloud2, topic, heard.append, QoSProfile(depth=5))
+    wait_until(lambda: node._worker.publishers["camera"].subscribed(), "the output's listener")
+    header = build.header(node.get_clock().now().nanoseconds, "camera")
+    points = small_frames(1)[0].companion.points
+    camera.on_camera_info(build.camera_info(CAMERA, header))
+    camera.on_companion(build.point_cloud(points, ("x", "y", "z", "intensity"), header))
+    camera.on_image(build.image(np.zeros((96, 192, 3), np.uint8), "rgb8", header))
+    wait_until(lambda: heard, "the cloud", lambda: rclpy.spin_once(listener, timeout_sec=0.02))
+    found = np.frombuffer(heard[0].data, np.float32).reshape(-1, len(LABELED_FIELDS))
+    expected, _ = PointLabeler(run)(LidarScan(points, np.eye(4), 0))
+    np.testing.assert_array_equal(found[:, LABELED_FIELDS.index("label")], expected)
+    listener.destroy_node()
+
+
+def test_a_3d_network_that_cannot_be_loaded_is_named(make_node, toy_package, tmp_path) -> None:
+    model = "-p", f"model:={toy_package}", "-p", "backend:=onnxruntime"
+    node = make_node(*model, "-p", f"points_model:={tmp_path}")
+    assert not node.start_by_itself()
+    assert "finished run of lemumo finetune --task points" in node.diagnostics.fault

@@ -49,4 +49,9 @@ def test_returns_have_color_and_class_and_hidden_ones_none() -> None:
     for row, color, (label, expected) in zip(found, packed.tolist(), cases.values(), strict=True):
         assert row[5] == label
         assert (color >> 16, color >> 8 & 255, color & 255) == expected
+    # A 3D network's classes take the place of those of the pixels, wherever the return is.
+    ids = np.arange(len(xyz), dtype=np.uint8)
+    by_network = labeled_returns(frame, perception, ids)
+    np.testing.assert_array_equal(by_network[:, 5], ids[2:])
+    np.testing.assert_array_equal(by_network[:, :5].view(np.uint32), found[:, :5].view(np.uint32))
     assert labeled_returns(Frame(1, "front", CAMERA, image), perception).shape == (0, 6)
