@@ -126,7 +126,8 @@ def json_of(manifest):
 
 
 def test_shipped_files_name_what_their_data_sets_do() -> None:
-    assert shipped_names() == ["cityscapes", "default", "flir", "kitti", "nuscenes", "waymo"]
+    shipped = ["cityscapes", "default", "flir", "kitti", "nuscenes", "semantickitti", "waymo"]
+    assert shipped_names() == shipped
     assert read_classes("default") == Taxonomy()
     waymo = read_classes("waymo")
     ids = waymo.label_ids(np.arange(1, len(LABEL_NAMES), dtype=np.uint8), LABEL_NAMES)

@@ -16,6 +16,7 @@ from vision_msgs.msg import Detection3DArray
 from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
+from lemumo_core.inference.package import load_package
 from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.streaming.points import LABELED_FIELDS
 from lemumo_ros.publish.rclpy_builder import build
@@ -100,7 +101,8 @@ def test_objects_are_tracked_where_that_is_asked_for(make_node, toy_package) -> 
 
 def test_a_3d_network_labels_every_return(make_node, toy_package, tmp_path) -> None:
     pytest.importorskip("torch", reason="the 3D network needs: pip install '.[train]'")
-    run = write_point_run(tmp_path / "points")
+    names = load_package(toy_package).manifest.segmentation_classes
+    run = write_point_run(tmp_path / "points", names)
     model = "-p", f"model:={toy_package}", "-p", "backend:=onnxruntime"
     identity = [float(i % 5 == 0) for i in range(16)]
     node = make_node(*model, "-p", f"points_model:={run}", "-p", f"extrinsics:={identity}")

@@ -25,6 +25,7 @@ SOURCES: dict[str, str] = {
     "nyu": "lemumo_core.data.sources.raster_layouts:NyuDepth",
     "rasters": "lemumo_core.data.sources.rasters:AlignedRasters",
     "rgb-thermal": "lemumo_core.data.sources.pairs:RgbThermalPairs",
+    "semantic-kitti": "lemumo_core.data.sources.semantic_kitti:SemanticKitti",
     "shards": "lemumo_core.data.shards:Shards",
     "ssl4eo-s12": "lemumo_core.data.sources.raster_layouts:Ssl4EoS12",
     "sunrgbd": "lemumo_core.data.sources.raster_layouts:SunRgbd",
