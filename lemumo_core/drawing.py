@@ -24,6 +24,8 @@ FOOTPRINT = [0, 2, 6, 4]
 """Corners of ``box_corners`` around the ground: front left, front right, rear right, rear left."""
 ACROSS_M = 60.0
 RING_M = 20.0
+SWEEP_REACH_M, SWEEP_PX = 40.0, 480
+"""Of pictures of whole sweeps: from the sensor to the border, and pixels a side."""
 SUBPIXEL_BITS = 4
 TURBO, PLASMA = (
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], name)[:, 0, ::-1]
@@ -165,6 +167,34 @@ def draw_footprints(
         ground = corners[FOOTPRINT][:, [0, 2]]
         _polyline(picture, ground, color, True, thickness)
         _polyline(picture, np.stack([box[[0, 2]], ground[:2].mean(0)]), color, False, thickness)
+
+
+def sweep_from_above(
+    points: np.ndarray, colors: np.ndarray, reach_m: float = SWEEP_REACH_M, size: int = SWEEP_PX
+) -> np.ndarray:
+    """Draw a sweep in colours around its sensor: x of the LiDAR's frame is up, y to the left.
+
+    Args:
+        points: (N, >= 3) x, y, z, metres; rows that are not finite are left out.
+        colors: uint8 (N, 3). Of points in one pixel the highest is seen.
+        reach_m: from the sensor to the borders.
+        size: pixels a side.
+
+    Returns:
+        uint8 (size, size, 3), with a ring every 20 m.
+    """
+    picture = np.zeros((size, size, 3), np.uint8)
+    scale = size / (2 * reach_m)
+    for radius_m in np.arange(RING_M, reach_m + 1, RING_M):
+        center = (size // 2, size // 2)
+        cv2.circle(picture, center, round(radius_m * scale), DARK, 1, cv2.LINE_AA)
+    known = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :2]) < reach_m).all(axis=1)
+    known &= points[:, :3].any(axis=1)
+    order = np.flatnonzero(known)[np.argsort(points[known, 2], kind="stable")]
+    rows, columns = (np.floor((reach_m - points[order, i]) * scale).astype(int) for i in (0, 1))
+    rows, columns = np.minimum(rows, size - 1), np.minimum(columns, size - 1)
+    picture[rows, columns] = colors[order]
+    return picture
 
 
 def write(

@@ -29,6 +29,7 @@ th { font-weight: 500; color: #666; vertical-align: bottom }
 .row { display: flex; flex-wrap: wrap; align-items: flex-start }
 .fill { flex: 1 1 20rem; min-width: 0 }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem }
+.trio { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 0 1rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
 img { width: 100%; border-radius: 4px; display: block } figure { margin: 0 0 1.5rem }
 figcaption { color: #555; padding: .2rem 0 }

@@ -137,8 +137,8 @@ def _figure(scores: FrameScores, frame: Frame, model: Predict, manifest: Manifes
 def _legend(manifest: Manifest) -> str:
     """Explain the pictures and the colours of classes, in HTML."""
     colors = class_colors(len(manifest.detection_classes))
-    boxes = _names(zip(manifest.detection_classes, colors, strict=True))
-    labels = _names(zip(manifest.segmentation_classes, manifest.palette, strict=True))
+    boxes = color_legend(zip(manifest.detection_classes, colors, strict=True))
+    labels = color_legend(zip(manifest.segmentation_classes, manifest.palette, strict=True))
     return (
         f"<h2>Pictures</h2><p>Boxes with a score of at least {SHOWN_SCORE:g}: {boxes}; true ones "
         "white, those that do not count (hidden, without returns, too far) grey. "
@@ -147,7 +147,8 @@ def _legend(manifest: Manifest) -> str:
     )
 
 
-def _names(colors: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+def color_legend(colors: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+    """Return names with their colours, HTML."""
     return ", ".join(
         f'<span class="swatch" style="background: rgb{tuple(color)}"></span>{html.escape(name)}'
         for name, color in colors

@@ -57,19 +57,36 @@ class PointMetric:
         return float(true.max() / true.sum() / (true > 0).sum()) if true.sum() else float("nan")
 
     def result(self) -> dict[str, Any]:
-        """Return ``miou``, that of the ``constant`` answer, by class and by range, and points."""
-        names = band_names(self.edges_m)
+        """Return ``miou`` and ``iou`` by class, both by range too, and ``points``.
+
+        Beside them stand those of the ``constant`` answer: the most frequent class everywhere.
+        """
+        true = self.all.confusion.sum(axis=1)
+        constant = int(true.argmax())
+        bands = {
+            name: metric
+            for name, metric in zip(band_names(self.edges_m), self.bands, strict=True)
+            if metric.confusion.sum()
+        }
+        by_constant = {name: _with_constant(metric, constant) for name, metric in bands.items()}
         return {
             "miou": self.all.miou(),
             "constant_miou": self.constant_miou(),
             "iou": self.all.iou(),
-            "miou_by_range": {
-                name: metric.miou()
-                for name, metric in zip(names, self.bands, strict=True)
-                if metric.confusion.sum()
-            },
+            "miou_by_range": {name: metric.miou() for name, metric in bands.items()},
+            "iou_by_range": {name: metric.iou() for name, metric in bands.items()},
+            "constant_class": self.all.classes[constant],
+            "constant_iou": _with_constant(self.all, constant).iou(),
+            "constant_miou_by_range": {name: one.miou() for name, one in by_constant.items()},
             "points": self.points,
         }
+
+
+def _with_constant(metric: SegmentationMetric, constant: int) -> SegmentationMetric:
+    """Return the metric of one class, by its id, for all points of another metric."""
+    same = SegmentationMetric(metric.classes)
+    same.confusion[:, constant] = metric.confusion.sum(axis=1)
+    return same
 
 
 def horizontal_range(points: np.ndarray) -> np.ndarray:

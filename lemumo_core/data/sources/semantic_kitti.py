@@ -176,19 +176,20 @@ class _Sequence:
             files = Files(self.images[name], points)
             frame = read_frame(camera_name, files, calibration, (stamp_ns, stamp_ns), white_level)
         else:
-            frame = self._blind(camera_name, points, stamp_ns)
-        assert isinstance(frame.companion, LidarScan)
+            frame = self._without_image(camera_name, points, stamp_ns)
+        scan = frame.companion
+        assert isinstance(scan, LidarScan)
         if self.poses is not None:
-            T_lidar_camera = inverse(frame.companion.T_camera_lidar)
+            T_lidar_camera = inverse(scan.T_camera_lidar)
             T_fixed_first = np.vstack([self.poses[at].reshape(3, 4), [0, 0, 0, 1]])
             T_fixed_camera = T_fixed_first @ self.T_first_lidar @ T_lidar_camera
             frame = replace(frame, T_fixed_camera=T_fixed_camera)
         if not self.labels.is_dir():
             return frame
-        ids = self._point_labels(name, len(frame.companion.points))
+        ids = self._point_labels(name, len(scan.points))
         return replace(frame, labels=Labels(point_labels=ids, label_names=NAMES))
 
-    def _blind(self, camera_name: str, points: Path, stamp_ns: int) -> Frame:
+    def _without_image(self, camera_name: str, points: Path, stamp_ns: int) -> Frame:
         """Return a Frame without an image."""
         width, height = (round(2 * self.P[i, 2]) + 1 for i in (0, 1))
         camera = Camera.from_calibration(width, height, self.P[:, :3], "pinhole", [])

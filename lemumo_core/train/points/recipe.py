@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -10,22 +11,29 @@ from torch import Tensor
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan
-from lemumo_core.model.sparse.segmenter import POINT_OPTIONS, POINT_WEIGHTS
+from lemumo_core.model.sparse.segmenter import POINT_OPTIONS, POINT_WEIGHTS, load_segmenter
 from lemumo_core.progress import track
 from lemumo_core.train.best_weights import write_best
 from lemumo_core.train.loop import Recipe, Run
 from lemumo_core.train.points.config import PointsConfig
 from lemumo_core.train.points.learner import PointLearner
+from lemumo_core.train.points.page import NAME, write_page
+from lemumo_core.train.run_folder import SUMMARY
 
 LOOKED_AT = 64
 """Frames in which labelled points are looked for."""
 
 
 def finalize(run: Run, weights: Mapping[str, Tensor]) -> str:
-    """Write the best weights by mIoU, with ``PointMetric.result``: ``write_best``."""
+    """Write the best weights by mIoU, with ``PointMetric.result``, and the page: ``write_best``."""
     classes = list(run.config.model.segmentation_classes)
     options = {"network": asdict(run.config.network), "classes": classes}
-    return write_best(run, weights, POINT_WEIGHTS, POINT_OPTIONS, options)
+    text = write_best(run, weights, POINT_WEIGHTS, POINT_OPTIONS, options)
+    summary = json.loads((run.out / SUMMARY).read_text())
+    if "metrics" not in summary:
+        return text
+    write_page(run, load_segmenter(run.out)[0], summary["metrics"])
+    return f"{text}\nfigures and pictures: {run.out / NAME}"
 
 
 def check(config: PointsConfig, source: FrameSource) -> tuple[PointsConfig, list[str]]:

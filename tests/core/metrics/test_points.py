@@ -24,4 +24,9 @@ def test_ranges_and_classes_are_counted_apart() -> None:
     assert result["constant_miou"] == pytest.approx(3 / 5 / 2)  # "a" everywhere
     near = (1 / 2 + 1 / 2) / 2
     assert result["miou_by_range"] == pytest.approx({"0-10 m": near, "10-20 m": 0.0})
+    assert result["iou_by_range"]["0-10 m"] == pytest.approx({"a": 0.5, "b": 0.5})
+    assert result["constant_class"] == "a"
+    assert result["constant_iou"] == pytest.approx({"a": 3 / 5, "b": 0.0})
+    by_constant = {"0-10 m": 2 / 3 / 2, "10-20 m": 0.0}
+    assert result["constant_miou_by_range"] == pytest.approx(by_constant)
     assert np.isnan(PointMetric("ab").result()["constant_miou"])

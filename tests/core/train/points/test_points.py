@@ -78,6 +78,11 @@ def test_from_cmcr_to_a_class_for_every_point(shared, pretrained, capsys) -> Non
     metrics = summary["metrics"]
     assert metrics["miou"] > metrics["constant_miou"] > 0.2
     assert set(metrics["iou"]) == {"road", "building"} and len(metrics["miou_by_range"]) > 1
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/jpeg") == 3 * 2  # two validation frames, three pictures of each
+    assert (
+        f"mIoU {metrics['miou']:.3f}" in page and f"{metrics['constant_iou']['road']:.3f}" in page
+    )
     losses = [line["loss"] for line in read_metrics(out)]
     assert losses[-1] < losses[0]
     tensors, network = read_network(out)
