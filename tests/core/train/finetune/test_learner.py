@@ -19,7 +19,7 @@ from lemumo_core.data.samples import Batch, collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
-from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.config import SIZES, ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.checkpoint import open_checkpoint, save
@@ -274,6 +274,12 @@ def test_two_ranks_are_one(pretrained, tmp_path) -> None:
             assert error <= 2e-4 * max(value.abs().max().item(), 1e-2), (rank, name, error)
 
 
+@pytest.fixture
+def two_blocks(monkeypatch) -> None:
+    """Nano has two blocks, not four: enough for two frames."""
+    monkeypatch.setitem(SIZES, "nano", (*SIZES["nano"][:2], 2))
+
+
 def learnt_by_heart(frames: list[Frame], out: Path, steps: int, **model: Any) -> dict[str, float]:
     """Return what a model predicts of two frames that it has seen for so many steps."""
 
@@ -306,7 +312,9 @@ def streets() -> list[Frame]:
 
 
 @pytest.mark.timeout(600)
-def test_a_model_that_learns_its_own_frames_is_evaluated_well(streets, tmp_path) -> None:
+def test_a_model_that_learns_its_own_frames_is_evaluated_well(
+    streets, two_blocks, tmp_path
+) -> None:
     """Targets, losses, decoding and metrics agree: detection, depth and labels are found again."""
     # After 80 steps it is .5 on one processor and above .6 on another.
     values = learnt_by_heart(streets, tmp_path, 120)
@@ -317,6 +325,7 @@ def test_a_model_that_learns_its_own_frames_is_evaluated_well(streets, tmp_path)
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("two_blocks")
 def test_so_does_one_that_detects_in_2d(streets, tmp_path) -> None:
     flat = [
         replace(frame, labels=Labels(boxes_2d=seen.boxes_2d, class_names=seen.class_names))
