@@ -39,9 +39,11 @@ def test_a_graph_of_any_batch_gives_what_torch_gives(backbone, monkeypatch, tmp_
     batch = random_inputs(config.input_spec, 3, seed=7)
     with torch.no_grad():
         expected = model(Inputs(*map(torch.from_numpy, batch)))
-    export_onnx(half_precision(model), tmp_path / "half.onnx", {"name": "test"}, dynamic=False)
-    first = Inputs(*(x[:1] for x in batch))
-    for graph, given, tolerance in (("any", batch, 1e-4), ("half", first, 2e-2)):
+    graphs = {"any": (batch, 1e-4)}
+    if backbone in RESNETS:  # a Mix Transformer's layers are a ViT's
+        export_onnx(half_precision(model), tmp_path / "half.onnx", {"name": "test"}, dynamic=False)
+        graphs["half"] = Inputs(*(x[:1] for x in batch)), 2e-2
+    for graph, (given, tolerance) in graphs.items():
         session = onnxruntime.InferenceSession(
             str(tmp_path / f"{graph}.onnx"), providers=["CPUExecutionProvider"]
         )
