@@ -13,6 +13,9 @@ import numpy as np
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.taxonomy import UNLABELLED as UNLABELLED
 
+INTENSITY_SCALES = 1, 255, 65535
+"""Largest intensity of a return, by kinds of sensors and data sets."""
+
 
 @dataclass(frozen=True, eq=False)
 class LidarScan:
@@ -36,6 +39,21 @@ class LidarScan:
         found = np.zeros((len(self.points), count), np.float32)
         found[:, : self.points.shape[1]] = self.points[:, :count]
         return found
+
+    def scaled_points(self) -> np.ndarray:
+        """Return x, y, z and intensity from 0 to 255, float32 (N, 4).
+
+        Sensors and data sets give intensity up to 1 (KITTI, Waymo), 255 (nuScenes, Velodyne) or
+        65535 (Ouster): the smallest of these that 99 of 100 returns do not exceed is taken for the
+        sweep's, and what lies beyond it is cut off.
+        """
+        points = self.columns(4)
+        intensity = points[:, 3]
+        known = intensity[np.isfinite(intensity)]
+        common = np.percentile(known, 99) if len(known) else 0.0
+        full = next((most for most in INTENSITY_SCALES if common <= most), INTENSITY_SCALES[-1])
+        points[:, 3] = (intensity * (np.float32(255) / np.float32(full))).clip(None, 255)
+        return points
 
 
 @dataclass(frozen=True, eq=False)

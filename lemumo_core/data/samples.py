@@ -62,8 +62,8 @@ class Batch:
         picture: float32 (B, H, W, C + 1), of a thermal (C = 1) or raster companion the values in
             [0, 1] and their validity; None for LiDAR.
         labels: None unless asked for.
-        points: float32 (B, M, 4) x, y, z (metres) and intensity of the whole sweep, LiDAR frame,
-            padded with inf; None unless asked for. Intensity is 0 where the sensor gives none.
+        points: float32 (B, M, 4) x, y, z (metres) and intensity (0 to 255, 0 where the sensor gives
+            none) of the whole sweep, LiDAR frame, padded with inf; None unless asked for.
         T_camera_lidar: float32 (B, 4, 4), points from the LiDAR to the camera optical frame, beside
             ``points``; the identity where there is no sweep.
         return_rows: int64 (B, N) beside ``points``: return n is row ``return_rows[b, n]`` of
@@ -159,7 +159,7 @@ def _sweep(frame: Frame, rows: np.ndarray, classes: Taxonomy | None) -> dict[str
     """Return ``Batch.points`` and what belongs to them, with their labels if classes are given."""
     points, T_camera_lidar = np.zeros((0, 4), np.float32), np.eye(4)
     if isinstance(frame.companion, LidarScan):
-        points, T_camera_lidar = frame.companion.columns(4), frame.companion.T_camera_lidar
+        points, T_camera_lidar = frame.companion.scaled_points(), frame.companion.T_camera_lidar
     labels = {}
     if classes is not None:
         ids = np.full(len(points), UNLABELLED, np.uint8)

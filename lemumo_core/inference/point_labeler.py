@@ -49,7 +49,7 @@ class PointLabeler:
         """
         import torch
 
-        points = scan.columns(4)
+        points = scan.scaled_points()
         if self._last is None or not np.array_equal(self._last[0], points, equal_nan=True):
             batch = torch.from_numpy(points)[None].to(self._device)
             labels, confidence = (part[0].cpu().numpy() for part in self._model.classify(batch))

@@ -20,6 +20,7 @@ from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.preprocess import InputSpec, network_view, preprocess
 from lemumo_core.taxonomy import Taxonomy
+from tests.helpers.small_frames import small_frames
 
 CANVAS = InputSpec(64, 176, "lidar", 2)
 CAMERAS = [
@@ -277,7 +278,8 @@ def test_the_whole_sweep_comes_where_it_is_asked_for() -> None:
     for b, frame in enumerate(frames):
         scan = frame.companion
         assert isinstance(scan, LidarScan)
-        np.testing.assert_array_equal(batch.points[b, : len(scan.points)].numpy(), scan.points)
+        given = batch.points[b, : len(scan.points)].numpy()
+        np.testing.assert_array_equal(given, scan.scaled_points())
         np.testing.assert_allclose(batch.T_camera_lidar[b].numpy(), scan.T_camera_lidar)
         rows, returns = batch.return_rows[b], batch.returns[b]
         known = rows >= 0
@@ -295,3 +297,19 @@ def test_a_camera_without_lidar_has_an_empty_sweep() -> None:
     one = sample(alone, CANVAS, points=True)
     assert one.points is not None and one.points.shape == (1, 0, 4)
     assert one.return_rows is not None and one.return_rows.shape == (1, 0)
+
+
+@pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])
+def test_intensity_has_one_scale_whatever_the_sensor(full) -> None:
+    scan = small_frames(1)[0].companion
+    points = scan.points.copy()
+    points[:, 3] = np.linspace(0, 200, len(points)) / 255 * full
+    points[3, 3] = np.nan
+    points[5, 3] = 10 * full  # a mirror
+    scaled = replace(scan, points=points).scaled_points()
+    assert np.isnan(scaled[3, 3]) and scaled[5, 3] == 255
+    usual = np.delete(np.arange(len(points)), [3, 5])
+    expected = np.linspace(0, 200, len(points))[usual]
+    np.testing.assert_allclose(scaled[usual, 3], expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(scaled[:, :3], points[:, :3])
+    assert not replace(scan, points=points[:, :3]).scaled_points()[:, 3].any()
