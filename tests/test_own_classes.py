@@ -16,7 +16,8 @@ from tests.helpers import doc_commands
 from tests.helpers.exported import two_blocks
 from tests.helpers.paths import ROOT
 
-PAGE = (ROOT / "docs" / "classes.md").read_text()
+PAGE = (ROOT / "docs" / "classes.md").read_text().partition("## Labels without people")[0]
+"""Its steps, from a bag to a replay; tests/core/label/test_points.py has what follows."""
 SMALLER = {
     "prepare": {"workers": 1},
     "finetune": doc_commands.SHORT,

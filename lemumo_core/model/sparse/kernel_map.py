@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lemumo_core.faults import Fault
-
 AXIS = 1 << 16
 """Values that a key has room for on each axis."""
 CENTER = 13
@@ -95,10 +93,10 @@ def pack(coordinates: Tensor) -> Tensor:
             keeps a cell of margin on either side.
 
     Raises:
-        Fault: ``bad_coordinates`` for others.
+        ValueError: for others.
     """
     if len(coordinates) and not 0 <= coordinates.min() <= coordinates.max() < AXIS - 2:
-        raise Fault("bad_coordinates", f"voxel coordinates must lie in 0 to {AXIS - 3}")
+        raise ValueError(f"voxel coordinates must lie in 0 to {AXIS - 3}")
     b, x, y, z = coordinates.unbind(1)
     return (b << 48) | (x + 1 << 32) | (y + 1 << 16) | (z + 1)
 
