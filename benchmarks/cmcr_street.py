@@ -53,7 +53,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 PROBE, PRETRAINED = "linear probe", "pretrain"
 FRACTIONS = {"1 %": 0.01, "10 %": 0.1, "100 %": 1.0}
 STEPS = {"1 %": 40, "10 %": 60, "100 %": 100}
-"""Of fine-tuning, four sweeps each."""
+"""Fine-tuning takes so many steps, of four sweeps each."""
 PROBE_SWEEPS = 80
 CONSTANT = "most frequent class"
 

@@ -57,7 +57,7 @@ THEIR_TERMS = {
     "intensity_loss": "intensity",
     "loss_orth": "orthogonality",
 }
-"""What they log, and our names; their two commitments together are our one."""
+"""The names that they log are these of ours; their two commitments together are our one."""
 OURS_ALONE = (
     "geometry-enhanced masked image modelling, orthogonality of image features and KL of specific "
     "features (their paper's figure has them, their code does not)"
@@ -67,7 +67,7 @@ TARGET = 1e-5
 
 
 class _LightningModule(nn.Module):
-    """What ``training_step`` takes of a trainer: a log, and optimisers to read a rate from."""
+    """A trainer as ``training_step`` needs it, with a log and optimisers to read a rate from."""
 
     def log(self, name: str, value: Any, **_: Any) -> None:
         self.logged = getattr(self, "logged", {}) | {name: float(value)}

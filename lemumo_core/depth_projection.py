@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lemumo_core.frame import Frame, LidarScan
+from lemumo_core.frame import Frame, LidarScan, is_return
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T
 
@@ -134,8 +134,7 @@ def explain_empty_view(frame: Frame) -> str:
     """
     scan = frame.companion
     assert isinstance(scan, LidarScan)
-    xyz = scan.points[:, :3]
-    count = int((np.isfinite(xyz).all(axis=1) & xyz.any(axis=1)).sum())
+    count = int(is_return(scan.points).sum())
     if not count:
         return "the point cloud holds no return"
     T = scan.T_camera_lidar

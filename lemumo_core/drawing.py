@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from lemumo_core.depth_projection import project_returns
-from lemumo_core.frame import UNLABELLED, LidarScan
+from lemumo_core.frame import UNLABELLED, LidarScan, is_return
 from lemumo_core.geometry.boxes import box_corners, clip_edges
 from lemumo_core.geometry.camera import Camera
 
@@ -25,7 +25,7 @@ FOOTPRINT = [0, 2, 6, 4]
 ACROSS_M = 60.0
 RING_M = 20.0
 SWEEP_REACH_M, SWEEP_PX = 40.0, 480
-"""Of pictures of whole sweeps: from the sensor to the border, and pixels a side."""
+"""A picture of a sweep reaches so far from the sensor, and has so many pixels a side."""
 SUBPIXEL_BITS = 4
 TURBO, PLASMA = (
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], name)[:, 0, ::-1]
@@ -188,8 +188,7 @@ def sweep_from_above(
     for radius_m in np.arange(RING_M, reach_m + 1, RING_M):
         center = (size // 2, size // 2)
         cv2.circle(picture, center, round(radius_m * scale), DARK, 1, cv2.LINE_AA)
-    known = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :2]) < reach_m).all(axis=1)
-    known &= points[:, :3].any(axis=1)
+    known = is_return(points) & (np.abs(points[:, :2]) < reach_m).all(axis=1)
     order = np.flatnonzero(known)[np.argsort(points[known, 2], kind="stable")]
     rows, columns = (np.floor((reach_m - points[order, i]) * scale).astype(int) for i in (0, 1))
     rows, columns = np.minimum(rows, size - 1), np.minimum(columns, size - 1)

@@ -17,6 +17,12 @@ INTENSITY_SCALES = 1, 255, 65535
 """Largest intensity of a return, by kinds of sensors and data sets."""
 
 
+def is_return(points: np.ndarray) -> np.ndarray:
+    """Return which rows of points (N, >= 3) are returns, bool (N,): finite and not (0, 0, 0)."""
+    returns: np.ndarray = np.isfinite(points[:, :3]).all(axis=1) & points[:, :3].any(axis=1)
+    return returns
+
+
 @dataclass(frozen=True, eq=False)
 class LidarScan:
     """One LiDAR sweep as the companion of a camera image.

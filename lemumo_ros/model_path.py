@@ -1,4 +1,4 @@
-"""What the parameters ``model`` and ``points_model`` may say."""
+"""Find what the parameters ``model`` and ``points_model`` name."""
 
 from __future__ import annotations
 

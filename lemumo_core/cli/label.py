@@ -7,10 +7,10 @@
     lemumo label points RUN DATA --out SHARDS               a class for every LiDAR return
     lemumo finetune --data SHARDS ...                       the fusion model learns from them
 
-FORMAT is coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png. DATA is a folder of shards
-or the name of a source with its options, or a bag, as for lemumo evaluate. A frame
-and its files belong together by its stamp, which ends their names. RUN is a finished run of lemumo
-finetune --task points.
+FORMAT is coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png. DATA is a bag, a folder of
+shards or the name of a source with its options, as for lemumo evaluate. A frame and its files
+belong together by its stamp, which ends their names. RUN is a finished run of lemumo finetune
+--task points.
 
 Exit codes: 0 done, 1 an error.
 """

@@ -49,11 +49,10 @@ class PointLabeler:
         """
         import torch
 
-        points = scan.scaled_points()
-        if self._last is None or not np.array_equal(self._last[0], points, equal_nan=True):
-            batch = torch.from_numpy(points)[None].to(self._device)
+        if self._last is None or not np.array_equal(self._last[0], scan.points, equal_nan=True):
+            batch = torch.from_numpy(scan.scaled_points())[None].to(self._device)
             labels, confidence = (part[0].cpu().numpy() for part in self._model.classify(batch))
-            self._last = points, (labels, confidence)
+            self._last = scan.points.copy(), (labels, confidence)
         return self._last[1]
 
     def label(self, frame: Frame, classes: Taxonomy) -> np.ndarray | None:

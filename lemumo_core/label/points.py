@@ -12,7 +12,7 @@ import numpy as np
 
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, is_return
 from lemumo_core.inference.point_labeler import PointLabeler
 
 
@@ -94,7 +94,6 @@ def count_labels(source: FrameSource, indices: Sequence[int]) -> tuple[np.ndarra
         frame = source[index]
         assert frame.labels is not None and frame.labels.point_labels is not None
         assert isinstance(frame.companion, LidarScan)
-        xyz = frame.companion.points[:, :3]
-        returns += int((np.isfinite(xyz).all(axis=1) & xyz.any(axis=1)).sum())
+        returns += int(is_return(frame.companion.points).sum())
         counts += np.bincount(frame.labels.point_labels, minlength=256)
     return counts, returns

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lemumo_core.frame import is_return
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.messages.points import point_offsets_ns
 from lemumo_core.messages.transforms import TransformBuffer
@@ -46,7 +47,7 @@ def compensate(
     offsets_ns = point_offsets_ns(cloud)
     if offsets_ns is None:
         offsets_ns = np.zeros(len(points), np.int64)
-    returns = np.isfinite(points[:, :3]).all(axis=1) & points[:, :3].any(axis=1)
+    returns = is_return(points)
     if not returns.any():
         return points
     offsets_ns = offsets_ns[returns]

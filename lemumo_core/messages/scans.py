@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lemumo_core.frame import LidarScan
+from lemumo_core.frame import LidarScan, is_return
 from lemumo_core.geometry.se3 import inverse, transform
 
 
@@ -27,12 +27,11 @@ def merge_scans(scans: Sequence[LidarScan]) -> LidarScan:
     T_first_camera = inverse(first.T_camera_lidar)
     merged = []
     for scan in scans:
-        points = np.zeros((len(scan.points), channels), np.float32)
-        points[:, : scan.points.shape[1]] = scan.points
+        points = scan.columns(channels)
         if scan is not first:
             xyz = scan.points[:, :3].astype(np.float64)
-            is_return = np.isfinite(xyz).all(axis=1) & xyz.any(axis=1)
+            returns = is_return(scan.points)
             T_first_lidar = T_first_camera @ scan.T_camera_lidar
-            points[is_return, :3] = transform(T_first_lidar, xyz[is_return])
+            points[returns, :3] = transform(T_first_lidar, xyz[returns])
         merged.append(points)
     return LidarScan(np.concatenate(merged), first.T_camera_lidar, first.stamp_ns)

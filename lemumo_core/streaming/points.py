@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.depth_projection import project_returns
-from lemumo_core.frame import UNLABELLED, Frame, LidarScan, Perception
+from lemumo_core.frame import UNLABELLED, Frame, LidarScan, Perception, is_return
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.geometry.view_transfer import look_up
@@ -66,13 +66,13 @@ def labeled_returns(
     scan = frame.companion
     if not isinstance(scan, LidarScan):
         return np.empty((0, len(LABELED_FIELDS)), np.float32)
-    is_return = np.isfinite(scan.points[:, :3]).all(axis=1) & scan.points[:, :3].any(axis=1)
-    points = scan.points[is_return]
+    returns = is_return(scan.points)
+    points = scan.points[returns]
     T_header_lidar = inverse(frame.T_camera_header) @ scan.T_camera_lidar
     labeled = np.zeros((len(points), len(LABELED_FIELDS)), np.float32)
     labeled[:, :3] = transform(T_header_lidar, points[:, :3].astype(np.float64))
     labeled[:, 3] = points[:, 3] if points.shape[1] > 3 else 0.0
-    labeled[:, 5] = UNLABELLED if point_labels is None else point_labels[is_return]
+    labeled[:, 5] = UNLABELLED if point_labels is None else point_labels[returns]
     camera = perception.output_camera
     found = project_returns(points, scan.T_camera_lidar, camera, 0.0)
     pixels = (found.v + 0.5).astype(np.intp), (found.u + 0.5).astype(np.intp)

@@ -1,4 +1,4 @@
-"""What a finished run of fine-tuning on points leaves, with weights that were drawn at random."""
+"""Write what a finished run of fine-tuning on points leaves, with random weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lemumo_core.model.sparse.voxels import VoxelConfig
 from lemumo_core.taxonomy import SEGMENTATION_CLASSES
 
 STD = 0.1
-"""Of the head's weights, so that confidence varies."""
+"""The head's weights deviate so much that confidence varies."""
 
 
 def write_point_run(out: Path, classes: Sequence[str] = tuple(SEGMENTATION_CLASSES)) -> Path:
-    """A run whose network is small, and confident of some points and not of others."""
+    """Write a run whose network is small, and confident of some points and not of others."""
     config = SparseConfig(width=0.125, voxels=VoxelConfig(size_m=1.0, features="height"))
     with torch.random.fork_rng():
         torch.manual_seed(0)

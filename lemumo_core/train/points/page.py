@@ -22,7 +22,7 @@ PICTURED = 3
 """Validation frames that are pictured."""
 RIGHT, WRONG, UNKNOWN = 0, 1, 2
 VERDICT_COLORS = ((60, 160, 60), (255, 40, 40), (60, 60, 60))
-"""Of points that are right, wrong, and of unknown class."""
+"""Points that are right, wrong, and of unknown class have these colours."""
 
 
 def write_page(run: Run, model: PointSegmenter, metrics: Mapping[str, Any]) -> None:
