@@ -10,6 +10,7 @@ import torch
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.methods.cmcr.codebook import CodebookConfig
 from lemumo_core.methods.cmcr.method import CMCR, CmcrMethod
 from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.model.config import ModelConfig
@@ -49,7 +50,7 @@ def small(**changes) -> CMCR:
         "crop": VIEWS,
         "draw": DrawConfig(matches=64, queries=60, neighbors=8, mask_images=1.0),
         "width": 16,
-        "codes": 60,
+        "codebook": CodebookConfig(60),
     }
     return CMCR(**{**options, **changes})
 

@@ -16,7 +16,7 @@ from lemumo_core.losses.contrastive import code_log_posterior, code_matching, in
 from lemumo_core.losses.decoupling import commitment, gaussian_kl, orthogonality
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.occupancy import intensity_loss, occupancy_loss
-from lemumo_core.methods.cmcr.codebook import Codebook
+from lemumo_core.methods.cmcr.codebook import Codebook, CodebookConfig
 from lemumo_core.methods.cmcr.features import (
     PointFeatures,
     image_tokens,
@@ -74,7 +74,7 @@ class CMCR(MethodOptions):
         draw: masks, pairs and queries of a sample.
         terms: weights of the loss's terms.
         width: of shared and specific features.
-        codes: of the codebook.
+        codebook: of the shared features.
         temperature: of InfoNCE.
         code_temperature: of the code posteriors.
         geometry: masked cells take the codes of the points that fall there.
@@ -96,7 +96,7 @@ class CMCR(MethodOptions):
     draw: DrawConfig | None = None
     terms: TermWeights = field(default_factory=TermWeights)
     width: int = 64
-    codes: int = 400
+    codebook: CodebookConfig | None = None
     temperature: float = 0.07
     code_temperature: float | None = None
     geometry: bool | None = None
@@ -105,8 +105,8 @@ class CMCR(MethodOptions):
     decoder_stride: int | None = None
 
     def __post_init__(self) -> None:
-        if self.width < 4 or self.codes < 2 or self.temperature <= 0:
-            raise ValueError("width must be at least 4, codes 2, and temperature positive")
+        if self.width < 4 or self.temperature <= 0:
+            raise ValueError("width must be at least 4, and temperature positive")
         if self.crop is not None and (self.crop.global_views, self.crop.local_views) != (1, 0):
             raise ValueError("crop: CMCR takes one global view and no local ones of a sample")
         if self.decoder_stride not in (None, 1, 2, 4, 8, 16):
@@ -151,6 +151,7 @@ class CmcrMethod(Method):
     def __init__(self, options: CMCR, model: ModelConfig):
         super().__init__()
         assert options.network and options.image_encoder and options.image_weights
+        assert options.codebook
         self.options, self.terms, width = options, options.terms, options.width
         # Image and points, shared and specific each, and whether a patch has a return.
         self.token_dim = 4 * width + 1
@@ -160,7 +161,7 @@ class CmcrMethod(Method):
         channels = options.network.channels
         self.shared, self.specific = nn.Linear(channels, width), nn.Linear(channels, width)
         self.image_heads = ImageHeads(self.image_encoder.channels, width, bool(options.standardize))
-        self.codebook = Codebook(options.codes, width)
+        self.codebook = Codebook(options.codebook, width)
         self.decoder = ImageDecoder(width) if self.terms.reconstruction else None
         self.occupancy = OccupancyHead(width) if self.terms.queries else None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.views import MultiCropConfig
+from lemumo_core.methods.cmcr.codebook import CodebookConfig
 from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.model.sparse.minkunet import SparseConfig
 from lemumo_core.model.sparse.voxels import VoxelConfig
@@ -80,6 +81,7 @@ _REPO: dict[str, Any] = {
     "network": SparseConfig(),
     "crop": REPO_VIEWS,
     "draw": DrawConfig(matches=2048, queries=2048, neighbors=32, wedge_deg=None),
+    "codebook": CodebookConfig(decay=0.999, revive=False),
     "geometry": False,
     "code_temperature": 1.0,
     "orthogonal_images": False,
@@ -95,6 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": ADAPTED_NETWORK,
         "crop": SMALL_VIEWS,
         "draw": DrawConfig(),
+        "codebook": CodebookConfig(),
         "geometry": True,
         "code_temperature": 0.1,
         "orthogonal_images": True,

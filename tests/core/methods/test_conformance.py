@@ -22,7 +22,7 @@ from lemumo_core.data.photometric import PHOTOMETRIC
 from lemumo_core.data.samples import map_tensors
 from lemumo_core.data.views import MultiCropConfig
 from lemumo_core.frame import UNLABELLED
-from lemumo_core.methods.cmcr import codebook
+from lemumo_core.methods.cmcr.codebook import CodebookConfig
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.methods.decur.method import DeCUR
@@ -77,9 +77,7 @@ def toy(**changes) -> MethodOptions:
 
 
 def shrink_networks(patch: pytest.MonkeyPatch) -> None:
-    """Make the encoder narrow, of two blocks, the convolutional towers of DeCUR small, and the
-    codes of CMCR quick, so that a step shows in them."""
-    patch.setattr(codebook, "DECAY", 0.5)
+    """Make the encoder narrow, of two blocks, and the convolutional towers of DeCUR small."""
     patch.setitem(SIZES, "nano", (48, 3, 2))
     resnet = ResNetConfig((1, 1, 1, 1), True, 4, True, 16, 32)
     mit = MitConfig((1, 1, 1, 1), dims=(8, 8, 16, 16), heads=(1, 1, 2, 2))
@@ -118,6 +116,7 @@ def config_of(name: str, **changes) -> PretrainConfig:
             network=SparseConfig(width=0.125, voxels=VoxelConfig(size_m=0.5, features="height")),
             crop=replace(VIEWS, global_size=(32, 32)),
             draw=DrawConfig(matches=16, queries=40, neighbors=4),
+            codebook=CodebookConfig(decay=0.5),
             terms=TermWeights(kl=0.1),
         ),
         "DeCUR": small_decur(share_projector=True),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from lemumo_core.methods.cmcr.codebook import Codebook
+from lemumo_core.methods.cmcr.codebook import PATIENCE, Codebook, CodebookConfig
+
+REPO = CodebookConfig(3, decay=0.999, revive=False)
 
 
 def features(seed: int, count: int = 5) -> torch.Tensor:
@@ -13,7 +16,7 @@ def features(seed: int, count: int = 5) -> torch.Tensor:
 
 
 def test_the_nearest_code_is_taken_and_the_gradient_passes() -> None:
-    book = Codebook(3, 4)
+    book = Codebook(REPO, 4)
     x = features(0).requires_grad_()
     nearest = torch.cdist(x.detach(), book.codes).argmin(1)
     assert torch.equal(book.assign(x), nearest)
@@ -25,7 +28,7 @@ def test_the_nearest_code_is_taken_and_the_gradient_passes() -> None:
 def test_an_update_is_two_steps_of_the_average_with_inert_counts() -> None:
     """By hand, with the counts that the reference keeps and divides by."""
     torch.manual_seed(0)
-    book = Codebook(3, 4)
+    book = Codebook(REPO, 4)
     before = book.codes.clone()
     points, pixels = features(1), features(2)
     valid = torch.tensor([True, True, False, True, True])
@@ -47,3 +50,27 @@ def test_an_update_is_two_steps_of_the_average_with_inert_counts() -> None:
     again = book.codes.clone()
     book.update()  # nothing was observed since
     assert torch.equal(book.codes, again)
+
+
+def test_unused_codes_take_the_places_of_pairs() -> None:
+    torch.manual_seed(0)
+    book = Codebook(CodebookConfig(4), 4)
+    points, pixels = features(1, 8), features(2, 8)
+    valid = torch.arange(8) % 2 == 0
+    book.observe(points, pixels, valid)
+    book.update()
+    # At first all are unused, and there are as many pairs.
+    pairs = torch.nn.functional.normalize(points + pixels, dim=1)[valid]
+    torch.testing.assert_close(book.codes, pairs)
+    alone = pairs[0]
+    for step in range(PATIENCE + 1):
+        book.observe(alone[None], alone[None], torch.ones(1, dtype=torch.bool))
+        book.update()
+        revived = torch.isclose(book.codes @ alone, torch.ones(())).sum()
+        assert revived == (4 if step == PATIENCE else 1)  # there is one pair for all
+
+
+def test_bad_codebooks_are_named() -> None:
+    for bad in ({"count": 1}, {"decay": 1.0}):
+        with pytest.raises(ValueError, match="codebook: count must be at least 2 and decay"):
+            CodebookConfig(**bad)
