@@ -92,24 +92,25 @@ class Codebook(nn.Module):
         points, pixels, valid = self._seen
         self._seen, decay = None, self.config.decay
         both = (points + pixels) * valid[:, None]
+        if self.config.revive:
+            self._revive(gather_rows(both), gather_rows(valid.to(both.dtype)) > 0.5)
         uses = torch.zeros_like(self.codes[:, 0])
         for codes in (self.assign(points), self.assign(pixels)):
             found = torch.zeros_like(self.sums).index_add_(0, codes, both)
             found = mean_over_ranks(found) * world_size()
             self.sums.mul_(decay).add_(found, alpha=(1 - decay) / 2)
             uses.index_add_(0, codes, valid.to(uses.dtype))
-        unused = self.idle_steps >= PATIENCE
         self.idle_steps.add_(1).mul_(mean_over_ranks(uses) == 0)
-        if self.config.revive:
-            self._replace(unused, gather_rows(both), gather_rows(valid.to(both.dtype)) > 0.5)
         self.codes.copy_(functional.normalize(self.sums, dim=1))
 
-    def _replace(self, unused: Tensor, pairs: Tensor, valid: Tensor) -> None:
+    def _revive(self, pairs: Tensor, valid: Tensor) -> None:
         """Put pairs, spread over all valid ones, in the place of unused codes."""
+        unused = self.idle_steps >= PATIENCE
         # No number of rows is asked for, so that no device is waited for.
         spread = (unused.cumsum(0) - 1) * valid.sum() // unused.sum().clamp(min=1)
         rows = torch.argsort(~valid, stable=True)[spread.clamp(min=0)]
         unused = unused & valid.any()
         new = functional.normalize(pairs[rows], dim=1)
-        self.sums.copy_(torch.where(unused[:, None], new, self.sums))
+        for mine in (self.codes, self.sums):
+            mine.copy_(torch.where(unused[:, None], new, mine))
         self.idle_steps.mul_(~unused)

@@ -54,20 +54,20 @@ def test_an_update_is_two_steps_of_the_average_with_inert_counts() -> None:
 
 def test_unused_codes_take_the_places_of_pairs() -> None:
     torch.manual_seed(0)
-    book = Codebook(CodebookConfig(4), 4)
+    book = Codebook(CodebookConfig(4, decay=0.999), 4)
     points, pixels = features(1, 8), features(2, 8)
     valid = torch.arange(8) % 2 == 0
     book.observe(points, pixels, valid)
     book.update()
     # At first all are unused, and there are as many pairs.
     pairs = torch.nn.functional.normalize(points + pixels, dim=1)[valid]
-    torch.testing.assert_close(book.codes, pairs)
+    torch.testing.assert_close(book.codes, pairs, rtol=0, atol=2e-3)  # and are moved a little
     alone = pairs[0]
     for step in range(PATIENCE + 1):
         book.observe(alone[None], alone[None], torch.ones(1, dtype=torch.bool))
         book.update()
-        revived = torch.isclose(book.codes @ alone, torch.ones(())).sum()
-        assert revived == (4 if step == PATIENCE else 1)  # there is one pair for all
+        there = (book.codes @ alone > 0.999).sum()
+        assert there == (4 if step == PATIENCE else 1)  # there is one pair for all
 
 
 def test_bad_codebooks_are_named() -> None:
