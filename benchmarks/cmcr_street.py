@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--frames", type=positive, default=640)
     parser.add_argument("--val-frames", type=positive, default=48)
     parser.add_argument("--image-steps", type=positive, default=120)
-    parser.add_argument("--steps", type=positive, default=100)
+    parser.add_argument("--steps", type=positive, default=200)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--image-weights", help="in place of pretraining an image encoder here")
     parser.add_argument("--only-missing", action="store_true", help="one unfinished run, then end")

@@ -31,6 +31,7 @@ METRICS: tuple[tuple[str, str, KeyPath], ...] = (
     ("- within a factor of 1.25", SHARE, ("depth", "delta")),
     ("- coverage", SHARE, ("depth", "coverage")),
     ("mIoU", SHARE, ("miou",)),
+    ("- of the most frequent class everywhere", SHARE, ("segmentation", "constant_miou")),
     ("frames", COUNT, ("frames",)),
     ("- objects", COUNT, ("detection", "objects")),
     ("- pixels of known depth", COUNT, ("depth", "pixels")),

@@ -51,11 +51,6 @@ class PointMetric:
         """Number of labelled points."""
         return int(self.all.confusion.sum())
 
-    def constant_miou(self) -> float:
-        """Return the mIoU of the best answer that is the same for all points; NaN without any."""
-        true = self.all.confusion.sum(axis=1)
-        return float(true.max() / true.sum() / (true > 0).sum()) if true.sum() else float("nan")
-
     def result(self) -> dict[str, Any]:
         """Return ``miou`` and ``iou`` by class, both by range too, and ``points``.
 
@@ -71,7 +66,7 @@ class PointMetric:
         by_constant = {name: _with_constant(metric, constant) for name, metric in bands.items()}
         return {
             "miou": self.all.miou(),
-            "constant_miou": self.constant_miou(),
+            "constant_miou": self.all.constant_miou(),
             "iou": self.all.iou(),
             "miou_by_range": {name: metric.miou() for name, metric in bands.items()},
             "iou_by_range": {name: metric.iou() for name, metric in bands.items()},

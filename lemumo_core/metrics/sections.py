@@ -71,6 +71,7 @@ def segmentation_section(metric: SegmentationMetric) -> dict[str, Any]:
     return {
         "pixels": pixels,
         "miou": metric.miou(),
+        "constant_miou": metric.constant_miou(),
         "classes": metric.iou(),
         "why_null": None if pixels else "no frame has labels in view",
     }

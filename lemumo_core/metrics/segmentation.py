@@ -76,3 +76,8 @@ class SegmentationMetric:
         """Return the mean of ``iou``; NaN where nothing is labelled."""
         values = list(self.iou().values())
         return float(np.mean(values)) if values else float("nan")
+
+    def constant_miou(self) -> float:
+        """Return the ``miou`` of the most frequent class everywhere; NaN without any label."""
+        true = self.confusion.sum(axis=1)
+        return float(true.max() / true.sum() / (true > 0).sum()) if true.sum() else float("nan")

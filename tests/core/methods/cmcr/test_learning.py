@@ -61,7 +61,10 @@ def test_nothing_collapses(learnt) -> None:
 def test_how_far_specific_features_are_apart_is_that_of_least_squares() -> None:
     generator = torch.Generator().manual_seed(0)
     shared, noise = (torch.randn(300, 6, generator=generator) for _ in range(2))
-    book, pair = Codebook(CodebookConfig(5), 6), (shared[:9], noise[:9], torch.ones(9, dtype=torch.bool))
+    book, pair = (
+        Codebook(CodebookConfig(5), 6),
+        (shared[:9], noise[:9], torch.ones(9, dtype=torch.bool)),
+    )
     mixed = shared @ torch.randn(6, 6, generator=generator) + noise + 3
     given = torch.cat([shared, torch.ones(300, 1)], 1)
     for specific in (mixed, noise, 2 * shared):
