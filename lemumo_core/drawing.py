@@ -62,11 +62,8 @@ def class_colors(count: int) -> list[Color]:
 
 
 def label_colors(label_map: np.ndarray, palette: Iterable[Color]) -> np.ndarray:
-    """Colour label ids (H, W), uint8 (H, W, 3); ids without a colour are black."""
-    colors = np.zeros((256, 3), np.uint8)
-    known_colors = list(palette)
-    colors[: len(known_colors)] = known_colors
-    return np.asarray(colors[label_map])
+    """Colour label ids (...), uint8 (..., 3); ids without a colour are black."""
+    return np.asarray(_color_table(palette)[label_map])
 
 
 def blend_labels(
@@ -75,11 +72,10 @@ def blend_labels(
     palette: Iterable[Color],
     weight: float = LABEL_WEIGHT,
 ) -> None:
-    """Tint a picture (H, W, 3), in place, by label ids (H, W); 255 leaves it as it is."""
-    colors = label_colors(label_map, palette)
+    """Tint a picture (H, W, 3), in place, by uint8 label ids (H, W); 255 leaves it as it is."""
+    colors = cv2.LUT(cv2.merge([label_map] * 3), _color_table(palette)[None])
     blended = cv2.addWeighted(picture, 1 - weight, colors, weight, 0)
-    known = label_map != UNLABELLED
-    picture[known] = blended[known]
+    cv2.copyTo(blended, (label_map != UNLABELLED).view(np.uint8), picture)
 
 
 def draw_returns(picture: np.ndarray, scan: LidarScan, camera: Camera) -> None:
@@ -208,6 +204,13 @@ def write(
     x, y = origin
     cv2.rectangle(picture, (x - 2, y - height - 2), (x + width + 2, y + below), (0, 0, 0), -1)
     cv2.putText(picture, text, origin, FONT, scale, color, 1, cv2.LINE_AA)
+
+
+def _color_table(palette: Iterable[Color]) -> np.ndarray:
+    """Return the colours of all ids, uint8 (256, 3)."""
+    colors, known = np.zeros((256, 3), np.uint8), list(palette)
+    colors[: len(known)] = known
+    return colors
 
 
 def _colored(share: np.ndarray, table: np.ndarray, unknown: np.ndarray) -> np.ndarray:

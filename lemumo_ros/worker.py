@@ -17,6 +17,7 @@ from lemumo_core.streaming.cameras import Cameras, ReadyPair
 from lemumo_core.streaming.sync import Stamped
 from lemumo_core.streaming.tracks import TrackedCameras
 from lemumo_ros.diagnostics import DebugTimes
+from lemumo_ros.newest_jobs import NewestJobs
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish.publisher import ResultPublisher
 
@@ -45,6 +46,8 @@ class InFlight:
 
 class Worker:
     """Processes the newest frames that are ready, in a loop: convert, perceive, publish.
+
+    What is drawn for people is built and published in a thread of its own.
 
     Args:
         node: rclpy node, for its clock and logger.
@@ -76,6 +79,7 @@ class Worker:
             name: DebugTimes(node, settings.topics(name)) for name in cameras.inputs
         }
         self._last_result_ns: dict[str, int] = {}
+        self._drawing = NewestJobs("drawing", self._warn_of_drawing)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -85,6 +89,7 @@ class Worker:
         self._last_result_ns.clear()
         self._stop.clear()
         self.publish_label_info()
+        self._drawing.start()
         self._thread = threading.Thread(target=self._run, name="perception")
         self._thread.start()
 
@@ -94,6 +99,7 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._drawing.stop()
 
     def close(self) -> None:
         """Stop the thread, and free the model and the publishers."""
@@ -184,7 +190,7 @@ class Worker:
         camera, image = item.camera, item.image
         name = camera.camera_name
         begin = time.perf_counter()
-        self.publishers[name].publish(
+        draw = self.publishers[name].publish(
             item.outputs,
             item.frame,
             perception,
@@ -192,6 +198,8 @@ class Worker:
             self.pipeline.package.manifest,
             self.settings,
         )
+        if draw is not None:
+            self._drawing.submit(name, draw)
         now_ns = time.monotonic_ns()
         timings_ms = {
             "wait": (started_ns - image.arrival_ns) / 1e6,
@@ -207,6 +215,11 @@ class Worker:
         if cause := camera.count_result(item.frame, perception, timings_ms):
             self._node.get_logger().warning(f"{name}: {cause}", throttle_duration_sec=5.0)
         self._debug_times[name].publish(timings_ms)
+
+    def _warn_of_drawing(self, error: Exception) -> None:
+        self._node.get_logger().warning(
+            f"nothing was drawn of a result: {error!r}", throttle_duration_sec=5.0
+        )
 
     @contextlib.contextmanager
     def _counting(self, *cameras: CameraInput) -> Iterator[None]:

@@ -32,7 +32,8 @@ def look_up(values: np.ndarray, view: Camera, camera: Camera, outside: float) ->
         (camera.height, camera.width, ...).
     """
     (rows, seen_rows), (columns, seen_columns) = _indices(view, camera)
-    found = values[rows[:, None], columns]
+    # Columns of few rows first: whole rows are then copied, not pixel by pixel.
+    found = values.take(columns, axis=1).take(rows, axis=0)
     found[~seen_rows] = outside
     found[:, ~seen_columns] = outside
     return found

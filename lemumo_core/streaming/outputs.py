@@ -183,3 +183,5 @@ BOXES_3D = ("detections_3d", "markers")
 FROM_FRAME = ("points", "points_labeled", "overlay", "overlay/compressed")
 """Outputs that need the source image, or its LiDAR scan."""
 OVERLAYS = ("overlay", "overlay/compressed")
+DRAWN = (*OVERLAYS, "markers", "labels_colored", "points")
+"""Outputs for people's eyes: the node publishes them after all others, and none that is late."""

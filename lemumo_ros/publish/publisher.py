@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Set
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
 from lemumo_core.streaming.occupancy import GridOptions, occupancy_grid
-from lemumo_core.streaming.outputs import BUILDERS, OVERLAYS, Result
+from lemumo_core.streaming.outputs import BUILDERS, DRAWN, OVERLAYS, Result
 from lemumo_ros.parameters import Parameters
 from lemumo_ros.publish import autoware
 from lemumo_ros.publish.rate_limit import RateLimit
@@ -109,11 +110,10 @@ class ResultPublisher:
         source: Header,
         manifest: Manifest,
         settings: Parameters,
-    ) -> None:
+    ) -> Callable[[], None] | None:
         """Build all messages, then publish them, so that a fault publishes nothing.
 
-        What a 3D network labels comes after all that needs no network, and overlays, which are
-        drawn for people, come last.
+        What a 3D network labels comes after all that needs no network.
 
         Args:
             outputs: names of the outputs to build.
@@ -122,6 +122,10 @@ class ResultPublisher:
             source: header of the source image.
             manifest: manifest of the model.
             settings: parameters of the node.
+
+        Returns:
+            What builds and publishes the outputs that are drawn for people, to be called in any
+            thread; None where there are none.
 
         Raises:
             Fault: ``missing_transform``, ``old_transform``.
@@ -154,14 +158,18 @@ class ResultPublisher:
             **self._builders,
             "occupancy": partial(occupancy_grid, options=grid),
         }
-        overlays = outputs & set(OVERLAYS)
-        if overlays and not self._overlay_limit.passes(settings.overlay_rate_hz):
-            overlays = set()
+        drawn = outputs & set(DRAWN)
+        if drawn & set(OVERLAYS) and not self._overlay_limit.passes(settings.overlay_rate_hz):
+            drawn -= set(OVERLAYS)
         labeled = outputs & {"points_labeled"} if self._labeler else set()
-        for names in (outputs - labeled - set(OVERLAYS), labeled, overlays):
-            messages = {name: builders[name](build, result) for name in names}
-            for name, message in messages.items():
-                self._publishers[name].publish(message)
+        for names in (outputs - labeled - set(DRAWN), labeled):
+            self._build_and_publish(names, builders, result)
+        return partial(self._build_and_publish, drawn, builders, result) if drawn else None
+
+    def _build_and_publish(self, names: Set[str], builders: dict[str, Any], result: Result) -> None:
+        messages = {name: builders[name](build, result) for name in names}
+        for name, message in messages.items():
+            self._publishers[name].publish(message)
 
     def close(self) -> None:
         """Destroy the publishers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
 
 from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.camera import Camera
@@ -63,6 +66,41 @@ def test_debug_topics_alone_are_served_and_a_pause_is_no_latency(configured_node
     wait_until(lambda: health.frames_out == 2, "a result after the pause")
     latency = health.latency_ms()
     assert "total" in latency and "cyclic" not in latency  # no two results without a pause
+    listener.destroy_node()
+
+
+def test_what_is_drawn_holds_up_no_result(configured_node, monkeypatch) -> None:
+    node, go_on, stamps_ns = configured_node, threading.Event(), []
+
+    def slow(build, result) -> MarkerArray:
+        assert go_on.wait(60)
+        stamps_ns.append(result.perception.stamp_ns)
+        return MarkerArray()
+
+    publisher = node._worker.publishers["camera"]
+    monkeypatch.setitem(publisher._builders, "markers", slow)
+    camera, listener, heard = node._worker.cameras.inputs["camera"], rclpy.create_node("eye"), []
+    for kind, name in ((Detection3DArray, "detections_3d"), (MarkerArray, "markers")):
+        topic = f"/perception/output/{name}"
+        listener.create_subscription(kind, topic, heard.append, QoSProfile(depth=5))
+    wait_until(lambda: len(publisher.subscribed()) == 2, "the output's listeners")
+    sent_ns = []
+    for count in range(1, 4):
+        sent_ns.append(node.get_clock().now().nanoseconds)
+        header = build.header(sent_ns[-1], "camera")
+        camera.on_camera_info(build.camera_info(CAMERA, header))
+        camera.on_image(build.image(np.zeros((96, 192, 3), np.uint8), "rgb8", header))
+        wait_until(
+            lambda wanted=count: len(heard) == wanted,
+            "a result though markers are still drawn",
+            lambda: rclpy.spin_once(listener, timeout_sec=0.02),
+        )
+    assert {type(message) for message in heard} == {Detection3DArray}
+    go_on.set()
+    wait_until(
+        lambda: len(heard) == 5, "two markers", lambda: rclpy.spin_once(listener, timeout_sec=0.02)
+    )
+    assert stamps_ns == [sent_ns[0], sent_ns[2]]  # the first one, and the newest one of the others
     listener.destroy_node()
 
 
