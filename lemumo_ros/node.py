@@ -27,6 +27,7 @@ from lemumo_core.extras import missing_package
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.streaming.tracks import TrackedCameras
@@ -211,6 +212,8 @@ class PerceptionNode(LifecycleNode):
             f"model {manifest.name} {manifest.version} on {backend}, {pipeline.batch} frame(s) in "
             f"one inference{trained}"
         )
+        if note := rendered_note(manifest):
+            self.get_logger().warning(note)
 
 
 def load_model(settings: Parameters) -> Pipeline:

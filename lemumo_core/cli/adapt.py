@@ -132,7 +132,6 @@ def _export(package: Path, run: Path, out: Path, config: AdaptConfig) -> None:
         "name": old.name,
         "version": old.version,
         "manifest_sha256": sha256(package / MANIFEST_NAME),
-        "training": old.training,
     }
     card = replace(card, training={"adapted_from": origin, **card.training})
     frames = open_frames(config, run)

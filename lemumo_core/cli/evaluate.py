@@ -5,13 +5,13 @@
     lemumo evaluate MODEL --data kitti --data_options.root /data/kitti --limit 500
     lemumo evaluate MODEL --mask random            other LiDAR returns masked: beams, random, blocks
     lemumo evaluate MODEL --out out/evaluation     metrics.json and a page with pictures
+    lemumo evaluate MODEL --requirements requirements.yaml     whether it keeps your limits
 
 MODEL is a model package, or a run or checkpoint folder of lemumo finetune. Where a source has no
 dense depth, or a mask is given, LiDAR returns are masked from the model and its depth is measured
 on these: by default every second beam. Beside it stand the trivial answers on the same pixels,
 which see the returns that the model sees: the nearest one, linear interpolation, and their mean.
 
-Exit codes: 0 done, 1 an error, also where the source has no frame.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.data.statistics import empty_views
+from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
+from lemumo_core.evaluation.requirements import read_requirements
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
@@ -35,8 +37,14 @@ from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.provenance import rendered_note
+from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import Mask
 
+EXIT_CODES = f"""exit codes:
+  0  done, and every limit of --requirements is met
+  1  an error, also where the source has no frame
+{verdict.EXIT_CODES}"""
 STREETS = {"split": "test", "frames": 200, "frames_per_drive": 4}
 """Options of the synthetic world: many streets."""
 EVALUATED = {"fine-tuning run", "checkpoint", "weights", "unknown"}
@@ -53,7 +61,8 @@ def evaluate_model(
     out: Path | None = None,
     overwrite: bool = False,
     backend: str = "auto",
-) -> None:
+    requirements: Path | None = None,
+) -> int:
     """Measure a model and print its metrics.
 
     Args:
@@ -66,37 +75,51 @@ def evaluate_model(
         out: folder for metrics.json and index.html.
         overwrite: replace an earlier evaluation in ``out``.
         backend: RUNTIME[:PRECISION] of a package; a run is evaluated in torch.
+        requirements: YAML file of the limits that the model must keep, see docs/evaluation.md.
+
+    Returns:
+        The exit code.
 
     Raises:
-        Fault: ``no_frames``; as ``check_output``, ``load`` and the source.
+        Fault: ``no_frames``; as ``check_output``, ``read_requirements``, ``load`` and the source.
     """
+    required = None if requirements is None else read_requirements(requirements)
     if out is not None:
         check_output(out, "metrics.json", overwrite)
     pipeline = load(model, backend)
     manifest = pipeline.package.manifest
+    if required is not None:
+        required.check_classes(manifest.classes)
+    if note := rendered_note(manifest):
+        print(f"lemumo evaluate: {note}", file=sys.stderr)
     source = open_source(data, data_options or {}, manifest)
     indices = evenly_spaced(len(source), limit)
     if not indices:
         raise Fault("no_frames", f"no frame of the {len(source)} of {data} is left: raise --limit")
     if cause := empty_views(source):
         print(f"lemumo evaluate: {cause}", file=sys.stderr)
-    evaluation = evaluate(pipeline, manifest, source, indices, mask)
+    band_edges_m = BAND_EDGES_M if required is None else required.band_edges_m
+    evaluation = evaluate(pipeline, manifest, source, indices, mask, band_edges_m)
+    verdicts = [] if required is None else verdict.assess(required, evaluation.metrics)
     results = results_of(evaluation)
     about = {
         "model": f"{manifest.name} {manifest.version}",
         "trained": manifest.trained,
+        **({"trained_on": "rendered streets alone"} if note else {}),
         "backend": pipeline.backend.name,
         "data": source.describe(),
         "machine": f"{processor()}, Python {platform.python_version()}",
     }
     print("\n\n".join(as_text(table) for table in tables(results)))
     print("\n".join(["", f"depth evaluated on: {depth_truth(evaluation)}", *reasons(results)]))
+    print("\n".join(verdict.as_lines(verdicts)))
     if out is not None:
         with disk_errors_named(out):
             out.mkdir(parents=True, exist_ok=True)
-            write_metrics(out, evaluation, about)
-            write_page(out, evaluation, about, pipeline, manifest, source)
+            write_metrics(out, evaluation, about, verdicts)
+            write_page(out, evaluation, about, pipeline, manifest, source, verdicts)
         print(f"written: {out}/metrics.json, {out}/index.html")
+    return verdict.exit_code(verdicts)
 
 
 def load(model: Path, backend: str) -> Pipeline:
@@ -155,4 +178,4 @@ def open_source(data: str, options: SourceOptions, manifest: Manifest) -> FrameS
 
 def main(arguments: list[str]) -> int:
     """Run ``lemumo evaluate``; return its exit code."""
-    return run_function("lemumo evaluate", evaluate_model, arguments, __doc__)
+    return run_function("lemumo evaluate", evaluate_model, arguments, f"{__doc__}\n{EXIT_CODES}")

@@ -20,6 +20,7 @@ from lemumo_core.command_line import run_function
 from lemumo_core.evaluation.tables import as_text
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
+from lemumo_core.inference.provenance import is_rendered_alone
 
 
 def inspect(path: Path) -> None:
@@ -56,9 +57,10 @@ def _show_package(path: Path) -> None:
         f"metrics, {mode}": ", ".join(f"{key} {value:.4g}" for key, value in values.items())
         for mode, values in manifest.metrics.items()
     }
+    trained = "trained on rendered streets alone" if is_rendered_alone(manifest) else "trained"
     facts = {
         "model": f"{manifest.name} {manifest.version}",
-        "weights": "trained" if manifest.trained else "random, for speed tests",
+        "weights": trained if manifest.trained else "random, for speed tests",
         "input": f"{spec.width}x{spec.height} pixels and {spec.companion}",
         "detection": ", ".join(manifest.detection_classes),
         "segmentation": ", ".join(manifest.segmentation_classes),

@@ -12,6 +12,7 @@ other options in the same folder are kept unless ``--overwrite`` is given.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,10 +29,14 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.options import SourceOptions
+from lemumo_core.evaluation import verdict
+from lemumo_core.evaluation.requirements import read_requirements
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output
 from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.camera_info import Rectified
+from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import Mask
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.output_folder import Bag
@@ -39,14 +44,14 @@ from lemumo_core.replay.run import Replay, exit_code
 from lemumo_core.replay.settings import SENSOR_TOPICS, Settings
 from lemumo_core.replay.workers import Workers
 
-EXIT_CODES = """exit codes:
+EXIT_CODES = f"""exit codes:
   0  every image of every bag became a result
   1  an error: nothing was replayed
   2  no image became a result
   3  partial: images were dropped or could not be scored, or a bag is damaged, was not closed,
      its clocks jump or differ, or no LiDAR return is in view; what is lost is said, and the
      results hold the rest
-"""
+{verdict.EXIT_CODES}"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class ReplayOptions:
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
         mask: which LiDAR returns are masked from the model and are its depth's truth; by default
             every second beam where the truth has no dense depth, and none where it has.
+        requirements: YAML file of the limits that the results must keep, see docs/evaluation.md.
         live: publish over DDS with /clock instead; needs ROS 2.
         rate: speed of ``live``.
         start: seconds of log time that ``live`` skips.
@@ -127,6 +133,7 @@ class ReplayOptions:
     truth: str | None = None
     truth_options: SourceOptions = field(default_factory=dict)
     mask: Mask | None = None
+    requirements: Path | None = None
     live: bool = False
     rate: float = 1.0
     start: float = 0.0
@@ -147,8 +154,8 @@ class ReplayOptions:
         if not self.live and self.model is None:
             raise Fault("bad_package", "offline replay needs --model PACKAGE (or use --live)")
 
-    def settings(self) -> Settings:
-        """Return the settings of an offline replay.
+    def settings(self, band_edges_m: tuple[float, ...] = BAND_EDGES_M) -> Settings:
+        """Return the settings of an offline replay, with bands of depth for its metrics.
 
         Raises:
             Fault: ``bad_transform``.
@@ -172,6 +179,7 @@ class ReplayOptions:
             calibration=self.calibration,
             truth=None if self.truth is None else (self.truth, self.truth_options),
             mask=self.mask,
+            band_edges_m=band_edges_m,
             evaluate=not self.no_evaluation,
             overlays=self.overlays,
             labeled_points=self.labeled_points,
@@ -191,24 +199,30 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     """
     if options.live:
         return _play(bags, options)
-    settings = options.settings()
+    required = None if options.requirements is None else read_requirements(options.requirements)
+    settings = options.settings(BAND_EDGES_M if required is None else required.band_edges_m)
     require_package(settings.model, "--model")
     if options.out is not None:
         check_output(options.out)
     found_bags = named(find_bags(bags))
     evaluator = Evaluator(settings)
+    if required is not None:
+        required.check_classes(evaluator.manifest.classes)
+    if note := rendered_note(evaluator.manifest):
+        print(f"lemumo replay: {note}", file=sys.stderr)
     started = time.monotonic()
     with _folder(options.out) as out, _source(settings, options.workers, evaluator) as source:
         wanted = {"bag": options.results_bag, "rerun": options.rerun}
-        run = Replay(evaluator, source, out, [name for name, is_on in wanted.items() if is_on])
+        recordings = [name for name, is_on in wanted.items() if is_on]
+        run = Replay(evaluator, source, out, recordings, required)
         run.check_folders(found_bags, options.overwrite)
         found = [run.run_bag(bag) for bag in found_bags]
-        run.finalize(found, report=options.out is not None)
+        verdicts = run.finalize(found, report=options.out is not None)
     seconds = time.monotonic() - started
     print(f"{run.frames / seconds:.1f} frames/s")
     if options.out is not None:
         print(f"written: {out}/metrics.json, {out}/index.html")
-    return exit_code(found)
+    return exit_code(found, verdicts)
 
 
 def _play(bags: list[str], options: ReplayOptions) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.frame import Frame, Perception
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import DEFAULT_MASK, Mask, mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.progress import track
@@ -54,9 +55,11 @@ class Evaluation:
     mask: Mask | None
 
 
-def metric_for(manifest: Manifest) -> PerceptionMetric:
-    """Make an empty metric for a model's classes."""
-    return PerceptionMetric(manifest.classes)
+def metric_for(
+    manifest: Manifest, band_edges_m: tuple[float, ...] = BAND_EDGES_M
+) -> PerceptionMetric:
+    """Make an empty metric for a model's classes, with bands of depth."""
+    return PerceptionMetric(manifest.classes, band_edges_m=band_edges_m)
 
 
 def evaluate(
@@ -65,6 +68,7 @@ def evaluate(
     source: FrameSource,
     indices: Sequence[int],
     mask: Mask | None = None,
+    band_edges_m: tuple[float, ...] = BAND_EDGES_M,
 ) -> Evaluation:
     """Evaluate a model, showing progress.
 
@@ -77,11 +81,12 @@ def evaluate(
         source: frames with labels.
         indices: which of them.
         mask: of returns, as for ``mask_returns``.
+        band_edges_m: bands of depth.
 
     Raises:
         Fault: as the source, the model, or ``bad_labels``.
     """
-    metrics = {modality: metric_for(manifest) for modality in MODALITIES}
+    metrics = {modality: metric_for(manifest, band_edges_m) for modality in MODALITIES}
     frames, used_mask = [], None
     for index in track(indices, "evaluate"):
         original = source[index]

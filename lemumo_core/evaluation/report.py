@@ -23,8 +23,10 @@ from lemumo_core.evaluation.modalities import (
 )
 from lemumo_core.evaluation.pictures import SHOWN_SCORE, draw_comparison
 from lemumo_core.evaluation.tables import reasons, tables
+from lemumo_core.evaluation.verdict import Verdict, to_dict, verdict_parts
 from lemumo_core.frame import Frame
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.masked_returns import MASK_MEANINGS, mask_returns
 from lemumo_core.metrics.perception import json_ready
@@ -45,11 +47,14 @@ def depth_truth(evaluation: Evaluation) -> str:
     return MASK_MEANINGS[evaluation.mask] if evaluation.mask else "dense depth"
 
 
-def write_metrics(out: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
+def write_metrics(
+    out: Path, evaluation: Evaluation, about: Mapping[str, Any], verdicts: Sequence[Verdict] = ()
+) -> None:
     """Write ``metrics.json``: model and data, the metrics by modality and of each frame."""
     document = {
         **about,
         "depth_truth": depth_truth(evaluation),
+        **({"requirements": to_dict(verdicts)} if verdicts else {}),
         **results_of(evaluation),
         "by_frame": [_row(frame) for frame in evaluation.frames],
     }
@@ -70,6 +75,7 @@ def write_page(
     model: Predict,
     manifest: Manifest,
     source: FrameSource,
+    verdicts: Sequence[Verdict] = (),
 ) -> None:
     """Write ``index.html``: tables, and pictures of frames, for which the model runs once more.
 
@@ -80,11 +86,15 @@ def write_page(
         model: that was evaluated.
         manifest: of the model.
         source: that it was evaluated on.
+        verdicts: on the user's requirements.
     """
     results = results_of(evaluation)
     parts = []
     if not manifest.trained:
         parts.append('<p class="warning">The weights are <b>untrained</b>: expect no score.</p>')
+    if note := rendered_note(manifest):
+        parts.append(f'<p class="warning">{html.escape(note)}</p>')
+    parts += verdict_parts(verdicts)
     shown = {key: one for key, one in about["data"].items() if isinstance(one, str | int | float)}
     shown |= {"root": Path(str(shown["root"])).name} if "root" in shown else {}
     data = ", ".join(f"{key} {value}" for key, value in shown.items())

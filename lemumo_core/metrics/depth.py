@@ -90,6 +90,15 @@ class DepthMetric:
         """Return the scores over all bands."""
         return _scores(self.sums.sum(axis=0))
 
+    def scores_between(self, from_m: float, to_m: float) -> DepthScores:
+        """Return the scores of the bands from one edge to another.
+
+        Raises:
+            ValueError: one of the depths is no edge of a band.
+        """
+        first, last = (self.band_edges_m.index(edge_m) for edge_m in (from_m, to_m))
+        return _scores(self.sums[first:last].sum(axis=0))
+
     def scores_by_band(self) -> dict[str, DepthScores]:
         """Return the scores of each band, by its name."""
         names = band_names(self.band_edges_m)

@@ -13,9 +13,11 @@ from lemumo_core.metrics.matching import (
     IGNORED,
     TRUE,
     Accumulator,
+    Counts,
     by_score,
     in_score_order,
     match,
+    tally,
 )
 from lemumo_core.metrics.objects import ObjectFilter, Objects
 
@@ -187,6 +189,27 @@ class DetectionMetric(Accumulator):
         """
         names = band_names(self.band_edges_m)
         return {name: self._scores(band) for band, name in enumerate(names)}
+
+    def counts(
+        self, least_score: float, from_m: float, to_m: float, distance_m: float = 2.0
+    ) -> dict[str, Counts]:
+        """Count what detections of at least a score find of each class.
+
+        Args:
+            least_score: threshold.
+            from_m: edge of a band, from which on objects and false detections count.
+            to_m: edge of another, up to which they do.
+            distance_m: one of ``DISTANCES_M``, within which a detection finds an object.
+
+        Raises:
+            ValueError: one of the depths is no edge of a band, or no frame was added.
+        """
+        first, last = (self.band_edges_m.index(edge_m) for edge_m in (from_m, to_m))
+        at = DISTANCES_M.index(distance_m)
+        scores, class_ids, outcomes, bands, _ = self._best_first()
+        used = (scores >= least_score) & (bands[:, at] >= first) & (bands[:, at] < last)
+        objects = self._truths[:, first:last].sum(axis=1)
+        return tally(self.classes, objects, class_ids[used], outcomes[used, at])
 
     def _scores(self, band: int | None) -> DetectionScores:
         truths = self._truths.sum(axis=1) if band is None else self._truths[:, band]

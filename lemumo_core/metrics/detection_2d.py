@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lemumo_core.metrics.matching import FALSE, IGNORED, TRUE, Accumulator, by_score, match
+from lemumo_core.metrics.matching import (
+    FALSE,
+    IGNORED,
+    TRUE,
+    Accumulator,
+    Counts,
+    by_score,
+    match,
+    tally,
+)
 from lemumo_core.metrics.objects import share_ignored
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
@@ -23,7 +32,8 @@ class Detection2dMetric(Accumulator):
     """
 
     def __init__(self, classes: Sequence[str]):
-        super().__init__((len(classes),), classes=tuple(classes))
+        self.classes = tuple(classes)
+        super().__init__((len(classes),), classes=self.classes)
 
     def add(
         self,
@@ -81,6 +91,16 @@ class Detection2dMetric(Accumulator):
                 hits = ours[ours != IGNORED] == TRUE
                 result[class_id, i] = _average_precision(hits, self._truths[class_id])
         return result
+
+    def counts(self, least_score: float) -> dict[str, Counts]:
+        """Count what detections of at least a score find of each class, at an overlap of 0.5.
+
+        Raises:
+            ValueError: no frame was added.
+        """
+        scores, class_ids, outcomes = self._best_first()
+        used = scores >= least_score
+        return tally(self.classes, self._truths, class_ids[used], outcomes[used, 0])
 
     def ap50(self) -> float:
         """Return the mean AP at an overlap of 0.5 over classes with objects; NaN if none has."""

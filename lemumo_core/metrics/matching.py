@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 IGNORED, FALSE, TRUE = -1, 0, 1
 """Outcomes of a detection: it counts neither way, or is a false or a true positive."""
+
+
+class Counts(NamedTuple):
+    """Numbers of a class at one threshold of the score.
+
+    Attributes:
+        objects: that count.
+        found: of them by a detection of at least this score.
+        false: detections of at least this score that found none.
+    """
+
+    objects: int
+    found: int
+    false: int
 
 
 class Accumulator:
@@ -70,6 +85,27 @@ class Accumulator:
         columns = [np.concatenate(column) for column in zip(*self._rows, strict=True)]
         order = np.argsort(-columns[0], kind="stable")
         return [column[order] for column in columns]
+
+
+def tally(
+    classes: Sequence[str], objects: np.ndarray, class_ids: np.ndarray, outcomes: np.ndarray
+) -> dict[str, Counts]:
+    """Count by class.
+
+    Args:
+        classes: names by id.
+        objects: int (classes,), those that count.
+        class_ids: int (N,) of detections.
+        outcomes: of these, int (N,).
+    """
+    found, false = (
+        np.bincount(class_ids[outcomes == outcome], minlength=len(classes))
+        for outcome in (TRUE, FALSE)
+    )
+    return {
+        name: Counts(int(objects[i]), int(found[i]), int(false[i]))
+        for i, name in enumerate(classes)
+    }
 
 
 def by_score(

@@ -206,7 +206,7 @@ class Evaluator:
                 continue
             is_same = seen is frame or frame.companion is None
             perception = full if is_same else self.pipeline(seen)
-            metrics[modality] = metric_for(self.manifest)
+            metrics[modality] = metric_for(self.manifest, self.settings.band_edges_m)
             summaries[modality] = metrics[modality].add(masked, perception)
             published.append(above(perception, self.settings.score_threshold))
         disagreement = None

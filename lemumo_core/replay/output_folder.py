@@ -1,5 +1,7 @@
 """The output folder of a replay. All files but times and report are equal in every run.
 
+(With a limit on time among the requirements, so is metrics.json but for it.)
+
 metrics.json          metrics of all bags by modality, and a summary of each bag with its checks
 index.html            the report (``replay.report``)
 BAG/frames.parquet    a row for every image, columns of ``replay.record.COLUMNS``
@@ -44,7 +46,7 @@ from lemumo_core.replay.tracks import TRACKS, save_tracks
 
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
-FORMAT = 5
+FORMAT = 6
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),

@@ -15,7 +15,9 @@ from lemumo_core import web_page
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
 from lemumo_core.evaluation.tables import Results, reasons, tables, tracking_tables
+from lemumo_core.evaluation.verdict import Verdict, verdict_parts
 from lemumo_core.faults import Fault
+from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.calibration_drift import correction_of
 from lemumo_core.metrics.masked_returns import DEFAULT_MASK, MASK_MEANINGS
@@ -37,6 +39,7 @@ def write_report(
     results: Results,
     bags: Mapping[str, Mapping[str, Any]],
     evaluator: Evaluator,
+    verdicts: Sequence[Verdict] = (),
 ) -> None:
     """Write ``index.html``.
 
@@ -46,6 +49,7 @@ def write_report(
         results: metrics by modality.
         bags: summaries by bag.
         evaluator: evaluates the worst frames again, to draw them.
+        verdicts: on the user's requirements.
     """
     read = {name: bag for name, bag in bags.items() if "error" not in bag}
     frames = {name: read_table(out / name / FRAMES) for name in read}
@@ -58,11 +62,14 @@ def write_report(
         parts.append(
             '<p class="warning">The weights are <b>untrained</b>: all scores are near zero.</p>'
         )
+    if note := rendered_note(evaluator.manifest):
+        parts.append(f'<p class="warning">{html.escape(note)}</p>')
     facts = {key: value for key, value in totals.items() if not isinstance(value, dict)}
     facts["bags"] = len(bags)
     if any(bag["depth_held_out"] for bag in read.values()):
         facts["depth scored on"] = MASK_MEANINGS[evaluator.settings.mask or DEFAULT_MASK]
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
+    parts += verdict_parts(verdicts)
     parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator)]
     if results:
         parts.append("<h2>Metrics</h2>")

@@ -11,10 +11,14 @@ from typing import Any
 from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.recovery import sound_files
+from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import metric_for
+from lemumo_core.evaluation.requirements import Requirements
 from lemumo_core.evaluation.tables import as_text, tables, tracking_tables
+from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
+from lemumo_core.inference.provenance import is_rendered_alone
 from lemumo_core.progress import Progress
 from lemumo_core.replay.calibration_check import fixed_transforms
 from lemumo_core.replay.checks import WARN
@@ -30,6 +34,7 @@ from lemumo_core.replay.output_folder import (
 )
 from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.report import write_report
+from lemumo_core.replay.tables import total_times_ms
 from lemumo_core.replay.tracks import BagTracks, tracking_results
 from lemumo_core.replay.workers import Workers
 
@@ -42,6 +47,7 @@ class Replay:
         source: what yields the results: the evaluator itself, or workers.
         out: output folder.
         recordings: keys of ``RECORDINGS`` to write for each bag.
+        requirements: limits that the results must keep.
 
     Attributes:
         frames: number of images processed by this run.
@@ -53,7 +59,9 @@ class Replay:
         source: Evaluator | Workers,
         out: Path,
         recordings: Sequence[str] = (),
+        requirements: Requirements | None = None,
     ):
+        self._requirements = requirements
         self._evaluator, self._source = evaluator, source
         self._out, self._recordings = out, recordings
         self.frames = 0
@@ -89,43 +97,52 @@ class Replay:
                 print(f"lemumo replay: {bag.name}: {fault}", file=sys.stderr)
                 return {"name": bag.name, "error": self._without_folders(str(fault), bag, scratch)}
 
-    def finalize(self, summaries: Sequence[dict[str, Any]], report: bool) -> None:
+    def finalize(self, summaries: Sequence[dict[str, Any]], report: bool) -> list[Verdict]:
         """Merge the metrics of all bags and print them.
 
         Args:
             summaries: summaries of the bags, as ``run_bag`` returns them.
             report: whether to write ``metrics.json`` and the report.
+
+        Returns:
+            The verdicts on the requirements.
         """
         evaluator, manifest = self._evaluator, self._evaluator.manifest
         bags = {one["name"]: {k: v for k, v in one.items() if k != "key"} for one in summaries}
         read = [one for one in summaries if "error" not in one]
         folders = [self._out / one["name"] for one in read]
-        results = {
-            modality: metric.result()
-            for modality, metric in merge_metrics(folders, metric_for(manifest)).items()
-        }
         settings, tracking = evaluator.settings, {}
+        metrics = merge_metrics(folders, metric_for(manifest, settings.band_edges_m))
+        results = {modality: metric.result() for modality, metric in metrics.items()}
+        verdicts = []
+        if self._requirements is not None:
+            threshold, times_ms = settings.score_threshold, total_times_ms(folders)
+            verdicts = verdict.assess(self._requirements, metrics, threshold, times_ms)
         if settings.tracking and settings.evaluate:
             tracking = tracking_results(folders, manifest.classes)
         totals = {
             "model": f"{manifest.name} {manifest.version}",
             "trained": manifest.trained,
+            **({"trained_on": "rendered streets alone"} if is_rendered_alone(manifest) else {}),
             "backend": evaluator.pipeline.backend.name,
             "score_threshold": settings.score_threshold,
             **settings.tracking_facts(scored=bool(tracking)),
             **_totals(read),
             **results,
             **({"tracking": tracking} if tracking else {}),
+            **({"requirements": verdict.to_dict(verdicts)} if verdicts else {}),
         }
         made = [*(tables(results) if results else []), *tracking_tables(tracking)]
         print("\n\n".join(as_text(table) for table in made))
         for one in summaries:
             for line in _lines(one):
                 print(f"{one['name']}: {line}")
+        print("\n".join(verdict.as_lines(verdicts)))
         if report:
             self._out.mkdir(parents=True, exist_ok=True)
             write_metrics(self._out, totals, bags)
-            write_report(self._out, totals, results, bags, evaluator)
+            write_report(self._out, totals, results, bags, evaluator, verdicts)
+        return verdicts
 
     def _key(self, bag: Bag) -> dict[str, Any]:
         evaluator = self._evaluator
@@ -215,12 +232,14 @@ class Replay:
         return missing
 
 
-def exit_code(summaries: Sequence[dict[str, Any]]) -> int:
+def exit_code(summaries: Sequence[dict[str, Any]], verdicts: Sequence[Verdict] = ()) -> int:
     """Return the exit code of ``lemumo replay``; see ``cli.replay.EXIT_CODES``."""
     if all("error" in one for one in summaries):
         return 1
     if not any(one.get("results") for one in summaries):
         return 2
+    if code := verdict.exit_code(verdicts):
+        return code
     return 3 if any(_is_partial(one) for one in summaries) else 0
 
 

@@ -12,6 +12,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import Rectified
+from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import Mask
 from lemumo_core.streaming.camera_options import CameraOptions
 
@@ -37,6 +38,7 @@ class Settings:
         calibration: YAML file of camera_calibration instead of the bag's camera_info, or None.
         truth: name and options of a source with labels, None for the topics of the bag.
         mask: of the LiDAR returns that depth is evaluated on, as for ``mask_returns``.
+        band_edges_m: bands of depth by which metrics are broken down.
         evaluate: whether to compute metrics and checks, or only to perceive.
         overlays: whether to draw every frame.
         labeled_points: whether to colour and label the LiDAR returns of every frame.
@@ -58,6 +60,7 @@ class Settings:
     calibration: str | None = None
     truth: tuple[str, dict[str, Any]] | None = None
     mask: Mask | None = None
+    band_edges_m: tuple[float, ...] = BAND_EDGES_M
     evaluate: bool = True
     overlays: bool = False
     labeled_points: bool = False

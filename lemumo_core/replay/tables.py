@@ -53,6 +53,12 @@ def read_tables(out: Path, bags: Sequence[str], table: str) -> Iterator[Row]:
         yield from read_table(out / name / table)
 
 
+def total_times_ms(folders: Sequence[Path]) -> list[float]:
+    """Return how long each result of some bags took, all stages together."""
+    rows = (row for folder in folders for row in read_table(folder / TIMINGS))
+    return [sum(ms for name, ms in row.items() if name != "stamp_ns" and ms) for row in rows]
+
+
 def _arrow() -> tuple[Any, Any]:
     try:
         import pyarrow

@@ -123,7 +123,8 @@ def _start(task: Recipe, config: RunConfig, stop: StopRequest) -> int:
         if found:
             check_same_run(config, run.sampler.frames, dist, found)
         if dist.first:
-            run_folder.write_header(out, config, dist.world, first)
+            described = run.samples.source.describe()
+            run_folder.write_header(out, config, dist.world, first, described)
         learner = task.learner(run)
         if found:
             learner.restore(found)

@@ -1,8 +1,8 @@
 """The folder of a run.
 
 config.yaml       all options, resolved; ``--config`` takes it
-run.json          git revision, versions, machine, command and ranks of every start, and where the
-                  weights come from that it began with
+run.json          git revision, versions, machine, command, ranks and sources of every start, and
+                  where the weights come from that it began with
 metrics.jsonl     one line a step
 checkpoints/      the newest few
 best/             of fine-tuning: the weights that were best on the validation frames
@@ -19,15 +19,18 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from lemumo_core.data.sources.origins import origins
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.inference.measure import processor
+from lemumo_core.inference.package import MANIFEST_NAME, read_manifest
 from lemumo_core.train.run_config import RunConfig, to_dict
 
 CONFIG, RUN, METRICS, SUMMARY = "config.yaml", "run.json", "metrics.jsonl", "summary.json"
@@ -53,8 +56,18 @@ def create(out: Path, config: RunConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def write_header(out: Path, config: RunConfig, ranks: int, first_step: int) -> None:
-    """Describe a run that starts or goes on; its metrics are cut back to before its first step."""
+def write_header(
+    out: Path, config: RunConfig, ranks: int, first_step: int, data: Mapping[str, Any]
+) -> None:
+    """Describe a run that starts or goes on; its metrics are cut back to before its first step.
+
+    Args:
+        out: the run's folder.
+        config: its options.
+        ranks: how many there are.
+        first_step: the first to come.
+        data: description of its frames (``FrameSource.describe``).
+    """
     kept = [json.dumps(line) for line in read_metrics(out) if line["step"] < first_step]
     write_whole(out / METRICS, "".join(f"{line}\n" for line in kept).encode())
     write_whole(out / CONFIG, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
@@ -63,6 +76,7 @@ def write_header(out: Path, config: RunConfig, ranks: int, first_step: int) -> N
         "first_step": first_step,
         "ranks": ranks,
         "command": sys.argv,
+        "sources": origins(data),
         "git": git_revision(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -98,7 +112,10 @@ def provenance(out: Path) -> dict[str, Any]:
 
 
 def _origin(weights: Path) -> dict[str, Any] | None:
-    """``provenance`` of the run that a run, its checkpoint or its file of weights lies in."""
+    """Provenance of a package, or of the run that a run, checkpoint or file of weights lies in."""
+    if (weights / MANIFEST_NAME).is_file():
+        training: dict[str, Any] = json.loads(read_manifest(weights))["training"]
+        return training
     folders = (weights, *weights.parents[:2])
     return next((provenance(out) for out in folders if (out / CONFIG).exists()), None)
 

@@ -56,8 +56,9 @@ class AdaptationFrames:
         return frame if part else replace(frame, labels=None)
 
     def describe(self) -> dict[str, Any]:
-        """Describe the own frames, see ``FrameSource``."""
-        return self.parts[0].source.describe()
+        """Describe the own frames and the ``labelled`` ones, see ``FrameSource``."""
+        own, labelled, *_ = self.parts
+        return {**own.source.describe(), "labelled": labelled.source.describe()}
 
     @property
     def own_val(self) -> range:

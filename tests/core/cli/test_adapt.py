@@ -18,6 +18,7 @@ from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.export.package import ModelCard
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import Package, load_package, sha256, write_package
+from lemumo_core.inference.provenance import UNKNOWN, training_sources
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, save_weights, seeded_model
 from lemumo_core.signals import REQUEUE
@@ -86,6 +87,7 @@ def test_stopped_refused_and_at_last_better(
     assert (out / "notes.txt").read_text() == "mine"
     origin = manifest.training["adapted_from"]
     assert origin["manifest_sha256"] == sha256(package / "manifest.json")
+    assert training_sources(manifest.training) == {"bags", "synthetic", UNKNOWN}  # random weights
     assert manifest.training["options"]["data_options"] == {"path": [str(small_bag)]}
     assert manifest.metrics["fused"]["depth_mae_m"] > 0
     shipped, best = load_file(out / "weights.safetensors"), load_file(run / "model.safetensors")

@@ -19,6 +19,7 @@ from lemumo_core.cli.finetune import main
 from lemumo_core.export import package
 from lemumo_core.export.weights import of_run
 from lemumo_core.inference.package import load_package
+from lemumo_core.inference.provenance import training_sources
 from lemumo_core.signals import REQUEUE
 from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.finetune import validation
@@ -149,6 +150,7 @@ def test_from_its_weights_a_probe_and_a_larger_model_start(
     (start,) = provenance(out)["starts"]
     assert start["weights"] == provenance(uninterrupted)
     assert start["weights"]["options"]["steps"] == STEPS
+    assert training_sources(provenance(out)) == {"synthetic"}
     assert main([*options, *more[:2], "--out", str(tmp_path / "probe"), "--mode", "probe"]) == 1
     assert "does not fit the model" in capsys.readouterr().err  # deploy heads, and a probe's
 
