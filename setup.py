@@ -36,6 +36,7 @@ extras = {
         "torch>=2.5,<3",
     ],
     "signing": ["cryptography>=41"],
+    "hub": ["huggingface_hub>=1,<2"],  # lemumo pull and push of hf://OWNER/NAME
     "video": ["av>=14,<20"],
     "rasters": ["imagecodecs<2027", "tifffile<2027"],  # TIFFs of several bands
     "clouds": ["DracoPy>=1.7,<3"],

@@ -10,6 +10,7 @@ EXTRA_OF = {
     "DracoPy": "clouds",
     "av": "video",
     "cryptography": "signing",
+    "huggingface_hub": "hub",
     "mcap": "bags",
     "onnx": "train",
     "onnx_ir": "train",

@@ -23,7 +23,11 @@ def package() -> Package:
 
 def test_it_is_whole_small_and_says_how_it_was_made(package) -> None:
     manifest = package.manifest
-    assert manifest.trained and set(manifest.files) == {"model.onnx", "weights.safetensors"}
+    assert manifest.trained and set(manifest.files) == {
+        "README.md",
+        "model.onnx",
+        "weights.safetensors",
+    }
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20e6
     assert manifest.training["options"]["seed"] == 5
     assert {"command", "machine", "git"} <= set(manifest.training["starts"][0])

@@ -52,6 +52,7 @@ def export(
     encoder_reduction: int | None = None,
     seed: int = 0,
     metrics: Path | None = None,
+    license: str | None = None,
     frames: str = "synthetic",
     count: int = FRAMES,
     options: ExportOptions,
@@ -76,6 +77,8 @@ def export(
         seed: of random weights.
         metrics: metrics.json of ``lemumo evaluate`` for the manifest; by default what the run
             measured on its validation frames.
+        license: SPDX name of the weights' licence for manifest and model card, e.g. Apache-2.0; by
+            default that of ``--package``.
         frames: SOURCE[:PATH] of real frames to calibrate and verify lower precisions on, e.g.
             bags:/data/my_bag or kitti:/data/kitti.
         count: how many of them at most.
@@ -108,7 +111,9 @@ def export(
         network, card = models.of_seed(seed, model, name)
     network, card = models.resized(network, card, height, width, encoder_reduction)
     if metrics is not None:
-        card = replace(card, metrics=models.main_metrics(json.loads(metrics.read_text())))
+        card = models.measured(card, json.loads(metrics.read_text()))
+    if license is not None:
+        card = replace(card, license=license)
     samples: list[Sample] = []
     if options.precision:
         samples = source_samples(frames, network.config.input_spec, count)

@@ -35,6 +35,8 @@ COMMANDS = {
     "inspect": "show what a bag, package, run or folder of shards holds",
     "sign": "sign a package with an ed25519 key",
     "verify": "check that a package is whole and signed",
+    "pull": "bring a package from a folder, a URL or the Hugging Face Hub",
+    "push": "publish a package to one of these",
 }
 """Command to its help; its module is ``lemumo_core.cli.<name>``, with underscores."""
 RESUMED = ("prepare", "pretrain", "finetune", "adapt")

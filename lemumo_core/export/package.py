@@ -24,6 +24,7 @@ from lemumo_core.export.shared_weights import share_weights
 from lemumo_core.export.verify import RANDOM_SEEDS, losses, verify, verify_batch
 from lemumo_core.inference.backends import RUNTIMES, unavailable_reason
 from lemumo_core.inference.manifest import Manifest, model_file
+from lemumo_core.inference.model_card import write_card
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import WEIGHTS_NAME, Package, sha256, write_package
 from lemumo_core.model.perception import PerceptionModel, save_weights, with_half_weights
@@ -40,12 +41,14 @@ class ModelCard:
         trained: False for random weights.
         training: provenance.
         metrics: measured quality by modalities and by name.
+        license: SPDX name of the licence, or empty.
     """
 
     name: str
     trained: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,12 @@ def export_package(
         losses={precision: {} for precision in options.precision},
         training=card.training,
         metrics=card.metrics,
+        license=card.license,
     )
     seconds = time.monotonic() - started
     print(f"{out}: {len(written) - 1} graphs, opset {options.opset}, {seconds:.1f} s")
     manifest = gate(Package(out, manifest), frames)
+    write_card(out, manifest)
     return write_package(out, manifest)
 
 

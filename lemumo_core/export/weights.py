@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.data.sources.origins import origins
 from lemumo_core.evaluation.modalities import MODALITIES
 from lemumo_core.export.package import ModelCard
 from lemumo_core.faults import Fault
@@ -32,7 +33,9 @@ def of_package(path: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
     if WEIGHTS_NAME not in manifest.files:
         raise Fault("bad_package", f"{path} ships no {WEIGHTS_NAME}")
     model = load_model(ModelConfig.from_dict(manifest.model), package.file(WEIGHTS_NAME))
-    return model, ModelCard(name, manifest.trained, manifest.training, manifest.metrics)
+    return model, ModelCard(
+        name, manifest.trained, manifest.training, manifest.metrics, manifest.license
+    )
 
 
 def of_run(run: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
@@ -50,7 +53,8 @@ def of_run(run: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
     model = load_model(config, run / MODEL_WEIGHTS)
     summary = json.loads((run / SUMMARY).read_text())
     metrics = main_metrics(summary.get("metrics", {}))
-    return model, ModelCard(name, True, provenance(run), metrics)
+    training = provenance(run) | ({"measured_on": "the run's validation frames"} if metrics else {})
+    return model, ModelCard(name, True, training, metrics)
 
 
 def of_file(weights: Path, config: ModelConfig, name: str) -> tuple[PerceptionModel, ModelCard]:
@@ -110,6 +114,17 @@ def resized(
             *(old.width, old.height),
         )
     return network.eval(), replace(card, training=training, metrics={})
+
+
+def measured(card: ModelCard, evaluation: dict[str, Any]) -> ModelCard:
+    """Return a card with the metrics of an evaluation, and on what they were measured."""
+    data = evaluation.get("data")
+    frames = evaluation.get("fused", evaluation.get("camera_only", {})).get("frames")
+    on = {}
+    if isinstance(data, dict) and "source" in data and frames is not None:
+        on = {"measured_on": f"{frames} frames of {', '.join(origins(data))}"}
+    training = {name: value for name, value in card.training.items() if name != "measured_on"}
+    return replace(card, metrics=main_metrics(evaluation), training=training | on)
 
 
 def main_metrics(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:

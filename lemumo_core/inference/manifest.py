@@ -16,6 +16,7 @@ from lemumo_core.taxonomy import Taxonomy
 
 SCHEMA_VERSION = 2
 MAX_VIEW_PIXELS = 4096 * 4096
+MAX_LICENSE = 100
 PRECISIONS = ("fp32", "fp16", "int8", "fp8", "int8-cpu")
 """Precisions of a package's graphs. int8-cpu is ONNX Runtime's dynamic quantisation, which
 TensorRT cannot read; int8 and fp8 are symmetric Q/DQ."""
@@ -46,6 +47,7 @@ class Manifest:
         files: file name to sha256 (hex).
         training: provenance (recipe, seed, data, git revision, machine); free-form.
         metrics: measured quality; free-form.
+        license: SPDX name of the weights' licence; empty where it is not stated.
         schema_version: of this format.
     """
 
@@ -61,6 +63,7 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    license: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @functools.cached_property
@@ -100,6 +103,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             f"{where} has schema version {version}, this lemumo reads {SCHEMA_VERSION}: "
             "export the model with this version, or update lemumo",
         )
+    document = {"license": "", **document}  # manifests of weights without one leave it out
     _check_keys(document, Manifest, where)
     _check_keys(document["input"], InputSpec, where)
     values = dict(document)
@@ -169,6 +173,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str) and value != "", "a name"),
     "version": (lambda value: isinstance(value, str) and value != "", "a version"),
     "trained": (lambda value: isinstance(value, bool), "true or false"),
+    "license": (lambda value: isinstance(value, str) and len(value) <= MAX_LICENSE, "a name"),
     "model": (lambda value: isinstance(value, dict), "an object"),
     "training": (lambda value: isinstance(value, dict), "an object"),
     "metrics": (lambda value: isinstance(value, dict), "an object"),

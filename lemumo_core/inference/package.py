@@ -65,6 +65,8 @@ def write_package(path: Path, manifest: Manifest) -> Package:
         if p.is_file() and p.name not in (MANIFEST_NAME, SIGNATURE_NAME) and p.suffix != ".tmp"
     }
     document = asdict(manifest) | {"files": files}
+    if not manifest.license:
+        del document["license"]  # so that earlier versions read it, too
     temporary = path / f"{MANIFEST_NAME}.tmp"
     temporary.write_text(json.dumps(document, indent=2) + "\n")
     (path / SIGNATURE_NAME).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ CORE = (
     ("train",),
     ("methods",),
     ("evaluation",),
-    ("streaming",),
+    ("streaming", "sharing"),
     ("inference",),
     ("model",),
     ("losses",),

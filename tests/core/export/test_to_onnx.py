@@ -68,7 +68,7 @@ def staged(package, tmp_path) -> Package:
 def test_the_package_is_whole(package, model) -> None:
     manifest = load_package(package.path).manifest
     graphs = {f"model{p}{d}.onnx" for p in ("", ".int8", ".int8-cpu") for d in ("", ".dynamic")}
-    assert set(manifest.files) == graphs | {"weights.safetensors"}
+    assert set(manifest.files) == graphs | {"README.md", "weights.safetensors"}
     assert not manifest.trained and manifest.input == model.config.input_spec
     assert ModelConfig.from_dict(manifest.model) == model.config
     assert manifest.precisions == ("fp32", "int8", "int8-cpu")
