@@ -178,7 +178,7 @@ def test_classes_are_those_of_the_model(tmp_path) -> None:
     classes = Taxonomy(("car", "pedestrian"), ("road", "sky"))
     required(tmp_path, "recall: [{class: car, at_least: 1}]").check_classes(classes)
     with pytest.raises(Fault, match="did you mean 'pedestrian'"):
-        required(tmp_path, "recall: [{class: pedestrain, at_least: 1}]").check_classes(classes)
+        required(tmp_path, "recall: [{class: pedestriann, at_least: 1}]").check_classes(classes)
     with pytest.raises(Fault, match="no class 'car'"):
         required(tmp_path, "miou: [{class: car, at_least: 1}]").check_classes(classes)
 
