@@ -160,7 +160,8 @@ def install_torch() -> None:
 def install_packages(distro: str | None) -> None:
     """Install lemumo itself, editable, with what its extras name."""
     extras = (
-        "train,bags,video,clouds,rasters,rerun,tracking,signing,openvino,tensorrt-rtx,dev,docs,test"
+        "train,bags,video,clouds,rasters,rerun,tracking,signing,hub,"
+        "openvino,tensorrt-rtx,dev,docs,test"
     )
     extras += "" if distro else ",ros"
     say(f"installing lemumo with [{extras}]; the first time this takes a minute or two")
