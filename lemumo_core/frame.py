@@ -118,6 +118,8 @@ class Labels:
             them to the classes of a model.
         visibility: float32 (K,), the share of each object that is seen, 0 to 1.
         num_points: int32 (K,), LiDAR returns inside each box.
+        box_confidence: float16 (K,) in [0, 1], the confidence of a model in the boxes that it
+            proposed; None for boxes that people made.
         label_map: uint8 (H, W) ids that ``label_names`` name, 255 = unlabelled.
         instance_map: uint16 (H, W), one number per object, 0 = none.
         depth_m: float32 (H, W) dense depth, NaN = unknown.
@@ -139,6 +141,7 @@ class Labels:
     class_names: tuple[str, ...] = ()
     visibility: np.ndarray | None = None
     num_points: np.ndarray | None = None
+    box_confidence: np.ndarray | None = None
     label_map: np.ndarray | None = None
     instance_map: np.ndarray | None = None
     depth_m: np.ndarray | None = None

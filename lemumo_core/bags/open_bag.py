@@ -39,6 +39,7 @@ class OpenBag:
             self._video = VideoReader(self.reader, index.topics["image"], rows, index.keys)
         self.transforms = transforms_of(index)
         self._cameras: dict[tuple[str, int], ImageCamera] = {}
+        self._around: tuple[int, TransformBuffer] | None = None
 
     def close(self) -> None:
         """Close the files of the bag."""
@@ -97,11 +98,14 @@ class OpenBag:
 
     def transforms_around(self, log_ns: int) -> TransformBuffer:
         """Return the transforms of /tf_static, and those of /tf from around a log time."""
+        if self._around is not None and self._around[0] == log_ns:
+            return self._around[1]
         buffer = transforms_of(self.index)
         if any(topic.name == "/tf" for topic in self.reader.topics):
             window = log_ns - AROUND_NS, log_ns + AROUND_NS
             for raw in self.reader.raw_messages(["/tf"], *window):
                 buffer.add(self.reader.deserialize(raw.data, raw.type), moving=True)
+        self._around = log_ns, buffer
         return buffer
 
 

@@ -188,8 +188,8 @@ class _Messages:
         if labels is None:
             return
         if labels.boxes_3d is not None and build.has_vision_msgs:
-            certain = _certain_detections(labels.boxes_3d), labels.class_names
-            boxes = build.detections_3d(*certain, np.eye(4), header, labels.track_ids)
+            found = _true_detections(labels.boxes_3d, labels.box_confidence), labels.class_names
+            boxes = build.detections_3d(*found, np.eye(4), header, labels.track_ids)
             yield stamp, GROUND_TRUTH["detections"], boxes
         if labels.ignore is not None and build.has_vision_msgs:
             regions = build.detections_2d(_certain_regions(labels.ignore), ("ignore",), header)
@@ -229,10 +229,11 @@ class _Messages:
         yield stamp, "/thermal/image_raw", build.image(thermal.image, encoding, header)
 
 
-def _certain_detections(boxes: np.ndarray) -> Detections:
-    """Return ground truth as detections of score 1, each a class of its own."""
+def _true_detections(boxes: np.ndarray, confidence: np.ndarray | None) -> Detections:
+    """Return ground truth as detections, each a class of its own, of score 1 unless proposed."""
     count = len(boxes)
-    return Detections(boxes, np.zeros((count, 4)), np.ones(count), np.arange(count))
+    scores = np.ones(count) if confidence is None else confidence
+    return Detections(boxes, np.zeros((count, 4)), scores, np.arange(count))
 
 
 def _certain_regions(regions: np.ndarray) -> Detections:

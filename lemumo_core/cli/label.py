@@ -1,4 +1,4 @@
-"""Bring frames to an annotation tool and its labels back, or let a 3D network label LiDAR points.
+"""Choose frames, bring them to an annotation tool and its labels back, or label without people.
 
     lemumo label export FORMAT --data DATA --out FOLDER     images, with the labels that there are
     lemumo label import FORMAT FILES --data DATA --out TRUTH
@@ -6,6 +6,15 @@
     lemumo replay BAG --truth TRUTH ...                     results measured on them
     lemumo label points RUN DATA --out SHARDS               a class for every LiDAR return
     lemumo finetune --data SHARDS ...                       the fusion model learns from them
+
+    lemumo label propose DATA --model PACKAGE --out SHARDS  boxes and label maps of recordings
+    lemumo finetune --data SHARDS ...                       a model learns from them, or people
+    lemumo label export FORMAT --data SHARDS --out OUT      correct them first
+
+    lemumo label embed DATA --model PACKAGE --out TABLE.parquet
+    lemumo label choose TABLES --out FOLDER                 which frames to label next
+    lemumo label similar TABLES --stamp_ns N --out FOLDER   which frames are like one
+    lemumo label export FORMAT --data DATA --frames FOLDER/frames.csv --out OUT
 
 FORMAT is coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png. DATA is a bag, a folder of
 shards or the name of a source with its options, as for lemumo evaluate. A frame and its files
@@ -22,6 +31,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lemumo_core.cli.label_frames import choose_frames, embed_frames, similar_frames
+from lemumo_core.cli.label_propose import propose_labels
 from lemumo_core.command_line import run_function
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
@@ -32,6 +43,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.frame import UNLABELLED, Frame
 from lemumo_core.label.formats import label_format
+from lemumo_core.label.frame_list import listed_frames
 from lemumo_core.label.frame_names import name_of
 from lemumo_core.label.imported import ImportedLabels
 from lemumo_core.label.points import LabeledPoints, count_labels
@@ -50,6 +62,7 @@ def export_labels(
     out: Path,
     data_options: SourceOptions | None = None,
     limit: int | None = None,
+    frames: Path | None = None,
 ) -> None:
     """Write images of frames with their labels, for an annotation tool.
 
@@ -59,6 +72,7 @@ def export_labels(
         out: new folder.
         data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
         limit: frames at most, spread evenly over the source; by default all.
+        frames: only those that frames.csv of lemumo label choose or similar names.
 
     Raises:
         Fault: ``bad_output`` where ``out`` has files; as ``label_format``, its ``write`` and the
@@ -69,7 +83,9 @@ def export_labels(
         raise Fault("bad_output", f"{out} has files already: name a new folder with --out")
     write = label_format(format).write
     source = source_of(data, **(data_options or {}))
-    indices = evenly_spaced(len(source), len(source) if limit is None else limit)
+    named = list(range(len(source))) if frames is None else listed_frames(frames, source)
+    most = len(named) if limit is None else limit
+    indices = [named[i] for i in evenly_spaced(len(named), most)]
     if not indices:
         raise Fault("no_frames", f"no frame of {data} is left: raise --limit")
     with disk_errors_named(out):
@@ -162,9 +178,13 @@ def _named(source: FrameSource, indices: list[int]) -> Iterator[tuple[str, Frame
 def main(arguments: list[str]) -> int:
     """Run ``lemumo label``; return its exit code."""
     actions: dict[str, Callable[..., None]] = {
+        "choose": choose_frames,
+        "embed": embed_frames,
         "export": export_labels,
         "import": import_labels,
         "points": label_points,
+        "propose": propose_labels,
+        "similar": similar_frames,
     }
     action = actions.get(arguments[0]) if arguments else None
     if action is None:

@@ -20,7 +20,7 @@ from lemumo_core.signals import REQUEUE, SIGNALLED, Stopped, stop_request
 
 COMMANDS = {
     "prepare": "write a source as shards, or look at shards",
-    "label": "bring frames to an annotation tool and back, or let a 3D network label points",
+    "label": "choose frames, take them to an annotation tool and back, or label without people",
     "pretrain": "pretrain an encoder on unlabelled frames",
     "finetune": "fine-tune a perception model on labelled frames",
     "adapt": "adapt a package to a robot from its bags, without a label",

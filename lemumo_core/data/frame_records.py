@@ -60,6 +60,7 @@ LABELS = pa.struct(
         ("track_ids", pa.list_(pa.string())),
         ("label_names", pa.list_(pa.string())),
         ("point_confidence", ARRAY),
+        ("box_confidence", ARRAY),
     ]
 )
 SCHEMA = pa.schema(
@@ -76,7 +77,7 @@ SCHEMA = pa.schema(
 )
 """One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
 ``thermal``, where a raster is an image (H, W, C); what is missing is null."""
-ADDED = {2: "ignore", 3: "track_ids", 4: "label_names", 5: "point_confidence"}
+ADDED = {2: "ignore", 3: "track_ids", 4: "label_names", 5: "point_confidence", 6: "box_confidence"}
 """Fields of the labels that came with a version of the shards."""
 
 

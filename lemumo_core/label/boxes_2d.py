@@ -16,20 +16,31 @@ IGNORE = "ignore"
 
 
 class ImageBox(NamedTuple):
-    """One box: x_min, y_min, x_max, y_max, pixels, its class, and whether it is to be ignored."""
+    """One box.
+
+    Attributes:
+        corners: x_min, y_min, x_max, y_max, pixels.
+        name: of its class.
+        is_region: whether it is a region to ignore.
+        confidence: of the model that proposed it; None for a box that people made.
+    """
 
     corners: list[float]
     name: str
     is_region: bool = False
+    confidence: float | None = None
 
 
 def boxes_of(frame: Frame) -> Iterator[ImageBox]:
     """Yield the labelled boxes of an image, then its regions to ignore."""
     labels = frame.labels or Labels()
     if labels.boxes_2d is not None:
-        for corners, name in zip(labels.boxes_2d.tolist(), labels.class_names, strict=True):
+        for i, (corners, name) in enumerate(
+            zip(labels.boxes_2d.tolist(), labels.class_names, strict=True)
+        ):
             if corners[2] > corners[0] and corners[3] > corners[1]:
-                yield ImageBox(corners, name)
+                own = labels.box_confidence
+                yield ImageBox(corners, name, confidence=None if own is None else float(own[i]))
     if labels.ignore is not None:
         for corners in labels.ignore.tolist():
             yield ImageBox(corners, IGNORE, True)

@@ -19,7 +19,7 @@ FILE = "annotations.json"
 
 
 def write(frames: Iterable[NamedFrame], out: Path) -> None:
-    """Write images and boxes; regions to ignore are crowds."""
+    """Write images and boxes; regions to ignore are crowds, confidence is ``score``."""
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
@@ -31,6 +31,7 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
         for box in boxes_of(frame):
             low_u, low_v, high_u, high_v = box.corners
             width, height = high_u - low_u, high_v - low_v
+            score = {} if box.confidence is None else {"score": box.confidence}
             boxes.append(
                 {
                     "id": len(boxes) + 1,
@@ -40,6 +41,7 @@ def write(frames: Iterable[NamedFrame], out: Path) -> None:
                     "area": width * height,
                     "segmentation": [],
                     "iscrowd": int(box.is_region),
+                    **score,
                 }
             )
     named = [{"id": number, "name": name} for name, number in categories.items()]

@@ -13,7 +13,10 @@ from lemumo_core.frame import Frame, Labels
 from lemumo_core.label.formats import LabelsOf, label_format
 from lemumo_core.label.frame_names import frames_of
 
-BOXES = ("boxes_3d", "boxes_2d", "class_names", "visibility", "num_points", "track_ids")
+BOXES = (
+    *("boxes_3d", "boxes_2d", "class_names", "visibility", "num_points"),
+    *("box_confidence", "track_ids"),
+)
 """Fields of ``Labels`` with a row for each box, which are replaced together."""
 
 

@@ -26,7 +26,7 @@ UNKNOWN_3D = [-1.0] * 3 + [-1000.0] * 3 + [-10.0]
 
 
 def write(frames: Iterable[NamedFrame], out: Path) -> None:
-    """Write ``training/{image_2, label_2, calib, velodyne}``.
+    """Write ``training/{image_2, label_2, calib, velodyne}``, confidence as the last number.
 
     KITTI's images are rectified: of a camera with distortion the boxes in space are right, and
     their projection by ``calib`` is not.
@@ -88,7 +88,9 @@ def _lines(labels: Labels) -> Iterable[str]:
             alpha = math.remainder(yaw - math.atan2(x, z), 2 * math.pi)
         assert labels.visibility is None or len(labels.visibility) == count
         seen = math.nan if labels.visibility is None else float(labels.visibility[i])
-        yield _row(name, _occluded(seen), alpha, corners, numbers)
+        own = labels.box_confidence
+        score = [] if own is None else [float(own[i])]
+        yield _row(name, _occluded(seen), alpha, corners, [*numbers, *score])
     for corners in [] if labels.ignore is None else labels.ignore.tolist():
         yield _row(DONT_CARE, -1, -10.0, corners, UNKNOWN_3D)
 

@@ -18,8 +18,8 @@ MM_PER_M = 1000.0
 
 def boxes_from_detections(
     msg: Any, T_camera_box: np.ndarray
-) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Read boxes, each with its most probable class, and their ids.
+) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...], np.ndarray | None]:
+    """Read boxes, each with its most probable class, their ids and confidence.
 
     Args:
         msg: vision_msgs/Detection3DArray; sizes are length, width, height, and orientations turn
@@ -27,14 +27,15 @@ def boxes_from_detections(
         T_camera_box: float64 (4, 4), from the frame of the message to the camera optical frame.
 
     Returns:
-        float32 (K, 7) as in ``lemumo_core.geometry.boxes``, K class names, and K ids as in
-        ``Labels.track_ids``, or none where no box has one.
+        float32 (K, 7) as in ``lemumo_core.geometry.boxes``, K class names, K ids as in
+        ``Labels.track_ids``, or none where no box has one, and float16 (K,) the scores of the
+        classes as ``Labels.box_confidence``, or None where all are 1.
 
     Raises:
         Fault: ``bad_labels`` for a box without a class or whose sizes are not finite and above 0,
             ``bad_transform`` for its pose.
     """
-    boxes, names = [], []
+    boxes, names, scores = [], [], []
     for detection in msg.detections:
         center, size = detection.bbox.center, detection.bbox.size
         pose = SimpleNamespace(translation=center.position, rotation=center.orientation)
@@ -48,9 +49,12 @@ def boxes_from_detections(
             )
         best = max(detection.results, key=lambda result: result.hypothesis.score)
         names.append(str(best.hypothesis.class_id))
+        scores.append(best.hypothesis.score)
         boxes.append([*T[:3, 3], *sizes, math.atan2(-T[2, 0], T[0, 0])])
     ids = tuple(str(getattr(detection, "id", "")) for detection in msg.detections)
-    return np.array(boxes, np.float32).reshape(-1, 7), tuple(names), ids if any(ids) else ()
+    confidence = None if all(score == 1 for score in scores) else np.array(scores, np.float16)
+    found = np.array(boxes, np.float32).reshape(-1, 7)
+    return found, tuple(names), ids if any(ids) else (), confidence
 
 
 def regions_from_detections(msg: Any) -> np.ndarray:

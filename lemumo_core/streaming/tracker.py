@@ -22,7 +22,7 @@ GATE = 16.27
 """Largest squared Mahalanobis distance of a detection from its track: the 99.9 % quantile of chi
 squared with three degrees of freedom."""
 CONFIRMED_HITS = 2
-"""Detections after which a track has an id."""
+"""Detections after which a track has an id where frames come as they are taken."""
 LOST_MISSES = 3
 LOST_S = 0.6
 """A track ends that was missed in so many frames in a row, over so many seconds. One without an id
@@ -41,6 +41,7 @@ class Tracker:
 
     Args:
         new_id: returns the id of a new track.
+        confirmed_hits: detections after which a track has an id.
 
     Attributes:
         ids: int64 (T,) of the tracks that are followed, ``NO_TRACK`` before they are confirmed.
@@ -48,8 +49,8 @@ class Tracker:
         covariances: float64 (T, 6, 6) of these.
     """
 
-    def __init__(self, new_id: Callable[[], int]):
-        self._new_id = new_id
+    def __init__(self, new_id: Callable[[], int], confirmed_hits: int = CONFIRMED_HITS):
+        self._new_id, self._confirmed_hits = new_id, confirmed_hits
         self._stamp_ns: int | None = None
         self._clear()
 
@@ -86,13 +87,12 @@ class Tracker:
         self._misses[tracks] = 0
         self._seen_ns[tracks] = stamp_ns
         self._hits[tracks] += 1
-        for i in tracks[(self._hits[tracks] >= CONFIRMED_HITS) & (self.ids[tracks] == NO_TRACK)]:
-            self.ids[i] = self._new_id()
-
         new = np.setdiff1d(np.arange(len(positions)), found)
         track_of = np.empty(len(positions), np.int64)
         track_of[found], track_of[new] = tracks, len(self.ids) + np.arange(len(new))
         self._append(stamp_ns, positions[new], noise[new], kinds[new])
+        for i in np.flatnonzero((self._hits >= self._confirmed_hits) & (self.ids == NO_TRACK)):
+            self.ids[i] = self._new_id()
         answer = self.ids[track_of], self.means[track_of], self.covariances[track_of]
         unseen_s = (stamp_ns - self._seen_ns) / 1e9
         lost = (self._misses >= LOST_MISSES) & (unseen_s >= LOST_S)

@@ -24,7 +24,7 @@ from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
 from lemumo_core.geometry.boxes import image_bounds
-from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.geometry.se3 import check_rigid, inverse
 from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.ground_truth import (
@@ -71,7 +71,8 @@ class Bags:
             (``camera_info.images_are_rectified``). The Frame's camera is then the rectified one,
             and companion and boxes are turned into its frame.
         depth_info: topic of the calibration of depth images that ``points`` names.
-        fixed_frame: frame of /tf, as in ``CameraOptions``; empty: motion is not compensated.
+        fixed_frame: frame of /tf, as in ``CameraOptions``, in which Frames then have their poses;
+            empty: motion is not compensated.
         calibration: YAML file of camera_calibration, instead of the bag's camera_info.
 
     Messages without a header stamp have the time at which they were recorded.
@@ -232,7 +233,20 @@ class Bags:
             ),
             labels=self._labels(session, bag, at, frame_id, image_camera),
             T_camera_header=image_camera.T_image_header,
+            T_fixed_camera=self._pose(bag, index, at, image_camera),
         )
+
+    def _pose(
+        self, bag: OpenBag, index: BagIndex, at: int, image_camera: ImageCamera
+    ) -> np.ndarray | None:
+        """Return ``Frame.T_fixed_camera``; None without a ``fixed_frame``."""
+        fixed = self._companion_options.fixed_frame
+        if not fixed:
+            return None
+        stamp_ns, log_ns, _ = index.messages["image"][at].tolist()
+        moving = bag.transforms_around(log_ns)
+        T_fixed_header = moving.lookup(fixed, index.frame_ids["image"], stamp_ns)
+        return T_fixed_header @ inverse(image_camera.T_image_header)
 
     def _labels(
         self,
@@ -253,9 +267,9 @@ class Bags:
             T = image_camera.T_image_header
             if detections.header.frame_id != frame_id:
                 T = T @ bag.transforms.lookup(frame_id, detections.header.frame_id)
-            boxes, names, ids = boxes_from_detections(detections, T)
+            boxes, names, ids, confidence = boxes_from_detections(detections, T)
             parts = {"boxes_3d": boxes, "boxes_2d": image_bounds(boxes, camera)}
-            parts |= {"class_names": names, "track_ids": ids}
+            parts |= {"class_names": names, "track_ids": ids, "box_confidence": confidence}
         if "labels" in messages:
             parts["label_map"] = label_map_from_image(messages["labels"])
             parts["label_names"] = self._label_names(session, bag)

@@ -1,0 +1,93 @@
+"""Labels that a model proposes for recordings: ``lemumo label propose``."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lemumo_core.cli.evaluate import load
+from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.data.sources.options import SourceOptions
+from lemumo_core.data.sources.registry import source_of
+from lemumo_core.faults import Fault
+from lemumo_core.files import check_output
+from lemumo_core.label.points import LabeledPoints
+from lemumo_core.label.proposed import THRESHOLD, ProposedLabels
+
+
+def propose_labels(
+    data: str,
+    *,
+    model: Path,
+    out: Path,
+    data_options: SourceOptions | None = None,
+    threshold: float = THRESHOLD,
+    points_model: Path | None = None,
+    points_threshold: float = 0.6,
+    backend: str = "auto",
+    jpeg: int | None = None,
+    workers: int = 1,
+) -> None:
+    """Write recordings as shards with labels that a model proposes, made consistent over time.
+
+    Boxes come from tracks over the whole recording, with the confidence of the track; less
+    confident ones are regions to ignore. Label maps are left empty where frames shortly before and
+    after disagree. Both need the camera's poses to tell what stands from what moves: of a bag give
+    ``--data_options.fixed_frame odom``.
+
+    Args:
+        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source; the
+            frames of a camera in order of time.
+        model: a package with boxes in space, or a run of lemumo finetune.
+        out: folder of the shards; one that was begun with the same options is finished.
+        data_options: options of that source.
+        threshold: confidence from which on a box is a label.
+        points_model: run of lemumo finetune --task points, whose 3D network labels the LiDAR
+            returns, in place of label maps.
+        points_threshold: returns that it is less confident of are unlabelled.
+        backend: RUNTIME[:PRECISION] of a package.
+        jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
+        workers: processes that write.
+
+    Raises:
+        Fault, ImportError: as ``load``, ``ProposedLabels``, ``LabeledPoints``, ``write_shards`` and
+            the source; ``no_frames``.
+    """
+    check_output(out)
+    source = source_of(data, **(data_options or {}))
+    if not len(source):
+        raise Fault("no_frames", f"{data} has no frame")
+    if points_model is not None:
+        source = LabeledPoints(source, points_model, points_threshold)
+    pipeline = load(model, backend)
+    with tempfile.TemporaryDirectory() as scratch:
+        proposed = ProposedLabels(source, pipeline, Path(scratch), threshold)
+        pipeline.close()
+        summary = write_shards(proposed, out, jpeg=jpeg, workers=workers)
+    _report(proposed, summary.frames, out)
+
+
+def _report(proposed: ProposedLabels, frames: int, out: Path) -> None:
+    """Print how many boxes of each class there are, and what to do with them."""
+    sure = [found.class_ids[found.confidence >= proposed.threshold] for found in proposed.proposals]
+    names = proposed.manifest.detection_classes
+    counts = np.bincount(np.concatenate(sure), minlength=len(names))
+    boxes = ", ".join(f"{name} {n}" for name, n in zip(names, counts.tolist(), strict=True) if n)
+    folder = shlex.quote(str(out))
+    print(
+        f"{frames} frames have proposed labels, in {out}\n"
+        f"boxes: {boxes or 'none is confident enough, lower --threshold'}"
+    )
+    if not proposed.has_poses:
+        print(
+            "the camera's poses are not known: label maps are the model's own, unchecked; of a bag "
+            "with odometry give --data_options.fixed_frame odom"
+        )
+    print(
+        f"correct them:         lemumo label export cvat --data {folder} --out OUT\n"
+        f"as topics of a bag:   lemumo make-bag shards --root {folder} --out BAG\n"
+        f"train on them as is:  lemumo finetune --data {folder}"
+    )
