@@ -72,8 +72,9 @@ class Scores:
                 own, ids = pipeline(frame), found.class_ids
                 bounds = np.zeros((len(ids), 4), np.float32)
                 boxes = Detections(found.boxes_3d, bounds, found.confidence, ids)
-                self.boxes["detected"].add(frame, own)
-                self.boxes["proposed"].add(frame, replace(own, detections=boxes))
+                boxed = replace(frame, labels=replace(frame.labels, depth_m=None, label_map=None))
+                self.boxes["detected"].add(boxed, own)
+                self.boxes["proposed"].add(boxed, replace(own, detections=boxes))
                 true = true_labels(frame)
                 if true is None:
                     continue

@@ -156,6 +156,12 @@ def known_options() -> set[str]:
     for command in COMMANDS:
         words = [command, *needed.get(command, "x").split()]
         known |= options_of(doc_commands.parse_lemumo(words))
+    for words in (
+        "choose x --out x",
+        "propose x --model x --out x",
+        "similar x --stamp_ns 1 --out x",
+    ):
+        known |= options_of(doc_commands.parse_lemumo(["label", *words.split()]))
     return known
 
 

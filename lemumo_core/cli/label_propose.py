@@ -72,9 +72,9 @@ def propose_labels(
 
 def _report(proposed: ProposedLabels, frames: int, out: Path) -> None:
     """Print how many boxes of each class there are, and what to do with them."""
-    sure = [found.class_ids[found.confidence >= proposed.threshold] for found in proposed.proposals]
+    kept = [found.class_ids[found.confidence >= proposed.threshold] for found in proposed.proposals]
     names = proposed.manifest.detection_classes
-    counts = np.bincount(np.concatenate(sure), minlength=len(names))
+    counts = np.bincount(np.concatenate(kept), minlength=len(names))
     boxes = ", ".join(f"{name} {n}" for name, n in zip(names, counts.tolist(), strict=True) if n)
     folder = shlex.quote(str(out))
     print(

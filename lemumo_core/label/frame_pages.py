@@ -62,7 +62,7 @@ def write_similar(
 
 
 def _grid(frames: FrameTable, rows: list[int], words: list[str]) -> str:
-    figures = [
+    pictures = [
         figure(
             _data_url(frames.pictures[row]),
             f"{number}. {frames.data[row]} {frames.camera_names[row]} {frames.stamps_ns[row]}: "
@@ -70,7 +70,7 @@ def _grid(frames: FrameTable, rows: list[int], words: list[str]) -> str:
         )
         for number, (row, word) in enumerate(zip(rows, words, strict=True), start=1)
     ]
-    return f'<div class="grid">{"".join(figures)}</div>'
+    return f'<div class="grid">{"".join(pictures)}</div>'
 
 
 def _data_url(picture: bytes) -> str:

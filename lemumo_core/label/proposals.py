@@ -33,7 +33,7 @@ LEAST_HITS, LEAST_RETURNS = 3, 5
 PRIOR_MISSES = 2
 """Frames without a detection that a confidence adds to those of the track: one is no proof."""
 LEAST_SPEED_MPS = 0.8
-SURE = 1.0
+DEVIATIONS = 1.0
 """A heading is that of the motion from this speed on, where it is so many deviations above 0."""
 RELIABLE_M = 5.0
 """Distance below which sizes and headings of detections are taken for equally good."""
@@ -131,7 +131,7 @@ def _path(track: ObjectTrack, frames: Sequence[SeenFrame]) -> _Path:
     heading = _mean_heading(track, frames, weights)
     speed = np.linalg.norm(means[:, 3:], axis=1)
     deviation = np.sqrt(np.trace(covariances[:, 3:, 3:], axis1=1, axis2=2))
-    moves = (speed > LEAST_SPEED_MPS) & (speed > SURE * deviation)
+    moves = (speed > LEAST_SPEED_MPS) & (speed > DEVIATIONS * deviation)
     headings = np.where(moves[:, None], means[:, 3:] / np.maximum(speed, 1e-9)[:, None], heading)
     return _Path(
         frames=numbers,

@@ -100,8 +100,8 @@ class ProposedLabels:
     def __getitem__(self, index: int) -> Frame:
         index = range(len(self))[index]
         frame, found = self.source[index], self.proposals[index]
-        sure = found.confidence >= self.threshold
-        boxes = found.boxes_3d[sure]
+        kept = found.confidence >= self.threshold
+        boxes = found.boxes_3d[kept]
         num_points = None
         if isinstance(frame.companion, LidarScan):
             scan = frame.companion
@@ -111,11 +111,11 @@ class ProposedLabels:
         labels = Labels(
             boxes_3d=boxes,
             boxes_2d=image_bounds(boxes, frame.camera),
-            class_names=tuple(self.manifest.detection_classes[i] for i in found.class_ids[sure]),
+            class_names=tuple(self.manifest.detection_classes[i] for i in found.class_ids[kept]),
             num_points=num_points,
-            box_confidence=found.confidence[sure].astype(np.float16),
-            track_ids=tuple(f"{frame.camera_name}-{i}" for i in found.track_ids[sure]),
-            ignore=image_bounds(found.boxes_3d[~sure], frame.camera),
+            box_confidence=found.confidence[kept].astype(np.float16),
+            track_ids=tuple(f"{frame.camera_name}-{i}" for i in found.track_ids[kept]),
+            ignore=image_bounds(found.boxes_3d[~kept], frame.camera),
             depth_m=own.depth_m,
         )
         if own.point_labels is not None:

@@ -131,9 +131,9 @@ def test_a_recording_knows_more_than_its_frames(with_lidar) -> None:
     found = propose(frames, scans.__getitem__ if with_lidar else lambda i: None, np.zeros(1, int))
     parked, moving = [], []
     for frame, one in zip(frames, found, strict=True):
-        sure = one.boxes_3d[one.confidence > 0.3]
-        assert len(sure) == 2  # also where one was missed; what was seen once is doubtful
-        left, right = sure[np.argsort(sure[:, 0])].astype(np.float64)
+        found_again = one.boxes_3d[one.confidence > 0.3]
+        assert len(found_again) == 2  # also where one was missed; what was seen once is doubtful
+        left, right = found_again[np.argsort(found_again[:, 0])].astype(np.float64)
         parked.append([*transform(frame.T_fixed_camera, left[None, :3])[0], left[6]])
         moving.append([*transform(frame.T_fixed_camera, right[None, :3])[0], right[6]])
     once = found[6].confidence[found[6].boxes_3d[:, 0] > 6]

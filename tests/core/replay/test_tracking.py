@@ -113,3 +113,11 @@ def test_without_a_fixed_frame_velocities_are_the_cameras(toy_package, bag, tmp_
     assert "relative" in found["tracked_in"] and "tracking" not in found
     lines = replay(toy_package, bag, tmp_path / "off", "--no-evaluation")
     assert "track" not in lines[-1]["detections"][0]
+
+
+def test_frames_of_a_bag_have_their_poses_in_the_fixed_frame(bag) -> None:
+    for i, frame in enumerate(Bags(bag, fixed_frame="odom")):
+        x = SPEED_MPS * i * PERIOD_NS / 1e9
+        expected = make_T(np.eye(3), np.array([x, 0.0, 0.0])) @ T_BASE_CAMERA
+        np.testing.assert_allclose(frame.T_fixed_camera, expected, atol=1e-6)
+    assert Bags(bag)[0].T_fixed_camera is None
