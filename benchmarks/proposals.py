@@ -31,7 +31,9 @@ from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.label.proposed import THRESHOLD, ProposedLabels
+from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import true_labels
+from lemumo_core.metrics.matching import Counts
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.metrics.segmentation import SegmentationMetric
 from lemumo_core.taxonomy import Taxonomy
@@ -136,14 +138,15 @@ def box_table(scores: Scores) -> Iterator[str]:
         f"detected, from {THRESHOLD} on": ("detected", THRESHOLD),
     }
     found = {
-        words: scores.boxes[which].detection.precision_recall(threshold)
+        words: scores.boxes[which].detection.counts(threshold, BAND_EDGES_M[0], BAND_EDGES_M[-1])
         for words, (which, threshold) in rows.items()
     }
     kinds = [k for k in scores.classes.kinds if any(k in one for one in found.values())]
-    yield f"| boxes: precision / recall | {' | '.join(kinds)} |"
+    heads = [f"{kind} ({found[next(iter(rows))][kind].objects})" for kind in kinds]
+    yield f"| boxes: precision / recall | {' | '.join(heads)} |"
     yield f"| --- |{' ---: |' * len(kinds)}"
     for words, values in found.items():
-        cells = ["{:.2f} / {:.2f}".format(*values.get(k, (np.nan, np.nan))) for k in kinds]
+        cells = [precision_recall(values[kind]) for kind in kinds]
         yield f"| {words} | {' | '.join(cells)} |"
     yield ""
     yield "| boxes | BEV mAP | place, m | size, 1 - IoU | heading, rad |"
@@ -151,6 +154,12 @@ def box_table(scores: Scores) -> Iterator[str]:
     for which in BOXES:
         one = scores.boxes[which].detection.scores()
         yield (f"| {which} | {one.map:.3f} | {one.ate_m:.2f} | {one.ase:.2f} | {one.aoe_rad:.2f} |")
+
+
+def precision_recall(found: Counts) -> str:
+    """Return precision and recall; a dash for one of nothing."""
+    shares = (found.found, found.found + found.false), (found.found, found.objects)
+    return " / ".join(f"{part / whole:.2f}" if whole else "-" for part, whole in shares)
 
 
 def map_table(scores: Scores) -> Iterator[str]:

@@ -118,19 +118,6 @@ def test_perfect_detections_score_one_and_none_scores_zero() -> None:
     assert np.isnan(shifted.ate_m) and shifted.nds == pytest.approx(5 * 0.25 / 8)
 
 
-def test_precision_and_recall_by_hand() -> None:
-    metric = DetectionMetric(CLASSES)
-    truth = objects([box(z=10), box(z=20), box(z=30)], [0, 0, 0], num_points=[5, 5, 0])
-    boxes = [box(z=10.5), box(z=10.4), box(z=23), box(z=30), box(z=50)]
-    metric.add(np.array(boxes), np.array([0.9, 0.8, 0.7, 0.6, 0.2]), np.array([0] * 4 + [1]), truth)
-    # One is found, two are false, and one is of an object that does not count.
-    assert metric.precision_recall(0.5)["car"] == (pytest.approx(1 / 3), 0.5)
-    assert metric.precision_recall(0.85) == {"car": (1.0, 0.5)}
-    precision, recall = metric.precision_recall(0.1)["pedestrian"]
-    assert precision == 0 and np.isnan(recall)
-    assert np.isnan(metric.precision_recall(0.95)["car"][0])
-
-
 def test_errors_by_hand() -> None:
     truth = objects([box(size=(4, 2, 1.5), yaw=3.0)], [0])
     guess = [box(x=0.3, z=10.4, size=(2, 2, 1.5), yaw=-3.0)]
