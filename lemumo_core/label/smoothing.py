@@ -1,7 +1,7 @@
 """Smooth the path of one object, all of whose positions are known: past and future alike.
 
-The fixed-interval smoother of Rauch et al. ("Maximum likelihood estimates of linear dynamic systems",
-AIAA Journal 3(8), 1965) over the filter of ``streaming.kalman``.
+The fixed-interval smoother of Rauch et al. ("Maximum likelihood estimates of linear dynamic
+systems", AIAA Journal 3(8), 1965) over the filter of ``streaming.kalman``.
 """
 
 from __future__ import annotations
