@@ -5,6 +5,7 @@ They are forked from the server of ``multiprocessing``, which has imported what 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -133,6 +134,7 @@ def run_here(program: str, arguments: list[str], options: Mapping[str, Any]) -> 
 
 
 def _run(log: str, words: list[str], environment: Mapping[str, str]) -> None:
+    gc.freeze()  # what the server imported holds no garbage, and to look through it takes long
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
