@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,20 @@ def two_blocks() -> Iterator[None]:
     """A tiny model has two blocks, not twelve: its graph holds the same operators."""
     from lemumo_core.model.config import SIZES
 
+    share_translations()
     with patch.dict(SIZES, tiny=(*SIZES["tiny"][:2], 2)):
         yield
+
+
+@functools.cache
+def share_translations() -> None:
+    """Let all exports of this process share the exporter's table of operators.
+
+    It is made again for each, which takes more than a second, and none changes it.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 
 def small_model(seed: int = 0):
