@@ -151,7 +151,7 @@ def test_without_evaluation_the_results_are_the_same(tiny_package, street, repla
 
 
 def test_results_of_another_version_are_replaced_only_when_asked(
-    tiny_package, street, tmp_path, monkeypatch, capsys
+    toy_package, street, tmp_path, monkeypatch, capsys
 ) -> None:
     for number, more, code, words in (
         (1, [], 0, ""),
@@ -161,7 +161,7 @@ def test_results_of_another_version_are_replaced_only_when_asked(
         (2, [], 0, "street: done already"),
     ):
         monkeypatch.setattr(output_folder, "FORMAT", number)
-        assert replay(tiny_package, tmp_path, street, "--no-evaluation", *more) == code
+        assert replay(toy_package, tmp_path, street, "--no-evaluation", *more) == code
         assert words in capsys.readouterr().err
 
 
@@ -186,55 +186,55 @@ def test_results_of_another_model_or_option_are_kept(
 
 
 def test_a_full_disk_is_no_fault_of_the_bag(
-    tiny_package, street, tmp_path, monkeypatch, capsys
+    toy_package, street, tmp_path, monkeypatch, capsys
 ) -> None:
     def full(self, result) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(output_folder.BagOutput, "write", full)
-    assert replay(tiny_package, tmp_path / "out", street, "--no-evaluation") == 1
+    assert replay(toy_package, tmp_path / "out", street, "--no-evaluation") == 1
     shown = capsys.readouterr()
     assert f"cannot write to {tmp_path / 'out'}" in shown.err and "No space left" in shown.err
     assert "nothing could be read" not in shown.out
 
 
 def test_a_bag_is_never_deleted_to_make_room_for_its_results(
-    tiny_package, street, tmp_path, capsys
+    toy_package, street, tmp_path, capsys
 ) -> None:
     """``--out`` names the folder in which the bag lies, so that its results would replace it."""
     bag = Path(shutil.copytree(street, tmp_path / "street"))
     for more in ([], ["--overwrite"]):
-        assert replay(tiny_package, tmp_path, bag, *more) == 1
+        assert replay(toy_package, tmp_path, bag, *more) == 1
         assert "other files than the results of a replay" in capsys.readouterr().err
     assert contents(bag) == contents(street)
 
 
-def test_done_bags_are_not_done_again(tiny_package, tmp_path, capsys) -> None:
+def test_done_bags_are_not_done_again(toy_package, tmp_path, capsys) -> None:
     bags = street, _ = tmp_path / "street", tmp_path / "other"
     for bag, frames in zip(bags, (small_frames(2), small_frames(1)), strict=True):
         write_bag(frames, bag)
-    assert replay(tiny_package, tmp_path / "whole", *bags) == 0
-    assert replay(tiny_package, tmp_path / "out", street) == 0
+    assert replay(toy_package, tmp_path / "whole", *bags) == 0
+    assert replay(toy_package, tmp_path / "out", street) == 0
     lines = tmp_path / "out" / "street" / "detections.jsonl"
     written = lines.stat().st_mtime_ns
     capsys.readouterr()
-    assert replay(tiny_package, tmp_path / "out", *bags) == 0
+    assert replay(toy_package, tmp_path / "out", *bags) == 0
     assert "street: done already" in capsys.readouterr().err
     assert lines.stat().st_mtime_ns == written
     assert metrics(tmp_path / "out") == metrics(tmp_path / "whole")
     (tmp_path / "out" / "street" / "bag.json").unlink()  # as after a kill
-    assert replay(tiny_package, tmp_path / "out", *bags) == 0
+    assert replay(toy_package, tmp_path / "out", *bags) == 0
     assert lines.stat().st_mtime_ns != written
     assert metrics(tmp_path / "out") == metrics(tmp_path / "whole")
 
 
-def test_a_dropped_image_is_a_row_with_a_reason(tiny_package, tmp_path, capsys) -> None:
+def test_a_dropped_image_is_a_row_with_a_reason(toy_package, tmp_path, capsys) -> None:
     frames = small_frames(4)
     wide = replace(CAMERA, width=CAMERA.width + 2)
     frames[2] = replace(frames[2], camera=wide)
     frames[3] = replace(frames[3], companion=None)
     write_bag(without_labels(frames), tmp_path / "bag")
-    assert replay(tiny_package, tmp_path / "out", tmp_path / "bag") == 3
+    assert replay(toy_package, tmp_path / "out", tmp_path / "bag") == 3
     found = metrics(tmp_path / "out")["bags"]["bag"]
     assert found["drops"] == {"camera_info_mismatch": 1} and found["results"] == 3
     assert found["modalities"] == {"camera": 1, "camera+lidar": 2}
@@ -244,11 +244,11 @@ def test_a_dropped_image_is_a_row_with_a_reason(tiny_package, tmp_path, capsys) 
     assert "publish the calibration of this resolution" in capsys.readouterr().out
 
 
-def test_bad_truth_costs_the_scores_and_not_the_results(tiny_package, tmp_path) -> None:
+def test_bad_truth_costs_the_scores_and_not_the_results(toy_package, tmp_path) -> None:
     labels = [replace(f.labels, label_map=f.labels.label_map | 128) for f in small_frames(2)]
     frames = [replace(f, labels=bad) for f, bad in zip(small_frames(2), labels, strict=True)]
     write_bag(frames, tmp_path / "bag")
-    assert replay(tiny_package, tmp_path / "out", tmp_path / "bag") == 3
+    assert replay(toy_package, tmp_path / "out", tmp_path / "bag") == 3
     found = metrics(tmp_path / "out")["bags"]["bag"]
     assert found["results"] == found["unjudged"] == 2
     assert "have no name" in found["faults"]["truth"]
