@@ -40,7 +40,12 @@ extras = {
     "video": ["av>=14,<20"],
     "rasters": ["imagecodecs<2027", "tifffile<2027"],  # TIFFs of several bands
     "clouds": ["DracoPy>=1.7,<3"],
-    "bags": ["mcap>=1.6,<2", "pyarrow>=14,<27", "rosbags>=0.10,<0.12"],
+    "bags": [
+        "mcap>=1.6,<2",
+        "pyarrow>=14,<27",
+        "rosbags>=0.10,<0.12",
+        "ruamel.yaml.clib>=0.2,<0.3",  # rosbags then parses YAML ten times as fast
+    ],
     "openvino": ["openvino>=2025,<2027"],
     "tensorrt-rtx": [
         "tensorrt-rtx>=1.7,<2; sys_platform == 'linux' and platform_machine == 'x86_64'"

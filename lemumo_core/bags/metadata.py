@@ -19,6 +19,8 @@ BAG_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
 """How the names of storage files end, of ROS 2 and of ROS 1."""
 TRANSIENT_LOCAL = ("transient_local", 1)
 """The durability as rosbag2 writes it: by name from Jazzy on, by number before."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's is many times faster; PyYAML can be built without it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def read_metadata(folder: Path) -> Metadata:
     if not file.exists():
         return Metadata()
     try:
-        about = yaml.safe_load(file.read_text("utf-8"))["rosbag2_bagfile_information"]
+        about = yaml.load(file.read_text("utf-8"), LOADER)["rosbag2_bagfile_information"]
         topics = about.get("topics_with_message_count") or []
         metadata = Metadata(
             tuple(PurePath(name).name for name in about.get("relative_file_paths") or ()),
@@ -87,5 +89,5 @@ def bag_stem(file: Path) -> str:
 def _latched(topic: dict[str, Any]) -> bool:
     profiles = topic["topic_metadata"].get("offered_qos_profiles") or []
     if isinstance(profiles, str):
-        profiles = yaml.safe_load(profiles) or []
+        profiles = yaml.load(profiles, LOADER) or []
     return any(profile.get("durability") in TRANSIENT_LOCAL for profile in profiles)
