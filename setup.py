@@ -65,6 +65,8 @@ extras = {
         "ros-visualization-msgs~=5.5.1",
         "catkin_pkg",  # interfaces/build.py
     ],
+    "mlflow": ["mlflow-skinny>=3,<4"],
+    "wandb": ["wandb>=0.21,<1"],
     "tracking": ["scipy>=1.8,<2"],
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs

@@ -12,6 +12,7 @@ EXTRA_OF = {
     "cryptography": "signing",
     "huggingface_hub": "hub",
     "mcap": "bags",
+    "mlflow": "mlflow",
     "onnx": "train",
     "onnx_ir": "train",
     "onnxscript": "train",
@@ -28,6 +29,7 @@ EXTRA_OF = {
     "tensorrt": "gpu",
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "train",
+    "wandb": "wandb",
 }
 """Importable package to the extra that brings it."""
 BASE = {"cv2": "opencv-python-headless", "jsonargparse": "jsonargparse", "yaml": "pyyaml"}

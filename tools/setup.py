@@ -161,7 +161,7 @@ def install_packages(distro: str | None) -> None:
     """Install lemumo itself, editable, with what its extras name."""
     extras = (
         "train,bags,video,clouds,rasters,rerun,tracking,signing,hub,"
-        "openvino,tensorrt-rtx,dev,docs,test"
+        "openvino,tensorrt-rtx,mlflow,wandb,dev,docs,test"
     )
     extras += "" if distro else ",ros"
     say(f"installing lemumo with [{extras}]; the first time this takes a minute or two")

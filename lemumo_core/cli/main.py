@@ -24,6 +24,7 @@ COMMANDS = {
     "pretrain": "pretrain an encoder on unlabelled frames",
     "finetune": "fine-tune a perception model on labelled frames",
     "adapt": "adapt a package to a robot from its bags, without a label",
+    "runs": "list training runs, or compare some",
     "evaluate": "measure a model on frames with ground truth",
     "export": "write a verified model package",
     "build-engine": "build TensorRT engines of a package and prove them",

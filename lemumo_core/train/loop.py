@@ -31,6 +31,7 @@ from lemumo_core.train.parallel import DistInfo, any_rank, from_first, ranks, wa
 from lemumo_core.train.resume import check_same_run, checkpoint_to_resume
 from lemumo_core.train.run_config import RunConfig, from_dict, to_dict
 from lemumo_core.train.run_log import RunLog
+from lemumo_core.train.run_page import write_samples
 from lemumo_core.train.selection import describe_data
 
 log = logging.getLogger(__name__)
@@ -144,8 +145,8 @@ def _train(learner: Learner, run: Run, first: int, unfinished: dict[str, float] 
     begin = first if unfinished is None else first - 1
     run_log = None
     if dist.first:
-        every, tensorboard = config.log.progress_every, config.log.tensorboard
-        run_log = RunLog(out, begin, steps, config.batch, every, tensorboard)
+        write_samples(out, run.samples.source)
+        run_log = RunLog(out, begin, steps, config)
     with (
         closing(run_log) if run_log else nullcontext(),
         run.stop.deferred(),

@@ -17,6 +17,7 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import read_classes
 from lemumo_core.train import compatibility
+from lemumo_core.train.trackers import TrackerName
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class LogConfig:
         checkpoint_every: between checkpoints; the end and a signal save one as well.
         keep: so many checkpoints stay.
         tensorboard: write event files, where TensorBoard is installed.
+        trackers: experiment trackers that steps are sent to as well: mlflow, wandb. Where they are
+            comes from their own environment variables.
 
     Raises:
         ValueError: for a number below 1.
@@ -101,10 +104,11 @@ class LogConfig:
     checkpoint_every: int = 50
     keep: int = 2
     tensorboard: bool = True
+    trackers: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, bool) and value < 1:
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"log.{name} is {value}, must be at least 1")
 
 

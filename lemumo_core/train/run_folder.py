@@ -7,7 +7,9 @@ metrics.jsonl     one line a step
 checkpoints/      the newest few
 best/             of fine-tuning: the weights that were best on the validation frames
 model.*           of fine-tuning: these weights and their ``ModelConfig``, for export
+run.html          curves, monitors and samples; written again and again while it trains
 tensorboard/      where TensorBoard is installed
+trackers.json     ids of the run in MLflow and W&B, where it is sent there
 summary.json      results
 non_finite-*/     the step that was not finite, to replay
 """
@@ -94,6 +96,17 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
         return []
     text = (out / METRICS).read_text()
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def flat_options(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return options of all groups by their names on the command line, e.g. ``optimizer.lr``."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flat_options(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def provenance(out: Path) -> dict[str, Any]:

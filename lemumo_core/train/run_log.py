@@ -1,4 +1,4 @@
-"""Log of a run: metrics.jsonl, a line on the terminal, TensorBoard."""
+"""Log of a run: metrics.jsonl, a line on the terminal, a page, TensorBoard, other trackers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any
 
 import torch
 
-from lemumo_core.train.run_folder import METRICS
+from lemumo_core.train.run_config import RunConfig, to_dict
+from lemumo_core.train.run_folder import METRICS, flat_options, read_metrics
+from lemumo_core.train.run_page import NAME as PAGE
+from lemumo_core.train.run_page import RunPage
+from lemumo_core.train.trackers import RunFacts, TrackerThread
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +31,22 @@ class RunLog:
     Args:
         out: the run's folder.
         first, steps: the first step to come, and how many the run has in all.
-        batch: samples of a step.
-        every: steps between lines on the terminal.
-        tensorboard: write event files too, if TensorBoard is installed.
+        config: options of the run.
     """
 
-    def __init__(
-        self, out: Path, first: int, steps: int, batch: int, every: int, tensorboard: bool
-    ):
-        self.first, self.steps, self.batch, self.every = first, steps, batch, every
+    def __init__(self, out: Path, first: int, steps: int, config: RunConfig):
+        self.first, self.steps, self.batch = first, steps, config.batch
+        self.every = config.log.progress_every
+        self._page = RunPage(out, f"{out.name}: {config.program}", steps, read_metrics(out))
         self._file = (out / METRICS).open("a")
-        self._events = _events(out, first) if tensorboard else None
+        self._events = _events(out, first) if config.log.tensorboard else None
+        facts = RunFacts(out, config.program, flat_options(to_dict(config)))
+        self._trackers = [TrackerThread(name, facts) for name in config.log.trackers]
+        self._done = first
+        watch = f"watch it: {out / PAGE}"
+        if self._events is not None:
+            watch += f", or tensorboard --logdir {out}"
+        print(watch, flush=True)
         self._began = self._mark = time.monotonic()
         self._waited = 0.0
         self._since = first
@@ -66,12 +75,19 @@ class RunLog:
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.write(step, values)
+        self._page.add(step, values)
+        self._done = step + 1
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
         if self._events is not None:
             self._events.close()
+        self._page.close()
+        for tracker in self._trackers:
+            tracker.close(finished=self._done == self.steps)
 
     def _line(self, step: int, values: dict[str, float], left_s: float) -> str:
         minutes, seconds = divmod(round(left_s), 60)
