@@ -23,7 +23,7 @@ from lemumo_core.train.run_folder import (
 ACTIVE_S = 300.0
 """Seconds without a step after which an unfinished run is taken to be stopped."""
 SHOWN = ("loss", "score", "rankme")
-FIGURES = (
+COMPARED = (
     *("fused_bev_map", "fused_ap50", "fused_depth_mae_m", "fused_nearest_mae_m"),
     *("fused_linear_mae_m", "fused_miou", "camera_only_depth_mae_m", "probe_depth"),
     "probe_segmentation",
@@ -105,13 +105,13 @@ def compared(runs: Sequence[RunState]) -> list[Table]:
         ("steps", *(str(run.steps) for run in runs)),
         ("code", *(str(run.start.get("git") or "-")[:12] for run in runs)),
     ]
-    figures = [
+    metrics = [
         (name, *(_text(run.last.get(name)) for run in runs))
-        for name in (*SHOWN, *FIGURES)
+        for name in (*SHOWN, *COMPARED)
         if any(name in run.last for run in runs)
     ]
     tables = [Table("options that differ", head, options or [("none", *("" for _ in runs))])]
-    return [*tables, Table("latest figures", head, [*about, *figures])]
+    return [*tables, Table("latest figures", head, [*about, *metrics])]
 
 
 def _text(value: Any) -> str:

@@ -87,7 +87,7 @@ def test_stopped_refused_and_at_last_better(
     assert (out / "notes.txt").read_text() == "mine"
     origin = manifest.training["adapted_from"]
     assert origin["manifest_sha256"] == sha256(package / "manifest.json")
-    assert training_sources(manifest.training) == {"bags", "synthetic", UNKNOWN}  # random weights
+    assert training_sources(manifest.training) == {"bags", "small", UNKNOWN}  # random weights
     assert manifest.training["options"]["data_options"] == {"path": [str(small_bag)]}
     assert manifest.metrics["fused"]["depth_mae_m"] > 0
     shipped, best = load_file(out / "weights.safetensors"), load_file(run / "model.safetensors")

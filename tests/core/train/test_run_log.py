@@ -164,9 +164,9 @@ def test_runs_are_listed_and_compared(tmp_path, monkeypatch, capsys) -> None:
         ("out/deep/b", "running", "9", "synthetic"),
     ]
     assert main(["runs", "--compare", "out/deep/a", "out/deep/b"]) == 0
-    differing, figures = capsys.readouterr().out.split("\n\n")
+    differing, latest = capsys.readouterr().out.split("\n\n")
     assert [row.split() for row in differing.splitlines()[2:]] == [["seed", "0", "1"]]
-    assert ["loss", "0.1", "0.1111"] in [row.split() for row in figures.splitlines()]
+    assert ["loss", "0.1", "0.1111"] in [row.split() for row in latest.splitlines()]
     assert main(["runs", "--compare", "out/deep/a"]) == 1
     assert "name two or more" in capsys.readouterr().err
     assert main(["runs", "elsewhere"]) == 1 and "no run of" in capsys.readouterr().err
