@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.package import WEIGHTS_NAME, load_package
-from lemumo_core.label.choose import choose
+from lemumo_core.label.choose import choose, similar
 from lemumo_core.label.frame_features import FrameFeatures
 from lemumo_core.label.frame_table import FrameTable, read_tables, write_table
 from lemumo_core.metrics.segmentation import SegmentationMetric
@@ -101,6 +102,8 @@ def main() -> None:
         pairs = zip(scores[count, "chosen"], scores[count, "random"], strict=True)
         wins = f"{sum(ours > theirs for ours, theirs in pairs)} of {args.seeds}"
         lines.append(f"| {count} | {' | '.join(cells)} | {wins} |")
+    logs = [args.out / f"seed-{seed}" / "log" for seed in range(args.seeds)]
+    lines += ["", retrieval([embedded(log) for log in logs], args.frames_per_drive)]
     (args.out / "results.md").write_text("\n".join([*lines, ""]))
     print("\n".join(lines))
 
@@ -158,6 +161,25 @@ def sets(arm: str, table: FrameTable, count: int, seed: int) -> Iterator[list[in
         rng = np.random.default_rng(seed)
         for _ in range(DRAWS):
             yield rng.permutation(len(table))[:count].tolist()
+
+
+def retrieval(tables: list[FrameTable], per_drive: int) -> str:
+    """Say how often the frame most like one, of all in a log, is of the same drive."""
+    shares: dict[str, list[float]] = {
+        "embeddings": [],
+        "colour histograms of the small pictures": [],
+    }
+    for table in tables:
+        drives = np.arange(len(table)) // per_drive
+        pictures = [cv2.imdecode(np.frombuffer(one, np.uint8), 1) for one in table.pictures]
+        bins = [[np.histogram(p[..., c], 16, (0, 256))[0] for c in range(3)] for p in pictures]
+        histograms = np.array(bins, np.float32).reshape(len(table), -1)
+        for name, vectors in zip(shares, (table.embeddings, histograms), strict=True):
+            one = replace(table, embeddings=vectors)
+            found = [similar(one, row, 1, 0)[0][0] for row in range(len(table))]
+            shares[name].append(float(np.mean(drives[found] == drives)))
+    words = (f"by {name} {mean_and_deviation(values)}" for name, values in shares.items())
+    return f"Share of frames whose most similar one is of the same drive: {', '.join(words)}."
 
 
 def probe(patches: Patches, rows: list[int], test: Patches) -> float:

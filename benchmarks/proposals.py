@@ -41,6 +41,7 @@ from lemumo_core.taxonomy import Taxonomy
 MODEL = Path("models/lemumo-tiny")
 NODE_THRESHOLD = 0.3
 BOXES = "proposed", "detected"
+PRECISIONS = 0.6, 0.7, 0.8, 0.9
 
 
 @dataclass
@@ -133,14 +134,11 @@ def drive(bag: Path) -> FrameSource:
 def box_table(scores: Scores) -> Iterator[str]:
     """Yield the lines of precision and recall, and of average precision and errors."""
     rows = {
-        f"proposed, from {THRESHOLD} on": ("proposed", THRESHOLD),
-        f"detected, from {NODE_THRESHOLD} on": ("detected", NODE_THRESHOLD),
-        f"detected, from {THRESHOLD} on": ("detected", THRESHOLD),
+        f"{which}, from {threshold} on": (which, threshold)
+        for which in BOXES
+        for threshold in (THRESHOLD, NODE_THRESHOLD)
     }
-    found = {
-        words: scores.boxes[which].detection.counts(threshold, BAND_EDGES_M[0], BAND_EDGES_M[-1])
-        for words, (which, threshold) in rows.items()
-    }
+    found = {words: counts(scores, *row) for words, row in rows.items()}
     kinds = [k for k in scores.classes.kinds if any(k in one for one in found.values())]
     heads = [f"{kind} ({found[next(iter(rows))][kind].objects})" for kind in kinds]
     yield f"| boxes: precision / recall | {' | '.join(heads)} |"
@@ -149,11 +147,32 @@ def box_table(scores: Scores) -> Iterator[str]:
         cells = [precision_recall(values[kind]) for kind in kinds]
         yield f"| {words} | {' | '.join(cells)} |"
     yield ""
-    yield "| boxes | BEV mAP | place, m | size, 1 - IoU | heading, rad |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
+    at = " | ".join(f"recall at precision {precision}" for precision in PRECISIONS)
+    yield f"| boxes | {at} | BEV mAP | place, m | size, 1 - IoU | heading, rad |"
+    yield f"| --- |{' ---: |' * (len(PRECISIONS) + 4)}"
     for which in BOXES:
         one = scores.boxes[which].detection.scores()
-        yield (f"| {which} | {one.map:.3f} | {one.ate_m:.2f} | {one.ase:.2f} | {one.aoe_rad:.2f} |")
+        recalls = [f"{recall_at(scores, which, precision):.2f}" for precision in PRECISIONS]
+        errors = f"{one.ate_m:.2f} | {one.ase:.2f} | {one.aoe_rad:.2f}"
+        yield f"| {which} | {' | '.join(recalls)} | {one.map:.3f} | {errors} |"
+
+
+def counts(scores: Scores, which: str, threshold: float) -> dict[str, Counts]:
+    """Return what boxes of at least a score find, by kind."""
+    return scores.boxes[which].detection.counts(threshold, BAND_EDGES_M[0], BAND_EDGES_M[-1])
+
+
+def recall_at(scores: Scores, which: str, precision: float) -> float:
+    """Return the largest recall, over all kinds together, at which precision is so high."""
+    best = 0.0
+    for threshold in np.linspace(0.1, 0.9, 81):
+        found, false, objects = (
+            sum(getattr(one, name) for one in counts(scores, which, float(threshold)).values())
+            for name in ("found", "false", "objects")
+        )
+        if found >= precision * (found + false):
+            best = max(best, found / objects)
+    return best
 
 
 def precision_recall(found: Counts) -> str:

@@ -103,8 +103,8 @@ def choose_frames(
         for one in list(data)[:3]
     )
     print(
-        f"{len(chosen)} of {len(frames)} frames, of {len(data)} logs: {out / LIST}, with pictures "
-        f"{out / PAGE}\nbring them to an annotation tool:\n{exports}"
+        f"{len(chosen)} of {len(frames)} frames are in {out / LIST}, pictures in {out / PAGE}\n"
+        f"bring them to an annotation tool:\n{exports}"
     )
 
 

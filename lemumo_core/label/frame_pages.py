@@ -32,7 +32,7 @@ def write_chosen(
     logs = len(set(frames.data))
     cameras = len(set(zip(frames.data, frames.camera_names, strict=True)))
     parts = [
-        f"<p>{len(chosen)} of {count} unlabelled frames of {logs} logs and {cameras} cameras, the "
+        f"<p>{len(chosen)} of {count} unlabelled frames (logs: {logs}, cameras: {cameras}), the "
         "first chosen first. Each adds most of what the model is unsure of and of what no labelled "
         "or chosen frame looks like.</p>",
         table("Means of the model's own doubts", rows, ("", "all frames", "chosen")),
