@@ -13,7 +13,7 @@ from lemumo_core.data.sources.registry import source_of
 from lemumo_core.data.sources.truth_by_stamp import stamps_of
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
-from lemumo_core.label.choose import choose, similar
+from lemumo_core.label.choose import DIVERSITY, choose, similar
 from lemumo_core.label.frame_list import write_list
 from lemumo_core.label.frame_pages import write_chosen, write_similar
 from lemumo_core.label.frame_table import SUFFIX, read_tables, write_table
@@ -69,7 +69,7 @@ def choose_frames(
     *,
     out: Path,
     count: int = 50,
-    diversity: float = 1.0,
+    diversity: float = DIVERSITY,
     overwrite: bool = False,
 ) -> None:
     """Choose frames to label next: what the model doubts, and what nothing labelled looks like.

@@ -6,6 +6,9 @@ import numpy as np
 
 from lemumo_core.label.frame_table import FrameTable
 
+DIVERSITY = 3.0
+"""Doubt that counts for more takes the oddest frames, of which little is learnt that others need."""
+
 
 def informativeness(scores: np.ndarray) -> np.ndarray:
     """Weigh the columns of ``SCORES`` against each other by their ranks.
@@ -27,10 +30,13 @@ def informativeness(scores: np.ndarray) -> np.ndarray:
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), 1.0)
 
 
-def choose(table: FrameTable, count: int, diversity: float = 1.0) -> tuple[list[int], np.ndarray]:
+def choose(
+    table: FrameTable, count: int, diversity: float = DIVERSITY
+) -> tuple[list[int], np.ndarray]:
     """Choose frames to label next, one after another.
 
-    Each is the one of largest informativeness times distance, the distance being that of its
+    Each is the one of largest informativeness times distance to the power of ``diversity``, the
+    distance being that of its
     embedding from the nearest frame that is labelled or chosen: the greedy solution of k-centers
     (core-set selection, Sener and Savarese, arXiv 1708.00489) weighed by what the model is unsure
     of. Equal ones come in the order of the table.
