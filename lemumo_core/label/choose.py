@@ -7,7 +7,7 @@ import numpy as np
 from lemumo_core.label.frame_table import FrameTable
 
 DIVERSITY = 3.0
-"""Doubt that counts for more takes the oddest frames, of which little is learnt that others need."""
+"""Doubt that counts for more takes the oddest frames, which teach little about others."""
 
 
 def informativeness(scores: np.ndarray) -> np.ndarray:
