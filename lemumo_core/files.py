@@ -6,7 +6,10 @@ import contextlib
 import errno
 import os
 import re
-import tempfile
+import secrets
+import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,6 +21,10 @@ URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 """Beginning of a URI, of which ``pathlib`` drops the second slash."""
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors of writing that are the disk's: full, over a quota, too small for the file, read-only."""
+UNFINISHED = re.compile(r"~(?P<host>[^~]+)~(?P<process>\d+)~[0-9a-f]{8}\.tmp$")
+"""End of the name of what is being written, and by which process of which host."""
+UNFINISHED_S = 24 * 3600.0
+"""After this time without a change, whatever is being written by another host is given up."""
 
 
 def cache_folder() -> Path:
@@ -96,17 +103,81 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: the folder cannot be made or written, or is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    unfinished = _unfinished_name(path)
+    handle = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's 0o600 would shut out the node's own user
+            os.fchmod(handle, 0o644)  # whatever the umask: the node's own user reads it
             yield file
             file.flush()
             os.fsync(handle)
-        os.replace(name, path)
+        os.replace(unfinished, path)
     except BaseException:
-        os.unlink(name)
+        unfinished.unlink(missing_ok=True)
         raise
+
+
+def unfinished_folder(path: Path) -> Path:
+    """Make a folder beside the place of another, to be filled and then ``put_in_place``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _unfinished_name(path)
+    unfinished.mkdir()
+    return unfinished
+
+
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Give a folder its name; an earlier one of that name is deleted.
+
+    Of several processes that fill the same folder, the last one stays.
+    """
+    while True:
+        try:
+            unfinished.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        earlier = _unfinished_name(path)
+        with contextlib.suppress(FileNotFoundError):  # another process has moved it away
+            path.rename(earlier)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left of ``whole_file`` and ``unfinished_folder``.
+
+    Others may be writing to the folder, on other hosts too. So only that is deleted which a process
+    of this host began that is gone, and what has not changed for a day.
+    """
+    for path in folder.glob(".*.tmp"):
+        found = UNFINISHED.search(path.name)
+        if found is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # it was finished meanwhile
+            changed = max(one.stat().st_mtime for one in (path, *path.rglob("*")))
+            is_old = time.time() - changed > UNFINISHED_S
+            is_ours = found["host"] == socket.gethostname()
+            if not (is_old or (is_ours and not _is_running(int(found["process"])))):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _unfinished_name(path: Path) -> Path:
+    token = secrets.token_hex(4)
+    return path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}~{token}.tmp")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

@@ -9,6 +9,8 @@ from typing import TextIO, TypeVar
 
 TERMINAL_INTERVAL_S = 0.5
 LOG_INTERVAL_S = 5.0
+HIDDEN = False
+"""Whether this process shows no progress, as a worker does, whose parent shows that of all."""
 T = TypeVar("T")
 
 
@@ -73,10 +75,12 @@ class Progress:
         """Show the last state, where a line of this phase stands, and end the line."""
         if self._shown != self._first and self._shown != self.done:
             self._print()
-        if self._terminal and self._shown != self._first:
+        if self._terminal and self._shown != self._first and not HIDDEN:
             print(file=self._stream)
 
     def _print(self) -> None:
+        if HIDDEN:
+            return
         self._shown = self.done
         rate = self.new / max(self.elapsed_s, 1e-9)
         eta = f"{(self.total - self.done) / rate:.0f} s" if rate > 0 else "?"
@@ -87,6 +91,12 @@ class Progress:
             file=self._stream,
             flush=True,
         )
+
+
+def hide_progress() -> None:
+    """Show no progress of this process from now on."""
+    global HIDDEN
+    HIDDEN = True
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

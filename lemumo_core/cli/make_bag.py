@@ -20,7 +20,8 @@ PROG = "lemumo make-bag"
 
 def make_bag(arguments: list[str]) -> None:
     """Write the bag that the arguments describe."""
-    source, options = parse_source(PROG, arguments, write_bag)
+    open_source, _, options = parse_source(PROG, arguments, write_bag)
+    source = open_source()
     out = Path(options["out"])
     check_output(out)
     limit = options.pop("limit")

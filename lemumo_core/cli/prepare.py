@@ -3,10 +3,12 @@
     lemumo prepare SOURCE [options of the source] --out DIR [--frames N] [--jpeg 90]
     lemumo prepare SOURCE --help
     lemumo prepare SOURCE ... --truth TRUTH           with the labels of lemumo label import
+    lemumo prepare bags --path DIR --out DIR --executor ray     on the nodes of a Ray cluster
     lemumo prepare stats DIR [--classes FILE]
 
 Stopped, even killed, the same command goes on where it was; the shards are the same bytes whatever
-happened and however many workers wrote. Exit codes: 0 done, 1 an error, 85 stopped by a signal.
+happened and however many workers, on whichever hosts, wrote. Exit codes: 0 done, 1 an error,
+3 done but for bags that cannot be read, 85 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -14,26 +16,31 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from lemumo_core.bags.named_bags import named_bags
 from lemumo_core.cli.source_options import help_without_source, parse_source
 from lemumo_core.command_line import guarded, run_function
+from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.data.contact_sheet import contact_sheet
 from lemumo_core.data.shard_writer import ShardsSummary, write_shards
 from lemumo_core.data.shards import Shards
-from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.options import SourceOptions
-from lemumo_core.data.sources.truth_by_stamp import WithTruth
+from lemumo_core.data.sources.truth_by_stamp import TruthOptions, WithTruth
 from lemumo_core.data.statistics import report, statistics
+from lemumo_core.executor.executor import Executor, Share, open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named, write_whole
 from lemumo_core.signals import REQUEUE, Stopped
 from lemumo_core.taxonomy import read_classes
 
 PROG = "lemumo prepare"
+PARTIAL = 3
+"""Exit code where bags are left out."""
 
 
 def prepare(arguments: list[str]) -> int:
@@ -45,53 +52,104 @@ def prepare(arguments: list[str]) -> int:
         return REQUEUE
 
 
-def _prepare(arguments: list[str]) -> int:
-    source, options = parse_source(PROG, arguments, write_labelled_shards)
-    summary = write_labelled_shards(source, **options)
-    print(describe(summary, Path(options["out"])))
-    return 0
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Options of ``lemumo prepare`` beside those of the source.
 
-
-def write_labelled_shards(
-    source: FrameSource,
-    truth: str | None = None,
-    truth_options: SourceOptions | None = None,
-    truth_tolerance_ms: float = 1.0,
-    **options: Any,
-) -> ShardsSummary:
-    """Write a source as shards, perhaps with the labels of another one.
-
-    Args:
-        source: what to write.
+    Attributes:
+        out: folder of the shards; one that was begun with the same options is finished.
+        frames: take only the first so many; by default all.
+        frames_per_shard: the fewer, the less is lost when the work is stopped.
+        jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
         truth: labels that belong to the frames by stamp: the folder that lemumo label import wrote,
             or other shards, or the name of a source. Frames that it does not label have none.
         truth_options: of that source.
         truth_tolerance_ms: farthest that a stamp of the truth may lie from that of its frame.
-        options: of ``write_shards``.
-
-    Raises:
-        Fault, OSError, ImportError: as ``write_shards`` and ``WithTruth``.
+        workers: tasks at once; by default one for each core, or as many as the cluster has room
+            for. Does not change what is written.
+        executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001,
+            ray?cpus=2&gpus=0.
+        part: I/N, where N hosts share the work, e.g. 3/16; the same command without it finishes
+            what is left, and writes the index.
     """
-    if truth is not None:
-        tolerance_ns = round(truth_tolerance_ms * 1e6)
-        source = WithTruth(source, truth, truth_options or {}, tolerance_ns)
-    return write_shards(source, **options)
+
+    out: Path
+    frames: int | None = None
+    frames_per_shard: int = 128
+    jpeg: int | None = None
+    truth: str | None = None
+    truth_options: SourceOptions = field(default_factory=dict)
+    truth_tolerance_ms: float = 1.0
+    workers: int | None = None
+    executor: str = "local"
+    part: str | None = None
+
+    def truth_by_stamp(self) -> TruthOptions | None:
+        """Return where the labels are, if they are not the source's."""
+        if self.truth is None:
+            return None
+        return TruthOptions(self.truth, self.truth_options, round(self.truth_tolerance_ms * 1e6))
 
 
-def describe(summary: ShardsSummary, out: Path) -> str:
+def _prepare(arguments: list[str]) -> int:
+    open_source, of_source, given = parse_source(PROG, arguments, PrepareOptions)
+    options = PrepareOptions(**given)
+    check_output(options.out)
+    with open_executor(options.executor, options.workers, options.part) as executor:
+        if arguments[0] == "bags":
+            summary = _prepare_bags(of_source, options, executor)
+        else:
+            source = open_source()
+            if (truth := options.truth_by_stamp()) is not None:
+                source = WithTruth(source, truth.open())
+            summary = write_shards(
+                source,
+                options.out,
+                options.frames,
+                options.frames_per_shard,
+                options.jpeg,
+                executor,
+            )
+    print(describe(summary, options))
+    return PARTIAL if summary.failed else 0
+
+
+def _prepare_bags(
+    of_source: dict[str, Any], options: PrepareOptions, executor: Executor
+) -> ShardsSummary:
+    of_bag = {name: value for name, value in of_source.items() if name != "path"}
+    shards = BagShardOptions(
+        of_bag, options.truth_by_stamp(), options.frames_per_shard, options.jpeg
+    )
+    bags = named_bags(of_source["path"])
+    return write_bag_shards(bags, shards, options.out, executor, options.frames)
+
+
+def describe(summary: ShardsSummary, options: PrepareOptions) -> str:
     """Return what was written, as lines of text."""
     rate = summary.new_frames / summary.seconds if summary.seconds else 0.0
+    mean_mb = summary.size_bytes / max(summary.frames, 1) / 1e6
     lines = [
         f"{summary.frames} frames in {summary.shards} shards, {summary.size_bytes / 1e9:.3f} GB "
-        f"({summary.size_bytes / summary.frames / 1e6:.2f} MB a frame), in {out}",
+        f"({mean_mb:.2f} MB a frame), in {options.out}",
         f"{summary.new_frames} of them written now, {rate:.1f} frames/s"
         if summary.new_frames
         else "all of them were there already",
     ]
     if summary.dropped:
         lines.append(f"{summary.dropped} frames of the source were left out, see the warnings")
-    lines.append(f"look at them:   lemumo prepare stats {shlex.quote(str(out))}")
-    lines.append(f"train on them:  lemumo pretrain --data {shlex.quote(str(out))}")
+    lines += [f"{name} is left out: {why}" for name, why in summary.failed.items()]
+    if summary.failed:
+        lines.append("mend these bags and run the same command again, or train without them")
+    if options.part is not None and Share.parse(options.part).count > 1:
+        lines.append(
+            f"this was part {options.part}; once all parts are done, the same command without "
+            "--part writes the index"
+        )
+        return "\n".join(lines)
+    out = shlex.quote(str(options.out))
+    lines.append(f"look at them:   lemumo prepare stats {out}")
+    lines.append(f"train on them:  lemumo pretrain --data {out}")
     return "\n".join(lines)
 
 

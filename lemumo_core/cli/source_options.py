@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from lemumo_core.command_line import CommandLine
@@ -22,30 +23,33 @@ def help_without_source(description: str | None, arguments: Sequence[str]) -> in
 
 
 def parse_source(
-    prog: str, arguments: Sequence[str], function: Callable[..., Any]
-) -> tuple[FrameSource, dict[str, Any]]:
-    """Open a source, and parse the options of a function that uses it.
+    prog: str, arguments: Sequence[str], command: Callable[..., Any]
+) -> tuple[Callable[[], FrameSource], dict[str, Any], dict[str, Any]]:
+    """Parse the options of a source, and of the command that uses it.
 
     Args:
         prog: name of the command.
-        arguments: the name of a source, then options of the source and of the function.
-        function: its first parameter is the source or its frames. An option that the source has as
-            well is the source's: one that makes as many frames as it is asked for takes
-            ``--frames`` itself.
+        arguments: the name of a source, then options of the source and of the command.
+        command: a class of options, or a function whose first parameter is the source or its
+            frames. An option that the source has as well is the source's: one that makes as many
+            frames as it is asked for takes ``--frames`` itself.
 
     Returns:
-        The source, and keyword arguments of the function.
+        What opens the source, its options, and the keyword arguments of the command.
 
     Raises:
-        Fault: as ``source_class`` and the source.
+        Fault: as ``source_class``.
     """
     name, *rest = arguments
     kind = source_class(name)
     own = set(inspect.signature(kind).parameters)
     parser = CommandLine(prog=f"{prog} {name}")
     parser.add_class_arguments(kind)
-    skipped: set[str | int] = {next(iter(inspect.signature(function).parameters)), *own}
-    added = parser.add_function_arguments(function, skip=skipped)
+    if inspect.isclass(command):
+        added = parser.add_class_arguments(command, as_group=False, skip=set(own))
+    else:
+        skipped: set[str | int] = {next(iter(inspect.signature(command).parameters)), *own}
+        added = parser.add_function_arguments(command, skip=skipped)
     options = parser.instantiate(parser.parse_args(rest))
-    source = kind(**{option: options[option] for option in own})
-    return source, {option: options[option] for option in added}
+    of_source = {option: options[option] for option in own}
+    return partial(kind, **of_source), of_source, {option: options[option] for option in added}

@@ -68,10 +68,6 @@ class Plan:
         """Return the file name of a shard."""
         return f"shard-{shard:06d}.arrow"
 
-    def differences(self, there: dict[str, Any]) -> list[str]:
-        """List where another configuration differs, a line each."""
-        return differences(there, self.configuration)
-
 
 def differences(there: Any, here: Any, name: str = "") -> list[str]:
     """List where two JSON values differ, a line each."""

@@ -1,4 +1,4 @@
-"""Writer of shards (``lemumo_core.data.shards``), in processes, resumable.
+"""Writer of shards (``lemumo_core.data.shards``), by any number of workers and hosts, resumable.
 
 A shard is a pure function of the source, the configuration and its number, and appears under its
 name at once and whole. Whatever stops the work, starting again gives the same bytes.
@@ -8,46 +8,43 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import secrets
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import cv2
+from typing import Any
 
 from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMA, VERSION, record_from_frame
-from lemumo_core.data.shard_plan import Plan
+from lemumo_core.data.shard_plan import Plan, differences
 from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.statistics import empty_view
+from lemumo_core.executor.executor import Executor, LocalExecutor
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output, disk_errors_named
+from lemumo_core.files import (
+    check_output,
+    disk_errors_named,
+    remove_unfinished,
+    whole_file,
+    write_whole,
+)
 from lemumo_core.progress import Progress
-from lemumo_core.signals import leave_signals_to_parent
 
 log = logging.getLogger(__name__)
 
 METADATA_KEY = b"lemumo"
 OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
-UNFINISHED = ".part"
 
 
 @dataclass(frozen=True)
 class ShardsSummary:
-    """Contents of a folder of shards after ``write_shards``, and how much the call wrote.
+    """Contents of a folder of shards, and how much the call wrote.
 
     Attributes:
-        frames, shards, size_bytes: all of them.
+        frames, shards, size_bytes: all of them; of a share of the work, those of the share.
         dropped: frames of the source that were left out because they raised a Fault.
         new_frames: written by this call, in ``seconds``.
+        failed: bags that are left out, by name, and why.
     """
 
     frames: int
@@ -56,6 +53,7 @@ class ShardsSummary:
     dropped: int
     new_frames: int
     seconds: float
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def write_shards(
@@ -64,7 +62,7 @@ def write_shards(
     frames: int | None = None,
     frames_per_shard: int = 128,
     jpeg: int | None = None,
-    workers: int | None = None,
+    workers: int | Executor | None = None,
 ) -> ShardsSummary:
     """Write a source as shards.
 
@@ -77,48 +75,87 @@ def write_shards(
         frames: take only the first so many; by default all.
         frames_per_shard: the fewer, the less is lost when the work is stopped.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
-        workers: processes; by default one a CPU. Does not change what is written.
+        workers: processes, by default one a core, or what makes them. Does not change what is
+            written. Of a share of the work no index is written, which whoever writes all does.
 
     Frames that raise a Fault are left out, logged and counted.
 
     Raises:
         Fault: ``other_shards`` where ``out`` was begun with other options, naming them;
             ``bad_option``; ``no_frames`` where no frame is left; ``bad_output``, also where the
-            disk is full; ``worker_failed`` where a worker died. What is finished stays.
+            disk is full; ``worker_lost`` as ``Pool.map``. What is finished stays.
         OSError, ImportError: as the source.
     """
     out = Path(out)
     check_output(out)
     plan = Plan.make(source, frames, frames_per_shard, jpeg)
-    if workers is not None and workers < 1:
-        raise Fault("bad_option", f"workers = {workers} must be at least 1")
+    executor = workers if isinstance(workers, Executor) else LocalExecutor(workers)
     with disk_errors_named(out):
         out.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(out)
         done = _finished(out, plan)
-        todo = [k for k in range(plan.shards) if k not in done]
-        with Progress(out.name, plan.frames, sum(len(plan.rows(k)) for k in done)) as progress:
+        shards = executor.share.of(range(plan.shards))
+        todo = [k for k in shards if k not in done]
+        there = sum(len(plan.rows(k)) for k in shards) - sum(len(plan.rows(k)) for k in todo)
+        total = sum(len(plan.rows(k)) for k in shards)
+        with Progress(out.name, total, there) as progress:
             if todo:
-                workers = workers or os.cpu_count() or 1
-                _write_in_processes(source, plan, out, todo, workers, progress)
-        index = _write_index(out, plan)
-    for part in out.glob(f"*{UNFINISHED}"):  # of work that was killed
-        part.unlink(missing_ok=True)
+                with executor.pool(_Writing(source, plan, out), one_thread=True) as pool:
+                    for result in pool.map(todo, name=plan.name):
+                        for note in result.value:
+                            log.warning(note)
+                        progress.advance(len(plan.rows(result.task)))
+        entries = _entries(out, plan, shards)
+        if executor.share.is_all:
+            _write_index(out, plan, entries)
+    written = sum(entry["frames"] for entry in entries)
     return ShardsSummary(
-        frames=index["frames"],
-        shards=plan.shards,
-        size_bytes=sum(shard["bytes"] for shard in index["shards"]),
-        dropped=index["dropped"],
+        frames=written,
+        shards=len(entries),
+        size_bytes=sum(entry["bytes"] for entry in entries),
+        dropped=total - written,
         new_frames=progress.new,
         seconds=progress.elapsed_s,
     )
 
 
-def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Iterator[str | None]:
-    """Write one shard; yield after every frame: None, why it was left out, or what is odd of it."""
+@dataclass(frozen=True)
+class _Writing:
+    """Sets a worker up to write shards."""
+
+    source: FrameSource
+    plan: Plan
+    out: Path
+
+    def __call__(self) -> Callable[[int], list[str]]:
+        check_shared(self.out)
+        return self._write
+
+    def _write(self, shard: int) -> list[str]:
+        """Write a shard, unless another host has done so; return what is to be said of it."""
+        if (self.out / self.plan.name(shard)).exists():
+            return []
+        with disk_errors_named(self.out):
+            return write_shard(self.source, self.plan, shard, self.out)
+
+
+def check_shared(out: Path) -> None:
+    """Check in a worker that the output folder, which the command has made, is there.
+
+    Raises:
+        Fault: ``not_shared``.
+    """
+    if not out.is_dir():
+        raise Fault("not_shared", f"{out} is not there: name an --out that all hosts share")
+
+
+def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> list[str]:
+    """Write one shard; return which frames were left out and why, and what is odd of them."""
+    notes = []
     about = json.dumps({"configuration": plan.configuration, "shard": shard}, sort_keys=True)
     schema = SCHEMA.with_metadata({METADATA_KEY: about})
     with (
-        _appearing_whole(out / plan.name(shard)) as file,
+        whole_file(out / plan.name(shard)) as file,
         pa.ipc.new_file(file, schema, options=OPTIONS) as writer,
     ):
         for row in plan.rows(shard):
@@ -126,32 +163,19 @@ def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> Itera
                 frame = source[row]
                 record = record_from_frame(frame, plan.configuration["jpeg"])
             except Fault as fault:
-                yield f"frame {row} is left out ({fault.reason}): {fault}"
+                notes.append(f"frame {row} is left out ({fault.reason}): {fault}")
                 continue
             writer.write_batch(record)
             is_first = row == plan.rows(shard)[0]  # which shows what all have in common
-            odd = empty_view(frame) if is_first else ""
-            yield f"frame {row}: {odd}" if odd else None
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name only when it is complete and on the disk."""
-    part = path.with_name(f"{path.stem}-{secrets.token_hex(4)}{UNFINISHED}")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            if odd := empty_view(frame) if is_first else "":
+                notes.append(f"frame {row}: {odd}")
+    return notes
 
 
 def _finished(out: Path, plan: Plan) -> set[int]:
     """Return the numbers of the shards that are there; damaged ones are deleted."""
     done = set()
+    check_same(out, read_index(out).get("configuration", plan.configuration), plan.configuration)
     for path in sorted(out.glob("shard-*.arrow")):
         try:
             about = json.loads((open_shard(path).schema.metadata or {})[METADATA_KEY])
@@ -159,94 +183,61 @@ def _finished(out: Path, plan: Plan) -> set[int]:
             log.warning("%s is damaged and will be written again: %s", path, error)
             path.unlink()
             continue
-        if different := plan.differences(about["configuration"]):
-            raise Fault(
-                "other_shards",
-                f"{out} was begun with other options ({'; '.join(different)}); take another "
-                "folder, or the same options",
-            )
+        check_same(out, about["configuration"], plan.configuration)
         done.add(about["shard"])
     return done
 
 
-def _write_index(out: Path, plan: Plan) -> dict[str, Any]:
-    shards = []
-    for shard in range(plan.shards):
+def check_same(out: Path, there: Any, here: Any) -> None:
+    """Check that what a folder was begun with is what is asked for.
+
+    Raises:
+        Fault: ``other_shards``, naming what differs.
+    """
+    if different := differences(there, here):
+        raise Fault(
+            "other_shards",
+            f"{out} was begun with other options ({'; '.join(different)}); take another "
+            "folder, or the same options",
+        )
+
+
+def read_index(out: Path) -> dict[str, Any]:
+    """Return the index of a folder of shards; empty where there is none that can be read."""
+    try:
+        index = json.loads((out / INDEX).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
+
+
+def _entries(out: Path, plan: Plan, shards: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what the index says of finished shards."""
+    entries = []
+    for shard in shards:
         path = out / plan.name(shard)
         with named(path.name, out):
             frames = open_shard(path).num_record_batches
-        shards.append({"name": path.name, "frames": frames, "bytes": path.stat().st_size})
-    frames = sum(shard["frames"] for shard in shards)
+        entries.append({"name": path.name, "frames": frames, "bytes": path.stat().st_size})
+    return entries
+
+
+def _write_index(out: Path, plan: Plan, entries: list[dict[str, Any]]) -> None:
+    frames = sum(entry["frames"] for entry in entries)
     if not frames:
         raise Fault("no_frames", f"all {plan.frames} frames were left out; see the log")
-    index = {
-        "version": VERSION,
-        "configuration": plan.configuration,
-        "frames": frames,
-        "dropped": plan.frames - frames,
-        "shards": shards,
-    }
-    with _appearing_whole(out / INDEX) as file:
-        file.write((json.dumps(index, indent=1, sort_keys=True) + "\n").encode())
-    return index
+    write_index(
+        out,
+        {
+            "configuration": plan.configuration,
+            "frames": frames,
+            "dropped": plan.frames - frames,
+            "shards": entries,
+        },
+    )
 
 
-def _write_in_processes(
-    source: FrameSource, plan: Plan, out: Path, todo: list[int], workers: int, progress: Progress
-) -> None:
-    """Write shards in processes; worker w takes every workers-th one.
-
-    Each frame, or the error that ends a worker, is reported through a pipe, whose closing shows
-    either side that the other is gone, however it ended.
-    """
-    context = multiprocessing.get_context("spawn")  # sources may have used torch, which hates fork
-    running: dict[Connection, BaseProcess] = {}
-    try:
-        for w in range(min(workers, len(todo))):
-            ours, theirs = context.Pipe(duplex=False)
-            arguments = (theirs, source, plan, out, todo[w::workers])
-            running[ours] = context.Process(target=_work, args=arguments, daemon=True)
-            running[ours].start()
-            theirs.close()
-        while running:
-            ready: list[Any] = wait(running)
-            for pipe in ready:
-                try:
-                    note = pipe.recv()
-                except EOFError:
-                    process = running.pop(pipe)
-                    process.join()
-                    if process.exitcode:
-                        raise Fault(
-                            "worker_failed",
-                            f"a worker failed (exit {process.exitcode}; see above); what is "
-                            f"finished stays in {out}, run again to go on",
-                        ) from None
-                    continue
-                if isinstance(note, Exception):
-                    raise note
-                if note is not None:
-                    log.warning(note)
-                progress.advance()
-    finally:
-        for process in running.values():
-            process.kill()
-            process.join()
-
-
-def _work(pipe: Connection, source: FrameSource, plan: Plan, out: Path, todo: list[int]) -> None:
-    """Run a worker, which reports every frame, and the error that ends it."""
-    leave_signals_to_parent()
-    cv2.setNumThreads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    try:
-        with disk_errors_named(out):
-            for shard in todo:
-                for note in write_shard(source, plan, shard, out):
-                    pipe.send(note)
-    except BrokenPipeError:  # the parent was killed
-        return
-    except (Fault, OSError, ImportError) as error:
-        pipe.send(error)
+def write_index(out: Path, index: dict[str, Any]) -> None:
+    """Write the index of a folder of shards; ``version`` is added."""
+    text = json.dumps({"version": VERSION, **index}, indent=1, sort_keys=True)
+    write_whole(out / INDEX, f"{text}\n".encode())

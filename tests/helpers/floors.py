@@ -31,6 +31,7 @@ CORE = (
         *("drawing", "web_page", "plots"),
     ),
     ("messages", "frame", "geometry"),
+    ("executor",),
     ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras", "signals"),
 )
 FLOORS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,11 @@ class WithTruth:
 
     Args:
         source: of one camera.
-        truth: name of a source, or the location of shards.
-        options: of it.
-        tolerance_ns: as of ``Truth``.
-
-    Raises:
-        Fault, FileNotFoundError, ImportError: as ``truth_of_source``.
+        truth: the labels.
     """
 
-    def __init__(self, source: FrameSource, truth: str, options: dict[str, Any], tolerance_ns: int):
-        self.source, self.truth = source, truth_of_source(truth, options, tolerance_ns)
+    def __init__(self, source: FrameSource, truth: Truth):
+        self.source, self.truth = source, truth
 
     def __len__(self) -> int:
         return len(self.source)
@@ -76,6 +71,23 @@ class Truth:
         if found is None:
             return None
         return replace(found, point_labels=None, point_confidence=None)
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """Labels that belong to the frames by stamp; see ``truth_of_source``."""
+
+    data: str
+    options: dict[str, Any]
+    tolerance_ns: int
+
+    def open(self) -> Truth:
+        """Open the labels.
+
+        Raises:
+            Fault, FileNotFoundError, ImportError: as ``truth_of_source``.
+        """
+        return truth_of_source(self.data, self.options, self.tolerance_ns)
 
 
 def truth_of_bag(

@@ -114,7 +114,7 @@ def start(pairs: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
 
 def test_killed_at_several_moments_it_ends_with_the_same_bytes(pairs, uninterrupted, tmp_path):
     def begun() -> bool:
-        return any(part.stat().st_size > 500_000 for part in tmp_path.glob("*.part"))
+        return any(part.stat().st_size > 500_000 for part in tmp_path.glob(".*.tmp"))
 
     def has(count: int) -> Callable[[], bool]:
         return lambda: len(list(tmp_path.glob("*.arrow"))) >= count
@@ -129,13 +129,13 @@ def test_killed_at_several_moments_it_ends_with_the_same_bytes(pairs, uninterrup
         groups.append(process.pid)
         assert stop_when(process, reached, signal.SIGKILL, send) == -signal.SIGKILL
         assert not (tmp_path / "index.json").exists()
-    assert list(tmp_path.glob("*.part"))
+    assert list(tmp_path.glob(".*.tmp"))
     before = shards(tmp_path)
     assert 3 <= len(before) < SHARDS
     result = run(*write(pairs, tmp_path, "--workers", 1))
     assert result.returncode == 0, result.stderr
     assert shards(tmp_path) == shards(uninterrupted)
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.tmp"))
     for group in groups:
         wait_until_gone(group)
 
