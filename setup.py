@@ -68,6 +68,7 @@ extras = {
     "mlflow": ["mlflow-skinny>=3,<4"],
     "wandb": ["wandb>=0.21,<1"],
     "tracking": ["scipy>=1.8,<2"],
+    "ray": ["ray>=2.50,<3"],
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
     # By this name `colcon test` finds that pytest runs them.

@@ -20,19 +20,20 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks._package import untrained_package
-from lemumo_core.cli.replay import named
+from lemumo_core.bags.named_bags import named_bags
+from lemumo_core.executor.executor import LocalExecutor
 from lemumo_core.inference.measure import processor
+from lemumo_core.replay.bag_replay import BagReplay, ResultSource
 from lemumo_core.replay.evaluator import Evaluator, ImageResult
-from lemumo_core.replay.run import Replay
 from lemumo_core.replay.settings import Settings
-from lemumo_core.replay.workers import Workers
+from lemumo_core.replay.workers import ImageWork, PooledEvaluator
 from lemumo_ros.demo_bag import default_bag
 
 
 class Timed:
     """A source of results that notes when the first one came."""
 
-    def __init__(self, source: Evaluator | Workers):
+    def __init__(self, source: ResultSource):
         self.source, self.first = source, 0.0
 
     def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
@@ -56,19 +57,20 @@ def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> 
     evaluator = Evaluator(settings)
     infer, seen = evaluator.pipeline.backend.infer, _an_input(evaluator)
     found = []
-    with nullcontext(evaluator) if workers == 1 else Workers(settings, workers) as source:
-        timed = Timed(source)
+    work = ImageWork(settings, evaluator.pipeline.backend.name)
+    with nullcontext() if workers == 1 else LocalExecutor(workers).pool(work) as pool:
+        timed = Timed(evaluator if pool is None else PooledEvaluator(evaluator, pool))
         for _ in range(count + 1):
             with tempfile.TemporaryDirectory() as out:
-                replay = Replay(evaluator, timed, Path(out))  # type: ignore[arg-type]
+                replay = BagReplay(evaluator, Path(out), [], timed)
                 started = time.perf_counter()
-                replay.run_bag(named([(bag,)])[0])
+                frames = replay.run(named_bags(bag)[0])["images"]
                 ended = time.perf_counter()
-            for _ in range(replay.frames):
+            for _ in range(frames):
                 infer(*seen)
             inferring_s = time.perf_counter() - ended
-            speed = (replay.frames - 1) / (ended - timed.first)
-            found.append(Round(speed, replay.frames / inferring_s, timed.first - started))
+            speed = (frames - 1) / (ended - timed.first)
+            found.append(Round(speed, frames / inferring_s, timed.first - started))
     return found[1:]
 
 

@@ -18,6 +18,7 @@ EXTRA_OF = {
     "onnxscript": "train",
     "openvino": "openvino",
     "pyarrow": "bags",
+    "ray": "ray",
     "rclpy": "ros",
     "rerun": "rerun",
     "rosbags": "bags",

@@ -118,10 +118,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def unfinished_folder(path: Path) -> Path:
-    """Make a folder beside the place of another, to be filled and then ``put_in_place``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished_name(path)
-    unfinished.mkdir()
+    """Make a folder of the same name elsewhere, to be filled and then ``put_in_place``."""
+    unfinished = _unfinished_name(path) / path.name
+    unfinished.mkdir(parents=True)
     return unfinished
 
 
@@ -133,6 +132,7 @@ def put_in_place(unfinished: Path, path: Path) -> None:
     while True:
         try:
             unfinished.rename(path)
+            unfinished.parent.rmdir()
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lemumo_core.cli.path_kinds import CURES, path_kind
@@ -27,10 +29,17 @@ from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.data.statistics import empty_views
 from lemumo_core.evaluation import verdict
-from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate
+from lemumo_core.evaluation.modalities import (
+    SCORE_THRESHOLD,
+    FrameEvaluation,
+    evaluate,
+    evaluate_at,
+    merge_frames,
+)
 from lemumo_core.evaluation.report import depth_truth, results_of, write_metrics, write_page
 from lemumo_core.evaluation.requirements import read_requirements
 from lemumo_core.evaluation.tables import as_text, reasons, tables
+from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.inference.manifest import Manifest
@@ -40,6 +49,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import Mask
+from lemumo_core.progress import track
 
 EXIT_CODES = f"""exit codes:
   0  done, and every limit of --requirements is met
@@ -62,6 +72,8 @@ def evaluate_model(
     overwrite: bool = False,
     backend: str = "auto",
     requirements: Path | None = None,
+    workers: int | None = None,
+    executor: str = "local",
 ) -> int:
     """Measure a model and print its metrics.
 
@@ -76,12 +88,16 @@ def evaluate_model(
         overwrite: replace an earlier evaluation in ``out``.
         backend: RUNTIME[:PRECISION] of a package; a run is evaluated in torch.
         requirements: YAML file of the limits that the model must keep, see docs/evaluation.md.
+        workers: frames at once; by default one, or as many as the cluster has room for.
+        executor: where they are evaluated: local, or on a Ray cluster: ray, ray://HOST:10001,
+            ray?cpus=2&gpus=0.5.
 
     Returns:
         The exit code.
 
     Raises:
-        Fault: ``no_frames``; as ``check_output``, ``read_requirements``, ``load`` and the source.
+        Fault: ``no_frames``; as ``check_output``, ``read_requirements``, ``load``,
+            ``open_executor`` and the source.
     """
     required = None if requirements is None else read_requirements(requirements)
     if out is not None:
@@ -99,7 +115,15 @@ def evaluate_model(
     if cause := empty_views(source):
         print(f"lemumo evaluate: {cause}", file=sys.stderr)
     band_edges_m = BAND_EDGES_M if required is None else required.band_edges_m
-    evaluation = evaluate(pipeline, manifest, source, indices, mask, band_edges_m)
+    if executor == "local" and workers in (None, 1):
+        evaluation = evaluate(pipeline, manifest, source, indices, mask, band_edges_m)
+    else:
+        backend = pipeline.backend.name
+        work = FrameWork(model, backend, data, data_options or {}, mask, band_edges_m)
+        with open_executor(executor, workers) as opened, opened.pool(work) as pool:
+            found = pool.map(indices, in_order=True, name=lambda index: f"frame {index}")
+            frames = (one.value for one in track(found, "evaluate", len(indices)))
+            evaluation = merge_frames(manifest, frames, mask, band_edges_m)
     verdicts = [] if required is None else verdict.assess(required, evaluation.metrics)
     results = results_of(evaluation)
     about = {
@@ -120,6 +144,34 @@ def evaluate_model(
             write_page(out, evaluation, about, pipeline, manifest, source, verdicts)
         print(f"written: {out}/metrics.json, {out}/index.html")
     return verdict.exit_code(verdicts)
+
+
+@dataclass(frozen=True)
+class FrameWork:
+    """Sets a worker up to evaluate frames; attributes as of ``evaluate_model``.
+
+    Attributes:
+        backend: that the evaluation has chosen.
+    """
+
+    model: Path
+    backend: str
+    data: str
+    data_options: SourceOptions
+    mask: Mask | None
+    band_edges_m: tuple[float, ...]
+
+    def __call__(self) -> Callable[[int], FrameEvaluation]:
+        """Return what evaluates the frame of an index.
+
+        Raises:
+            Fault: as ``load`` and the source.
+        """
+        pipeline = load(self.model, self.backend)
+        manifest = pipeline.package.manifest
+        source = open_source(self.data, self.data_options, manifest)
+        mask, edges_m = self.mask, self.band_edges_m
+        return lambda index: evaluate_at(pipeline, manifest, source, index, mask, edges_m)
 
 
 def load(model: Path, backend: str) -> Pipeline:

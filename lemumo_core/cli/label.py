@@ -39,6 +39,7 @@ from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
+from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.frame import UNLABELLED, Frame
@@ -101,7 +102,8 @@ def import_labels(
     data: str,
     out: Path,
     data_options: SourceOptions | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: str = "local",
 ) -> None:
     """Write the labels of files as truth of frames, for --truth of prepare and replay.
 
@@ -112,13 +114,16 @@ def import_labels(
             or the name of a source.
         out: folder of the truth: shards without images.
         data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
-        workers: processes.
+        workers: tasks at once; by default one, or as many as the cluster has room for.
+        executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001.
 
     Raises:
-        Fault: as ``ImportedLabels``, ``write_shards`` and the source.
+        Fault: as ``ImportedLabels``, ``write_shards``, ``open_executor`` and the source.
     """
     source = source_of(data, **(data_options or {}))
-    summary = write_shards(ImportedLabels(source, format, files), out, workers=workers)
+    labels = ImportedLabels(source, format, files)
+    with open_executor(executor, workers, local_default=1) as opened:
+        summary = write_shards(labels, out, workers=opened)
     truth = shlex.quote(str(out))
     print(
         f"{summary.frames} of {len(source)} frames have labels, in {out}\n"
@@ -135,7 +140,8 @@ def label_points(
     data_options: SourceOptions | None = None,
     threshold: float = 0.6,
     jpeg: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: str = "local",
 ) -> None:
     """Write frames as shards, their LiDAR returns labelled by a 3D network.
 
@@ -146,14 +152,17 @@ def label_points(
         data_options: options of that source.
         threshold: returns that the network is less confident of are unlabelled.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
-        workers: processes.
+        workers: tasks at once; by default one, or as many as the cluster has room for.
+        executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001.
 
     Raises:
-        Fault, ImportError: as ``LabeledPoints``, ``write_shards`` and the source.
+        Fault, ImportError: as ``LabeledPoints``, ``write_shards``, ``open_executor`` and the
+            source.
     """
     source = source_of(data, **(data_options or {}))
     labeled = LabeledPoints(source, run, threshold)
-    summary = write_shards(labeled, out, jpeg=jpeg, workers=workers)
+    with open_executor(executor, workers, local_default=1) as opened:
+        summary = write_shards(labeled, out, jpeg=jpeg, workers=opened)
     shards = Shards(out)
     looked_at = evenly_spaced(len(shards), LOOKED_AT)
     counts, returns = count_labels(shards, looked_at)

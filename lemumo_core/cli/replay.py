@@ -23,14 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.bags.index import find_bags
-from lemumo_core.bags.metadata import bag_stem
+from lemumo_core.bags.named_bags import named_bags
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.requirements import read_requirements
+from lemumo_core.evaluation.verdict import Verdict
+from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output
 from lemumo_core.geometry.se3 import check_rigid
@@ -39,10 +40,8 @@ from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import Mask
 from lemumo_core.replay.evaluator import Evaluator
-from lemumo_core.replay.output_folder import Bag
 from lemumo_core.replay.run import Replay, exit_code
 from lemumo_core.replay.settings import SENSOR_TOPICS, Settings
-from lemumo_core.replay.workers import Workers
 
 EXIT_CODES = f"""exit codes:
   0  every image of every bag became a result
@@ -62,7 +61,12 @@ class ReplayOptions:
         model: package to run; needed unless ``live``.
         out: folder for results and report.
         overwrite: replace results in ``out`` that another model or other options gave.
-        workers: processes that share the work.
+        workers: bags at once, or where there are fewer of them, images at once; by default one, or
+            as many as the cluster has room for. Does not change the results.
+        executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001,
+            ray?cpus=2&gpus=0.5.
+        part: I/N, where N hosts share the bags, e.g. 3/16; the same command without it does what is
+            left, and writes metrics and page.
         overlays: write a picture of every result.
         results_bag: write bags with the results beside the inputs.
         labeled_points: with the LiDAR returns in them too, each with its colour and class.
@@ -107,7 +111,9 @@ class ReplayOptions:
     model: Path | None = None
     out: Path | None = None
     overwrite: bool = False
-    workers: int = 1
+    workers: int | None = None
+    executor: str = "local"
+    part: str | None = None
     overlays: bool = False
     results_bag: bool = False
     labeled_points: bool = False
@@ -140,8 +146,8 @@ class ReplayOptions:
     loop: bool = False
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise Fault("bad_option", f"--workers {self.workers} must be 1 or more")
+        if self.out is None and (self.part is not None or self.executor != "local"):
+            raise Fault("bad_option", "several hosts need a folder that they share: add --out")
         if self.extrinsics is not None and len(self.extrinsics) != 16:
             given = len(self.extrinsics)
             raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
@@ -204,23 +210,33 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     require_package(settings.model, "--model")
     if options.out is not None:
         check_output(options.out)
-    found_bags = named(find_bags(bags))
-    evaluator = Evaluator(settings)
-    if required is not None:
-        required.check_classes(evaluator.manifest.classes)
-    if note := rendered_note(evaluator.manifest):
-        print(f"lemumo replay: {note}", file=sys.stderr)
-    started = time.monotonic()
-    with _folder(options.out) as out, _source(settings, options.workers, evaluator) as source:
-        wanted = {"bag": options.results_bag, "rerun": options.rerun}
-        recordings = [name for name, is_on in wanted.items() if is_on]
-        run = Replay(evaluator, source, out, recordings, required)
+    found_bags = named_bags(bags)
+    wanted = {"bag": options.results_bag, "rerun": options.rerun}
+    recordings = [name for name, is_on in wanted.items() if is_on]
+    verdicts: list[Verdict] = []
+    with (
+        open_executor(options.executor, options.workers, options.part, 1) as executor,
+        _folder(options.out) as out,
+    ):
+        evaluator = Evaluator(settings)
+        if required is not None:
+            required.check_classes(evaluator.manifest.classes)
+        if note := rendered_note(evaluator.manifest):
+            print(f"lemumo replay: {note}", file=sys.stderr)
+        started = time.monotonic()
+        run = Replay(evaluator, out, recordings, required)
         run.check_folders(found_bags, options.overwrite)
-        found = [run.run_bag(bag) for bag in found_bags]
-        verdicts = run.finalize(found, report=options.out is not None)
+        found = run.run_bags(found_bags, executor)
+        if executor.share.is_all:
+            verdicts = run.finalize(found, report=options.out is not None)
     seconds = time.monotonic() - started
     print(f"{run.frames / seconds:.1f} frames/s")
-    if options.out is not None:
+    if not executor.share.is_all:
+        print(
+            f"{len(found)} of {len(found_bags)} bags were part {options.part}; once all parts are "
+            "done, the same command without --part writes metrics.json and index.html"
+        )
+    elif options.out is not None:
         print(f"written: {out}/metrics.json, {out}/index.html")
     return exit_code(found, verdicts)
 
@@ -246,32 +262,6 @@ def _folder(out: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _source(
-    settings: Settings, workers: int, evaluator: Evaluator
-) -> Iterator[Evaluator | Workers]:
-    if workers == 1:
-        yield evaluator
-        return
-    with Workers(settings, workers) as source:
-        yield source
-
-
-def named(found: list[tuple[Path, ...]]) -> list[Bag]:
-    """Bags with names: those of folder or file, numbered where two are alike."""
-    bags: list[Bag] = []
-    taken: set[str] = set()
-    for files in found:
-        stem = files[0].name if files[0].is_dir() else bag_stem(files[0])
-        name, number = stem, 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name)
-        bags.append(Bag(name, files))
-    return bags
 
 
 def without_ros_arguments(arguments: list[str]) -> list[str]:

@@ -24,7 +24,6 @@ from lemumo_core.data.frame_records import VERSION
 from lemumo_core.data.shard_writer import (
     ShardsSummary,
     check_same,
-    check_shared,
     read_index,
     write_index,
     write_shards,
@@ -33,7 +32,8 @@ from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.data.sources.truth_by_stamp import Truth, TruthOptions, WithTruth
 from lemumo_core.executor.executor import Executor, SerialExecutor, Share
-from lemumo_core.executor.pool import TaskResult
+from lemumo_core.executor.pool import WORKER_FAULTS, TaskResult
+from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS, check_output, disk_errors_named, write_whole
 from lemumo_core.progress import Progress
@@ -41,7 +41,6 @@ from lemumo_core.progress import Progress
 log = logging.getLogger(__name__)
 
 DONE = "bag.json"
-LOST = "worker_lost", "worker_failed", "ray_failed"
 
 
 @dataclass(frozen=True)
@@ -278,7 +277,7 @@ def _read(path: Path) -> Any:
 def _ends_all(error: Exception) -> bool:
     """Return whether an error is of the output or the options, and not of a bag."""
     if isinstance(error, Fault):
-        return error.reason in ("bad_output", "bad_option", "other_shards", "not_shared", *LOST)
+        return error.reason in ("bad_output", "bad_option", "other_shards", *WORKER_FAULTS)
     return isinstance(error, OSError) and error.errno in DISK_ERRORS
 
 

@@ -20,6 +20,7 @@ from lemumo_core.data.shards import INDEX, named, open_shard
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.statistics import empty_view
 from lemumo_core.executor.executor import Executor, LocalExecutor
+from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
 from lemumo_core.files import (
     check_output,
@@ -137,16 +138,6 @@ class _Writing:
             return []
         with disk_errors_named(self.out):
             return write_shard(self.source, self.plan, shard, self.out)
-
-
-def check_shared(out: Path) -> None:
-    """Check in a worker that the output folder, which the command has made, is there.
-
-    Raises:
-        Fault: ``not_shared``.
-    """
-    if not out.is_dir():
-        raise Fault("not_shared", f"{out} is not there: name an --out that all hosts share")
 
 
 def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> list[str]:

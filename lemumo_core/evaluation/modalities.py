@@ -55,6 +55,21 @@ class Evaluation:
     mask: Mask | None
 
 
+@dataclass(frozen=True)
+class FrameEvaluation:
+    """What one frame adds to an ``Evaluation``; it can be pickled.
+
+    Attributes:
+        scores: of the frame.
+        metrics: of the frame alone, by modality.
+        is_masked: whether LiDAR returns were masked.
+    """
+
+    scores: FrameScores
+    metrics: dict[str, PerceptionMetric]
+    is_masked: bool
+
+
 def metric_for(
     manifest: Manifest, band_edges_m: tuple[float, ...] = BAND_EDGES_M
 ) -> PerceptionMetric:
@@ -86,17 +101,53 @@ def evaluate(
     Raises:
         Fault: as the source, the model, or ``bad_labels``.
     """
+    evaluated = (
+        evaluate_at(model, manifest, source, index, mask, band_edges_m) for index in indices
+    )
+    return merge_frames(manifest, track(evaluated, "evaluate", len(indices)), mask, band_edges_m)
+
+
+def evaluate_at(
+    model: Predict,
+    manifest: Manifest,
+    source: FrameSource,
+    index: int,
+    mask: Mask | None,
+    band_edges_m: tuple[float, ...],
+) -> FrameEvaluation:
+    """Evaluate a model on one frame of a source; arguments as of ``evaluate``.
+
+    Raises:
+        Fault: as ``evaluate``.
+    """
     metrics = {modality: metric_for(manifest, band_edges_m) for modality in MODALITIES}
-    frames, used_mask = [], None
-    for index in track(indices, "evaluate"):
-        original = source[index]
-        frame = mask_returns(original, mask)
-        if frame is not original:
+    original = source[index]
+    frame = mask_returns(original, mask)
+    found = evaluate_frame(model, frame, metrics)
+    scores = FrameScores(index, frame.stamp_ns, frame.camera_name, found)
+    return FrameEvaluation(scores, metrics, frame is not original)
+
+
+def merge_frames(
+    manifest: Manifest,
+    frames: Iterable[FrameEvaluation],
+    mask: Mask | None,
+    band_edges_m: tuple[float, ...],
+) -> Evaluation:
+    """Merge the evaluations of frames, in the order of the source.
+
+    ``mask`` and ``band_edges_m`` are those of ``evaluate``.
+    """
+    metrics = {modality: metric_for(manifest, band_edges_m) for modality in MODALITIES}
+    scores, used_mask = [], None
+    for one in frames:
+        scores.append(one.scores)
+        for modality, metric in one.metrics.items():
+            metrics[modality].merge(metric)
+        if one.is_masked:
             used_mask = mask or DEFAULT_MASK
-        found = evaluate_frame(model, frame, metrics)
-        frames.append(FrameScores(index, frame.stamp_ns, frame.camera_name, found))
     used = {modality: metric for modality, metric in metrics.items() if metric.frames}
-    return Evaluation(used, frames, used_mask)
+    return Evaluation(used, scores, used_mask)
 
 
 def evaluate_frame(

@@ -133,7 +133,10 @@ class RayExecutor(Executor):
 
 @contextmanager
 def open_executor(
-    text: str, workers: int | None = None, part: str | None = None
+    text: str,
+    workers: int | None = None,
+    part: str | None = None,
+    local_default: int | None = None,
 ) -> Iterator[Executor]:
     """Open what ``--executor`` names.
 
@@ -141,9 +144,9 @@ def open_executor(
         text: ``local``, or a Ray cluster that runs: ``ray`` (``$RAY_ADDRESS``, or that of this
             host) or ``ray://HOST:10001``; after a ? what each of its tasks takes, by default one
             CPU: ``ray?cpus=4&gpus=0.5``.
-        workers: tasks at once; by default one for each core, or as many as the cluster has room
-            for.
+        workers: tasks at once; by default as many as the cluster has room for.
         part: share of this host, ``I/N``.
+        local_default: workers of this machine by default; None is one for each core.
 
     Raises:
         Fault: ``bad_option``, ``no_cluster``.
@@ -153,7 +156,7 @@ def open_executor(
     share = Share() if part is None else Share.parse(part)
     address, _, query = text.partition("?")
     if text == "local":
-        yield LocalExecutor(workers, share=share)
+        yield LocalExecutor(workers or local_default, share=share)
         return
     if address != "ray" and not address.startswith("ray://"):
         raise Fault(

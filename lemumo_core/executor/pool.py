@@ -22,6 +22,8 @@ ATTEMPTS = 3
 """A task that loses its worker so often is given up: it may be what kills them."""
 AHEAD = 2
 """Tasks a worker that may be waiting or unfinished where results come in order."""
+WORKER_FAULTS = "worker_lost", "worker_failed", "ray_failed", "not_shared"
+"""Reasons of Faults that are of workers, and not of what they work on."""
 
 Task = TypeVar("Task")
 

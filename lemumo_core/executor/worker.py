@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -81,6 +82,16 @@ def failed(error: Exception, host: str = "") -> bytes:
         traceback.print_exception(error)
         error = Fault("worker_failed", f"a worker failed, see above: {error!r}")
     return pickle.dumps(Failed(error, host))
+
+
+def check_shared(out: Path) -> None:
+    """Check in a worker that the output folder, which the command has made, is there.
+
+    Raises:
+        Fault: ``not_shared``.
+    """
+    if not out.is_dir():
+        raise Fault("not_shared", f"{out} is not there: name an --out that all hosts share")
 
 
 def _take_one_thread() -> None:

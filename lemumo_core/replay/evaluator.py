@@ -1,7 +1,7 @@
 """Run a model over the images of a bag, and compute metrics and label-free checks of each result.
 
-Several evaluators, each in a process of its own, can share a bag, because each takes only the
-images it is asked for. Results can be pickled, and do not depend on which evaluator made them.
+One process reads a bag; the images can be evaluated by others. What is passed between them can be
+pickled, and results do not depend on which evaluator made them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,26 @@ AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
+class ReadImage:
+    """An image of a bag, read and to be evaluated.
+
+    Attributes:
+        event: the image, with its Frame.
+        labels: its truth; None where it has none, or where that of its Frame is to be taken.
+        truth_fault: why its truth cannot be used.
+        check_alignment: whether the calibration is checked on it.
+    """
+
+    event: ImageEvent
+    labels: Labels | None = None
+    truth_fault: Fault | None = None
+    check_alignment: bool = False
+
+    def __str__(self) -> str:
+        return f"image {self.event.number}"
+
+
+@dataclass(frozen=True, eq=False)
 class ImageResult:
     """The result of one image of a bag, with its scores.
 
@@ -84,17 +104,21 @@ class ImageResult:
 class Evaluator:
     """A loaded model with the options of a replay.
 
+    Args:
+        settings: the options.
+        backend: the one of theirs, where another evaluator has chosen it.
+
     Raises:
         Fault, FileNotFoundError, ImportError: as ``load_package``, ``load_backend``, the source of
             labels and ``PointLabeler``.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, backend: str | None = None):
         self.settings = settings
         package = load_package(settings.model)
         self.manifest = package.manifest
         threshold = SCORE_THRESHOLD if settings.evaluate else settings.score_threshold
-        self.pipeline = Pipeline(package, settings.backend, threshold)
+        self.pipeline = Pipeline(package, backend or settings.backend, threshold)
         self.pipeline.warm_up()
         run = settings.points_model
         self._labeler = None if run is None else PointLabeler(run)
@@ -102,14 +126,11 @@ class Evaluator:
         if settings.truth and settings.evaluate:
             self._truth = truth_of_source(*settings.truth, settings.sync_tolerance_ns)
 
-    def results(
-        self, files: Sequence[Path], selected: Callable[[int], bool] = select_all
-    ) -> Iterator[ImageResult]:
-        """Replay one bag, and yield the result of each image.
+    def images(self, files: Sequence[Path]) -> Iterator[ReadImage]:
+        """Read one bag and yield each image.
 
         Args:
             files: files of the bag, as ``BagReader`` opens them.
-            selected: returns whether the image of this number is to be processed.
 
         Raises:
             Fault: ``damaged_bag``, or as ``find_topics`` and ``Truth``.
@@ -117,8 +138,17 @@ class Evaluator:
         with BagReader(files) as reader:
             truth = self._truth_of(files, reader)
             every = max(1, image_count(reader, self.topics(reader)) // ALIGNMENTS)
-            for event in read_ahead(lambda: self._events(files, selected), AHEAD):
-                yield self._process(event, truth, event.number % every == 0)
+            for event in read_ahead(lambda: self._events(files, select_all), AHEAD):
+                labels, fault = _labels_of(event, truth)
+                yield ReadImage(event, labels, fault, event.number % every == 0)
+
+    def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
+        """Replay one bag, and yield the result of each image.
+
+        Raises:
+            Fault: as ``images``.
+        """
+        return map(self.evaluate, self.images(files))
 
     def comparisons(
         self, files: Sequence[Path], numbers: Sequence[int]
@@ -128,7 +158,8 @@ class Evaluator:
             truth = self._truth_of(files, reader)
             for event in self._events(files, set(numbers).__contains__):
                 if event.frame is not None:
-                    frame = mask_returns(_labelled(event.frame, truth), self.settings.mask)
+                    labels, _ = _labels_of(event, truth)
+                    frame = mask_returns(_labelled(event.frame, labels), self.settings.mask)
                     picture = draw_comparison(frame, self.pipeline(frame), self.manifest)
                     yield event.number, picture
 
@@ -160,11 +191,10 @@ class Evaluator:
         options = {**self.settings.topics, "calibration": self.settings.calibration}
         return truth_of_bag(files, reader, options, self.settings.sync_tolerance_ns)
 
-    def _process(
-        self, event: ImageEvent, truth: Truth | None, check_alignment: bool
-    ) -> ImageResult:
-        frame = event.frame
-        event = replace(event, frame=None)
+    def evaluate(self, image: ReadImage) -> ImageResult:
+        """Return the result of an image."""
+        frame = image.event.frame
+        event = replace(image.event, frame=None)
         if frame is None:
             return ImageResult(event)
         try:
@@ -173,17 +203,19 @@ class Evaluator:
             return ImageResult(replace(event, fault=fault))
         perception = above(full, self.settings.score_threshold)
         scores: dict[str, Any] = {}
-        if self.settings.evaluate:
+        if image.truth_fault is not None:
+            scores["truth_fault"] = image.truth_fault
+        elif self.settings.evaluate:
             try:
-                labelled = _labelled(frame, truth)
+                labelled = _labelled(frame, image.labels)
                 scores = self._scores(labelled, full)
                 if self.settings.tracking:
                     classes = self.manifest.classes
                     scores["truth_tracks"] = true_tracks(labelled, full.output_camera, classes)
             except Fault as fault:
                 scores["truth_fault"] = fault
-            if check_alignment:
-                scores["alignment"] = align(frame)
+        if self.settings.evaluate and image.check_alignment:
+            scores["alignment"] = align(frame)
         if is_empty(frame, full):
             scores["empty_view"] = explain_empty_view(frame)
         if self.settings.labeled_points:
@@ -225,6 +257,15 @@ def image_count(reader: BagReader, topics: BagTopics) -> int:
     return next(topic.count for topic in reader.topics if topic.name == topics.image)
 
 
-def _labelled(frame: Frame, truth: Truth | None) -> Frame:
-    labels: Labels | None = truth.labels(frame.stamp_ns) if truth else None
+def _labels_of(event: ImageEvent, truth: Truth | None) -> tuple[Labels | None, Fault | None]:
+    """Return the labels of an image, or why they cannot be used."""
+    if truth is None or event.frame is None:
+        return None, None
+    try:
+        return truth.labels(event.frame.stamp_ns), None
+    except Fault as fault:
+        return None, fault
+
+
+def _labelled(frame: Frame, labels: Labels | None) -> Frame:
     return frame if labels is None else replace(frame, labels=labels)

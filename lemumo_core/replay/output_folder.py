@@ -12,7 +12,7 @@ BAG/results.rrd       a recording of both for the Rerun viewer, on request
 BAG/timings.parquet   milliseconds by stage of every result
 BAG/metrics.npz       metrics of the bag, from which metrics.json is merged
 BAG/tracking.npz      those of its tracks, where objects are tracked
-BAG/bag.json          summary of the bag; written last, so that it marks a finished bag
+BAG/bag.json          summary of the bag, which marks a finished one
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lemumo_core.bags.named_bags import Bag
 from lemumo_core.faults import Fault
-from lemumo_core.files import write_whole
+from lemumo_core.files import put_in_place, unfinished_folder, write_whole
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.calibration_file import CalibrationInfo
 from lemumo_core.messages.tracks import track_names
@@ -55,19 +56,13 @@ RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
 """Recordings of results beside the inputs: their path in the folder of a bag, and their writer."""
 
 
-@dataclass(frozen=True)
-class Bag:
-    """A bag of a replay: its name, unique among them, and its files."""
-
-    name: str
-    files: tuple[Path, ...]
-
-
 class BagOutput:
-    """Writes the results of one bag. A context manager; after an error there is no bag.json.
+    """Writes the results of one bag, whose folder appears when they are finished and whole.
+
+    A context manager; after an error, or where they were not finished, nothing has changed.
 
     Args:
-        folder: folder of the bag, which is emptied; see ``check_folder``.
+        folder: folder of the bag, which is replaced; see ``check_folder``.
         files: files of the bag.
         manifest: manifest of the model.
         settings: options of the replay.
@@ -82,23 +77,30 @@ class BagOutput:
         settings: Settings,
         recordings: Sequence[str],
     ):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self._folder, self._manifest = folder, manifest
-        if settings.overlays:
-            (folder / "overlays").mkdir()
-        self._stack = ExitStack()
-        self._lines = self._stack.enter_context((folder / DETECTIONS).open("w"))
+        self._place, self._files, self._manifest = folder, files, manifest
+        self._settings, self._names = settings, recordings
         self._recordings: list[ResultBag | RerunRecording] = []
-        for path, kind in (RECORDINGS[name] for name in recordings):
-            self._recordings.append(kind(folder / path, files, manifest, settings))
-            self._stack.enter_context(self._recordings[-1])
 
     def __enter__(self) -> BagOutput:
+        self._folder, self._stack = unfinished_folder(self._place), ExitStack()
+        try:
+            if self._settings.overlays:
+                (self._folder / "overlays").mkdir()
+            self._lines = self._stack.enter_context((self._folder / DETECTIONS).open("w"))
+            for path, kind in (RECORDINGS[name] for name in self._names):
+                recording = kind(self._folder / path, self._files, self._manifest, self._settings)
+                self._stack.enter_context(recording)
+                self._recordings.append(recording)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+        try:
+            self._stack.__exit__(*error)
+        finally:
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     def write(self, result: ImageResult) -> None:
         """Add the result of one image; a dropped image has nothing but its row."""
@@ -134,7 +136,7 @@ class BagOutput:
     def finish(
         self, record: BagRecord, summary: dict[str, Any], tracking: dict[str, TrackingMetric]
     ) -> None:
-        """Write tables and metrics, and then the summary as ``bag.json``."""
+        """Write tables, metrics and summary, and put the folder in its place."""
         self._stack.close()
         write_table(self._folder / FRAMES, record.rows, COLUMNS)
         stages = dict.fromkeys(record.timings[0], float) if record.timings else {}
@@ -144,6 +146,7 @@ class BagOutput:
             save_tracks(self._folder / TRACKS, tracking)
         text = json.dumps(json_ready(summary), indent=1, allow_nan=False)
         write_whole(self._folder / DONE, f"{text}\n".encode())
+        put_in_place(self._folder, self._place)
 
 
 def finished_summary(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
@@ -201,16 +204,11 @@ def bag_key(
     bag: Bag, manifest: Manifest, settings: Settings, recordings: Sequence[str]
 ) -> dict[str, Any]:
     """Return all that the results of a bag depend on, as JSON values."""
-    parts = [
-        (str(part), part.stat().st_size, part.stat().st_mtime_ns)
-        for file in bag.files
-        for part in (sorted(file.iterdir()) if file.is_dir() else [file])
-    ]
     key = {
         "format": FORMAT,
         **asdict(settings),
         "model": f"{manifest.name} {manifest.version} ({_digest(manifest.files)})",
-        "bag": f"{bag.files[0]} ({_digest(parts)})",
+        "bag": bag.fingerprint(),
         "recordings": list(recordings),
     }
     if settings.points_model is not None:

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lemumo_core.bags.missing_companion import describe_missing_companion
-from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.recovery import sound_files
+from lemumo_core.bags.named_bags import Bag
 from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.requirements import Requirements
 from lemumo_core.evaluation.tables import as_text, tables, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict
-from lemumo_core.faults import Fault
-from lemumo_core.files import DISK_ERRORS
+from lemumo_core.executor.executor import Executor
+from lemumo_core.files import remove_unfinished
 from lemumo_core.inference.provenance import is_rendered_alone
 from lemumo_core.progress import Progress
-from lemumo_core.replay.calibration_check import fixed_transforms
+from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.checks import WARN
-from lemumo_core.replay.evaluator import Evaluator, image_count
+from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.output_folder import (
-    Bag,
-    BagOutput,
-    bag_key,
-    check_folder,
-    finished_summary,
     merge_metrics,
     write_metrics,
 )
-from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.report import write_report
 from lemumo_core.replay.tables import total_times_ms
-from lemumo_core.replay.tracks import BagTracks, tracking_results
-from lemumo_core.replay.workers import Workers
+from lemumo_core.replay.tracks import tracking_results
+from lemumo_core.replay.workers import BagWork, ImageWork, PooledEvaluator
+
+MANY = 20
+"""More finished bags are not named."""
 
 
 class Replay:
@@ -44,7 +38,6 @@ class Replay:
 
     Args:
         evaluator: evaluator with the loaded model, which also draws the report's pictures.
-        source: what yields the results: the evaluator itself, or workers.
         out: output folder.
         recordings: keys of ``RECORDINGS`` to write for each bag.
         requirements: limits that the results must keep.
@@ -56,14 +49,13 @@ class Replay:
     def __init__(
         self,
         evaluator: Evaluator,
-        source: Evaluator | Workers,
         out: Path,
         recordings: Sequence[str] = (),
         requirements: Requirements | None = None,
     ):
         self._requirements = requirements
-        self._evaluator, self._source = evaluator, source
-        self._out, self._recordings = out, recordings
+        self._evaluator, self._out, self._recordings = evaluator, out, recordings
+        self._here = BagReplay(evaluator, out, recordings)
         self.frames = 0
 
     def check_folders(self, bags: Sequence[Bag], overwrite: bool) -> None:
@@ -73,35 +65,50 @@ class Replay:
             Fault: as ``output_folder.check_folder``.
         """
         for bag in bags:
-            check_folder(self._out / bag.name, self._key(bag), overwrite)
+            self._here.check_folder(bag, overwrite)
 
-    def run_bag(self, bag: Bag) -> dict[str, Any]:
-        """Replay one bag, unless it is finished already.
+    def run_bags(self, bags: Sequence[Bag], executor: Executor) -> list[dict[str, Any]]:
+        """Replay the executor's share of the bags, but for those that are finished.
+
+        Where there are enough of them, each bag is replayed by one worker; else all workers share
+        the images of each, which this process reads.
 
         Returns:
-            The summary of the bag, which is the content of its ``bag.json``. A bag that cannot be
-            read at all has ``name`` and ``error`` and nothing else.
+            The summaries, as of ``BagReplay.run``, in the order of the bags.
+
+        Raises:
+            Fault: as ``Pool.map``.
+            OSError: the output cannot be written.
         """
-        key = self._key(bag)
-        finished = finished_summary(self._out / bag.name, key)
-        if finished is not None:
-            print(f"{bag.name}: done already", file=sys.stderr)
-            return finished
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                return self._replay(bag, key, Path(scratch))
-            except (Fault, OSError) as fault:
-                # The disk that results are written to is no fault of a bag, and ends all work.
-                if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
-                    raise OSError(f"cannot write to {self._out}: {fault}") from fault
-                print(f"lemumo replay: {bag.name}: {fault}", file=sys.stderr)
-                return {"name": bag.name, "error": self._without_folders(str(fault), bag, scratch)}
+        share = executor.share.of(bags)
+        found = {bag.name: self._here.finished(bag) for bag in share}
+        todo = [bag for bag in share if found[bag.name] is None]
+        _print_done([bag.name for bag in share if found[bag.name] is not None])
+        self._out.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(self._out)
+        settings, backend = self._evaluator.settings, self._evaluator.pipeline.backend.name
+        if executor.spans_hosts or executor.shares_out(len(todo)):
+            work = BagWork(settings, backend, self._out, self._recordings)
+            with executor.pool(work) as pool, Progress("replay", len(todo)) as progress:
+                for bag, summary, where in pool.map(todo, name=lambda bag: bag.name):
+                    found[bag.name] = self._counted(summary, where)
+                    progress.advance()
+        elif executor.workers == 1 or not todo:
+            for bag in todo:
+                found[bag.name] = self._counted(self._here.run(bag))
+        else:
+            with executor.pool(ImageWork(settings, backend)) as pool:
+                source = PooledEvaluator(self._evaluator, pool)
+                shared = BagReplay(self._evaluator, self._out, self._recordings, source)
+                for bag in todo:
+                    found[bag.name] = self._counted(shared.run(bag))
+        return [summary for summary in found.values() if summary is not None]
 
     def finalize(self, summaries: Sequence[dict[str, Any]], report: bool) -> list[Verdict]:
         """Merge the metrics of all bags and print them.
 
         Args:
-            summaries: summaries of the bags, as ``run_bag`` returns them.
+            summaries: summaries of the bags, as ``BagReplay.run`` returns them.
             report: whether to write ``metrics.json`` and the report.
 
         Returns:
@@ -144,92 +151,22 @@ class Replay:
             write_report(self._out, totals, results, bags, evaluator, verdicts)
         return verdicts
 
-    def _key(self, bag: Bag) -> dict[str, Any]:
-        evaluator = self._evaluator
-        return bag_key(bag, evaluator.manifest, evaluator.settings, self._recordings)
+    def _counted(self, summary: dict[str, Any], where: str = "") -> dict[str, Any]:
+        """Count the images of a new summary, or print what hindered it."""
+        if "error" in summary:
+            error = f"{summary['name']}{where}: {summary['error']}"
+            print(f"lemumo replay: {error}", file=sys.stderr)
+        self.frames += summary.get("images", 0)
+        return summary
 
-    def _replay(self, bag: Bag, key: dict[str, Any], scratch: Path) -> dict[str, Any]:
-        lost: list[str] = []
-        settings = self._evaluator.settings
-        for suspect in (False, True):
-            files, lost_now = sound_files(bag.files, scratch, suspect)
-            lost += lost_now
-            record = BagRecord(bag.name)
-            tracks = BagTracks(self._evaluator.manifest) if self._is_tracking else None
-            with self._folder(bag, files) as folder:
-                try:
-                    if missing := self._record_results(bag.name, files, record, folder, tracks):
-                        lost.append(missing)
-                except Fault as fault:
-                    if fault.reason != "damaged_bag":
-                        raise
-                    lost.append(str(fault))
-                    if not suspect:
-                        continue  # once more, with what can be recovered
-                summary = {
-                    "name": bag.name,
-                    "key": key,
-                    "files": [str(file) for file in bag.files],
-                    "lost": [self._without_folders(words, bag, scratch) for words in lost],
-                    **record.counts(),
-                    "faults": {
-                        reason: self._without_folders(words, bag, scratch)
-                        for reason, words in record.faults.items()
-                    },
-                    "unjudged": record.unscored,
-                    "depth_held_out": record.returns_masked,
-                    "checks": record.checks(settings.evaluate, settings.extrinsics),
-                }
-                folder.finish(record, summary, tracks.metrics if tracks else {})
-                return summary
-        raise AssertionError("unreachable")
 
-    def _without_folders(self, text: str, bag: Bag, scratch: str | Path) -> str:
-        """Return a message with names in place of paths: results are shown to others."""
-        _, truth_options = self._evaluator.settings.truth or ("", {})
-        folders = [scratch, *(file.parent for file in bag.files)]
-        folders += [value for value in truth_options.values() if isinstance(value, str | Path)]
-        for folder in folders:
-            text = text.replace(f"{folder}/", "")
-        return text
-
-    def _folder(self, bag: Bag, files: Sequence[Path]) -> BagOutput:
-        evaluator = self._evaluator
-        out = self._out / bag.name
-        return BagOutput(out, files, evaluator.manifest, evaluator.settings, self._recordings)
-
-    @property
-    def _is_tracking(self) -> bool:
-        return self._evaluator.settings.tracking
-
-    def _record_results(
-        self,
-        name: str,
-        files: list[Path],
-        record: BagRecord,
-        folder: BagOutput,
-        tracks: BagTracks | None,
-    ) -> str:
-        """Record and write all results; return a message about what the bag lacks, or ''."""
-        evaluator = self._evaluator
-        with BagReader(files) as reader:
-            topics = evaluator.topics(reader)
-            record.transforms = fixed_transforms(reader)
-            total = image_count(reader, topics)
-            companion = evaluator.manifest.input.companion
-            role = "points" if companion == "lidar" else "thermal"
-            missing = ""
-            if getattr(topics, role) is None:
-                given = evaluator.settings.topics.get(role)
-                missing = describe_missing_companion(reader, companion, given)
-        with Progress(name, total) as progress:
-            for untracked in self._source.results(files):
-                result = tracks.update(untracked) if tracks else untracked
-                record.add(result)
-                folder.write(result)
-                self.frames += 1
-                progress.update(len(record.rows))
-        return missing
+def _print_done(names: Sequence[str]) -> None:
+    """Say which bags are not done again; of many only how many they are."""
+    if len(names) > MANY:
+        print(f"{len(names)} bags: done already", file=sys.stderr)
+        return
+    for name in names:
+        print(f"{name}: done already", file=sys.stderr)
 
 
 def exit_code(summaries: Sequence[dict[str, Any]], verdicts: Sequence[Verdict] = ()) -> int:

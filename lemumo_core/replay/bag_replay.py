@@ -1,0 +1,174 @@
+"""Replay one bag: read what can be read of it, record the results, and write its folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lemumo_core.bags.missing_companion import describe_missing_companion
+from lemumo_core.bags.named_bags import Bag
+from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.recovery import sound_files
+from lemumo_core.executor.pool import WORKER_FAULTS
+from lemumo_core.faults import Fault
+from lemumo_core.files import DISK_ERRORS
+from lemumo_core.progress import Progress
+from lemumo_core.replay.calibration_check import fixed_transforms
+from lemumo_core.replay.evaluator import Evaluator, ImageResult, image_count
+from lemumo_core.replay.output_folder import (
+    BagOutput,
+    bag_key,
+    check_folder,
+    finished_summary,
+)
+from lemumo_core.replay.record import BagRecord
+from lemumo_core.replay.tracks import BagTracks
+
+
+class ResultSource(Protocol):
+    """What replays a bag: the evaluator itself, or workers."""
+
+    def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
+        """Yield the result of each image, as ``Evaluator.results`` does."""
+        ...
+
+
+class BagReplay:
+    """Replays bags, one at a time.
+
+    Args:
+        evaluator: the loaded model.
+        out: output folder.
+        recordings: keys of ``RECORDINGS`` to write for each bag.
+        source: what yields the results; by default the evaluator.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        out: Path,
+        recordings: Sequence[str],
+        source: ResultSource | None = None,
+    ):
+        self._evaluator, self._out, self._recordings = evaluator, out, recordings
+        self._source = source or evaluator
+
+    def check_folder(self, bag: Bag, overwrite: bool) -> None:
+        """Check that the output folder of a bag may be written.
+
+        Raises:
+            Fault: as ``output_folder.check_folder``.
+        """
+        check_folder(self._out / bag.name, self._key(bag), overwrite)
+
+    def finished(self, bag: Bag) -> dict[str, Any] | None:
+        """Return the summary of a bag that is finished, else None."""
+        return finished_summary(self._out / bag.name, self._key(bag))
+
+    def run(self, bag: Bag) -> dict[str, Any]:
+        """Replay one bag, unless it is finished already.
+
+        Returns:
+            The summary of the bag, which is the content of its ``bag.json``. A bag that cannot be
+            read at all has ``name`` and ``error`` and nothing else.
+        """
+        if (finished := self.finished(bag)) is not None:  # by another host meanwhile
+            return finished
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                return self._replay(bag, self._key(bag), Path(scratch))
+            except (Fault, OSError) as fault:
+                if isinstance(fault, Fault) and fault.reason in WORKER_FAULTS:
+                    raise
+                # The disk that results are written to is no fault of a bag, and ends all work.
+                if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
+                    raise OSError(f"cannot write to {self._out}: {fault}") from fault
+                return {"name": bag.name, "error": self._without_folders(str(fault), bag, scratch)}
+
+    def _key(self, bag: Bag) -> dict[str, Any]:
+        evaluator = self._evaluator
+        return bag_key(bag, evaluator.manifest, evaluator.settings, self._recordings)
+
+    def _replay(self, bag: Bag, key: dict[str, Any], scratch: Path) -> dict[str, Any]:
+        lost: list[str] = []
+        settings = self._evaluator.settings
+        for suspect in (False, True):
+            files, lost_now = sound_files(bag.files, scratch, suspect)
+            lost += lost_now
+            record = BagRecord(bag.name)
+            tracks = BagTracks(self._evaluator.manifest) if self._is_tracking else None
+            with self._folder(bag, files) as folder:
+                try:
+                    if missing := self._record_results(bag.name, files, record, folder, tracks):
+                        lost.append(missing)
+                except Fault as fault:
+                    if fault.reason != "damaged_bag":
+                        raise
+                    lost.append(str(fault))
+                    if not suspect:
+                        continue  # once more, with what can be recovered
+                summary = {
+                    "name": bag.name,
+                    "key": key,
+                    "files": [str(file) for file in bag.files],
+                    "lost": [self._without_folders(words, bag, scratch) for words in lost],
+                    **record.counts(),
+                    "faults": {
+                        reason: self._without_folders(words, bag, scratch)
+                        for reason, words in record.faults.items()
+                    },
+                    "unjudged": record.unscored,
+                    "depth_held_out": record.returns_masked,
+                    "checks": record.checks(settings.evaluate, settings.extrinsics),
+                }
+                folder.finish(record, summary, tracks.metrics if tracks else {})
+                return summary
+        raise AssertionError("unreachable")
+
+    def _without_folders(self, text: str, bag: Bag, scratch: str | Path) -> str:
+        """Return a message with names in place of paths: results are shown to others."""
+        _, truth_options = self._evaluator.settings.truth or ("", {})
+        folders = [scratch, *(file.parent for file in bag.files)]
+        folders += [value for value in truth_options.values() if isinstance(value, str | Path)]
+        for folder in folders:
+            text = text.replace(f"{folder}/", "")
+        return text
+
+    def _folder(self, bag: Bag, files: Sequence[Path]) -> BagOutput:
+        evaluator = self._evaluator
+        out = self._out / bag.name
+        return BagOutput(out, files, evaluator.manifest, evaluator.settings, self._recordings)
+
+    @property
+    def _is_tracking(self) -> bool:
+        return self._evaluator.settings.tracking
+
+    def _record_results(
+        self,
+        name: str,
+        files: list[Path],
+        record: BagRecord,
+        folder: BagOutput,
+        tracks: BagTracks | None,
+    ) -> str:
+        """Record and write all results; return a message about what the bag lacks, or ''."""
+        evaluator = self._evaluator
+        with BagReader(files) as reader:
+            topics = evaluator.topics(reader)
+            record.transforms = fixed_transforms(reader)
+            total = image_count(reader, topics)
+            companion = evaluator.manifest.input.companion
+            role = "points" if companion == "lidar" else "thermal"
+            missing = ""
+            if getattr(topics, role) is None:
+                given = evaluator.settings.topics.get(role)
+                missing = describe_missing_companion(reader, companion, given)
+        with Progress(name, total) as progress:
+            for untracked in self._source.results(files):
+                result = tracks.update(untracked) if tracks else untracked
+                record.add(result)
+                folder.write(result)
+                progress.update(len(record.rows))
+        return missing
