@@ -1,0 +1,82 @@
+"""A Ray cluster of three nodes: one is killed at work, and the results are those of one process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from lemumo_core.bags.named_bags import named_bags
+from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
+from lemumo_core.executor.executor import Executor, SerialExecutor, open_executor
+from lemumo_core.faults import Fault
+from lemumo_core.replay.evaluator import Evaluator
+from lemumo_core.replay.run import Replay
+from lemumo_core.replay.settings import Settings
+from tests.helpers.many_bags import contents, write_many_bags
+from tests.helpers.ray_nodes import HangingExecutor, ray_cluster
+from tests.helpers.waiting import wait_until
+
+BAGS = 8
+
+
+def kill_one(cluster, notes: Path) -> None:
+    """Kill a node whose worker has written a bag, which it has not reported."""
+    node = next(iter(cluster.worker_nodes))
+    notes.with_suffix(".victim").write_text(node.node_id)
+    wait_until(notes.with_suffix(".hangs").exists, "a task that hangs", limit_s=300)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def do(bags: Path, model: Path, out: Path, executor: Executor) -> None:
+    """Prepare the bags, and replay them."""
+    found = named_bags(bags)
+    summary = write_bag_shards(found, BagShardOptions({}), out / "shards", executor)
+    assert (summary.frames, summary.failed) == (12, {})
+    evaluator = Evaluator(Settings(model, backend="onnxruntime"))
+    replay = Replay(evaluator, out / "results")
+    replay.finalize(replay.run_bags(found, executor), report=True)
+    assert replay.frames == 12
+
+
+def test_a_lost_node_costs_only_its_task(toy_package, tmp_path, monkeypatch, caplog) -> None:
+    write_many_bags(tmp_path / "bags", BAGS)
+    with ray_cluster(monkeypatch) as cluster:
+        (notes := tmp_path / "notes").mkdir()
+        killer = threading.Thread(target=kill_one, args=(cluster, notes))
+        with open_executor("ray") as executor:
+            assert executor.workers == 3
+            killer.start()
+            hanging = HangingExecutor(notes=notes)
+            do(tmp_path / "bags", toy_package, tmp_path / "ray", hanging)
+            killer.join()
+            assert executor.workers == 2
+            with (
+                executor.pool(refusing) as pool,
+                pytest.raises(Fault, match=f"5 on {os.uname().nodename}: no such task"),
+            ):
+                list(pool.map([5]))
+        assert "its worker was lost" in caplog.text and "it is done again" in caplog.text
+    do(tmp_path / "bags", toy_package, tmp_path / "local", SerialExecutor())
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def refusing():
+    """Set up work that refuses all tasks."""
+
+    def work(task: int) -> None:
+        raise Fault("bad_task", "no such task")
+
+    return work
+
+
+def test_without_a_cluster_the_cure_is_named(monkeypatch) -> None:
+    pytest.importorskip("ray", reason="needs: pip install '.[ray]'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(Fault, match=r"no Ray cluster at auto: .*; start one"),
+        open_executor("ray"),
+    ):
+        pass
