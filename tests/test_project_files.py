@@ -98,3 +98,31 @@ def test_containers_start_the_node() -> None:
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
     made = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert "make setup" in made["postCreateCommand"]
+
+
+@pytest.mark.parametrize(
+    ("array", "code", "ended", "started"),
+    [
+        ({"ID": "7", "MIN": "5", "COUNT": "16"}, 0, 0, "replay b --part 3/16"),
+        ({}, 3, 3, "replay b"),
+        ({}, 85, 0, "requeue 42"),
+        ({}, 138, 0, "requeue 42"),
+    ],
+)
+def test_jobs_of_many_bags_do_their_parts(array, code, ended, started, tmp_path) -> None:
+    """The script of SLURM, with its programs replaced by notes of how they were called."""
+    log = tmp_path / "log"
+    for name, status in (("srun", code), ("scontrol", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexit {status}\n')
+        program.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_ID": "42",
+        **{f"SLURM_ARRAY_TASK_{key}": value for key, value in array.items()},
+    }
+    script = ROOT / "training" / "slurm" / "bags.sbatch"
+    done = subprocess.run(["bash", str(script), "replay", "b"], env=environment)
+    assert done.returncode == ended
+    assert log.read_text().splitlines()[-1].endswith(started)

@@ -18,6 +18,7 @@ from lemumo_core.command_line import CommandLine
 from tests.helpers.paths import ROOT
 
 OTHERS = {"source", "openssl", "git", "colcon", "rosdep", "export", "cd", "python3", "docker"}
+OTHERS |= {"ray", "sbatch"}
 """Programs that are not ours."""
 SHORT = {"steps": 1, "batch": 2, "val_frames": 2, "scale.workers": 0, "log.tensorboard": "false"}
 """Options with which a training takes seconds."""
