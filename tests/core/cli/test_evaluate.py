@@ -251,3 +251,12 @@ def test_an_earlier_evaluation_is_kept(package, tmp_path, capsys) -> None:
     assert (tmp_path / "out" / "metrics.json").read_bytes() == before
     assert main([*arguments, "--overwrite"]) == 0
     assert (tmp_path / "out" / "metrics.json").read_bytes() != before
+
+
+def test_workers_change_nothing(toy_package, street_shards, tmp_path) -> None:
+    words = [str(toy_package), "--data", str(street_shards), "--limit", "4"]
+    words += ["--backend", "onnxruntime", "--mask", "random", "--out"]
+    assert main([*words, str(tmp_path / "one")]) == 0
+    assert main([*words, str(tmp_path / "two"), "--workers", "2"]) == 0
+    one, two = ((tmp_path / out / "metrics.json").read_bytes() for out in ("one", "two"))
+    assert one == two
