@@ -38,8 +38,8 @@ def main() -> None:
     )
     parser.add_argument("--from", dest="street", type=Path, default=Path("out", "cmcr-street"))
     parser.add_argument("--seeds", type=positive, default=3)
-    parser.add_argument("--steps", type=positive, default=150)
-    parser.add_argument("--test-frames", type=positive, default=100)
+    parser.add_argument("--steps", type=positive, default=100)
+    parser.add_argument("--test-frames", type=positive, default=60)
     parser.add_argument("--out", type=Path, default=Path("out", "label-points"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,8 +82,8 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
         "batch": 8,
         "val_frames": 48,
         "resume": "auto",
-        "loss.detection": 0,
-        "loss.depth": 0,
+        "losses.detection": 0,
+        "losses.depth": 0,
         "optimizer.lr": 1e-3,
         "log.evaluate_every": args.steps,
         "log.tensorboard": False,
