@@ -10,8 +10,7 @@ ablations by the probe and 10 %. Rows are compared with random weights, whose ba
 the frames, and with the most frequent class. The probe is a logistic regression on points of the
 training sweeps, fitted until it converges. Runs that are finished are not repeated; --only-missing
 runs one unfinished run and ends. The table, mIoU over the points of whole validation sweeps, goes
-to OUT/results.md after each seed. By the times of single runs it takes about 70 minutes of one core
-of an EPYC, 20 a seed.
+to OUT/results.md after each seed. It takes about 100 minutes of one core of an EPYC.
 """
 
 from __future__ import annotations

@@ -118,8 +118,6 @@ class Labels:
             them to the classes of a model.
         visibility: float32 (K,), the share of each object that is seen, 0 to 1.
         num_points: int32 (K,), LiDAR returns inside each box.
-        box_confidence: float16 (K,) in [0, 1], the confidence of a model in the boxes that it
-            proposed; None for boxes that people made.
         label_map: uint8 (H, W) ids that ``label_names`` name, 255 = unlabelled.
         instance_map: uint16 (H, W), one number per object, 0 = none.
         depth_m: float32 (H, W) dense depth, NaN = unknown.
@@ -134,6 +132,8 @@ class Labels:
         label_names: names of the ids of ``label_map`` and ``point_labels``, as the data set writes
             them, '' for one without a name; empty where it does not name them
             (``Taxonomy.label_ids``).
+        box_confidence: float16 (K,) in [0, 1], the confidence of a model in the boxes that it
+            proposed; None for boxes that people made.
     """
 
     boxes_3d: np.ndarray | None = None
@@ -141,7 +141,6 @@ class Labels:
     class_names: tuple[str, ...] = ()
     visibility: np.ndarray | None = None
     num_points: np.ndarray | None = None
-    box_confidence: np.ndarray | None = None
     label_map: np.ndarray | None = None
     instance_map: np.ndarray | None = None
     depth_m: np.ndarray | None = None
@@ -150,6 +149,7 @@ class Labels:
     ignore: np.ndarray | None = None
     track_ids: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
+    box_confidence: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,10 +134,10 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.fault(15)
 def test_a_read_only_folder_says_so(tmp_path, monkeypatch) -> None:
-    def read_only(**_):
+    def read_only(_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(files, "_unfinished_name", read_only)
     with pytest.raises(Fault, match=r"cannot be written \(Read-only file system\)"):
         write_cached(tmp_path / "x.engine", PLAN)
     blocked = tmp_path / "file"

@@ -65,7 +65,7 @@ def losses(out: Path) -> list[float]:
 def test_a_run_leaves_what_it_promises(uninterrupted) -> None:
     kept = {path.name for path in uninterrupted.iterdir()}
     promised = {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json", "best"}
-    assert kept == promised | {"model.json", "model.safetensors"}
+    assert kept == promised | {"model.json", "model.safetensors", "run.html", "samples.jpg"}
     lines = read_metrics(uninterrupted)
     evaluated = {line["step"] + 1: line["score"] for line in lines if "score" in line}
     assert list(evaluated) == [3, 6, 8]

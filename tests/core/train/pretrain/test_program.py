@@ -109,7 +109,8 @@ def uninterrupted(shards, recipe, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     kept = {path.name for path in uninterrupted.iterdir()}
-    assert kept == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
+    promised = {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
+    assert kept == promised | {"run.html", "samples.jpg"}
     config = from_dict(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
     assert config.data == str(shards) and config.steps == STEPS and config.optimizer.lr == 4e-5
     assert config.method.tokens and config.method.mask_returns == 0  # thermal has none
