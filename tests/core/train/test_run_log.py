@@ -17,6 +17,7 @@ from lemumo_core.train.run_log import RunLog
 from lemumo_core.train.run_page import RunPage, section_of, thinned, write_samples
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import small_config
+from tests.helpers.waiting import wait_until
 
 STREET = {"source": "synthetic"}
 
@@ -112,7 +113,10 @@ def test_mlflow_and_wandb_go_on_in_the_same_run(tmp_path, monkeypatch) -> None:
     assert history == {step: 1.0 / (step + 1) for step in range(12)}
     assert run.info.status == "FINISHED" and run.data.params["optimizer.lr"] == "4e-05"
     files = list((out / "wandb").glob(f"offline-run-*/run-{ids[0]['wandb']}.wandb"))
-    assert files and all(b"probe_depth" in file.read_bytes() for file in files)
+    assert files
+    wait_until(  # its service writes on after the client has ended
+        lambda: all(b"probe_depth" in file.read_bytes() for file in files), "W&B's files"
+    )
 
 
 def test_a_tracker_that_fails_is_named_once(tmp_path, monkeypatch, caplog) -> None:
