@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.cli.main import main as lemumo
+
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 """Metrics of a fine-tuning run's summary, and their names in tables."""
@@ -39,6 +41,16 @@ def run(program: str, arguments: list[str], options: dict[str, Any]) -> None:
     """
     command = [sys.executable, ROOT / "training" / program, *arguments, *flags(options)]
     subprocess.run(command, check=True)
+
+
+def run_here(*arguments: str) -> None:
+    """Run a command of lemumo in this process: importing would take as long as a short run.
+
+    Raises:
+        SystemExit: it failed or was stopped.
+    """
+    if code := lemumo(list(arguments)):
+        raise SystemExit(code)
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:

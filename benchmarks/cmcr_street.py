@@ -25,9 +25,8 @@ from typing import Any
 import torch
 
 from benchmarks._point_probe import linear_probe
-from benchmarks._runs import flags, folder_name, mean_and_deviation, positive
+from benchmarks._runs import flags, folder_name, mean_and_deviation, positive, run_here
 from benchmarks._timing import machine
-from lemumo_core.cli.main import main as lemumo
 from lemumo_core.data.sources import evenly_spaced
 from lemumo_core.data.sources.registry import source_of
 
@@ -76,7 +75,7 @@ def main() -> None:
     torch.set_num_threads(1)
     options = {"seed": 3, "frames": args.frames, "frames_per_drive": 4, "rate_hz": 1}
     options |= {"height": HEIGHT, "width": WIDTH, "out": args.out / "frames"}
-    run("prepare", "synthetic", *flags(options))
+    run_here("prepare", "synthetic", *flags(options))
     for seeds in range(1, args.seeds + 1):
         for folder, finish in runs(args, seeds):
             if not (folder / "summary.json").exists():
@@ -86,16 +85,6 @@ def main() -> None:
         text = f"{machine()}; seeds: {seeds}\n\n{results(args.rows, seeds, args.out)}"
         (args.out / "results.md").write_text(text)
         print(text)
-
-
-def run(*arguments: str) -> None:
-    """Run a command of lemumo in this process: importing would take as long as a short run.
-
-    Raises:
-        SystemExit: it failed or was stopped.
-    """
-    if code := lemumo(list(arguments)):
-        raise SystemExit(code)
 
 
 def runs(args: argparse.Namespace, seeds: int) -> Iterator[tuple[Path, Callable[[], None]]]:
@@ -113,7 +102,7 @@ def runs(args: argparse.Namespace, seeds: int) -> Iterator[tuple[Path, Callable[
     if not args.image_weights:
         options = {"batch": 32, "steps": args.image_steps, "optimizer.lr": 3e-4}
         options |= {"log.probes": False, "out": images}
-        yield images, partial(run, "pretrain", *flags(shared | options))
+        yield images, partial(run_here, "pretrain", *flags(shared | options))
     networks = {
         "method": "CMCR",
         "method.image_weights": images,
@@ -131,14 +120,14 @@ def runs(args: argparse.Namespace, seeds: int) -> Iterator[tuple[Path, Callable[
             folder = args.out / folder_name(row) / str(seed)
             weights = folder / PRETRAINED
             options = shared | networks | {"seed": seed, "out": weights} | (ROWS | ABLATIONS)[row]
-            yield weights, partial(run, "pretrain", *flags(options))
+            yield weights, partial(run_here, "pretrain", *flags(options))
             probed = folder / folder_name(PROBE)
             yield probed, partial(probe, args, weights, seed, probed)
             for name in scores_of(row)[1:]:
                 tuned = folder / folder_name(name)
                 options = {"weights": weights, "seed": seed, "fraction": FRACTIONS[name]}
                 options |= {"steps": STEPS[name], "log.evaluate_every": STEPS[name], "out": tuned}
-                yield tuned, partial(run, "finetune", *flags(shared | tuning | options))
+                yield tuned, partial(run_here, "finetune", *flags(shared | tuning | options))
 
 
 def probe(args: argparse.Namespace, weights: Path, seed: int, out: Path) -> None:

@@ -36,7 +36,7 @@ from tests.helpers.toy_package import write_toy_package
 
 RENDERED = 8
 EVERY = 40
-"""Of the LiDAR's points one in so many is kept."""
+"""One in so many of the LiDAR's points is kept."""
 OBJECT_STORE = 80_000_000
 
 

@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 
-from benchmarks._runs import flags, folder_name, mean_and_deviation, positive
+from benchmarks._runs import flags, folder_name, mean_and_deviation, positive, run_here
 from benchmarks._timing import machine
-from lemumo_core.cli.main import main as lemumo
 
 ALONE, NETWORK, ALL = "10 % of the label maps", "labels of the 3D network", "all label maps"
 CONSTANT = "none: the most frequent class"
@@ -45,7 +44,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in range(args.seeds):
         network, labelled = args.street / "CMCR" / str(seed) / "10-%", args.out / f"points-{seed}"
-        run("label", "points", str(network), str(args.street / "frames"), "--out", str(labelled))
+        run_here(
+            "label", "points", str(network), str(args.street / "frames"), "--out", str(labelled)
+        )
         for name, data, fraction in (
             (ALONE, args.street / "frames", 0.1),
             (NETWORK, labelled, 1.0),
@@ -54,24 +55,14 @@ def main() -> None:
             tuned = args.out / folder_name(name) / str(seed)
             options = {"data": data, "fraction": fraction, "seed": seed, "out": tuned}
             if not (tuned / "summary.json").exists():
-                run("finetune", *flags(options | recipe(args)))
+                run_here("finetune", *flags(options | recipe(args)))
             judged = args.out / "judged" / folder_name(name) / str(seed)
             if not (judged / "metrics.json").exists():
                 options = {"limit": args.test_frames, "out": judged, "overwrite": True}
-                run("evaluate", str(tuned), *flags(options))
+                run_here("evaluate", str(tuned), *flags(options))
     text = f"{machine()}; seeds: {args.seeds}\n\n{results(args.out / 'judged', args.seeds)}"
     (args.out / "results.md").write_text(text)
     print(text)
-
-
-def run(*arguments: str) -> None:
-    """Run a command of lemumo in this process.
-
-    Raises:
-        SystemExit: it failed or was stopped.
-    """
-    if code := lemumo(list(arguments)):
-        raise SystemExit(code)
 
 
 def recipe(args: argparse.Namespace) -> dict[str, Any]:

@@ -45,7 +45,7 @@ DONE = "bag.json"
 
 @dataclass(frozen=True)
 class BagShardOptions:
-    """What decides the shards of a bag.
+    """The options that decide the shards of a bag.
 
     Attributes:
         bags: options of ``Bags`` but for its path.

@@ -57,7 +57,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class FrameEvaluation:
-    """What one frame adds to an ``Evaluation``; it can be pickled.
+    """The scores that one frame adds to an ``Evaluation``; they can be pickled.
 
     Attributes:
         scores: of the frame.

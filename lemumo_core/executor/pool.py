@@ -55,7 +55,7 @@ Outcome = Done | Failed | Lost
 
 
 class TaskResult(NamedTuple, Generic[Task]):
-    """What a task gave.
+    """The result of a task.
 
     Attributes:
         task: the task.

@@ -1,4 +1,4 @@
-"""What a worker does, wherever it runs: it prepares itself once, and then runs tasks."""
+"""A worker prepares itself once, wherever it runs, and then runs tasks."""
 
 from __future__ import annotations
 

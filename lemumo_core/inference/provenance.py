@@ -1,4 +1,4 @@
-"""What a package's weights were trained on, by the provenance in its manifest."""
+"""The data that a package's weights were trained on, by the provenance in its manifest."""
 
 from __future__ import annotations
 

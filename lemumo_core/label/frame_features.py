@@ -1,4 +1,4 @@
-"""What a model makes of single frames: embeddings, and how unsure of its answers it is."""
+"""Embeddings of single frames by a model, and how unsure of its answers it is."""
 
 from __future__ import annotations
 

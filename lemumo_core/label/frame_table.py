@@ -1,4 +1,4 @@
-"""What a model makes of the frames of logs, as Parquet: one row a frame, one file a log.
+"""Embeddings and doubts of the frames of logs, as Parquet: one row a frame, one file a log.
 
 A file holds all that choosing frames and looking for similar ones needs, a small picture included,
 so that the logs of a fleet can stay where they are.
