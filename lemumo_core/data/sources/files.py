@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
@@ -17,6 +18,11 @@ FIRST_STAMP_NS = 1_000_000_000
 MAX_NEGATIVE = 0.01
 """Share of returns whose intensity may be below -1, which some tools write for unknown."""
 MAX_WHITE = 65535
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts")
+RECORDING_GAP_NS = 3_600_000_000_000
+"""Made-up time from one recording of a data set without times to the next, so that their frames are
+never taken for those of one."""
 COLORED, COLORED_PERCENTILE = 24, 90
 """Channels that differ by more in a tenth of the pixels are colours, not JPEG's noise in grey."""
 
@@ -30,6 +36,19 @@ def existing(path: Path, layout: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {layout}")
     return path
+
+
+def files_below(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """List files of some suffixes at any depth, relative to root, hidden ones left out.
+
+    Links to folders are followed; suffixes are compared in lower case.
+    """
+    return sorted(
+        Path(folder, name).relative_to(root)
+        for folder, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if name.lower().endswith(suffixes) and not name.startswith(".")
+    )
 
 
 def made_up_stamp(index: int, rate_hz: float) -> int:

@@ -25,7 +25,7 @@ from lemumo_core.data.sources.files import (
     read_gray,
     read_image,
 )
-from lemumo_core.data.sources.pairs import nominal_camera
+from lemumo_core.data.sources.lens import nominal_camera
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, ThermalImage
 from lemumo_core.geometry.camera import Camera

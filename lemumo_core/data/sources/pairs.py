@@ -8,7 +8,6 @@ samples.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,18 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.data.sources.files import (
+    IMAGE_SUFFIXES,
     existing,
+    files_below,
     made_up_stamp,
     positive_level,
     positive_rate,
     read_gray,
     read_image,
 )
+from lemumo_core.data.sources.lens import nominal_camera
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, ThermalImage
-from lemumo_core.geometry.camera import Camera
 
 LAYOUT = (
     "X_visible.* with X_lwir.*, X_RGB.* with X_PreviewData.*, *_vi/X.* with *_ir/X.*, "
@@ -41,7 +42,6 @@ NAMES = (
 )
 """Each layout's visible and thermal path below the root, without extension, in any case; two files
 are partners where the groups agree."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 class RgbThermalPairs:
@@ -75,7 +75,7 @@ class RgbThermalPairs:
         self.root = existing(Path(root), LAYOUT)
         self.focal_px, self.rate_hz = focal_px, positive_rate(rate_hz)
         self.white_level = positive_level(white_level)
-        images = _images_below(self.root)
+        images = files_below(self.root, IMAGE_SUFFIXES)
         self.pairs: list[tuple[Path, Path]] = []
         for patterns in NAMES:
             visible, thermal = (_by_key(self.root, images, pattern) for pattern in patterns)
@@ -119,21 +119,6 @@ class RgbThermalPairs:
             "rate_hz": self.rate_hz,
             **({} if self.white_level is None else {"white_level": self.white_level}),
         }
-
-
-def nominal_camera(width: int, height: int, focal_px: float) -> Camera:
-    """Return a pinhole with square pixels whose axis goes through the middle of the image."""
-    return Camera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
-
-
-def _images_below(root: Path) -> list[Path]:
-    """List image files at any depth, relative to root; links to folders are followed."""
-    return sorted(
-        Path(folder, name).relative_to(root)
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-    )
 
 
 def _by_key(root: Path, images: list[Path], pattern: str) -> dict[tuple[str | None, ...], Path]:

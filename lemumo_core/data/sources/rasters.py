@@ -24,7 +24,7 @@ from lemumo_core.data.sources.files import (
     read_gray,
     read_image,
 )
-from lemumo_core.data.sources.pairs import nominal_camera
+from lemumo_core.data.sources.lens import nominal_camera
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan, RasterImage
 from lemumo_core.geometry.camera import Camera

@@ -12,6 +12,7 @@ from typing import Any
 
 from lemumo_core.bags.metadata import BAG_SUFFIXES
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.files import VIDEO_SUFFIXES
 from lemumo_core.data.sources.options import typed_options
 from lemumo_core.faults import Fault, known_names
 
@@ -19,6 +20,7 @@ SOURCES: dict[str, str] = {
     "bags": "lemumo_core.data.sources.bags:Bags",
     "flir": "lemumo_core.data.sources.flir:Flir",
     "geonrw": "lemumo_core.data.sources.raster_layouts:GeoNrw",
+    "images": "lemumo_core.data.sources.image_folder:ImageFolder",
     "kitti": "lemumo_core.data.sources.kitti:KittiObject",
     "kitti-raw": "lemumo_core.data.sources.kitti_raw:KittiRaw",
     "nuscenes": "lemumo_core.data.sources.nuscenes:NuScenes",
@@ -30,6 +32,7 @@ SOURCES: dict[str, str] = {
     "ssl4eo-s12": "lemumo_core.data.sources.raster_layouts:Ssl4EoS12",
     "sunrgbd": "lemumo_core.data.sources.raster_layouts:SunRgbd",
     "synthetic": "lemumo_core.data.sources.synthetic:SyntheticStreet",
+    "videos": "lemumo_core.data.sources.video_files:VideoFiles",
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
 }
 """Name to ``module:Class``."""
@@ -78,7 +81,7 @@ def source_of(data: str, **options: Any) -> FrameSource:
     """Open what programs take as ``--data``.
 
     Args:
-        data: a key of ``SOURCES``; a bag or a folder of bags; a folder or URI of shards.
+        data: a key of ``SOURCES``; a bag or a folder of bags; a video; a folder or URI of shards.
         options: of that source; where it is comes from ``data``, unless they say it.
 
     Raises:
@@ -101,6 +104,8 @@ def named_source(data: str) -> tuple[str, dict[str, str]]:
         source_class(data)  # raises with the known names
     if _is_bag(Path(data)):
         return "bags", {"path": data}
+    if data.lower().endswith(VIDEO_SUFFIXES) and Path(data).is_file():
+        return "videos", {"root": data}
     return "shards", {"root": data}
 
 
