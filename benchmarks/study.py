@@ -9,7 +9,7 @@ Each row is pretrained without labels on rendered streets for the same time: its
 the seconds that one takes. Then linear probes of depth and classes learn on its frozen features, to
 convergence, with both sensors and with each alone (``lemumo_core.train.pretrain.probing``), and are
 scored on validation frames. Stopped at any moment, the same command goes on. The table goes to
-OUT/results.md.
+OUT/results.md, and with plots and the curves of each run to OUT/results.html.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._runs import finish, flags, folder_name, mean_and_deviation, positive, run
+from benchmarks._study_page import write_page
 from benchmarks._study_rows import ROWS, SCALES, Row, Scale
 from benchmarks._timing import machine
 from lemumo_core.data.samples import collate
@@ -98,8 +99,10 @@ def main() -> int:
     for one in todo[: args.runs]:
         print(f"== {one.name}, seed {one.seed}: {runs.index(one) + 1} of {len(runs)}", flush=True)
         finish_run(one, ROWS[one.name], scale, frames, device)
-    table = results([one for one in runs if one.scores.exists()], args.rows, scale)
+    found = found_scores(runs)
+    table = results(found, scale)
     (out / "results.md").write_text(table)
+    write_page(out, table, found, {name: TITLES[name] for name in FEATURE_MODALITIES})
     print(table)
     return 0 if all(one.scores.exists() for one in runs) else REQUEUE
 
@@ -181,11 +184,17 @@ def seconds_a_step(file: Path, options: Mapping[str, Any], device: torch.device)
     return min(seconds[1:])
 
 
-def results(runs: list[Run], rows: list[str], scale: Scale) -> str:
-    """Return the table of finished runs: mean and standard deviation over seeds, and cost."""
-    found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in rows}
+def found_scores(runs: Iterable[Run]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the files of scores of those runs that are finished, by row and seed."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
     for one in runs:
-        found[one.name][one.seed] = json.loads(one.scores.read_text())
+        if one.scores.exists():
+            found.setdefault(one.name, {})[one.seed] = json.loads(one.scores.read_text())
+    return found
+
+
+def results(found: Mapping[str, Mapping[int, Mapping[str, Any]]], scale: Scale) -> str:
+    """Return the table of finished runs: mean and standard deviation over seeds, and cost."""
     titles = ["row", "seeds", *(f"{TITLES[m]}: {TITLES[name]}" for m, name in COLUMNS)]
     titles += ["position share", "GFLOP an image", "steps", "s a step"]
     lines = [
@@ -197,8 +206,6 @@ def results(runs: list[Run], rows: list[str], scale: Scale) -> str:
         f"| --- |{' ---: |' * (len(titles) - 1)}",
     ]
     for name, seeds in found.items():
-        if not seeds:
-            continue
         scores = [one["scores"] for one in seeds.values()]
         cells = [str(len(seeds))]
         for modality, metric in (*COLUMNS, ("fused", "position_share")):

@@ -43,6 +43,9 @@ def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
         assert all("±" in cell and "nan" not in cell for cell in line[2:9])
     assert 0.02 < float(table[4][9]) < 1.0  # 24 patches of four blocks
     assert int(table[4][10]) >= 1 and float(table[4][11]) > 0
+    page = (tmp_path / "results.html").read_text()
+    assert page.count("<svg") == 3 and 'href="lemumo/0/pretrain/run.html"' in page
+    assert (tmp_path / "lemumo" / "0" / "pretrain" / "run.html").exists()
     assert [line[0] for line in table[5:]] == ["lemumo beats raw patches", "lemumo beats untrained"]
 
     monkeypatch.setattr(_runs, "run", lambda *_: pytest.fail("a finished run was repeated"))
