@@ -41,7 +41,8 @@ from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 from lemumo_core.signals import REQUEUE
 from lemumo_core.train import checkpoint
-from lemumo_core.train.loader import batch_sampler, open_data, samples_of
+from lemumo_core.train.batch_sampler import batch_sampler
+from lemumo_core.train.loader import open_data, samples_of
 from lemumo_core.train.parallel import DistInfo, has_bfloat16
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import PretrainLearner, seeded_method

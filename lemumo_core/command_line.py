@@ -7,7 +7,7 @@ are options each. All commands of lemumo speak this one dialect:
 - ``--option_name``, as in YAML; hyphens in place of underscores are accepted;
 - ``--flag`` alone means true, ``--flag false`` the contrary;
 - lists and tuples take several words: ``--precision fp16 int8``; one that follows other words may
-  be empty;
+  be empty, and one word of an option that takes text as well stays text;
 - ``--config FILE.yaml`` holds options by name; later ones on the command line override it;
 - an unknown option ends the command with exit code 2 and a suggestion;
 - what cannot be used ends it with exit code 1 and one line that names it.
@@ -129,7 +129,9 @@ class CommandLine(jsonargparse.ArgumentParser):
                 options[-1] += f"={value}" if is_value else "=true"
                 del args[: int(is_value)]
             elif _is_list(kind) and following:
-                options[-1] += f"={_bracketed(kind, following)}"
+                alone_as_text = len(following) == 1 and str in _members(kind)
+                value = following[0] if alone_as_text else _bracketed(kind, following)
+                options[-1] += f"={value}"
                 del args[: len(following)]
             elif following:
                 options[-1] += f"={args.pop(0)}"
@@ -216,7 +218,8 @@ def _bracketed(kind: Any, words: Sequence[str]) -> str:
     """Words as one list in YAML; a list that its user wrote in brackets stays as it is."""
     if len(words) == 1 and words[0].startswith("["):
         return words[0]
-    elements = {argument for member in _members(kind) for argument in get_args(member)}
+    arguments = [argument for member in _members(kind) for argument in get_args(member)]
+    elements = [one for argument in arguments for one in _members(argument)]
     if any(one in (str, Path) or get_origin(one) is Literal for one in elements):
         return json.dumps(list(words))
     return json.dumps([yaml.safe_load(word) for word in words])

@@ -25,8 +25,9 @@ from pathlib import Path
 from lemumo_core.cli.path_kinds import CURES, path_kind
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.members import Data, data_name, members_of
 from lemumo_core.data.sources.options import SourceOptions
-from lemumo_core.data.sources.registry import source_of
+from lemumo_core.data.sources.registry import open_members
 from lemumo_core.data.statistics import empty_views
 from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import (
@@ -64,7 +65,7 @@ EVALUATED = {"fine-tuning run", "checkpoint", "weights", "unknown"}
 def evaluate_model(
     model: Path,
     *,
-    data: str = "synthetic",
+    data: Data = "synthetic",
     data_options: SourceOptions | None = None,
     mask: Mask | None = None,
     limit: int = 200,
@@ -79,8 +80,9 @@ def evaluate_model(
 
     Args:
         model: package, or run or checkpoint folder of ``lemumo finetune``.
-        data: name of a source, a bag or a folder of bags, or a folder or URI of shards.
-        data_options: of that source, e.g. ``--data kitti --data_options.root /data/kitti``.
+        data: name of a source, a bag or a folder of bags, a video, or a folder or URI of shards; or
+            several, each with its options: ``--data data/mine kitti,root=/data/kitti``.
+        data_options: of a single source, e.g. ``--data kitti --data_options.root /data/kitti``.
         mask: which LiDAR returns are masked from the model and are its depth's truth; by default
             every second beam where a source has no dense depth, and none where it has.
         limit: frames at most, spread evenly over the source.
@@ -111,7 +113,10 @@ def evaluate_model(
     source = open_source(data, data_options or {}, manifest)
     indices = evenly_spaced(len(source), limit)
     if not indices:
-        raise Fault("no_frames", f"no frame of the {len(source)} of {data} is left: raise --limit")
+        raise Fault(
+            "no_frames",
+            f"no frame of the {len(source)} of {data_name(data)} is left: raise --limit",
+        )
     if cause := empty_views(source):
         print(f"lemumo evaluate: {cause}", file=sys.stderr)
     band_edges_m = BAND_EDGES_M if required is None else required.band_edges_m
@@ -156,7 +161,7 @@ class FrameWork:
 
     model: Path
     backend: str
-    data: str
+    data: Data
     data_options: SourceOptions
     mask: Mask | None
     band_edges_m: tuple[float, ...]
@@ -219,13 +224,18 @@ def load(model: Path, backend: str) -> Pipeline:
     return Pipeline(Package(model, manifest), module, SCORE_THRESHOLD)
 
 
-def open_source(data: str, options: SourceOptions, manifest: Manifest) -> FrameSource:
+def open_source(data: Data, options: SourceOptions, manifest: Manifest) -> FrameSource:
     """The frames; the synthetic world as the model sees it, unless the options say otherwise."""
-    if data == "synthetic":
-        spec = manifest.input
-        size = {"height": spec.height, "width": spec.width, "companion": spec.companion}
-        return source_of(data, **{**STREETS, **size, **options})
-    return source_of(data, **options)
+    spec = manifest.input
+    size = {"height": spec.height, "width": spec.width, "companion": spec.companion}
+    streets = {**STREETS, **size}
+    members = [
+        member._replace(options={**streets, **member.options})
+        if member.data == "synthetic"
+        else member
+        for member in members_of(data, options)
+    ]
+    return open_members(members)
 
 
 def main(arguments: list[str]) -> int:

@@ -70,8 +70,12 @@ class Shards:
 
     def __getitem__(self, index: int) -> Frame:
         record = self._record(index)
-        with named(self.names[bisect_right(self.ends, range(len(self))[index])], self.root):
+        with named(self.names[self.shard_of(index)], self.root):
             return frame_from_record(record, self.at_least)
+
+    def shard_of(self, index: int) -> int:
+        """Return the number of the shard that holds a Frame."""
+        return bisect_right(self.ends, range(len(self))[index])
 
     def stamp_ns(self, index: int) -> int:
         """Return the stamp of a Frame without decoding it."""

@@ -6,27 +6,28 @@ rank takes its share of the whole batch, so that batches do not depend on how ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lemumo_core.data.mixture import Mixture, Subset, by_member
 from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.data.sources.registry import named_source, open_source
+from lemumo_core.data.sources.members import Member, members_of
+from lemumo_core.data.sources.registry import mixture_of, named_source, open_member
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame
-from lemumo_core.preprocess import InputSpec
+from lemumo_core.preprocess import InputSpec, check_input
 from lemumo_core.signals import leave_signals_to_parent
 from lemumo_core.taxonomy import Taxonomy
+from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.run_config import RunConfig
 from lemumo_core.train.selection import select_frames
 
@@ -37,95 +38,50 @@ DYING_S = 2.0
 
 
 def open_data(config: RunConfig, out: Path) -> FrameSource:
-    """Open the source that a run trains on; a slow one is first written as shards.
+    """Open the sources that a run trains on; a slow one is first written as shards.
 
     The frames for validation come last.
 
     Raises:
-        Fault: as ``open_source``, ``write_shards`` and ``select_frames``.
+        Fault: as ``members_of``, ``open_source``, ``write_shards`` and ``select_frames``;
+            ``wrong_companion`` and ``no_input``, naming a member that the model does not take.
         FileNotFoundError: as the source.
     """
-    source, cache = _open(config), config.frame_cache
-    if cache is None and config.data == "synthetic":
-        cache = str(out / "frames")
-    if cache is not None:
-        write_shards(source, cache, frames_per_shard=8)
-        source = Shards(cache)
+    members = members_of(config.data, config.data_options)
+    sources = [_open(config, one, out, n, len(members) > 1) for n, one in enumerate(members)]
+    source = mixture_of(members, sources)
+    if isinstance(source, Mixture):
+        for member in by_member(source):
+            try:
+                check_input(source[member.frames[0]], config.canvas_spec)
+            except Fault as fault:
+                raise Fault(fault.reason, f"--data {member.name}: {fault}") from None
     selection = select_frames(source, config)
     frames = [*selection.trained, *selection.validation]
     return source if frames == list(range(len(source))) else Subset(source, frames)
 
 
-def _open(config: RunConfig) -> FrameSource:
+def _open(
+    config: RunConfig, member: Member, out: Path, number: int, is_one_of_several: bool
+) -> FrameSource:
+    """Open one of the sources of a run."""
     canvas: InputSpec = config.canvas_spec
-    options: dict[str, Any] = dict(config.data_options)
-    if config.data == "synthetic":
+    name, _ = named_source(member.data)
+    defaults: dict[str, Any] = {}
+    if name == "synthetic":
         size = {"height": canvas.height, "width": canvas.width, "companion": canvas.companion}
-        return open_source("synthetic", **{**SYNTHETIC_FRAMES, **size, **options})
-    name, location = named_source(config.data)
-    if name == "shards":
-        options = {"at_least": (canvas.height, canvas.width), **options}
-    return open_source(name, **{**location, **options})
-
-
-class Subset:
-    """Some frames of a source, as a source.
-
-    Args:
-        source: all frames.
-        frames: indices of those.
-    """
-
-    def __init__(self, source: FrameSource, frames: Sequence[int]):
-        self.source, self.frames = source, frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> Frame:
-        return self.source[self.frames[index]]
-
-    def describe(self) -> dict[str, Any]:
-        """See ``FrameSource``."""
-        return {**self.source.describe(), "frames": len(self)}
-
-
-class BatchSampler:
-    """Frames of every step: without end, one pass over all frames after the other.
-
-    Args:
-        frames: how many there are.
-        batch: frames of a step, over all ranks.
-        seed: of the order.
-        groups: numbers of the first frames of groups; each pass takes the groups in random order
-            and shuffles within them. Without any, all frames are one group.
-    """
-
-    def __init__(self, frames: int, batch: int, seed: int, groups: Sequence[int] = ()):
-        self.frames, self.batch, self.seed = frames, batch, seed
-        starts = sorted({0, *(start for start in groups if start < frames)})
-        self.groups = [range(*ends) for ends in zip(starts, [*starts[1:], frames], strict=True)]
-        self._epoch, self._order = -1, np.empty(0, np.int64)
-
-    def __getitem__(self, step: int) -> list[int]:
-        """Return the frames of a step, in the order of the batch; a pure function of all."""
-        positions = range(step * self.batch, (step + 1) * self.batch)
-        return [int(self._of_epoch(p // self.frames)[p % self.frames]) for p in positions]
-
-    def _of_epoch(self, epoch: int) -> np.ndarray:
-        if epoch != self._epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            shuffled = [rng.permutation(self.groups[g]) for g in rng.permutation(len(self.groups))]
-            self._epoch, self._order = epoch, np.concatenate(shuffled)
-        return self._order
-
-
-def batch_sampler(config: RunConfig, source: FrameSource) -> BatchSampler:
-    """Return the batches of a run, without the frames for validation."""
-    groups: Sequence[int] = ()
-    if config.shuffle_shards and isinstance(source, Shards):
-        groups = source.ends[config.shuffle_shards - 1 :: config.shuffle_shards]
-    return BatchSampler(len(source) - config.val_frames, config.batch, config.seed, groups)
+        defaults = {**SYNTHETIC_FRAMES, **size}
+    elif name == "shards":
+        defaults = {"at_least": (canvas.height, canvas.width)}
+    source = open_member(member, is_one_of_several, **defaults)
+    cache = Path(config.frame_cache) if config.frame_cache is not None else None
+    if cache is None and name == "synthetic":
+        cache = out / "frames"
+    if cache is None:
+        return source
+    folder = cache / str(number) if is_one_of_several else cache
+    write_shards(source, str(folder), frames_per_shard=8)
+    return Shards(str(folder))
 
 
 class Samples(Dataset[Batch]):
@@ -264,7 +220,7 @@ def training_batches(
     config: RunConfig, samples: Samples, sampler: BatchSampler, first: int, rank: int, world: int
 ) -> AbstractContextManager[Iterator[Batch]]:
     """Read a rank's share of the batches of steps ``first``, ``first + 1`` ... (``batches``)."""
-    steps = range(first, config.total_steps(sampler.frames))
+    steps = range(first, config.total_steps(sampler.draws))
     share = config.batch // world
     mine = slice(rank * share, (rank + 1) * share)
     indices = (sampler[step][mine] for step in steps)

@@ -12,21 +12,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from lemumo_core.data.mixture import Subset, by_member
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.statistics import empty_views
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.signals import REQUEUE, Stopped, StopRequest, stop_request
 from lemumo_core.train import checkpoint, run_folder
+from lemumo_core.train.batch_sampler import BatchSampler, batch_sampler
 from lemumo_core.train.learner import Converged, Learner, NonFinite
-from lemumo_core.train.loader import (
-    BatchSampler,
-    Samples,
-    batch_sampler,
-    open_data,
-    samples_of,
-    training_batches,
-)
+from lemumo_core.train.loader import Samples, open_data, samples_of, training_batches
 from lemumo_core.train.parallel import DistInfo, any_rank, from_first, ranks, wait_for_all
 from lemumo_core.train.resume import check_same_run, checkpoint_to_resume
 from lemumo_core.train.run_config import RunConfig, from_dict, to_dict
@@ -63,7 +58,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Number of steps of the whole run."""
-        return int(self.config.total_steps(self.sampler.frames))
+        return int(self.config.total_steps(self.sampler.draws))
 
 
 class Recipe(NamedTuple):
@@ -285,7 +280,9 @@ def _open_run(task: Recipe, config: RunConfig, out: Path, dist: DistInfo, stop: 
     source = source if source is not None else task.open(config, out)
     config, notes = task.check(config, source)
     if dist.first:
-        for note in filter(None, [describe_data(config, source), empty_views(source), *notes]):
+        members = (Subset(source, part.frames) for part in by_member(source))
+        views = map(empty_views, members)
+        for note in filter(None, [describe_data(config, source), *views, *notes]):
             log.warning(note)
     samples, sampler = samples_of(config, source), task.sampler(config, source)
     return Run(config, out, dist, samples, sampler, stop)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from jsonargparse import Namespace
 
 from lemumo_core.command_line import CommandLine
+from lemumo_core.data.sources.members import Data
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.methods.method import MethodOptions, Needs
 from lemumo_core.methods.registry import class_path, load_methods
@@ -124,18 +125,17 @@ class RunConfig:
     """Options of every training run.
 
     Attributes:
-        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source
-            (``data.sources.registry``). Shards are read fastest.
-        data_options: options of that source, e.g. ``--data waymo --data_options.root /data``. The
-            synthetic world has the canvas's size and 160 frames unless they say otherwise.
-        frame_cache: folder into which the source's frames are written first, as shards; for
-            sources that are slow. The synthetic world's is ``<out>/frames`` by default.
+        data: a bag or a folder of bags, a folder or URI of shards, a video, or the name of a source
+            (``data.sources.registry``), fastest of shards; or several (``data.sources.members``).
+        data_options: of a single source; by default the synthetic world has the canvas's size.
+        frame_cache: folder into which the frames of slow sources are written first, as shards;
+            by default those of the synthetic world, into ``<out>/frames``.
         val_frames: frames that are never trained on but validated on.
         val: where they come from: the ``end`` of the source, or whole ``recordings`` (bags,
             drives: cut where no frame comes for ten seconds) drawn by the seed, no frame of which
             is trained on.
-        fraction: share of the other frames to train on, of fine-tuning the share of those with
-            labels, drawn by the seed: a smaller share is part of a larger one.
+        fraction: share of the other frames to train on, of fine-tuning of those with labels, drawn
+            by the seed: a smaller share is part of a larger one.
         shuffle_shards: frames are shuffled within groups of so many shards, and the groups among
             themselves, so that a corpus larger than its cache streams; 0 shuffles everything.
         out: the run's folder; by default a new one below ``out``.
@@ -161,7 +161,7 @@ class RunConfig:
     learns_from_labels: ClassVar[bool] = False
     """Whether frames without labels give nothing to learn."""
 
-    data: str = "synthetic"
+    data: Data = "synthetic"
     data_options: SourceOptions = field(default_factory=dict)
     frame_cache: str | None = None
     val_frames: int = 32

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
+from lemumo_core.data.mixture import MemberFrames, Mixture, by_member, found_in
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.members import data_name
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
 from lemumo_core.progress import track
@@ -29,25 +34,66 @@ class Selection(NamedTuple):
 def select_frames(source: FrameSource, config: RunConfig) -> Selection:
     """Select the frames of a run as its ``val``, ``val_frames`` and ``fraction`` ask for.
 
+    Of a mixture this is done for each member, which gives as large a share of the frames for
+    validation as of all; frames of the first member come first.
+
     Raises:
         Fault: ``no_frames`` where none are left to train on; ``one_recording``; ``no_labels``
-            where a share of the labelled frames is asked for and there are none.
+            where a share of the labelled frames is asked for and there are none. Of a mixture,
+            naming the member.
     """
+    if isinstance(source, Mixture):
+        return _select_of_members(source, config)
     if len(source) <= config.val_frames:
         raise Fault(
             "no_frames",
-            f"{config.data} has {len(source)} frames and val_frames is {config.val_frames}: none "
-            "are left to train on; lower val_frames",
+            f"{data_name(config.data)} has {len(source)} frames and val_frames is "
+            f"{config.val_frames}: none are left to train on; lower val_frames",
         )
     trained, validation = _split(source, config)
     if config.fraction < 1:
         if config.learns_from_labels:
             trained = [i for i in track(trained, "find labels") if has_labels(source, i)]
             if not trained:
-                raise no_labels(config.data)
+                raise no_labels(data_name(config.data))
         drawn = subset_indices(len(trained), config.fraction, config.seed)
         trained = [trained[i] for i in drawn]
     return Selection(trained, validation)
+
+
+def _select_of_members(mixture: Mixture, config: RunConfig) -> Selection:
+    """Select the frames of each member."""
+    selected = Selection([], [])
+    shares = proportional(config.val_frames, [len(member) for member in mixture.members])
+    ends = [0, *mixture.ends]
+    for member, name, share, first in zip(
+        mixture.members, mixture.names, shares, ends, strict=False
+    ):
+        own = replace(config, data=name, data_options={}, val_frames=share)
+        try:
+            found = select_frames(member, own)
+        except Fault as fault:
+            if fault.reason != "no_labels":
+                raise
+            found = Selection([], _split(member, own).validation)
+        for all_of_them, of_member in zip(selected, found, strict=True):
+            all_of_them += [first + i for i in of_member]
+    if not selected.trained:
+        raise no_labels(", ".join(mixture.names))
+    return selected
+
+
+def proportional(total: int, sizes: Sequence[int]) -> list[int]:
+    """Share out a number in proportion to sizes; what is left over goes to the largest remainders.
+
+    No share is larger than its size where the sum of the sizes is at least the number.
+    """
+    exact = [total * size / sum(sizes) for size in sizes]
+    shares = [math.floor(one) for one in exact]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    return shares
 
 
 def _split(source: FrameSource, config: RunConfig) -> Selection:
@@ -61,9 +107,9 @@ def _split(source: FrameSource, config: RunConfig) -> Selection:
     if enough == len(groups):
         raise Fault(
             "one_recording",
-            f"{config.data} holds {len(groups)} recordings (cut where no frame comes for "
-            f"{GAP_NS // 1_000_000_000} s), and {config.val_frames} validation frames take all of "
-            "them: lower --val_frames, or take --val end",
+            f"{data_name(config.data)} holds {len(groups)} recordings (cut where no frame comes "
+            f"for {GAP_NS // 1_000_000_000} s), and {config.val_frames} validation frames take all "
+            "of them: lower --val_frames, or take --val end",
         )
     kept = sorted(i for g in drawn[:enough] for i in groups[g])
     trained = sorted(i for g in drawn[enough:] for i in groups[g])
@@ -88,14 +134,12 @@ def same_recording(source: FrameSource, one: int, other: int) -> bool:
 
 def describe_data(config: RunConfig, source: FrameSource) -> str:
     """Describe the frames of a run, those for validation last: how many, their size, the split."""
-    camera, spec, count = source[0].camera, config.canvas_spec, config.val_frames
-    text = (
-        f"{len(source) - count} frames to train on and {count} for validation, of {camera.width} x "
-        f"{camera.height} pixels, seen at {spec.width} x {spec.height} (--model.width, "
-        "--model.height, --canvas)"
-    )
-    learnt = len(source) - count
-    if count and config.val == "end" and same_recording(source, learnt - 1, learnt):
+    spec, count = config.canvas_spec, config.val_frames
+    learnt, parts = len(source) - count, by_member(source)
+    text = f"{learnt} frames to train on and {count} for validation, "
+    text += "; ".join(_describe_part(source, part, learnt) for part in parts)
+    text += f", seen at {spec.width} x {spec.height} (--model.width, --model.height, --canvas)"
+    if config.val == "end" and any(_is_cut(source, part, learnt) for part in parts):
         text += (
             "; those for validation are the end of the last recording, whose start is trained on: "
             "--val recordings takes whole ones"
@@ -103,8 +147,27 @@ def describe_data(config: RunConfig, source: FrameSource) -> str:
     return text
 
 
+def _describe_part(source: FrameSource, part: MemberFrames, learnt: int) -> str:
+    camera = source[part.frames[0]].camera
+    size = f"of {camera.width} x {camera.height} pixels"
+    if not part.name:
+        return size
+    trained = bisect_left(part.frames, learnt)
+    split = f"{trained} and {len(part.frames) - trained}"
+    return f"{split} {size} from {part.name} (weight {part.weight:g})"
+
+
+def _is_cut(source: FrameSource, part: MemberFrames, learnt: int) -> bool:
+    """Return whether a recording of a member is trained on and validates."""
+    first = bisect_left(part.frames, learnt)
+    if not 0 < first < len(part.frames):
+        return False
+    return same_recording(source, part.frames[first - 1], part.frames[first])
+
+
 def has_labels(source: FrameSource, index: int) -> bool:
     """Return whether a frame has any truth to learn from."""
+    source, index = found_in(source, index)
     if isinstance(source, Shards):
         return source.has_labels(index)
     labels = source[index].labels or Labels()
@@ -136,4 +199,5 @@ def subset_indices(frames: int, fraction: float, seed: int) -> list[int]:
 
 
 def _stamp_ns(source: FrameSource, index: int) -> int:
+    source, index = found_in(source, index)
     return source.stamp_ns(index) if isinstance(source, Shards) else source[index].stamp_ns

@@ -6,13 +6,16 @@ Importing this imports none of them, so that each needs its own optional depende
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lemumo_core.bags.metadata import BAG_SUFFIXES
+from lemumo_core.data.mixture import Mixture
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.files import VIDEO_SUFFIXES
+from lemumo_core.data.sources.members import Data, Member, members_of
 from lemumo_core.data.sources.options import typed_options
 from lemumo_core.faults import Fault, known_names
 
@@ -77,19 +80,68 @@ def open_source(name: str, **options: Any) -> FrameSource:
     return opened(**typed_options(opened, options))
 
 
-def source_of(data: str, **options: Any) -> FrameSource:
+def source_of(data: Data, **options: Any) -> FrameSource:
     """Open what programs take as ``--data``.
 
     Args:
-        data: a key of ``SOURCES``; a bag or a folder of bags; a video; a folder or URI of shards.
-        options: of that source; where it is comes from ``data``, unless they say it.
+        data: a key of ``SOURCES``; a bag or a folder of bags; a video; a folder or URI of shards;
+            or a list of such, whose frames follow one another (``members.Data``).
+        options: of a single source; where it is comes from ``data``, unless they say it.
 
     Raises:
-        Fault: as ``open_source`` and ``named_source``.
+        Fault: as ``members_of`` and ``open_members``.
         FileNotFoundError, ImportError: as the source.
     """
-    name, location = named_source(data)
-    return open_source(name, **{**location, **options})
+    return open_members(members_of(data, options))
+
+
+def open_members(members: Sequence[Member]) -> FrameSource:
+    """Open sources as one, the frames of each after those of the one before.
+
+    Raises:
+        Fault: ``bad_option`` for a weight, which only training takes; as ``open_member``.
+        FileNotFoundError, ImportError: as the source.
+    """
+    for member in members:
+        if member.weight != 1:
+            raise Fault(
+                "bad_option",
+                f"--data {member.name} has a weight, which only training takes: leave it out",
+            )
+    return mixture_of(members, [open_member(member, len(members) > 1) for member in members])
+
+
+def open_member(member: Member, is_named: bool, **defaults: Any) -> FrameSource:
+    """Open one of the sources that ``--data`` names.
+
+    Args:
+        member: which.
+        is_named: whether errors begin with its name.
+        defaults: options that the source has unless the member's say otherwise.
+
+    Raises:
+        Fault, FileNotFoundError, ImportError: as ``open_source`` and ``named_source``.
+    """
+    try:
+        name, location = named_source(member.data)
+        return open_source(name, **{**defaults, **location, **member.options})
+    except (Fault, FileNotFoundError) as error:
+        if not is_named:
+            raise
+        words = f"--data {member.name}: {error}"
+        if isinstance(error, Fault):
+            raise Fault(error.reason, words) from error
+        raise FileNotFoundError(words) from error
+
+
+def mixture_of(members: Sequence[Member], sources: Sequence[FrameSource]) -> FrameSource:
+    """Return opened members as one source; a single one without a weight as it is."""
+    if len(sources) == 1 and members[0].weight == 1:
+        return sources[0]
+    names = [member.name for member in members]
+    counts = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    unique = [f"{name} ({n})" if n > 1 else name for name, n in zip(names, counts, strict=True)]
+    return Mixture(sources, unique, [member.weight for member in members])
 
 
 def named_source(data: str) -> tuple[str, dict[str, str]]:

@@ -8,14 +8,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from lemumo_core.data.mixture import Subset
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.members import data_name
 from lemumo_core.data.sources.registry import open_source, source_of
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.train.adapt.config import AdaptConfig
-from lemumo_core.train.loader import SYNTHETIC_FRAMES, BatchSampler, Subset
+from lemumo_core.train.batch_sampler import BatchSampler
+from lemumo_core.train.loader import SYNTHETIC_FRAMES
 from lemumo_core.train.selection import Selection, recordings
 
 KEPT_APART = 5
@@ -99,7 +102,7 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
         FileNotFoundError: as the sources.
     """
     own, labelled = source_of(config.data, **config.data_options), _labelled(config, out)
-    for frames, name in ((own, config.data), (labelled, config.labelled)):
+    for frames, name in ((own, data_name(config.data)), (labelled, config.labelled)):
         if len(frames) < KEPT_APART:
             raise Fault(
                 "no_frames",

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.members import data_name
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD
 from lemumo_core.evaluation.tables import as_text, tables
 from lemumo_core.faults import Fault
@@ -73,8 +74,8 @@ def check(config: AdaptConfig, source: FrameSource) -> tuple[AdaptConfig, list[s
     if not any(isinstance(own[i].companion, LidarScan) for i in range(len(own))):
         raise Fault(
             "no_companion",
-            f"no frame of {config.data} has LiDAR points, which adaptation learns depth from: give "
-            "a recording with a LiDAR, or with a depth camera",
+            f"no frame of {data_name(config.data)} has LiDAR points, which adaptation learns "
+            "depth from: give a recording with a LiDAR, or with a depth camera",
         )
     return replace(config, val_frames=len(source.own_val) + len(source.labelled_val)), []
 

@@ -75,7 +75,7 @@ class FinetuneLearner:
     def __init__(self, run: Run):
         config: FinetuneConfig = run.config
         self.config, self.steps, self.dist = config, run.steps, run.dist
-        self.heads_only_steps = config.heads_only_steps(run.sampler.frames)
+        self.heads_only_steps = config.heads_only_steps(run.sampler.draws)
         self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
         self.model.to(run.dist.device)
         if config.mode == "refinement":

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.members import data_name
 from lemumo_core.frame import Labels
 from lemumo_core.train import run_folder
 from lemumo_core.train.best_weights import write_best
@@ -38,7 +39,7 @@ def check(config: FinetuneConfig, source: FrameSource) -> tuple[FinetuneConfig, 
     """
     trained = len(source) - config.val_frames
     if not any_labels(source, range(trained)):
-        raise no_labels(config.data)
+        raise no_labels(data_name(config.data))
     notes = [FLAT] if config.model.detection == "3d" and _is_flat(source, trained) else []
     if not config.val_frames or any_labels(source, range(trained, len(source))):
         return config, notes

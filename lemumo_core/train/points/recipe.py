@@ -9,6 +9,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.members import data_name
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.model.sparse.segmenter import POINT_OPTIONS, POINT_WEIGHTS, load_segmenter
@@ -47,8 +48,8 @@ def check(config: PointsConfig, source: FrameSource) -> tuple[PointsConfig, list
     if not any(_has_labels(source[i]) for i in track(looked_at, "find labels")):
         raise Fault(
             "no_labels",
-            f"none of {len(looked_at)} frames of {config.data} has labels of LiDAR points, which "
-            "--task points learns from: the rendered street has them (--data synthetic)",
+            f"none of {len(looked_at)} frames of {data_name(config.data)} has labels of LiDAR "
+            "points, which --task points learns from: rendered streets have them, --data synthetic",
         )
     return config, []
 

@@ -42,8 +42,9 @@ from lemumo_core.model.sparse.minkunet import SparseConfig
 from lemumo_core.model.sparse.voxels import VoxelConfig
 from lemumo_core.model.transformer import Block
 from lemumo_core.train import checkpoint
+from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.checkpoint import model_tensors, open_checkpoint, optimizer_tensors
-from lemumo_core.train.loader import BatchSampler, samples_of
+from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
 from lemumo_core.train.parallel import DistInfo, full
 from lemumo_core.train.points.config import PointsConfig

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lemumo_core.data.mixture import Subset
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
+from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.loader import (
-    BatchSampler,
     Samples,
-    Subset,
     open_data,
     samples_of,
     training_batches,

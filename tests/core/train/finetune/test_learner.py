@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 from torch.nn import functional
 
+from lemumo_core.data.mixture import Subset
 from lemumo_core.data.samples import Batch, collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
@@ -22,11 +23,12 @@ from lemumo_core.frame import Frame, Labels
 from lemumo_core.model.config import SIZES, ModelConfig
 from lemumo_core.model.perception import seeded_model
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.checkpoint import open_checkpoint, save
 from lemumo_core.train.finetune.config import AugmentationConfig, FinetuneConfig, FinetuneLogConfig
 from lemumo_core.train.finetune.learner import FinetuneLearner, layer_rate
 from lemumo_core.train.finetune.weights import load_perception
-from lemumo_core.train.loader import BatchSampler, Subset, samples_of
+from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
 from lemumo_core.train.parallel import DistInfo
 from lemumo_core.train.run_config import ScaleConfig
