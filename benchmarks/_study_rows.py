@@ -17,7 +17,7 @@ class Scale(NamedTuple):
         seconds: of pretraining, for every row.
         probe_steps: of each probe.
         workers: processes that load data.
-        joint_views: of the joint embedding, options below ``views``.
+        joint_views: of methods that compare views of a sample, options below ``views``.
     """
 
     size: str
@@ -72,9 +72,13 @@ class Row:
     def options(self, scale: Scale) -> dict[str, Any]:
         """Return the options of pretraining that the rows do not share."""
         found: dict[str, Any] = {"method": self.method, "optimizer.lr": self.lr}
+        views = scale.joint_views
         if self.method == "LeMuMo":
             found |= {"method.sigreg_weight": 0.1, "method.tokens": False, "method.mask_returns": 0}
-            found |= {f"method.views.{name}": value for name, value in scale.joint_views.items()}
+        if self.method in ("LeMuMo", "InfoNCE", "DINO"):
+            found |= {f"method.views.{name}": value for name, value in views.items()}
+        if self.method == "DeCUR":
+            found["method.crops.size"] = views["global_size"]
         return {**found, **self.settings}
 
 
@@ -99,6 +103,9 @@ ROWS: dict[str, Row] = {
     "lemumo": Row(settings=LEMUMO, lr=7e-4),
     "masked modelling": Row("MaskedModeling", lr=1e-3),
     "MultiMAE": Row("MaskedModeling", MULTIMAE, lr=1e-3),
+    "InfoNCE": Row("InfoNCE", {"method.views.local_views": 0}),
+    "DINO, iBOT": Row("DINO"),
+    "DeCUR": Row("DeCUR"),
     "pruned, VICReg": Row(settings={"method.objective": "vicreg"}),
     "pruned, VISReg": Row(settings={"method.objective": "visreg", "method.sigreg_weight": 0.5}),
     **{name: variant(name) for name in OTHERS},

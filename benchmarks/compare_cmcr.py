@@ -239,7 +239,7 @@ def differences(kind: Any, buggy_pairs: bool) -> dict[str, tuple[float, float, f
 
     mine = ours(views, 0)
     my_gradients = gradients(mine.loss.total)
-    ours.after_step(0)
+    ours.after_step(0, 1)
     total = theirs.training_step(their_batch(views, rays, points), 0)
     their_gradients = gradients(total)
 

@@ -143,7 +143,8 @@ def finish_run(one: Run, row: Row, scale: Scale, frames: Path, device: torch.dev
             tensors = read_tensors(pretrained)
             checkpoint.load_model_tensors(method, tensors, pretrained)
         features = frozen(method, device)
-        found["gflop"] = gflop(config.model)
+        exported = method.exported()
+        found["gflop"] = gflop(exported[0] if exported else config.model)
     source = open_data(config, one.out)
     count = batch_sampler(config, source).frames
     scores = probe_rows({one.name: features}, config, samples_of(config, source), count, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lemumo_core.distributed import gather_rows
 from lemumo_core.losses.loss import mean_of_valid
@@ -26,6 +27,24 @@ def info_nce(anchors: Tensor, positives: Tensor, valid: Tensor, temperature: flo
     candidates = gather_rows(positives)
     own = (anchors * positives).sum(1) / temperature
     return _recognized(anchors @ candidates.T / temperature, own, valid)
+
+
+def symmetric_info_nce(one: Tensor, other: Tensor, valid: Tensor, temperature: float) -> Tensor:
+    """Return the mean of InfoNCE from either side to the other, the same on every rank.
+
+    It is the loss of CLIP (arXiv 2103.00020, figure 3), and half of the sum that ImageBind
+    (arXiv 2305.05665, section 3.2) takes; computed in at least float32 under any autocast.
+
+    Args:
+        one: (n, D), of any length; only directions count.
+        other: (n, D); row i belongs to row i of the others.
+        valid: bool (n,), which rows are pairs.
+        temperature: of the softmax.
+    """
+    with torch.autocast(one.device.type, enabled=False):
+        one, other = (functional.normalize(_in_float32(x), dim=1) for x in (one, other))
+        both = info_nce(one, other, valid, temperature), info_nce(other, one, valid, temperature)
+        return torch.stack(both).mean()
 
 
 def code_log_posterior(features: Tensor, codes: Tensor, temperature: float) -> Tensor:
@@ -61,3 +80,7 @@ def _recognized(scores: Tensor, own: Tensor, valid: Tensor) -> Tensor:
     there = gather_rows(valid.to(scores.dtype)) > 0.5
     scores = scores.masked_fill(~there, NEVER)
     return mean_of_valid(torch.logsumexp(scores, 1) - own, valid)
+
+
+def _in_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

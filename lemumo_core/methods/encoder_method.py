@@ -20,6 +20,7 @@ from lemumo_core.methods.method import (
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.preprocess import Inputs
 
 
 class EncoderMethod(Method):
@@ -43,22 +44,27 @@ class EncoderMethod(Method):
             )
         self.encoder = encoder
 
+    @property
+    def exported_encoder(self) -> Encoder:
+        """The encoder of ``features`` and ``exported``; a method may have a teacher."""
+        return self.encoder
+
     @torch.no_grad()
     def features(self, batch: Batch, modalities: Sequence[str] = FEATURE_MODALITIES) -> Features:
         """Encode the clean view of samples, with all sensors and with each alone.
 
         An encoder of one modality has no features of the other; ``pooled`` is CLS.
         """
-        view, found = clean_view(batch), {}
-        with evaluating(self.encoder):
+        view, encoder, found = clean_view(batch), self.exported_encoder, {}
+        with evaluating(encoder):
             for name in modalities:
-                present = view.present
+                inputs = view.inputs
                 if name in MODALITIES:
-                    if name not in self.encoder.modalities:
+                    if name not in encoder.modalities:
                         continue
-                    present = present * present.new_tensor([name == one for one in MODALITIES])
-                cls, tokens = self.encoder(view.inputs._replace(present=present))
-                valid = (present > 0.5).any(1, keepdim=True).expand(tokens.shape[:2])
+                    inputs = keep_modality(inputs, name)
+                cls, tokens = encoder(inputs)
+                valid = (inputs.present > 0.5).any(1, keepdim=True).expand(tokens.shape[:2])
                 found[name] = ModalityFeatures(tokens, cls, valid)
         return found
 
@@ -75,5 +81,11 @@ class EncoderMethod(Method):
 
     def exported(self) -> tuple[ModelConfig, dict[str, Tensor]]:
         """Return the encoder."""
-        weights = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
-        return self.model, weights
+        weights = self.exported_encoder.state_dict()
+        return self.model, {f"encoder.{name}": value for name, value in weights.items()}
+
+
+def keep_modality(inputs: Inputs, name: str) -> Inputs:
+    """Return inputs in which one modality is present, where it was, and no other."""
+    kept = torch.eye(len(MODALITIES), device=inputs.present.device)[MODALITIES.index(name)]
+    return inputs._replace(present=inputs.present * kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -162,8 +162,20 @@ class Method(nn.Module, ABC):
             Those that the method can give.
         """
 
-    def after_step(self, step: int) -> None:
-        """Follow the optimiser's step: moving averages of teachers and codebooks."""
+    def after_step(self, step: int, steps: int) -> None:
+        """Follow the optimiser's step: moving averages of teachers and codebooks.
+
+        Args:
+            step: number of the step, from 0.
+            steps: of the whole run.
+        """
+
+    def after_load(self, parts: Collection[str]) -> None:
+        """Follow weights that a run begins with (``--weights``).
+
+        Args:
+            parts: the method's submodules that these weights had; others are random.
+        """
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
         """Return all that learns, once, in the order in which gradient norms are summed."""

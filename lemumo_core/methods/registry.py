@@ -14,12 +14,14 @@ from importlib import metadata
 from lemumo_core.faults import Fault
 from lemumo_core.methods.cmcr.method import CMCR
 from lemumo_core.methods.decur.method import DeCUR
+from lemumo_core.methods.dino.method import DINO
+from lemumo_core.methods.info_nce.method import InfoNCE
 from lemumo_core.methods.lemumo.method import LeMuMo
 from lemumo_core.methods.masked_modeling.method import MaskedModeling
 from lemumo_core.methods.method import MethodOptions
 
 GROUP = "lemumo.methods"
-OWN: tuple[type[MethodOptions], ...] = (LeMuMo, MaskedModeling, DeCUR, CMCR)
+OWN: tuple[type[MethodOptions], ...] = (LeMuMo, MaskedModeling, InfoNCE, DINO, DeCUR, CMCR)
 
 
 def load_methods() -> dict[str, type[MethodOptions]]:

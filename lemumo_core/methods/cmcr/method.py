@@ -290,7 +290,7 @@ class CmcrMethod(Method):
         }
         return {name: pooled_features(*parts[name]) for name in modalities}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, steps: int) -> None:
         """Update the codebook."""
         self.codebook.update()
 

@@ -15,13 +15,14 @@ from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_r
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
-from lemumo_core.methods.encoder_method import EncoderMethod
+from lemumo_core.methods.encoder_method import EncoderMethod, keep_modality
 from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, SMALL_VIEWS
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
 from lemumo_core.methods.lemumo.monitors import Monitors
 from lemumo_core.methods.lemumo.projector import Projector
+from lemumo_core.methods.masked_modeling.masking import check_maskable
 from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import (
@@ -93,7 +94,7 @@ class LeMuMo(MethodOptions):
     def resolve(self, model: ModelConfig, canvas: InputSpec) -> LeMuMo:
         """Return the options with ``mask_returns`` and the size of ``masked`` filled in."""
         if self.masked_weight:
-            self.masked.check(model)
+            check_maskable(model)
         masked, weight = self.masked.sized(canvas), self.mask_returns
         if weight is None:
             weight = MASK_RETURNS if has_depth_head(model) else 0.0
@@ -219,7 +220,7 @@ class LeMuMoMethod(EncoderMethod):
         joint = [self._encode(view, views, asked and view is views[0]) for view in views]
         projections = torch.cat([encoded.projections for encoded in joint])
         if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
-            alone = [self._unimodal(views, kept) for kept in range(len(MODALITIES))]
+            alone = [self._unimodal(views, modality) for modality in MODALITIES]
             loss = self.objective(projections, step, alone)
         else:
             loss = self.objective(projections, step)
@@ -244,21 +245,18 @@ class LeMuMoMethod(EncoderMethod):
             depth_m, confidence = self.depth_branch(tokens, view.inputs)
         return depth_m, confidence
 
-    def _unimodal(self, views: Sequence[View], kept: int) -> Tensor:
+    def _unimodal(self, views: Sequence[View], modality: str) -> Tensor:
         """Return projections (V, B, 128) of all views with one modality only."""
-        return torch.cat([self._encode(view, views, False, kept).projections for view in views])
+        return torch.cat([self._encode(view, views, False, modality).projections for view in views])
 
     def _encode(
-        self, view: View, views: Sequence[View], dense: bool, kept: int | None = None
+        self, view: View, views: Sequence[View], dense: bool, modality: str | None = None
     ) -> Encoded:
         batch = len(views[0].image) // self.options.views.global_views
-        present = view.present
-        if kept is not None:
-            present = present * torch.eye(len(MODALITIES), device=present.device)[kept]
-        with mixed_precision(present.device):
+        by_view = view.inputs if modality is None else keep_modality(view.inputs, modality)
+        with mixed_precision(view.image.device):
             # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
             # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
-            by_view = view.inputs._replace(present=present)
             inputs = Inputs(*(transpose_rows(x, batch) for x in by_view))
             cls, tokens = self.encoder(inputs, dense=dense)
             embeddings, projections = self.projector(cls)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lemumo_core.model.config import MODALITIES
+from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.encoder import Embedded, Encoder
 from lemumo_core.preprocess import Inputs
 
@@ -68,6 +68,15 @@ def draw_masks(
     only_image, only_companion = image < SPLIT / 2, image > 1 - SPLIT / 2
     shown = torch.stack([~only_companion, ~only_image], dim=1)
     return Masks(cells, shown[rows], grid)
+
+
+def check_maskable(model: ModelConfig) -> None:
+    """Raise a ValueError for an encoder that sums the patches of its modalities."""
+    if model.variant == "early":
+        raise ValueError(
+            "variant early adds the patches of both modalities, and masked modelling hides one of "
+            "them: take another variant"
+        )
 
 
 def embed_masked(encoder: Encoder, inputs: Inputs, masks: Masks) -> Embedded:

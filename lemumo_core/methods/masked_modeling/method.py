@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lemumo_core.data.samples import Batch
 from lemumo_core.methods.encoder_method import EncoderMethod
+from lemumo_core.methods.masked_modeling.masking import check_maskable
 from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import Draw, Method, MethodOptions, Step
@@ -26,7 +27,7 @@ class MaskedModeling(MaskingOptions, MethodOptions):
 
     def resolve(self, model: ModelConfig, canvas: InputSpec) -> MaskedModeling:
         """Return the options with ``size`` filled in; ValueError for variant ``early``."""
-        self.check(model)
+        check_maskable(model)
         return self.sized(canvas)
 
     def build(self, model: ModelConfig, canvas: InputSpec) -> Method:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.views import MultiCropConfig
-from lemumo_core.model.config import PATCH, ModelConfig
+from lemumo_core.model.config import PATCH
 from lemumo_core.preprocess import InputSpec
 
 M = TypeVar("M", bound="MaskingOptions")
@@ -70,11 +70,3 @@ class MaskingOptions:
     def sized(self: M, canvas: InputSpec) -> M:
         """Return the options with ``size`` filled in."""
         return replace(self, size=self.size or (canvas.height, canvas.width))
-
-    def check(self, model: ModelConfig) -> None:
-        """Raise a ValueError for an encoder that sums the patches of its modalities."""
-        if model.variant == "early":
-            raise ValueError(
-                "variant early adds the patches of both modalities, and masked modelling hides one "
-                "of them: take another variant"
-            )

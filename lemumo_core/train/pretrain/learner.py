@@ -67,6 +67,7 @@ class PretrainLearner:
         kept = {n: t for n, t in own.items() if n.split(".")[0] not in parts}
         kept |= {n: t for n, t in tensors.items() if n.split(".")[0] in mine or not parts & mine}
         checkpoint.load_model_tensors(self.method, kept, path)
+        self.method.after_load(parts & mine)
 
     def views(self, batch: Batch, step: int) -> Any:
         """Cut the views of a step."""
@@ -100,7 +101,7 @@ class PretrainLearner:
             if outcome.tokens is not None:
                 values |= position_monitors(outcome.tokens)
         self.optimizer.step()
-        self.method.after_step(step)
+        self.method.after_step(step, self.steps)
         if self.probes is not None and outcome.tokens is not None and outcome.view is not None:
             losses = self.probes.step(outcome.tokens, outcome.view)
             if observing:

@@ -7,7 +7,12 @@ import math
 import pytest
 import torch
 
-from lemumo_core.losses.contrastive import code_log_posterior, code_matching, info_nce
+from lemumo_core.losses.contrastive import (
+    code_log_posterior,
+    code_matching,
+    info_nce,
+    symmetric_info_nce,
+)
 from lemumo_core.losses.decoupling import commitment, gaussian_kl, orthogonality
 from lemumo_core.losses.loss import mean_of_valid
 from lemumo_core.losses.occupancy import intensity_loss, occupancy_loss
@@ -29,6 +34,15 @@ def test_info_nce_is_the_log_softmax() -> None:
     x, y = a[kept], b[kept]
     expected = torch.nn.functional.cross_entropy(x @ y.T / 0.07, torch.arange(len(x)))
     assert info_nce(a, b, kept, 0.07).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_symmetric_info_nce_is_that_of_clip() -> None:
+    a, b = unit(9, 5), unit(9, 5, seed=1)
+    kept, target = torch.arange(9) % 3 > 0, torch.arange(6)
+    logits = a[kept] @ b[kept].T / 0.2
+    expected = sum(torch.nn.functional.cross_entropy(x, target) for x in (logits, logits.T)) / 2
+    found = symmetric_info_nce(3 * a, 7 * b, kept, 0.2)  # lengths do not count
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_info_nce_of_known_rows() -> None:

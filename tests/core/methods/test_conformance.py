@@ -27,6 +27,8 @@ from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
 from lemumo_core.methods.decur.method import DeCUR
 from lemumo_core.methods.decur.views import CropConfig
+from lemumo_core.methods.dino.method import DINO
+from lemumo_core.methods.info_nce.method import InfoNCE
 from lemumo_core.methods.masked_modeling import objective as masked_objective
 from lemumo_core.methods.masked_modeling.masking import Masks
 from lemumo_core.methods.masked_modeling.method import MaskedModeling
@@ -113,6 +115,8 @@ def config_of(name: str, **changes) -> PretrainConfig:
         "MaskedModeling": MaskedModeling(size=(32, 32)),
         "LeMuMo, persistent": small_method(mask_returns=1.0),
         "LeMuMo, VICReg": small_method(objective="vicreg", tokens=False, mask_returns=0.0),
+        "InfoNCE": InfoNCE(views=replace(small_method().views, global_views=1)),
+        "DINO": DINO(prototypes=16, hidden=32, views=small_method().views),
         "CMCR": small(
             network=SparseConfig(width=0.125, voxels=VoxelConfig(size_m=0.5, features="height")),
             crop=replace(VIEWS, global_size=(32, 32)),
@@ -135,19 +139,21 @@ def config_of(name: str, **changes) -> PretrainConfig:
 
 
 METHODS = (
-    *("MaskedModeling", "LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "CMCR"),
-    *("DeCUR", "DeCUR, ResNet", "DeCUR, MiT", "DeCUR, shared crop", "Toy"),
+    *("MaskedModeling", "LeMuMo", "LeMuMo, persistent", "LeMuMo, VICReg", "InfoNCE", "DINO"),
+    *("CMCR", "DeCUR", "DeCUR, ResNet", "DeCUR, MiT", "DeCUR, shared crop", "Toy"),
 )
 CASES = (
     ("ddp", 4, "LeMuMo"),
     ("ddp", 2, "LeMuMo, VICReg"),
     ("ddp", 2, "MaskedModeling"),
+    ("ddp", 2, "InfoNCE"),
     ("ddp", 2, "CMCR"),
     ("ddp", 2, "DeCUR"),
     ("ddp", 2, "DeCUR, ResNet"),
     ("ddp", 2, "DeCUR, MiT"),
     ("ddp", 2, "Toy"),
     ("fsdp", 2, "DeCUR, shared crop"),
+    ("fsdp", 2, "DINO"),
     ("fsdp", 2, "LeMuMo"),
     ("fsdp", 2, "LeMuMo, persistent"),
     ("fsdp", 2, "Toy"),
@@ -170,7 +176,7 @@ def outcome(dist: DistInfo, config: PretrainConfig) -> dict[str, torch.Tensor]:
         for name, p in learner.method.named_parameters()
         if p.requires_grad
     }
-    learner.method.after_step(STEP)
+    learner.method.after_step(STEP, 10)
     return {"loss": total.detach(), **terms, **gradients, **dict(learner.method.named_buffers())}
 
 
@@ -357,6 +363,8 @@ def without_randomness(name: str) -> PretrainConfig:
     elif name.startswith("DeCUR"):
         changes = {"photometric": STILL.photometric, "scale": (1.0, 1.0), "flip": 0.0}
         still = {"crops": replace(config.method.crops, **changes)}
+    elif name == "DINO":
+        still |= {"token_weight": 0.0}
     elif name.startswith("LeMuMo"):
         still |= {"modality_dropout": 0.0, "mask_returns": 0.0, "masked_weight": 0.0}
     return replace(config, method=replace(config.method, **still))
@@ -398,7 +406,7 @@ def test_a_step_on_the_meta_device_waits_for_nothing(name, monkeypatch) -> None:
         views = learner.views(small_batch(config).to("meta"), STEP)
     outcome = learner.forward(views, STEP)
     outcome.loss.total.backward()
-    learner.method.after_step(STEP)
+    learner.method.after_step(STEP, 10)
     for name, parameter in learner.method.named_parameters():
         assert parameter.device.type == "meta", name
         assert parameter.grad is not None or not parameter.requires_grad, name

@@ -56,7 +56,7 @@ class ToyMethod(Method):
         return {"fused": ModalityFeatures(tokens, cls, torch.ones_like(tokens[..., 0]) > 0)}
 
     @torch.no_grad()
-    def after_step(self, step):
+    def after_step(self, step, steps):
         for mine, learnt in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
             mine.lerp_(learnt, 1 - self.options.momentum)
 

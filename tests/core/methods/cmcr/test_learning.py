@@ -29,7 +29,7 @@ def learnt(sweeps):
         optimizer.zero_grad()
         outcome.loss.total.backward()
         optimizer.step()
-        method.after_step(step)
+        method.after_step(step, 32)
     return method, outcome
 
 

@@ -1,0 +1,1 @@
+"""InfoNCE between image and companion (ImageBind, arXiv 2305.05665)."""
