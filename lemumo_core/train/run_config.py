@@ -147,7 +147,7 @@ class RunConfig:
         steps: instead of ``epochs``, unless 0.
         canvas: height and width of what views are cut from; by default the model's input.
         classes: the classes and what labels call them: a class file, or the name of a shipped one
-            (cityscapes, flir, kitti, nuscenes, semantickitti, waymo). ``model`` then holds what it
+            (``taxonomy.shipped_names``), such as kitti or nuscenes. ``model`` then holds what it
             says; by default the classes of the weights, or the default ones.
         model, optimizer, scale, log: see there.
 

@@ -20,6 +20,7 @@ from lemumo_core.data.sources.options import typed_options
 from lemumo_core.faults import Fault, known_names
 
 SOURCES: dict[str, str] = {
+    "argoverse2": "lemumo_core.data.sources.argoverse2:Argoverse2",
     "bags": "lemumo_core.data.sources.bags:Bags",
     "flir": "lemumo_core.data.sources.flir:Flir",
     "geonrw": "lemumo_core.data.sources.raster_layouts:GeoNrw",
