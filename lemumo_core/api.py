@@ -35,7 +35,7 @@ def load(package: str | Path, backend: str = "auto", score_threshold: float = 0.
     Args:
         package: its folder.
         backend: ``RUNTIME[:PRECISION]``, e.g. ``onnxruntime`` or ``tensorrt:fp16``; ``auto``
-            takes the fastest that this machine runs.
+            takes the one that costs the least here.
         score_threshold: detections below it are dropped.
 
     Returns:

@@ -112,6 +112,7 @@ class Diagnostics:
         values = {"lifecycle": self.state, "memory_mb": f"{resident_mb():.1f}"}
         if self.pipeline is not None:
             values = engine_facts(self.pipeline.package, self.pipeline.backend.name) | values
+            values["backend_reason"] = self.pipeline.backend_reason
             backend = self.pipeline.backend
             if isinstance(backend, RecoveringBackend) and backend.trouble:
                 level, message = Level.WARN, backend.trouble

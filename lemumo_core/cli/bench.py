@@ -130,6 +130,7 @@ def _record(result: Measurement, package: Package) -> dict[str, Any]:
         "Max. End-to-End Latency (ms)": float(latencies.max()),
         "p50 (ms)": result.latency_ms(50),
         "p99 (ms)": result.latency_ms(99),
+        "cost (ms)": result.cost_ms,
         "calls": len(latencies),
         "load (s)": result.load_s,
         "memory (MB)": result.memory_mb,

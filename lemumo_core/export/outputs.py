@@ -15,7 +15,7 @@ from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.backends.onnxruntime import session_options
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
-from lemumo_core.inference.selection import resolve_name
+from lemumo_core.inference.selection import resolve_backend
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import RAW_NAMES, load_model
 from lemumo_core.preprocess import Inputs
@@ -39,7 +39,7 @@ def outputs_of(package: Package, name: str, samples: Sequence[Sample]) -> list[d
         torch backends, and else from ONNX Runtime on the graph of the backend's precision, since
         a compiled network keeps them to itself.
     """
-    backend = load_backend(package, resolve_name(package, name))
+    backend = load_backend(package, resolve_backend(package, name).backend)
     runtime, precision = split_name(backend.name)
     raw_heads = (
         _torch_heads(package)

@@ -11,7 +11,7 @@ from lemumo_core.export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, 
 from lemumo_core.export.parity_inputs import Sample
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.package import Package
-from lemumo_core.inference.selection import resolve_name
+from lemumo_core.inference.selection import resolve_backend
 from lemumo_core.preprocess import Inputs
 
 SCORE_THRESHOLD = 0.3
@@ -60,7 +60,7 @@ def verify_batch(
     Args and returns as ``verify``; at least two samples.
     """
     limits = EXACT if split_name(candidate)[1] in (None, "fp32") else REDUCED
-    backend = load_backend(package, resolve_name(package, candidate), len(samples))
+    backend = load_backend(package, resolve_backend(package, candidate).backend, len(samples))
     together = {key: np.empty(spec.shape, spec.dtype) for key, spec in backend.outputs.items()}
     joined = zip(*(sample.inputs for sample in samples), strict=True)
     backend.infer(Inputs(*map(np.concatenate, joined)), together)

@@ -20,12 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.inference.backends import load_backend
+from lemumo_core.inference.backends import RUNTIMES, load_backend, split_name
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.inference.package import load_package
 from lemumo_core.progress import track
 
 WARM_UPS = 3
+ROUNDS = 24
+"""Turns of a backend for ``auto``; beside heavy load a turn is one call, and 12 are too few."""
+SLICE_S = 0.125
+"""Length of a turn."""
 LIMIT_S = 600
 """For an answer of a backend; one that compiles can take minutes."""
 
@@ -40,6 +44,7 @@ class Measurement:
         load_s: from the package to the end of the first inference.
         memory_mb: resident memory that it added.
         latencies_ms: of each call, wall time.
+        cpu_ms: of each call, processor time of all its threads.
         foreign_cpu: share of all cores that other processes took meanwhile, NaN if unknown.
         error: why there are no numbers; empty where there are.
     """
@@ -49,6 +54,7 @@ class Measurement:
     load_s: float = np.nan
     memory_mb: float = np.nan
     latencies_ms: Sequence[float] = ()
+    cpu_ms: Sequence[float] = ()
     foreign_cpu: float = np.nan
     error: str = ""
 
@@ -57,13 +63,29 @@ class Measurement:
         return float(np.percentile(self.latencies_ms, percentile)) if self.latencies_ms else np.nan
 
     @property
+    def cost_ms(self) -> float:
+        """The least time that a call took of the processor that does the work, ms.
+
+        On a CPU that is processor time: other processes prolong the wall time of a call several
+        times, and its processor time by little. The least is of the calls that were disturbed
+        least. A process that waits for a GPU is judged by its wall time. NaN where nothing was
+        measured.
+        """
+        on_gpu = RUNTIMES[split_name(self.backend)[0]].gpu
+        return min(self.latencies_ms if on_gpu else self.cpu_ms, default=np.nan)
+
+    @property
     def throughput(self) -> float:
         """Samples per second, of all calls."""
         return 1e3 * self.batch * len(self.latencies_ms) / (sum(self.latencies_ms) or np.nan)
 
 
 def measure(
-    package: Path, names: Sequence[str], batch: int = 1, rounds: int = 8, slice_s: float = 0.25
+    package: Path,
+    names: Sequence[str],
+    batch: int = 1,
+    rounds: int = ROUNDS,
+    slice_s: float = SLICE_S,
 ) -> list[Measurement]:
     """Measure backends in turns.
 
@@ -113,6 +135,7 @@ class _Worker:
     error: str = ""
     facts: dict[str, float] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
     foreign: list[float] = field(default_factory=list)
     process: Any = None
 
@@ -132,7 +155,7 @@ class _Worker:
     def turn(self, seconds: float) -> None:
         if self.error:
             return
-        idle, started = _idle_s(), time.monotonic()
+        idle_s, started = _idle_s(), time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died: no answer will say so
             self.process.stdin.write(f"{seconds}\n")
             self.process.stdin.flush()
@@ -140,9 +163,10 @@ class _Worker:
         if not answer:
             return
         self.latencies_ms += answer["latencies_ms"]
-        cores_s = (os.cpu_count() or 1) * (time.monotonic() - started)
-        busy = cores_s - (_idle_s() - idle) - answer["cpu_s"]
-        self.foreign.append(max(0.0, busy / cores_s))
+        self.cpu_ms += answer["cpu_ms"]
+        cores_s = len(os.sched_getaffinity(0)) * (time.monotonic() - started)
+        foreign_s = cores_s - (_idle_s() - idle_s) - sum(answer["cpu_ms"]) / 1e3
+        self.foreign.append(max(0.0, foreign_s / cores_s))
 
     def kill(self) -> None:
         if self.process is not None:
@@ -157,13 +181,14 @@ class _Worker:
 
     def measurement(self) -> Measurement:
         foreign = float(np.mean(self.foreign)) if self.foreign else np.nan
-        latencies = () if self.error else tuple(self.latencies_ms)
+        latencies, cpu = ((), ()) if self.error else (self.latencies_ms, self.cpu_ms)
         return Measurement(
             self.name,
             self.batch,
             self.facts.get("load_s", np.nan),
             self.facts.get("memory_mb", np.nan),
-            latencies,
+            tuple(latencies),
+            tuple(cpu),
             foreign,
             self.error,
         )
@@ -182,12 +207,18 @@ class _Worker:
 
 
 def _idle_s() -> float:
-    """Idle time of all cores since boot."""
+    """Idle time since boot of the cores that this process may use, all together.
+
+    Cores that a container or an affinity mask withholds disturb nothing. Time that a hypervisor
+    takes away is not idle.
+    """
     try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
         return np.nan
-    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    ticks = [list(map(int, line.split()[4:6])) for line in lines if line.split()[0] in cores]
+    return sum(idle + waiting for idle, waiting in ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(process: int | str = "self") -> float:
@@ -216,14 +247,15 @@ def _work(path: str, name: str, batch: int) -> None:
     facts = {"load_s": load_s, "memory_mb": resident_mb() - before_mb}
     channel.write(json.dumps(facts) + "\n")
     for line in sys.stdin:
-        times: list[float] = []
-        end, cpu = time.monotonic() + float(line), time.process_time()
-        while not times or time.monotonic() < end:
-            begin = time.perf_counter()
+        latencies_ms: list[float] = []
+        cpu_ms: list[float] = []
+        end = time.monotonic() + float(line)
+        while not latencies_ms or time.monotonic() < end:
+            begin, cpu_s = time.perf_counter(), time.process_time()
             backend.infer(inputs, buffers)
-            times.append(1e3 * (time.perf_counter() - begin))
-        answer = {"latencies_ms": times, "cpu_s": time.process_time() - cpu}
-        channel.write(json.dumps(answer) + "\n")
+            latencies_ms.append(1e3 * (time.perf_counter() - begin))
+            cpu_ms.append(1e3 * (time.process_time() - cpu_s))
+        channel.write(json.dumps({"latencies_ms": latencies_ms, "cpu_ms": cpu_ms}) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lemumo_core.inference.backends import Backend, TensorSpec, load_backend, sp
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.results import perception_of
-from lemumo_core.inference.selection import resolve_name
+from lemumo_core.inference.selection import resolve_backend
 from lemumo_core.preprocess import Inputs, network_view, preprocess
 
 OUTPUT_SHAPES: dict[str, tuple[str | int, ...]] = {
@@ -36,14 +36,17 @@ class Pipeline:
 
     Args:
         package: verified model package.
-        backend: name for ``resolve_name``, or one that is loaded.
+        backend: name for ``resolve_backend``, or one that is loaded.
         score_threshold: detections below it are dropped.
         batch: most frames that one inference takes. Only packages that hold the dynamic graph
             can; others infer one after another.
         load: makes the backend of a name, such as ``RecoveringBackend``.
 
+    Attributes:
+        backend_reason: why ``auto`` chose this backend, and whether the choice is kept.
+
     Raises:
-        Fault: as ``resolve_name`` and ``load_backend``; ``bad_package`` for outputs that are not
+        Fault: as ``resolve_backend`` and ``load_backend``; ``bad_package`` for outputs that are not
             ``OUTPUT_SHAPES`` or above ``MAX_OUTPUT_BYTES``.
     """
 
@@ -58,12 +61,13 @@ class Pipeline:
         self.package = package
         self.score_threshold = score_threshold
         if isinstance(backend, str):
-            name = resolve_name(package, backend)
-            dynamic = model_file(split_name(name)[1] or "fp32", dynamic=True)
+            choice = resolve_backend(package, backend)
+            dynamic = model_file(split_name(choice.backend)[1] or "fp32", dynamic=True)
             self.batch = batch if dynamic in package.manifest.files else 1
-            self.backend = load(package, name, self.batch)
+            self.backend = load(package, choice.backend, self.batch)
+            self.backend_reason = choice.reason
         else:
-            self.batch, self.backend = 1, backend
+            self.batch, self.backend, self.backend_reason = 1, backend, "as given"
         check_outputs(self.backend.outputs, package.manifest.numbers_of_box)
         self._inputs: Inputs | None = None
         self._outputs = {

@@ -125,7 +125,7 @@ def load_backend(package: Package, name: str, batch: int = 1) -> Backend:
     Args:
         package: verified by ``load_package``.
         name: ``RUNTIME[:PRECISION]``, of ``RUNTIMES`` and ``PRECISIONS``; float32 where no
-            precision is given. ``selection.resolve_name`` finds one for ``auto``.
+            precision is given. ``selection.resolve_backend`` finds one for ``auto``.
         batch: most samples in one call; above 1 the package must hold the dynamic graph.
 
     Raises:
@@ -135,7 +135,7 @@ def load_backend(package: Package, name: str, batch: int = 1) -> Backend:
     """
     runtime, precision = split_name(name)
     if runtime == "auto":
-        raise Fault("unknown_backend", f"{name} names no runtime: resolve it first (resolve_name)")
+        raise Fault("unknown_backend", f"{name} names no runtime: resolve_backend finds one")
     if reason := unavailable_reason(runtime):
         raise Fault("no_backend", f"backend {runtime} cannot run here: {reason}")
     module, _, kind = RUNTIMES[runtime].backend.partition(":")

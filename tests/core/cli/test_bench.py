@@ -38,7 +38,7 @@ def measured(monkeypatch):
         return [
             Measurement(name, batch, error="it crashed")
             if name == "openvino:fp32"
-            else Measurement(name, batch, 1.5, 80.0, (10.0, 20.0, 40.0), 0.25)
+            else Measurement(name, batch, 1.5, 80.0, (10.0, 20.0, 40.0), (9.0, 18.0, 30.0), 0.25)
             for name in names
         ]
 
@@ -64,6 +64,7 @@ def test_table_and_json(package, measured, tmp_path, capsys) -> None:
     assert (first["backend"], first["precision"], first["batch"]) == ("onnxruntime", "int8-cpu", 1)
     assert first["Mean End-to-End Latency (ms)"] == pytest.approx(70 / 3)
     assert first["Min. End-to-End Latency (ms)"] == 10 and first["p50 (ms)"] == 20
+    assert first["cost (ms)"] == 9
     assert first["Mean Frame Rate (fps)"] == pytest.approx(3000 / 70)
     assert first["metric loss"] == {"mean_depth": 0.01} and first["foreign CPU share"] == 0.25
     assert double["Mean Frame Rate (fps)"] == pytest.approx(2 * 3000 / 70)

@@ -120,9 +120,9 @@ def test_onnxruntime_alone_is_enough(toy) -> None:
         "util.find_spec = lambda name: None if sys.modules.get(name, 1) is None else find(name)\n"
         "from lemumo_core.inference.backends import load_backend\n"
         "from lemumo_core.inference.package import load_package\n"
-        "from lemumo_core.inference.selection import resolve_name\n"
+        "from lemumo_core.inference.selection import resolve_backend\n"
         "package = load_package(sys.argv[1])\n"
-        "print(load_backend(package, resolve_name(package, 'auto:fp32')).name)\n"
+        "print(load_backend(package, resolve_backend(package, 'auto:fp32').backend).name)\n"
     )
     command = [sys.executable, "-c", program, str(toy.path)]
     result = subprocess.run(command, capture_output=True, text=True)
