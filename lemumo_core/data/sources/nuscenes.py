@@ -64,6 +64,9 @@ class NuScenes:
             ``bad_points``, ``bad_point_labels`` or ``bad_image``.
     """
 
+    lidar, layout = LIDAR, LAYOUT
+    """Channel of the LiDAR, and what is expected where a file is missing."""
+
     def __init__(
         self,
         root: str | Path,
@@ -75,6 +78,12 @@ class NuScenes:
         self.cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
         self.split = split
         self.tables = self._tables_folder(version)
+        self._read_tables()
+        for channel in (*self.cameras, self.lidar):
+            existing(self.root / "samples" / channel, self.layout)
+
+    def _read_tables(self) -> None:
+        """Read which Frames there are, their annotations and the classes of their points."""
         try:
             samples = self._samples()
             self.keyframes = self._keyframes(samples)
@@ -85,15 +94,15 @@ class NuScenes:
             if (self.tables / "lidarseg.json").exists():
                 rows = self._load("lidarseg")
                 self.lidarseg = {row["sample_data_token"]: row["filename"] for row in rows}
-                names = {row["index"]: row["name"] for row in categories}
+                names = {
+                    row["index"]: row["name"] for row in categories if row["index"] is not None
+                }
                 self.label_names = tuple(names.get(i, "") for i in range(max(names) + 1))
         except KeyError as error:
             raise Fault(
                 "bad_table",
                 f"{self.tables}: missing field or token {error}; is the download complete?",
             ) from None
-        for channel in (*self.cameras, LIDAR):
-            existing(self.root / "samples" / channel, LAYOUT)
 
     def __len__(self) -> int:
         return len(self.keyframes)
@@ -101,9 +110,9 @@ class NuScenes:
     def __getitem__(self, index: int) -> Frame:
         sample, channel, shot, sweep = self.keyframes[index]
         T_camera_world = inverse(shot.T_world_sensor)
-        image = read_image(existing(self.root / shot.file, LAYOUT))
+        image = read_image(existing(self.root / shot.file, self.layout))
         camera = shot.camera_of(image, self.root / shot.file)
-        points = read_points(existing(self.root / sweep.file, LAYOUT), POINT_COLUMNS)
+        points = self._points(sweep)
         point_labels = self._point_labels(sweep, len(points))
         labels = None
         if self.annotations is not None:
@@ -136,19 +145,22 @@ class NuScenes:
             "frames": len(self),
         }
 
+    def _points(self, sweep: Shot) -> np.ndarray:
+        return read_points(existing(self.root / sweep.file, self.layout), POINT_COLUMNS)
+
     def _tables_folder(self, version: str | None) -> Path:
         if version is not None:
-            return existing(self.root / version, LAYOUT)
+            return existing(self.root / version, self.layout)
         found = sorted(path for path in self.root.glob("v1.0-*") if path.is_dir())
         if not found:
-            raise FileNotFoundError(f"{self.root} holds no v1.0-* folder; expected {LAYOUT}")
+            raise FileNotFoundError(f"{self.root} holds no v1.0-* folder; expected {self.layout}")
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise Fault("ambiguous_version", f"{self.root} holds {names}; choose one by version")
         return found[0]
 
     def _load(self, name: str) -> list[Row]:
-        file = existing(self.tables / f"{name}.json", LAYOUT)
+        file = existing(self.tables / f"{name}.json", self.layout)
         try:
             rows: list[Row] = json.loads(file.read_bytes())
         except ValueError as error:
@@ -173,21 +185,21 @@ class NuScenes:
         wanted = set(samples)
         rows: dict[str, dict[str, Row]] = defaultdict(dict)
         for row in self._load("sample_data"):
-            if row["is_key_frame"] and row["sample_token"] in wanted:
+            if row["is_key_frame"] and row["sample_token"] in wanted and row.get("is_valid", True):
                 mount = mounts[row["calibrated_sensor_token"]]
                 rows[row["sample_token"]][channels[mount["sensor_token"]]] = row
         pairs = [
-            (sample, camera, rows[sample][camera], rows[sample][LIDAR])
+            (sample, camera, rows[sample][camera], rows[sample][self.lidar])
             for sample in samples
             for camera in self.cameras
-            if {camera, LIDAR} <= rows[sample].keys()
+            if {camera, self.lidar} <= rows[sample].keys()
         ]
         seen = {camera for _, camera, _, _ in pairs}
         if missing := [camera for camera in self.cameras if camera not in seen]:
             known = sorted({channel for shots in rows.values() for channel in shots})
             raise Fault(
                 "unknown_camera",
-                f"{self.tables} has no keyframe with both {missing[0]} and {LIDAR}; it has "
+                f"{self.tables} has no keyframe with both {missing[0]} and {self.lidar}; it has "
                 f"{', '.join(known) or 'none'}",
             )
         used = {row["ego_pose_token"] for pair in pairs for row in pair[2:]}
@@ -215,7 +227,12 @@ class NuScenes:
         for row in rows:
             if row["sample_token"] in found:
                 found[row["sample_token"]].append(row)
-        return {token: _boxes(rows, instances) for token, rows in found.items()}
+        seen = self._visibility()
+        return {token: _boxes(rows, instances, seen) for token, rows in found.items()}
+
+    def _visibility(self) -> dict[str, float]:
+        """Return the shares of objects that are seen, by the tokens of ``visibility``."""
+        return VISIBILITY
 
     def _point_labels(self, sweep: Shot, points: int) -> np.ndarray | None:
         if sweep.token not in self.lidarseg:
@@ -231,11 +248,11 @@ class NuScenes:
         return ids
 
 
-def _boxes(rows: list[Row], names: dict[str, str]) -> Annotations:
+def _boxes(rows: list[Row], names: dict[str, str], visibility: dict[str, float]) -> Annotations:
     """Convert rows of ``sample_annotation``; ``names`` are the categories of instances."""
     poses = np.array([(*row["translation"], *row["rotation"]) for row in rows], np.float64)
     sizes = np.array([row["size"] for row in rows], np.float64).reshape(-1, 3)
-    seen = [VISIBILITY.get(row.get("visibility_token", ""), np.nan) for row in rows]
+    seen = [visibility.get(row.get("visibility_token", ""), np.nan) for row in rows]
     return Annotations(
         poses=poses.reshape(-1, 7),
         sizes=sizes[:, [1, 0, 2]],  # theirs: width, length, height

@@ -57,8 +57,8 @@ class Shot(NamedTuple):
                 f"{path} is {width}x{height}, but sample_data and its calibration are of "
                 "{}x{} images: take the images as they were published".format(*self.size),
             )
-        K = self.mount["camera_intrinsic"]
-        return Camera.from_calibration(width, height, K, "pinhole", [])
+        K, D = self.mount["camera_intrinsic"], self.mount.get("camera_distortion", [])
+        return Camera.from_calibration(width, height, K, "plumb_bob" if D else "pinhole", D)
 
 
 def _T(table: str, row: Row) -> np.ndarray:

@@ -36,6 +36,7 @@ SOURCES: dict[str, str] = {
     "ssl4eo-s12": "lemumo_core.data.sources.raster_layouts:Ssl4EoS12",
     "sunrgbd": "lemumo_core.data.sources.raster_layouts:SunRgbd",
     "synthetic": "lemumo_core.data.sources.synthetic:SyntheticStreet",
+    "t4": "lemumo_core.data.sources.t4:T4",
     "videos": "lemumo_core.data.sources.video_files:VideoFiles",
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
 }
