@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from lemumo_core.methods.method import (
     FEATURE_MODALITIES,
     Features,
     Method,
+    MethodOptions,
     ModalityFeatures,
     Units,
     evaluating,
@@ -20,21 +23,36 @@ from lemumo_core.methods.method import (
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.model.vit_weights import load_vit
 from lemumo_core.preprocess import Inputs
+
+
+@dataclass(frozen=True)
+class EncoderOptions(MethodOptions):
+    """Options of the methods that train one of this project's encoders.
+
+    Attributes:
+        image_weights: file of a ViT's weights, of timm or DINOv2, that the camera's side of the
+            encoder starts from (``model.vit_weights``).
+    """
+
+    image_weights: str | None = None
 
 
 class EncoderMethod(Method):
     """An encoder, its features and its export; subclasses add views and loss.
 
     Args:
+        options: of the method.
         model: whose encoder is trained.
 
     Raises:
         ValueError: the model has towers that are no ViTs.
     """
 
-    def __init__(self, model: ModelConfig):
+    def __init__(self, options: EncoderOptions, model: ModelConfig):
         super().__init__()
+        self.image_weights = options.image_weights
         self.model, self.token_dim = model, model.token_dim
         encoder = build_encoder(model)
         if not isinstance(encoder, Encoder):
@@ -43,6 +61,11 @@ class EncoderMethod(Method):
                 f"--method.backbone {model.backbone}): this method needs vit"
             )
         self.encoder = encoder
+
+    def initialize(self) -> None:
+        """Load the weights that ``image_weights`` names."""
+        if self.image_weights is not None:
+            load_vit(self.encoder, "image", Path(self.image_weights))
 
     @property
     def exported_encoder(self) -> Encoder:

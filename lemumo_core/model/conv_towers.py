@@ -10,12 +10,13 @@ from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from lemumo_core.model.config import MODALITIES, PATCH, ModelConfig
 from lemumo_core.model.encoder import Encoding
-from lemumo_core.model.external_weights import load_by_name, read_state_dict, vit_names
+from lemumo_core.model.external_weights import load_by_name, read_state_dict
 from lemumo_core.model.mit import MitConfig, MixTransformer
 from lemumo_core.model.patch_embed import IMAGENET_MEAN, IMAGENET_STD
 from lemumo_core.model.resnet import ResNet, ResNetConfig
 from lemumo_core.model.towers import LateEncoder
 from lemumo_core.model.transformer import Block
+from lemumo_core.model.vit_weights import load_vit
 from lemumo_core.preprocess import Inputs
 
 RESNETS = {
@@ -144,14 +145,8 @@ def load_tower(module: LateEncoder | ConvTowers, modality: str, path: Path) -> N
         Fault: ``wrong_weights`` for those of another backbone.
         FileNotFoundError: nothing there.
     """
-    tensors = read_state_dict(path)
-    if isinstance(module, ConvTowers):
-        backbone = module.children_by_modality()[MODALITIES.index(modality)].backbone
-        load_by_name(backbone, tensors, path, own=("attention.",))
+    if isinstance(module, LateEncoder):
+        load_vit(module, modality, path)
         return
-    others = tuple(f"towers.{name}." for name in MODALITIES if name != modality)
-    named = vit_names(tensors, modality, module.grid)
-    load_by_name(module, named, path, own=("patch_embed.", *others))
-    # Theirs knows one modality, and no embedding of it.
-    with torch.no_grad():
-        module.patch_embed.modality[MODALITIES.index(modality)] = 0.0
+    backbone = module.children_by_modality()[MODALITIES.index(modality)].backbone
+    load_by_name(backbone, read_state_dict(path), path, own=("attention.",))

@@ -1,7 +1,8 @@
 """Weights that others trained: state dicts of timm, torchvision, TorchGeo and SegFormer.
 
-They are mapped by name. Classifiers are left out. A first layer for another number of channels has
-the mean over RGB for each, scaled so that a grey picture in all of them answers as it did in RGB.
+They are mapped by name; those of ViTs by ``vit_weights``. Classifiers are left out. A first layer
+for another number of channels has the mean over RGB for each, scaled so that a grey picture in all
+of them answers as it did in RGB.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.faults import Fault
-from lemumo_core.model.config import PATCH
-from lemumo_core.model.transformer import resize_tables
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which files keep a state dict."""
@@ -90,34 +89,3 @@ def load_by_name(
 def for_channels(weight: Tensor, channels: int) -> Tensor:
     """Return the weights (D, 3, k, k) of a first layer for another number of channels."""
     return weight.mean(1, keepdim=True).expand(-1, channels, -1, -1) * (3 / channels)
-
-
-def vit_names(
-    tensors: Mapping[str, Tensor], modality: str, grid: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Return timm's weights of a ViT by their names in ``LateEncoder``.
-
-    Args:
-        tensors: by timm's names; positions are those of CLS and of a square grid.
-        modality: whose tower they are for.
-        grid: rows and columns of the model's patch grid, to which positions are resized.
-
-    Raises:
-        Fault: ``wrong_weights`` for tensors that are no ViT's of patches of 16 pixels.
-    """
-    if "pos_embed" not in tensors or "patch_embed.proj.weight" not in tensors:
-        raise Fault("wrong_weights", "no ViT of timm: no pos_embed, or no patch_embed.proj")
-    if tensors["patch_embed.proj.weight"].shape[-1] != PATCH:
-        raise Fault("wrong_weights", f"patches are not of {PATCH} pixels: take a .../16 ViT")
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name.startswith("patch_embed.proj."):
-            renamed[f"patch_embed.{modality}.{name.split('.')[-1]}"] = tensor
-        elif name == "pos_embed":
-            side = round((tensor.shape[1] - 1) ** 0.5)
-            table = tensor[0, 1:].unflatten(0, (1, -1))
-            resized = resize_tables(table, (side, side), grid)
-            renamed[f"towers.{modality}.positions"] = torch.cat([tensor[:, :1], resized], dim=1)
-        elif not name.startswith(CLASSIFIERS):
-            renamed[f"towers.{modality}.{name}"] = tensor
-    return renamed

@@ -80,7 +80,7 @@ class DeCUR(MethodOptions):
             latter with deformable attention (``resnet50_rda``), or SegFormer's ``mit_b2`` and
             ``mit_b5``.
         image_weights, companion_weights: files of weights that the encoders start from: state
-            dicts of timm (ViT, ResNet), torchvision, TorchGeo or SegFormer.
+            dicts of timm (ViT, ResNet), DINOv2, torchvision, TorchGeo or SegFormer.
         common: share of the embedding's dimensions that is common to both modalities.
         off_diagonal: weight of correlations off the diagonal, lambda.
         dimensions: of the embeddings, and of the projector's hidden layers.

@@ -26,13 +26,12 @@ from lemumo_core.losses.self_distillation import sinkhorn_knopp, token_loss, vie
 from lemumo_core.methods.collapse import CollapseWatch
 from lemumo_core.methods.dino.head import Head
 from lemumo_core.methods.dino.masking import BlockMasks, draw_block_masks
-from lemumo_core.methods.encoder_method import EncoderMethod
+from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions
 from lemumo_core.methods.lemumo.brief_run import SMALL_VIEWS
 from lemumo_core.methods.masked_modeling.masking import check_maskable, embed_masked
 from lemumo_core.methods.method import (
     Draw,
     Method,
-    MethodOptions,
     Step,
     Units,
     evaluating,
@@ -46,7 +45,7 @@ CURE = "Lower the learning rate, enlarge the batch or raise method.momentum."
 
 
 @dataclass(frozen=True)
-class DINO(MethodOptions):
+class DINO(EncoderOptions):
     """DINO (arXiv 2104.14294) with the token loss of iBOT (arXiv 2111.07832).
 
     The defaults are for a run of minutes on two CPU cores. The papers have a momentum of 0.996,
@@ -118,7 +117,7 @@ class DinoMethod(EncoderMethod):
     """
 
     def __init__(self, options: DINO, model: ModelConfig):
-        super().__init__(model)
+        super().__init__(options, model)
         self.options, self.crop = options, MultiCrop(options.views)
         self.head = Head(model.token_dim, options.hidden, options.prototypes)
         student = {"encoder": self.encoder, "head": self.head}
@@ -205,6 +204,11 @@ class DinoMethod(EncoderMethod):
         """Move the teacher towards the student."""
         rise = (1 + math.cos(math.pi * step / steps)) / 2
         self._move_teacher((1 - self.options.momentum) * rise)
+
+    def initialize(self) -> None:
+        """Load the weights that ``image_weights`` names, also into the teacher."""
+        super().initialize()
+        self._move_teacher(1.0)
 
     def after_load(self, parts: Collection[str]) -> None:
         """Begin with the student as its own teacher, where the weights have none."""

@@ -19,8 +19,8 @@ from lemumo_core.distributed import BatchNorm1d, gather_rows
 from lemumo_core.losses.contrastive import symmetric_info_nce
 from lemumo_core.losses.loss import Loss
 from lemumo_core.methods.collapse import CollapseWatch
-from lemumo_core.methods.encoder_method import EncoderMethod, keep_modality
-from lemumo_core.methods.method import Draw, Method, MethodOptions, Step, mixed_precision
+from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
+from lemumo_core.methods.method import Draw, Method, Step, mixed_precision
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.preprocess import Inputs, InputSpec
 
@@ -38,7 +38,7 @@ SMALL_VIEW = MultiCropConfig(
 
 
 @dataclass(frozen=True)
-class InfoNCE(MethodOptions):
+class InfoNCE(EncoderOptions):
     """InfoNCE between image and companion (ImageBind, arXiv 2305.05665).
 
     Attributes:
@@ -85,7 +85,7 @@ class InfoNceMethod(EncoderMethod):
     """
 
     def __init__(self, options: InfoNCE, model: ModelConfig):
-        super().__init__(model)
+        super().__init__(options, model)
         self.options, self.crop = options, MultiCrop(options.views)
         self.projectors = nn.ModuleDict(
             {name: projector(model.token_dim, options.dimensions) for name in MODALITIES}

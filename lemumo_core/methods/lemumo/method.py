@@ -15,7 +15,7 @@ from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_r
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
-from lemumo_core.methods.encoder_method import EncoderMethod, keep_modality
+from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
 from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, SMALL_VIEWS
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
@@ -28,7 +28,6 @@ from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.method import (
     Draw,
     Method,
-    MethodOptions,
     ParameterGroup,
     Step,
     mixed_precision,
@@ -39,7 +38,7 @@ from lemumo_core.preprocess import Inputs, InputSpec
 
 
 @dataclass(frozen=True)
-class LeMuMo(MethodOptions):
+class LeMuMo(EncoderOptions):
     """Le MuMo JEPA (arXiv 2603.24327): LeJEPA on views of both sensors at once.
 
     The defaults are for a run of minutes on two CPU cores; recipes give the paper's.
@@ -165,7 +164,7 @@ class LeMuMoMethod(EncoderMethod):
 
     def __init__(self, options: LeMuMo, model: ModelConfig, canvas: InputSpec):
         before = torch.get_rng_state()
-        super().__init__(model)
+        super().__init__(options, model)
         after = torch.get_rng_state()
         # A seed keeps giving the weights of version 0.1, which drew the projector between the
         # patch embeddings and the blocks (``Encoder``).

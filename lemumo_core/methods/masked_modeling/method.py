@@ -12,17 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lemumo_core.data.samples import Batch
-from lemumo_core.methods.encoder_method import EncoderMethod
+from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions
 from lemumo_core.methods.masked_modeling.masking import check_maskable
 from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
-from lemumo_core.methods.method import Draw, Method, MethodOptions, Step
+from lemumo_core.methods.method import Draw, Method, Step
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.preprocess import InputSpec
 
 
 @dataclass(frozen=True)
-class MaskedModeling(MaskingOptions, MethodOptions):
+class MaskedModeling(MaskingOptions, EncoderOptions):
     """Masked modelling of image and companion together (MultiMAE, arXiv 2204.01678)."""
 
     def resolve(self, model: ModelConfig, canvas: InputSpec) -> MaskedModeling:
@@ -44,7 +44,7 @@ class MaskedModelingMethod(EncoderMethod):
     """
 
     def __init__(self, options: MaskedModeling, model: ModelConfig):
-        super().__init__(model)
+        super().__init__(options, model)
         modalities = self.encoder.modalities
         self.objective = MaskedObjective(options, model, modalities)
 
