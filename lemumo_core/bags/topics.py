@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lemumo_core.bags.depth_topics import find_depth_image, find_depth_info, is_depth
 from lemumo_core.bags.reader import BagReader, Topic
@@ -123,10 +124,8 @@ def find_topics(
     """
     topics = [topic for topic in reader.topics if topic.count]
     sensors = [topic for topic in topics if not NOT_A_SENSOR.search(topic.name)]
-    pictures = [topic for topic in sensors if topic.type in COLOR_PICTURES]
     infos = [topic for topic in sensors if topic.type == CAMERA_INFO]
-    heat = [t for t in pictures if _is_thermal(t, reader) and t.type in PICTURES]
-    color = [topic for topic in pictures if topic not in heat and _is_color(topic, reader)]
+    heat, color = _pictures(reader)
     clouds = [topic for topic in sensors if topic.type in CLOUDS]
     clouds = clouds or [topic for topic in topics if _is_depth_camera_cloud(topic)]
 
@@ -189,6 +188,26 @@ def find_topics(
     roles = ("camera_info", "points", "thermal", "thermal_info", "depth_info")
     named = {role: topic.name if topic else None for role, topic in zip(roles, found, strict=True)}
     return BagTopics(picked.name, other_points=tuple(others), **named)
+
+
+def of_each_camera(files: tuple[Path, ...], wanted: TopicSelection) -> list[TopicSelection]:
+    """Return the selection of topics of each colour camera of a bag, in order of their names.
+
+    Raises:
+        Fault, ImportError, FileNotFoundError: as ``BagReader``.
+    """
+    with BagReader(files) as reader:
+        cameras = sorted(topic.name for topic in _one_per_sensor(_pictures(reader)[1]))
+    return [replace(wanted, image=camera) for camera in cameras] or [replace(wanted, image=None)]
+
+
+def _pictures(reader: BagReader) -> tuple[list[Topic], list[Topic]]:
+    """Return the topics of thermal and of colour cameras."""
+    sensors = (t for t in reader.topics if t.count and not NOT_A_SENSOR.search(t.name))
+    pictures = [topic for topic in sensors if topic.type in COLOR_PICTURES]
+    heat = [t for t in pictures if _is_thermal(t, reader) and t.type in PICTURES]
+    color = [topic for topic in pictures if topic not in heat and _is_color(topic, reader)]
+    return heat, color
 
 
 def find_roles(reader: BagReader, wanted: TopicSelection) -> tuple[str | None, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""ROS 2 bags as Frames: recordings of one camera and its LiDAR or thermal companion.
+"""ROS 2 bags as Frames: recordings of cameras and their LiDAR or thermal companion.
 
 The bytes are read by the very functions that the node uses, so training sees what the vehicle
 sees. Nothing is ever held of a bag but its index (``bag_index``) and the frame at hand.
@@ -20,22 +20,17 @@ from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag, transforms_of
 from lemumo_core.bags.reader import require_rosbags
 from lemumo_core.bags.topic_kinds import base
-from lemumo_core.bags.topics import GROUND_TRUTH, TopicSelection
+from lemumo_core.bags.topics import TopicSelection, of_each_camera
+from lemumo_core.data.sources.bag_truth import labels_of
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
-from lemumo_core.geometry.boxes import image_bounds
 from lemumo_core.geometry.se3 import check_rigid, inverse
 from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
-from lemumo_core.messages.ground_truth import (
-    boxes_from_detections,
-    depth_from_image,
-    label_map_from_image,
-    names_from_label_info,
-    regions_from_detections,
-)
 from lemumo_core.messages.images import image_to_rgb
 
+ALL = "all"
+"""Of ``image``: every camera."""
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
 takes as long as reading ten frames or more."""
@@ -47,7 +42,9 @@ class Bags:
     Args:
         path: a bag, a list of bags, or a folder of any depth with mcap and sqlite3 bags.
         image: topic of the images; of this and the next four, None finds the topic, see
-            ``find_topics``, and '' does without.
+            ``find_topics``, and '' does without. ``all`` takes every colour camera of a bag, one
+            after the other; label maps, depth and regions to ignore are then those of the camera
+            whose frame their header names.
         camera_info: topic of their calibration.
         points: topic of the point clouds; of several LiDARs, joined by commas: their points are
             merged by /tf_static.
@@ -125,7 +122,18 @@ class Bags:
             *(image, "" if calibration else camera_info, points, thermal, thermal_info, companion),
             *(detections, labels, depth, ignore, depth_info),
         )
-        self.bags = [self._session(load_index(files, wanted)) for files in find_bags(path)]
+        self.all_cameras = image == ALL
+        if self.all_cameras and (camera_info or calibration):
+            raise Fault(
+                "bad_option",
+                f"image is '{ALL}', and camera_info and calibration are of one camera: leave them "
+                "out, or name the camera by image",
+            )
+        self.bags = [
+            self._session(load_index(files, selection))
+            for files in find_bags(path)
+            for selection in (of_each_camera(files, wanted) if self.all_cameras else [wanted])
+        ]
         self._ends = np.cumsum([len(bag) for bag in self.bags])
         self._open: OrderedDict[int, OpenBag] = OrderedDict()
         self._process = os.getpid()
@@ -157,8 +165,7 @@ class Bags:
         """
         number, at = self._locate(index)
         session, bag = self.bags[number], self._opened(number)
-        image_camera = bag.camera_of("image", at)
-        return self._labels(session, bag, at, session.index.frame_ids["image"], image_camera)
+        return labels_of(session, bag, at, session.index.frame_ids["image"], self.all_cameras)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -176,6 +183,7 @@ class Bags:
             "frames": len(self),
             "tolerance_ms": self.tolerance_ns / 1e6,
             "rectified": self.rectified,
+            **({"image": ALL} if self.all_cameras else {}),
             "companion_offset": self.companion_offset_ns / 1e9,
             "unmatched_companions": sum(bag.unmatched for bag in self.bags),
             "bags": [bag.describe() for bag in self.bags],
@@ -231,7 +239,7 @@ class Bags:
             companion=CompanionReader(session, bag, self._companion_options).of_image(
                 at, frame_id, image_camera
             ),
-            labels=self._labels(session, bag, at, frame_id, image_camera),
+            labels=labels_of(session, bag, at, frame_id, self.all_cameras),
             T_camera_header=image_camera.T_image_header,
             T_fixed_camera=self._pose(bag, index, at, image_camera),
         )
@@ -247,46 +255,6 @@ class Bags:
         moving = bag.transforms_around(log_ns)
         T_fixed_header = moving.lookup(fixed, index.frame_ids["image"], stamp_ns)
         return T_fixed_header @ inverse(image_camera.T_image_header)
-
-    def _labels(
-        self,
-        session: Session,
-        bag: OpenBag,
-        at: int,
-        frame_id: str,
-        image_camera: ImageCamera,
-    ) -> Labels | None:
-        camera = image_camera.camera
-        matches = {role: session.of_image(role, at) for role in GROUND_TRUTH}
-        messages = {r: bag.message(r, match) for r, match in matches.items() if match is not None}
-        if not messages:
-            return None
-        parts: dict[str, Any] = {}
-        if "detections" in messages:
-            detections = messages["detections"]
-            T = image_camera.T_image_header
-            if detections.header.frame_id != frame_id:
-                T = T @ bag.transforms.lookup(frame_id, detections.header.frame_id)
-            boxes, names, ids, confidence = boxes_from_detections(detections, T)
-            parts = {"boxes_3d": boxes, "boxes_2d": image_bounds(boxes, camera)}
-            parts |= {"class_names": names, "track_ids": ids, "box_confidence": confidence}
-        if "labels" in messages:
-            parts["label_map"] = label_map_from_image(messages["labels"])
-            parts["label_names"] = self._label_names(session, bag)
-        if "depth" in messages:
-            parts["depth_m"] = depth_from_image(messages["depth"])
-        if "ignore" in messages:
-            parts["ignore"] = regions_from_detections(messages["ignore"])
-        for name in ("label_map", "depth_m"):
-            if name in parts and parts[name].shape != (camera.height, camera.width):
-                raise Fault("bad_labels", f"{name} is {parts[name].shape}, unlike its image")
-        return Labels(**parts)
-
-    def _label_names(self, session: Session, bag: OpenBag) -> tuple[str, ...]:
-        """Return the names of the ids of label maps, which a bag holds once."""
-        if not len(session.index.messages.get("label_info", ())):
-            return ()
-        return names_from_label_info(bag.message("label_info", 0))
 
 
 def _camera_name(topic: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.helpers.bag_tools import rewrite
+from tests.helpers.bag_tools import rewrite, write_messages
 
 pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
@@ -18,10 +20,13 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.depth_projection import project_returns
+from lemumo_core.faults import Fault
 from lemumo_core.messages.ground_truth import regions_from_detections
 from lemumo_core.messages.info_history import info_of_image
 from tests.helpers.message_builders import fault_of
 
+T_FRONT_REAR = np.array([[-1.0, 0, 0, 0.2], [0, 1, 0, -0.1], [0, 0, -1, -1.5], [0, 0, 0, 1]])
+"""A camera that looks back."""
 INFO, IMAGE = "/camera/camera_info", "/camera/image_raw"
 
 
@@ -192,3 +197,59 @@ def test_messages_without_stamps_are_matched_by_log_time(small_bag, tmp_path, ca
         assert one.companion.stamp_ns == other.companion.stamp_ns
         np.testing.assert_array_equal(one.companion.points, other.companion.points)
         np.testing.assert_array_equal(one.labels.boxes_3d, other.labels.boxes_3d)
+
+
+def with_rear_camera(bag, out):
+    """Copy a bag, with its images, darker and 10 ms later, as those of a camera that looks back."""
+    messages = []
+    with BagReader(bag) as reader:
+        for raw in reader.raw_messages():
+            message = reader.deserialize(bytearray(raw.data), raw.type)
+            messages.append((raw.stamp_ns, raw.topic, message))
+            if raw.topic in (INFO, IMAGE):
+                rear = copy.deepcopy(message)
+                rear.header.frame_id = "rear_optical"
+                sec, nanosec = divmod(stamp_of(rear) + 10_000_000, 10**9)
+                rear.header.stamp.sec, rear.header.stamp.nanosec = sec, nanosec
+                if raw.topic == IMAGE:
+                    rear.data = rear.data // 2
+                messages.append((raw.stamp_ns, raw.topic.replace("/camera", "/rear"), rear))
+            if raw.topic == "/tf_static":
+                front = next(t for t in message.transforms if "camera" in t.child_frame_id)
+                rear = copy.deepcopy(front)
+                rear.header.frame_id, rear.child_frame_id = front.child_frame_id, "rear_optical"
+                for part, values in (
+                    (
+                        rear.transform.translation,
+                        dict(zip("xyz", T_FRONT_REAR[:3, 3], strict=True)),
+                    ),
+                    (rear.transform.rotation, {"x": 0.0, "y": 1.0, "z": 0.0, "w": 0.0}),
+                ):
+                    for name, value in values.items():
+                        setattr(part, name, float(value))
+                message.transforms.append(rear)
+    return write_messages(out, messages)
+
+
+def test_every_camera_of_a_bag(small_bag, tmp_path):
+    bag = with_rear_camera(small_bag, tmp_path / "two")
+    with pytest.raises(Fault, match="more than one topic for --image: /camera/"):
+        Bags(bag)
+    source = pickle.loads(pickle.dumps(Bags(bag, image="all")))
+    single = Bags(small_bag)
+    assert [frame.camera_name for frame in source] == ["camera"] * 6 + ["rear"] * 6
+    for number in (0, 5):
+        front, rear, expected = source[number], source[6 + number], single[number]
+        np.testing.assert_array_equal(front.image, expected.image)
+        np.testing.assert_array_equal(rear.image, expected.image // 2)
+        assert rear.stamp_ns == expected.stamp_ns + 10_000_000 == source.stamps_ns[6 + number]
+        T = np.linalg.inv(T_FRONT_REAR)
+        of_front, of_rear = (f.companion.T_camera_lidar for f in (expected, rear))
+        np.testing.assert_allclose(of_rear, T @ of_front, atol=1e-9)
+        np.testing.assert_array_equal(front.labels.label_map, expected.labels.label_map)
+        assert rear.labels.label_map is None and rear.labels.depth_m is None
+        centers = np.c_[expected.labels.boxes_3d[:, :3], np.ones(len(expected.labels.boxes_3d))]
+        np.testing.assert_allclose(rear.labels.boxes_3d[:, :3], (centers @ T.T)[:, :3], atol=1e-4)
+    assert source.describe()["image"] == "all" and len(source.describe()["bags"]) == 2
+    with pytest.raises(Fault, match="camera_info and calibration are of one camera"):
+        Bags(bag, image="all", camera_info=INFO)
