@@ -9,6 +9,7 @@ from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate_frame, metric_for
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
+from tests.helpers.onnx_notes import exporter_notes
 from tests.helpers.paths import ROOT
 
 FOLDER = ROOT / "models" / "lemumo-tiny"
@@ -28,7 +29,9 @@ def test_it_is_whole_small_and_says_how_it_was_made(package) -> None:
         "model.onnx",
         "weights.safetensors",
     }
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 17e6
+    graph = pytest.importorskip("onnx").load(FOLDER / "model.onnx", load_external_data=False)
+    assert exporter_notes(graph) == []
     assert manifest.training["options"]["seed"] == 5
     assert {"command", "machine", "git"} <= set(manifest.training["starts"][0])
     for mode in MODALITIES:

@@ -37,8 +37,8 @@ LAYERS = {
 _SYMMETRIC = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
-    # Weights stay float32 in front of their own Q/DQ pair: TensorRT folds it, and fp8 is made
-    # from it without rounding twice.
+    # Weights get a Q/DQ pair of their own, so that fp8 is made of them without rounding twice;
+    # ``store_quantized`` then folds the first half.
     "AddQDQPairToWeight": True,
     "QuantizeBias": False,
     "MatMulConstBOnly": True,
@@ -93,6 +93,7 @@ def quantize(source: Path, target: Path, precision: str, frames: Iterable[Inputs
         graph = onnx.load(calibrated)
     if precision == "fp8":
         _int8_to_fp8(graph)
+    store_quantized(graph)
     save_checked(graph, target, {"precision": precision})
 
 
@@ -130,7 +131,34 @@ def _int8_to_fp8(graph: onnx.ModelProto) -> None:
         if opset.domain == "":
             opset.version = max(opset.version, FP8_OPSET)
     graph.ir_version = max(graph.ir_version, 9)
-    del graph.graph.value_info[:]  # still says int8
+
+
+def store_quantized(graph: onnx.ModelProto) -> None:
+    """Replace weights that QuantizeLinear would turn into 8 bits by these bits, in place.
+
+    Their names stay. What is left of each pair is DequantizeLinear.
+    """
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for node in list(graph.graph.node):
+        if node.op_type != "QuantizeLinear" or node.input[0] not in constants:
+            continue
+        name, scale, zero = node.input
+        weights = numpy_helper.to_array(constants[name])
+        steps = numpy_helper.to_array(constants[scale])
+        if steps.ndim == 1:  # one for each index of an axis
+            axis = next(one.i for one in node.attribute if one.name == "axis")
+            steps = np.moveaxis(steps.reshape(-1, *[1] * (weights.ndim - 1)), 0, axis)
+        ratios = weights / steps
+        if (kind := constants[zero].data_type) == TensorProto.INT8:
+            ratios = np.rint(ratios).clip(-INT8_MAX - 1, INT8_MAX)
+        else:
+            ratios = ratios.clip(-FP8_MAX, FP8_MAX)
+        stored = ratios.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+        constants[name].CopyFrom(numpy_helper.from_array(stored, name))
+        for other in graph.graph.node:
+            other.input[:] = [name if one == node.output[0] else one for one in other.input]
+        graph.graph.node.remove(node)
+    del graph.graph.value_info[:]  # some of them say that the weights are float32
 
 
 @contextlib.contextmanager

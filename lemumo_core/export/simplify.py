@@ -50,7 +50,8 @@ class _FoldConstants(ir.passes.InPlacePass):
 def simplify(model: ir.Model) -> None:
     """Simplify the graph that ``torch.onnx.export`` makes with ``optimize=False``, in place.
 
-    The steps are those of ``onnxscript.optimizer.optimize_ir``, but for ``RULES``.
+    The steps are those of ``onnxscript.optimizer.optimize_ir``, but for ``RULES``. At the end notes
+    of the exporter go, stack traces with paths of this machine among them.
     """
     unused = (
         common.RemoveUnusedNodesPass(),
@@ -67,4 +68,5 @@ def simplify(model: ir.Model) -> None:
         common.CommonSubexpressionEliminationPass(),
         common.OutputFixPass(),
         common.NameFixPass(),
+        common.ClearMetadataAndDocStringPass(),
     )(model)

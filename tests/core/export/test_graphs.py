@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +16,12 @@ from onnx import TensorProto
 
 from lemumo_core.export.graph import OUTPUTS, export_onnx
 from lemumo_core.export.outputs import raw_tensors
-from lemumo_core.export.quantize import quantize
+from lemumo_core.export.quantize import quantize, store_quantized
 from lemumo_core.inference.inputs import random_inputs
 from lemumo_core.model.perception import RAW_NAMES, Outputs, PerceptionModel
 from lemumo_core.preprocess import Inputs, InputSpec
+from tests.helpers.onnx_notes import exporter_notes
+from tests.helpers.paths import ROOT
 
 
 def run(path, inputs, options=None) -> dict[str, np.ndarray]:
@@ -41,6 +44,23 @@ def test_inputs_outputs_and_metadata(graphs, model) -> None:
     names = [tensor.name for tensor in graph.graph.initializer]
     assert names and not any("projector" in name or "embedding" in name for name in names)
     assert not any(node.op_type in ("Mod", "Attention") for node in graph.graph.node)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "fp8", "int8-cpu", "dynamic"])
+def test_a_graph_holds_no_notes_of_its_exporter(graphs, precision) -> None:
+    """They were more than the rest of the graph, and held stack traces with local paths."""
+    assert exporter_notes(onnx.load(graphs[precision])) == []
+    for path in (str(ROOT), onnx.__file__, torch.__file__):
+        assert str(Path(path).parent).encode() not in graphs[precision].read_bytes()
+
+
+def test_notes_of_an_exporter_are_found() -> None:
+    node = onnx.helper.make_node("Relu", ["a"], ["b"], doc_string="File x.py")
+    node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File x.py")
+    graph = onnx.GraphProto(node=[node])
+    graph.metadata_props.add(key="a", value="b")
+    names = [field for field, _ in exporter_notes(onnx.ModelProto(graph=graph))]
+    assert sorted(names) == ["doc_string", "metadata_props", "metadata_props"]
 
 
 def test_float32_is_torch(graphs, model, samples) -> None:
@@ -109,7 +129,9 @@ def test_half_precision_keeps_decoding_in_float32(graphs, model, samples) -> Non
 def quantized(path, kind) -> list[onnx.NodeProto]:
     graph = onnx.load(path)
     zeros = {t.name: t for t in graph.graph.initializer}
-    nodes = [n for n in graph.graph.node if n.op_type == "QuantizeLinear"]
+    nodes = [n for n in graph.graph.node if n.op_type == "DequantizeLinear"]
+    weights = [zeros[n.input[0]].data_type for n in nodes if n.input[0] in zeros]
+    assert weights and set(weights) == {kind}
     for node in nodes:
         zero = zeros[node.input[2]]
         assert zero.data_type == kind
@@ -134,10 +156,10 @@ def test_8_bit_graphs_are_symmetric_pairs(graphs) -> None:
         "model.centernet.heatmap",
         "model.segmentation.layers.1",
     }
-    nodes = onnx.load(graphs["int8"]).graph.node
-    quantized_weights = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
+    kinds = {t.name: t.data_type for t in onnx.load(graphs["int8"]).graph.initializer}
     for name in outputs:
-        assert (f"{name}.weight" in quantized_weights) == (name not in as_they_are), name
+        kind = TensorProto.FLOAT if name in as_they_are else TensorProto.INT8
+        assert kinds[f"{name}.weight"] == kind, name
     convolutions = len(outputs) - len(as_they_are)
     assert len(int8) > len(fp8) > products / 2
     assert len(int8) - len(fp8) >= convolutions  # whose weights at least have a pair of their own
@@ -160,13 +182,43 @@ def test_fp8_has_the_ranges_of_int8(graphs, model, samples, tmp_path) -> None:
     def ranges(path, largest) -> dict[str, np.ndarray]:
         graph = onnx.load(path).graph
         values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        pairs = [n for n in graph.node if n.op_type == "QuantizeLinear"]
+        pairs = [n for n in graph.node if n.op_type == "DequantizeLinear"]
         return {n.input[0]: values[n.input[1]] * largest for n in pairs}
 
     int8, fp8 = ranges(graphs["int8"], 127.0), ranges(graphs["fp8"], 448.0)
     assert fp8.keys() <= int8.keys()
     for name, value in fp8.items():
         np.testing.assert_allclose(value, int8[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.FLOAT8E4M3FN])
+def test_stored_weights_are_those_that_the_runtime_would_have_made(kind) -> None:
+    """Equal to ONNX Runtime's own QuantizeLinear: halves, ranges exceeded, one scale a row."""
+    rng = np.random.default_rng(0)
+    scales = rng.uniform(0.01, 2.0, 16).astype(np.float32)
+    halves = np.arange(-40, 40, 0.5, np.float32) * scales[:, None]
+    weights = np.hstack([halves, rng.normal(0, 300, (16, 400)).astype(np.float32)])
+    zero = onnx.helper.make_tensor("zero", kind, [16], bytes(16), raw=True)
+    constants = {"weight": weights, "scale": scales}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("QuantizeLinear", ["weight", "scale", "zero"], ["q"], axis=0),
+            onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["out"], axis=0),
+        ],
+        "pair",
+        [],
+        [onnx.helper.make_tensor_value_info("out", TensorProto.FLOAT, weights.shape)],
+        [*(onnx.numpy_helper.from_array(v, k) for k, v in constants.items()), zero],
+    )
+    opset = onnx.helper.make_opsetid("", 19)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {})
+    store_quantized(model)
+    assert [node.op_type for node in model.graph.node] == ["DequantizeLinear"]
+    assert {t.name: t.data_type for t in model.graph.initializer}["weight"] == kind
+    (got,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {})
+    np.testing.assert_array_equal(got, expected)
+    assert len(np.unique(got)) > 1000
 
 
 def test_calibration_needs_frames(graphs, tmp_path) -> None:
