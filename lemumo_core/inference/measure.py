@@ -26,6 +26,8 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.progress import track
 
 WARM_UPS = 3
+LOW_PERCENTILE = 10
+"""Of the times of calls: beside heavy load the least one is a matter of luck."""
 ROUNDS = 24
 """Turns of a backend for ``auto``; beside heavy load a turn is one call, and 12 are too few."""
 SLICE_S = 0.125
@@ -64,15 +66,15 @@ class Measurement:
 
     @property
     def cost_ms(self) -> float:
-        """The least time that a call took of the processor that does the work, ms.
+        """Time that the calls disturbed least took of the processor that does the work, ms.
 
-        On a CPU that is processor time: other processes prolong the wall time of a call several
-        times, and its processor time by little. The least is of the calls that were disturbed
-        least. A process that waits for a GPU is judged by its wall time. NaN where nothing was
-        measured.
+        That is the tenth percentile. On a CPU it is of processor time: other processes prolong the
+        wall time of a call several times, and its processor time by little. A process that waits
+        for a GPU is judged by its wall time. NaN where nothing was measured.
         """
         on_gpu = RUNTIMES[split_name(self.backend)[0]].gpu
-        return min(self.latencies_ms if on_gpu else self.cpu_ms, default=np.nan)
+        times_ms = self.latencies_ms if on_gpu else self.cpu_ms
+        return float(np.percentile(times_ms, LOW_PERCENTILE)) if times_ms else np.nan
 
     @property
     def throughput(self) -> float:

@@ -155,7 +155,7 @@ def table(results: list[Measurement], package: Package) -> str:
         )
     foreign = [r.foreign_cpu for r in results if not r.error]
     if foreign:
-        lines.append("cost: least time of the CPU in a call, on a GPU of the wall clock")
+        lines.append("cost: tenth percentile of a call's processor time, on a GPU of its wall time")
         lines.append(f"{processor()}; other processes took {max(foreign):.0%} of it at most")
     return "\n".join(lines)
 

@@ -38,7 +38,7 @@ def measured(monkeypatch):
         return [
             Measurement(name, batch, error="it crashed")
             if name == "openvino:fp32"
-            else Measurement(name, batch, 1.5, 80.0, (10.0, 20.0, 40.0), (9.0, 18.0, 30.0), 0.25)
+            else Measurement(name, batch, 1.5, 80.0, (10.0, 20.0, 40.0), (9.0, 9.0, 30.0), 0.25)
             for name in names
         ]
 
