@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import onnx_ir as ir
 from onnx_ir.passes import PassManager, Sequential, common
 from onnxscript.optimizer import fold_constants
@@ -47,6 +49,15 @@ class _FoldConstants(ir.passes.InPlacePass):
         return fold_constants(model, onnx_shape_inference=True)
 
 
+class _ClearNotes(ir.passes.InPlacePass):
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        outputs = (node.outputs for node in graph)
+        for value in itertools.chain(graph.inputs, graph.initializers.values(), *outputs):
+            value.metadata_props.clear()
+        return common.ClearMetadataAndDocStringPass()(model)
+
+
 def simplify(model: ir.Model) -> None:
     """Simplify the graph that ``torch.onnx.export`` makes with ``optimize=False``, in place.
 
@@ -68,5 +79,5 @@ def simplify(model: ir.Model) -> None:
         common.CommonSubexpressionEliminationPass(),
         common.OutputFixPass(),
         common.NameFixPass(),
-        common.ClearMetadataAndDocStringPass(),
+        _ClearNotes(),
     )(model)
