@@ -101,7 +101,9 @@ def main() -> None:
             "rosbags deserialise": deserialize,
             "rosbags deserialise + structured": lambda read=deserialize: structured(read()),  # type: ignore[misc]
         }
-        loop = {"struct loop": lambda msg=msg: struct_loop(msg)}  # type: ignore[misc]
+        loop: dict[str, Callable[[], Any]] = {
+            "struct loop": lambda msg=msg: struct_loop(msg),  # type: ignore[misc]
+        }
         expected = points_to_array(msg)
         if not all(np.array_equal(way(msg), expected) for way in (struct_loop, structured)):
             raise SystemExit(f"the ways disagree on {layout}")
