@@ -94,7 +94,7 @@ MULTIMAE = {
     "method.shown_weight": 0,
     "method.token_visreg": 0,
 }
-LEMUMO = {"method.masked_weight": 1.0}
+LEMUMO = {"method.masked_weight": 0.3}
 OTHERS = ("camera_only", "companion_only", "early", "late", "persistent")
 ROWS: dict[str, Row] = {
     "raw patches": Row(learns=False, raw=True),

@@ -57,7 +57,8 @@ class LeMuMo(EncoderOptions):
             0. Ours.
         masked_weight: weight of masked modelling on a further view (``masked``); 0 leaves it out.
             Ours.
-        masked: what that view is and what is masked in it.
+        masked: what that view is, by default one of the size of the global views, and what is
+            masked in it.
         modality_dropout: probability that a view loses its image or its companion.
         views: views of a sample.
 
@@ -94,7 +95,8 @@ class LeMuMo(EncoderOptions):
         """Return the options with ``mask_returns`` and the size of ``masked`` filled in."""
         if self.masked_weight:
             check_maskable(model)
-        masked, weight = self.masked.sized(canvas), self.mask_returns
+        masked = replace(self.masked, size=self.masked.size or self.views.global_size)
+        weight = self.mask_returns
         if weight is None:
             weight = MASK_RETURNS if has_depth_head(model) else 0.0
         elif weight and not has_depth_head(model):
