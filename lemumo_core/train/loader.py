@@ -31,8 +31,8 @@ from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.run_config import RunConfig
 from lemumo_core.train.selection import select_frames
 
-SYNTHETIC_FRAMES = {"frames": 160, "frames_per_drive": 4}
-"""Few enough to render in a minute, of many streets."""
+FRAMES_PER_DRIVE = 4
+"""Of rendered streets, where no options say otherwise: few, for many streets."""
 DYING_S = 2.0
 """A worker whose connection broke may take so long to die, on a busy machine."""
 
@@ -70,7 +70,8 @@ def _open(
     defaults: dict[str, Any] = {}
     if name == "synthetic":
         size = {"height": canvas.height, "width": canvas.width, "companion": canvas.companion}
-        defaults = {**SYNTHETIC_FRAMES, **size}
+        drives = {"frames": config.rendered_frames, "frames_per_drive": FRAMES_PER_DRIVE}
+        defaults = {**drives, **size}
     elif name == "shards":
         defaults = {"at_least": (canvas.height, canvas.width)}
     source = open_member(member, is_one_of_several, **defaults)

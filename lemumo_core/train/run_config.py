@@ -155,11 +155,11 @@ class RunConfig:
         ValueError: for anything outside its range.
     """
 
-    program: ClassVar[str]
-    """Name of the program in ``training``."""
+    program: ClassVar[str]  # its name in ``training``
     resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES
     learns_from_labels: ClassVar[bool] = False
     """Whether frames without labels give nothing to learn."""
+    rendered_frames: ClassVar[int] = 160  # of streets whose number no option says
 
     data: Data = "synthetic"
     data_options: SourceOptions = field(default_factory=dict)

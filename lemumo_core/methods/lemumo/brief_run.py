@@ -6,14 +6,15 @@ from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.views import MultiCropConfig
 
 SMALL_VIEWS = MultiCropConfig(
-    global_size=(48, 96),
-    local_size=(32, 48),
-    global_scale=(0.8, 1.0),
-    local_scale=(0.5, 0.8),
+    global_size=(64, 128),
+    local_size=(32, 64),
+    local_views=2,
+    global_scale=(0.5, 1.0),
+    local_scale=(0.2, 0.5),
     photometric=Photometric(
         brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
     ),
 )
 """Views alike enough to learn from in minutes; recipes take the paper's."""
-MASK_RETURNS = 30.0
-"""Weight of masked LiDAR modelling."""
+MASK_RETURNS, MASKED_WEIGHT = 1.5, 0.3
+"""Weights of masked LiDAR modelling, and of masked modelling of both sensors."""

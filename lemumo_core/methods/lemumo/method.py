@@ -16,7 +16,7 @@ from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
-from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, SMALL_VIEWS
+from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, MASKED_WEIGHT, SMALL_VIEWS
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
@@ -53,10 +53,10 @@ class LeMuMo(EncoderOptions):
             at points that all of them show. Ours.
         mask_returns: weight of masked LiDAR modelling on the global views (``MaskedReturns``);
             0 leaves it out. It also trains the neck and the depth head of the deploy heads, with
-            which fine-tuning goes on. By default 30 for a model with LiDAR and deploy heads, else
+            which fine-tuning goes on. By default 1.5 for a model with LiDAR and deploy heads, else
             0. Ours.
         masked_weight: weight of masked modelling on a further view (``masked``); 0 leaves it out.
-            Ours.
+            By default 0.3, and 0 for variant ``early``, whose patches cannot be masked. Ours.
         masked: what that view is, by default one of the size of the global views, and what is
             masked in it.
         modality_dropout: probability that a view loses its image or its companion.
@@ -67,11 +67,11 @@ class LeMuMo(EncoderOptions):
     """
 
     objective: Literal["lejepa", "visreg", "vicreg"] = "lejepa"
-    sigreg_weight: float = 0.5
+    sigreg_weight: float = 0.1
     aux_unimodal: bool = False
-    tokens: bool = True
+    tokens: bool = False
     mask_returns: float | None = None
-    masked_weight: float = 0.0
+    masked_weight: float | None = None
     masked: MaskingOptions = field(default_factory=MaskingOptions)
     modality_dropout: float = 0.0
     views: MultiCropConfig = SMALL_VIEWS
@@ -79,7 +79,7 @@ class LeMuMo(EncoderOptions):
     def __post_init__(self) -> None:
         if self.mask_returns is not None and self.mask_returns < 0:
             raise ValueError(f"mask_returns is {self.mask_returns}, must not be negative")
-        if self.masked_weight < 0:
+        if self.masked_weight is not None and self.masked_weight < 0:
             raise ValueError(f"masked_weight is {self.masked_weight}, must not be negative")
         if not 0 <= self.modality_dropout <= 1:
             raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
@@ -92,19 +92,22 @@ class LeMuMo(EncoderOptions):
             )
 
     def resolve(self, model: ModelConfig, canvas: InputSpec) -> LeMuMo:
-        """Return the options with ``mask_returns`` and the size of ``masked`` filled in."""
-        if self.masked_weight:
+        """Return the options with weights and the size of ``masked`` filled in."""
+        masked_weight = self.masked_weight
+        if masked_weight is None:
+            masked_weight = 0.0 if model.variant == "early" else MASKED_WEIGHT
+        elif masked_weight:
             check_maskable(model)
         masked = replace(self.masked, size=self.masked.size or self.views.global_size)
-        weight = self.mask_returns
-        if weight is None:
-            weight = MASK_RETURNS if has_depth_head(model) else 0.0
-        elif weight and not has_depth_head(model):
+        mask_returns = self.mask_returns
+        if mask_returns is None:
+            mask_returns = MASK_RETURNS if has_depth_head(model) else 0.0
+        elif mask_returns and not has_depth_head(model):
             raise ValueError(
                 "method.mask_returns needs LiDAR and deploy heads, and the model has "
                 f"{model.companion} and {model.head_family} heads: set it to 0"
             )
-        return replace(self, mask_returns=weight, masked=masked)
+        return replace(self, mask_returns=mask_returns, masked_weight=masked_weight, masked=masked)
 
     def build(self, model: ModelConfig, canvas: InputSpec) -> Method:
         """See ``MethodOptions``."""
@@ -207,6 +210,7 @@ class LeMuMoMethod(EncoderMethod):
         outcome = self._joint(views.joint, step, dense)
         if self.masked is None or views.masked is None:
             return outcome
+        assert self.options.masked_weight is not None
         total, terms = self.masked(self.encoder, views.masked, step)
         total = outcome.loss.total + self.options.masked_weight * total
         terms = {f"masked_{name}": value for name, value in terms.items()}

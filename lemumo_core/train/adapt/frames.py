@@ -18,7 +18,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.batch_sampler import BatchSampler
-from lemumo_core.train.loader import SYNTHETIC_FRAMES
+from lemumo_core.train.loader import FRAMES_PER_DRIVE
 from lemumo_core.train.selection import Selection, recordings
 
 KEPT_APART = 5
@@ -144,7 +144,13 @@ def _labelled(config: AdaptConfig, out: Path) -> FrameSource:
     if config.labelled is not None:
         return source_of("shards", root=config.labelled)
     canvas = config.canvas_spec
-    streets = {**SYNTHETIC_FRAMES, "frames": config.labelled_frames, "companion": canvas.companion}
-    rendered = open_source("synthetic", height=canvas.height, width=canvas.width, **streets)
+    rendered = open_source(
+        "synthetic",
+        height=canvas.height,
+        width=canvas.width,
+        companion=canvas.companion,
+        frames=config.labelled_frames,
+        frames_per_drive=FRAMES_PER_DRIVE,
+    )
     write_shards(rendered, str(out / FRAMES), frames_per_shard=8)
     return Shards(str(out / FRAMES))

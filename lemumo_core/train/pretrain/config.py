@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from lemumo_core.methods.method import MethodOptions, Needs
 from lemumo_core.methods.registry import default_method
+from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.pretrain.linear_probe import STEPS
 from lemumo_core.train.run_config import LogConfig, OptimizerConfig, RunConfig
 
@@ -45,10 +46,15 @@ class PretrainConfig(RunConfig):
     """
 
     program: ClassVar[str] = "pretrain"
+    rendered_frames: ClassVar[int] = 512
 
     method: MethodOptions = field(default_factory=default_method)
-    # In so few steps a higher rate makes all tokens alike before they learn to differ.
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=4e-5))
+    batch: int = 32
+    steps: int = 150
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(size="nano", height=96, width=192)
+    )
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=7e-4))
     log: PretrainLogConfig = field(default_factory=PretrainLogConfig)
 
     def __post_init__(self) -> None:

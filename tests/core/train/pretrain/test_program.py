@@ -112,8 +112,8 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     promised = {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
     assert kept == promised | {"run.html", "samples.jpg"}
     config = from_dict(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
-    assert config.data == str(shards) and config.steps == STEPS and config.optimizer.lr == 4e-5
-    assert config.method.tokens and config.method.mask_returns == 0  # thermal has none
+    assert config.data == str(shards) and config.steps == STEPS and config.optimizer.lr == 7e-4
+    assert (config.method.masked_weight, config.method.mask_returns) == (0.3, 0)  # no LiDAR
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(git, capture_output=True, text=True)
@@ -236,7 +236,7 @@ def test_another_run_in_the_folder_is_not_overwritten(
 def test_the_default_run_is_described_by_its_own_file(tmp_path) -> None:
     config = PretrainConfig()
     assert from_dict(PretrainConfig, to_dict(config)) == config
-    assert (config.data, config.model.size) == ("synthetic", "tiny")
+    assert (config.data, config.model.size) == ("synthetic", "nano")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -260,7 +260,7 @@ def test_recipes_parse(path) -> None:
         assert config.scale.workers > 0
     if path.stem.startswith("paper"):
         assert (config.model.preset, config.model.size) == ("paper", "small")
-        paper = LeMuMo(sigreg_weight=0.1, tokens=False, mask_returns=0.0, views=views)
+        paper = LeMuMo(mask_returns=0.0, masked_weight=0.0, views=views)
         paper = replace(paper, masked=config.method.masked)  # of no use at its weight, 0
         assert config.method == paper, "the paper's loss, nothing else"
         assert (config.optimizer.lr, config.optimizer.decay_all) == (1e-4, True)
