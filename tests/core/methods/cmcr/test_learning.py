@@ -21,7 +21,9 @@ def learnt(sweeps):
     terms = TermWeights(orthogonality=0.01, matching=0.1)
     config = DrawConfig(matches=10, queries=30, neighbors=4, mask_images=0.0, rotate=False)
     # Unlike standardised ones, cells of the map as they are need no long tail of steps.
-    method = built(terms=terms, draw=config, width=32, standardize=False).train()
+    method = built(
+        terms=terms, draw=config, width=32, standardize=False, codebook=CodebookConfig(400)
+    ).train()
     views = method.views(sweeps, draw, 0, 1)
     optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=1e-2)
     for step in range(32):
@@ -47,7 +49,7 @@ def test_two_sweeps_are_learnt(learnt, sweeps) -> None:
 def test_nothing_collapses(learnt) -> None:
     method, outcome = learnt
     scalars = method.monitors(outcome, 0)
-    assert scalars["pairs"] == 20 and scalars["code_perplexity"] > 8
+    assert scalars["pairs"] == 20 and scalars["code_perplexity"] > 12  # of 20 pairs
     assert min(scalars["points_std"], scalars["pixels_std"]) > 0.5 / 32**0.5
     assert scalars["cosine"] > 0.5 > scalars["cosine_shuffled"]
     assert min(scalars["shared_rank"], scalars["specific_rank"]) > 4
