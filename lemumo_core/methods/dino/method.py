@@ -23,11 +23,11 @@ from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_r
 from lemumo_core.distributed import gather_rows
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.self_distillation import sinkhorn_knopp, token_loss, view_loss
+from lemumo_core.methods.brief_run import SMALL_VIEWS
 from lemumo_core.methods.collapse import CollapseWatch
 from lemumo_core.methods.dino.head import Head
 from lemumo_core.methods.dino.masking import BlockMasks, draw_block_masks
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions
-from lemumo_core.methods.lemumo.brief_run import SMALL_VIEWS
 from lemumo_core.methods.masked_modeling.masking import check_maskable, embed_masked
 from lemumo_core.methods.method import (
     Draw,

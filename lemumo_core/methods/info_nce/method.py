@@ -42,8 +42,7 @@ class InfoNCE(EncoderOptions):
     """InfoNCE between image and companion (ImageBind, arXiv 2305.05665).
 
     Attributes:
-        temperature: of the softmax over the batch, fixed. ImageBind found fixed ones better than a
-            learnt one for all its modalities, and 0.2 best for depth (arXiv 2305.05665, section 5).
+        temperature: of the softmax over the batch, fixed.
         dimensions: of the projections that are compared.
         views: views of a sample. In each, image and companion show the same crop; the candidates
             of a row are those of the same view in all samples of all ranks.

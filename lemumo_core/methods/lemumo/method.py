@@ -15,8 +15,8 @@ from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_r
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
+from lemumo_core.methods.brief_run import SMALL_VIEWS
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
-from lemumo_core.methods.lemumo.brief_run import MASK_RETURNS, MASKED_WEIGHT, SMALL_VIEWS
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
@@ -35,6 +35,9 @@ from lemumo_core.methods.method import (
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.preprocess import Inputs, InputSpec
+
+MASK_RETURNS, MASKED_WEIGHT = 1.5, 0.3
+"""Default weights of masked LiDAR modelling, and of masked modelling of both sensors."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Defaults of Le MuMo JEPA that suit a run of minutes; recipes give the paper's."""
+"""Views that suit a run of minutes on two CPU cores; recipes give the papers'."""
 
 from __future__ import annotations
 
@@ -15,6 +15,4 @@ SMALL_VIEWS = MultiCropConfig(
         brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray_p=0.0, blur_p=0.0
     ),
 )
-"""Views alike enough to learn from in minutes; recipes take the paper's."""
-MASK_RETURNS, MASKED_WEIGHT = 1.5, 0.3
-"""Weights of masked LiDAR modelling, and of masked modelling of both sensors."""
+"""Two global views and two local ones, alike enough to learn from in minutes."""
