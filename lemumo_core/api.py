@@ -80,7 +80,8 @@ def finetune(config: FinetuneConfig) -> Path:
     """Fine-tune a perception model, as ``lemumo finetune`` does.
 
     Args:
-        config: of the run; its ``weights`` may be the folder of ``pretrain``.
+        config: of the run; its ``weights`` may be the folder of ``pretrain``. Where ``model`` is
+            the default one, that of the weights is taken.
 
     Returns:
         The run's folder, which ``lemumo export --run`` takes.
@@ -91,10 +92,13 @@ def finetune(config: FinetuneConfig) -> Path:
     Example:
         >>> finetune(FinetuneConfig(weights="out/pretrain/mine", steps=2))  # doctest: +SKIP
     """
+    from lemumo_core.train.finetune.config import model_of
     from lemumo_core.train.finetune.recipe import FINETUNING
     from lemumo_core.train.loop import train
     from lemumo_core.train.run_folder import new_name
 
+    if config.weights is not None and config.model == type(config)().model:
+        config = replace(config, model=model_of(Path(config.weights)) or config.model)
     out = config.out or new_name(config.program)
     return _finished(train(FINETUNING, replace(config, out=out)), out)
 

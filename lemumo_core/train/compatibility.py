@@ -79,7 +79,8 @@ def config(values: Mapping[str, Any], program: str | None = None) -> dict[str, A
                 target = target.setdefault(group, {})
             target[last] = leaf
     if program == "pretrain" and "method" not in values and "method" in found:
-        found["method"] = {"class_path": "LeMuMo", "init_args": found["method"]}
+        options = {"masked_weight": 0.0, **found["method"]}  # version 0.1 had none
+        found["method"] = {"class_path": "LeMuMo", "init_args": options}
     return found
 
 

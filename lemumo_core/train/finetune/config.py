@@ -149,11 +149,8 @@ class FinetuneConfig(RunConfig):
         """Return the options of the weights' model, and of a probe its protocol."""
         defaults: dict[str, Any] = {}
         if options.weights is not None and Path(options.weights).exists():
-            _, model = read_weights(Path(options.weights))
-            if model:
-                # Training sees what the encoder sees; a larger view is a choice at export.
-                model = asdict(ModelConfig.from_dict(model).seen)
-            defaults |= {f"model.{name}": value for name, value in (model or {}).items()}
+            model = model_of(Path(options.weights))
+            defaults |= {f"model.{k}": v for k, v in (asdict(model) if model else {}).items()}
         if options.mode == "probe":
             whole = AugmentationConfig((1.0, 1.0), (1.0, 1.0), 0.0, PHOTOMETRIC["none"])
             probe = OptimizerConfig(lr=1e-3, warmup=0.2, weight_decay=1e-7, decay_all=True, clip=0)
@@ -188,6 +185,18 @@ class FinetuneConfig(RunConfig):
         if self.mode != "full":
             return self.total_steps(frames)
         return round(self.heads_first * frames / self.batch) if self.weights else 0
+
+
+def model_of(weights: Path) -> ModelConfig | None:
+    """Return the model of weights; None where they do not tell.
+
+    Training sees what the encoder sees; a larger view is a choice at export.
+
+    Raises:
+        Fault, FileNotFoundError: as ``read_weights``.
+    """
+    _, model = read_weights(weights)
+    return ModelConfig.from_dict(model).seen if model else None
 
 
 def _leaves(values: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def old_name(name: str) -> str:
 @pytest.fixture
 def old_run(tmp_path: Path) -> tuple[PretrainLearner, Path]:
     """A learner after a step, and its checkpoint as version 0.1 wrote it."""
-    config = small_config(method=small_method(mask_returns=1.0))
+    of_then = {"sigreg_weight": 0.5, "tokens": True, "mask_returns": 1.0, "masked_weight": 0.0}
+    config = small_config(method=small_method(**of_then))
     learner = PretrainLearner(config, 10, ALONE)
     learner.learn(small_batch(config), 0)
     tensors = learner.tensors()

@@ -111,7 +111,7 @@ def test_mlflow_and_wandb_go_on_in_the_same_run(tmp_path, monkeypatch) -> None:
     run = client.get_run(ids[0]["mlflow"])
     history = {m.step: m.value for m in client.get_metric_history(run.info.run_id, "loss")}
     assert history == {step: 1.0 / (step + 1) for step in range(12)}
-    assert run.info.status == "FINISHED" and run.data.params["optimizer.lr"] == "4e-05"
+    assert run.info.status == "FINISHED" and run.data.params["optimizer.lr"] == "0.0007"
     files = list((out / "wandb").glob(f"offline-run-*/run-{ids[0]['wandb']}.wandb"))
     assert files
     wait_until(  # its service writes on after the client has ended
