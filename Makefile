@@ -11,7 +11,8 @@ MINUTES ?= 10
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
 # The first four need what only their user can give; the others take long.
-APART := compare_cmcr compare_decur compare_reference few_labels calibration fleet label_points cmcr_street decur_street soak study
+APART := compare_cmcr compare_decur compare_reference few_labels auto_choice calibration fleet label_choice label_points
+APART += cmcr_street decur_street soak study
 BENCHMARKS := $(filter-out $(APART),$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 
 .PHONY: setup demo test fuzz soak bench lint docs
