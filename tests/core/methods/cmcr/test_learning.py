@@ -7,39 +7,49 @@ import math
 import pytest
 import torch
 
-from lemumo_core.data.samples import map_tensors
+from lemumo_core.data.samples import collate, map_tensors, sample
+from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.losses.contrastive import info_nce
 from lemumo_core.methods.cmcr.codebook import Codebook, CodebookConfig
 from lemumo_core.methods.cmcr.monitors import monitor
 from lemumo_core.methods.cmcr.presets import TermWeights
 from lemumo_core.methods.cmcr.views import DrawConfig
-from tests.helpers.small_cmcr import built, draw
+from lemumo_core.model.sparse.minkunet import SparseConfig
+from lemumo_core.model.sparse.voxels import VoxelConfig
+from lemumo_core.taxonomy import Taxonomy
+from tests.helpers.small_cmcr import MODEL, built, draw
 
 
 @pytest.fixture(scope="module")
-def learnt(sweeps):
-    terms = TermWeights(orthogonality=0.01, matching=0.1)
-    config = DrawConfig(matches=10, queries=30, neighbors=4, mask_images=0.0, rotate=False)
+def learnt():
+    street = SyntheticStreet(frames=2, frames_per_drive=1, height=MODEL.height, width=MODEL.width)
+    spec, classes = MODEL.input_spec, Taxonomy()
+    sweeps = collate([sample(frame, spec, classes, points=True) for frame in street])
     # Unlike standardised ones, cells of the map as they are need no long tail of steps.
     method = built(
-        terms=terms, draw=config, width=32, standardize=False, codebook=CodebookConfig(400)
+        terms=TermWeights(orthogonality=0.01, matching=0.1, occupancy=0.3),
+        draw=DrawConfig(matches=40, queries=30, neighbors=4, mask_images=0.0, rotate=False),
+        network=SparseConfig(width=0.25, voxels=VoxelConfig(size_m=0.4, features="height")),
+        codebook=CodebookConfig(400),
+        width=64,
+        standardize=False,
     ).train()
     views = method.views(sweeps, draw, 0, 1)
-    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=1e-2)
-    for step in range(32):
+    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=5e-3)
+    for step in range(40):
         outcome = method(views, step)
         optimizer.zero_grad()
         outcome.loss.total.backward()
         optimizer.step()
-        method.after_step(step, 32)
+        method.after_step(step, 40)
     return method, outcome
 
 
-def test_two_sweeps_are_learnt(learnt, sweeps) -> None:
+def test_two_sweeps_are_learnt(learnt) -> None:
     _, outcome = learnt
     terms = outcome.loss.terms
     n = int(outcome.monitored["valid"].sum())
-    assert n == 20 and terms["contrast"] < 0.1 * math.log(n)
+    assert n == 80 and terms["contrast"] < 0.1 * math.log(n)
     points, pixels, valid = (outcome.monitored[k] for k in ("points", "pixels", "valid"))
     assert terms["reconstruction"] < (outcome.view.image / 255).var()
     shuffled = info_nce(points, pixels.roll(1, 0), valid, 1.0)
@@ -49,11 +59,11 @@ def test_two_sweeps_are_learnt(learnt, sweeps) -> None:
 def test_nothing_collapses(learnt) -> None:
     method, outcome = learnt
     scalars = method.monitors(outcome, 0)
-    assert scalars["pairs"] == 20 and scalars["code_perplexity"] > 12  # of 20 pairs
-    assert min(scalars["points_std"], scalars["pixels_std"]) > 0.5 / 32**0.5
+    assert scalars["pairs"] == 80 and scalars["code_perplexity"] > 50  # of 400 codes
+    assert min(scalars["points_std"], scalars["pixels_std"]) > 0.5 / 64**0.5
     assert scalars["cosine"] > 0.5 > scalars["cosine_shuffled"]
     assert min(scalars["shared_rank"], scalars["specific_rank"]) > 4
-    same = outcome.monitored["points"][:1].expand(20, -1)
+    same = outcome.monitored["points"][:1].expand(80, -1)
     collapsed = method.monitors(
         outcome._replace(monitored={**outcome.monitored, "points": same}), 0
     )
