@@ -25,7 +25,7 @@ from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.data.sources.kitti import KittiObject
 from lemumo_core.data.sources.nuscenes import NuScenes
-from lemumo_core.data.sources.truth_by_stamp import WithTruth
+from lemumo_core.data.sources.truth_by_stamp import WithTruth, truth_of_source
 from lemumo_core.frame import UNLABELLED, Detections
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.package import load_package
@@ -128,7 +128,7 @@ def proposals(
 def drive(bag: Path) -> FrameSource:
     """Return the frames of a bag with poses and the true labels."""
     source = Bags(bag, fixed_frame="odom", detections="", labels="", depth="", ignore="")
-    return WithTruth(source, "shards", {"root": shards_of(bag)}, 1_000_000)
+    return WithTruth(source, truth_of_source("shards", {"root": shards_of(bag)}, 1_000_000))
 
 
 def box_table(scores: Scores) -> Iterator[str]:
