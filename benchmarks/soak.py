@@ -75,7 +75,7 @@ class Watch:
         from lemumo_core.messages.stamps import stamp_to_ns
 
         messages, now_s = self.rig.under_test.messages, time.monotonic() - self.began
-        for message in messages["depth"]:
+        for message in messages["depth/image_raw"]:
             age_ns = self.rig.now_ns() - stamp_to_ns(message.header.stamp)
             self.latency.append((now_s, age_ns / 1e6))
         for of_one in messages.values():

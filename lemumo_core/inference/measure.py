@@ -27,7 +27,7 @@ from lemumo_core.progress import track
 
 WARM_UPS = 3
 LOW_PERCENTILE = 10
-"""Of the times of calls: beside heavy load the least one is a matter of luck."""
+"""Which percentile of the calls' times counts: beside load the least one is a matter of luck."""
 ROUNDS = 24
 """Turns of a backend for ``auto``; beside heavy load a turn is one call, and 12 are too few."""
 SLICE_S = 0.125

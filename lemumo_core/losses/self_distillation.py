@@ -8,7 +8,8 @@ from torch import Tensor
 from lemumo_core.distributed import mean_over_ranks, world_size
 
 ITERATIONS = 3
-"""Of Sinkhorn-Knopp, as in SwAV (arXiv 2006.09882) and DINOv2 (arXiv 2304.07193)."""
+"""How often Sinkhorn-Knopp normalises rows and columns, as in SwAV (arXiv 2006.09882) and DINOv2
+(arXiv 2304.07193)."""
 
 
 @torch.no_grad()

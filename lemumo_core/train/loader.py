@@ -32,7 +32,7 @@ from lemumo_core.train.run_config import RunConfig
 from lemumo_core.train.selection import select_frames
 
 FRAMES_PER_DRIVE = 4
-"""Of rendered streets, where no options say otherwise: few, for many streets."""
+"""How many frames a rendered street has by default: few, so that streets are many."""
 DYING_S = 2.0
 """A worker whose connection broke may take so long to die, on a busy machine."""
 

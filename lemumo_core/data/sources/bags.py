@@ -30,7 +30,7 @@ from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.images import image_to_rgb
 
 ALL = "all"
-"""Of ``image``: every camera."""
+"""This value of ``image`` takes every camera of the bag."""
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
 takes as long as reading ten frames or more."""

@@ -1,4 +1,4 @@
-"""What ``--data`` may name: one source, or several that are mixed."""
+"""Read what ``--data`` names: one source, or several that are mixed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Data = list[str | dict[str, Any]] | str
 folder or URI of shards; its options and weight follow it, ``kitti,root=/data/kitti,weight=2``, or
 stand beside it in YAML, ``{data: kitti, root: /data/kitti, weight: 2}``."""
 OPTION = re.compile(r",(?=\w+=)")
-"""What is before an option; other commas are part of a value."""
+"""This matches the comma before an option; other commas are part of a value."""
 
 
 class Member(NamedTuple):

@@ -13,7 +13,7 @@ from lemumo_core.methods.masked_modeling.masking import Masks
 MASKED_VIEWS = 0.5
 """Share of the views of which a block is masked, as in iBOT."""
 ASPECT = 0.3, 1 / 0.3
-"""Of a block, relative to the grid's own; as in BEiT (arXiv 2106.08254) and iBOT."""
+"""Range of a block's aspect ratio beside the grid's, as in BEiT (arXiv 2106.08254) and iBOT."""
 
 
 class BlockMasks(NamedTuple):
