@@ -14,8 +14,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from lemumo_core.model.attention import attention
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
 from lemumo_core.model.transformer import (
@@ -149,7 +149,7 @@ def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:
     weights = scores.float().softmax(-1).to(v.dtype)
     fusion = sum_in_cell(weights, [v[:, :, :n], *v_seen.chunk(2, dim=2)])
     keys, values = torch.cat([k_cls, k_seen], dim=2), torch.cat([v_cls, v_seen], dim=2)
-    others = scaled_dot_product_attention(torch.cat(asking, dim=2), keys, values)
+    others = attention(torch.cat(asking, dim=2), keys, values)
     return block.feed_forward(x + block.attn.merge(torch.cat([fusion, others], dim=2)))
 
 
@@ -174,11 +174,11 @@ def persist(q: Tensor, k: Tensor, v: Tensor, n: int) -> Tensor:
     weights = torch.cat([shared, own], dim=-1).float().softmax(-1).to(v.dtype)
     fusion = weights[..., kept] @ v[:, :, kept]
     fusion = fusion + sum_in_cell(weights[..., n + 1 :], [v[:, :, cell] for cell in cells])
-    cls = scaled_dot_product_attention(q[:, :, n : n + 1], k[:, :, kept], v[:, :, kept])
+    cls = attention(q[:, :, n : n + 1], k[:, :, kept], v[:, :, kept])
     parts = [fusion, cls]
     if q.shape[2] > n + 1:
         q, k, v = (part[:, :, n + 1 :] for part in (q, k, v))
-        parts.append(scaled_dot_product_attention(q, k, v))
+        parts.append(attention(q, k, v))
     return torch.cat(parts, dim=2)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from lemumo_core.model.attention import attention
 from lemumo_core.model.transformer import drop_path
 
 EPSILON = 1e-6
@@ -69,7 +69,7 @@ class ReducedAttention(nn.Module):
             keys = self.norm(self.sr(grid).flatten(2).mT)
         parts = [self.q(x), *self.kv(keys).chunk(2, dim=-1)]
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class DepthwiseConv(nn.Module):

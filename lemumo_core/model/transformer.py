@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lemumo_core.distributed import rows_of_rank
+from lemumo_core.model.attention import attention
 from lemumo_core.model.config import ModelConfig
 
 DROP_PATH = 0.1
@@ -74,7 +75,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rows: slice = ALL,
-        attention: Callable[..., Tensor] = functional.scaled_dot_product_attention,
+        attention: Callable[..., Tensor] = attention,
     ) -> Tensor:
         """One block.
 
