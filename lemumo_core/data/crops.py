@@ -7,18 +7,24 @@ left pixel, as in ``geometry.camera``.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Axis(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Axis:
     """One axis of R crops: canvas pixels start to start + length - 1, shown as ``size`` pixels.
 
-    start, length: int64 (R,). flipped: bool (R,), last pixel first. size: of the view.
-    longest: at least ``length.max()``, known without waiting for the device.
+    What several callers need of it is computed once.
+
+    Attributes:
+        start, length: int64 (R,).
+        flipped: bool (R,), last pixel first.
+        size: of the view.
+        longest: at least ``length.max()``, known without waiting for the device.
     """
 
     start: Tensor
@@ -27,16 +33,31 @@ class Axis(NamedTuple):
     size: int
     longest: int
 
-    @property
+    @functools.cached_property
     def scale(self) -> Tensor:
         """View pixels per canvas pixel, float32 (R,)."""
         return self.size / self.length.to(torch.float32)
 
-    @property
+    @functools.cached_property
     def order(self) -> Tensor:
         """Which pixel of the view before its flip each pixel shows, int64 (R, size)."""
         pixel = torch.arange(self.size, device=self.start.device)
         return torch.where(self.flipped[:, None], self.size - 1 - pixel, pixel)
+
+    @functools.cached_property
+    def _way(self) -> Tensor:
+        """-1 where flipped, else 1, float32 (R, 1)."""
+        return 1.0 - 2.0 * self.flipped[:, None]
+
+    @functools.cached_property
+    def _slope_and_edge(self) -> tuple[Tensor, Tensor]:
+        """View pixels per canvas pixel and the canvas's border of the view's first pixel."""
+        return self._way * self.scale[:, None], (self.start + self.flipped * self.length)[:, None]
+
+    @functools.cached_property
+    def _offsets(self) -> tuple[Tensor, Tensor]:
+        """Positions in the view of the crop's first pixel, and of the place it flips from."""
+        return (self.scale[:, None] - 1) / 2, self.flipped[:, None] * (self.size - 1.0)
 
     def nearest(self) -> Tensor:
         """Return the canvas pixel that holds the centre of each view pixel, int64 (R, size)."""
@@ -50,18 +71,18 @@ class Axis(NamedTuple):
         They are whole float32 numbers, below 0 or at least ``size`` outside the view.
         """
         # (u + 1/2) first, as depth_projection rounds; one multiplication and addition each.
-        sign = torch.where(self.flipped, -1.0, 1.0)
-        scale, edge = sign * self.scale, self.start + torch.where(self.flipped, self.length, 0)
-        return ((position + 0.5 - edge[:, None]) * scale[:, None]).floor_()
+        slope, edge = self._slope_and_edge
+        return ((position + 0.5 - edge) * slope).floor_()
 
     def position(self, canvas: Tensor) -> Tensor:
         """Map positions (R, N) on the canvas to the view's.
 
         They move as ``Camera.cropped``, ``scaled`` and ``flipped`` move the principal point.
         """
-        scale = self.scale[:, None]
-        shown = (canvas - self.start[:, None]) * scale + (scale - 1) / 2
-        return torch.where(self.flipped[:, None], self.size - 1 - shown, shown)
+        first, turned = self._offsets
+        shown = (canvas - self.start[:, None]) * self.scale[:, None] + first
+        # The product is exact, so that this is turned - shown, or shown, as it is rounded.
+        return torch.addcmul(turned, self._way, shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,23 +107,23 @@ class Crops:
         """Copy the crops to a device."""
         return Crops(self.table.to(device, non_blocking=True), self.canvas, self.size)
 
-    @property
+    @functools.cached_property
     def flipped(self) -> Tensor:
         """Which crops are mirrored, left for right, bool (R,)."""
         return self.table[:, 4] % 2 > 0
 
-    @property
+    @functools.cached_property
     def upended(self) -> Tensor:
         """Which crops are upside down, bool (R,)."""
         return self.table[:, 4] > 1
 
-    @property
+    @functools.cached_property
     def rows(self) -> Axis:
         """Vertical axis."""
         _, top, _, height, _ = self.table.unbind(1)
         return Axis(top, height, self.upended, self.size[0], self.canvas[0])
 
-    @property
+    @functools.cached_property
     def columns(self) -> Axis:
         """Horizontal axis."""
         left, _, width, _, _ = self.table.unbind(1)

@@ -37,7 +37,8 @@ def sigreg(projections: Tensor, step: int) -> Tensor:
         phi = torch.exp(-t.square() / 2)
         weights = torch.full_like(t, 2 * T_MAX / (KNOTS - 1))
         weights[0] = weights[-1] = T_MAX / (KNOTS - 1)
-        angles = (x @ directions(x.shape[-1], step).to(x)).unsqueeze(-1) * t
+        slices = directions(x.shape[-1], step).to(x.dtype).to(x.device, non_blocking=True)
+        angles = (x @ slices).unsqueeze(-1) * t
         moments = mean_over_ranks(torch.stack([angles.cos().mean(1), angles.sin().mean(1)]))
         error = (moments[0] - phi).square() + moments[1].square()
         samples = projections.shape[1] * world_size()

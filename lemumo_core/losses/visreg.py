@@ -37,7 +37,8 @@ def visreg(projections: Tensor, step: int) -> Tensor:
         x = gather_rows(x.transpose(0, 1)).transpose(0, 1)
         mean, std = x.mean(1, keepdim=True), (x.var(1, keepdim=True) + EPSILON).sqrt()
         standardized = (x - mean) / std.detach()
-        slices = (standardized @ directions(x.shape[-1], step).to(x)).sort(dim=1).values
+        along = directions(x.shape[-1], step).to(x.dtype).to(x.device, non_blocking=True)
+        slices = (standardized @ along).sort(dim=1).values
         count = x.shape[1]
         share = (torch.arange(count, dtype=x.dtype, device=x.device) + 0.5) / count
         quantiles = torch.special.ndtri(share)

@@ -251,7 +251,7 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     On a CPU the trainer switches it on (``ScaleConfig.bfloat16``). Losses stay in float32.
     """
     cpu = device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or cpu)
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or cpu)
 
 
 @contextmanager

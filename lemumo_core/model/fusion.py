@@ -21,6 +21,7 @@ from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
 from lemumo_core.model.transformer import (
     ALL,
     Block,
+    draw_paths,
     learned_tokens,
     resize_tables,
     transformer_blocks,
@@ -86,9 +87,10 @@ class PrunedEncoder(FusionEncoder):
         """Apply the blocks, see ``FusionEncoder.attend``."""
         first, *middle, last = blocks
         x = fuse(first, learned, seen, prune=True)
-        for block in middle:
-            x = block(x)
-        return last(x, ALL if dense else slice(-1, None))
+        *paths, last_paths = draw_paths(blocks[1:], x)
+        for block, own in zip(middle, paths, strict=True):
+            x = block(x, paths=own)
+        return last(x, ALL if dense else slice(-1, None), paths=last_paths)
 
 
 class PersistentEncoder(FusionEncoder):
@@ -99,11 +101,12 @@ class PersistentEncoder(FusionEncoder):
         first, *middle, last = blocks
         n = learned.shape[1] - 1
         x = fuse(first, learned, seen, prune=False)
-        for block in middle:
-            x = block(x, attention=partial(persist, n=n))
+        *paths, last_paths = draw_paths(blocks[1:], x)
+        for block, own in zip(middle, paths, strict=True):
+            x = block(x, attention=partial(persist, n=n), paths=own)
         if dense:
-            return last(x, slice(0, n + 1), partial(persist, n=n))
-        return last(x[:, : n + 1], slice(n, n + 1))
+            return last(x, slice(0, n + 1), partial(persist, n=n), last_paths)
+        return last(x[:, : n + 1], slice(n, n + 1), paths=last_paths)
 
 
 class FullEncoder(FusionEncoder):
@@ -114,9 +117,10 @@ class FullEncoder(FusionEncoder):
         *body, last = blocks
         n = learned.shape[1] - 1
         x = torch.cat([learned.expand(seen.shape[0], -1, -1), seen], dim=1)
-        for block in body:
-            x = block(x)
-        return last(x, slice(0 if dense else n, n + 1))
+        *paths, last_paths = draw_paths(blocks, x)
+        for block, own in zip(body, paths, strict=True):
+            x = block(x, paths=own)
+        return last(x, slice(0 if dense else n, n + 1), paths=last_paths)
 
 
 def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lemumo_core.model.attention import attention
-from lemumo_core.model.transformer import drop_path
+from lemumo_core.model.stochastic_depth import drop_path
 
 EPSILON = 1e-6
 
@@ -111,8 +111,8 @@ class MitBlock(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Apply the block to (B, N, dim) of a grid of rows and columns."""
         rate = self.drop_path if self.training else 0.0
-        x = drop_path(x, lambda x: self.attn(self.norm1(x), size), x, rate)
-        return drop_path(x, lambda x: self.mlp(self.norm2(x), size), x, rate)
+        x = drop_path(x, lambda x: self.attn(self.norm1(x), size), rate)
+        return drop_path(x, lambda x: self.mlp(self.norm2(x), size), rate)
 
 
 class MixTransformer(nn.Module):

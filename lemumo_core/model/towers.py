@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
-from lemumo_core.model.transformer import ALL, learned_tokens, resize_tables, transformer_blocks
+from lemumo_core.model.transformer import (
+    ALL,
+    Block,
+    draw_paths,
+    learned_tokens,
+    resize_tables,
+    transformer_blocks,
+)
 from lemumo_core.preprocess import Inputs
 
 
@@ -33,10 +40,11 @@ class Tower(nn.Module):
     def forward(self, cls: Tensor, patches: Tensor, dense: bool) -> Tensor:
         """Encode what ``embed`` gave: (B, N + 1, D), CLS last; CLS alone unless dense."""
         x = torch.cat([patches, cls.expand(patches.shape[0], -1, -1)], dim=1)
-        *body, last = self.blocks
-        for block in body:
-            x = block(x)
-        return self.norm(last(x, ALL if dense else slice(-1, None)))
+        *body, last = cast(list[Block], self.blocks)
+        *paths, last_paths = draw_paths([*body, last], x)
+        for block, own in zip(body, paths, strict=True):
+            x = block(x, paths=own)
+        return self.norm(last(x, ALL if dense else slice(-1, None), paths=last_paths))
 
 
 class SingleEncoder(Encoder):

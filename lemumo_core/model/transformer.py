@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lemumo_core.distributed import rows_of_rank
 from lemumo_core.model.attention import attention
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.stochastic_depth import WHOLE, Path, draw
 
 DROP_PATH = 0.1
 """Rate of stochastic depth in the last block; it rises linearly from 0 in the first."""
@@ -76,6 +76,7 @@ class Block(nn.Module):
         x: Tensor,
         rows: slice = ALL,
         attention: Callable[..., Tensor] = attention,
+        paths: Sequence[Path] | None = None,
     ) -> Tensor:
         """One block.
 
@@ -84,6 +85,7 @@ class Block(nn.Module):
             rows: of the tokens to compute.
             attention: from the queries of ``rows``, keys and values to what they find; by default
                 all tokens attend to all.
+            paths: of this block, where an encoder has drawn those of all its blocks at once.
 
         Returns:
             (B, rows, D).
@@ -92,35 +94,19 @@ class Block(nn.Module):
         def attend(x: Tensor) -> Tensor:
             return self.attn.merge(attention(*self.attn.project(self.norm1(x), rows)))
 
-        return self.feed_forward(drop_path(x[:, rows], attend, x, self._rate))
+        first, second = paths or draw_paths([self], x)[0]
+        return self.feed_forward(first.add(x[:, rows], attend, x), second)
 
-    def feed_forward(self, x: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor, path: Path = WHOLE) -> Tensor:
         """Add the second branch to x (B, N, D)."""
-        return drop_path(x, lambda x: self.mlp(self.norm2(x)), x, self._rate)
-
-    @property
-    def _rate(self) -> float:
-        return self.drop_path if self.training else 0.0
+        return path.add(x, lambda x: self.mlp(self.norm2(x)), x)
 
 
-def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], source: Tensor, rate: float) -> Tensor:
-    """Return x + branch(source), without the branch for a share of the samples.
-
-    Args:
-        x: (B, rows, D).
-        branch: from tokens to (B, rows, D).
-        source: (B, N, D).
-        rate: the share, stochastic depth; 0 outside of training.
-    """
-    if rate == 0.0:
-        return x + branch(source)
-    keep = 1.0 - rate
-    # On the CPU, so that no device is waited for.
-    mask = rows_of_rank(len(x), lambda n: torch.empty(n).bernoulli_(keep))
-    if torch.compiler.is_compiling():  # shapes must not depend on the draw
-        return x + branch(source) * (mask / keep).to(x.device).view(-1, 1, 1)
-    kept = mask.nonzero().flatten().to(x.device, non_blocking=True)
-    return x.index_add(0, kept, branch(source[kept]).to(x.dtype), alpha=1.0 / keep)
+def draw_paths(blocks: Sequence[Block], x: Tensor) -> list[tuple[Path, Path]]:
+    """Draw stochastic depth for both branches of blocks that take samples x (B, ...) one by one."""
+    rates = [block.drop_path if block.training else 0.0 for block in blocks for _ in range(2)]
+    paths = iter(draw(rates, x))
+    return list(zip(paths, paths, strict=True))
 
 
 def transformer_blocks(config: ModelConfig) -> nn.ModuleList:

@@ -173,7 +173,7 @@ def _train(learner: Learner, run: Run, first: int, unfinished: dict[str, float] 
             if run_log:
                 run_log.waited(waited_s)
                 run_log.write(step, values)
-            stopping = any_rank(bool(run.stop), dist.device)
+            stopping = any_rank(bool(run.stop))
             if stopping or step + 1 == steps or (step + 1) % config.log.checkpoint_every == 0:
                 _save(learner, run, step + 1)
             if stopping and step + 1 < steps:

@@ -48,7 +48,8 @@ def ranks(batch: int) -> Iterator[DistInfo]:
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
     if world > 1:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Flags and texts of ranks go over gloo: nothing of the device is waited for.
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield DistInfo(rank, world, device)
     except RuntimeError as error:
@@ -144,11 +145,11 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
+def any_rank(flag: bool) -> bool:
     """Return whether the flag is set on any rank."""
     if not distributed.is_initialized():
         return flag
-    flags = torch.tensor(float(flag), device=device)
+    flags = torch.tensor(float(flag))
     distributed.all_reduce(flags, distributed.ReduceOp.MAX)
     return bool(flags)
 

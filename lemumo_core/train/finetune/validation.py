@@ -72,7 +72,7 @@ class Validation:
                 if self.stop:
                     break
                 evaluate_frame(self.pipeline, mask_returns(self.source[index]), metrics)
-        if any_rank(bool(self.stop), self.dist.device):
+        if any_rank(bool(self.stop)):
             raise Stopped(self.stop.signal or SIGTERM)
         return _over_ranks(metrics)
 

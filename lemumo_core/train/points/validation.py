@@ -43,7 +43,7 @@ class PointValidation:
                 if self.stop:
                     break
                 self._add(metric, index)
-        if any_rank(bool(self.stop), self.dist.device):
+        if any_rank(bool(self.stop)):
             raise Stopped(self.stop.signal or SIGTERM)
         return _over_ranks(metric)
 
