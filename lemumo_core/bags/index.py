@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lemumo_core.bags.cameras import camera_name, cameras_of, takes_several
 from lemumo_core.bags.index_cache import BagIndex, cache_file, read_cache, write_cache
 from lemumo_core.bags.metadata import BAG_SUFFIXES, METADATA, bag_stem
 from lemumo_core.bags.missing_companion import describe_missing_companion
@@ -66,27 +67,32 @@ def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]
     return found
 
 
-def load_index(files: tuple[Path, ...], selection: TopicSelection) -> BagIndex:
-    """Return the index of one bag: the cached one, else a new one, which is then cached.
+def load_indices(files: tuple[Path, ...], selection: TopicSelection) -> list[BagIndex]:
+    """Return the index of each camera of a bag: the cached ones, else new, then cached ones.
 
-    Of a damaged bag, what can be read is indexed; recovered copies lie beside the cached index.
+    Of a damaged bag, what can be read is indexed; recovered copies lie beside the cached indices.
+
+    Args:
+        files: of the bag.
+        selection: its topics; of one camera or, as ``takes_several`` has it, of several.
 
     Raises:
-        Fault, ImportError, FileNotFoundError: as ``BagReader`` and ``find_roles``, naming the bag.
+        Fault, ImportError, FileNotFoundError: as ``BagReader``, ``cameras_of`` and ``find_roles``,
+            naming the bag.
     """
     cache = cache_file(files, selection)
-    index = read_cache(cache)
-    if index is None:
+    indices = read_cache(cache)
+    if indices is None:
         try:
-            index = _build_sound(files, selection, cache.with_suffix(""))
+            indices = _build_sound(files, selection, cache.with_suffix(""))
         except Fault as fault:
             if str(files[0]) in str(fault):
                 raise
             raise Fault(fault.reason, f"{files[0]}: {fault}") from fault
-        write_cache(cache, index)
-    for words in index.lost:
-        log.warning("%s: %s", index.name, words)
-    return index
+        write_cache(cache, indices)
+    for name, words in dict.fromkeys((one.name, words) for one in indices for words in one.lost):
+        log.warning("%s: %s", name, words)
+    return indices
 
 
 def message_stamp(raw: RawMessage) -> int:
@@ -119,7 +125,9 @@ def _bags_below(root: Path) -> list[tuple[Path, ...]]:
     return sorted(found)
 
 
-def _build_sound(files: tuple[Path, ...], selection: TopicSelection, recovered: Path) -> BagIndex:
+def _build_sound(
+    files: tuple[Path, ...], selection: TopicSelection, recovered: Path
+) -> list[BagIndex]:
     """Index what can be read of a bag.
 
     Args:
@@ -127,12 +135,11 @@ def _build_sound(files: tuple[Path, ...], selection: TopicSelection, recovered: 
         selection: its topics.
         recovered: folder for recovered copies, which is made where there are any.
     """
-    name = str(files[0])
     with tempfile.TemporaryDirectory() as scratch:
         for suspect in (False, True):
             sound, lost = sound_files(files, Path(scratch), suspect)
             try:
-                index = _build(name, tuple(sound), lost, selection)
+                indices = _build_each(str(files[0]), tuple(sound), lost, selection)
                 break
             except Fault as fault:
                 if fault.reason != "damaged_bag" or suspect:
@@ -143,7 +150,21 @@ def _build_sound(files: tuple[Path, ...], selection: TopicSelection, recovered: 
                 recovered.mkdir(parents=True, exist_ok=True)
                 file = Path(shutil.move(file, recovered / file.name))
             kept.append(file)
-    return replace(index, files=tuple(kept))
+    return [replace(index, files=tuple(kept)) for index in indices]
+
+
+def _build_each(
+    name: str, files: tuple[Path, ...], lost: list[str], selection: TopicSelection
+) -> list[BagIndex]:
+    """Index each camera."""
+    if not takes_several(selection.image):
+        return [_build(name, files, lost, selection)]
+    with BagReader(files) as reader:
+        cameras = cameras_of(reader, str(selection.image))
+    return [
+        replace(_build(name, files, lost, replace(selection, image=topic)), camera=camera)
+        for camera, topic in cameras.items()
+    ]
 
 
 def _build(
@@ -199,6 +220,7 @@ def _build(
         keys, messages["image"] = keys[early:] - early, messages["image"][early:]
     return BagIndex(
         name,
+        camera_name(topics["image"]),
         files,
         tuple(lost),
         companion,

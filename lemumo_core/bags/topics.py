@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from lemumo_core.bags.depth_topics import find_depth_image, find_depth_info, is_depth
 from lemumo_core.bags.reader import BagReader, Topic
@@ -44,7 +43,7 @@ class TopicSelection:
     """The topics to use, by role; None finds a topic, '' does without one.
 
     Attributes:
-        image, camera_info: colour camera.
+        image, camera_info: colour camera; ``image`` may choose several (``takes_several``).
         points: LiDAR, several joined by commas, or a depth camera's image.
         thermal, thermal_info: thermal camera.
         companion: ``lidar`` or ``thermal``, where a bag has both.
@@ -136,7 +135,10 @@ def find_topics(
             return given_topic(reader, option, given, kinds) if given else None
         candidates = _one_per_sensor(candidates)
         if len(candidates) > 1:
-            several = ", or several, joined by commas, to merge them" * (option == "--points")
+            several = {
+                "--image": "; replay and training take several, joined by commas, or all",
+                "--points": ", or several, joined by commas, to merge them",
+            }.get(option, "")
             names = ", ".join(topic.name for topic in candidates)
             raise Fault(
                 "ambiguous_topics",
@@ -190,15 +192,9 @@ def find_topics(
     return BagTopics(picked.name, other_points=tuple(others), **named)
 
 
-def of_each_camera(files: tuple[Path, ...], wanted: TopicSelection) -> list[TopicSelection]:
-    """Return the selection of topics of each colour camera of a bag, in order of their names.
-
-    Raises:
-        Fault, ImportError, FileNotFoundError: as ``BagReader``.
-    """
-    with BagReader(files) as reader:
-        cameras = sorted(topic.name for topic in _one_per_sensor(_pictures(reader)[1]))
-    return [replace(wanted, image=camera) for camera in cameras] or [replace(wanted, image=None)]
+def color_cameras(reader: BagReader) -> list[Topic]:
+    """Return the image topic of each colour camera of a bag."""
+    return _one_per_sensor(_pictures(reader)[1])
 
 
 def _pictures(reader: BagReader) -> tuple[list[Topic], list[Topic]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.bags.index import LOG, STAMP, BagIndex, load_index
+from lemumo_core.bags.index import LOG, STAMP, BagIndex, load_indices
 from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag
 from lemumo_core.bags.reader import BagReader
@@ -40,7 +40,7 @@ def selection_lines(files: tuple[Path, ...]) -> list[str]:
     With a LiDAR and a thermal camera, which replay chooses between by the model, both are shown.
     """
     try:
-        return _lines_of(load_index(files, TopicSelection()))
+        return _lines_of(*load_indices(files, TopicSelection()))
     except Fault as fault:
         if fault.reason != "ambiguous_companion":
             return [f"nothing can be taken: {fault}"]
@@ -48,7 +48,7 @@ def selection_lines(files: tuple[Path, ...]) -> list[str]:
     for companion in ("lidar", "thermal"):
         lines.append(f"with a model for {companion}:")
         try:
-            lines += _lines_of(load_index(files, TopicSelection(companion=companion)))
+            lines += _lines_of(*load_indices(files, TopicSelection(companion=companion)))
         except Fault as fault:
             lines.append(f"nothing can be taken: {fault}")
     return lines

@@ -87,8 +87,10 @@ class ReplayOptions:
             are brought to the time of the image, each from its own time where the cloud has them.
         tracking: follow objects over the images: ids, velocities and their scores, in
             ``fixed_frame`` or else in the camera's frame.
-        image: topic, where the bag leaves a choice; so are the next five.
-        camera_info: topic of the image's calibration.
+        image: topic, where the bag leaves a choice; several joined by commas, or all for every
+            colour camera: then each has results of its own beside those of the whole.
+        camera_info: topic of the image's calibration, where the bag leaves a choice, as are the
+            next four.
         points: topic of the LiDAR's point clouds, or of a depth camera's clouds or images; several
             LiDARs, joined by commas, are merged by tf.
         thermal: topic of the thermal camera.

@@ -77,10 +77,10 @@ class Shards:
         """Return the number of the shard that holds a Frame."""
         return bisect_right(self.ends, range(len(self))[index])
 
-    def stamp_ns(self, index: int) -> int:
-        """Return the stamp of a Frame without decoding it."""
-        stamp_ns: int = self._record(index).column("stamp_ns")[0].as_py()
-        return stamp_ns
+    def stamp_and_camera(self, index: int) -> tuple[int, str]:
+        """Return the stamp, ns, and the camera's name of a Frame without decoding it."""
+        record = self._record(index)
+        return record.column("stamp_ns")[0].as_py(), record.column("camera_name")[0].as_py()
 
     def has_labels(self, index: int) -> bool:
         """Return whether a Frame has any truth to learn from, without decoding it."""

@@ -103,6 +103,24 @@ def tables(results: Results) -> list[Table]:
     return made
 
 
+def camera_tables(results: Results, cameras: Results) -> list[Table]:
+    """Make a table of the headline metrics of each modality: of the whole, and of each camera.
+
+    Args:
+        results: of all cameras together, by modality.
+        cameras: by camera, of each the results by modality; none where there is one camera.
+    """
+    if not cameras:
+        return []
+    made = []
+    for modality, whole in results.items():
+        columns = {"all cameras": whole}
+        columns |= {name: one[modality] for name, one in cameras.items() if modality in one}
+        headline = tables(columns)[0]
+        made.append(headline._replace(caption=f"{modality.replace('_', ' ')} by camera"))
+    return made
+
+
 def tracking_tables(results: Results) -> list[Table]:
     """Make tables of ``TrackingMetric.result()`` by tracker: over all objects, and by kind."""
     if not results:

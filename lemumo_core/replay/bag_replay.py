@@ -16,7 +16,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
 from lemumo_core.progress import Progress
 from lemumo_core.replay.calibration_check import fixed_transforms
-from lemumo_core.replay.evaluator import Evaluator, ImageResult, image_count
+from lemumo_core.replay.evaluator import Evaluator, ImageResult, image_counts
 from lemumo_core.replay.output_folder import (
     BagOutput,
     bag_key,
@@ -24,6 +24,7 @@ from lemumo_core.replay.output_folder import (
     finished_summary,
 )
 from lemumo_core.replay.record import BagRecord
+from lemumo_core.replay.summaries import part_name
 from lemumo_core.replay.tracks import BagTracks
 
 
@@ -71,8 +72,8 @@ class BagReplay:
         """Replay one bag, unless it is finished already.
 
         Returns:
-            The summary of the bag, which is the content of its ``bag.json``. A bag that cannot be
-            read at all has ``name`` and ``error`` and nothing else.
+            The summary of the bag, which is the content of its ``bag.json``; ``of_cameras`` reads
+            it. A bag that cannot be read at all has ``name`` and ``error`` and nothing else.
         """
         if (finished := self.finished(bag)) is not None:  # by another host meanwhile
             return finished
@@ -97,33 +98,38 @@ class BagReplay:
         for suspect in (False, True):
             files, lost_now = sound_files(bag.files, scratch, suspect)
             lost += lost_now
-            record = BagRecord(bag.name)
-            tracks = BagTracks(self._evaluator.manifest) if self._is_tracking else None
+            records: dict[str, BagRecord] = {}
+            tracks = None
+            if settings.tracking:
+                tracks = BagTracks(self._evaluator.manifest, bool(settings.fixed_frame))
             with self._folder(bag, files) as folder:
                 try:
-                    if missing := self._record_results(bag.name, files, record, folder, tracks):
+                    if missing := self._record_results(bag.name, files, records, folder, tracks):
                         lost.append(missing)
                 except Fault as fault:
-                    if fault.reason != "damaged_bag":
+                    if fault.reason != "damaged_bag" or (suspect and not records):
                         raise
                     lost.append(str(fault))
                     if not suspect:
                         continue  # once more, with what can be recovered
+                cameras = {
+                    camera: {
+                        **record.summary(settings),
+                        "faults": {
+                            reason: self._without_folders(words, bag, scratch)
+                            for reason, words in record.faults.items()
+                        },
+                    }
+                    for camera, record in records.items()
+                }
                 summary = {
                     "name": bag.name,
                     "key": key,
                     "files": [str(file) for file in bag.files],
                     "lost": [self._without_folders(words, bag, scratch) for words in lost],
-                    **record.counts(),
-                    "faults": {
-                        reason: self._without_folders(words, bag, scratch)
-                        for reason, words in record.faults.items()
-                    },
-                    "unjudged": record.unscored,
-                    "depth_held_out": record.returns_masked,
-                    "checks": record.checks(settings.evaluate, settings.extrinsics),
+                    "cameras": cameras,
                 }
-                folder.finish(record, summary, tracks.metrics if tracks else {})
+                folder.finish(records, summary, tracks)
                 return summary
         raise AssertionError("unreachable")
 
@@ -141,34 +147,33 @@ class BagReplay:
         out = self._out / bag.name
         return BagOutput(out, files, evaluator.manifest, evaluator.settings, self._recordings)
 
-    @property
-    def _is_tracking(self) -> bool:
-        return self._evaluator.settings.tracking
-
     def _record_results(
         self,
         name: str,
         files: list[Path],
-        record: BagRecord,
+        records: dict[str, BagRecord],
         folder: BagOutput,
         tracks: BagTracks | None,
     ) -> str:
         """Record and write all results; return a message about what the bag lacks, or ''."""
         evaluator = self._evaluator
         with BagReader(files) as reader:
-            topics = evaluator.topics(reader)
-            record.transforms = fixed_transforms(reader)
-            total = image_count(reader, topics)
+            cameras = evaluator.settings.find_cameras(reader)
+            transforms = fixed_transforms(reader)
+            total = sum(image_counts(reader, cameras).values())
             companion = evaluator.manifest.input.companion
             role = "points" if companion == "lidar" else "thermal"
             missing = ""
-            if getattr(topics, role) is None:
+            if any(getattr(topics, role) is None for topics in cameras.values()):
                 given = evaluator.settings.topics.get(role)
                 missing = describe_missing_companion(reader, companion, given)
+        for camera, topics in cameras.items():
+            records[camera] = BagRecord(part_name(name, camera), topics.image, transforms)
+            folder.begin(camera)
         with Progress(name, total) as progress:
             for untracked in self._source.results(files):
                 result = tracks.update(untracked) if tracks else untracked
-                record.add(result)
+                records[result.event.camera].add(result)
                 folder.write(result)
-                progress.update(len(record.rows))
+                progress.advance()
         return missing

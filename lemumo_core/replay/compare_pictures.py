@@ -13,11 +13,11 @@ import numpy as np
 
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.recovery import sound_files
-from lemumo_core.bags.topics import find_topics
 from lemumo_core.drawing import class_colors, draw_rectangles, write
+from lemumo_core.faults import Fault
 from lemumo_core.messages.images import image_to_rgb
 from lemumo_core.messages.stamps import stamp_of_cdr
-from lemumo_core.replay.output_folder import DETECTIONS, DONE
+from lemumo_core.replay.output_folder import DETECTIONS, read_metrics
 
 WIDTH = 640
 """Pixels that an image is drawn at."""
@@ -33,7 +33,7 @@ def result_pictures(
 
     Args:
         outs: output folders of the replays.
-        bag: name of the bag in all of them.
+        bag: name of the bag in all of them, with that of the camera where there are several.
         stamps_ns: stamps of the images.
 
     Returns:
@@ -41,7 +41,8 @@ def result_pictures(
         not hold any more.
 
     Raises:
-        Fault, OSError: as ``BagReader``, where the bag is needed and is not to be read.
+        Fault, OSError: ``no_results`` of an earlier version; as ``BagReader``, where the bag is
+            needed and is not to be read.
     """
     overlays = {
         stamp_ns: [out / bag / "overlays" / f"{stamp_ns}.png" for out in outs]
@@ -49,7 +50,7 @@ def result_pictures(
     }
     if all(file.is_file() for files in overlays.values() for file in files):
         return {stamp_ns: [_read(file) for file in files] for stamp_ns, files in overlays.items()}
-    images = _images(outs[0] / bag, set(stamps_ns))
+    images = _images(read_metrics(outs[0])["bags"][bag], set(stamps_ns))
     found = [_detections(out / bag, set(images)) for out in outs]
     names = sorted({one["class"] for replay in found for ones in replay.values() for one in ones})
     colors = dict(zip(names, class_colors(len(names)), strict=True))
@@ -65,16 +66,16 @@ def _read(file: Path) -> np.ndarray:
     return picture[..., ::-1]
 
 
-def _images(folder: Path, stamps_ns: set[int]) -> dict[int, np.ndarray]:
+def _images(summary: dict[str, Any], stamps_ns: set[int]) -> dict[int, np.ndarray]:
     """Return images of a replayed bag, by stamp."""
-    summary = json.loads((folder / DONE).read_text())
+    if "image" not in summary:
+        raise Fault("no_results", "written by an earlier version, without the topic of the images")
     files = [Path(file) for file in summary["files"]]
     found: dict[int, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as scratch:
         sound, _ = sound_files(files, Path(scratch), suspect=bool(summary["lost"]))
         with BagReader(sound) as reader:
-            topic = find_topics(reader, **summary["key"]["topics"]).image
-            for raw in reader.raw_messages([topic]):
+            for raw in reader.raw_messages([summary["image"]]):
                 if len(found) == len(stamps_ns):
                     break
                 if (stamp_ns := stamp_of_cdr(raw.data)) in stamps_ns:

@@ -6,7 +6,7 @@ pickled, and results do not depend on which evaluator made them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,7 +65,7 @@ class ReadImage:
     check_alignment: bool = False
 
     def __str__(self) -> str:
-        return f"image {self.event.number}"
+        return f"{self.event.camera} image {self.event.number}".strip()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +133,15 @@ class Evaluator:
             files: files of the bag, as ``BagReader`` opens them.
 
         Raises:
-            Fault: ``damaged_bag``, or as ``find_topics`` and ``Truth``.
+            Fault: ``damaged_bag``, or as ``Settings.find_cameras`` and ``Truth``.
         """
         with BagReader(files) as reader:
             truth = self._truth_of(files, reader)
-            every = max(1, image_count(reader, self.topics(reader)) // ALIGNMENTS)
-            for event in read_ahead(lambda: self._events(files, select_all), AHEAD):
-                labels, fault = _labels_of(event, truth)
-                yield ReadImage(event, labels, fault, event.number % every == 0)
+            counts = image_counts(reader, self.settings.find_cameras(reader))
+            every = {name: max(1, count // ALIGNMENTS) for name, count in counts.items()}
+            for event in read_ahead(lambda: self._events(files, self.settings, select_all), AHEAD):
+                labels, fault = _labels_of(event, truth, event.camera)
+                yield ReadImage(event, labels, fault, event.number % every[event.camera] == 0)
 
     def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
         """Replay one bag, and yield the result of each image.
@@ -151,39 +152,40 @@ class Evaluator:
         return map(self.evaluate, self.images(files))
 
     def comparisons(
-        self, files: Sequence[Path], numbers: Sequence[int]
+        self, files: Sequence[Path], camera: str, image: str, numbers: Sequence[int]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the numbers of some images, and pictures of result and truth, uint8 RGB."""
+        """Yield the numbers of some images, and pictures of result and truth, uint8 RGB.
+
+        Args:
+            files: of the bag.
+            camera: name of the camera, as in ``ImageEvent``.
+            image: its topic.
+            numbers: of its images.
+        """
         with BagReader(files) as reader:
             truth = self._truth_of(files, reader)
-            for event in self._events(files, set(numbers).__contains__):
+            settings = self.settings.of_camera(image)
+            for event in self._events(files, settings, set(numbers).__contains__):
                 if event.frame is not None:
-                    labels, _ = _labels_of(event, truth)
+                    labels, _ = _labels_of(event, truth, camera)
                     frame = mask_returns(_labelled(event.frame, labels), self.settings.mask)
                     picture = draw_comparison(frame, self.pipeline(frame), self.manifest)
                     yield event.number, picture
 
     def calibration_picture(
-        self, files: Sequence[Path], number: int, correction: np.ndarray
+        self, files: Sequence[Path], image: str, number: int, correction: np.ndarray
     ) -> np.ndarray | None:
-        """Return ``draw_calibration`` of an image, or None where it became no Frame."""
-        with closing(self._events(files, {number}.__contains__)) as events:
+        """Return ``draw_calibration`` of an image of a topic, or None where it became no Frame."""
+        settings = self.settings.of_camera(image)
+        with closing(self._events(files, settings, {number}.__contains__)) as events:
             frames = (event.frame for event in events)
             frame = next((frame for frame in frames if frame is not None), None)
         return None if frame is None else draw_calibration(frame, correction)
 
-    def topics(self, reader: BagReader) -> BagTopics:
-        """Return the sensors' topics of a bag.
-
-        Raises:
-            Fault: as ``find_topics``.
-        """
-        return self.settings.find_topics(reader)
-
     def _events(
-        self, files: Sequence[Path], selected: Callable[[int], bool]
+        self, files: Sequence[Path], settings: Settings, selected: Callable[[int], bool]
     ) -> Generator[ImageEvent, None, None]:
-        return image_events(files, self.settings, self.manifest.input.companion, selected)
+        return image_events(files, settings, self.manifest.input.companion, selected)
 
     def _truth_of(self, files: Sequence[Path], reader: BagReader) -> Truth | None:
         if self._truth is not None or not self.settings.evaluate:
@@ -252,17 +254,20 @@ class Evaluator:
         }
 
 
-def image_count(reader: BagReader, topics: BagTopics) -> int:
-    """Return the number of images of the camera in a bag."""
-    return next(topic.count for topic in reader.topics if topic.name == topics.image)
+def image_counts(reader: BagReader, cameras: Mapping[str, BagTopics]) -> dict[str, int]:
+    """Return the number of images of each camera in a bag."""
+    counts = {topic.name: topic.count for topic in reader.topics}
+    return {name: counts[topics.image] for name, topics in cameras.items()}
 
 
-def _labels_of(event: ImageEvent, truth: Truth | None) -> tuple[Labels | None, Fault | None]:
+def _labels_of(
+    event: ImageEvent, truth: Truth | None, camera: str
+) -> tuple[Labels | None, Fault | None]:
     """Return the labels of an image, or why they cannot be used."""
     if truth is None or event.frame is None:
         return None, None
     try:
-        return truth.labels(event.frame.stamp_ns), None
+        return truth.labels(event.frame.stamp_ns, camera), None
     except Fault as fault:
         return None, fault
 

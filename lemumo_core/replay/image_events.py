@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,20 @@ import numpy as np
 
 from lemumo_core.bags.index import message_stamp
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topics import BagTopics
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.messages.stamps import header_of, stamp_to_ns
+from lemumo_core.messages.transforms import TransformBuffer
+from lemumo_core.replay.camera_feed import (
+    BagClock,
+    CameraFeed,
+    feed_calibration,
+    image_callbacks,
+)
 from lemumo_core.replay.settings import Settings
-from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Pair
-
-Callback = Callable[[Any], None]
-
-
-class BagClock:
-    """A clock that shows the log time of the message being played, ns."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        """Return the time, ns."""
-        return self.now_ns
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +37,7 @@ class ImageEvent:
     """An image of a bag, and the Frame it became or the reason for which it was dropped.
 
     Attributes:
-        number: 0, 1, ... in the order of replay; the same in every replay of the bag.
+        number: 0, 1, ... among those of its camera; the same in every replay of the bag.
         stamp_ns: header stamp of the image.
         arrival_ns: log time of the image.
         companion_ns: stamp of the companion on the image's clock, None without one.
@@ -56,6 +47,7 @@ class ImageEvent:
         T_camera_header, T_fixed_camera: as in ``Frame``.
         frame: input of the network; None where the image was dropped.
         fault: reason for which the image was dropped.
+        camera: name of its camera; empty where the replay is of one.
     """
 
     number: int
@@ -69,6 +61,7 @@ class ImageEvent:
     T_camera_header: np.ndarray = field(default_factory=lambda: np.eye(4))
     other_clock_ns: int | None = None
     T_fixed_camera: np.ndarray | None = None
+    camera: str = ""
 
 
 def select_all(number: int) -> bool:
@@ -91,82 +84,84 @@ def image_events(
         selected: returns whether the image of this number is to be converted and yielded.
 
     Raises:
-        Fault: ``damaged_bag``, or as ``find_topics``.
+        Fault: ``damaged_bag``, or as ``find_topics`` and ``cameras_of``.
     """
-    clock = BagClock()
+    clock, transforms = BagClock(), TransformBuffer()
     with BagReader(files) as reader:
-        topics = settings.find_topics(reader)
-        camera_input = CameraInput(
-            "camera",
-            companion,
-            settings.camera_options(topics.lidars if companion == "lidar" else ()),
-            Health(clock, companion),
-            clock,
-            fallback_decoder=_fallback_decoder(),
-        )
-        yield from feed(reader, topics, camera_input, selected)
+        cameras = [
+            CameraFeed(
+                topics,
+                CameraInput(
+                    name or "camera",
+                    companion,
+                    settings.camera_options(topics.lidars if companion == "lidar" else ()),
+                    Health(clock, companion),
+                    clock,
+                    transforms,
+                    fallback_decoder=_fallback_decoder(),
+                ),
+                name,
+            )
+            for name, topics in settings.find_cameras(reader).items()
+        ]
+        yield from feed(reader, cameras, selected)
 
 
 def feed(
     reader: BagReader,
-    topics: BagTopics,
-    camera_input: CameraInput,
+    cameras: Sequence[CameraFeed],
     selected: Callable[[int], bool] = select_all,
 ) -> Iterator[ImageEvent]:
-    """Feed a bag to a camera's callbacks, and yield what becomes of each image.
+    """Feed a bag to the callbacks of its cameras, and yield what becomes of each image.
 
     Calibration comes first, wherever in the bag it was recorded: recorders often hear of
     /tf_static and camera_info after the first images, for which they hold all the same.
 
-    JPEGs are decoded at full size, as in training; the node may decode large ones reduced.
+    Images come in the order in which they are ready, as the node takes them; the point clouds serve
+    all cameras. JPEGs are decoded at full size, as in training; the node may decode large ones
+    reduced.
 
     Args:
         reader: the bag.
-        topics: topics of the camera and its companion.
-        camera_input: new input, whose clock is a ``BagClock``. A video is decoded from its first
-            key frame on.
+        cameras: new, of one ``BagClock`` and one buffer of transforms. A video is decoded from its
+            first key frame on.
         selected: returns whether the image of this number is to be converted and yielded; the
             others cost little.
 
     Raises:
         Fault: ``damaged_bag``.
     """
-    clock = camera_input.clock
+    clock = cameras[0].input.clock
     assert isinstance(clock, BagClock)
-    _feed_calibration(reader, topics, camera_input)
-    callbacks = _existing(reader, _callbacks(topics, camera_input))
-    number = 0
+    feed_calibration(reader, cameras)
+    callbacks = image_callbacks(reader, cameras)
+    of_image = {camera.topics.image: camera for camera in cameras}
     for raw in reader.raw_messages(callbacks):
         clock.now_ns = raw.stamp_ns
-        before = Counter(camera_input.health.drops)
+        owner = of_image.get(raw.topic)
+        counting = (owner or cameras[0]).input.health
+        before = Counter(counting.drops)
         try:
             message = reader.deserialize(raw.data, raw.type)
             callbacks[raw.topic](message)
         except Fault as fault:
-            camera_input.health.count_drop(fault.reason, message=str(fault))
-            if raw.topic == topics.image:
-                if selected(number):
-                    yield ImageEvent(
-                        number, message_stamp(raw), raw.stamp_ns, None, "", fault=fault
-                    )
-                number += 1
+            counting.count_drop(fault.reason, message=str(fault))
+            if owner and selected(number := owner.count_image()):
+                stamp_ns = message_stamp(raw)
+                yield ImageEvent(
+                    number, stamp_ns, raw.stamp_ns, None, "", fault=fault, camera=owner.name
+                )
             continue
-        new_drops = Counter(camera_input.health.drops) - before
-        if raw.topic == topics.image and new_drops:
-            if selected(number):
-                yield _dropped(number, raw.stamp_ns, message, next(iter(new_drops)))
-            number += 1
-        for pair in camera_input.take():
-            if selected(number):
-                yield _converted(number, pair, camera_input)
-            number += 1
-    for image in [*camera_input.rest_of_video(), None]:
-        if image is not None:
-            camera_input.add_image(image)
-        for pair in camera_input.take(flush=True):
-            if selected(number):
-                yield _converted(number, pair, camera_input)
-            number += 1
+        new_drops = Counter(counting.drops) - before
+        if owner and new_drops and selected(number := owner.count_image()):
+            yield _dropped(owner, number, raw.stamp_ns, message, next(iter(new_drops)))
+        for camera in cameras:
+            yield from _ready(camera, selected)
+    for camera in cameras:
+        for image in [*camera.input.rest_of_video(), None]:
+            if image is not None:
+                camera.input.add_image(image)
+            yield from _ready(camera, selected, flush=True)
 
 
 def _fallback_decoder() -> Callable[[Any], np.ndarray] | None:
@@ -175,63 +170,19 @@ def _fallback_decoder() -> Callable[[Any], np.ndarray] | None:
     return next((decoder.load() for decoder in decoders), None)
 
 
-def _feed_calibration(reader: BagReader, topics: BagTopics, camera_input: CameraInput) -> None:
-    """Feed all CameraInfos and static transforms of a bag, as far as it can be read."""
-    clock = camera_input.clock
-    assert isinstance(clock, BagClock)
-    camera_input.calibration = Calibration("camera_info", topics.image, whole_bag=True)
-    camera_input.calibration.given = camera_input.options.camera_info
-    companion = (topics.points if camera_input.companion == "lidar" else topics.thermal) or ""
-    info = "depth_info" if camera_input.companion == "lidar" else "thermal_info"
-    camera_input.companion_calibration = Calibration(info, companion, whole_bag=True)
-    callbacks: dict[str | None, Callback] = {
-        topics.camera_info: camera_input.on_camera_info,
-        getattr(topics, info): camera_input.on_companion_info,
-        "/tf_static": camera_input.on_transforms,
-    }
-    existing = _existing(reader, callbacks)
-    messages = reader.raw_messages(existing)
-    while True:
-        try:
-            raw = next(messages, None)
-            if raw is None:
-                return
-            clock.now_ns = raw.stamp_ns
-            existing[raw.topic](reader.deserialize(raw.data, raw.type))
-        except Fault as fault:
-            if fault.reason == "damaged_bag":
-                return  # the images are read up to there too, and say so
-            camera_input.health.count_drop(fault.reason, message=str(fault))
+def _ready(
+    camera: CameraFeed, selected: Callable[[int], bool], flush: bool = False
+) -> Iterator[ImageEvent]:
+    """Yield the selected images of a camera that are ready; ``flush`` releases all."""
+    for pair in camera.input.take(flush):
+        if selected(number := camera.count_image()):
+            yield _converted(camera, number, pair)
 
 
-def _callbacks(topics: BagTopics, camera_input: CameraInput) -> dict[str | None, Callback]:
-    """Return the callback of each topic that the model uses, but those of calibration."""
-    of_lidar = camera_input.companion == "lidar"
-    companions = topics.lidars if of_lidar else (topics.thermal,)
-    return {
-        topics.image: partial(_add_images, camera_input),
-        **{
-            topic: partial(camera_input.on_companion, sensor=sensor)
-            for sensor, topic in enumerate(companions)
-        },
-        "/tf": partial(camera_input.on_transforms, moving=True),
-    }
-
-
-def _add_images(camera_input: CameraInput, message: Any) -> None:
-    for image in camera_input.decoded(message):
-        camera_input.add_image(image)
-
-
-def _existing(reader: BagReader, callbacks: dict[str | None, Callback]) -> dict[str, Callback]:
-    known = {topic.name for topic in reader.topics}
-    return {topic: call for topic, call in callbacks.items() if topic in known and topic}
-
-
-def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent:
-    image, companion = pair.image, pair.companion
+def _converted(camera: CameraFeed, number: int, pair: Pair) -> ImageEvent:
+    image, companion, camera_input = pair.image, pair.companion, camera.input
     frame_id = image.message.header.frame_id
-    event = ImageEvent(number, image.stamp_ns, image.arrival_ns, None, frame_id)
+    event = ImageEvent(number, image.stamp_ns, image.arrival_ns, None, frame_id, camera=camera.name)
     if companion is None:
         event = replace(event, other_clock_ns=camera_input.health.other_clock_ns())
     else:
@@ -247,9 +198,11 @@ def _converted(number: int, pair: Pair, camera_input: CameraInput) -> ImageEvent
     return replace(event, frame=frame, T_camera_header=T_header, T_fixed_camera=T_fixed)
 
 
-def _dropped(number: int, arrival_ns: int, message: Any, reason: str) -> ImageEvent:
+def _dropped(
+    camera: CameraFeed, number: int, arrival_ns: int, message: Any, reason: str
+) -> ImageEvent:
     """Return the event of an image that was not queued, or made the queue drop the oldest."""
     header = header_of(message)
     stamp_ns, frame_id = stamp_to_ns(header.stamp), header.frame_id
     fault = Fault(reason, f"{reason} at sync")
-    return ImageEvent(number, stamp_ns, arrival_ns, None, frame_id, fault=fault)
+    return ImageEvent(number, stamp_ns, arrival_ns, None, frame_id, fault=fault, camera=camera.name)

@@ -7,12 +7,14 @@ index.html            the report (``replay.report``)
 BAG/frames.parquet    a row for every image, columns of ``replay.record.COLUMNS``
 BAG/detections.jsonl  a line for every result
 BAG/overlays/*.png    pictures of the results, on request
-BAG/results/          a bag with the results beside the inputs, on request
-BAG/results.rrd       a recording of both for the Rerun viewer, on request
 BAG/timings.parquet   milliseconds by stage of every result
 BAG/metrics.npz       metrics of the bag, from which metrics.json is merged
 BAG/tracking.npz      those of its tracks, where objects are tracked
+BAG/results/          a bag with the results beside the inputs, on request
+BAG/results.rrd       a recording of both for the Rerun viewer, on request
 BAG/bag.json          summary of the bag, which marks a finished one
+
+Where several cameras are taken, those from frames.parquet to tracking.npz are in BAG/CAMERA/.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -36,18 +38,17 @@ from lemumo_core.messages.calibration_file import CalibrationInfo
 from lemumo_core.messages.tracks import track_names
 from lemumo_core.metrics.metric_file import load_metrics, save_metrics
 from lemumo_core.metrics.perception import PerceptionMetric, json_ready
-from lemumo_core.metrics.tracking import TrackingMetric
 from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.replay.record import COLUMNS, BagRecord
 from lemumo_core.replay.rerun_recording import RerunRecording
 from lemumo_core.replay.result_bag import ResultBag
 from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tables import FRAMES, TIMINGS, write_table
-from lemumo_core.replay.tracks import TRACKS, save_tracks
+from lemumo_core.replay.tracks import TRACKS, BagTracks, save_tracks
 
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
-FORMAT = 6
+FORMAT = 7
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),
@@ -80,13 +81,11 @@ class BagOutput:
         self._place, self._files, self._manifest = folder, files, manifest
         self._settings, self._names = settings, recordings
         self._recordings: list[ResultBag | RerunRecording] = []
+        self._lines: dict[str, TextIO] = {}
 
     def __enter__(self) -> BagOutput:
         self._folder, self._stack = unfinished_folder(self._place), ExitStack()
         try:
-            if self._settings.overlays:
-                (self._folder / "overlays").mkdir()
-            self._lines = self._stack.enter_context((self._folder / DETECTIONS).open("w"))
             for path, kind in (RECORDINGS[name] for name in self._names):
                 recording = kind(self._folder / path, self._files, self._manifest, self._settings)
                 self._stack.enter_context(recording)
@@ -102,9 +101,17 @@ class BagOutput:
         finally:
             shutil.rmtree(self._folder.parent, ignore_errors=True)
 
+    def begin(self, camera: str) -> None:
+        """Make the folder of a camera; the name is empty where there is one."""
+        folder = self._folder / camera
+        folder.mkdir(exist_ok=True)
+        if self._settings.overlays:
+            (folder / "overlays").mkdir()
+        self._lines[camera] = self._stack.enter_context((folder / DETECTIONS).open("w"))
+
     def write(self, result: ImageResult) -> None:
         """Add the result of one image; a dropped image has nothing but its row."""
-        perception = result.perception
+        perception, camera = result.perception, result.event.camera
         if perception is None:
             return
         found, names = perception.detections, self._manifest.detection_classes
@@ -127,23 +134,32 @@ class BagOutput:
             "modalities": perception.modalities,
             "detections": detections,
         }
-        self._lines.write(json.dumps(record) + "\n")
+        self._lines[camera].write(json.dumps(record) + "\n")
         if result.overlay is not None:
-            (self._folder / "overlays" / f"{perception.stamp_ns}.png").write_bytes(result.overlay)
+            picture = self._folder / camera / "overlays" / f"{perception.stamp_ns}.png"
+            picture.write_bytes(result.overlay)
         for recording in self._recordings:
             recording.write(result, perception)
 
     def finish(
-        self, record: BagRecord, summary: dict[str, Any], tracking: dict[str, TrackingMetric]
+        self, records: dict[str, BagRecord], summary: dict[str, Any], tracks: BagTracks | None
     ) -> None:
-        """Write tables, metrics and summary, and put the folder in its place."""
+        """Write tables, metrics and summary, and put the folder in its place.
+
+        Args:
+            records: by camera.
+            summary: of the bag.
+            tracks: of its objects, where they are tracked.
+        """
         self._stack.close()
-        write_table(self._folder / FRAMES, record.rows, COLUMNS)
-        stages = dict.fromkeys(record.timings[0], float) if record.timings else {}
-        write_table(self._folder / TIMINGS, record.timings, stages | {"stamp_ns": int})
-        save_metrics(self._folder / "metrics.npz", record.metrics)
-        if tracking:
-            save_tracks(self._folder / TRACKS, tracking)
+        for camera, record in records.items():
+            folder = self._folder / camera
+            write_table(folder / FRAMES, record.rows, COLUMNS)
+            stages = dict.fromkeys(record.timings[0], float) if record.timings else {}
+            write_table(folder / TIMINGS, record.timings, stages | {"stamp_ns": int})
+            save_metrics(folder / "metrics.npz", record.metrics)
+            if tracks is not None:
+                save_tracks(folder / TRACKS, tracks.of(camera).metrics)
         text = json.dumps(json_ready(summary), indent=1, allow_nan=False)
         write_whole(self._folder / DONE, f"{text}\n".encode())
         put_in_place(self._folder, self._place)

@@ -25,6 +25,7 @@ from lemumo_core.replay.checks import (
 )
 from lemumo_core.replay.evaluator import REPLAY_MODALITIES, ImageResult
 from lemumo_core.replay.image_events import ImageEvent
+from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tables import Row
 
 FLICKER_WITHIN_M = 4.0
@@ -48,10 +49,12 @@ companion's stamp less the image's; the rotations are those that fit this image 
 
 
 class BagRecord:
-    """Collects the results of one bag, in order.
+    """Collects the results of one camera of a bag, in order.
 
     Args:
-        name: name of the bag.
+        name: name of the bag, with that of the camera where there are several.
+        image: topic of the images.
+        transforms: fixed ones of the bag.
 
     Attributes:
         rows: a row of ``COLUMNS`` for every image.
@@ -61,18 +64,16 @@ class BagRecord:
         unscored: number of results without metrics because of their labels; the first such fault
             is among ``faults``.
         returns_masked: whether depth was scored on masked LiDAR returns.
-        transforms: fixed ones of the bag.
     """
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, image: str, transforms: TransformBuffer):
+        self.name, self._image, self._transforms = name, image, transforms
         self.rows: list[Row] = []
         self.timings: list[Row] = []
         self.metrics: dict[str, PerceptionMetric] = {}
         self.faults: dict[str, str] = {}
         self.returns_masked = False
         self.unscored = 0
-        self.transforms = TransformBuffer()
         self._alignments: dict[int, Alignment] = {}
         self._aligned: ImageEvent | None = None
         self._previous: Perception | None = None
@@ -104,7 +105,17 @@ class BagRecord:
         self._add_flicker(row, perception)
         self.timings.append({"stamp_ns": event.stamp_ns, **perception.timings_ms})
 
-    def counts(self) -> dict[str, Any]:
+    def summary(self, settings: Settings) -> dict[str, Any]:
+        """Return counts, checks and what was scored, as JSON values."""
+        return {
+            "image": self._image,
+            **self._counts(),
+            "unjudged": self.unscored,
+            "depth_held_out": self.returns_masked,
+            "checks": self._checks(settings.evaluate, settings.extrinsics),
+        }
+
+    def _counts(self) -> dict[str, Any]:
         """Return the numbers of images, results, results by modality, and drops by reason."""
         drops = Counter(row["drop"] for row in self.rows if row["drop"])
         modalities = Counter(row["modalities"] for row in self.rows if row["modalities"])
@@ -115,14 +126,14 @@ class BagRecord:
             "drops": dict(sorted(drops.items())),
         }
 
-    def checks(
-        self, evaluated: bool, T_header_lidar: np.ndarray | None = None
+    def _checks(
+        self, evaluated: bool, T_header_lidar: np.ndarray | None
     ) -> dict[str, dict[str, Any]]:
         """Return the outcome of each check, by name.
 
         Args:
             evaluated: whether results were scored; else only what needs no scores is checked.
-            T_header_lidar: (4, 4) extrinsics given instead of ``transforms``.
+            T_header_lidar: (4, 4) extrinsics given instead of the bag's transforms.
         """
         checks = {
             "sensors": check_sensors(self.rows),
@@ -131,7 +142,7 @@ class BagRecord:
         }
         if evaluated:
             checks["calibration"] = check_calibration(
-                self._alignments, self._aligned, self.transforms, T_header_lidar
+                self._alignments, self._aligned, self._transforms, T_header_lidar
             )
             checks["modalities"] = check_modalities(self.rows)
             checks["stability"] = check_stability(self.rows)

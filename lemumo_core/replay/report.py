@@ -14,7 +14,7 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
-from lemumo_core.evaluation.tables import Results, reasons, tables, tracking_tables
+from lemumo_core.evaluation.tables import Results, camera_tables, reasons, tables, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict, verdict_parts
 from lemumo_core.faults import Fault
 from lemumo_core.inference.provenance import rendered_note
@@ -65,7 +65,9 @@ def write_report(
     if note := rendered_note(evaluator.manifest):
         parts.append(f'<p class="warning">{html.escape(note)}</p>')
     facts = {key: value for key, value in totals.items() if not isinstance(value, dict)}
-    facts["bags"] = len(bags)
+    facts["bags"] = len({name.partition("/")[0] for name in bags})
+    if cameras := totals.get("cameras"):
+        facts["cameras"] = ", ".join(cameras)
     if any(bag["depth_held_out"] for bag in read.values()):
         facts["depth scored on"] = MASK_MEANINGS[evaluator.settings.mask or DEFAULT_MASK]
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
@@ -73,8 +75,9 @@ def write_report(
     parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator)]
     if results:
         parts.append("<h2>Metrics</h2>")
-        both = [*tables(results), *tracking_tables(totals.get("tracking", {}))]
-        made = (web_page.table(t.caption, t.rows, t.head) for t in both)
+        of_each = camera_tables(results, totals.get("cameras", {}))
+        shown = [*tables(results), *of_each, *tracking_tables(totals.get("tracking", {}))]
+        made = (web_page.table(t.caption, t.rows, t.head) for t in shown)
         parts.append(f'<div class="row">{"".join(made)}</div>')
         parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
     if timings:
@@ -133,7 +136,8 @@ def _calibration(read: Mapping[str, Mapping[str, Any]], evaluator: Evaluator) ->
     correction = correction_of(checks[name]["rotation_deg"], checks[name]["shift_m"])
     picture = None
     with _sound(read[name]) as files:
-        picture = evaluator.calibration_picture(files, number, correction)
+        image = read[name]["image"]
+        picture = evaluator.calibration_picture(files, image, number, correction)
     words = (
         f"{name}, image {number}: where depth jumps in the LiDAR's scan, by the extrinsics in use "
         "(red)"
@@ -242,7 +246,8 @@ def _pictures(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield ``Evaluator.comparisons`` of a bag."""
     with _sound(bag) as files:
-        yield from evaluator.comparisons(files, numbers)
+        camera = bag.get("camera", ""), bag["image"]
+        yield from evaluator.comparisons(files, *camera, numbers)
 
 
 @contextmanager

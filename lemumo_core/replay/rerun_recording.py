@@ -6,6 +6,8 @@
     lidar, or thermal           the companion; returns in metres in the camera's frame
     detections                  boxes in space, in the same frame
 
+Where several cameras are taken, each has these below its name: ``front/camera/image``.
+
 Timelines: ``stamp``, the image's, and ``image``, its number.
 """
 
@@ -52,14 +54,12 @@ class RerunRecording:
         self._recording.set_log_time_enabled(False)
         self._recording.set_log_tick_enabled(False)
         self._recording.save(out)
-        self._log("/", rr.ViewCoordinates.RDF, static=True)
-        legends = {
-            "/": (self._names, class_colors(len(self._names))),
+        self._legends = {
+            "": (self._names, class_colors(len(self._names))),
             "result/labels": (manifest.segmentation_classes, manifest.palette),
         }
-        for path, (names, colors) in legends.items():
-            legend = [(i, name, colors[i]) for i, name in enumerate(names)]
-            self._log(path, rr.AnnotationContext(legend), static=True)
+        self._begun: set[str] = set()
+        self._camera = ""
 
     def __enter__(self) -> RerunRecording:
         return self
@@ -76,7 +76,9 @@ class RerunRecording:
             perception: its perception, which is there.
         """
         rr, recording, event = self._rr, self._recording, image_result.event
-        frame = next(e.frame for e in self._events if e.number == event.number)
+        key = event.camera, event.number
+        frame = next(e.frame for e in self._events if (e.camera, e.number) == key)
+        self._begin(event.camera)
         assert frame is not None, "a result of a dropped image"
         recording.set_time("stamp", timestamp=np.datetime64(perception.stamp_ns, "ns"))
         recording.set_time("image", sequence=event.number)
@@ -85,6 +87,17 @@ class RerunRecording:
         self._log("result/depth", rr.DepthImage(perception.depth_m, meter=1.0))
         self._log("result/labels", rr.SegmentationImage(perception.labels))
         self._log_detections(perception)
+
+    def _begin(self, camera: str) -> None:
+        """Log what follows below the name of a camera, whose legends come first."""
+        self._camera, rr = camera, self._rr
+        if camera in self._begun:
+            return
+        self._begun.add(camera)
+        self._log("", rr.ViewCoordinates.RDF, static=True)
+        for path, (names, colors) in self._legends.items():
+            legend = [(i, name, colors[i]) for i, name in enumerate(names)]
+            self._log(path, rr.AnnotationContext(legend), static=True)
 
     def _log_inputs(self, frame: Frame) -> None:
         rr, companion = self._rr, frame.companion
@@ -124,7 +137,8 @@ class RerunRecording:
         )
 
     def _log(self, path: str, what: Any, static: bool = False) -> None:
-        self._recording.log(path, what, static=static)
+        whole = "/".join(part for part in (self._camera, path) if part)
+        self._recording.log(whole or "/", what, static=static)
 
 
 def _rerun() -> ModuleType:

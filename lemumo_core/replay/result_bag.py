@@ -9,7 +9,8 @@
     /perception/output/overlay/compressed                   JPEG, where overlays are drawn
 
 Messages and topics are those of the node by its usual name, with the stamp and frame of the source
-image, so that the layouts for RViz and Foxglove show them.
+image, so that the layouts for RViz and Foxglove show them. Where several cameras are taken, each
+has its own, /perception/output/CAMERA/detections_3d and so on.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class ResultBag:
             perception: its perception, which is there.
         """
         event, overlay = image_result.event, image_result.overlay
+        output = f"{OUTPUT}{event.camera}/" if event.camera else OUTPUT
         self._copy_until(event.arrival_ns)
         build = self._build
         result = Result(perception, self._manifest, event.frame_id, event.T_camera_header)
@@ -98,7 +100,7 @@ class ResultBag:
             and (name not in BOXES_3D or self._manifest.numbers_of_box == 7)
             and (build.has_vision_msgs or not name.startswith("detections"))
         }
-        if build.has_vision_msgs and OUTPUT + "label_info" not in self._connections:
+        if build.has_vision_msgs and output + "label_info" not in self._connections:
             messages["label_info"] = build.label_info(
                 self._manifest.segmentation_classes, self._score_threshold, header
             )
@@ -110,7 +112,7 @@ class ResultBag:
             assert bgr is not None
             messages["overlay/compressed"] = build.jpeg(bgr[..., ::-1], JPEG_QUALITY, header)
         for name, message in messages.items():
-            topic = OUTPUT + name
+            topic = output + name
             if topic not in self._connections:
                 self._connections[topic] = self._writer.add_connection(
                     topic,

@@ -11,11 +11,12 @@ from lemumo_core.bags.named_bags import Bag
 from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.requirements import Requirements
-from lemumo_core.evaluation.tables import as_text, tables, tracking_tables
+from lemumo_core.evaluation.tables import as_text, camera_tables, tables, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.executor.executor import Executor
 from lemumo_core.files import remove_unfinished
 from lemumo_core.inference.provenance import is_rendered_alone
+from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.progress import Progress
 from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.checks import WARN
@@ -25,6 +26,7 @@ from lemumo_core.replay.output_folder import (
     write_metrics,
 )
 from lemumo_core.replay.report import write_report
+from lemumo_core.replay.summaries import Summary, by_camera, of_cameras, totals
 from lemumo_core.replay.tables import total_times_ms
 from lemumo_core.replay.tracks import tracking_results
 from lemumo_core.replay.workers import BagWork, ImageWork, PooledEvaluator
@@ -115,48 +117,71 @@ class Replay:
             The verdicts on the requirements.
         """
         evaluator, manifest = self._evaluator, self._evaluator.manifest
-        bags = {one["name"]: {k: v for k, v in one.items() if k != "key"} for one in summaries}
-        read = [one for one in summaries if "error" not in one]
-        folders = [self._out / one["name"] for one in read]
-        settings, tracking = evaluator.settings, {}
-        metrics = merge_metrics(folders, metric_for(manifest, settings.band_edges_m))
+        parts = of_cameras(summaries)
+        bags = {one["name"]: {k: v for k, v in one.items() if k != "key"} for one in parts}
+        read = [one for one in parts if "error" not in one]
+        folders, settings = self._folders(read), evaluator.settings
+        tracking = self._tracking(read)
+        metrics = self._metrics(read)
         results = {modality: metric.result() for modality, metric in metrics.items()}
+        cameras = {
+            name: {
+                **totals(ones),
+                **{modality: metric.result() for modality, metric in self._metrics(ones).items()},
+                **({"tracking": tracks} if (tracks := self._tracking(ones)) else {}),
+            }
+            for name, ones in by_camera(read).items()
+        }
         verdicts = []
         if self._requirements is not None:
             threshold, times_ms = settings.score_threshold, total_times_ms(folders)
             verdicts = verdict.assess(self._requirements, metrics, threshold, times_ms)
-        if settings.tracking and settings.evaluate:
-            tracking = tracking_results(folders, manifest.classes)
-        totals = {
+        values = {
             "model": f"{manifest.name} {manifest.version}",
             "trained": manifest.trained,
             **({"trained_on": "rendered streets alone"} if is_rendered_alone(manifest) else {}),
             "backend": evaluator.pipeline.backend.name,
             "score_threshold": settings.score_threshold,
             **settings.tracking_facts(scored=bool(tracking)),
-            **_totals(read),
+            **totals(read),
             **results,
+            **({"cameras": cameras} if cameras else {}),
             **({"tracking": tracking} if tracking else {}),
             **({"requirements": verdict.to_dict(verdicts)} if verdicts else {}),
         }
-        made = [*(tables(results) if results else []), *tracking_tables(tracking)]
-        print("\n\n".join(as_text(table) for table in made))
-        for one in summaries:
+        made = [*(tables(results) if results else []), *camera_tables(results, cameras)]
+        print("\n\n".join(as_text(table) for table in [*made, *tracking_tables(tracking)]))
+        for one in parts:
             for line in _lines(one):
                 print(f"{one['name']}: {line}")
         print("\n".join(verdict.as_lines(verdicts)))
         if report:
             self._out.mkdir(parents=True, exist_ok=True)
-            write_metrics(self._out, totals, bags)
-            write_report(self._out, totals, results, bags, evaluator, verdicts)
+            write_metrics(self._out, values, bags)
+            write_report(self._out, values, results, bags, evaluator, verdicts)
         return verdicts
+
+    def _folders(self, parts: Sequence[Summary]) -> list[Path]:
+        return [self._out / one["name"] for one in parts]
+
+    def _metrics(self, parts: Sequence[Summary]) -> dict[str, PerceptionMetric]:
+        """Return the metrics of some parts together, by modality."""
+        empty = metric_for(self._evaluator.manifest, self._evaluator.settings.band_edges_m)
+        return merge_metrics(self._folders(parts), empty)
+
+    def _tracking(self, parts: Sequence[Summary]) -> dict[str, dict[str, Any]]:
+        """Return the scores of the tracks of some parts together, by tracker."""
+        settings = self._evaluator.settings
+        if not (settings.tracking and settings.evaluate):
+            return {}
+        return tracking_results(self._folders(parts), self._evaluator.manifest.classes)
 
     def _counted(self, summary: dict[str, Any], where: str = "") -> dict[str, Any]:
         """Count the images of a new summary, or print what hindered it."""
         if "error" in summary:
             error = f"{summary['name']}{where}: {summary['error']}"
             print(f"lemumo replay: {error}", file=sys.stderr)
-        self.frames += summary.get("images", 0)
+        self.frames += sum(one.get("images", 0) for one in of_cameras([summary]))
         return summary
 
 
@@ -169,39 +194,25 @@ def _print_done(names: Sequence[str]) -> None:
         print(f"{name}: done already", file=sys.stderr)
 
 
-def exit_code(summaries: Sequence[dict[str, Any]], verdicts: Sequence[Verdict] = ()) -> int:
+def exit_code(summaries: Sequence[Summary], verdicts: Sequence[Verdict] = ()) -> int:
     """Return the exit code of ``lemumo replay``; see ``cli.replay.EXIT_CODES``."""
-    if all("error" in one for one in summaries):
+    parts = of_cameras(summaries)
+    if all("error" in one for one in parts):
         return 1
-    if not any(one.get("results") for one in summaries):
+    if not any(one.get("results") for one in parts):
         return 2
     if code := verdict.exit_code(verdicts):
         return code
-    return 3 if any(_is_partial(one) for one in summaries) else 0
+    return 3 if any(_is_partial(one) for one in parts) else 0
 
 
-def _is_partial(one: dict[str, Any]) -> bool:
+def _is_partial(one: Summary) -> bool:
     if "error" in one or one["lost"] or one["drops"] or one["unjudged"]:
         return True
     return any(one["checks"][name]["verdict"] == WARN for name in ("clocks", "view"))
 
 
-def _totals(read: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    modalities: dict[str, int] = {}
-    drops: dict[str, int] = {}
-    for one in read:
-        for total, part in ((modalities, one["modalities"]), (drops, one["drops"])):
-            for name, number in part.items():
-                total[name] = total.get(name, 0) + number
-    return {
-        "images": sum(one["images"] for one in read),
-        "results": sum(one["results"] for one in read),
-        "modalities": modalities,
-        "drops": drops,
-    }
-
-
-def _lines(one: dict[str, Any]) -> list[str]:
+def _lines(one: Summary) -> list[str]:
     """Return the lines to print about a bag."""
     if "error" in one:
         return [f"nothing could be read: {one['error']}"]

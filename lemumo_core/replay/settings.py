@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lemumo_core.bags.cameras import cameras_of, check_of_one_camera, takes_several
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
 from lemumo_core.messages.calibration_file import read_calibration
@@ -33,8 +34,10 @@ class Settings:
         extrinsics: (4, 4) T_camera_companion instead of tf.
         rectified: whether the images are rectified ones, as for ``camera_of_images``.
         fixed_frame: as in ``CameraOptions``.
-        tracking: whether objects are tracked, in ``fixed_frame`` or else in the camera's frame.
-        topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic.
+        tracking: whether objects are tracked, in ``fixed_frame``, where several cameras share the
+            tracks, or else in each camera's frame.
+        topics: role, of ``SENSOR_TOPICS``, to topic; None finds the topic. That of the image may
+            choose several cameras (``takes_several``).
         calibration: YAML file of camera_calibration instead of the bag's camera_info, or None.
         truth: name and options of a source with labels, None for the topics of the bag.
         mask: of the LiDAR returns that depth is evaluated on, as for ``mask_returns``.
@@ -66,14 +69,31 @@ class Settings:
     labeled_points: bool = False
     points_model: Path | None = None
 
-    def find_topics(self, reader: BagReader) -> BagTopics:
-        """Return the sensors' topics of a bag.
+    def __post_init__(self) -> None:
+        check_of_one_camera(
+            self.topics.get("image"),
+            camera_info=self.topics.get("camera_info"),
+            calibration=self.calibration,
+            extrinsics=self.extrinsics,
+        )
+
+    def find_cameras(self, reader: BagReader) -> dict[str, BagTopics]:
+        """Return the sensors' topics of each camera of a bag by its name; '' names a single one.
 
         Raises:
-            Fault: as ``topics.find_topics``.
+            Fault: as ``cameras_of`` and ``topics.find_topics``.
         """
+        image = self.topics.get("image")
+        named = cameras_of(reader, str(image)) if takes_several(image) else {"": image}
         without_info = {} if self.calibration is None else {"camera_info": ""}
-        return find_topics(reader, **self.topics | without_info)
+        return {
+            name: find_topics(reader, **self.topics | without_info | {"image": topic})
+            for name, topic in named.items()
+        }
+
+    def of_camera(self, image: str) -> Settings:
+        """Return the settings of a replay of the camera with this topic alone."""
+        return replace(self, topics={**self.topics, "image": image})
 
     def camera_options(self, lidars: tuple[str, ...] = ()) -> CameraOptions:
         """Return the options of the camera's input.

@@ -29,37 +29,74 @@ LINK_M = 2.0
 class BagTracks:
     """Tracks the objects of one bag, and scores the tracks where labels say which object is which.
 
-    Scores are over the kinds of objects, as those of detections are.
+    Scores are over the kinds of objects, as those of detections are, and of each camera alone.
 
     Args:
         manifest: manifest of the model.
+        is_fixed: whether poses are in a frame that does not move, so that an object which several
+            cameras see is one track; else each camera has tracks of its own.
 
     Raises:
         Fault, ImportError: as ``TrackedCameras``.
-
-    Attributes:
-        metrics: by tracker, ``TRACKED`` and ``TRIVIAL``.
     """
 
-    def __init__(self, manifest: Manifest):
-        self._cameras = TrackedCameras(manifest)
-        self._previous = PreviousImage(manifest.classes)
-        self._kind_of = manifest.classes.kind_ids
-        self._motion = TrueMotion()
-        self.metrics = {name: TrackingMetric(manifest.classes.kinds) for name in (TRACKED, TRIVIAL)}
+    def __init__(self, manifest: Manifest, is_fixed: bool):
+        self._tracked = TrackedCameras(manifest)
+        self._classes, self._is_fixed = manifest.classes, is_fixed
+        self._scores: dict[str, TrackScores] = {}
 
     def update(self, result: ImageResult) -> ImageResult:
         """Return the next result of the bag with its tracks."""
         perception, T_fixed_camera = result.perception, result.event.T_fixed_camera
         if perception is None or T_fixed_camera is None:
             return result
-        tracked = self._cameras.update(perception, T_fixed_camera, "")
+        camera = result.event.camera
+        frame_name = "" if self._is_fixed else camera
+        tracked = self._tracked.update(perception, T_fixed_camera, frame_name)
         if result.truth_tracks is not None:
-            truth = self._motion.add(result.truth_tracks, T_fixed_camera, perception.stamp_ns)
-            previous = self._previous.update(perception, T_fixed_camera)
-            for name, one in ((TRACKED, tracked), (TRIVIAL, previous)):
-                self._score(name, one, truth)
+            self.of(camera).add(result.truth_tracks, perception, tracked, T_fixed_camera)
         return replace(result, perception=tracked)
+
+    def of(self, camera: str) -> TrackScores:
+        """Return the scores of a camera, by its name."""
+        return self._scores.setdefault(camera, TrackScores(self._classes))
+
+
+class TrackScores:
+    """Scores of the tracks of one camera.
+
+    Args:
+        classes: of the model.
+
+    Attributes:
+        metrics: by tracker, ``TRACKED`` and ``TRIVIAL``.
+    """
+
+    def __init__(self, classes: Taxonomy):
+        self._previous = PreviousImage(classes)
+        self._kind_of = classes.kind_ids
+        self._motion = TrueMotion()
+        self.metrics = {name: TrackingMetric(classes.kinds) for name in (TRACKED, TRIVIAL)}
+
+    def add(
+        self,
+        labelled: TrueTracks,
+        perception: Perception,
+        tracked: Perception,
+        T_fixed_camera: np.ndarray,
+    ) -> None:
+        """Score the tracks of one image.
+
+        Args:
+            labelled: its objects.
+            perception: its result without tracks.
+            tracked: the same with tracks.
+            T_fixed_camera: as in ``Frame``.
+        """
+        truth = self._motion.add(labelled, T_fixed_camera, perception.stamp_ns)
+        previous = self._previous.update(perception, T_fixed_camera)
+        for name, one in ((TRACKED, tracked), (TRIVIAL, previous)):
+            self._score(name, one, truth)
 
     def _score(self, name: str, perception: Perception, truth: TrueTracks) -> None:
         found, tracks = perception.detections, perception.tracks

@@ -200,4 +200,6 @@ def subset_indices(frames: int, fraction: float, seed: int) -> list[int]:
 
 def _stamp_ns(source: FrameSource, index: int) -> int:
     source, index = found_in(source, index)
-    return source.stamp_ns(index) if isinstance(source, Shards) else source[index].stamp_ns
+    if isinstance(source, Shards):
+        return source.stamp_and_camera(index)[0]
+    return source[index].stamp_ns

@@ -119,4 +119,4 @@ def score_tracks(
         event = replace(event, T_fixed_camera=frame.T_fixed_camera)
         truth = true_tracks(frame, frame.camera, Taxonomy())
         tracks.update(ImageResult(event, detected(frame, noise, rng), truth_tracks=truth))
-    return {name: metric.result() for name, metric in tracks.metrics.items()}
+    return {name: metric.result() for name, metric in tracks.of("").metrics.items()}

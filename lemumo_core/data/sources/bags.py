@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lemumo_core.bags.cameras import check_of_one_camera, takes_several
 from lemumo_core.bags.companions import CompanionOptions, CompanionReader
-from lemumo_core.bags.index import STAMP, BagIndex, find_bags, load_index
+from lemumo_core.bags.index import STAMP, BagIndex, find_bags, load_indices
 from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag, transforms_of
 from lemumo_core.bags.reader import require_rosbags
-from lemumo_core.bags.topic_kinds import base
-from lemumo_core.bags.topics import TopicSelection, of_each_camera
+from lemumo_core.bags.topics import TopicSelection
 from lemumo_core.data.sources.bag_truth import labels_of
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
@@ -29,8 +29,6 @@ from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import ImageCamera, Rectified
 from lemumo_core.messages.images import image_to_rgb
 
-ALL = "all"
-"""This value of ``image`` takes every camera of the bag."""
 MAX_OPEN = 32
 """Bags that are held open at once; the one unused for longest is closed first. Opening one again
 takes as long as reading ten frames or more."""
@@ -42,9 +40,9 @@ class Bags:
     Args:
         path: a bag, a list of bags, or a folder of any depth with mcap and sqlite3 bags.
         image: topic of the images; of this and the next four, None finds the topic, see
-            ``find_topics``, and '' does without. ``all`` takes every colour camera of a bag, one
-            after the other; label maps, depth and regions to ignore are then those of the camera
-            whose frame their header names.
+            ``find_topics``, and '' does without. ``all`` takes every colour camera of a bag, and
+            several topics, joined by commas, these, one after the other; label maps, depth and
+            regions to ignore are then those of the camera whose frame their header names.
         camera_info: topic of their calibration.
         points: topic of the point clouds; of several LiDARs, joined by commas: their points are
             merged by /tf_static.
@@ -122,17 +120,17 @@ class Bags:
             *(image, "" if calibration else camera_info, points, thermal, thermal_info, companion),
             *(detections, labels, depth, ignore, depth_info),
         )
-        self.all_cameras = image == ALL
-        if self.all_cameras and (camera_info or calibration):
-            raise Fault(
-                "bad_option",
-                f"image is '{ALL}', and camera_info and calibration are of one camera: leave them "
-                "out, or name the camera by image",
-            )
+        check_of_one_camera(
+            image,
+            camera_info=camera_info,
+            calibration=calibration,
+            T_camera_companion=T_camera_companion,
+        )
+        self.image, self.has_several_cameras = image, takes_several(image)
         self.bags = [
-            self._session(load_index(files, selection))
+            self._session(index)
             for files in find_bags(path)
-            for selection in (of_each_camera(files, wanted) if self.all_cameras else [wanted])
+            for index in load_indices(files, wanted)
         ]
         self._ends = np.cumsum([len(bag) for bag in self.bags])
         self._open: OrderedDict[int, OpenBag] = OrderedDict()
@@ -157,6 +155,11 @@ class Bags:
         """Header stamps of the images, int64 (N,); no image is read."""
         return np.concatenate([bag.index.messages["image"][:, STAMP] for bag in self.bags])
 
+    @property
+    def camera_names(self) -> np.ndarray:
+        """Name of the camera of each image, str (N,); no image is read."""
+        return np.repeat([bag.index.camera for bag in self.bags], [len(bag) for bag in self.bags])
+
     def labels(self, index: int) -> Labels | None:
         """Return the ground truth of a frame, without its image and companion.
 
@@ -165,7 +168,9 @@ class Bags:
         """
         number, at = self._locate(index)
         session, bag = self.bags[number], self._opened(number)
-        return labels_of(session, bag, at, session.index.frame_ids["image"], self.all_cameras)
+        return labels_of(
+            session, bag, at, session.index.frame_ids["image"], self.has_several_cameras
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -183,7 +188,7 @@ class Bags:
             "frames": len(self),
             "tolerance_ms": self.tolerance_ns / 1e6,
             "rectified": self.rectified,
-            **({"image": ALL} if self.all_cameras else {}),
+            **({"image": self.image} if self.has_several_cameras else {}),
             "companion_offset": self.companion_offset_ns / 1e9,
             "unmatched_companions": sum(bag.unmatched for bag in self.bags),
             "bags": [bag.describe() for bag in self.bags],
@@ -233,13 +238,13 @@ class Bags:
         frame_id = message.header.frame_id
         return Frame(
             stamp_ns=int(index.messages["image"][at, STAMP]),
-            camera_name=_camera_name(index.topics["image"]),
+            camera_name=index.camera,
             camera=camera,
             image=_own(image),
             companion=CompanionReader(session, bag, self._companion_options).of_image(
                 at, frame_id, image_camera
             ),
-            labels=labels_of(session, bag, at, frame_id, self.all_cameras),
+            labels=labels_of(session, bag, at, frame_id, self.has_several_cameras),
             T_camera_header=image_camera.T_image_header,
             T_fixed_camera=self._pose(bag, index, at, image_camera),
         )
@@ -255,12 +260,6 @@ class Bags:
         moving = bag.transforms_around(log_ns)
         T_fixed_header = moving.lookup(fixed, index.frame_ids["image"], stamp_ns)
         return T_fixed_header @ inverse(image_camera.T_image_header)
-
-
-def _camera_name(topic: str) -> str:
-    """Return the namespace nearest to the image: front of /sensors/front/image_raw/compressed."""
-    parts = base(topic).strip("/").split("/")
-    return parts[-2] if len(parts) > 1 else "camera"
 
 
 def _own(image: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.data.sources.registry import source_of
+from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels
 
 
@@ -23,19 +25,23 @@ class WithTruth:
     """Frames of a source with the labels of a data set; those without any there have none.
 
     Args:
-        source: of one camera.
+        source: the frames. Where they or the labels are of several cameras, a frame has the labels
+            of the camera of its name.
         truth: the labels.
     """
 
     def __init__(self, source: FrameSource, truth: Truth):
         self.source, self.truth = source, truth
+        several = isinstance(source, Bags) and source.has_several_cameras
+        self._by_name = several or len(truth.cameras) > 1
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Frame:
         frame = self.source[index]
-        return replace(frame, labels=self.truth.labels(frame.stamp_ns))
+        camera = frame.camera_name if self._by_name else ""
+        return replace(frame, labels=self.truth.labels(frame.stamp_ns, camera))
 
     def describe(self) -> dict[str, Any]:
         """Describe as ``FrameSource``; ``truth`` is where the labels are from."""
@@ -46,27 +52,45 @@ class Truth:
     """Ground truth of a source, looked up by the stamp of an image.
 
     Args:
-        source: of one camera; all its frames are read once for their stamps, unless it is ``Bags``.
+        source: all its frames are read once for their stamps and cameras, unless it has an index.
         tolerance_ns: farthest that a stamp may lie from that of the labelled image.
+
+    Attributes:
+        cameras: names of the cameras of the labels.
     """
 
     def __init__(self, source: FrameSource, tolerance_ns: int):
         self.source, self._tolerance_ns = source, tolerance_ns
-        self._stamps_ns = stamps_of(source)
+        self._stamps_ns, self._cameras = stamps_and_cameras(source)
+        self.cameras = sorted(set(self._cameras.tolist()))
 
-    def labels(self, stamp_ns: int) -> Labels | None:
+    def labels(self, stamp_ns: int, camera: str = "") -> Labels | None:
         """Return the ground truth of the image nearest to a stamp.
 
         It is None where no image is near enough or it has none. Labels of points are left out: the
         rows of another file may be others.
 
+        Args:
+            stamp_ns: of the image.
+            camera: name of its camera, where there are several; else empty.
+
         Raises:
-            Fault: as the source.
+            Fault: ``no_truth`` where nothing is of this camera; as the source.
         """
-        at = int(nearest(self._stamps_ns, np.array([stamp_ns]), self._tolerance_ns)[0])
-        if at < 0:
+        rows = np.arange(len(self._stamps_ns))
+        if camera:
+            rows = np.flatnonzero(self._cameras == camera)
+            if not len(rows):
+                raise Fault(
+                    "no_truth",
+                    f"the truth has no frames of the camera {camera}; its cameras are "
+                    f"{', '.join(self.cameras)}: give each camera the name that it has there",
+                )
+        stamps_ns = self._stamps_ns[rows]
+        nearest_row = int(nearest(stamps_ns, np.array([stamp_ns]), self._tolerance_ns)[0])
+        if nearest_row < 0:
             return None
-        source = self.source
+        at, source = int(rows[nearest_row]), self.source
         found = source.labels(at) if isinstance(source, Bags) else source[at].labels
         if found is None:
             return None
@@ -122,7 +146,19 @@ def truth_of_source(data: str, options: dict[str, Any], tolerance_ns: int) -> Tr
 
 def stamps_of(source: FrameSource) -> np.ndarray:
     """Return the stamps of all frames, ns, int64 (N,); only sources without an index are read."""
+    return stamps_and_cameras(source)[0]
+
+
+def stamps_and_cameras(source: FrameSource) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stamps of all frames, ns, int64 (N,), and the names of their cameras, str (N,)."""
     if isinstance(source, Bags):
-        return source.stamps_ns
-    of = source.stamp_ns if isinstance(source, Shards) else lambda index: source[index].stamp_ns
-    return np.array([of(index) for index in range(len(source))], np.int64)
+        return source.stamps_ns, source.camera_names
+    of = source.stamp_and_camera if isinstance(source, Shards) else partial(_read_of, source)
+    found = [of(index) for index in range(len(source))]
+    stamps_ns = np.array([stamp_ns for stamp_ns, _ in found], np.int64)
+    return stamps_ns, np.array([camera for _, camera in found], str)
+
+
+def _read_of(source: FrameSource, index: int) -> tuple[int, str]:
+    frame = source[index]
+    return frame.stamp_ns, frame.camera_name

@@ -23,7 +23,8 @@ from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.compressed_clouds import LIVOX_TYPES, livox_cloud, to_point_cloud
 from lemumo_core.messages.points import point_offsets_ns, points_to_array
 from lemumo_core.messages.scans import merge_scans
-from lemumo_core.replay.image_events import BagClock, feed
+from lemumo_core.replay.camera_feed import BagClock, CameraFeed
+from lemumo_core.replay.image_events import feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health, Level
@@ -163,7 +164,7 @@ def replayed(bag, **options):
         lidars = topics.lidars if len(topics.lidars) > 1 else ()
         chosen = CameraOptions(lidars=lidars, **options)
         camera_input = CameraInput("camera", "lidar", chosen, Health(), BagClock())
-        events = list(feed(reader, topics, camera_input))
+        events = list(feed(reader, [CameraFeed(topics, camera_input)]))
     assert [event.fault for event in events] == [None] * len(events)
     return [event.frame for event in events]
 

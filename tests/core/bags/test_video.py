@@ -19,7 +19,8 @@ from lemumo_core.bags.video import start_of_videos
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.messages.video import VideoDecoder, is_key_frame
-from lemumo_core.replay.image_events import BagClock, feed
+from lemumo_core.replay.camera_feed import BagClock, CameraFeed
+from lemumo_core.replay.image_events import feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
@@ -60,7 +61,7 @@ def replayed(bag):
     health = Health()
     camera_input = CameraInput("camera", "lidar", CameraOptions(), health, BagClock())
     with BagReader(bag) as reader:
-        return list(feed(reader, find_topics(reader), camera_input)), health
+        return list(feed(reader, [CameraFeed(find_topics(reader), camera_input)])), health
 
 
 CASES = [("libx264", 0), ("libx264", 2), ("libx265", 0), ("libx265", 2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import pickle
 from types import SimpleNamespace
@@ -10,12 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.helpers.bag_tools import rewrite, write_messages
+from tests.helpers.bag_tools import rewrite
 
 pytest.importorskip("rosbags", reason="bags need: pip install '.[bags]'")
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from lemumo_core.bags.cameras import camera_names
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.bags import Bags
@@ -24,14 +24,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.messages.ground_truth import regions_from_detections
 from lemumo_core.messages.info_history import info_of_image
 from tests.helpers.message_builders import fault_of
-
-T_FRONT_REAR = np.array([[-1.0, 0, 0, 0.2], [0, 1, 0, -0.1], [0, 0, -1, -1.5], [0, 0, 0, 1]])
-"""A camera that looks back."""
-INFO, IMAGE = "/camera/camera_info", "/camera/image_raw"
-
-
-def stamp_of(message) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+from tests.helpers.two_cameras import IMAGE, INFO, T_FRONT_REAR, stamp_of, with_rear_camera
 
 
 def zoomed(order):
@@ -199,38 +192,6 @@ def test_messages_without_stamps_are_matched_by_log_time(small_bag, tmp_path, ca
         np.testing.assert_array_equal(one.labels.boxes_3d, other.labels.boxes_3d)
 
 
-def with_rear_camera(bag, out):
-    """Copy a bag, with its images, darker and 10 ms later, as those of a camera that looks back."""
-    messages = []
-    with BagReader(bag) as reader:
-        for raw in reader.raw_messages():
-            message = reader.deserialize(bytearray(raw.data), raw.type)
-            messages.append((raw.stamp_ns, raw.topic, message))
-            if raw.topic in (INFO, IMAGE):
-                rear = copy.deepcopy(message)
-                rear.header.frame_id = "rear_optical"
-                sec, nanosec = divmod(stamp_of(rear) + 10_000_000, 10**9)
-                rear.header.stamp.sec, rear.header.stamp.nanosec = sec, nanosec
-                if raw.topic == IMAGE:
-                    rear.data = rear.data // 2
-                messages.append((raw.stamp_ns, raw.topic.replace("/camera", "/rear"), rear))
-            if raw.topic == "/tf_static":
-                front = next(t for t in message.transforms if "camera" in t.child_frame_id)
-                rear = copy.deepcopy(front)
-                rear.header.frame_id, rear.child_frame_id = front.child_frame_id, "rear_optical"
-                for part, values in (
-                    (
-                        rear.transform.translation,
-                        dict(zip("xyz", T_FRONT_REAR[:3, 3], strict=True)),
-                    ),
-                    (rear.transform.rotation, {"x": 0.0, "y": 1.0, "z": 0.0, "w": 0.0}),
-                ):
-                    for name, value in values.items():
-                        setattr(part, name, float(value))
-                message.transforms.append(rear)
-    return write_messages(out, messages)
-
-
 def test_every_camera_of_a_bag(small_bag, tmp_path):
     bag = with_rear_camera(small_bag, tmp_path / "two")
     with pytest.raises(Fault, match="more than one topic for --image: /camera/"):
@@ -251,5 +212,32 @@ def test_every_camera_of_a_bag(small_bag, tmp_path):
         centers = np.c_[expected.labels.boxes_3d[:, :3], np.ones(len(expected.labels.boxes_3d))]
         np.testing.assert_allclose(rear.labels.boxes_3d[:, :3], (centers @ T.T)[:, :3], atol=1e-4)
     assert source.describe()["image"] == "all" and len(source.describe()["bags"]) == 2
-    with pytest.raises(Fault, match="camera_info and calibration are of one camera"):
+    with pytest.raises(Fault, match="camera_info would be of one camera"):
         Bags(bag, image="all", camera_info=INFO)
+    with pytest.raises(Fault, match="T_camera_companion would be of one camera"):
+        Bags(bag, image="all", T_camera_companion=np.eye(4))
+    listed = Bags(bag, image="/rear/image_raw,/camera/image_raw")
+    assert [frame.camera_name for frame in listed] == ["rear"] * 6 + ["camera"] * 6
+
+
+def test_every_camera_of_a_damaged_bag(small_bag, tmp_path) -> None:
+    """What one camera has of it, each has; the copy of what is left is there once."""
+    bag = with_rear_camera(small_bag, tmp_path / "two")
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.6)])
+    front = Bags(bag, image="/camera/image_raw")
+    both = Bags(bag, image="all")
+    assert 0 < len(front) < 6
+    names = both.camera_names.tolist()
+    assert names.count("camera") == len(front) and 0 < names.count("rear") < 6
+    for one, expected in zip(both, front, strict=False):
+        np.testing.assert_array_equal(one.image, expected.image)
+    first, second = (session.index for session in both.bags)
+    assert first.files == second.files and "no whole records" in first.lost[0]
+    again = Bags(bag, image="all")  # from the cached index
+    assert again.camera_names.tolist() == names
+
+
+def test_cameras_whose_namespaces_are_alike_have_names_of_their_own() -> None:
+    topics = ["/front/left/image_raw", "/rear/left/image_raw/compressed", "/front/right/image_raw"]
+    assert camera_names(topics) == ["front_left_image_raw", "rear_left_image_raw", "right"]

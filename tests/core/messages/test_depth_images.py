@@ -16,7 +16,8 @@ from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.messages.depth_images import depth_points, depth_to_array
-from lemumo_core.replay.image_events import BagClock, feed
+from lemumo_core.replay.camera_feed import BagClock, CameraFeed
+from lemumo_core.replay.image_events import feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
@@ -122,7 +123,7 @@ def test_a_bag_of_an_rgbd_camera_needs_no_names(tmp_path, topics, encoding) -> N
         assert (found.points, found.depth_info) == (topics["depth"], topics["depth_info"])
         clock = BagClock()
         camera = CameraInput("camera", "lidar", CameraOptions(), Health(clock), clock)
-        replayed = [event.frame for event in feed(reader, found, camera)]
+        replayed = [event.frame for event in feed(reader, [CameraFeed(found, camera)])]
     assert len(source) == len(replayed) == len(street)
     for truth, frame, again in zip(street, source, replayed, strict=True):
         points = frame.companion.points

@@ -20,7 +20,8 @@ from lemumo_core.geometry.se3 import inverse, make_T, transform
 from lemumo_core.messages.motion import compensate
 from lemumo_core.messages.points import point_offsets_ns
 from lemumo_core.messages.transforms import TransformBuffer
-from lemumo_core.replay.image_events import BagClock, feed
+from lemumo_core.replay.camera_feed import BagClock, CameraFeed
+from lemumo_core.replay.image_events import feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
@@ -166,7 +167,9 @@ def replayed(bag, fixed_frame: str, topics: tuple[str, ...]) -> list:
     options = CameraOptions(fixed_frame=fixed_frame, lidars=lidars)
     camera = CameraInput("camera", "lidar", options, Health(clock), clock)
     with BagReader(bag) as reader:
-        events = list(feed(reader, find_topics(reader, points=",".join(topics)), camera))
+        events = list(
+            feed(reader, [CameraFeed(find_topics(reader, points=",".join(topics)), camera)])
+        )
     assert [event.fault for event in events] == [None] * 3
     return [event.frame for event in events]
 

@@ -9,7 +9,8 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.depth_projection import project_returns
-from lemumo_core.replay.image_events import BagClock, feed
+from lemumo_core.replay.camera_feed import BagClock, CameraFeed
+from lemumo_core.replay.image_events import feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
@@ -22,7 +23,7 @@ def replayed(bag, rectified="auto", image=None):
     options = CameraOptions(rectified=rectified)
     camera_input = CameraInput("camera", "lidar", options, Health(), BagClock())
     with BagReader(bag) as reader:
-        events = list(feed(reader, find_topics(reader, image=image), camera_input))
+        events = list(feed(reader, [CameraFeed(find_topics(reader, image=image), camera_input)]))
     assert [event.fault for event in events] == [None] * len(events)
     return [event.frame for event in events]
 

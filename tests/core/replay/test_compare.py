@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,10 @@ from lemumo_core.replay.tables import TIMINGS, read_table, write_table
 FRAMES = 60
 
 
-def made(out: Path, depth_mae_m: np.ndarray, bev_map: np.ndarray, first: int = 0) -> Path:
-    """Write the results of a replay with these scores."""
+def made(
+    out: Path, depth_mae_m: np.ndarray, bev_map: np.ndarray, first: int = 0, bag: Path | None = None
+) -> Path:
+    """Write the results of a replay of a bag with these scores."""
     rows, times = [], []
     for i, (mae, bev) in enumerate(zip(depth_mae_m, bev_map, strict=True)):
         row = {key: "" if kind is str else 0 for key, kind in COLUMNS.items()}
@@ -33,7 +36,8 @@ def made(out: Path, depth_mae_m: np.ndarray, bev_map: np.ndarray, first: int = 0
     write_table(out / "street" / FRAMES_TABLE, rows, COLUMNS)
     columns = {"stamp_ns": int, "infer": float, "finish": float}
     write_table(out / "street" / TIMINGS, times, columns)
-    write_metrics(out, {"model": "m", "backend": "b"}, {"street": {}, "lost": {"error": "x"}})
+    summary = {"files": [str(bag)], "lost": [], "image": "/camera/image_raw"} if bag else {}
+    write_metrics(out, {"model": "m", "backend": "b"}, {"street": summary, "lost": {"error": "x"}})
     return out
 
 
@@ -70,8 +74,9 @@ def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_pa
     count, moved = len(frames), frames[1].stamp_ns
     scores = np.full(count, 0.5), np.full(count, 0.5)
     better = np.array([0.5, 0.9, 0.5, 0.4, 0.5, 0.5])
-    a = made(tmp_path / "a", *scores)
-    b = made(tmp_path / "b", scores[0], better)
+    bag = Path(shutil.copytree(small_bag, tmp_path / "bag"))
+    a = made(tmp_path / "a", *scores, bag=bag)
+    b = made(tmp_path / "b", scores[0], better, bag=bag)
     step_ns = frames[1].stamp_ns - frames[0].stamp_ns
     for out, box in ((a, [10.0, 10.0, 60.0, 60.0]), (b, [30.0, 20.0, 150.0, 90.0])):
         folder = out / "street"
@@ -84,8 +89,6 @@ def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_pa
         found = {"class": "car", "score": 0.9, "box_3d": None, "box_2d": box}
         line = json.dumps({"stamp_ns": moved, "detections": [found]})
         (folder / "detections.jsonl").write_text(line + "\n")
-        summary = {"files": [str(small_bag)], "lost": [], "key": {"topics": {}}}
-        (folder / "bag.json").write_text(json.dumps(summary))
     gains = compare(a, b).gains()
     assert gains.argmax() == 1 and gains.argmin() == 3 and not gains[[0, 2, 4, 5]].any()
     pictures = result_pictures((a, b), "street", [moved])[moved]
@@ -99,9 +102,7 @@ def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_pa
     assert cli.main(["compare", str(a), str(b), "--out", str(out)]) == 0
     page = (out / "index.html").read_text()
     assert page.count("<img") == 4 and "1.100 s; B - A: fused bev map +0.4" in page
-    (a / "street" / "bag.json").write_text(
-        json.dumps({"files": [str(tmp_path / "gone")], "lost": [], "key": {"topics": {}}})
-    )
+    shutil.rmtree(bag)
     assert cli.main(["compare", str(a), str(b), "--out", str(out), "--overwrite"]) == 0
     page = (out / "index.html").read_text()
     assert "<img" not in page and "put it back there" in page and str(tmp_path) not in page

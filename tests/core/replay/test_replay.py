@@ -14,7 +14,8 @@ from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.preprocess import preprocess
-from lemumo_core.replay.image_events import BagClock, ImageEvent, feed
+from lemumo_core.replay.camera_feed import BagClock, CameraFeed
+from lemumo_core.replay.image_events import ImageEvent, feed
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
@@ -41,7 +42,7 @@ def fed(bag, companion: str) -> list[ImageEvent]:
     """Return what the callbacks make of a bag."""
     camera_input = CameraInput("camera", companion, CameraOptions(), Health(), BagClock())
     with BagReader(bag) as reader:
-        return list(feed(reader, find_topics(reader), camera_input))
+        return list(feed(reader, [CameraFeed(find_topics(reader), camera_input)]))
 
 
 def test_a_kitti_bag_gives_the_network_what_the_folder_gives(model, shared_data, tmp_path) -> None:

@@ -13,7 +13,9 @@ import pytest
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
 from lemumo_core.geometry.se3 import rotation_from_quaternion, transform
+from tests.helpers.bag_tools import FRAMES as BAG_FRAMES
 from tests.helpers.small_frames import CAMERA, small_frames
+from tests.helpers.two_cameras import with_rear_camera
 
 rerun = pytest.importorskip("rerun", reason="pip install '.[rerun]'")
 FRAMES = 3
@@ -32,9 +34,13 @@ def replayed(tiny_package, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(replayed) -> dict[str, list[dict]]:
-    """Rows of each entity in the order of images, with stamps in ns."""
+    return rows_of(replayed / "results.rrd")
+
+
+def rows_of(recording: Path) -> dict[str, list[dict]]:
+    """Return the rows of each entity in the order of images, with stamps in ns."""
     found = defaultdict(list)
-    for chunk in rerun.chunk.RrdReader(str(replayed / "results.rrd")).stream():
+    for chunk in rerun.chunk.RrdReader(str(recording)).stream():
         batch = chunk.to_record_batch()
         some = batch.to_pylist()
         if "stamp" in batch.schema.names:
@@ -74,6 +80,18 @@ def test_boxes_are_those_of_the_results(rows, replayed) -> None:
             np.testing.assert_allclose(length, [np.cos(yaw), 0, -np.sin(yaw)], atol=1e-4)
         names = [text.split()[0] for text in row["Boxes3D:labels"]]
         assert names == [found["class"] for found in line["detections"]]
+
+
+def test_several_cameras_have_entities_of_their_own(toy_package, small_bag, tmp_path) -> None:
+    bag = with_rear_camera(small_bag, tmp_path / "two")
+    command = ["replay", bag, "--model", toy_package, "--out", tmp_path / "out", "--rerun"]
+    command += ["--image", "all", "--no-evaluation", "--backend", "onnxruntime"]
+    assert cli.main([str(word) for word in command]) == 3  # no LiDAR return is behind
+    found = rows_of(tmp_path / "out" / "two" / "results.rrd")
+    for name in ("camera", "rear"):
+        assert sum("stamp" in row for row in found[f"/{name}/result/depth"]) == BAG_FRAMES
+        assert found[f"/{name}"] and found[f"/{name}/result/labels"]
+    assert "/result/depth" not in found
 
 
 def test_without_rerun_it_says_what_to_install(

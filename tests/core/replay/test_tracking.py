@@ -32,7 +32,12 @@ START_NS, PERIOD_NS, IMAGES, SPEED_MPS = 1_700_000_000_000_000_000, 100_000_000,
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
-    poses = {"camera": T_BASE_CAMERA, "lidar": np.eye(4)}
+    return drive(tmp_path_factory.mktemp("tracked") / "drive", ("camera",))
+
+
+def drive(folder: Path, cameras: tuple[str, ...]) -> Path:
+    """Write a bag of cameras that are all at one place."""
+    poses = {**dict.fromkeys(cameras, T_BASE_CAMERA), "lidar": np.eye(4)}
     fixed = BUILD.transforms(poses, BUILD.header(START_NS, "base_link"))
     messages: list[tuple[int, str, Any]] = [(START_NS, "/tf_static", fixed)]
     for stamp_ns in range(START_NS, START_NS + IMAGES * PERIOD_NS, PERIOD_NS // 2):
@@ -48,20 +53,27 @@ def bag(tmp_path_factory) -> Path:
             "/ground_truth/detections_3d": BUILD.detections_3d(
                 found, ("car",), np.eye(4), header, ("the car",)
             ),
-            "/camera/camera_info": BUILD.camera_info(CAMERA, header),
             "/lidar/points": BUILD.point_cloud(
                 scan, ("x", "y", "z"), BUILD.header(stamp_ns, "lidar")
             ),
-            "/camera/image_raw": BUILD.image(np.full((64, 96, 3), 90, np.uint8), "rgb8", header),
         }
+        image = np.full((64, 96, 3), 90, np.uint8)
+        for name in cameras:
+            header = BUILD.header(stamp_ns, name)
+            by_topic[f"/{name}/camera_info"] = BUILD.camera_info(CAMERA, header)
+            by_topic[f"/{name}/image_raw"] = BUILD.image(image, "rgb8", header)
         messages += [(stamp_ns, topic, message) for topic, message in by_topic.items()]
-    return write_messages(tmp_path_factory.mktemp("tracked") / "drive", messages)
+    return write_messages(folder, messages)
 
 
 def replay(model: Path, bag: Path, out: Path, *arguments: object) -> list[dict]:
     fixed = ["--model", model, "--out", out, "--backend", "onnxruntime"]
     assert cli.main(["replay", *map(str, [bag, *fixed, *arguments])]) == 0
-    lines = (out / bag.name / "detections.jsonl").read_text().splitlines()
+    lines = [
+        line
+        for file in sorted((out / bag.name).rglob("detections.jsonl"))
+        for line in file.read_text().splitlines()
+    ]
     return [json.loads(line) for line in lines]
 
 
@@ -113,6 +125,22 @@ def test_without_a_fixed_frame_velocities_are_the_cameras(toy_package, bag, tmp_
     assert "relative" in found["tracked_in"] and "tracking" not in found
     lines = replay(toy_package, bag, tmp_path / "off", "--no-evaluation")
     assert "track" not in lines[-1]["detections"][0]
+
+
+def test_several_cameras_share_the_tracks_in_a_fixed_frame(toy_package, tmp_path) -> None:
+    """An object that two cameras see is one track over ground; else each has one of its own."""
+    bag = drive(tmp_path / "both", ("camera", "other"))
+    asked = "--image", "all", "--tracking"
+    lines = replay(toy_package, bag, tmp_path / "over_ground", *asked, "--fixed_frame", "odom")
+    ids = [line["detections"][0]["track"] for line in lines]
+    assert len(ids) == 2 * IMAGES and set(ids) - {None} == {"1"}
+    found = json.loads((tmp_path / "over_ground" / "metrics.json").read_text())
+    whole, ours = found["tracking"], found["cameras"]["other"]["tracking"]
+    assert whole["tracked"]["objects"] == 2 * ours["tracked"]["objects"] == 2 * IMAGES
+    assert whole["tracked"]["id_switches"] == 0
+    lines = replay(toy_package, bag, tmp_path / "relative", *asked, "--no-evaluation")
+    last = [lines[at]["detections"][0]["track"] for at in (IMAGES - 1, 2 * IMAGES - 1)]
+    assert None not in last and last[0] != last[1]
 
 
 def test_frames_of_a_bag_have_their_poses_in_the_fixed_frame(bag) -> None:

@@ -1,0 +1,66 @@
+"""Summaries of replayed bags, camera by camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Summary = Mapping[str, Any]
+
+
+def part_name(bag: str, camera: str) -> str:
+    """Return the name of a camera's part of a bag, which is also its folder: the bag's for one."""
+    return f"{bag}/{camera}" if camera else bag
+
+
+def of_cameras(summaries: Iterable[Summary]) -> list[dict[str, Any]]:
+    """Return a summary for each camera of each bag, under the name of ``part_name``.
+
+    Args:
+        summaries: of bags, as ``BagReplay.run`` returns them. One with an error stays as it is.
+
+    Returns:
+        The summaries; those of one camera of several have its name as ``camera``.
+    """
+    found = []
+    for one in summaries:
+        shared = {name: value for name, value in one.items() if name != "cameras"}
+        found += [
+            {
+                **shared,
+                **part,
+                "name": part_name(one["name"], camera),
+                **({"camera": camera} if camera else {}),
+            }
+            for camera, part in one.get("cameras", {"": {}}).items()
+        ]
+    return found
+
+
+def by_camera(parts: Iterable[Summary]) -> dict[str, list[Summary]]:
+    """Return the parts of each camera over all bags; none where a bag's only camera has no name."""
+    found: dict[str, list[Summary]] = {}
+    for one in parts:
+        if "camera" in one:
+            found.setdefault(one["camera"], []).append(one)
+    return dict(sorted(found.items()))
+
+
+def totals(parts: Sequence[Summary]) -> dict[str, Any]:
+    """Return the numbers of images and results, and those by modality and reason of a drop.
+
+    Args:
+        parts: of ``of_cameras``, without errors.
+    """
+    modalities: dict[str, int] = {}
+    drops: dict[str, int] = {}
+    for one in parts:
+        for total, part in ((modalities, one["modalities"]), (drops, one["drops"])):
+            for name, number in part.items():
+                total[name] = total.get(name, 0) + number
+    return {
+        "images": sum(one["images"] for one in parts),
+        "results": sum(one["results"] for one in parts),
+        "modalities": modalities,
+        "drops": drops,
+    }
