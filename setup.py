@@ -72,7 +72,14 @@ extras = {
     "rerun": ["rerun-sdk>=0.41,<1"],
     "spconv": ["spconv>=2.3.8,<2.4"],  # on CPUs; spconv-cu126 and its kin are for GPUs
     # By this name `colcon test` finds that pytest runs them.
-    "test": ["hypothesis", "pytest", "pytest-timeout"],
+    "test": [
+        "flask-cors<7",  # with flask what moto's server needs; moto[server] brings much more
+        "flask<4",
+        "hypothesis",
+        "moto[s3]>=5.2,<6",  # an S3 server
+        "pytest",
+        "pytest-timeout",
+    ],
     "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
     "dev": [
         "atheris; sys_platform == 'linux' and platform_machine == 'x86_64'",  # make fuzz

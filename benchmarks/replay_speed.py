@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks._package import untrained_package
 from lemumo_core.bags.named_bags import named_bags
 from lemumo_core.executor.executor import LocalExecutor
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.inference.measure import processor
 from lemumo_core.replay.bag_replay import BagReplay, ResultSource
 from lemumo_core.replay.evaluator import Evaluator, ImageResult
@@ -62,7 +63,7 @@ def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> 
         timed = Timed(evaluator if pool is None else PooledEvaluator(evaluator, pool))
         for _ in range(count + 1):
             with tempfile.TemporaryDirectory() as out:
-                replay = BagReplay(evaluator, Path(out), [], timed)
+                replay = BagReplay(evaluator, LocalFolder(Path(out)), [], timed)
                 started = time.perf_counter()
                 frames = replay.run(named_bags(bag)[0])["images"]
                 ended = time.perf_counter()

@@ -75,8 +75,8 @@ def check_output(
 
 
 @contextlib.contextmanager
-def disk_errors_named(folder: Path) -> Iterator[None]:
-    """Name the folder that is written to where its disk is full or read-only.
+def disk_errors_named(folder: object) -> Iterator[None]:
+    """Name the folder, by its string, that is written to where its disk is full or read-only.
 
     Raises:
         Fault: ``bad_output`` in place of the block's ``OSError`` of ``DISK_ERRORS``.

@@ -42,7 +42,7 @@ from lemumo_core.evaluation.requirements import read_requirements
 from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output, disk_errors_named
+from lemumo_core.folders.addresses import open_folder
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package, load_package
@@ -69,7 +69,7 @@ def evaluate_model(
     data_options: SourceOptions | None = None,
     mask: Mask | None = None,
     limit: int = 200,
-    out: Path | None = None,
+    out: str | None = None,
     overwrite: bool = False,
     backend: str = "auto",
     requirements: Path | None = None,
@@ -86,7 +86,7 @@ def evaluate_model(
         mask: which LiDAR returns are masked from the model and are its depth's truth; by default
             every second beam where a source has no dense depth, and none where it has.
         limit: frames at most, spread evenly over the source.
-        out: folder for metrics.json and index.html.
+        out: folder for metrics.json and index.html, or its URI (s3, gs).
         overwrite: replace an earlier evaluation in ``out``.
         backend: RUNTIME[:PRECISION] of a package; a run is evaluated in torch.
         requirements: YAML file of the limits that the model must keep, see docs/evaluation.md.
@@ -98,12 +98,12 @@ def evaluate_model(
         The exit code.
 
     Raises:
-        Fault: ``no_frames``; as ``check_output``, ``read_requirements``, ``load``,
+        Fault: ``no_frames``; as ``Folder.check``, ``read_requirements``, ``load``,
             ``open_executor`` and the source.
     """
     required = None if requirements is None else read_requirements(requirements)
     if out is not None:
-        check_output(out, "metrics.json", overwrite)
+        open_folder(out).check("metrics.json", overwrite)
     pipeline = load(model, backend)
     manifest = pipeline.package.manifest
     if required is not None:
@@ -143,10 +143,9 @@ def evaluate_model(
     print("\n".join(["", f"depth evaluated on: {depth_truth(evaluation)}", *reasons(results)]))
     print("\n".join(verdict.as_lines(verdicts)))
     if out is not None:
-        with disk_errors_named(out):
-            out.mkdir(parents=True, exist_ok=True)
-            write_metrics(out, evaluation, about, verdicts)
-            write_page(out, evaluation, about, pipeline, manifest, source, verdicts)
+        with open_folder(out).mirror() as folder:
+            write_metrics(folder, evaluation, about, verdicts)
+            write_page(folder, evaluation, about, pipeline, manifest, source, verdicts)
         print(f"written: {out}/metrics.json, {out}/index.html")
     return verdict.exit_code(verdicts)
 

@@ -100,7 +100,7 @@ def import_labels(
     files: Path,
     *,
     data: str,
-    out: Path,
+    out: str,
     data_options: SourceOptions | None = None,
     workers: int | None = None,
     executor: str = "local",
@@ -112,7 +112,7 @@ def import_labels(
         files: the file or folder that the annotation tool exported, unpacked.
         data: the frames that were annotated: a bag or a folder of bags, a folder or URI of shards,
             or the name of a source.
-        out: folder of the truth: shards without images.
+        out: folder of the truth, or its URI (s3, gs): shards without images.
         data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
         workers: tasks at once; by default one, or as many as the cluster has room for.
         executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001.
@@ -124,7 +124,7 @@ def import_labels(
     labels = ImportedLabels(source, format, files)
     with open_executor(executor, workers, local_default=1) as opened:
         summary = write_shards(labels, out, workers=opened)
-    truth = shlex.quote(str(out))
+    truth = shlex.quote(out)
     print(
         f"{summary.frames} of {len(source)} frames have labels, in {out}\n"
         f"frames with these labels:  lemumo prepare SOURCE ... --truth {truth} --out SHARDS\n"
@@ -136,7 +136,7 @@ def label_points(
     run: Path,
     data: str,
     *,
-    out: Path,
+    out: str,
     data_options: SourceOptions | None = None,
     threshold: float = 0.6,
     jpeg: int | None = None,
@@ -148,7 +148,8 @@ def label_points(
     Args:
         run: folder of a finished run of lemumo finetune --task points.
         data: a bag, folder or URI of shards, or the name of a source.
-        out: folder of the shards; one that was begun with the same options is finished.
+        out: folder of the shards, or its URI (s3, gs); one that was begun with the same options is
+            finished.
         data_options: options of that source.
         threshold: returns that the network is less confident of are unlabelled.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
@@ -174,7 +175,7 @@ def label_points(
         f"{summary.frames} of {len(source)} frames are labelled, in {out}\n"
         f"{known / max(returns, 1):.1%} of the returns of {len(looked_at)} frames have a class: "
         f"{shares or 'none is confident enough, lower --threshold'}\n"
-        f"train the fusion model on them:  lemumo finetune --data {shlex.quote(str(out))}"
+        f"train the fusion model on them:  lemumo finetune --data {shlex.quote(out)}"
     )
 
 

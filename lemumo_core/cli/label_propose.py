@@ -13,7 +13,7 @@ from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.folders.addresses import open_folder
 from lemumo_core.label.points import LabeledPoints
 from lemumo_core.label.proposed import THRESHOLD, ProposedLabels
 
@@ -22,7 +22,7 @@ def propose_labels(
     data: str,
     *,
     model: Path,
-    out: Path,
+    out: str,
     data_options: SourceOptions | None = None,
     threshold: float = THRESHOLD,
     points_model: Path | None = None,
@@ -42,7 +42,8 @@ def propose_labels(
         data: a bag or a folder of bags, a folder or URI of shards, or the name of a source; the
             frames of a camera in order of time.
         model: a package with boxes in space, or a run of lemumo finetune.
-        out: folder of the shards; one that was begun with the same options is finished.
+        out: folder of the shards, or its URI (s3, gs); one that was begun with the same options is
+            finished.
         data_options: options of that source.
         threshold: confidence from which on a box is a label.
         points_model: run of lemumo finetune --task points, whose 3D network labels the LiDAR
@@ -56,7 +57,7 @@ def propose_labels(
         Fault, ImportError: as ``load``, ``ProposedLabels``, ``LabeledPoints``, ``write_shards`` and
             the source; ``no_frames``.
     """
-    check_output(out)
+    open_folder(out).check()
     source = source_of(data, **(data_options or {}))
     if not len(source):
         raise Fault("no_frames", f"{data} has no frame")
@@ -70,13 +71,13 @@ def propose_labels(
     _report(proposed, summary.frames, out)
 
 
-def _report(proposed: ProposedLabels, frames: int, out: Path) -> None:
+def _report(proposed: ProposedLabels, frames: int, out: str) -> None:
     """Print how many boxes of each class there are, and what to do with them."""
     kept = [found.class_ids[found.confidence >= proposed.threshold] for found in proposed.proposals]
     names = proposed.manifest.detection_classes
     counts = np.bincount(np.concatenate(kept), minlength=len(names))
     boxes = ", ".join(f"{name} {n}" for name, n in zip(names, counts.tolist(), strict=True) if n)
-    folder = shlex.quote(str(out))
+    folder = shlex.quote(out)
     print(
         f"{frames} frames have proposed labels, in {out}\n"
         f"boxes: {boxes or 'none is confident enough, lower --threshold'}"

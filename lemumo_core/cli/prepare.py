@@ -17,7 +17,6 @@ import json
 import shlex
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -33,8 +32,8 @@ from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.truth_by_stamp import TruthOptions, WithTruth
 from lemumo_core.data.statistics import report, statistics
 from lemumo_core.executor.executor import Executor, Share, open_executor
-from lemumo_core.faults import Fault
-from lemumo_core.files import check_output, disk_errors_named, write_whole
+from lemumo_core.files import disk_errors_named
+from lemumo_core.folders.addresses import open_folder
 from lemumo_core.signals import REQUEUE, Stopped
 from lemumo_core.taxonomy import read_classes
 
@@ -57,7 +56,8 @@ class PrepareOptions:
     """Options of ``lemumo prepare`` beside those of the source.
 
     Attributes:
-        out: folder of the shards; one that was begun with the same options is finished.
+        out: folder of the shards, or its URI (s3, gs); one that was begun with the same options is
+            finished.
         frames: take only the first so many; by default all.
         frames_per_shard: the fewer, the less is lost when the work is stopped.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
@@ -73,7 +73,7 @@ class PrepareOptions:
             what is left, and writes the index.
     """
 
-    out: Path
+    out: str
     frames: int | None = None
     frames_per_shard: int = 128
     jpeg: int | None = None
@@ -94,7 +94,7 @@ class PrepareOptions:
 def _prepare(arguments: list[str]) -> int:
     open_source, of_source, given = parse_source(PROG, arguments, PrepareOptions)
     options = PrepareOptions(**given)
-    check_output(options.out)
+    open_folder(options.out).check()
     with open_executor(options.executor, options.workers, options.part) as executor:
         if arguments[0] == "bags":
             summary = _prepare_bags(of_source, options, executor)
@@ -147,42 +147,34 @@ def describe(summary: ShardsSummary, options: PrepareOptions) -> str:
             "--part writes the index"
         )
         return "\n".join(lines)
-    out = shlex.quote(str(options.out))
+    out = shlex.quote(options.out)
     lines.append(f"look at them:   lemumo prepare stats {out}")
     lines.append(f"train on them:  lemumo pretrain --data {out}")
     return "\n".join(lines)
 
 
 def stats(
-    root: str, *, out: Path | None = None, tiles: int = 24, classes: str | None = None
+    root: str, *, out: str | None = None, tiles: int = 24, classes: str | None = None
 ) -> None:
     """Print what shards hold; write it, and a picture, beside them.
 
     Args:
         root: folder of shards, or its URI.
-        out: folder for stats.json and contact_sheet.png; by default the shards' own.
+        out: folder for stats.json and contact_sheet.png, or its URI; by default the shards' own.
         tiles: frames in the picture.
         classes: class file of the model to train, or the name of a shipped one: which labels it
             does not know.
-
-    Raises:
-        Fault: ``missing_option`` without ``out`` where the shards are remote.
     """
-    if out is not None:
-        check_output(out)
     source = Shards(root)
-    if out is None:
-        if source.remote is not None:
-            raise Fault("missing_option", f"{root} is remote: say where to write with --out")
-        out = Path(root)
-        check_output(out)
+    folder = open_folder(root if out is None else out)
+    folder.check()
     found = statistics(source, None if classes is None else read_classes(classes))
     print(report(found))
     _, picture = cv2.imencode(".png", contact_sheet(source, tiles)[..., ::-1])
-    with disk_errors_named(out):
-        write_whole(out / "stats.json", (json.dumps(found, indent=1) + "\n").encode())
-        write_whole(out / "contact_sheet.png", picture.data)
-    print(f"written: {out}/stats.json, {out}/contact_sheet.png")
+    with disk_errors_named(folder):
+        folder.write("stats.json", (json.dumps(found, indent=1) + "\n").encode())
+        folder.write("contact_sheet.png", picture.tobytes())
+    print(f"written: {folder}/stats.json, {folder}/contact_sheet.png")
 
 
 def main(arguments: list[str]) -> int:

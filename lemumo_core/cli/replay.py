@@ -33,7 +33,9 @@ from lemumo_core.evaluation.requirements import read_requirements
 from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output
+from lemumo_core.folders.addresses import open_folder
+from lemumo_core.folders.folder import Folder
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.camera_info import Rectified
@@ -59,7 +61,7 @@ class ReplayOptions:
 
     Attributes:
         model: package to run; needed unless ``live``.
-        out: folder for results and report.
+        out: folder for results and report, or its URI (s3, gs).
         overwrite: replace results in ``out`` that another model or other options gave.
         workers: bags at once, or where there are fewer of them, images at once; by default one, or
             as many as the cluster has room for. Does not change the results.
@@ -111,7 +113,7 @@ class ReplayOptions:
     """
 
     model: Path | None = None
-    out: Path | None = None
+    out: str | None = None
     overwrite: bool = False
     workers: int | None = None
     executor: str = "local"
@@ -211,7 +213,7 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     settings = options.settings(BAND_EDGES_M if required is None else required.band_edges_m)
     require_package(settings.model, "--model")
     if options.out is not None:
-        check_output(options.out)
+        open_folder(options.out).check()
     found_bags = named_bags(bags)
     wanted = {"bag": options.results_bag, "rerun": options.rerun}
     recordings = [name for name, is_on in wanted.items() if is_on]
@@ -258,12 +260,12 @@ def _play(bags: list[str], options: ReplayOptions) -> int:
 
 
 @contextmanager
-def _folder(out: Path | None) -> Iterator[Path]:
+def _folder(out: str | None) -> Iterator[Folder]:
     if out is not None:
-        yield out
+        yield open_folder(out)
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+        yield LocalFolder(Path(folder))
 
 
 def without_ros_arguments(arguments: list[str]) -> list[str]:

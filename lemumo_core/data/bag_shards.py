@@ -35,7 +35,10 @@ from lemumo_core.executor.executor import Executor, SerialExecutor, Share
 from lemumo_core.executor.pool import WORKER_FAULTS, TaskResult
 from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
-from lemumo_core.files import DISK_ERRORS, check_output, disk_errors_named, write_whole
+from lemumo_core.files import DISK_ERRORS, disk_errors_named
+from lemumo_core.folders.addresses import open_folder
+from lemumo_core.folders.bucket import at_once
+from lemumo_core.folders.folder import Folder
 from lemumo_core.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -95,7 +98,7 @@ class _BagTask:
 def write_bag_shards(
     bags: Sequence[Bag],
     options: BagShardOptions,
-    out: Path,
+    out: str | Path | Folder,
     executor: Executor,
     frames: int | None = None,
 ) -> ShardsSummary:
@@ -104,7 +107,7 @@ def write_bag_shards(
     Args:
         bags: in the order of their frames.
         options: what decides the shards.
-        out: folder.
+        out: folder, or its URI (s3, gs).
         executor: workers. Of a share of the work no index is written.
         frames: take only the first so many of all; by default all.
 
@@ -116,12 +119,13 @@ def write_bag_shards(
             options; ``bad_output``; ``worker_lost``; where no bag can be read, why the first one
             cannot.
     """
-    check_output(out)
+    out = open_folder(out)
+    out.check()
     started = time.monotonic()
     with disk_errors_named(out):
         tasks = [_BagTask(bag, count) for bag, count in _limits(bags, options, frames)]
         finished = _finished(out, tasks, options)
-        out.mkdir(parents=True, exist_ok=True)
+        out.create()
         share = executor.share.of(tasks)
         todo = [task for task in share if task.bag.name not in finished]
         new_frames = 0
@@ -136,7 +140,8 @@ def write_bag_shards(
         if errors and not names:
             raise next(iter(errors.values()))
         failed = {name: str(error) for name, error in sorted(errors.items())}
-        index = merged_index({name: read_index(out / name) for name in names}, failed)
+        indices = at_once(lambda name: read_index(out / name), names)
+        index = merged_index(dict(zip(names, indices, strict=True)), failed)
         if executor.share.is_all:
             write_index(out, index)
     return ShardsSummary(
@@ -183,7 +188,7 @@ class _Writing:
     """Sets a worker up to write bags."""
 
     options: BagShardOptions
-    out: Path
+    out: Folder
 
     def __call__(self) -> Callable[[_BagTask], int | Exception]:
         check_shared(self.out)
@@ -197,7 +202,7 @@ class _Writing:
         """
         options, folder = self.options, self.out / task.bag.name
         key = options.key(task.bag, task.frames)
-        if _read(folder / DONE) == key:
+        if folder.read_json(DONE) == key:
             return 0
         try:
             summary = write_shards(
@@ -212,12 +217,12 @@ class _Writing:
             if _ends_all(error):
                 raise
             return error
-        write_whole(folder / DONE, f"{json.dumps(key, indent=1, sort_keys=True)}\n".encode())
+        folder.write(DONE, f"{json.dumps(key, indent=1, sort_keys=True)}\n".encode())
         return summary.new_frames
 
 
 def _written(
-    todo: Sequence[_BagTask], options: BagShardOptions, out: Path, executor: Executor
+    todo: Sequence[_BagTask], options: BagShardOptions, out: Folder, executor: Executor
 ) -> Iterator[TaskResult[_BagTask]]:
     """Write the bags and yield what ``_Writing.write`` returns of each."""
     writing = _Writing(options, out)
@@ -253,25 +258,18 @@ def _limits(
     return taken
 
 
-def _finished(out: Path, tasks: Sequence[_BagTask], options: BagShardOptions) -> set[str]:
+def _finished(out: Folder, tasks: Sequence[_BagTask], options: BagShardOptions) -> set[str]:
     """Return the names of the bags that are written; check that none was with other options."""
     index = read_index(out)
     if any("/" not in shard.get("name", "") for shard in index.get("shards", [])):
         raise Fault("other_shards", f"{out} holds the shards of something else: take another --out")
+    keys = at_once(lambda task: (out / task.bag.name).read_json(DONE), tasks)
     finished = set()
-    for task in tasks:
-        name = task.bag.name
-        if (there := _read(out / name / DONE)) is not None:
-            check_same(out / name, there, options.key(task.bag, task.frames))
-            finished.add(name)
+    for task, there in zip(tasks, keys, strict=True):
+        if there is not None:
+            check_same(out / task.bag.name, there, options.key(task.bag, task.frames))
+            finished.add(task.bag.name)
     return finished
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def _ends_all(error: Exception) -> bool:

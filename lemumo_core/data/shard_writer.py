@@ -8,32 +8,32 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMA, VERSION, record_from_frame
 from lemumo_core.data.shard_plan import Plan, differences
-from lemumo_core.data.shards import INDEX, named, open_shard
+from lemumo_core.data.shards import INDEX, named, shard_reader
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.statistics import empty_view
 from lemumo_core.executor.executor import Executor, LocalExecutor
 from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
-from lemumo_core.files import (
-    check_output,
-    disk_errors_named,
-    remove_unfinished,
-    whole_file,
-    write_whole,
-)
+from lemumo_core.files import disk_errors_named
+from lemumo_core.folders.addresses import open_folder
+from lemumo_core.folders.bucket import at_once
+from lemumo_core.folders.folder import Folder
 from lemumo_core.progress import Progress
 
 log = logging.getLogger(__name__)
 
 METADATA_KEY = b"lemumo"
+SHARD = re.compile(r"shard-\d+\.arrow")
 OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
 
 
@@ -59,7 +59,7 @@ class ShardsSummary:
 
 def write_shards(
     source: FrameSource,
-    out: str | Path,
+    out: str | Path | Folder,
     frames: int | None = None,
     frames_per_shard: int = 128,
     jpeg: int | None = None,
@@ -72,7 +72,8 @@ def write_shards(
 
     Args:
         source: what to write.
-        out: folder of the shards; one that was begun with the same options is finished.
+        out: folder of the shards, or its URI (s3, gs); one that was begun with the same options is
+            finished.
         frames: take only the first so many; by default all.
         frames_per_shard: the fewer, the less is lost when the work is stopped.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
@@ -87,13 +88,12 @@ def write_shards(
             disk is full; ``worker_lost`` as ``Pool.map``. What is finished stays.
         OSError, ImportError: as the source.
     """
-    out = Path(out)
-    check_output(out)
+    out = open_folder(out)
+    out.check()
     plan = Plan.make(source, frames, frames_per_shard, jpeg)
     executor = workers if isinstance(workers, Executor) else LocalExecutor(workers)
     with disk_errors_named(out):
-        out.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(out)
+        out.create()
         done = _finished(out, plan)
         shards = executor.share.of(range(plan.shards))
         todo = [k for k in shards if k not in done]
@@ -126,7 +126,7 @@ class _Writing:
 
     source: FrameSource
     plan: Plan
-    out: Path
+    out: Folder
 
     def __call__(self) -> Callable[[int], list[str]]:
         check_shared(self.out)
@@ -134,19 +134,19 @@ class _Writing:
 
     def _write(self, shard: int) -> list[str]:
         """Write a shard, unless another host has done so; return what is to be said of it."""
-        if (self.out / self.plan.name(shard)).exists():
+        if self.out.has(self.plan.name(shard)):
             return []
         with disk_errors_named(self.out):
             return write_shard(self.source, self.plan, shard, self.out)
 
 
-def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> list[str]:
+def write_shard(source: FrameSource, plan: Plan, shard: int, out: Folder) -> list[str]:
     """Write one shard; return which frames were left out and why, and what is odd of them."""
     notes = []
     about = json.dumps({"configuration": plan.configuration, "shard": shard}, sort_keys=True)
     schema = SCHEMA.with_metadata({METADATA_KEY: about})
     with (
-        whole_file(out / plan.name(shard)) as file,
+        out.writing(plan.name(shard)) as file,
         pa.ipc.new_file(file, schema, options=OPTIONS) as writer,
     ):
         for row in plan.rows(shard):
@@ -163,23 +163,33 @@ def write_shard(source: FrameSource, plan: Plan, shard: int, out: Path) -> list[
     return notes
 
 
-def _finished(out: Path, plan: Plan) -> set[int]:
+def _finished(out: Folder, plan: Plan) -> set[int]:
     """Return the numbers of the shards that are there; damaged ones are deleted."""
     done = set()
     check_same(out, read_index(out).get("configuration", plan.configuration), plan.configuration)
-    for path in sorted(out.glob("shard-*.arrow")):
-        try:
-            about = json.loads((open_shard(path).schema.metadata or {})[METADATA_KEY])
-        except (pa.ArrowException, ValueError, KeyError) as error:
-            log.warning("%s is damaged and will be written again: %s", path, error)
-            path.unlink()
+    names = sorted(name for name in out.names() if SHARD.fullmatch(name))
+    for name, about in zip(names, at_once(partial(_about, out), names), strict=True):
+        if isinstance(about, Exception):
+            log.warning("%s is damaged and will be written again: %s", out / name, about)
+            out.delete(name)
             continue
         check_same(out, about["configuration"], plan.configuration)
         done.add(about["shard"])
     return done
 
 
-def check_same(out: Path, there: Any, here: Any) -> None:
+def _about(out: Folder, name: str) -> dict[str, Any] | Exception:
+    """Return what a shard was made from, or why it cannot be read."""
+    try:
+        about: dict[str, Any] = json.loads(
+            (shard_reader(out.open(name)).schema.metadata or {})[METADATA_KEY]
+        )
+    except (pa.ArrowException, json.JSONDecodeError, KeyError) as error:
+        return error
+    return about
+
+
+def check_same(out: Folder, there: Any, here: Any) -> None:
     """Check that what a folder was begun with is what is asked for.
 
     Raises:
@@ -193,27 +203,25 @@ def check_same(out: Path, there: Any, here: Any) -> None:
         )
 
 
-def read_index(out: Path) -> dict[str, Any]:
+def read_index(out: Folder) -> dict[str, Any]:
     """Return the index of a folder of shards; empty where there is none that can be read."""
-    try:
-        index = json.loads((out / INDEX).read_bytes())
-    except (OSError, ValueError):
-        return {}
+    index = out.read_json(INDEX)
     return index if isinstance(index, dict) else {}
 
 
-def _entries(out: Path, plan: Plan, shards: Sequence[int]) -> list[dict[str, Any]]:
+def _entries(out: Folder, plan: Plan, shards: Sequence[int]) -> list[dict[str, Any]]:
     """Return what the index says of finished shards."""
-    entries = []
-    for shard in shards:
-        path = out / plan.name(shard)
-        with named(path.name, out):
-            frames = open_shard(path).num_record_batches
-        entries.append({"name": path.name, "frames": frames, "bytes": path.stat().st_size})
-    return entries
+
+    def entry(shard: int) -> dict[str, Any]:
+        name = plan.name(shard)
+        with named(name, str(out)), out.open(name) as file:
+            frames = shard_reader(file).num_record_batches
+            return {"name": name, "frames": frames, "bytes": file.size()}
+
+    return list(at_once(entry, shards))
 
 
-def _write_index(out: Path, plan: Plan, entries: list[dict[str, Any]]) -> None:
+def _write_index(out: Folder, plan: Plan, entries: list[dict[str, Any]]) -> None:
     frames = sum(entry["frames"] for entry in entries)
     if not frames:
         raise Fault("no_frames", f"all {plan.frames} frames were left out; see the log")
@@ -228,7 +236,7 @@ def _write_index(out: Path, plan: Plan, entries: list[dict[str, Any]]) -> None:
     )
 
 
-def write_index(out: Path, index: dict[str, Any]) -> None:
+def write_index(out: Folder, index: dict[str, Any]) -> None:
     """Write the index of a folder of shards; ``version`` is added."""
     text = json.dumps({"version": VERSION, **index}, indent=1, sort_keys=True)
-    write_whole(out / INDEX, f"{text}\n".encode())
+    out.write(INDEX, f"{text}\n".encode())

@@ -170,8 +170,13 @@ def _parse_index(text: str, root: str) -> dict[str, Any]:
 
 def open_shard(path: Path) -> pa.ipc.RecordBatchFileReader:
     """Memory-map a shard; raise ``pa.ArrowInvalid`` where it is cut off."""
+    return shard_reader(pa.memory_map(str(path)))
+
+
+def shard_reader(file: pa.NativeFile) -> pa.ipc.RecordBatchFileReader:
+    """Read the end of a shard, where its schema is; raise ``pa.ArrowInvalid`` as ``open_shard``."""
     options = pa.ipc.IpcReadOptions(use_threads=False)  # data loaders bring their own processes
-    return pa.ipc.open_file(pa.memory_map(str(path)), options=options)
+    return pa.ipc.open_file(file, options=options)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +15,7 @@ import cv2
 from lemumo_core.executor.pool import Done, Failed
 from lemumo_core.faults import Fault
 from lemumo_core.files import CACHE_VARIABLE
+from lemumo_core.folders.folder import Folder
 from lemumo_core.progress import hide_progress
 
 Work = Callable[[Any], Any]
@@ -84,13 +84,13 @@ def failed(error: Exception, host: str = "") -> bytes:
     return pickle.dumps(Failed(error, host))
 
 
-def check_shared(out: Path) -> None:
+def check_shared(out: Folder) -> None:
     """Check in a worker that the output folder, which the command has made, is there.
 
     Raises:
-        Fault: ``not_shared``.
+        Fault: ``not_shared``; ``bad_output`` for a bucket to which this host has no access.
     """
-    if not out.is_dir():
+    if not out.exists():
         raise Fault("not_shared", f"{out} is not there: name an --out that all hosts share")
 
 

@@ -14,6 +14,7 @@ from lemumo_core.bags.recovery import sound_files
 from lemumo_core.executor.pool import WORKER_FAULTS
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
+from lemumo_core.folders.folder import Folder
 from lemumo_core.progress import Progress
 from lemumo_core.replay.calibration_check import fixed_transforms
 from lemumo_core.replay.evaluator import Evaluator, ImageResult, image_counts
@@ -49,7 +50,7 @@ class BagReplay:
     def __init__(
         self,
         evaluator: Evaluator,
-        out: Path,
+        out: Folder,
         recordings: Sequence[str],
         source: ResultSource | None = None,
     ):
@@ -81,9 +82,9 @@ class BagReplay:
             try:
                 return self._replay(bag, self._key(bag), Path(scratch))
             except (Fault, OSError) as fault:
-                if isinstance(fault, Fault) and fault.reason in WORKER_FAULTS:
+                # Where results are written to is no fault of a bag, and ends all work.
+                if isinstance(fault, Fault) and fault.reason in ("bad_output", *WORKER_FAULTS):
                     raise
-                # The disk that results are written to is no fault of a bag, and ends all work.
                 if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
                     raise OSError(f"cannot write to {self._out}: {fault}") from fault
                 return {"name": bag.name, "error": self._without_folders(str(fault), bag, scratch)}

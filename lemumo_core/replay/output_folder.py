@@ -32,7 +32,8 @@ import numpy as np
 
 from lemumo_core.bags.named_bags import Bag
 from lemumo_core.faults import Fault
-from lemumo_core.files import put_in_place, unfinished_folder, write_whole
+from lemumo_core.files import write_whole
+from lemumo_core.folders.folder import Folder
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.messages.calibration_file import CalibrationInfo
 from lemumo_core.messages.tracks import track_names
@@ -48,6 +49,7 @@ from lemumo_core.replay.tracks import TRACKS, BagTracks, save_tracks
 
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
+METRICS = "metrics.npz"
 FORMAT = 7
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
@@ -72,7 +74,7 @@ class BagOutput:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         files: Sequence[Path],
         manifest: Manifest,
         settings: Settings,
@@ -84,7 +86,7 @@ class BagOutput:
         self._lines: dict[str, TextIO] = {}
 
     def __enter__(self) -> BagOutput:
-        self._folder, self._stack = unfinished_folder(self._place), ExitStack()
+        self._folder, self._stack = self._place.begin(), ExitStack()
         try:
             for path, kind in (RECORDINGS[name] for name in self._names):
                 recording = kind(self._folder / path, self._files, self._manifest, self._settings)
@@ -157,21 +159,21 @@ class BagOutput:
             write_table(folder / FRAMES, record.rows, COLUMNS)
             stages = dict.fromkeys(record.timings[0], float) if record.timings else {}
             write_table(folder / TIMINGS, record.timings, stages | {"stamp_ns": int})
-            save_metrics(folder / "metrics.npz", record.metrics)
+            save_metrics(folder / METRICS, record.metrics)
             if tracks is not None:
                 save_tracks(folder / TRACKS, tracks.of(camera).metrics)
         text = json.dumps(json_ready(summary), indent=1, allow_nan=False)
         write_whole(self._folder / DONE, f"{text}\n".encode())
-        put_in_place(self._folder, self._place)
+        self._place.put(self._folder, DONE)
 
 
-def finished_summary(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+def finished_summary(folder: Folder, key: dict[str, Any]) -> dict[str, Any] | None:
     """Return the summary of a bag that was replayed with the same key, else None."""
     summary = _read_summary(folder)
     return summary if summary is not None and summary.get("key") == key else None
 
 
-def check_folder(folder: Path, key: dict[str, Any], overwrite: bool) -> None:
+def check_folder(folder: Folder, key: dict[str, Any], overwrite: bool) -> None:
     """Check that the folder of a bag may be emptied, where the bag is not finished.
 
     Args:
@@ -184,10 +186,11 @@ def check_folder(folder: Path, key: dict[str, Any], overwrite: bool) -> None:
             never deleted; ``output_exists`` for results of another model, bag or settings, with
             what differs.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    there = folder.names()
+    if not there:
         return
     summary = _read_summary(folder)
-    if summary is None and not (folder / DETECTIONS).exists():
+    if summary is None and there.isdisjoint((DONE, DETECTIONS)):
         raise Fault(
             "not_results",
             f"{folder} holds other files than the results of a replay, which would be deleted: "
@@ -208,11 +211,8 @@ def check_folder(folder: Path, key: dict[str, Any], overwrite: bool) -> None:
     )
 
 
-def _read_summary(folder: Path) -> dict[str, Any] | None:
-    try:
-        summary = json.loads((folder / DONE).read_text())
-    except (OSError, ValueError):
-        return None
+def _read_summary(folder: Folder) -> dict[str, Any] | None:
+    summary = folder.read_json(DONE)
     return summary if isinstance(summary, dict) else None
 
 
@@ -273,7 +273,7 @@ def merge_metrics(folders: Sequence[Path], empty: PerceptionMetric) -> dict[str,
     """Return the metrics of all bags together, by modality; ``empty`` gives their classes."""
     total: dict[str, PerceptionMetric] = {}
     for folder in folders:
-        for modality, metric in load_metrics(folder / "metrics.npz", empty).items():
+        for modality, metric in load_metrics(folder / METRICS, empty).items():
             if modality in total:
                 total[modality].merge(metric)
             else:

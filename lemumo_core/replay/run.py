@@ -14,23 +14,23 @@ from lemumo_core.evaluation.requirements import Requirements
 from lemumo_core.evaluation.tables import as_text, camera_tables, tables, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.executor.executor import Executor
-from lemumo_core.files import remove_unfinished
+from lemumo_core.folders.bucket import at_once
+from lemumo_core.folders.folder import Folder
 from lemumo_core.inference.provenance import is_rendered_alone
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.progress import Progress
 from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.checks import WARN
 from lemumo_core.replay.evaluator import Evaluator
-from lemumo_core.replay.output_folder import (
-    merge_metrics,
-    write_metrics,
-)
+from lemumo_core.replay.output_folder import METRICS, merge_metrics, write_metrics
 from lemumo_core.replay.report import write_report
 from lemumo_core.replay.summaries import Summary, by_camera, of_cameras, totals
-from lemumo_core.replay.tables import total_times_ms
-from lemumo_core.replay.tracks import tracking_results
+from lemumo_core.replay.tables import FRAMES, TIMINGS, total_times_ms
+from lemumo_core.replay.tracks import TRACKS, tracking_results
 from lemumo_core.replay.workers import BagWork, ImageWork, PooledEvaluator
 
+MERGED = (METRICS, TRACKS, FRAMES, TIMINGS)
+"""Files of a bag that metrics and page of all bags are made from."""
 MANY = 20
 """More finished bags are not named."""
 
@@ -51,7 +51,7 @@ class Replay:
     def __init__(
         self,
         evaluator: Evaluator,
-        out: Path,
+        out: Folder,
         recordings: Sequence[str] = (),
         requirements: Requirements | None = None,
     ):
@@ -66,8 +66,7 @@ class Replay:
         Raises:
             Fault: as ``output_folder.check_folder``.
         """
-        for bag in bags:
-            self._here.check_folder(bag, overwrite)
+        at_once(lambda bag: self._here.check_folder(bag, overwrite), bags)
 
     def run_bags(self, bags: Sequence[Bag], executor: Executor) -> list[dict[str, Any]]:
         """Replay the executor's share of the bags, but for those that are finished.
@@ -83,11 +82,11 @@ class Replay:
             OSError: the output cannot be written.
         """
         share = executor.share.of(bags)
-        found = {bag.name: self._here.finished(bag) for bag in share}
+        finished = at_once(self._here.finished, share)
+        found = {bag.name: summary for bag, summary in zip(share, finished, strict=True)}
         todo = [bag for bag in share if found[bag.name] is None]
         _print_done([bag.name for bag in share if found[bag.name] is not None])
-        self._out.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(self._out)
+        self._out.create()
         settings, backend = self._evaluator.settings, self._evaluator.pipeline.backend.name
         if executor.spans_hosts or executor.shares_out(len(todo)):
             work = BagWork(settings, backend, self._out, self._recordings)
@@ -116,19 +115,27 @@ class Replay:
         Returns:
             The verdicts on the requirements.
         """
+        names = [one["name"] for one in of_cameras(summaries) if "error" not in one]
+        with self._out.mirror(f"{name}/{file}" for name in names for file in MERGED) as out:
+            return self._merge(out, of_cameras(summaries), report)
+
+    def _merge(self, out: Path, parts: Sequence[Summary], report: bool) -> list[Verdict]:
+        """Do what ``finalize`` does, in a local folder with the ``MERGED`` files of the parts."""
         evaluator, manifest = self._evaluator, self._evaluator.manifest
-        parts = of_cameras(summaries)
         bags = {one["name"]: {k: v for k, v in one.items() if k != "key"} for one in parts}
         read = [one for one in parts if "error" not in one]
-        folders, settings = self._folders(read), evaluator.settings
-        tracking = self._tracking(read)
-        metrics = self._metrics(read)
+        folders, settings = _folders(out, read), evaluator.settings
+        tracking = self._tracking(out, read)
+        metrics = self._metrics(out, read)
         results = {modality: metric.result() for modality, metric in metrics.items()}
         cameras = {
             name: {
                 **totals(ones),
-                **{modality: metric.result() for modality, metric in self._metrics(ones).items()},
-                **({"tracking": tracks} if (tracks := self._tracking(ones)) else {}),
+                **{
+                    modality: metric.result()
+                    for modality, metric in self._metrics(out, ones).items()
+                },
+                **({"tracking": tracks} if (tracks := self._tracking(out, ones)) else {}),
             }
             for name, ones in by_camera(read).items()
         }
@@ -156,25 +163,21 @@ class Replay:
                 print(f"{one['name']}: {line}")
         print("\n".join(verdict.as_lines(verdicts)))
         if report:
-            self._out.mkdir(parents=True, exist_ok=True)
-            write_metrics(self._out, values, bags)
-            write_report(self._out, values, results, bags, evaluator, verdicts)
+            write_metrics(out, values, bags)
+            write_report(out, values, results, bags, evaluator, verdicts)
         return verdicts
 
-    def _folders(self, parts: Sequence[Summary]) -> list[Path]:
-        return [self._out / one["name"] for one in parts]
-
-    def _metrics(self, parts: Sequence[Summary]) -> dict[str, PerceptionMetric]:
+    def _metrics(self, out: Path, parts: Sequence[Summary]) -> dict[str, PerceptionMetric]:
         """Return the metrics of some parts together, by modality."""
         empty = metric_for(self._evaluator.manifest, self._evaluator.settings.band_edges_m)
-        return merge_metrics(self._folders(parts), empty)
+        return merge_metrics(_folders(out, parts), empty)
 
-    def _tracking(self, parts: Sequence[Summary]) -> dict[str, dict[str, Any]]:
+    def _tracking(self, out: Path, parts: Sequence[Summary]) -> dict[str, dict[str, Any]]:
         """Return the scores of the tracks of some parts together, by tracker."""
         settings = self._evaluator.settings
         if not (settings.tracking and settings.evaluate):
             return {}
-        return tracking_results(self._folders(parts), self._evaluator.manifest.classes)
+        return tracking_results(_folders(out, parts), self._evaluator.manifest.classes)
 
     def _counted(self, summary: dict[str, Any], where: str = "") -> dict[str, Any]:
         """Count the images of a new summary, or print what hindered it."""
@@ -183,6 +186,10 @@ class Replay:
             print(f"lemumo replay: {error}", file=sys.stderr)
         self.frames += sum(one.get("images", 0) for one in of_cameras([summary]))
         return summary
+
+
+def _folders(out: Path, parts: Sequence[Summary]) -> list[Path]:
+    return [out / one["name"] for one in parts]
 
 
 def _print_done(names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from lemumo_core.bags.named_bags import Bag
 from lemumo_core.executor.pool import Pool
 from lemumo_core.executor.worker import check_shared
+from lemumo_core.folders.folder import Folder
 from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.evaluator import Evaluator, ImageResult, ReadImage
 from lemumo_core.replay.settings import Settings
@@ -27,7 +28,7 @@ class BagWork:
 
     settings: Settings
     backend: str
-    out: Path
+    out: Folder
     recordings: Sequence[str]
 
     def __call__(self) -> Callable[[Bag], dict[str, Any]]:

@@ -32,6 +32,7 @@ CORE = (
     ),
     ("messages", "frame", "geometry"),
     ("executor",),
+    ("folders",),
     ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras", "signals"),
 )
 FLOORS = (

@@ -140,14 +140,6 @@ def test_weights_of_pretraining_are_refused(tmp_path, capsys) -> None:
     assert "fine-tune it first" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/figures", "gs://bucket/x/y"])
-def test_results_stay_local(out, package, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([str(package), "--backend", "torch", "--limit", "1", "--out", out]) == 1
-    assert "is a URI, and this" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_frames_without_a_sensor_are_judged_by_what_they_have() -> None:
     frame = open_source("synthetic", frames=1, width=96, height=64)[0]
     camera, lidar = replace(frame, companion=None), replace(frame, image=None)

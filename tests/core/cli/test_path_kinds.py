@@ -78,8 +78,6 @@ def test_export_names_what_is_no_fine_tuning_run(paths, capsys) -> None:
     ("command", "option"),
     [
         (["bench", "package"], "--json"),
-        (["replay", "bag", "--model", "package"], "--out"),
-        (["evaluate", "package"], "--out"),
         (["compare", "bag", "bag"], "--out"),
         (["export", "--package", "package"], "--out"),
         (["make-bag", "synthetic"], "--out"),
@@ -93,3 +91,23 @@ def test_outputs_go_to_local_folders(command, option, paths, monkeypatch, capsys
         words = "is a URI" if "s3" in target else "is not a folder"
         assert words in capsys.readouterr().err
     assert not (paths / "s3:").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prepare", "synthetic", "--frames", "1"],
+        ["replay", "bag", "--model", "package"],
+        ["evaluate", "package"],
+    ],
+)
+def test_outputs_of_many_hosts_go_to_buckets_too(command, paths, monkeypatch, capsys) -> None:
+    """What else is no folder is refused before work begins."""
+    monkeypatch.chdir(paths)
+    for target, words in (
+        ("hdfs://host/x", "--out hdfs://host/x: only s3://, gs:// and folders"),
+        ("w.safetensors/x/y", "is not a folder"),
+    ):
+        assert cli.main([*command, "--out", target]) == 1
+        assert words in capsys.readouterr().err
+    assert not (paths / "hdfs:").exists()

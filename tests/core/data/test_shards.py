@@ -35,6 +35,7 @@ from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
 from lemumo_core.data.sources.pairs import RgbThermalPairs
 from lemumo_core.faults import Fault
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.frame import Frame, Labels, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from tests.helpers.program import get_context
@@ -168,7 +169,7 @@ def test_all_of_a_frame_comes_back(shards):
 def test_real_frames_come_back(shared_data, tmp_path, open_fixture):
     source = open_fixture(shared_data)
     plan = Plan.make(source, frames=2, frames_per_shard=2, jpeg=None)
-    assert write_shard(source, plan, 0, tmp_path) == []
+    assert write_shard(source, plan, 0, LocalFolder(tmp_path)) == []
     reader = open_shard(tmp_path / plan.name(0))
     assert reader.num_record_batches == plan.frames == min(2, len(source))
     for row in range(plan.frames):

@@ -12,6 +12,7 @@ from lemumo_core.bags.named_bags import named_bags
 from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.executor.executor import Executor, SerialExecutor, open_executor
 from lemumo_core.faults import Fault
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.run import Replay
 from lemumo_core.replay.settings import Settings
@@ -36,7 +37,7 @@ def do(bags: Path, model: Path, out: Path, executor: Executor) -> None:
     summary = write_bag_shards(found, BagShardOptions({}), out / "shards", executor)
     assert (summary.frames, summary.failed) == (12, {})
     evaluator = Evaluator(Settings(model, backend="onnxruntime"))
-    replay = Replay(evaluator, out / "results")
+    replay = Replay(evaluator, LocalFolder(out / "results"))
     replay.finalize(replay.run_bags(found, executor), report=True)
     assert replay.frames == 12
 

@@ -1,0 +1,120 @@
+"""Commands that write to a bucket of a real S3 server, killed, shared out and read again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from lemumo_core.cli.main import main
+from lemumo_core.data.shards import Shards
+from tests.helpers.many_bags import NOT_THE_SAME, contents, write_many_bags
+from tests.helpers.program import Program, get_context
+from tests.helpers.s3_server import BUCKET, S3Server, s3_server
+
+BAGS, FRAMES = 5, 7
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server, monkeypatch) -> str:
+    """URI of the bucket, to which this process and its workers have access."""
+    monkeypatch.setattr(multiprocessing, "get_context", get_context)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}"
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bags")
+    write_many_bags(folder, BAGS)
+    return folder
+
+
+def objects(uri: str) -> dict[str, bytes]:
+    """Return what a folder of the bucket holds that is the same in every run."""
+    files, folder = fs.FileSystem.from_uri(uri)
+    found = files.get_file_info(fs.FileSelector(folder, recursive=True))
+    return {
+        one.path[len(folder) + 1 :]: files.open_input_stream(one.path).read()
+        for one in found
+        if one.is_file and one.base_name not in NOT_THE_SAME
+    }
+
+
+def test_shards_of_bags_are_those_of_a_folder(bucket, server, bags, tmp_path, capfd) -> None:
+    """Two hosts, of which one is killed; then one that does what is left; then nobody's work."""
+    assert main(["prepare", "bags", "--path", str(bags), "--out", str(tmp_path / "here")]) == 0
+    uri = f"{bucket}/shards"
+    words = ["prepare", "bags", "--path", str(bags), "--out", uri, "--workers", "1"]
+    killed = Program(tmp_path / "killed.log", *words, environment=server.environment)
+    killed.wait_until(lambda: any("bag.json" in one for one in server.requests("PUT", "POST")))
+    killed.signal(signal.SIGKILL, everyone=True)
+    killed.end()
+    assert "index.json" not in objects(uri)
+    for part in ("1/2", "2/2"):
+        assert main([*words, "--part", part]) == 0
+    assert "index.json" not in objects(uri)
+    assert main(words) == 0
+    assert "all of them were there already" in capfd.readouterr().out
+    assert objects(uri) == contents(tmp_path / "here")
+    read, expected = Shards(uri), Shards(tmp_path / "here")
+    assert [one.stamp_ns for one in read] == [one.stamp_ns for one in expected]
+    assert len(read) == FRAMES
+    assert main([*words, "--jpeg", "90"]) == 1
+    assert f"{uri}/bag000 was begun with other options" in capfd.readouterr().err
+    assert main(["prepare", "stats", uri]) == 0
+    assert objects(uri).keys() - contents(tmp_path / "here").keys() == {
+        *("stats.json", "contact_sheet.png")
+    }
+
+
+def test_a_shard_that_is_no_shard_is_written_again(bucket, tmp_path, caplog) -> None:
+    uri = f"{bucket}/street"
+    words = ["prepare", "synthetic", "--frames", "2", "--width", "96", "--height", "64"]
+    words += ["--out", uri, "--frames-per-shard", "1", "--workers", "1"]
+    assert main(words) == 0
+    whole = objects(uri)
+    files, folder = fs.FileSystem.from_uri(f"{uri}/shard-000001.arrow")
+    with files.open_output_stream(folder) as stream:
+        stream.write(b"no shard")
+    assert main(words) == 0
+    assert f"{uri}/shard-000001.arrow is damaged and will be written again" in caplog.text
+    assert objects(uri) == whole
+
+
+def test_a_replay_is_that_of_a_folder(bucket, bags, toy_package, tmp_path, capfd) -> None:
+    uri = f"{bucket}/results"
+    words = ["replay", str(bags), "--model", str(toy_package), "--backend", "onnxruntime", "--out"]
+    assert main([*words, str(tmp_path / "here")]) == 0
+    assert main([*words, uri, "--part", "1/2", "--overlays"]) == 0
+    assert any("/overlays/" in name for name in objects(uri))
+    capfd.readouterr()
+    assert main([*words, uri]) == 1
+    assert f"{uri}/bag000 holds other results (overlays: True then" in capfd.readouterr().err
+    assert main([*words, uri, "--overwrite"]) == 0
+    assert objects(uri) == contents(tmp_path / "here")
+    assert main([*words, uri]) == 0
+    assert "bag004: done already" in capfd.readouterr().err
+    files, folder = fs.FileSystem.from_uri(f"{uri}/index.html")
+    assert b"Worst frames" in files.open_input_stream(folder).read()
+
+
+def test_an_evaluation_goes_to_a_bucket_once(bucket, bags, toy_package, capfd) -> None:
+    uri = f"{bucket}/evaluation"
+    words = ["evaluate", str(toy_package), "--data", str(bags), "--limit", "2", "--out"]
+    assert main([*words, uri]) == 0
+    assert "fused" in json.loads(objects(uri)["metrics.json"])
+    assert main([*words, uri]) == 1
+    assert f"{uri} holds the results of an earlier run" in capfd.readouterr().err
