@@ -18,8 +18,6 @@ import copy
 import os
 import struct
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -27,18 +25,15 @@ import numpy as np
 import rclpy
 
 from benchmarks._messages import sensor_messages
+from benchmarks._stub import SLEEP_S, stub_pipeline
 from benchmarks._timing import machine
 from lemumo_core.drawing import class_colors
 from lemumo_core.frame import Detections
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.inference.backends import TensorSpec
-from lemumo_core.inference.manifest import Manifest, model_file
-from lemumo_core.inference.package import Package
-from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.messages.markers import markers
-from lemumo_core.preprocess import Inputs, InputSpec
+from lemumo_core.preprocess import InputSpec
 from lemumo_core.streaming.cameras import Cameras
-from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from lemumo_core.taxonomy import DETECTION_CLASSES
 from lemumo_ros.parameters import CameraParameters, Parameters
 from lemumo_ros.publish.publisher import TOPICS, ResultPublisher
 from lemumo_ros.publish.rclpy_builder import build
@@ -48,51 +43,10 @@ NAMES = tuple(f"camera_{i}" for i in range(6))
 POINTS = 34_720  # a 32-beam LiDAR
 CAMERA = Camera(1600, 900, 1260.0, 1260.0, 800.0, 450.0)
 SPEC = InputSpec(256, 704, "lidar", 2)
-ROWS, COLUMNS, BOXES = SPEC.height // 4, SPEC.width // 4, 100
-OBJECTS = 20  # of the boxes, above the threshold
 OUTPUTS = ("detections_3d", "depth/image_raw", "labels", "markers")
-STUB_S = 1e-3
 WARM_UPS = 3
 PERIOD_NS = 100_000_000
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.3], [1, 0, 0, -0.4], [0, 0, 0, 1]])
-
-
-class Stub:
-    """A network that says the same of everything, after 1 ms."""
-
-    def __init__(self, package: Package, name: str, batch: int):
-        rng = np.random.default_rng(0)
-        self.name = "stub:fp32"
-        self.answers = {
-            "boxes": rng.uniform((-8, 0, 5, 3, 1, 1, -3), (8, 2, 50, 5, 2, 2, 3), (BOXES, 7)),
-            "scores": np.where(np.arange(BOXES) < OBJECTS, 0.9, 0.1),
-            "class_ids": np.arange(BOXES) % len(DETECTION_CLASSES),
-            "depth": rng.uniform(2, 80, (ROWS, COLUMNS)),
-            "depth_confidence": np.ones((ROWS, COLUMNS)),
-            "labels": rng.integers(0, len(SEGMENTATION_CLASSES), (ROWS, COLUMNS)),
-        }
-        kinds = {"class_ids": np.dtype(np.int64), "labels": np.dtype(np.uint8)}
-        self.outputs = {
-            key: TensorSpec((batch, *value.shape), kinds.get(key, np.dtype(np.float32)))
-            for key, value in self.answers.items()
-        }
-
-    def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
-        """As ``Backend.infer``."""
-        time.sleep(STUB_S)
-        for key, array in outputs.items():
-            array[:] = self.answers[key]
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-def make_pipeline() -> Pipeline:
-    """Our pipeline over the stub, six frames in one inference."""
-    labels = tuple(SEGMENTATION_CLASSES), tuple(SEGMENTATION_CLASSES.values())
-    files = {model_file(dynamic=True): ""}
-    manifest = Manifest("stub", "1", False, {}, SPEC, DETECTION_CLASSES, *labels, files=files)
-    return Pipeline(Package(Path(), manifest), "onnxruntime", 0.3, len(NAMES), load=Stub)
 
 
 class Sensors:
@@ -122,7 +76,8 @@ class OurNode:
             name: ResultPublisher(node, self.cameras.transforms, settings.topics(name))
             for name in NAMES
         }
-        self.worker = Worker(node, self.cameras, publishers, make_pipeline(), settings)
+        pipeline = stub_pipeline(SPEC, len(NAMES))
+        self.worker = Worker(node, self.cameras, publishers, pipeline, settings)
         self.worker.start()
 
     def tick(self, sensors: Sensors) -> int:
@@ -136,7 +91,7 @@ class OurNode:
         deadline = time.monotonic() + 60.0
         while (done := sum(h.frames_out for h in healths) - before) < len(NAMES):
             assert time.monotonic() < deadline, [h.drops for h in healths]
-            time.sleep(STUB_S)
+            time.sleep(SLEEP_S)
         return done
 
 
@@ -156,7 +111,7 @@ class PlainNode:
             for name in NAMES
         }
         self.loops = loops
-        self.stub = Stub(Package(Path(), make_pipeline().package.manifest), "", 1)
+        self.stub = stub_pipeline(SPEC).backend
         self.buffers = {k: np.empty(s.shape, s.dtype) for k, s in self.stub.outputs.items()}
         self.queues: dict[str, list[dict[int, Any]]] = {name: [{}, {}, {}] for name in NAMES}
         self.done = 0

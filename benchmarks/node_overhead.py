@@ -1,10 +1,12 @@
-"""Measure what the node adds to the network's own time, at 1080p and 120k points.
+"""Measure what the node itself costs a frame, stage by stage, at 1080p and 120 000 points.
 
-    python -m benchmarks.node_overhead [--repeats 40]
+    python -m benchmarks.node_overhead [--repeats 100]
 
-Takes the messages through the node's own path (callbacks, convert, preprocess, infer, finish,
-building every output message) and measures the network alone beside it, in turns. DDS itself is
-not in it: see ``make demo`` for latencies over the wire.
+The messages take the node's own path: callbacks, conversion, preprocessing, a network that is a
+stub, decoding, building of the messages. DDS is not in it (``benchmarks.node_cost``), nor is what
+a thread of its own draws for people, which is listed below. The cost is processor time of the
+whole process; sizes and kinds of input take turns. ``places`` are where in their pixels returns
+lie, and which of them the camera sees, as depth hypotheses at the view's resolution need them.
 """
 
 from __future__ import annotations
@@ -12,85 +14,113 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 
 from benchmarks._messages import sensor_messages
-from benchmarks._package import untrained_package
-from benchmarks._timing import machine, measure
-from lemumo_core.frame import Frame, LidarScan
+from benchmarks._stub import stub_pipeline
+from benchmarks._timing import machine
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.inference.package import load_package
-from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.preprocess import preprocess
+from lemumo_core.preprocess import InputSpec, preprocess
 from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.health import Health
-from lemumo_core.streaming.outputs import BUILDERS, FROM_FRAME, Result
+from lemumo_core.streaming.outputs import BUILDERS, DRAWN, FROM_FRAME, Result
 from lemumo_ros.publish.rclpy_builder import build
 
 CAMERA = Camera(1920, 1080, 1200.0, 1200.0, 960.0, 540.0)
 POINTS = 120_000
 PERIOD_NS = 100_000_000
 T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.1], [1, 0, 0, -0.3], [0, 0, 0, 1]])
+SIZES_AND_BUDGETS_MS = {(128, 352): 2.5, (256, 704): 3.0}
 
 
-def build_outputs(perception: Any, manifest: Any) -> None:
-    """Build every message but those that only a viewer asks for."""
-    result = Result(perception, manifest, "camera", np.eye(4))
-    for name, builder in BUILDERS.items():
-        if name not in FROM_FRAME:
-            builder(build, result)
+class Node:
+    """The node's path of one camera, with a timer of every stage.
+
+    Args:
+        spec: input of the network.
+    """
+
+    def __init__(self, spec: InputSpec):
+        self.pipeline = stub_pipeline(spec)
+        self.image, self.info, self.cloud = sensor_messages(CAMERA, POINTS)
+        options = CameraOptions(companion_deadline_ns=0, T_camera_companion=T_CAMERA_LIDAR)
+        self.input = CameraInput("c", "lidar", options, Health(), time.monotonic_ns)
+        self.stamps_ns = itertools.count(1_000_000_000, PERIOD_NS)  # repeated ones are dropped
+        self.costs_ms: dict[str, list[float]] = {}
+
+    def timed(self, stage: str, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something, and keep its processor time."""
+        began = time.process_time_ns()
+        found = action(*arguments)
+        spent_ms = (time.process_time_ns() - began) / 1e6
+        self.costs_ms.setdefault(stage, []).append(spent_ms)
+        return found
+
+    def frame(self) -> None:
+        """Take one frame from messages to messages."""
+        header = build.header(next(self.stamps_ns), "camera")
+        self.image.header = self.info.header = self.cloud.header = header
+        pair = self.timed("receive and match", self._receive)
+        frame = self.timed("convert", self.input.to_frame, pair)
+        spec = self.pipeline.package.manifest.input
+        inputs = self.timed("preprocess", preprocess, frame, spec)
+        self.pipeline._infer([inputs])
+        perception = self.timed("decode", self.pipeline._finish, frame, 0)
+        result = Result(perception, self.pipeline.package.manifest, "camera", np.eye(4))
+        needed = [name for name in BUILDERS if name not in (*DRAWN, *FROM_FRAME)]
+        drawn = [name for name in DRAWN if name not in FROM_FRAME]
+        for stage, names in (("messages", needed), ("markers and colours (drawn)", drawn)):
+            self.timed(stage, self._build, names, result)
+
+    def _receive(self) -> Any:
+        self.input.on_camera_info(self.info)
+        self.input.on_companion(self.cloud)
+        self.input.on_image(self.image)
+        (pair,) = self.input.take()
+        return pair
+
+    def _build(self, names: list[str], result: Result) -> None:
+        for name in names:
+            BUILDERS[name](build, result)
+
+    def stages(self) -> dict[str, float]:
+        """Return the tenth percentile of every stage, and their sum without what is drawn."""
+        found = {name: float(np.percentile(costs, 10)) for name, costs in self.costs_ms.items()}
+        own = sum(cost for name, cost in found.items() if not name.endswith("(drawn)"))
+        return {**found, "the node's own": own}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=40)
+    """Print a table by stage."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=100)
     args = parser.parse_args()
-    pipeline = Pipeline(load_package(untrained_package()))
-    manifest = pipeline.package.manifest
-    image, info, cloud = sensor_messages(CAMERA, POINTS)
-    options = CameraOptions(companion_deadline_ns=0, T_camera_companion=T_CAMERA_LIDAR)
-    camera_input = CameraInput("c", "lidar", options, Health(), time.monotonic_ns)
-    perceived = []
-
-    stamps_ns = itertools.count(1_000_000_000, PERIOD_NS)  # one that repeats would be dropped
-
-    def node_path() -> None:
-        header = build.header(next(stamps_ns), "camera")
-        image.header = info.header = cloud.header = header
-        camera_input.on_camera_info(info)
-        camera_input.on_companion(cloud)
-        camera_input.on_image(image)
-        (pair,) = camera_input.take()
-        perception = pipeline(camera_input.to_frame(pair))
-        build_outputs(perception, manifest)
-        perceived.append(perception)
-
-    scan = LidarScan(np.zeros((1, 3), np.float32), T_CAMERA_LIDAR, 1)
-    pixels = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    feed = preprocess(Frame(1, "c", CAMERA, pixels, scan), manifest.input)
-    buffers = {n: np.empty(s.shape, s.dtype) for n, s in pipeline.backend.outputs.items()}
-    node_path()
-    medians = measure(
-        {
-            "node path": node_path,
-            "network alone": lambda: pipeline.backend.infer(feed, buffers),
-        },
-        args.repeats,
-    )
-    overheads = []
+    cv2.setNumThreads(1)
+    kinds = {2: "", 4: ", places"}
+    nodes = {
+        f"{height} x {width}{kinds[channels]}": Node(InputSpec(height, width, "lidar", channels))
+        for channels in kinds
+        for height, width in SIZES_AND_BUDGETS_MS
+    }
+    for node in nodes.values():
+        node.frame()
+        node.costs_ms.clear()
     for _ in range(args.repeats):
-        started = time.perf_counter()
-        node_path()
-        overheads.append(1e3 * (time.perf_counter() - started) - perceived[-1].timings_ms["infer"])
-    print(f"{machine()}; 1920x1080 rgb8, {POINTS} points, median of {args.repeats}")
-    for name, value in medians.items():
-        print(f"{name:30}{value:10.2f} ms")
-    print(f"ratio node path / network alone {medians['node path'] / medians['network alone']:.3f}")
-    p50, p99 = np.percentile(overheads, [50, 99])
-    print(f"added to infer: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+        for node in nodes.values():
+            node.frame()
+    print(f"{machine()}; 1920x1080 rgb8, {POINTS} points, {args.repeats} frames; ms of CPU")
+    stages = {name: node.stages() for name, node in nodes.items()}
+    print(f"| stage | {' | '.join(nodes)} |\n| --- |{' ---: |' * len(nodes)}")
+    for stage in next(iter(stages.values())):
+        print(f"| {stage} | {' | '.join(f'{costs[stage]:.2f}' for costs in stages.values())} |")
+    for (height, width), budget in SIZES_AND_BUDGETS_MS.items():
+        own = stages[f"{height} x {width}"]["the node's own"]
+        print(f"{height} x {width}: {own:.2f} ms of at most {budget}")
 
 
 if __name__ == "__main__":

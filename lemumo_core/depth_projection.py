@@ -50,18 +50,26 @@ def project_returns(
     x, y, z = (np.ascontiguousarray(points[:, i], np.float32) for i in range(3))
     with np.errstate(all="ignore"):
         # Depth first: it discards half of a spinning LiDAR's points before the other two rows.
-        depth = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3]
+        depth = _coordinate(T[2], x, y, z)
         ahead = np.flatnonzero((depth > z_min_m) & (depth < np.inf))
-        x, y, z, depth = x[ahead], y[ahead], z[ahead], depth[ahead]
-        u, v = camera.project_ahead(
-            T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3],
-            T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3],
-            depth,
-        )
+        x, y, z, depth = (column.take(ahead) for column in (x, y, z, depth))
+        right, down = (_coordinate(row, x, y, z) for row in T[:2])
+        u, v = camera.project_ahead(right, down, depth)
         # Written so that NaN fails: those points lie outside the distortion's field of view.
         inside = (u >= -0.5) & (u < camera.width - 0.5) & (v >= -0.5) & (v < camera.height - 0.5)
     inside &= (x != 0) | (y != 0) | (z != 0)
-    return Returns(u[inside], v[inside], depth[inside], ahead[inside])
+    # By numbers: a mask of an unordered scan takes a column ten times as long.
+    kept = np.flatnonzero(inside)
+    return Returns(*(column.take(kept) for column in (u, v, depth, ahead)))
+
+
+def _coordinate(row: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return one coordinate of transformed points, by a row (4,) of the transform."""
+    found = row[0] * x
+    found += row[1] * y
+    found += row[2] * z
+    found += row[3]
+    return found
 
 
 def visible(found: Returns, camera: Camera) -> Returns:
@@ -78,52 +86,75 @@ def visible(found: Returns, camera: Camera) -> Returns:
     return Returns(*(column[seen] for column in found))
 
 
+class PixelReturns(NamedTuple):
+    """For each of M returns, the nearest one in its pixel.
+
+    pixel: intp (M,), row by row of the image. depth_m: float32 (M,). places: float32 (M, 2), how
+    far right of the pixel's centre it lies, and how far below, in pixels; None unless asked for.
+    """
+
+    pixel: np.ndarray
+    depth_m: np.ndarray
+    places: np.ndarray | None = None
+
+
+def nearest_returns(
+    points: np.ndarray,
+    T_camera_lidar: np.ndarray,
+    camera: Camera,
+    z_min_m: float,
+    places: bool = False,
+) -> PixelReturns:
+    """Find the nearest LiDAR return of each pixel that has any.
+
+    A return falls into the pixel whose centre is nearest to its projection.
+
+    Args:
+        points: as in ``project_returns``.
+        T_camera_lidar: likewise.
+        camera: likewise.
+        z_min_m: likewise.
+        places: whether only ``visible`` returns are taken, with their places. Of returns of equal
+            depth in a pixel it is the one farthest to the left, then the highest.
+    """
+    found = project_returns(points, T_camera_lidar, camera, z_min_m)
+    if places:
+        found = visible(found, camera)
+    pixel = (found.v + 0.5).astype(np.intp) * camera.width + (found.u + 0.5).astype(np.intp)
+    nearest_m = _least(found.depth_m, pixel, camera).take(pixel)
+    if not places:
+        return PixelReturns(pixel, nearest_m)
+    shown = np.flatnonzero(found.depth_m == nearest_m)
+    within = np.empty((len(pixel), 2), np.float32)
+    for i, at in enumerate((found.u, found.v)):
+        offset = (at - np.floor(at + 0.5)).take(shown)
+        within[:, i] = _least(offset, pixel.take(shown), camera).take(pixel)
+    return PixelReturns(pixel, nearest_m, within)
+
+
+def _least(values: np.ndarray, pixel: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the least value of each pixel (H W,); those without any hold anything."""
+    least = np.empty(camera.height * camera.width, np.float32)
+    least[pixel] = np.inf
+    np.minimum.at(least, pixel, values)
+    return least
+
+
 def project_depth(
     points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
 ) -> np.ndarray:
     """Render LiDAR returns into a camera: one pixel per return, the nearest wins.
 
-    Nothing is averaged, splatted or filled. A return falls into the pixel whose centre is
-    nearest to its projection. Arguments as in ``project_returns``; the camera sets the map's size.
+    Nothing is averaged, splatted or filled. Arguments as in ``project_returns``; the camera sets
+    the map's size.
 
     Returns:
         float32 (H, W) depth along the optical axis, metres, NaN where there is no return.
     """
-    found = project_returns(points, T_camera_lidar, camera, z_min_m)
-    return _nearest(found, camera)[0].reshape(camera.height, camera.width)
-
-
-def project_places(
-    points: np.ndarray, T_camera_lidar: np.ndarray, camera: Camera, z_min_m: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Render the visible LiDAR returns as ``project_depth``, and where in its pixel each one lies.
-
-    Returns:
-        The depth of ``project_depth``, and float32 (H, W, 2), how far right of the pixel's centre
-        its return lies, and how far below, in pixels; 0 where there is none. Of returns of equal
-        depth in a pixel it is the one farthest to the left, then the highest.
-    """
-    found = visible(project_returns(points, T_camera_lidar, camera, z_min_m), camera)
-    nearest, pixel = _nearest(found, camera)
-    shown = found.depth_m == nearest[pixel]
-    places = np.zeros((2, len(nearest)), np.float32)
-    for place, at in zip(places, (found.u, found.v), strict=True):
-        least = np.full(len(nearest), np.inf, np.float32)
-        np.minimum.at(least, pixel[shown], (at - np.floor(at + 0.5))[shown])
-        known = least < np.inf
-        place[known] = least[known]
-    size = camera.height, camera.width
-    return nearest.reshape(size), places.T.reshape(*size, 2)
-
-
-def _nearest(found: Returns, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least depth of each pixel (H W,), NaN without any, and each return's pixel."""
-    column, row = (found.u + 0.5).astype(np.intp), (found.v + 0.5).astype(np.intp)
-    pixel = row * camera.width + column
-    nearest = np.full(camera.height * camera.width, np.inf, np.float32)
-    np.minimum.at(nearest, pixel, found.depth_m)
-    nearest[nearest == np.inf] = np.nan
-    return nearest, pixel
+    nearest = nearest_returns(points, T_camera_lidar, camera, z_min_m)
+    depth_m = np.full((camera.height, camera.width), np.nan, np.float32)
+    depth_m.reshape(-1)[nearest.pixel] = nearest.depth_m
+    return depth_m
 
 
 def explain_empty_view(frame: Frame) -> str:

@@ -16,7 +16,7 @@ from lemumo_core.frame import UNLABELLED
 def render_returns(
     batch: Batch, crops: Crops, shown: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Render the nearest return of every pixel, as ``depth_projection.project_places`` does.
+    """Render the nearest return of every pixel, as ``depth_projection.nearest_returns`` finds it.
 
     Of returns of equal depth in a pixel the smallest label wins, and the least offset, so that
     nothing depends on the order of a device's threads. A return that the camera does not see

@@ -42,9 +42,12 @@ def box_rotation(yaw: np.ndarray) -> np.ndarray:
     frame, so R maps REP-103 body axes to the camera's.
     """
     yaw = np.asarray(yaw, np.float64)
-    c, s, o = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
-    rows = [[c, s, o], [o, o, o - 1], [-s, c, o]]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    rotation = np.zeros((*yaw.shape, 3, 3))
+    rotation[..., 0, 0] = rotation[..., 2, 1] = np.cos(yaw)
+    rotation[..., 0, 1] = np.sin(yaw)
+    rotation[..., 2, 0] = -rotation[..., 0, 1]
+    rotation[..., 1, 2] = -1.0
+    return rotation
 
 
 def box_corners(boxes: np.ndarray) -> np.ndarray:

@@ -56,13 +56,16 @@ def quaternion_from_rotation(R: np.ndarray) -> np.ndarray:
     xx, yy, zz = (R[..., i, i] for i in range(3))
     wx, wy, wz = (R[..., j, i] - R[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1)))
     yz, zx, xy = (R[..., j, i] + R[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1)))
-    rows = [
-        [1 + xx + yy + zz, wx, wy, wz],
-        [wx, 1 + xx - yy - zz, xy, zx],
-        [wy, xy, 1 - xx + yy - zz, yz],
-        [wz, zx, yz, 1 - xx - yy + zz],
-    ]
-    products = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    rows = (
+        (1 + xx + yy + zz, wx, wy, wz),
+        (wx, 1 + xx - yy - zz, xy, zx),
+        (wy, xy, 1 - xx + yy - zz, yz),
+        (wz, zx, yz, 1 - xx - yy + zz),
+    )
+    products = np.empty((*xx.shape, 4, 4))
+    for i, row in enumerate(rows):
+        for j, product in enumerate(row):
+            products[..., i, j] = product
     largest = np.argmax(np.diagonal(products, axis1=-2, axis2=-1), axis=-1)
     q = np.take_along_axis(products, largest[..., None, None], axis=-2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)

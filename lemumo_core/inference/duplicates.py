@@ -31,7 +31,9 @@ def distinct(boxes: np.ndarray, scores: np.ndarray, kinds: np.ndarray) -> np.nda
     hides = along < OVERLAP * (length[:, None] + length) / 2
     hides &= across < OVERLAP * (width[:, None] + width) / 2
     hides &= kinds[:, None] == kinds
-    keep = np.zeros(len(boxes), bool)
-    for k in np.argsort(-scores, kind="stable"):
-        keep[k] = not (hides[:, k] & keep).any()
+    hidden, keep = np.zeros(len(boxes), bool), np.zeros(len(boxes), bool)
+    for k in np.argsort(-scores, kind="stable").tolist():
+        if not hidden[k]:
+            keep[k] = True
+            hidden |= hides[k]
     return keep

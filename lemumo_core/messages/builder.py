@@ -228,7 +228,7 @@ class MessageBuilder(ABC):
         for i, (pose, box) in enumerate(zip(poses, detections.boxes_3d.tolist(), strict=True)):
             size = self.xyz("Vector3", box[3:6])
             bbox = self.new("vision_msgs/BoundingBox3D", center=pose, size=size)
-            results = [self._hypothesis(detections, i, class_names, pose)]
+            results = [self._hypothesis(detections, i, class_names, self._without_covariance(pose))]
             about = {"header": header, "results": results, "id": ids[i] if ids else ""}
             messages.append(self.new("vision_msgs/Detection3D", bbox=bbox, **about))
         return self.new("vision_msgs/Detection3DArray", header=header, detections=messages)
@@ -250,9 +250,11 @@ class MessageBuilder(ABC):
             header: of the source image.
             ids: as for ``detections_3d``.
         """
-        (no_rotation,) = self._quaternions(np.eye(3)[None])
+        no_rotation = self.new("geometry_msgs/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0)
         origin = self.xyz("Point", (0.0, 0.0, 0.0))
-        no_pose = self.new("geometry_msgs/Pose", position=origin, orientation=no_rotation)
+        no_pose = self._without_covariance(
+            self.new("geometry_msgs/Pose", position=origin, orientation=no_rotation)
+        )
         messages = []
         for i, (left, top, right, bottom) in enumerate(detections.boxes_2d.tolist()):
             if right <= left or bottom <= top:
@@ -279,12 +281,12 @@ class MessageBuilder(ABC):
         self, detections: Detections, i: int, class_names: Sequence[str], pose: Any
     ) -> Any:
         name, score = class_names[int(detections.class_ids[i])], float(detections.scores[i])
-        covariance = np.zeros(36)
-        return self.new(
-            "vision_msgs/ObjectHypothesisWithPose",
-            hypothesis=self.new("vision_msgs/ObjectHypothesis", class_id=name, score=score),
-            pose=self.new("geometry_msgs/PoseWithCovariance", pose=pose, covariance=covariance),
-        )
+        hypothesis = self.new("vision_msgs/ObjectHypothesis", class_id=name, score=score)
+        return self.new("vision_msgs/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=pose)
+
+    def _without_covariance(self, pose: Any) -> Any:
+        """Return a geometry_msgs/PoseWithCovariance whose covariance is unknown, 0."""
+        return self.new("geometry_msgs/PoseWithCovariance", pose=pose, covariance=np.zeros(36))
 
     def xyz(self, kind: str, vector: Sequence[float]) -> Any:
         """Return a geometry_msgs Point or Vector3."""

@@ -34,7 +34,8 @@ def points_to_array(msg: Any) -> np.ndarray:
 
     Returns:
         float32 (N, 3) or (N, 4), in the sensor frame, row by row of the cloud, its non-finite
-        points included. A cloud of no points has N = 0.
+        points included; a view of a message that holds these numbers and nothing else: not to be
+        written to. A cloud of no points has N = 0.
 
     Raises:
         Fault: ``point_cloud_too_large`` above ``MAX_POINTS``; ``bad_point_cloud`` for sizes that
@@ -71,6 +72,10 @@ def points_to_array(msg: Any) -> np.ndarray:
             "bad_point_cloud",
             f"{len(msg.data)} bytes of data are too few for {width}x{height} points ({needed})",
         )
+    if row_step == width * step and _are_the_rows(columns, step):
+        rows = np.frombuffer(msg.data, np.float32, height * width * len(columns))
+        if rows.flags.writeable:
+            return rows.reshape(-1, len(columns))
     points = np.empty((height, width, len(columns)), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # float64 past float32 becomes infinite
         for start, dtype, offset, count in _runs(columns):
@@ -138,6 +143,12 @@ def point_offsets_ns(msg: Any) -> np.ndarray | None:
             "stamp: no sweep takes that long",
         )
     return offsets_ns
+
+
+def _are_the_rows(columns: list[tuple[np.dtype, int]], step: int) -> bool:
+    """Whether points of ``step`` bytes are the columns, as float32, one after the other."""
+    packed = [(np.dtype(np.float32), 4 * i) for i in range(len(columns))]
+    return columns == packed and step == 4 * len(columns)
 
 
 def _runs(columns: list[tuple[np.dtype, int]]) -> list[tuple[int, np.dtype, int, int]]:

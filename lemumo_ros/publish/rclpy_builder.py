@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import array
 import importlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lemumo_core.messages.builder import MessageBuilder
+
+CONVERTED = array.array, np.ndarray
+"""Types of fields whose setters convert what they are given."""
+
+
+class _Kind(NamedTuple):
+    """A message class, to each field what is assigned to, and the values of other slots."""
+
+    message_class: Any
+    attributes: dict[str, str]
+    others: list[tuple[str, Any]]
 
 
 class RclpyBuilder(MessageBuilder):
     """Builds messages of the installed message packages."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._kinds: dict[str, _Kind] = {}
 
     def new(self, kind: str, **fields: Any) -> Any:
         """Return a message of type ``package/Name``; every field must be given.
@@ -30,14 +41,14 @@ class RclpyBuilder(MessageBuilder):
         """
         if kind not in self._kinds:
             self._kinds[kind] = _load(kind)
-        message_class, other_slots = self._kinds[kind]
+        message_class, attributes, others = self._kinds[kind]
         message = message_class.__new__(message_class)
-        for name, value in other_slots.items():
+        for name, value in others:
             setattr(message, name, value)
         for name, value in fields.items():
-            setattr(message, name, value)
-        if len(fields) + len(other_slots) != len(message_class.__slots__):
-            missing = set(message_class.get_fields_and_field_types()) - set(fields)
+            setattr(message, attributes.get(name, name), value)
+        if len(fields) != len(attributes):
+            missing = attributes.keys() - fields.keys()
             raise TypeError(f"{kind} lacks {', '.join(sorted(missing))}")
         return message
 
@@ -48,14 +59,19 @@ class RclpyBuilder(MessageBuilder):
         return copied
 
 
-def _load(kind: str) -> tuple[Any, dict[str, Any]]:
-    """Return a message class and the values of its slots that are no fields of the message."""
+def _load(kind: str) -> _Kind:
     package, _, name = kind.partition("/")
     message_class = getattr(importlib.import_module(f"{package}.msg"), name)
-    fields = message_class.get_fields_and_field_types()
+    fields, default = message_class.get_fields_and_field_types(), message_class()
     slots = [slot for slot in message_class.__slots__ if slot.removeprefix("_") not in fields]
-    default = message_class()
-    return message_class, {slot: getattr(default, slot) for slot in slots}
+    # Where fields are not checked (from Jazzy on, by default) a setter only assigns, but for
+    # arrays of numbers, which it converts.
+    by_setter = object if getattr(default, "_check_fields", True) else CONVERTED
+    attributes = {
+        field: field if isinstance(getattr(default, field), by_setter) else f"_{field}"
+        for field in fields
+    }
+    return _Kind(message_class, attributes, [(slot, getattr(default, slot)) for slot in slots])
 
 
 build = RclpyBuilder()

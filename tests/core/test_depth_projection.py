@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from lemumo_core.data.sources.kitti_raw import KittiRaw
 from lemumo_core.data.sources.nuscenes import NuScenes
-from lemumo_core.depth_projection import project_depth, project_places, project_returns, visible
+from lemumo_core.depth_projection import nearest_returns, project_depth, project_returns, visible
 from lemumo_core.geometry import se3
 from lemumo_core.geometry.camera import Camera
 
@@ -79,8 +79,8 @@ def test_what_another_return_hides_from_the_camera_is_not_visible() -> None:
         assert 100 < len(seen) < len(found.u)
         expected = found.row[sorted(seen)]
         assert len(np.setxor1d(visible(found, camera).row, expected)) <= 2  # rounding at edges
-        depth_m, places = project_places(points, T_CAMERA_LIDAR, camera, 1.0)
-        assert 0 < np.isfinite(depth_m).sum() <= len(seen) and np.abs(places).max() <= 0.5
+        nearest = nearest_returns(points, T_CAMERA_LIDAR, camera, 1.0, places=True)
+        assert 0 < len(nearest.pixel) <= len(seen) + 2 and np.abs(nearest.places).max() <= 0.5
 
 
 @pytest.mark.filterwarnings("error")

@@ -46,6 +46,20 @@ def test_rows_are_padded_or_cropped_at_the_top() -> None:
     assert (cropped == 0).all()
 
 
+@pytest.mark.parametrize("size", [(1920, 1080), (1600, 902), (1054, 1850), (801, 611), (704, 500)])
+def test_rows_that_are_cut_off_change_nothing(size) -> None:
+    """Those that are shown are halved as they would be with the whole image."""
+    image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    height = round(size[1] * SPEC.width / size[0])
+    whole = image
+    while min(whole.shape[1] / SPEC.width, whole.shape[0] / height) >= 2:
+        half = reduced(whole.shape[:2], 2)
+        whole = cv2.resize(whole, half[::-1], interpolation=cv2.INTER_AREA)
+    whole = cv2.resize(whole, (SPEC.width, height), interpolation=cv2.INTER_LINEAR)
+    found = preprocess(Frame(1, "c", camera_of(*size), image), SPEC).image[0]
+    assert np.array_equal(found, whole[-SPEC.height :])
+
+
 def test_lidar_channels() -> None:
     camera = Camera(176, 64, 100, 100, 88, 32)
     points = np.array([[0, 0, 40], [10, 0, 20], [-40, 0, 160], [0, 0.2, 0.9]], np.float32)

@@ -119,9 +119,19 @@ def test_empty_clouds() -> None:
     assert points_to_array(cloud_message(b"", [], 0, height=0)).shape == (0, 3)
 
 
-def test_result_does_not_follow_the_message() -> None:
-    msg = xyz_message(np.ones((5, 4)))
-    assert not np.shares_memory(points_to_array(msg), msg.data)
+def test_only_a_message_of_nothing_else_that_may_be_written_to_is_viewed() -> None:
+    """Who trains on what a bag holds wraps it in tensors, which must be writable."""
+    msg = xyz_message(np.arange(20.0).reshape(5, 4))
+    rows = np.frombuffer(bytearray(bytes(msg.data)), np.uint8)
+    for data, is_viewed in ((rows, True), (bytes(msg.data), False)):
+        msg.data = data
+        found = points_to_array(msg)
+        assert np.array_equal(found, np.arange(20.0).reshape(5, 4)) and found.flags.writeable
+        assert np.shares_memory(found, np.frombuffer(data, np.uint8)) == is_viewed
+    wider = xyz_message(np.arange(20.0).reshape(5, 4))
+    wider.fields = wider.fields[:3]
+    wider.data = rows
+    assert not np.shares_memory(points_to_array(wider), rows)
 
 
 XYZ = [field("x", 0), field("y", 4), field("z", 8)]
