@@ -10,8 +10,8 @@ SECONDS ?= 60
 MINUTES ?= 10
 RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
-# The first four need what only their user can give; the others take long.
-APART := compare_cmcr compare_decur compare_reference few_labels auto_choice calibration fleet label_choice label_points
+# The first five need what only their user can give; the others take long.
+APART := compare_cmcr compare_decur compare_reference few_labels gpu auto_choice calibration fleet label_choice label_points
 APART += cmcr_street decur_street soak study
 BENCHMARKS := $(filter-out $(APART),$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 

@@ -21,7 +21,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import TracebackType
@@ -32,22 +31,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks._recipes import ROWS, run_of
 from lemumo_core.data.samples import collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.train.batch_sampler import BatchSampler
-from lemumo_core.train.finetune.recipe import FINETUNING
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
 from lemumo_core.train.parallel import DistInfo
-from lemumo_core.train.pretrain.recipe import PRETRAINING
-from lemumo_core.train.run_config import command_line, from_namespace
 
-RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
-ROWS = {
-    "pretrain, preset lemumo": (PRETRAINING, "single_24gb.yaml"),
-    "pretrain, preset paper": (PRETRAINING, "paper_waymo.yaml"),
-    "finetune": (FINETUNING, "finetune_single_24gb.yaml"),
-}
 META = torch.device("meta")
 STEP, STEPS, SAMPLES = 3, 1000, 4
 TENSORS_A_LAUNCH = 64
@@ -200,14 +191,7 @@ def as_cuda() -> Iterator[Launches]:
 
 def count(row: str, **changes: Any) -> Launches:
     """Count a step of a row of ``ROWS``; ``changes`` are options of its run."""
-    recipe, name = ROWS[row]
-    parser = command_line(recipe.config, "launches")
-    given = parser.parse_args(["--config", str(RECIPES / name)])
-    config = from_namespace(recipe.config, parser, given)
-    if hasattr(config.log, "probes"):  # they learn after the step, where labels are
-        config = replace(config, log=replace(config.log, probes=False))
-    plain = {"epochs": 0.0, "steps": STEPS, "batch": SAMPLES, "val_frames": 0}
-    config = replace(config, **plain | changes)
+    recipe, config = run_of(row, **{"steps": STEPS, "batch": SAMPLES} | changes)
     canvas = config.canvas_spec
     source = SyntheticStreet(frames=SAMPLES, height=canvas.height // 2, width=canvas.width // 2)
     samples = samples_of(config, source)
