@@ -2,6 +2,7 @@
 
     lemumo adapt models/theirs /data/bags/monday --out models/mine
     lemumo adapt models/theirs BAG BAG ... --out models/mine --labelled data/shards
+    lemumo adapt models/theirs --data BAG data/mine,weight=2 --out models/mine
     lemumo adapt models/theirs --data kitti-raw --data_options.root DRIVE --out models/mine
     torchrun --nproc-per-node 2 --no-python lemumo adapt ...
 
@@ -28,6 +29,7 @@ from typing import Any, Literal
 from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import evenly_spaced
+from lemumo_core.data.sources.members import Data, data_name
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.export import weights as models
 from lemumo_core.export.package import ExportOptions, export_package
@@ -58,9 +60,9 @@ def adapt(
     bags: list[Path],
     *,
     out: Path,
-    data: str = "bags",
+    data: Data = "bags",
     data_options: SourceOptions | None = None,
-    labelled: str | None = None,
+    labelled: Data | None = None,
     steps: int = AdaptConfig.steps,
     batch: int = AdaptConfig.batch,
     val_frames: int = AdaptConfig.val_frames,
@@ -75,9 +77,10 @@ def adapt(
         package: model package to start from.
         bags: recordings with camera and LiDAR; none where ``--data`` names other frames.
         out: package to write; ``OUT.run`` holds the run.
-        data: name of a source, or shards, instead of bags.
-        data_options: of that source, or of bags, e.g. ``--data_options.points /lidar/points``.
-        labelled: shards of labelled frames to mix in instead of rendered streets.
+        data: name of a source, or shards, instead of bags; or several, bags too, each with its
+            options and weight: ``--data BAG data/mine,weight=2``.
+        data_options: of a single source, e.g. ``--data_options.points /lidar/points``.
+        labelled: labelled frames to mix in instead of rendered streets: shards, or as ``data``.
         steps: of training at most.
         batch: samples of a step, half of them labelled.
         val_frames: frames at most of the part kept apart, on which weights are compared.
@@ -93,7 +96,8 @@ def adapt(
     check_output(out, MANIFEST_NAME, overwrite)
     options: dict[str, Any] = dict(data_options or {})
     if bags and data != "bags":
-        raise Fault("bad_option", f"bags and --data {data} are both given: leave out one of them")
+        name = data_name(data)
+        raise Fault("bad_option", f"bags and --data {name} are both given: leave out one of them")
     if data == "bags" and "path" not in options:
         if not bags:
             raise Fault("bad_option", "no bags to adapt to: name some, or another source by --data")

@@ -17,9 +17,9 @@
     lemumo label export FORMAT --data DATA --frames FOLDER/frames.csv --out OUT
 
 FORMAT is coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png. DATA is a bag, a folder of
-shards or the name of a source with its options, as for lemumo evaluate. A frame and its files
-belong together by its stamp, which ends their names. RUN is a finished run of lemumo finetune
---task points.
+shards or the name of a source, or several, each with its options behind it, as for lemumo evaluate:
+DRIVE.mcap,image=all kitti,root=/data/kitti. A frame and its files belong together by its stamp,
+which ends their names. RUN is a finished run of lemumo finetune --task points.
 
 Exit codes: 0 done, 1 an error.
 """
@@ -37,6 +37,7 @@ from lemumo_core.command_line import run_function
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
+from lemumo_core.data.sources.members import Data, data_name
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.executor.executor import open_executor
@@ -59,7 +60,7 @@ LOOKED_AT = 32
 def export_labels(
     format: str,
     *,
-    data: str,
+    data: Data,
     out: Path,
     data_options: SourceOptions | None = None,
     limit: int | None = None,
@@ -69,9 +70,10 @@ def export_labels(
 
     Args:
         format: coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png.
-        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source.
+        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source; or
+            several, each with its options: ``--data MONDAY.mcap,image=all data/mine``.
         out: new folder.
-        data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
+        data_options: of a single source, e.g. ``--data_options.image /front/image_raw``.
         limit: frames at most, spread evenly over the source; by default all.
         frames: only those that frames.csv of lemumo label choose or similar names.
 
@@ -88,7 +90,7 @@ def export_labels(
     most = len(named) if limit is None else limit
     indices = [named[i] for i in evenly_spaced(len(named), most)]
     if not indices:
-        raise Fault("no_frames", f"no frame of {data} is left: raise --limit")
+        raise Fault("no_frames", f"no frame of {data_name(data)} is left: raise --limit")
     with disk_errors_named(out):
         out.mkdir(parents=True, exist_ok=True)
         write(_named(source, indices), out)
@@ -99,7 +101,7 @@ def import_labels(
     format: str,
     files: Path,
     *,
-    data: str,
+    data: Data,
     out: str,
     data_options: SourceOptions | None = None,
     workers: int | None = None,
@@ -111,9 +113,9 @@ def import_labels(
         format: coco, cvat, cvat-cuboids, kitti, label-studio, nuscenes or png.
         files: the file or folder that the annotation tool exported, unpacked.
         data: the frames that were annotated: a bag or a folder of bags, a folder or URI of shards,
-            or the name of a source.
+            or the name of a source; or several, as they were exported.
         out: folder of the truth, or its URI (s3, gs): shards without images.
-        data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
+        data_options: of a single source, e.g. ``--data_options.image /front/image_raw``.
         workers: tasks at once; by default one, or as many as the cluster has room for.
         executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001.
 
@@ -134,7 +136,7 @@ def import_labels(
 
 def label_points(
     run: Path,
-    data: str,
+    data: Data,
     *,
     out: str,
     data_options: SourceOptions | None = None,
@@ -147,10 +149,11 @@ def label_points(
 
     Args:
         run: folder of a finished run of lemumo finetune --task points.
-        data: a bag, folder or URI of shards, or the name of a source.
+        data: a bag, folder or URI of shards, or the name of a source; or several, each with its
+            options.
         out: folder of the shards, or its URI (s3, gs); one that was begun with the same options is
             finished.
-        data_options: options of that source.
+        data_options: of a single source.
         threshold: returns that the network is less confident of are unlabelled.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
         workers: tasks at once; by default one, or as many as the cluster has room for.
@@ -180,9 +183,23 @@ def label_points(
 
 
 def _named(source: FrameSource, indices: list[int]) -> Iterator[tuple[str, Frame]]:
+    """Yield frames with the stem of their files.
+
+    Raises:
+        Fault: ``ambiguous_frame`` where two have the same; as the source.
+    """
+    taken: dict[str, int] = {}
     for index in track(indices, "export"):
         frame = source[index]
-        yield name_of(frame), frame
+        name = name_of(frame)
+        if name in taken:
+            raise Fault(
+                "ambiguous_frame",
+                f"frames {taken[name]} and {index} would both be {name}, as stamp and camera of "
+                "their logs are the same: export these logs one by one",
+            )
+        taken[name] = index
+        yield name, frame
 
 
 def main(arguments: list[str]) -> int:

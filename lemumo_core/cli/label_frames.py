@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lemumo_core.data.mixture import Mixture
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.members import Data, Member, data_name, members_of
 from lemumo_core.data.sources.options import SourceOptions
-from lemumo_core.data.sources.registry import source_of
+from lemumo_core.data.sources.registry import open_members
 from lemumo_core.data.sources.truth_by_stamp import stamps_of
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
@@ -22,7 +24,7 @@ PAGE, LIST = "index.html", "frames.csv"
 
 
 def embed_frames(
-    data: str,
+    data: Data,
     *,
     model: Path,
     out: Path,
@@ -32,11 +34,12 @@ def embed_frames(
     """Write what a model makes of frames as a Parquet file: embeddings, doubts, small pictures.
 
     Args:
-        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source.
+        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source; or
+            several, each with its options: ``MONDAY.mcap TUESDAY.mcap,image=all``.
         model: a package, or a run of pretraining or fine-tuning; of a pretrained encoder there are
             embeddings alone.
         out: the file, of the suffix .parquet.
-        data_options: options of that source, e.g. ``--data_options.image /front/image_raw``.
+        data_options: of a single source, e.g. ``--data_options.image /front/image_raw``.
         every_s: seconds that lie between two frames at least; by default all frames are taken.
 
     Raises:
@@ -47,14 +50,15 @@ def embed_frames(
     if every_s < 0:
         raise Fault("bad_option", f"--every_s {every_s} must not be negative")
     check_output(out.parent)
-    source = source_of(data, **(data_options or {}))
+    members = members_of(data, data_options or {})
+    source = open_members(members)
     indices = _sparse(source, every_s)
     if not indices:
-        raise Fault("no_frames", f"{data} has no frame")
+        raise Fault("no_frames", f"{data_name(data)} has no frame")
     from lemumo_core.label.frame_features import FrameFeatures
 
     features = FrameFeatures(model)
-    table = features.table(source, indices, data)
+    table = features.table(source, indices, _origins(source, indices, members))
     with disk_errors_named(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, out, features.about)
@@ -159,6 +163,16 @@ def similar_frames(
             f"{frames.stamps_ns[row]}"
         )
     print(f"pictures: {out / PAGE}")
+
+
+def _origins(
+    source: FrameSource, indices: list[int], members: list[Member]
+) -> list[tuple[str, int]]:
+    """Return what ``--data`` of other commands opens each frame, and its index there."""
+    if not isinstance(source, Mixture):
+        return [(members[0].text, index) for index in indices]
+    found = (source.locate(index) for index in indices)
+    return [(members[number].text, at) for number, at in found]
 
 
 def _sparse(source: FrameSource, every_s: float) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lemumo_core.cli.evaluate import load
 from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.data.sources.members import Data, data_name
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
 from lemumo_core.faults import Fault
@@ -19,7 +20,7 @@ from lemumo_core.label.proposed import THRESHOLD, ProposedLabels
 
 
 def propose_labels(
-    data: str,
+    data: Data,
     *,
     model: Path,
     out: str,
@@ -39,12 +40,13 @@ def propose_labels(
     ``--data_options.fixed_frame odom``.
 
     Args:
-        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source; the
-            frames of a camera in order of time.
+        data: a bag or a folder of bags, a folder or URI of shards, or the name of a source; or
+            several, each with its options: ``DRIVE.mcap,fixed_frame=odom``. The frames of a camera
+            in order of time.
         model: a package with boxes in space, or a run of lemumo finetune.
         out: folder of the shards, or its URI (s3, gs); one that was begun with the same options is
             finished.
-        data_options: options of that source.
+        data_options: of a single source.
         threshold: confidence from which on a box is a label.
         points_model: run of lemumo finetune --task points, whose 3D network labels the LiDAR
             returns, in place of label maps.
@@ -60,7 +62,7 @@ def propose_labels(
     open_folder(out).check()
     source = source_of(data, **(data_options or {}))
     if not len(source):
-        raise Fault("no_frames", f"{data} has no frame")
+        raise Fault("no_frames", f"{data_name(data)} has no frame")
     if points_model is not None:
         source = LabeledPoints(source, points_model, points_threshold)
     pipeline = load(model, backend)

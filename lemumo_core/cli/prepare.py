@@ -2,6 +2,7 @@
 
     lemumo prepare SOURCE [options of the source] --out DIR [--frames N] [--jpeg 90]
     lemumo prepare SOURCE --help
+    lemumo prepare --data BAG kitti,root=DIR ... --out DIR      several, with options behind each
     lemumo prepare SOURCE ... --truth TRUTH           with the labels of lemumo label import
     lemumo prepare bags --path DIR --out DIR --executor ray     on the nodes of a Ray cluster
     lemumo prepare stats DIR [--classes FILE]
@@ -13,22 +14,33 @@ happened and however many workers, on whichever hosts, wrote. Exit codes: 0 done
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import cv2
 
 from lemumo_core.bags.named_bags import named_bags
-from lemumo_core.cli.source_options import help_without_source, parse_source
+from lemumo_core.cli.source_options import help_without_source, parse_data, parse_source
 from lemumo_core.command_line import guarded, run_function
 from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.data.contact_sheet import contact_sheet
 from lemumo_core.data.shard_writer import ShardsSummary, write_shards
 from lemumo_core.data.shards import Shards
-from lemumo_core.data.sources.options import SourceOptions
+from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.members import Member
+from lemumo_core.data.sources.options import SourceOptions, typed_options
+from lemumo_core.data.sources.registry import (
+    named_source,
+    open_members,
+    refuse_weights,
+    source_class,
+)
 from lemumo_core.data.sources.truth_by_stamp import TruthOptions, WithTruth
 from lemumo_core.data.statistics import report, statistics
 from lemumo_core.executor.executor import Executor, Share, open_executor
@@ -92,12 +104,19 @@ class PrepareOptions:
 
 
 def _prepare(arguments: list[str]) -> int:
-    open_source, of_source, given = parse_source(PROG, arguments, PrepareOptions)
-    options = PrepareOptions(**given)
+    open_source: Callable[[], FrameSource]
+    if arguments[0].startswith("-"):
+        members, options = parse_data(PROG, arguments, PrepareOptions)
+        refuse_weights(members)
+        open_source, of_bags = partial(open_members, members), _options_of_bags(members)
+    else:
+        open_source, of_source, given = parse_source(PROG, arguments, PrepareOptions)
+        options = PrepareOptions(**given)
+        of_bags = of_source if arguments[0] == "bags" else None
     open_folder(options.out).check()
     with open_executor(options.executor, options.workers, options.part) as executor:
-        if arguments[0] == "bags":
-            summary = _prepare_bags(of_source, options, executor)
+        if of_bags is not None:
+            summary = _prepare_bags(of_bags, options, executor)
         else:
             source = open_source()
             if (truth := options.truth_by_stamp()) is not None:
@@ -112,6 +131,24 @@ def _prepare(arguments: list[str]) -> int:
             )
     print(describe(summary, options))
     return PARTIAL if summary.failed else 0
+
+
+def _options_of_bags(members: Sequence[Member]) -> dict[str, Any] | None:
+    """Return the options of ``Bags`` for all bags together; None where there is anything else."""
+    paths: list[Any] = []
+    found: list[dict[str, Any]] = []
+    parameters = inspect.signature(source_class("bags")).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    for member in members:
+        name, location = named_source(member.data)
+        if name != "bags" or "path" not in (options := {**location, **member.options}):
+            return None
+        options = {**defaults, **typed_options(source_class(name), options)}
+        paths.append(options.pop("path"))
+        found.append(options)
+    if any(options != found[0] for options in found):
+        return None
+    return {**found[0], "path": paths}
 
 
 def _prepare_bags(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from lemumo_core.command_line import CommandLine
 from lemumo_core.data.sources import FrameSource
+from lemumo_core.data.sources.members import Data, Member, members_of
 from lemumo_core.data.sources.registry import SOURCES, source_class
 
 USAGE_ERROR = 2
+T = TypeVar("T")
 
 
 def help_without_source(description: str | None, arguments: Sequence[str]) -> int | None:
@@ -20,6 +22,29 @@ def help_without_source(description: str | None, arguments: Sequence[str]) -> in
         return None
     print(f"{description}\nSOURCE is one of: {', '.join(SOURCES)}")
     return 0 if arguments else USAGE_ERROR
+
+
+def parse_data(
+    prog: str, arguments: Sequence[str], command: Callable[..., T]
+) -> tuple[list[Member], T]:
+    """Parse ``--data``, several sources with options of their own, and those of a command.
+
+    Args:
+        prog: name of the command.
+        arguments: options.
+        command: a class of options.
+
+    Returns:
+        The sources, and the options of the command.
+
+    Raises:
+        Fault: as ``members_of``.
+    """
+    parser = CommandLine(prog=prog)
+    parser.add_argument("--data", type=Data, required=True, help="sources with their options")
+    added = parser.add_class_arguments(command, as_group=False)
+    options = parser.instantiate(parser.parse_args(arguments))
+    return members_of(options["data"], {}), command(**{name: options[name] for name in added})
 
 
 def parse_source(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,15 @@ class FrameFeatures:
         backend = ModuleBackend("torch:fp32", network.to(device), manifest.input, device)
         self._pipeline = Pipeline(Package(model, manifest), backend, LEAST_SCORE)
 
-    def table(self, source: FrameSource, indices: list[int], data: str) -> FrameTable:
+    def table(
+        self, source: FrameSource, indices: list[int], origins: Sequence[tuple[str, int]]
+    ) -> FrameTable:
         """Return the rows of frames, showing progress.
 
         Args:
             source: of the frames.
             indices: which of them.
-            data: what the rows call the source.
+            origins: what opens each of them, and its index there, for the rows.
 
         Raises:
             Fault: as the source and ``Pipeline``.
@@ -82,8 +85,8 @@ class FrameFeatures:
         rows = [self._row(source[index]) for index in track(indices, "embed")]
         columns = list(zip(*rows, strict=True))
         return FrameTable(
-            data=(data,) * len(rows),
-            indices=np.array(indices, np.int64),
+            data=tuple(data for data, _ in origins),
+            indices=np.array([index for _, index in origins], np.int64),
             camera_names=columns[0],
             stamps_ns=np.array(columns[1], np.int64),
             labelled=np.array(columns[2], bool),

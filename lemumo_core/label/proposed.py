@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lemumo_core.data.mixture import Mixture
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception
@@ -20,6 +21,7 @@ from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.label.agreement import SeenMap, agreeing_labels
 from lemumo_core.label.object_tracks import SeenFrame
+from lemumo_core.label.points import LabeledPoints
 from lemumo_core.label.proposals import Proposals, propose
 from lemumo_core.metrics.consistency import above
 from lemumo_core.progress import track
@@ -37,11 +39,12 @@ BOX_NUMBERS = 7
 
 
 class _Seen(NamedTuple):
-    """What is kept of a frame: its pose is None where it is not known."""
+    """What is kept of a frame: whether its pose is known, and of which of several sources it is."""
 
     frame: SeenFrame
     camera_name: str
     has_pose: bool
+    member: int
 
 
 class ProposedLabels:
@@ -146,6 +149,7 @@ class ProposedLabels:
     def _perceive(self, pipeline: Pipeline) -> list[_Seen]:
         """Run the model on all frames; their maps go to the scratch folder."""
         kept: list[_Seen] = []
+        mixture = self.source.source if isinstance(self.source, LabeledPoints) else self.source
         for index in track(range(len(self.source)), "perceive"):
             frame = self.source[index]
             found = pipeline(frame)
@@ -158,13 +162,17 @@ class ProposedLabels:
                 view=found.output_camera,
                 detections=above(found, LEAST_SCORE).detections,
             )
-            kept.append(_Seen(seen, frame.camera_name, pose is not None))
+            member = mixture.locate(index)[0] if isinstance(mixture, Mixture) else 0
+            kept.append(_Seen(seen, frame.camera_name, pose is not None, member))
         return kept
 
     def _recordings(self) -> Iterator[list[_Seen]]:
         """Yield the frames of each recording of a camera, in order of time."""
-        by_camera = sorted(self._seen, key=lambda seen: seen.camera_name)  # stable
-        for _, frames in groupby(by_camera, lambda seen: seen.camera_name):
+
+        def camera(seen: _Seen) -> tuple[int, str]:
+            return seen.member, seen.camera_name
+
+        for _, frames in groupby(sorted(self._seen, key=camera), camera):  # sorting is stable
             recording: list[_Seen] = []
             for seen in frames:
                 if recording:

@@ -99,17 +99,32 @@ def batch_sampler(config: RunConfig, source: FrameSource) -> BatchSampler:
             validation come.
     """
     trained = len(source) - config.val_frames
+    return sampler_over(source, trained, config.batch, config.seed, config.shuffle_shards)
+
+
+def sampler_over(
+    source: FrameSource, trained: int, batch: int, seed: int, shuffle_shards: int = 0
+) -> BatchSampler:
+    """Return batches of the first frames of a source.
+
+    Args:
+        source: a mixture's members are drawn by their weights.
+        trained: how many frames are drawn.
+        batch: frames of a step, over all ranks.
+        seed: of the order.
+        shuffle_shards: as of ``RunConfig``.
+    """
     parts = [part for part in by_member(source) if part.frames[0] < trained]
     learnt = [part.frames[: bisect_left(part.frames, trained)] for part in parts]
-    groups = [_group_starts(source, frames, config.shuffle_shards) for frames in learnt]
+    groups = [_group_starts(source, frames, shuffle_shards) for frames in learnt]
     if len(parts) == 1 and parts[0].weight == 1:
-        return BatchSampler(trained, config.batch, config.seed, groups[0])
+        return BatchSampler(trained, batch, seed, groups[0])
     members = [
-        BatchSampler(len(frames), 1, config.seed, starts)
+        BatchSampler(len(frames), 1, seed, starts)
         for frames, starts in zip(learnt, groups, strict=True)
     ]
     weights = [part.weight for part in parts]
-    return MixtureSampler(members, weights, config.batch, config.seed)
+    return MixtureSampler(members, weights, batch, seed)
 
 
 def _group_starts(source: FrameSource, frames: Sequence[int], shards: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
@@ -63,23 +63,40 @@ def select_frames(source: FrameSource, config: RunConfig) -> Selection:
 
 def _select_of_members(mixture: Mixture, config: RunConfig) -> Selection:
     """Select the frames of each member."""
+
+    def select(member: FrameSource, name: str, share: int) -> Selection:
+        own = replace(config, data=name, data_options={}, val_frames=share)
+        try:
+            return select_frames(member, own)
+        except Fault as fault:
+            if fault.reason != "no_labels":
+                raise
+            return Selection([], _split(member, own).validation)
+
+    selected = select_by_member(mixture, config.val_frames, select)
+    if not selected.trained:
+        raise no_labels(", ".join(mixture.names))
+    return selected
+
+
+def select_by_member(
+    mixture: Mixture, val_frames: int, select: Callable[[FrameSource, str, int], Selection]
+) -> Selection:
+    """Select frames of each member of a mixture, which validates in proportion to its frames.
+
+    Args:
+        mixture: all frames.
+        val_frames: how many validate.
+        select: takes a member, its name and how many of its frames validate.
+    """
     selected = Selection([], [])
-    shares = proportional(config.val_frames, [len(member) for member in mixture.members])
+    shares = proportional(val_frames, [len(member) for member in mixture.members])
     ends = [0, *mixture.ends]
     for member, name, share, first in zip(
         mixture.members, mixture.names, shares, ends, strict=False
     ):
-        own = replace(config, data=name, data_options={}, val_frames=share)
-        try:
-            found = select_frames(member, own)
-        except Fault as fault:
-            if fault.reason != "no_labels":
-                raise
-            found = Selection([], _split(member, own).validation)
-        for all_of_them, of_member in zip(selected, found, strict=True):
+        for all_of_them, of_member in zip(selected, select(member, name, share), strict=True):
             all_of_them += [first + i for i in of_member]
-    if not selected.trained:
-        raise no_labels(", ".join(mixture.names))
     return selected
 
 

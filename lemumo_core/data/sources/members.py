@@ -37,6 +37,11 @@ class Member(NamedTuple):
             [self.data, *(str(self.options[k]) for k in ("root", "path") if k in self.options)]
         )
 
+    @property
+    def text(self) -> str:
+        """The words after ``--data`` that mean the same, but for the weight."""
+        return ",".join([self.data, *(f"{name}={value}" for name, value in self.options.items())])
+
 
 def members_of(data: Data, options: Mapping[str, Any]) -> list[Member]:
     """Return the sources that ``--data`` names.

@@ -101,8 +101,27 @@ def open_members(members: Sequence[Member]) -> FrameSource:
     """Open sources as one, the frames of each after those of the one before.
 
     Raises:
-        Fault: ``bad_option`` for a weight, which only training takes; as ``open_member``.
+        Fault: as ``refuse_weights`` and ``open_member``.
         FileNotFoundError, ImportError: as the source.
+    """
+    refuse_weights(members)
+    return open_mixture(members)
+
+
+def open_mixture(members: Sequence[Member]) -> FrameSource:
+    """Open sources as one, as ``open_members``, whose frames are drawn by weight.
+
+    Raises:
+        Fault, FileNotFoundError, ImportError: as ``open_member``.
+    """
+    return mixture_of(members, [open_member(member, len(members) > 1) for member in members])
+
+
+def refuse_weights(members: Sequence[Member]) -> None:
+    """Refuse weights where nothing is drawn.
+
+    Raises:
+        Fault: ``bad_option``, naming the member.
     """
     for member in members:
         if member.weight != 1:
@@ -110,7 +129,6 @@ def open_members(members: Sequence[Member]) -> FrameSource:
                 "bad_option",
                 f"--data {member.name} has a weight, which only training takes: leave it out",
             )
-    return mixture_of(members, [open_member(member, len(members) > 1) for member in members])
 
 
 def open_member(member: Member, is_named: bool, **defaults: Any) -> FrameSource:

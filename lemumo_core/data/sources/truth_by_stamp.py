@@ -13,6 +13,7 @@ import numpy as np
 from lemumo_core.bags.matching import nearest
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import GROUND_TRUTH
+from lemumo_core.data.mixture import Mixture
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.bags import Bags
@@ -153,6 +154,10 @@ def stamps_and_cameras(source: FrameSource) -> tuple[np.ndarray, np.ndarray]:
     """Return the stamps of all frames, ns, int64 (N,), and the names of their cameras, str (N,)."""
     if isinstance(source, Bags):
         return source.stamps_ns, source.camera_names
+    if isinstance(source, Mixture):
+        parts = [stamps_and_cameras(member) for member in source.members]
+        stamps_ns, cameras = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return stamps_ns, cameras
     of = source.stamp_and_camera if isinstance(source, Shards) else partial(_read_of, source)
     found = [of(index) for index in range(len(source))]
     stamps_ns = np.array([stamp_ns for stamp_ns, _ in found], np.int64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from lemumo_core.data.sources.members import Data
 from lemumo_core.methods.method import Needs
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.finetune.config import (
@@ -26,7 +27,7 @@ class AdaptConfig(FinetuneConfig):
 
     Attributes:
         weights: package to adapt.
-        labelled: shards of labelled frames; by default rendered streets.
+        labelled: labelled frames, as ``data``; by default rendered streets.
         labelled_frames: how many streets' frames are rendered.
         val_labelled: labelled frames at most, the last ones and not above a fifth, that tell
             whether boxes and labels drift.
@@ -46,8 +47,8 @@ class AdaptConfig(FinetuneConfig):
     learns_from_labels: ClassVar[bool] = False
 
     val: Literal["end", "recordings"] = "recordings"
-    data: str = "bags"
-    labelled: str | None = None
+    data: Data = "bags"
+    labelled: Data | None = None
     labelled_frames: int = 160
     val_labelled: int = 16
     val_frames: int = 24

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import replace
-from itertools import accumulate
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lemumo_core.data.mixture import Subset
+from lemumo_core.data.mixture import Mixture, Subset, Unlabelled, by_member
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
-from lemumo_core.data.sources.members import data_name
-from lemumo_core.data.sources.registry import open_source, source_of
+from lemumo_core.data.sources.members import Data, data_name, members_of
+from lemumo_core.data.sources.registry import open_mixture, open_source
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame
 from lemumo_core.train.adapt.config import AdaptConfig
-from lemumo_core.train.batch_sampler import BatchSampler
+from lemumo_core.train.batch_sampler import BatchSampler, sampler_over
 from lemumo_core.train.loader import FRAMES_PER_DRIVE
-from lemumo_core.train.selection import Selection, recordings
+from lemumo_core.train.selection import Selection, recordings, select_by_member
 
 KEPT_APART = 5
 """One in so many frames, or recordings, is kept apart."""
@@ -27,41 +24,39 @@ FRAMES = "frames"
 """Folder of rendered frames in a run's."""
 
 
-class AdaptationFrames:
-    """Own frames, labelled ones, and then those for validation, own and labelled, as a source.
+class AdaptationFrames(Mixture):
+    """Own frames, labelled ones, and then those for validation, own and labelled.
 
     Args:
         own: a robot's frames; those that are trained on lose whatever labels they have.
-        split: which of them are trained on and which validate.
+        own_split: which of them are trained on and which validate.
         labelled: labelled frames.
-        val_labelled: how many of these, the last ones, validate.
+        labelled_split: likewise.
+
+    Attributes:
+        own, labelled: those that are trained on.
     """
 
     def __init__(
-        self, own: FrameSource, split: Selection, labelled: FrameSource, val_labelled: int
+        self,
+        own: FrameSource,
+        own_split: Selection,
+        labelled: FrameSource,
+        labelled_split: Selection,
     ):
-        first = len(labelled) - val_labelled
-        self.parts = (
-            Subset(own, split.trained),
-            Subset(labelled, range(first)),
-            Subset(own, split.validation),
-            Subset(labelled, range(first, len(labelled))),
-        )
-        self.ends = list(accumulate(map(len, self.parts)))
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __getitem__(self, index: int) -> Frame:
-        at = range(len(self))[index]
-        part = bisect_right(self.ends, at)
-        frame = self.parts[part][at - (self.ends[part - 1] if part else 0)]
-        return frame if part else replace(frame, labels=None)
+        self.own = Subset(own, own_split.trained)
+        self.labelled = Subset(labelled, labelled_split.trained)
+        members: dict[str, FrameSource] = {
+            "own frames": Unlabelled(self.own),
+            "labelled frames": self.labelled,
+            "own frames kept apart": Subset(own, own_split.validation),
+            "labelled frames kept apart": Subset(labelled, labelled_split.validation),
+        }
+        super().__init__(list(members.values()), list(members), [1.0] * len(members))
 
     def describe(self) -> dict[str, Any]:
         """Describe the own frames and the ``labelled`` ones, see ``FrameSource``."""
-        own, labelled, *_ = self.parts
-        return {**own.source.describe(), "labelled": labelled.source.describe()}
+        return {**self.own.source.describe(), "labelled": self.labelled.source.describe()}
 
     @property
     def own_val(self) -> range:
@@ -78,15 +73,14 @@ class HalfLabelled(BatchSampler):
     """Batches of own and labelled frames in turn, the own ones at even places.
 
     Args:
-        own, labelled: how many there are to train on; the labelled ones follow the own ones.
-        batch: frames of a step, over all ranks.
-        seed: of the order.
+        own: batches of the own frames.
+        labelled: as large batches of the labelled ones, which follow the own ones.
     """
 
-    def __init__(self, own: int, labelled: int, batch: int, seed: int):
-        super().__init__(own + labelled, batch, seed)
-        self.own = BatchSampler(own, batch // 2, seed)
-        self.labelled = BatchSampler(labelled, batch // 2, seed)
+    def __init__(self, own: BatchSampler, labelled: BatchSampler):
+        super().__init__(own.frames + labelled.frames, own.batch + labelled.batch, own.seed)
+        self.own, self.labelled = own, labelled
+        self.draws = own.draws + labelled.draws
 
     def __getitem__(self, step: int) -> list[int]:
         """See ``BatchSampler``."""
@@ -97,20 +91,32 @@ class HalfLabelled(BatchSampler):
 def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
     """Open the frames of an adaptation; streets are rendered into the run's folder first.
 
+    A part of each member of a list is kept apart.
+
     Raises:
-        Fault: ``no_frames`` where there are too few; as ``source_of`` and ``write_shards``.
+        Fault: ``no_frames`` where there are too few; as ``members_of``, ``open_mixture`` and
+            ``write_shards``.
         FileNotFoundError: as the sources.
     """
-    own, labelled = source_of(config.data, **config.data_options), _labelled(config, out)
-    for frames, name in ((own, data_name(config.data)), (labelled, config.labelled)):
-        if len(frames) < KEPT_APART:
+    own = _open(config.data, config.data_options)
+    labelled = _rendered(config, out) if config.labelled is None else _open(config.labelled, {})
+    val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
+    return AdaptationFrames(
+        own, split_own(own, config.val_frames), labelled, split_end(labelled, val_labelled)
+    )
+
+
+def _open(data: Data, options: Mapping[str, Any]) -> FrameSource:
+    """Open frames of which each member has enough that a part is kept apart."""
+    source = open_mixture(members_of(data, options))
+    for part in by_member(source):
+        if len(part.frames) < KEPT_APART:
             raise Fault(
                 "no_frames",
-                f"{name} has {len(frames)} frames, and a part of them is kept apart: give at least "
-                f"{KEPT_APART}",
+                f"{part.name or data_name(data)} has {len(part.frames)} frames, and a part of them "
+                f"is kept apart: give at least {KEPT_APART}",
             )
-    val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
-    return AdaptationFrames(own, split_own(own, config.val_frames), labelled, val_labelled)
+    return source
 
 
 def split_own(own: FrameSource, most: int) -> Selection:
@@ -120,6 +126,8 @@ def split_own(own: FrameSource, most: int) -> Selection:
         own: the frames.
         most: so many of the frames kept apart validate, evenly spaced.
     """
+    if isinstance(own, Mixture):
+        return select_by_member(own, most, lambda member, _, share: split_own(member, share))
     groups = recordings(own)
     if len(groups) > 1:
         last = -(-len(groups) // KEPT_APART)
@@ -133,16 +141,25 @@ def split_own(own: FrameSource, most: int) -> Selection:
     return Selection(sorted(i for group in trained for i in group), chosen)
 
 
+def split_end(labelled: FrameSource, val_frames: int) -> Selection:
+    """Keep the last frames apart, of each member of a mixture its own."""
+    if isinstance(labelled, Mixture):
+        return select_by_member(labelled, val_frames, lambda one, _, share: split_end(one, share))
+    first = len(labelled) - val_frames
+    return Selection(list(range(first)), list(range(first, len(labelled))))
+
+
 def sampler_of(config: AdaptConfig, source: FrameSource) -> BatchSampler:
-    """Return the batches of a run."""
+    """Return the batches of a run: half of each of own and labelled frames, by their weights."""
     assert isinstance(source, AdaptationFrames)
-    own, labelled, *_ = source.parts
-    return HalfLabelled(len(own), len(labelled), config.batch, config.seed)
+    half = config.batch // 2
+    own, labelled = (
+        sampler_over(part, len(part), half, config.seed) for part in (source.own, source.labelled)
+    )
+    return HalfLabelled(own, labelled)
 
 
-def _labelled(config: AdaptConfig, out: Path) -> FrameSource:
-    if config.labelled is not None:
-        return source_of("shards", root=config.labelled)
+def _rendered(config: AdaptConfig, out: Path) -> FrameSource:
     canvas = config.canvas_spec
     rendered = open_source(
         "synthetic",

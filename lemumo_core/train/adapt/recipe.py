@@ -70,7 +70,7 @@ def check(config: AdaptConfig, source: FrameSource) -> tuple[AdaptConfig, list[s
         Fault: ``no_companion``.
     """
     assert isinstance(source, AdaptationFrames)
-    own = source.parts[0]
+    own = source.own
     if not any(isinstance(own[i].companion, LidarScan) for i in range(len(own))):
         raise Fault(
             "no_companion",

@@ -192,6 +192,21 @@ def test_options_may_come_from_a_file(pairs, tmp_path, capsys):
     assert "did you mean --root?" in capsys.readouterr().err
 
 
+def test_several_sources_are_one_after_the_other(pairs, street_shards, tmp_path, capsys):
+    from lemumo_core.cli.prepare import main
+
+    out = tmp_path / "shards"
+    data = ["--data", str(street_shards), f"rgb-thermal,root={pairs},focal_px=650"]
+    options = ["--out", str(out), "--frames", "16", "--workers", "1"]
+    assert main([*data, *options]) == 0
+    found, street = Shards(out), Shards(street_shards)
+    assert [found[i].stamp_ns for i in (0, 13)] == [street[i].stamp_ns for i in (0, 13)]
+    assert found[15].camera.fx == 650 and found[15].image.shape == (400, 600, 3)
+    assert main([*data, *options]) == 0 and "were there already" in capsys.readouterr().out
+    assert main([f"{data[0]}", f"{data[1]},weight=2", *options]) == 1
+    assert "has a weight, which only training takes" in capsys.readouterr().err
+
+
 def test_stats_tell_what_is_there(uninterrupted, tmp_path, capsys):
     from lemumo_core.cli.prepare import main
 

@@ -51,6 +51,13 @@ def test_the_frames_are_those_of_the_bags(bags, whole) -> None:
     assert_same(Shards(whole.as_uri(), cache=whole.parent / "cache")[5], read[5])
 
 
+def test_bags_of_a_list_are_bags_of_a_folder(bags, whole, tmp_path) -> None:
+    out = tmp_path / "out"
+    listed = ["--data", *sorted(map(str, bags.iterdir())), "--out", str(out), "--workers", "2"]
+    assert main([*listed, "--frames-per-shard", "1"]) == 0
+    assert contents(out) == contents(whole)
+
+
 def test_shared_out_bags_are_the_same_bytes(bags, whole, tmp_path, capsys) -> None:
     assert prepare(bags, tmp_path / "out", "--workers", 2) == 0
     assert contents(tmp_path / "out") == contents(whole)

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli.label import main as label
+from lemumo_core.data.shards import Shards
 from lemumo_core.faults import Fault
 from lemumo_core.label.choose import choose, informativeness, similar
 from lemumo_core.label.frame_features import FrameFeatures
@@ -152,6 +153,33 @@ def test_from_a_bag_to_frames_in_an_annotation_tool(model, tmp_path, capsys) -> 
     assert f"the nearest is {frames[0].stamp_ns}" in capsys.readouterr().err
 
 
+def test_several_logs_at_once(model, tmp_path, capsys) -> None:
+    """Rows name their log with its options; files of frames that have one name are refused."""
+    run, frames = write_run(model, tmp_path / "run"), small_frames(4)
+    bags = [tmp_path / "monday", tmp_path / "tuesday"]
+    for bag, part in zip(bags, (frames[:3], frames[3:]), strict=True):
+        write_bag(part, bag)
+    logs = [str(bags[0]), f"bags,path={bags[1]},labels="]
+    table = tmp_path / "both.parquet"
+    assert label(["embed", *logs, "--model", str(run), "--out", str(table)]) == 0
+    found = read_tables([table])
+    assert found.data == (logs[0],) * 3 + (logs[1],) and found.indices.tolist() == [0, 1, 2, 0]
+    assert found.stamps_ns.tolist() == [frame.stamp_ns for frame in frames]
+
+    out, truth = tmp_path / "coco", tmp_path / "truth"
+    assert label(["export", "coco", "--data", *logs, "--out", str(out)]) == 0
+    assert len(list((out / "images").iterdir())) == 4
+    assert label(["import", "coco", str(out), "--data", *logs, "--out", str(truth)]) == 0
+    back = list(Shards(truth))
+    assert [frame.stamp_ns for frame in back] == found.stamps_ns.tolist()
+    for frame, expected in zip(back, frames, strict=True):
+        assert frame.labels.class_names == expected.labels.class_names
+    twice = ["export", "coco", "--data", str(bags[0]), str(bags[0]), "--out", str(tmp_path / "2")]
+    assert label(twice) == 1 and "frames 0 and 3 would both be" in capsys.readouterr().err
+    weighted = ["export", "coco", "--data", f"{bags[0]},weight=2", "--out", str(tmp_path / "3")]
+    assert label(weighted) == 1 and "which only training takes" in capsys.readouterr().err
+
+
 def check_rows(found: FrameTable, frames: Frames, model: PerceptionModel) -> None:
     """Hold rows against the model itself."""
     for i, frame in enumerate(frames):
@@ -169,7 +197,7 @@ def test_a_pretrained_encoder_embeds_and_has_no_doubts(model, tmp_path) -> None:
     whole = FrameFeatures(write_run(model, tmp_path / "whole"))
     encoder = FrameFeatures(write_run(model, tmp_path / "encoder", "encoder."))
     frames = Frames(small_frames(1))
-    one, other = (features.table(frames, [0], "given") for features in (whole, encoder))
+    one, other = (features.table(frames, [0], [("given", 0)]) for features in (whole, encoder))
     np.testing.assert_array_equal(one.embeddings, other.embeddings)
     assert np.isnan(other.scores).all() and np.isfinite(one.scores[:, 1]).all()
     assert one.labelled.all() and whole.about["sha256"] != encoder.about["sha256"]

@@ -200,6 +200,20 @@ def test_a_bag_becomes_shards_topics_and_files_with_confidence(toy_package, tmp_
     assert float(line.split()[15]) == pytest.approx(0.6, abs=1e-3)
 
 
+def test_logs_that_follow_one_another_are_no_recording(toy_package, tmp_path) -> None:
+    """Their poses are in frames of their own, so that no track goes from one to the next."""
+    frames = small_frames(8)
+    for name, part in (("a", frames[:4]), ("b", frames[4:])):
+        write_bag(part, tmp_path / name)
+    words = ["propose", str(tmp_path / "a"), str(tmp_path / "b"), "--model", str(toy_package)]
+    words += ["--backend", "onnxruntime", "--threshold", "0.4", "--out", str(tmp_path / "out")]
+    assert label(words) == 0
+    found = list(Shards(tmp_path / "out"))
+    assert [one.stamp_ns for one in found] == [one.stamp_ns for one in frames]
+    for one in found:
+        np.testing.assert_allclose(one.labels.box_confidence, [4 * 0.9 / 6], atol=1e-3)
+
+
 def test_models_of_flat_boxes_and_odd_thresholds_are_refused(tmp_path) -> None:
     manifest = SimpleNamespace(numbers_of_box=4, name="flat")
     pipeline = SimpleNamespace(package=SimpleNamespace(manifest=manifest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from lemumo_core.data.mixture import Mixture, by_member, found_in
 from lemumo_core.data.shards import Shards
@@ -29,7 +32,9 @@ from lemumo_core.train.run_config import (
     from_namespace,
     to_dict,
 )
+from lemumo_core.train.run_folder import read_metrics
 from lemumo_core.train.selection import describe_data, select_frames
+from tests.helpers.program import Program
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import small_config
 
@@ -243,3 +248,33 @@ def test_mixed_frames_train_with_and_without_lidar_and_labels(
     assert 0 < int(alone.sum()) < 8
     assert (batch.labels.boxes.known_3d == ~alone).all()
     assert bool(batch.returns[alone].isinf().all())
+
+
+def test_killed_in_the_middle_it_learns_the_same(pictures, street_shards, tmp_path) -> None:
+    """From the same frames in the same order: losses and weights are those of a run to the end."""
+    data = ["--data", street_shards, f"images,root={pictures},weight=2"]
+    options = [
+        *("--steps", 6, "--batch", 4, "--val_frames", 4, "--scale.workers", 0),
+        *("--model.size", "nano", "--model.height", 48, "--model.width", 64),
+        *("--log.tensorboard", "false", "--log.progress_every", 1, "--log.probes", "false"),
+        *("--log.checkpoint_every", 2, "--resume", "auto"),
+    ]
+    outs = [tmp_path / "whole", tmp_path / "killed"]
+    programs = [
+        Program(tmp_path / f"{out.name}.log", "pretrain", *data, *options, "--out", out)
+        for out in outs
+    ]
+    programs[1].wait_for("step 3/")
+    programs[1].signal(signal.SIGKILL, everyone=True)
+    assert programs[1].end()[0] == -signal.SIGKILL
+    assert not (outs[1] / "summary.json").exists() and programs[0].end()[0] == 0
+    again = Program(tmp_path / "again.log", "pretrain", *data, *options, "--out", outs[1])
+    code, printed = again.end()
+    assert code == 0 and "step 3/" in printed and "step 1/" not in printed, printed
+    whole, resumed = (read_metrics(out) for out in outs)
+    assert [row["step"] for row in whole] == [row["step"] for row in resumed] == [*range(6)]
+    assert [row["loss"] for row in whole] == [row["loss"] for row in resumed]
+    for name in ("model", "optimizer"):
+        last = "checkpoints", "step-00000006", f"{name}.safetensors"
+        ours, theirs = (load_file(out.joinpath(*last)) for out in outs)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours | theirs)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from lemumo_core.bags.writer import write_bag
+from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
-from lemumo_core.train.adapt.frames import AdaptationFrames, HalfLabelled, split_own
+from lemumo_core.train.adapt.config import AdaptConfig
+from lemumo_core.train.adapt.frames import (
+    AdaptationFrames,
+    HalfLabelled,
+    open_frames,
+    sampler_of,
+    split_own,
+)
+from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.selection import GAP_NS, Selection
 from tests.helpers.small_frames import small_frames
 
@@ -43,20 +55,55 @@ def test_the_end_or_whole_recordings_are_kept_apart(lengths, trained, validation
     assert split_own(Recordings(*lengths), 4) == (list(trained), validation)
 
 
+def half_labelled(own: int, labelled: int, batch: int, seed: int) -> HalfLabelled:
+    return HalfLabelled(*(BatchSampler(frames, batch // 2, seed) for frames in (own, labelled)))
+
+
 def test_half_of_every_batch_is_labelled_and_every_frame_has_its_turn() -> None:
     own, labelled, batch = 6, 9, 4
-    sampler = HalfLabelled(own, labelled, batch, seed=3)
+    sampler = half_labelled(own, labelled, batch, seed=3)
     rows = np.array([sampler[step] for step in range(18)])
     assert (rows[:, ::2] < own).all() and (rows[:, 1::2] >= own).all()
     assert (np.bincount(rows[:, ::2].ravel()) == 6).all()
     assert (np.bincount(rows[:, 1::2].ravel() - own) == 4).all()
-    again = HalfLabelled(own, labelled, batch, seed=3)
-    assert again[7] == sampler[7] != HalfLabelled(own, labelled, batch, seed=4)[7]
+    again = half_labelled(own, labelled, batch, seed=3)
+    assert again[7] == sampler[7] != half_labelled(own, labelled, batch, seed=4)[7]
+
+
+def test_a_list_is_drawn_by_weight_and_each_member_gives_its_end(
+    small_bag, street_shards, tmp_path
+) -> None:
+    config = AdaptConfig(
+        data=[str(small_bag), f"{street_shards},weight=2"],
+        labelled=[str(street_shards), str(small_bag)],
+        batch=8,
+        val_frames=4,
+        val_labelled=3,
+    )
+    frames = open_frames(config, tmp_path)
+    assert len(frames.own) == 5 + 12 and len(frames.labelled) == 17
+    kept = [frames[i] for i in frames.own_val]
+    assert [frame.camera_name for frame in kept] == ["camera", "front", "front"]
+    assert len(frames.labelled_val) == 3 and frames[0].labels is None
+    assert all(frames[i].labels is not None for i in (*frames.own_val, *frames.labelled_val))
+    sampler = sampler_of(config, frames)
+    assert (sampler.frames, sampler.draws) == (34, 5 + 24 + 17)
+    rows = np.array([sampler[step] for step in range(29)])  # four passes over the own frames
+    own, labelled = (np.bincount(rows[:, k::2].ravel()) for k in (0, 1))
+    assert (own[:5] == 4).all() and (own[5:] == 8).all() and len(own) == 17
+    assert (labelled[:17] == 0).all() and len(labelled) == 34
+    few = AdaptConfig(data=[str(street_shards), f"{small_bag},image=/camera/image_raw"], batch=8)
+    assert len(open_frames(replace(few, labelled=str(street_shards)), tmp_path).own) == 17
+    write_bag(small_frames(3), tmp_path / "short")
+    short = replace(few, data=[str(street_shards), str(tmp_path / "short")])
+    with pytest.raises(Fault, match="short has 3 frames, and a part of them is kept apart"):
+        open_frames(short, tmp_path)
 
 
 def test_labels_of_own_frames_are_not_learnt_but_judged_on() -> None:
     own, labelled = Recordings(5), Recordings(4)
-    frames = AdaptationFrames(own, Selection([0, 1, 2], [4]), labelled, 1)
+    split = Selection([0, 1, 2], [3])
+    frames = AdaptationFrames(own, Selection([0, 1, 2], [4]), labelled, split)
     assert [frame.labels is not None for frame in frames] == [False] * 3 + [True] * 5
     assert [frames[i].stamp_ns for i in (*frames.own_val, *frames.labelled_val)] == [
         own[4].stamp_ns,

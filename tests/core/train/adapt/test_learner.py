@@ -17,7 +17,7 @@ from lemumo_core.model.perception import save_weights, seeded_model
 from lemumo_core.preprocess import Inputs
 from lemumo_core.train.adapt import learner as module
 from lemumo_core.train.adapt.config import AdaptConfig
-from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of
+from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of, split_end
 from lemumo_core.train.adapt.learner import AdaptLearner
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
@@ -45,7 +45,7 @@ def learner(weights, tmp_path_factory) -> AdaptLearner:
         weights, batch=4, steps=2, val_frames=2, camera_only=0.5, blend=0.6
     )
     assert (config.model.height, config.model.width) == (48, 64)
-    frames = AdaptationFrames(Small(), Selection([0, 1, 2], [3]), Small(), 1)
+    frames = AdaptationFrames(Small(), Selection([0, 1, 2], [3]), Small(), split_end(Small(), 1))
     out = tmp_path_factory.mktemp("run")
     run = Run(
         *(config, out, DistInfo(0, 1, torch.device("cpu"))),
