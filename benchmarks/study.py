@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=positive, default=3)
-    parser.add_argument("--seconds", type=float, help="of pretraining a row; by default the scale's")
+    parser.add_argument("--seconds", type=float, help="of pretraining each row")
     parser.add_argument("--runs", type=positive, help="stop after so many unfinished runs")
     parser.add_argument("--out", type=Path, help="default: out/study-SCALE")
     args = parser.parse_args()

@@ -43,6 +43,8 @@ class InputSpec:
             its bands and their validity.
         depth_min_m: LiDAR returns at this depth or nearer are dropped.
         depth_max_m: depth that maps to 1; farther returns stay, as 1.
+        whole_image: the view holds the whole image, padded where its aspect differs; otherwise the
+            image is as wide as the view, and what is too high is cut off at the top.
 
     Raises:
         ValueError: for anything else.
@@ -54,6 +56,7 @@ class InputSpec:
     companion_channels: int
     depth_min_m: float = 1.0
     depth_max_m: float = 80.0
+    whole_image: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.height, int) or not isinstance(self.width, int):
@@ -102,9 +105,10 @@ class Inputs(NamedTuple):
 def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
     """Bring a frame to the network's resolution, as a batch of one numpy sample.
 
-    The image is scaled to the view's width, its aspect kept; the view holds the *bottom* rows
-    (a driving camera's top rows are sky) or is padded at the top: ``network_view``. The companion
-    is rendered into that view, so nothing ever resamples a sparse map.
+    The image is scaled, its aspect kept, and lies in the middle at the bottom of the view, which is
+    padded with zeros or, by ``InputSpec.whole_image``, cuts off the image's top rows (a driving
+    camera's are sky): ``network_view``. The companion is rendered into that view, so nothing ever
+    resamples a sparse map.
 
     Raises:
         Fault: ``no_input`` if the frame has neither image nor companion, ``bad_image`` if the
@@ -172,7 +176,8 @@ def network_view(camera: Camera, spec: InputSpec) -> Camera:
             *(spec.width, spec.height, 100 * lost, camera.width, camera.height),
             -(-height // 16) * 16,
         )
-    return camera.scaled(width, height).cropped(0, height - spec.height, spec.width, spec.height)
+    left, top = _corner(width, height, spec)
+    return camera.scaled(width, height).cropped(left, top, spec.width, spec.height)
 
 
 def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
@@ -182,7 +187,15 @@ def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
             f"a {camera.width}x{camera.height} image is more than {MAX_ASPECT} times as high as "
             "wide: this is no camera's",
         )
-    return spec.width, max(1, round(camera.height * spec.width / camera.width))
+    scale = spec.width / camera.width
+    if spec.whole_image:
+        scale = min(scale, spec.height / camera.height)
+    return max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
+
+
+def _corner(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
+    """The view's left and top edge in the scaled image; negative where the view is padded."""
+    return (width - spec.width) // 2, height - spec.height
 
 
 def reduction(camera: Camera, spec: InputSpec) -> int:
@@ -222,7 +235,7 @@ def image_in_view(frame: Frame, spec: InputSpec) -> np.ndarray:
             f"{(*whole, 3)}: the camera_info belongs to another resolution",
         )
     width, height = _scaled_size(frame.camera, spec)
-    return _bottom_rows(_resize(frame.image, width, height, spec.height), spec, 0)
+    return _in_view(_resize(frame.image, width, height, spec.height), spec, 0)
 
 
 def labels_in_view(
@@ -234,7 +247,7 @@ def labels_in_view(
         label_map: (camera.height, camera.width), any dtype.
         camera: model of the full image.
         spec: size of the view.
-        unknown: value of the rows above the image.
+        unknown: value of what lies outside the image.
 
     Raises:
         Fault: ``bad_labels`` if the map is not the size of the image.
@@ -247,15 +260,18 @@ def labels_in_view(
     width, height = _scaled_size(camera, spec)
     rows = (2 * np.arange(height) + 1) * camera.height // (2 * height)
     columns = (2 * np.arange(width) + 1) * camera.width // (2 * width)
-    return _bottom_rows(label_map[rows[:, None], columns], spec, unknown)
+    return _in_view(label_map[rows[:, None], columns], spec, unknown)
 
 
-def _bottom_rows(scaled: np.ndarray, spec: InputSpec, padding: float) -> np.ndarray:
-    """The view's rows of the scaled image: cut off or padded at the top."""
-    above = spec.height - len(scaled)
-    if above <= 0:
-        return scaled[-above:]
-    return np.concatenate([np.full((above, *scaled.shape[1:]), padding, scaled.dtype), scaled])
+def _in_view(scaled: np.ndarray, spec: InputSpec, padding: float) -> np.ndarray:
+    """The scaled image, which is at most as wide as the view, in the view."""
+    height, width = scaled.shape[:2]
+    left, top = _corner(width, height, spec)
+    if not left and top >= 0:
+        return scaled[top:]
+    view = np.full((spec.height, spec.width, *scaled.shape[2:]), padding, scaled.dtype)
+    view[max(0, -top) :, -left : width - left] = scaled[max(0, top) :]
+    return view
 
 
 def _resize(image: np.ndarray, width: int, height: int, rows: int) -> np.ndarray:

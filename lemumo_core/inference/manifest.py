@@ -105,6 +105,8 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
         )
     document = {"license": "", **document}  # manifests of weights without one leave it out
     _check_keys(document, Manifest, where)
+    if isinstance(document["input"], dict):  # version 0.2.0 and before had the bottom rows alone
+        document["input"] = {"whole_image": False, **document["input"]}
     _check_keys(document["input"], InputSpec, where)
     values = dict(document)
     try:

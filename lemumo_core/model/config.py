@@ -39,6 +39,8 @@ HEAD_FAMILIES = ("paper", "deploy", "fcn")
 OLD_FAMILY = "probe"
 """Name that version 0.1 gave to ``paper``."""
 DETECTIONS = ("3d", "2d")
+BEFORE = {"whole_image": False}
+"""What models are whose options were written before there was the option."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class ModelConfig:
             deploy heads.
         size: a key of ``SIZES``.
         height, width: of the input, pixels, multiples of 16.
+        whole_image: whether the view holds the whole image, or its bottom rows
+            (``InputSpec.whole_image``); of models of version 0.2.0 and before, the bottom rows.
         companion: ``lidar``, ``thermal`` or ``raster``.
         companion_bands: of a raster; 1 of the others.
         variant: of the encoder, one of ``VARIANTS`` (``variants.py``).
@@ -74,6 +78,7 @@ class ModelConfig:
     size: str = "tiny"
     height: int = 256
     width: int = 704
+    whole_image: bool = True
     companion: str = "lidar"
     companion_bands: int = 1
     variant: str = "pruned"
@@ -135,7 +140,9 @@ class ModelConfig:
     def input_spec(self) -> InputSpec:
         """Specification of the input that preprocessing must deliver."""
         channels = self.companion_channels + 2 * self.refine_depth
-        return InputSpec(self.height, self.width, self.companion, channels)
+        return InputSpec(
+            *(self.height, self.width, self.companion, channels), whole_image=self.whole_image
+        )
 
     @property
     def companion_channels(self) -> int:
@@ -199,4 +206,4 @@ class ModelConfig:
                 raise ValueError(f"unknown model option '{key}'{known_names(key, known)}")
         lists = ("detection_classes", "segmentation_classes")
         arguments: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in values.items()}
-        return cls(**arguments)
+        return cls(**{**BEFORE, **arguments})

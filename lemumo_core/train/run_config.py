@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from jsonargparse import Namespace
@@ -14,7 +14,7 @@ from lemumo_core.data.sources.members import Data
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.methods.method import MethodOptions, Needs
 from lemumo_core.methods.registry import class_path, load_methods
-from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.config import BEFORE, ModelConfig
 from lemumo_core.preprocess import InputSpec
 from lemumo_core.taxonomy import read_classes
 from lemumo_core.train import compatibility
@@ -209,7 +209,7 @@ class RunConfig:
         """Canvas of the samples."""
         spec = self.model.input_spec
         height, width = self.canvas or (spec.height, spec.width)
-        return InputSpec(height, width, spec.companion, spec.companion_channels)
+        return replace(spec, height=height, width=width)
 
     @property
     def needs(self) -> Needs:
@@ -279,9 +279,9 @@ def from_namespace(kind: type[C], parser: CommandLine, options: Namespace) -> C:
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
-    """Rebuild a configuration from ``to_dict``."""
-    parser = command_line(kind)
-    return from_namespace(kind, parser, parser.parse_object(dict(values)))
+    """Rebuild a configuration from ``to_dict``, of this version or an earlier one."""
+    parser, model = command_line(kind), {**BEFORE, **values.get("model", {})}
+    return from_namespace(kind, parser, parser.parse_object({**values, "model": model}))
 
 
 def defaults_of_classes(name: str | None) -> dict[str, Any]:

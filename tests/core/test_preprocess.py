@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,20 +11,29 @@ import pytest
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.preprocess import InputSpec, network_view, preprocess, reduced, reduction
+from lemumo_core.preprocess import (
+    InputSpec,
+    labels_in_view,
+    network_view,
+    preprocess,
+    reduced,
+    reduction,
+)
 
 SPEC = InputSpec(64, 176, "lidar", 2)
+WHOLE = replace(SPEC, whole_image=True)
 
 
 def camera_of(width: int, height: int) -> Camera:
     return Camera(width, height, 0.8 * width, 0.8 * width, width / 2 + 3, height / 2 - 2)
 
 
+@pytest.mark.parametrize("spec", [SPEC, WHOLE], ids=["bottom", "whole"])
 @pytest.mark.parametrize("size", [(1242, 375), (1600, 900), (704, 256), (500, 333), (96, 50)])
-def test_image_content_is_where_the_view_camera_says(size) -> None:
+def test_image_content_is_where_the_view_camera_says(size, spec) -> None:
     """Blobs drawn at projected points are found where the view projects those points."""
     camera = camera_of(*size)
-    view = network_view(camera, SPEC)
+    view = network_view(camera, spec)
     for x, y in [(-0.3, 0.05), (0.0, 0.0), (0.35, 0.08)]:
         point = np.array([[x, y, 1.0]])
         uv = camera.project(point)[0][0]
@@ -30,7 +41,7 @@ def test_image_content_is_where_the_view_camera_says(size) -> None:
         radius = size[0] / 100
         blob = np.exp(-((u - uv[0]) ** 2 + (v - uv[1]) ** 2) / (2 * radius**2))
         image = np.repeat((255 * blob).astype(np.uint8)[..., None], 3, axis=2)
-        out = preprocess(Frame(1, "c", camera, image), SPEC).image[0, ..., 0].astype(float)
+        out = preprocess(Frame(1, "c", camera, image), spec).image[0, ..., 0].astype(float)
         v, u = np.mgrid[:64, :176]
         found = [(out * u).sum() / out.sum(), (out * v).sum() / out.sum()]
         np.testing.assert_allclose(found, view.project(point)[0][0], atol=0.15)
@@ -58,6 +69,22 @@ def test_rows_that_are_cut_off_change_nothing(size) -> None:
     whole = cv2.resize(whole, (SPEC.width, height), interpolation=cv2.INTER_LINEAR)
     found = preprocess(Frame(1, "c", camera_of(*size), image), SPEC).image[0]
     assert np.array_equal(found, whole[-SPEC.height :])
+
+
+@pytest.mark.parametrize("size", [(1242, 375), (1600, 900), (640, 480), (300, 900), (33, 12)])
+def test_a_view_of_the_whole_image_leaves_nothing_out(size) -> None:
+    """The image's corners lie at the bottom of the view, in its middle, and touch two edges."""
+    width, height = size
+    image = np.full((height, width, 3), 9, np.uint8)
+    frame = Frame(1, "c", camera_of(width, height), image)
+    shown = preprocess(frame, WHOLE).image[0, ..., 0] == 9
+    rows, columns = shown.any(1).nonzero()[0], shown.any(0).nonzero()[0]
+    assert shown[rows[0] :, columns[0] : columns[-1] + 1].all() and rows[-1] == 63
+    assert len(columns) == 176 or rows[0] == 0
+    assert abs(columns[0] - (175 - columns[-1])) <= 1
+    assert len(columns) / len(rows) == pytest.approx(width / height, rel=1 / min(shown.shape))
+    labels = labels_in_view(image[..., 0], frame.camera, WHOLE, unknown=0)
+    np.testing.assert_array_equal(labels == 9, shown)
 
 
 def test_lidar_channels() -> None:
