@@ -14,6 +14,13 @@ from typing import Any
 from lemumo_core.cli.main import main as lemumo
 
 ROOT = Path(__file__).resolve().parent.parent
+PAPERS_LOSS = {
+    "method": "LeMuMo",
+    "method.tokens": False,
+    "method.mask_returns": 0,
+    "method.masked_weight": 0,
+}
+"""Le MuMo JEPA as in arXiv 2603.24327: without what the method's defaults add to its loss."""
 METRICS = {"bev_map": "BEV mAP", "depth_mae_m": "depth MAE, m", "miou": "mIoU"}
 """Metrics of a fine-tuning run's summary, and their names in tables."""
 TRIVIAL = {"nearest_mae_m": "the nearest return", "linear_mae_m": "linear interpolation"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from benchmarks._runs import PAPERS_LOSS
+
 
 class Scale(NamedTuple):
     """Size of the study: of the model, the data and the time of pretraining.
@@ -74,7 +76,7 @@ class Row:
         found: dict[str, Any] = {"method": self.method, "optimizer.lr": self.lr}
         views = scale.joint_views
         if self.method == "LeMuMo":
-            found |= {"method.sigreg_weight": 0.1, "method.tokens": False, "method.mask_returns": 0}
+            found |= {**PAPERS_LOSS, "method.sigreg_weight": 0.1}
         if self.method in ("LeMuMo", "InfoNCE", "DINO"):
             found |= {f"method.views.{name}": value for name, value in views.items()}
         if self.method == "DeCUR":

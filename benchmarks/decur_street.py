@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks._runs import finish, folder_name, mean_and_deviation, positive, run
+from benchmarks._runs import PAPERS_LOSS, finish, folder_name, mean_and_deviation, positive, run
 from benchmarks._timing import machine
 from lemumo_core.data.samples import collate, sample
 from lemumo_core.data.sources.registry import source_of
@@ -37,14 +37,13 @@ from lemumo_core.train.run_config import from_dict
 from lemumo_core.train.weights import read_tensors
 
 HEIGHT, WIDTH = 96, 192
-LEMUMO = {"method": "LeMuMo", "method.tokens": False, "method.mask_returns": 0}
 DECUR: dict[str, Any] = {"method": "DeCUR"}
 BARLOW = {"image": 0.0, "companion": 0.0, "common": 1.0, "unique": 0.0}
 ROWS: dict[str, dict[str, Any]] = {
     "DeCUR": DECUR,
     "Barlow Twins between modalities": DECUR | {"method.common": 1, "method.weights": BARLOW},
-    "VICReg": LEMUMO | {"method.objective": "vicreg"},
-    "Le MuMo JEPA": LEMUMO,
+    "VICReg": PAPERS_LOSS | {"method.objective": "vicreg"},
+    "Le MuMo JEPA": PAPERS_LOSS,
     "DeCUR, shared crop": DECUR | {"method.crops.shared_crop": True},
     **{f"DeCUR, common {c}": DECUR | {"method.common": c} for c in (0, 0.25, 0.5, 0.875, 1)},
 }

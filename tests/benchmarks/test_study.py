@@ -60,3 +60,12 @@ def test_rows_are_options_that_parse() -> None:
         options = {"model.size": size.size, "model.height": size.height, "model.width": size.width}
         config = study.config_of({**options, **row.options(size)})
         assert type(config.method).__name__ == row.method and config.optimizer.lr == row.lr
+
+
+def test_rows_of_le_mumo_have_the_papers_loss_unless_they_say_otherwise() -> None:
+    """What the method's defaults add to it must not slip into the rows that it is compared with."""
+    added = {"masked_weight", "mask_returns", "tokens"}
+    for name, row in ROWS.items():
+        if row.learns and row.method == "LeMuMo":
+            options = study.config_of(row.options(SCALES["cpu"])).method
+            assert name.startswith("lemumo") == any(getattr(options, one) for one in added), name
