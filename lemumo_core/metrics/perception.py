@@ -3,7 +3,7 @@
 One rule for every map: the ground truth stays at the resolution of the image, and each of its
 pixels (or LiDAR returns) is compared with the pixel of the prediction that it falls into. So models
 of any resolution are evaluated on the same ground truth. Depth that the model's view leaves out of
-the image (its top rows) counts as missed coverage; labels there are not compared.
+the image (top rows, perhaps) counts as missed coverage; labels there are not compared.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, Perception, ThermalImage
 from lemumo_core.geometry.se3 import inverse
+from lemumo_core.image_scaling import reduced
 from lemumo_core.messages.camera_info import ImageCamera
 from lemumo_core.messages.depth_images import depth_points
 from lemumo_core.messages.images import image_to_rgb, thermal_to_array
@@ -23,7 +24,7 @@ from lemumo_core.messages.scans import merge_scans
 from lemumo_core.messages.stamps import header_of, stamp_to_ns
 from lemumo_core.messages.transforms import WAIT_NS, TransformBuffer
 from lemumo_core.messages.video import VideoDecoder, VideoImage, is_video
-from lemumo_core.preprocess import InputSpec, reduced, reduction
+from lemumo_core.preprocess import InputSpec, reduction
 from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.companions import DepthImage, PointCloud, stamped_companion

@@ -11,12 +11,12 @@ import pytest
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
+from lemumo_core.image_scaling import reduced
 from lemumo_core.preprocess import (
     InputSpec,
     labels_in_view,
     network_view,
     preprocess,
-    reduced,
     reduction,
 )
 

@@ -27,7 +27,7 @@ CORE = (
     ("world",),
     ("bags",),
     (
-        *("metrics", "preprocess", "depth_projection", "picture_projection"),
+        *("metrics", "preprocess", "depth_projection", "picture_projection", "image_scaling"),
         *("drawing", "web_page", "plots"),
     ),
     ("messages", "frame", "geometry"),
