@@ -106,6 +106,7 @@ def test_chain_passes_through_both_ego_poses(root, tables, camera):
     expected = np.linalg.inv(world_from(tables, camera)) @ world_from(tables, "LIDAR_TOP")
     # 1e-9: coordinates in the world are in the thousands.
     np.testing.assert_allclose(frame.companion.T_camera_lidar, expected, atol=1e-9)
+    np.testing.assert_allclose(frame.T_fixed_camera, world_from(tables, camera), atol=1e-9)
 
 
 def test_frame_holds_the_files(root, tables):

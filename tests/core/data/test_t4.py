@@ -159,6 +159,7 @@ def test_points_are_where_calibration_and_motion_put_them(root: Path) -> None:
         T_world_camera = matrix(*pose_of(sweep_us + IMAGE_LATE_US)) @ matrix(*mount)
         expected = np.linalg.inv(T_world_camera) @ matrix(*pose_of(sweep_us))
         np.testing.assert_allclose(frame.companion.T_camera_lidar, expected, atol=1e-9)
+        np.testing.assert_allclose(frame.T_fixed_camera, T_world_camera, atol=1e-9)
     front = frames[1]
     seen = np.c_[points_of(0)[:, :3], np.ones(150)] @ front.companion.T_camera_lidar.T
     seen = seen[(seen[:, 2] > 2) & (np.abs(seen[:, 0]) < 0.8 * seen[:, 2]), :3]
