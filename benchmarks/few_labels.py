@@ -26,6 +26,7 @@ from benchmarks._runs import (
     trivial_answers,
 )
 from benchmarks._timing import machine
+from lemumo_core.train.parallel import has_bfloat16
 from lemumo_core.train.weights import read_weights
 
 RECIPE = ROOT / "training" / "recipes" / "lemumo_tiny_finetune.yaml"
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=positive, nargs="+", default=[150, 300], help="one a fraction"
     )
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=Path("out", "few-labels"))
     args = parser.parse_args()
@@ -73,12 +75,13 @@ def main() -> None:
     same = {f"model.{name}": model[name] for name in ("preset", "variant", *SIZE)}
     for seed in range(args.seeds):
         for fraction, steps in zip(args.fractions, args.steps, strict=True):
-            for name, arm in ARMS.items():
+            for name in args.arms:
+                arm = ARMS[name]
                 print(f"== {fraction:.0%} of the labels, {name}, seed {seed}", flush=True)
                 start = {"weights": args.weights} if arm.pretrained else same
                 out = folder(args.out, fraction, name, seed)
                 train(args.data, {**start, **mode(arm)}, fraction, steps, seed, out)
-    table = results(args.out, args.fractions, args.steps, args.seeds)
+    table = results(args.out, args.arms, args.fractions, args.steps, args.seeds)
     (args.out / "results.md").write_text(table)
     print(table)
 
@@ -101,11 +104,15 @@ def train(
     """One run of fine-tuning."""
     options: dict[str, Any] = {"config": RECIPE, "data": data, "fraction": fraction, "seed": seed}
     options |= {"batch": BATCH, "steps": steps, "log.evaluate_every": steps}
+    options |= {"scale.bfloat16": has_bfloat16()}
     finish("finetune.py", {**options, **arm, "resume": "auto", "out": out})
 
 
-def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> str:
+def results(
+    out: Path, arms: list[str], fractions: list[float], steps: list[int], seeds: int
+) -> str:
     """The table: mean and standard deviation over seeds, and in how many seeds which arm won."""
+    duels = [pair for pair in DUELS if set(pair) <= set(arms)]
     lines = [
         f"{machine()}; batches of {BATCH}, {seeds} seeds: mean ± standard deviation.",
         "",
@@ -115,13 +122,13 @@ def results(out: Path, fractions: list[float], steps: list[int], seeds: int) -> 
     every: list[dict[str, float]] = []
     for fraction, count in zip(fractions, steps, strict=True):
         found = {
-            arm: [fused(folder(out, fraction, arm, seed)) for seed in range(seeds)] for arm in ARMS
+            arm: [fused(folder(out, fraction, arm, seed)) for seed in range(seeds)] for arm in arms
         }
         every += [one for runs in found.values() for one in runs]
         for arm, runs in found.items():
             cells = [mean_and_deviation([one[name] for one in runs]) for name in METRICS]
             lines.append(f"| {fraction:.0%} | {count} | {arm} | {' | '.join(cells)} |")
-        for ours, theirs in DUELS:
+        for ours, theirs in duels:
             wins = [better(name, found[ours], found[theirs]) for name in METRICS]
             cells = [f"{won} of {seeds}" for won in wins]
             lines.append(f"| {fraction:.0%} | | {ours} beats {theirs} | {' | '.join(cells)} |")
