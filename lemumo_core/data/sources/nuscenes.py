@@ -52,9 +52,9 @@ class NuScenes:
         split: official split, e.g. ``train``, ``val``, ``mini_train``; None for all scenes. There
             is deliberately no random split: neighbouring frames would leak into it.
 
-    Each Frame has a LidarScan (x, y, z, intensity 0..255), its pose on the map and Labels. Which boxes are kept:
-    see ``visible_labels``. Class names are nuScenes categories. Visibility is the middle of the
-    annotated bin, NaN where none is given. Where the lidarseg expansion is installed,
+    Each Frame has a LidarScan (x, y, z, intensity 0..255), its pose on the map and Labels. Which
+    boxes are kept: see ``visible_labels``. Class names are nuScenes categories. Visibility is the
+    middle of the annotated bin, NaN where none is given. Where the lidarseg expansion is installed,
     ``point_labels`` holds its classes, which ``label_names`` name. Tables without annotations (the
     test set) have no boxes, and without lidarseg either, labels are None.
 
