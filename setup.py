@@ -38,6 +38,7 @@ extras = {
     "signing": ["cryptography>=41"],
     "hub": ["huggingface_hub>=1,<2"],  # lemumo pull and push of hf://OWNER/NAME
     "video": ["av>=14,<20"],
+    "pandaset": ["pandas>=2,<4"],  # its tables are pickles of pandas
     "rasters": ["imagecodecs<2027", "tifffile<2027"],  # TIFFs of several bands
     "clouds": ["DracoPy>=1.7,<3"],
     "bags": [

@@ -17,6 +17,7 @@ EXTRA_OF = {
     "onnx_ir": "train",
     "onnxscript": "train",
     "openvino": "openvino",
+    "pandas": "pandaset",
     "pyarrow": "bags",
     "ray": "ray",
     "rclpy": "ros",

@@ -160,7 +160,7 @@ def install_torch() -> None:
 def install_packages(distro: str | None) -> None:
     """Install lemumo itself, editable, with what its extras name."""
     extras = (
-        "train,bags,video,clouds,rasters,ray,rerun,tracking,signing,hub,"
+        "train,bags,video,clouds,rasters,pandaset,ray,rerun,tracking,signing,hub,"
         "openvino,tensorrt-rtx,mlflow,wandb,dev,docs,test"
     )
     extras += "" if distro else ",ros"

@@ -127,7 +127,7 @@ def json_of(manifest):
 
 def test_shipped_files_name_what_their_data_sets_do() -> None:
     shipped = ["argoverse2", "cityscapes", "default", "flir", "kitti", "nuscenes"]
-    shipped += ["semantickitti", "t4", "waymo"]
+    shipped += ["pandaset", "semantickitti", "t4", "waymo"]
     assert shipped_names() == shipped
     assert read_classes("default") == Taxonomy()
     waymo = read_classes("waymo")

@@ -29,6 +29,7 @@ SOURCES: dict[str, str] = {
     "kitti-raw": "lemumo_core.data.sources.kitti_raw:KittiRaw",
     "nuscenes": "lemumo_core.data.sources.nuscenes:NuScenes",
     "nyu": "lemumo_core.data.sources.raster_layouts:NyuDepth",
+    "pandaset": "lemumo_core.data.sources.pandaset:PandaSet",
     "rasters": "lemumo_core.data.sources.rasters:AlignedRasters",
     "rgb-thermal": "lemumo_core.data.sources.pairs:RgbThermalPairs",
     "semantic-kitti": "lemumo_core.data.sources.semantic_kitti:SemanticKitti",

@@ -209,6 +209,7 @@ class Waymo:
                 stamp_ns=time * 1000,
             ),
             labels=labels,
+            T_fixed_camera=T_world_camera,
         )
 
     def _path(self, component: str, segment: str) -> Path:

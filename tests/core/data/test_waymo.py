@@ -395,6 +395,8 @@ def test_chain_takes_points_to_the_moment_of_the_shot(source):
         time = frame.companion.stamp_ns // 1000
         expected = T_camera_world(time, frame.camera_name) @ T_WORLD_FRAME[time]
         np.testing.assert_allclose(frame.companion.T_camera_lidar, expected, atol=1e-9)
+        T_camera_fixed = T_camera_world(time, frame.camera_name)
+        np.testing.assert_allclose(frame.T_fixed_camera @ T_camera_fixed, np.eye(4), atol=1e-9)
 
 
 def test_projection_is_opencv_of_the_world_point(source):
