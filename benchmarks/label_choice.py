@@ -123,7 +123,8 @@ def embedded(log: Path) -> FrameTable:
     file = log.with_suffix(".parquet")
     if not file.exists():
         features, shards = FrameFeatures(MODEL), Shards(log)
-        table = features.table(shards, list(range(len(shards))), str(log))
+        origins = [(str(log), index) for index in range(len(shards))]
+        table = features.table(shards, list(range(len(shards))), origins)
         write_table(table, file, features.about)
     table = read_tables([file])
     return replace(table, labelled=np.zeros(len(table), bool))

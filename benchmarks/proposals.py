@@ -26,11 +26,12 @@ from lemumo_core.data.sources.bags import Bags
 from lemumo_core.data.sources.kitti import KittiObject
 from lemumo_core.data.sources.nuscenes import NuScenes
 from lemumo_core.data.sources.truth_by_stamp import WithTruth, truth_of_source
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.frame import UNLABELLED, Detections
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
-from lemumo_core.label.proposed import THRESHOLD, ProposedLabels
+from lemumo_core.label.proposed import THRESHOLD, Perceiver, ProposedLabels
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.matching import Counts
@@ -67,7 +68,9 @@ class Scores:
     def add(self, source: FrameSource, pipeline: Pipeline) -> None:
         """Add the frames of a source with labels."""
         with tempfile.TemporaryDirectory() as scratch:
-            proposed = ProposedLabels(source, pipeline, Path(scratch))
+            folder, manifest = LocalFolder(Path(scratch)), pipeline.package.manifest
+            seen = map(Perceiver(source, pipeline, folder), range(len(source)))
+            proposed = ProposedLabels(source, manifest, seen, folder)
             for index, found in enumerate(proposed.proposals):
                 frame = source[index]
                 if frame.labels is None:

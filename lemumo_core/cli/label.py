@@ -144,6 +144,7 @@ def label_points(
     jpeg: int | None = None,
     workers: int | None = None,
     executor: str = "local",
+    part: str | None = None,
 ) -> None:
     """Write frames as shards, their LiDAR returns labelled by a 3D network.
 
@@ -158,6 +159,8 @@ def label_points(
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
         workers: tasks at once; by default one, or as many as the cluster has room for.
         executor: where they run: local, or on a Ray cluster: ray, ray://HOST:10001.
+        part: I/N, where N hosts share the shards, e.g. 3/16; the same command without it finishes
+            what is left, and writes the index.
 
     Raises:
         Fault, ImportError: as ``LabeledPoints``, ``write_shards``, ``open_executor`` and the
@@ -165,8 +168,14 @@ def label_points(
     """
     source = source_of(data, **(data_options or {}))
     labeled = LabeledPoints(source, run, threshold)
-    with open_executor(executor, workers, local_default=1) as opened:
+    with open_executor(executor, workers, part, local_default=1) as opened:
         summary = write_shards(labeled, out, jpeg=jpeg, workers=opened)
+    if not opened.share.is_all:
+        print(
+            f"{summary.frames} frames of part {part} are labelled, in {out}; once all parts are "
+            "done, the same command without --part writes the index"
+        )
+        return
     shards = Shards(out)
     looked_at = evenly_spaced(len(shards), LOOKED_AT)
     counts, returns = count_labels(shards, looked_at)

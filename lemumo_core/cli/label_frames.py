@@ -13,6 +13,7 @@ from lemumo_core.data.sources.members import Data, Member, data_name, members_of
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import open_members
 from lemumo_core.data.sources.truth_by_stamp import stamps_of
+from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.label.choose import DIVERSITY, choose, similar
@@ -30,6 +31,8 @@ def embed_frames(
     out: Path,
     data_options: SourceOptions | None = None,
     every_s: float = 0.0,
+    workers: int | None = None,
+    executor: str = "local",
 ) -> None:
     """Write what a model makes of frames as a Parquet file: embeddings, doubts, small pictures.
 
@@ -41,9 +44,13 @@ def embed_frames(
         out: the file, of the suffix .parquet.
         data_options: of a single source, e.g. ``--data_options.image /front/image_raw``.
         every_s: seconds that lie between two frames at least; by default all frames are taken.
+        workers: frames at once; by default one, or as many as the cluster has room for.
+        executor: where they are embedded: local, or on a Ray cluster: ray, ray://HOST:10001,
+            ray?cpus=2&gpus=0.5.
 
     Raises:
-        Fault: ``bad_output``; ``bad_option``; ``no_frames``; as ``FrameFeatures`` and the source.
+        Fault: ``bad_output``; ``bad_option``; ``no_frames``; as ``FrameFeatures``,
+            ``open_executor`` and the source.
     """
     if out.suffix != SUFFIX:
         raise Fault("bad_output", f"{out} must end in {SUFFIX}, as the file that it becomes")
@@ -55,10 +62,15 @@ def embed_frames(
     indices = _sparse(source, every_s)
     if not indices:
         raise Fault("no_frames", f"{data_name(data)} has no frame")
-    from lemumo_core.label.frame_features import FrameFeatures
+    from lemumo_core.label.frame_features import FeatureWork, FrameFeatures
 
-    features = FrameFeatures(model)
-    table = features.table(source, indices, _origins(source, indices, members))
+    features, origins = FrameFeatures(model), _origins(source, indices, members)
+    if executor == "local" and workers in (None, 1):
+        table = features.table(source, indices, origins)
+    else:
+        work = FeatureWork(model, source)
+        with open_executor(executor, workers) as opened, opened.pool(work) as pool:
+            table = features.table(source, indices, origins, pool)
     with disk_errors_named(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, out, features.about)

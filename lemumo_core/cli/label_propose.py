@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lemumo_core.cli.evaluate import load
 from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.members import Data, data_name
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
+from lemumo_core.executor.executor import Executor, open_executor
+from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
 from lemumo_core.folders.addresses import open_folder
+from lemumo_core.folders.folder import Folder
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.label.points import LabeledPoints
-from lemumo_core.label.proposed import THRESHOLD, ProposedLabels
+from lemumo_core.label.proposed import THRESHOLD, Perceiver, ProposedLabels, Seen
+from lemumo_core.progress import track
 
 
 def propose_labels(
@@ -30,7 +39,8 @@ def propose_labels(
     points_threshold: float = 0.6,
     backend: str = "auto",
     jpeg: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: str = "local",
 ) -> None:
     """Write recordings as shards with labels that a model proposes, made consistent over time.
 
@@ -53,24 +63,80 @@ def propose_labels(
         points_threshold: returns that it is less confident of are unlabelled.
         backend: RUNTIME[:PRECISION] of a package.
         jpeg: quality, 1 to 100, of lossy images (90 is usual); by default images are exact.
-        workers: processes that write.
+        workers: frames at once; by default one, or as many as the cluster has room for.
+        executor: where they are perceived and written: local, or on a Ray cluster: ray,
+            ray://HOST:10001, ray?cpus=2&gpus=0.5.
 
     Raises:
-        Fault, ImportError: as ``load``, ``ProposedLabels``, ``LabeledPoints``, ``write_shards`` and
-            the source; ``no_frames``.
+        Fault, ImportError: as ``load``, ``ProposedLabels``, ``LabeledPoints``, ``write_shards``,
+            ``open_executor`` and the source; ``no_frames``.
     """
-    open_folder(out).check()
+    folder = open_folder(out)
+    folder.check()
     source = source_of(data, **(data_options or {}))
     if not len(source):
         raise Fault("no_frames", f"{data_name(data)} has no frame")
     if points_model is not None:
         source = LabeledPoints(source, points_model, points_threshold)
     pipeline = load(model, backend)
-    with tempfile.TemporaryDirectory() as scratch:
-        proposed = ProposedLabels(source, pipeline, Path(scratch), threshold)
+    manifest, indices = pipeline.package.manifest, range(len(source))
+    with (
+        open_executor(executor, workers, local_default=1) as opened,
+        _scratch(folder, opened) as scratch,
+        ExitStack() as pools,
+    ):
+        seen: Iterator[Seen] = map(Perceiver(source, pipeline, scratch), indices)
+        if opened.spans_hosts or opened.workers > 1:
+            work = PerceptionWork(source, model, pipeline.backend.name, scratch)
+            pool = pools.enter_context(opened.pool(work))
+            found = pool.map(indices, in_order=True, name=lambda index: f"frame {index}")
+            seen = (one.value for one in found)
+        shown = track(seen, "perceive", len(indices))
+        proposed = ProposedLabels(source, manifest, shown, scratch, threshold)
+        pools.close()
         pipeline.close()
-        summary = write_shards(proposed, out, jpeg=jpeg, workers=workers)
+        summary = write_shards(proposed, folder, jpeg=jpeg, workers=opened)
     _report(proposed, summary.frames, out)
+
+
+@dataclass(frozen=True)
+class PerceptionWork:
+    """Sets a worker up to run a model over frames.
+
+    Attributes:
+        source, scratch: as of ``Perceiver``.
+        model: as of ``propose_labels``.
+        backend: that the command has chosen.
+    """
+
+    source: FrameSource
+    model: Path
+    backend: str
+    scratch: Folder
+
+    def __call__(self) -> Callable[[int], Seen]:
+        """Return ``Perceiver``.
+
+        Raises:
+            Fault: ``not_shared``; as ``load``.
+        """
+        check_shared(self.scratch)
+        return Perceiver(self.source, load(self.model, self.backend), self.scratch)
+
+
+@contextmanager
+def _scratch(out: Folder, executor: Executor) -> Iterator[Folder]:
+    """Give a folder for maps that all workers see: in the output, where they are on many hosts."""
+    if not executor.spans_hosts:
+        with tempfile.TemporaryDirectory() as name:
+            yield LocalFolder(Path(name))
+        return
+    folder = out / "perceived"
+    folder.create()
+    try:
+        yield folder
+    finally:
+        folder.remove()
 
 
 def _report(proposed: ProposedLabels, frames: int, out: str) -> None:

@@ -54,9 +54,10 @@ class RayPool(Pool):
         return workers_of(self._most, self._cpus, self._gpus)
 
     def close(self) -> None:
-        """Stop what runs; its processes end with the connection to the cluster."""
-        for one in self._running:
-            self._ray.cancel(one, force=True)
+        """Give up what runs, which is killed when the connection to the cluster ends.
+
+        It is not cancelled before: Ray 2.60 aborts this process where a task was just begun.
+        """
         self._running.clear()
 
     def _submit(self, number: int, task: Any) -> None:

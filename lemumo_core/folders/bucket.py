@@ -113,6 +113,11 @@ class BucketFolder(Folder):
         with suppress(FileNotFoundError), self._errors_named():  # another host has done so
             self._files.delete_file(f"{self._path}/{name}")
 
+    def remove(self) -> None:
+        """See ``Folder``."""
+        with self._errors_named():
+            self._files.delete_dir(self._path)
+
     def begin(self) -> Path:
         """See ``Folder``."""
         folder = Path(tempfile.mkdtemp(prefix="lemumo-")) / self.name

@@ -87,6 +87,10 @@ class Folder(ABC):
         """Delete a file."""
 
     @abstractmethod
+    def remove(self) -> None:
+        """Delete it, with all that is in it."""
+
+    @abstractmethod
     def begin(self) -> Path:
         """Make a local folder elsewhere, to be filled and then ``put`` in this one's place.
 

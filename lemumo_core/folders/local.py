@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,10 @@ class LocalFolder(Folder):
     def delete(self, name: str) -> None:
         """See ``Folder``."""
         (self.path / name).unlink()
+
+    def remove(self) -> None:
+        """See ``Folder``."""
+        shutil.rmtree(self.path)
 
     def begin(self) -> Path:
         """See ``Folder``."""

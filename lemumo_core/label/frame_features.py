@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.evaluation.modalities import with_modality
+from lemumo_core.executor.pool import Pool
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, Perception
 from lemumo_core.inference.backends.torch import ModuleBackend
@@ -34,6 +36,31 @@ SHOWN_SCORE = 0.3
 PAIR_WITHIN_M = 2.0
 """Detections that two sets of sensors must both have: above this score, so close together."""
 PICTURE_WIDTH, PICTURE_QUALITY = 320, 80
+
+
+Row = tuple[str, int, bool, list[float], np.ndarray, bytes]
+
+
+@dataclass(frozen=True)
+class FeatureWork:
+    """Sets a worker up to make the rows of frames.
+
+    Attributes:
+        model: as of ``FrameFeatures``.
+        source: of the frames.
+    """
+
+    model: Path
+    source: FrameSource
+
+    def __call__(self) -> Callable[[int], Row]:
+        """Return what makes the row of a frame, by its index.
+
+        Raises:
+            Fault, FileNotFoundError: as ``FrameFeatures``.
+        """
+        features, source = FrameFeatures(self.model), self.source
+        return lambda index: features.row(source[index])
 
 
 class FrameFeatures:
@@ -70,7 +97,11 @@ class FrameFeatures:
         self._pipeline = Pipeline(Package(model, manifest), backend, LEAST_SCORE)
 
     def table(
-        self, source: FrameSource, indices: list[int], origins: Sequence[tuple[str, int]]
+        self,
+        source: FrameSource,
+        indices: list[int],
+        origins: Sequence[tuple[str, int]],
+        pool: Pool | None = None,
     ) -> FrameTable:
         """Return the rows of frames, showing progress.
 
@@ -78,11 +109,16 @@ class FrameFeatures:
             source: of the frames.
             indices: which of them.
             origins: what opens each of them, and its index there, for the rows.
+            pool: workers of ``FeatureWork`` for the same model and source; by default this process.
 
         Raises:
-            Fault: as the source and ``Pipeline``.
+            Fault: as the source, ``Pipeline`` and ``Pool.map``.
         """
-        rows = [self._row(source[index]) for index in track(indices, "embed")]
+        found: Iterator[Row] = (self.row(source[index]) for index in indices)
+        if pool is not None:
+            results = pool.map(indices, in_order=True, name=lambda index: f"frame {index}")
+            found = (one.value for one in results)
+        rows = list(track(found, "embed", len(indices)))
         columns = list(zip(*rows, strict=True))
         return FrameTable(
             data=tuple(data for data, _ in origins),
@@ -95,7 +131,12 @@ class FrameFeatures:
             pictures=columns[5],
         )
 
-    def _row(self, frame: Frame) -> tuple[str, int, bool, list[float], np.ndarray, bytes]:
+    def row(self, frame: Frame) -> Row:
+        """Return camera, stamp, whether it is labelled, scores, embedding and picture of a frame.
+
+        Raises:
+            Fault: as ``Pipeline``.
+        """
         perception = self._pipeline(frame)
         embedding = self._embedding
         scores = dict.fromkeys(SCORES, np.nan)

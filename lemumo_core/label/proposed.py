@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +13,19 @@ import numpy as np
 from lemumo_core.data.mixture import Mixture
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.faults import Fault
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception
+from lemumo_core.folders.folder import Folder
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import count_points, image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import transform
 from lemumo_core.geometry.view_transfer import look_up
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.label.agreement import SeenMap, agreeing_labels
 from lemumo_core.label.object_tracks import SeenFrame
 from lemumo_core.label.points import LabeledPoints
 from lemumo_core.label.proposals import Proposals, propose
 from lemumo_core.metrics.consistency import above
-from lemumo_core.progress import track
 
 LEAST_SCORE = 0.1
 """Detections of a lower score say nothing even together. Boxes whose confidence is between it and
@@ -38,8 +39,15 @@ rarer: nearer ones repeat each other's errors."""
 BOX_NUMBERS = 7
 
 
-class _Seen(NamedTuple):
-    """What is kept of a frame: whether its pose is known, and of which of several sources it is."""
+class Seen(NamedTuple):
+    """What is kept of a frame that the model saw, beside its maps.
+
+    Attributes:
+        frame: what was found.
+        camera_name: of the frame.
+        has_pose: whether its pose is known.
+        member: of which of several sources it is.
+    """
 
     frame: SeenFrame
     camera_name: str
@@ -47,32 +55,68 @@ class _Seen(NamedTuple):
     member: int
 
 
+class Perceiver:
+    """Runs a model over frames and keeps what it finds.
+
+    Args:
+        source: the frames.
+        pipeline: the model.
+        scratch: folder for the maps.
+    """
+
+    def __init__(self, source: FrameSource, pipeline: Pipeline, scratch: Folder):
+        self._source, self._pipeline, self._scratch = source, pipeline, scratch
+
+    def __call__(self, index: int) -> Seen:
+        """Run the model over a frame, whose maps go to the scratch folder.
+
+        Raises:
+            Fault: as the source and the pipeline.
+        """
+        frame = self._source[index]
+        found = self._pipeline(frame)
+        with self._scratch.writing(f"{index}.npz") as file:
+            np.savez(file, labels=found.labels, depth_m=found.depth_m.astype(np.float16))
+        pose = frame.T_fixed_camera
+        seen = SeenFrame(
+            index=index,
+            stamp_ns=frame.stamp_ns,
+            T_fixed_camera=np.eye(4) if pose is None else pose,
+            view=found.output_camera,
+            detections=above(found, LEAST_SCORE).detections,
+        )
+        mixture = self._source.source if isinstance(self._source, LabeledPoints) else self._source
+        member = mixture.locate(index)[0] if isinstance(mixture, Mixture) else 0
+        return Seen(seen, frame.camera_name, pose is not None, member)
+
+
 class ProposedLabels:
     """Frames of a source with the labels that a model proposes for them.
 
-    The model sees every frame once. Boxes are those of ``proposals.propose``; label maps are the
+    The model saw every frame once. Boxes are those of ``proposals.propose``; label maps are the
     model's where frames before and after agree (``agreement``), or all of them where no pose of
     the camera is known. Depth and labels of points stay as they are.
 
     Args:
         source: the frames, each recording and camera in order of time.
-        pipeline: the model.
-        scratch: folder for the maps, which is needed as long as this source.
+        manifest: of the model.
+        seen: of each frame, in their order, as of ``Perceiver``; taken when options are checked.
+        scratch: folder of its maps, which is needed as long as this source.
         threshold: confidence from which on a box is proposed.
 
     Raises:
-        Fault: ``no_boxes_3d`` for a model that detects in the image; ``bad_option``; as the source
-            and the pipeline.
+        Fault: ``no_boxes_3d`` for a model that detects in the image; ``bad_option``; as ``seen``.
     """
 
     def __init__(
         self,
         source: FrameSource,
-        pipeline: Pipeline,
-        scratch: Path,
+        manifest: Manifest,
+        seen: Iterable[Seen],
+        scratch: Folder,
         threshold: float = THRESHOLD,
     ):
-        self.manifest = manifest = pipeline.package.manifest
+        self.manifest = manifest
         if manifest.numbers_of_box != BOX_NUMBERS:
             raise Fault(
                 "no_boxes_3d",
@@ -82,7 +126,7 @@ class ProposedLabels:
         if not LEAST_SCORE <= threshold <= 1:
             raise Fault("bad_option", f"threshold is {threshold}, must be from {LEAST_SCORE} to 1")
         self.source, self.threshold, self._scratch = source, threshold, scratch
-        self._seen = self._perceive(pipeline)
+        self._seen = list(seen)
         self.proposals = [_nothing()] * len(source)
         self._neighbors: dict[int, list[int]] = {}
         for recording in self._recordings():
@@ -146,34 +190,14 @@ class ProposedLabels:
             "of": self.source.describe(),
         }
 
-    def _perceive(self, pipeline: Pipeline) -> list[_Seen]:
-        """Run the model on all frames; their maps go to the scratch folder."""
-        kept: list[_Seen] = []
-        mixture = self.source.source if isinstance(self.source, LabeledPoints) else self.source
-        for index in track(range(len(self.source)), "perceive"):
-            frame = self.source[index]
-            found = pipeline(frame)
-            self._write_maps(index, found)
-            pose = frame.T_fixed_camera
-            seen = SeenFrame(
-                index=index,
-                stamp_ns=frame.stamp_ns,
-                T_fixed_camera=np.eye(4) if pose is None else pose,
-                view=found.output_camera,
-                detections=above(found, LEAST_SCORE).detections,
-            )
-            member = mixture.locate(index)[0] if isinstance(mixture, Mixture) else 0
-            kept.append(_Seen(seen, frame.camera_name, pose is not None, member))
-        return kept
-
-    def _recordings(self) -> Iterator[list[_Seen]]:
+    def _recordings(self) -> Iterator[list[Seen]]:
         """Yield the frames of each recording of a camera, in order of time."""
 
-        def camera(seen: _Seen) -> tuple[int, str]:
+        def camera(seen: Seen) -> tuple[int, str]:
             return seen.member, seen.camera_name
 
         for _, frames in groupby(sorted(self._seen, key=camera), camera):  # sorting is stable
-            recording: list[_Seen] = []
+            recording: list[Seen] = []
             for seen in frames:
                 if recording:
                     gap_ns = seen.frame.stamp_ns - recording[-1].frame.stamp_ns
@@ -193,18 +217,14 @@ class ProposedLabels:
         labels = agreeing_labels(one, [self._map(i) for i in self._neighbors[index]])
         return look_up(labels, one.camera, camera, UNLABELLED)
 
-    def _write_maps(self, index: int, found: Perception) -> None:
-        depth_m = found.depth_m.astype(np.float16)
-        np.savez(self._scratch / f"{index}.npz", labels=found.labels, depth_m=depth_m)
-
     def _map(self, index: int) -> SeenMap:
-        with np.load(self._scratch / f"{index}.npz") as maps:
+        with np.load(BytesIO(self._scratch.read(f"{index}.npz"))) as maps:
             labels, depth_m = maps["labels"], maps["depth_m"].astype(np.float32)
         frame = self._seen[index].frame
         return SeenMap(labels, depth_m, frame.view, frame.T_fixed_camera)
 
 
-def _neighbors(recording: list[_Seen]) -> dict[int, list[int]]:
+def _neighbors(recording: list[Seen]) -> dict[int, list[int]]:
     """Return for each frame, by index, the frames before and after that its map is held against."""
     if not all(seen.has_pose for seen in recording):
         return {seen.frame.index: [] for seen in recording}

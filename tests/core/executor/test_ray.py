@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
 from lemumo_core.bags.named_bags import named_bags
+from lemumo_core.cli.main import main
 from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.executor.executor import Executor, SerialExecutor, open_executor
 from lemumo_core.faults import Fault
@@ -16,7 +19,9 @@ from lemumo_core.folders.local import LocalFolder
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.run import Replay
 from lemumo_core.replay.settings import Settings
+from lemumo_core.signals import REQUEUE, SIGNALLED
 from tests.helpers.many_bags import contents, write_many_bags
+from tests.helpers.program import Program
 from tests.helpers.ray_nodes import HangingExecutor, ray_cluster
 from tests.helpers.waiting import wait_until
 
@@ -71,6 +76,48 @@ def refusing():
         raise Fault("bad_task", "no such task")
 
     return work
+
+
+def test_signals_stop_a_driver_and_its_tasks(toy_package, tmp_path, monkeypatch) -> None:
+    """Exit codes are those without Ray, what is finished stays, and the same command goes on."""
+    write_many_bags(tmp_path / "bags", BAGS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    prepare = "prepare", "bags", "--executor", f"ray://127.0.0.1:{port}", "--path"
+    replay = "replay", "--executor", "ray", "--backend", "onnxruntime", "--model", toy_package
+    with ray_cluster(monkeypatch, nodes=2, client_port=port):
+        for words, number, status in (
+            (replay, signal.SIGINT, SIGNALLED + signal.SIGINT),
+            (prepare, signal.SIGTERM, REQUEUE),
+        ):
+            out = tmp_path / words[0]
+            command = *words, tmp_path / "bags", "--out", out
+            stopped = Program(tmp_path / "stopped.log", *command)
+            stopped.wait_until(lambda out=out: finished(out))
+            stopped.signal(number)
+            code, text = stopped.end()
+            assert code == status and f"stopped by {number.name}" in text, text
+            assert 0 < finished(out) < BAGS and "Traceback" not in text
+            with open_executor("ray"):
+                import ray
+
+                wait_until(lambda: ray.available_resources().get("CPU") == 2, "idle nodes")
+        code, text = Program(tmp_path / "again.log", *command).end()
+        assert code == 0, text
+        propose = ["label", "propose", str(tmp_path / "bags"), "--model", str(toy_package)]
+        propose += ["--backend", "onnxruntime", "--out"]
+        assert main([*propose, str(tmp_path / "on_ray"), "--executor", "ray"]) == 0
+    assert main([*propose, str(tmp_path / "here")]) == 0
+    assert contents(tmp_path / "on_ray") == contents(tmp_path / "here") != {}
+    local = str(tmp_path / "local")
+    assert main(["prepare", "bags", "--path", str(tmp_path / "bags"), "--out", local]) == 0
+    assert contents(Path(local)) == contents(out)
+
+
+def finished(out: Path) -> int:
+    """Return how many bags are whole in a folder."""
+    return len(list(out.glob("*/bag.json")))
 
 
 def test_without_a_cluster_the_cure_is_named(monkeypatch) -> None:

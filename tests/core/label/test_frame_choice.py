@@ -132,6 +132,10 @@ def test_from_a_bag_to_frames_in_an_annotation_tool(model, tmp_path, capsys) -> 
     assert np.isnan(found.scores[1, 3:]).all()  # no sensors to disagree
     assert np.isfinite(found.scores[:, 1:3]).all()
     check_rows(found, frames, model)
+    assert label([*words, str(tmp_path / "again.parquet"), "--workers", "2"]) == 0
+    again = read_tables([tmp_path / "again.parquet"])
+    assert again.stamps_ns.tolist() == found.stamps_ns.tolist()
+    np.testing.assert_allclose(again.embeddings, found.embeddings, rtol=1e-3, atol=1e-4)
 
     chosen = tmp_path / "chosen"
     words = ["choose", str(tmp_path / "tables"), "--count", "2", "--out", str(chosen)]

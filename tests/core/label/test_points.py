@@ -46,7 +46,10 @@ def labelled(tmp_path_factory) -> tuple[Path, Path]:
     frames[2].companion.points[:5] = np.nan
     write_bag(frames, folder / "bag")
     words = ["points", str(run), str(folder / "bag"), "--out", str(folder / "labelled")]
-    assert label([*words, "--threshold", str(THRESHOLD)]) == 0
+    words += ["--threshold", str(THRESHOLD)]
+    assert label([*words, "--part", "1/2"]) == 0
+    assert [one.name for one in (folder / "labelled").iterdir()] == ["shard-000000.arrow"]
+    assert label(words) == 0
     return run, folder / "labelled"
 
 

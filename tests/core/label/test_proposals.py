@@ -14,6 +14,7 @@ from lemumo_core.cli.label import main as label
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources.bags import Bags
 from lemumo_core.faults import Fault
+from lemumo_core.folders.local import LocalFolder
 from lemumo_core.frame import UNLABELLED, Detections, Labels, LidarScan
 from lemumo_core.geometry.boxes import box_corners
 from lemumo_core.geometry.camera import Camera
@@ -185,6 +186,9 @@ def test_a_bag_becomes_shards_topics_and_files_with_confidence(toy_package, tmp_
         assert labels.label_names == ("road", "car", "tree", "sky")
         assert labels.label_map.shape == frame.image.shape[:2]
         np.testing.assert_array_equal(one.image, frame.image)
+    assert label([*words, str(tmp_path / "by_two"), "--workers", "2"]) == 0
+    for path in (tmp_path / "proposed").iterdir():
+        assert (tmp_path / "by_two" / path.name).read_bytes() == path.read_bytes()
     about = json.loads((tmp_path / "proposed/index.json").read_text())["configuration"]["source"]
     assert about["model"] == "toy 1.0" and about["of"]["frames"] == 4
 
@@ -216,10 +220,10 @@ def test_logs_that_follow_one_another_are_no_recording(toy_package, tmp_path) ->
 
 def test_models_of_flat_boxes_and_odd_thresholds_are_refused(tmp_path) -> None:
     manifest = SimpleNamespace(numbers_of_box=4, name="flat")
-    pipeline = SimpleNamespace(package=SimpleNamespace(manifest=manifest))
+    folder = LocalFolder(tmp_path)
     with pytest.raises(Fault, match="flat detects boxes in the image"):
-        ProposedLabels(Frames(), pipeline, tmp_path)
+        ProposedLabels(Frames(), manifest, [], folder)
     manifest.numbers_of_box = 7
     with pytest.raises(Fault, match=r"threshold is 0\.05"):
-        ProposedLabels(Frames(), pipeline, tmp_path, 0.05)
+        ProposedLabels(Frames(), manifest, [], folder, 0.05)
     assert Labels().box_confidence is None
