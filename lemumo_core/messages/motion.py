@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,10 +45,34 @@ def compensate(
             be of one sweep.
     """
     frame = cloud.header.frame_id
-    T_now_fixed = inverse(transforms.lookup(fixed_frame, frame, stamp_ns))
     offsets_ns = point_offsets_ns(cloud)
     if offsets_ns is None:
         offsets_ns = np.zeros(len(points), np.int64)
+    pose_at = partial(transforms.lookup, fixed_frame, frame)
+    return to_one_moment(points, offsets_ns, cloud_ns, pose_at, stamp_ns)
+
+
+def to_one_moment(
+    points: np.ndarray,
+    offsets_ns: np.ndarray,
+    cloud_ns: int,
+    pose_at: Callable[[int], np.ndarray],
+    stamp_ns: int,
+) -> np.ndarray:
+    """Return points as their sensor would have measured them at one moment, by its poses.
+
+    Args:
+        points: as for ``compensate``.
+        offsets_ns: int64 (N,), times of the points less that of the cloud.
+        cloud_ns: time of the cloud.
+        pose_at: returns the pose of the sensor at a time, ns, in a frame that does not move,
+            float64 (4, 4).
+        stamp_ns: the moment.
+
+    Raises:
+        Fault: as ``pose_at``.
+    """
+    T_now_fixed = inverse(pose_at(stamp_ns))
     returns = is_return(points)
     if not returns.any():
         return points
@@ -55,9 +81,7 @@ def compensate(
     count = max(1, -(-(end_ns - begin_ns) // KNOT_NS))
     # Stamps themselves are rounded by 128 ns as floats, past the newest transform now and then.
     knots_ns = cloud_ns + np.linspace(begin_ns, end_ns, count + 1).astype(np.int64)
-    T_now_knot = np.stack(
-        [T_now_fixed @ transforms.lookup(fixed_frame, frame, int(knot)) for knot in knots_ns]
-    )
+    T_now_knot = np.stack([T_now_fixed @ pose_at(int(knot)) for knot in knots_ns])
     at = (offsets_ns - begin_ns) * (count / max(end_ns - begin_ns, 1))
     index = np.minimum(at.astype(np.intp), count - 1)
     share = (at - index)[:, None, None]

@@ -127,7 +127,7 @@ def json_of(manifest):
 
 def test_shipped_files_name_what_their_data_sets_do() -> None:
     shipped = ["argoverse2", "cityscapes", "default", "flir", "kitti", "nuscenes"]
-    shipped += ["pandaset", "semantickitti", "t4", "waymo"]
+    shipped += ["pandaset", "semantickitti", "t4", "waymo", "zod"]
     assert shipped_names() == shipped
     assert read_classes("default") == Taxonomy()
     waymo = read_classes("waymo")
@@ -142,7 +142,7 @@ def test_shipped_files_name_what_their_data_sets_do() -> None:
     names = ("vehicle.bus.bendy", "movable_object.barrier", "movable_object.debris", "coche")
     assert nuscenes.detection_ids(names).tolist() == [2, 9, -1, -1]
     assert nuscenes.is_ignored(names).tolist() == [False, False, True, True]
-    for name in ("kitti", "flir", "argoverse2", "t4"):  # which have no label maps
+    for name in ("kitti", "flir", "argoverse2", "t4", "zod"):  # which have no label maps
         assert read_classes(name).segmentation_classes == tuple(SEGMENTATION_CLASSES)
     assert read_classes("kitti").detection_ids(("Van", "Misc")).tolist() == [1, -1]
 

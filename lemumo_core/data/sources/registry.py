@@ -40,6 +40,7 @@ SOURCES: dict[str, str] = {
     "t4": "lemumo_core.data.sources.t4:T4",
     "videos": "lemumo_core.data.sources.video_files:VideoFiles",
     "waymo": "lemumo_core.data.sources.waymo:Waymo",
+    "zod": "lemumo_core.data.sources.zod:Zod",
 }
 """Name to ``module:Class``."""
 
