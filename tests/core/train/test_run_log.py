@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -87,36 +95,89 @@ def test_memory_of_a_page_does_not_grow_with_the_run(tmp_path, monkeypatch) -> N
 
 def test_mlflow_and_wandb_go_on_in_the_same_run(tmp_path, monkeypatch) -> None:
     """Their own clients: MLflow's file store, W&B offline."""
-    pytest.importorskip("mlflow", reason="needs: pip install '.[mlflow]'")
     pytest.importorskip("wandb", reason="needs: pip install '.[wandb]'")
-    from mlflow.tracking import MlflowClient
-
-    store = f"file://{tmp_path / 'store'}"
     for name, value in {
-        "MLFLOW_TRACKING_URI": store,
         "MLFLOW_ALLOW_FILE_STORE": "true",
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(trackers, "CLOSING_S", 300.0)
-    out, ids = tmp_path / "run", []
-    for first, last in ((0, 8), (6, 12)):
-        run_log = begin(out, first, 12, "mlflow", "wandb")
-        train(run_log, range(first, last))
-        run_log.close()
-        ids.append(json.loads((out / "trackers.json").read_text()))
-    assert ids[0] == ids[1] and ids[0].keys() == {"mlflow", "wandb"}
-    client = MlflowClient(store)
-    run = client.get_run(ids[0]["mlflow"])
-    history = {m.step: m.value for m in client.get_metric_history(run.info.run_id, "loss")}
-    assert history == {step: 1.0 / (step + 1) for step in range(12)}
-    assert run.info.status == "FINISHED" and run.data.params["optimizer.lr"] == "0.0007"
-    files = list((out / "wandb").glob(f"offline-run-*/run-{ids[0]['wandb']}.wandb"))
+    out = tmp_path / "run"
+    ids = check_mlflow(f"file://{tmp_path / 'store'}", out, monkeypatch, "wandb")
+    assert ids.keys() == {"mlflow", "wandb"}
+    files = list((out / "wandb").glob(f"offline-run-*/run-{ids['wandb']}.wandb"))
     assert files
     wait_until(  # its service writes on after the client has ended
         lambda: all(b"probe_depth" in file.read_bytes() for file in files), "W&B's files"
     )
+
+
+def test_an_mlflow_server_has_the_run(tmp_path, monkeypatch) -> None:
+    """The server needs MLflow whole, which wants another pyarrow: an environment of its own."""
+    server = os.environ.get("MLFLOW_SERVER")
+    if server is None:
+        pytest.skip(
+            "needs: python -m venv V && V/bin/pip install mlflow, and MLFLOW_SERVER=V/bin/mlflow"
+        )
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "fleet")
+    with mlflow_server(server, tmp_path) as url:
+        check_mlflow(url, tmp_path / "run", monkeypatch)
+        with urlopen(
+            f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=fleet"
+        ) as answer:
+            assert json.load(answer)["experiment"]["lifecycle_stage"] == "active"
+
+
+@contextmanager
+def mlflow_server(program: str, folder: Path) -> Iterator[str]:
+    """Start MLflow's server on a database of its own; give its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    log = folder / "mlflow.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, cwd=folder, start_new_session=True
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health") as answer:
+            return answer.status == 200
+        return False
+
+    try:
+        wait_until(answers, "MLflow's server", lambda: time.sleep(0.1))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def check_mlflow(uri: str, out: Path, monkeypatch, *others: str) -> dict[str, str]:
+    """Train, stop and resume a run that MLflow follows; return the ids of its runs by tracker."""
+    pytest.importorskip("mlflow", reason="needs: pip install '.[mlflow]'")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(trackers, "CLOSING_S", 300.0)
+    ids = []
+    for first, last in ((0, 8), (6, 12)):
+        run_log = begin(out, first, 12, "mlflow", *others)
+        train(run_log, range(first, last))
+        run_log.close()
+        ids.append(json.loads((out / "trackers.json").read_text()))
+    assert ids[0] == ids[1]
+    client = MlflowClient(uri)
+    run = client.get_run(ids[0]["mlflow"])
+    history = {m.step: m.value for m in client.get_metric_history(run.info.run_id, "loss")}
+    assert history == {step: 1.0 / (step + 1) for step in range(12)}
+    assert run.info.status == "FINISHED" and run.data.params["optimizer.lr"] == "0.0007"
+    assert run.info.run_name == out.name
+    return ids[0]
 
 
 def test_a_tracker_that_fails_is_named_once(tmp_path, monkeypatch, caplog) -> None:
