@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -33,23 +32,6 @@ class Subset:
     def describe(self) -> dict[str, Any]:
         """See ``FrameSource``."""
         return {**self.source.describe(), "frames": len(self)}
-
-
-class Unlabelled:
-    """Frames of a source without their labels, as a source."""
-
-    def __init__(self, source: FrameSource):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Frame:
-        return replace(self.source[index], labels=None)
-
-    def describe(self) -> dict[str, Any]:
-        """See ``FrameSource``."""
-        return self.source.describe()
 
 
 class Mixture:

@@ -13,9 +13,10 @@ def origins(described: Mapping[str, Any]) -> list[str]:
         described: of the frames, as ``FrameSource.describe`` returns it.
     """
     if "members" in described:
-        return list(dict.fromkeys(name for one in described["members"] for name in origins(one)))
-    inner = described.get("of") or described.get("configuration", {}).get("source")
-    found = origins(inner) if isinstance(inner, Mapping) else [str(described["source"])]
+        found = [name for one in described["members"] for name in origins(one)]
+    else:
+        inner = described.get("of") or described.get("configuration", {}).get("source")
+        found = origins(inner) if isinstance(inner, Mapping) else [str(described["source"])]
     if isinstance(labelled := described.get("labelled"), Mapping):
         found += origins(labelled)
     return list(dict.fromkeys(found))

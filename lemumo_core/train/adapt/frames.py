@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lemumo_core.data.mixture import Mixture, Subset, Unlabelled, by_member
+from lemumo_core.data.mixture import Mixture, Subset, by_member
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.members import Data, data_name, members_of
 from lemumo_core.data.sources.registry import open_mixture, open_source
 from lemumo_core.faults import Fault
+from lemumo_core.frame import Frame
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.batch_sampler import BatchSampler, sampler_over
 from lemumo_core.train.loader import FRAMES_PER_DRIVE
@@ -46,13 +48,31 @@ class AdaptationFrames(Mixture):
     ):
         self.own = Subset(own, own_split.trained)
         self.labelled = Subset(labelled, labelled_split.trained)
-        members: dict[str, FrameSource] = {
-            "own frames": Unlabelled(self.own),
+        subsets = {
+            "own frames": self.own,
             "labelled frames": self.labelled,
             "own frames kept apart": Subset(own, own_split.validation),
             "labelled frames kept apart": Subset(labelled, labelled_split.validation),
         }
-        super().__init__(list(members.values()), list(members), [1.0] * len(members))
+        parts = [
+            (
+                Subset(subset, part.frames),
+                f"{name}{f' of {part.name}' * bool(part.name)}",
+                part.weight,
+            )
+            for name, subset in subsets.items()
+            for part in by_member(subset)
+        ]
+        sources, names, weights = (list(column) for column in zip(*parts, strict=True))
+        super().__init__(sources, names, weights)
+        *_, own_val, labelled_val = subsets.values()
+        self._first_val = len(self) - len(own_val) - len(labelled_val)
+        self._first_labelled_val = len(self) - len(labelled_val)
+
+    def __getitem__(self, index: int) -> Frame:
+        index = range(len(self))[index]
+        frame = super().__getitem__(index)
+        return replace(frame, labels=None) if index < len(self.own) else frame
 
     def describe(self) -> dict[str, Any]:
         """Describe the own frames and the ``labelled`` ones, see ``FrameSource``."""
@@ -61,12 +81,12 @@ class AdaptationFrames(Mixture):
     @property
     def own_val(self) -> range:
         """Own frames that validate."""
-        return range(self.ends[1], self.ends[2])
+        return range(self._first_val, self._first_labelled_val)
 
     @property
     def labelled_val(self) -> range:
         """Labelled frames that validate."""
-        return range(self.ends[2], self.ends[3])
+        return range(self._first_labelled_val, len(self))
 
 
 class HalfLabelled(BatchSampler):

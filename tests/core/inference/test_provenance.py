@@ -52,3 +52,6 @@ def test_origins_are_those_that_recorded_the_frames() -> None:
     labels = {"source": "labels", "of": again, "labelled": {"source": "synthetic"}}
     assert origins(again) == ["kitti"] and origins(labels) == ["kitti", "synthetic"]
     assert origins({"source": "bags", "bags": []}) == ["bags"]
+    both = {"source": "mixture", "members": [labels, {"source": "bags"}], "labelled": again}
+    assert origins(both) == ["kitti", "synthetic", "bags"]
+    assert origins({**both, "labelled": {"source": "t4"}})[-1] == "t4"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lemumo_core.bags.writer import write_bag
+from lemumo_core.data.sources.origins import origins
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 from lemumo_core.train.adapt.config import AdaptConfig
@@ -19,7 +20,7 @@ from lemumo_core.train.adapt.frames import (
     split_own,
 )
 from lemumo_core.train.batch_sampler import BatchSampler
-from lemumo_core.train.selection import GAP_NS, Selection
+from lemumo_core.train.selection import GAP_NS, Selection, describe_data
 from tests.helpers.small_frames import small_frames
 
 
@@ -86,6 +87,10 @@ def test_a_list_is_drawn_by_weight_and_each_member_gives_its_end(
     assert [frame.camera_name for frame in kept] == ["camera", "front", "front"]
     assert len(frames.labelled_val) == 3 and frames[0].labels is None
     assert all(frames[i].labels is not None for i in (*frames.own_val, *frames.labelled_val))
+    learnt = replace(config, val_frames=len(frames.own_val) + len(frames.labelled_val))
+    text = describe_data(learnt, frames)
+    assert f"12 and 0 of 64 x 48 pixels from own frames of {street_shards} (weight 2)" in text
+    assert origins(frames.describe()) == ["bags", "synthetic"]
     sampler = sampler_of(config, frames)
     assert (sampler.frames, sampler.draws) == (34, 5 + 24 + 17)
     rows = np.array([sampler[step] for step in range(29)])  # four passes over the own frames
