@@ -73,18 +73,23 @@ SCHEMA = pa.schema(
         ("lidar", LIDAR),
         ("thermal", THERMAL),
         ("labels", LABELS),
+        ("T_fixed_camera", ARRAY),
     ]
 )
 """One row a Frame. Its image is in ``image`` or ``jpeg``, its companion in ``lidar`` or
 ``thermal``, where a raster is an image (H, W, C); what is missing is null."""
-ADDED = {2: "ignore", 3: "track_ids", 4: "label_names", 5: "point_confidence", 6: "box_confidence"}
-"""Fields of the labels that came with a version of the shards."""
+ADDED = {
+    **{2: "ignore", 3: "track_ids", 4: "label_names", 5: "point_confidence", 6: "box_confidence"},
+    7: "T_fixed_camera",
+}
+"""Fields of the labels, and from 7 on of the rows, that came with a version of the shards."""
 
 
 def _schema(version: int) -> pa.Schema:
     newer = {name for since, name in ADDED.items() if since > version}
     labels = pa.struct([field for field in LABELS if field.name not in newer])
-    return SCHEMA.set(SCHEMA.get_field_index("labels"), pa.field("labels", labels))
+    columns = pa.schema([field for field in SCHEMA if field.name not in newer])
+    return columns.set(columns.get_field_index("labels"), pa.field("labels", labels))
 
 
 SCHEMAS = {version: _schema(version) for version in (1, *ADDED)}
@@ -114,6 +119,7 @@ def record_from_frame(frame: Frame, jpeg: int | None = None) -> pa.RecordBatch:
         "lidar": _to_arrow(scan),
         "thermal": _to_arrow(thermal),
         "labels": _to_arrow(frame.labels),
+        "T_fixed_camera": _to_arrow(frame.T_fixed_camera),
     }
     return pa.RecordBatch.from_pylist([row], schema=SCHEMA)
 
@@ -150,6 +156,7 @@ def frame_from_record(record: pa.RecordBatch, at_least: tuple[int, int] | None =
         image=image,
         companion=companion,
         labels=None if labels is None else reduced_labels(labels, factor),
+        T_fixed_camera=_array(row["T_fixed_camera"]) if "T_fixed_camera" in row else None,
     )
 
 

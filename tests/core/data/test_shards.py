@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,7 @@ from lemumo_core.data.frame_records import (
     LABELS,
     LIDAR,
     SCHEMA,
+    SCHEMAS,
     THERMAL,
     frame_from_record,
     record_from_frame,
@@ -104,7 +105,8 @@ def noise_frame(rng: np.random.Generator, kind: str, index: int) -> Frame:
     image = None
     if kind != "companion only":
         image = rng.integers(0, 255, (*shape, 3)).astype(np.uint8)
-    return Frame(10**18 + index, "front", camera, image, companion, labels)
+    pose = rng.normal(size=(4, 4)) if kind != "fisheye" else None
+    return Frame(10**18 + index, "front", camera, image, companion, labels, T_fixed_camera=pose)
 
 
 def assert_same(a, b, name: str = "frame") -> None:
@@ -136,12 +138,20 @@ def test_every_field_has_a_column():
     def names(cls):
         return {field.name for field in fields(cls)}
 
-    # These say in which frame results are published and tracked; nothing is learnt from them.
-    stored = names(Frame) - {"companion", "T_camera_header", "T_fixed_camera"}
+    # T_camera_header says in which frame results are published.
+    stored = names(Frame) - {"companion", "T_camera_header"}
     assert stored == set(SCHEMA.names) - {"jpeg", "lidar", "thermal"}
     stored = ((Camera, CAMERA), (LidarScan, LIDAR), (ThermalImage, THERMAL), (Labels, LABELS))
     for cls, columns in stored:
         assert names(cls) == {field.name for field in columns}
+
+
+def test_rows_of_older_shards_come_back_without_what_came_later():
+    frame = noise_frame(np.random.default_rng(0), "pinhole", 0)
+    record = record_from_frame(frame)
+    older = record.select(SCHEMAS[6].names)
+    assert "T_fixed_camera" not in older.schema.names and older.schema.equals(SCHEMAS[6])
+    assert_same(frame_from_record(older), replace(frame, T_fixed_camera=None))
 
 
 def test_all_of_a_frame_comes_back(shards):
