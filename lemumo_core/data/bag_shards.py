@@ -37,8 +37,7 @@ from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS, disk_errors_named
 from lemumo_core.folders.addresses import open_folder
-from lemumo_core.folders.bucket import at_once
-from lemumo_core.folders.folder import Folder
+from lemumo_core.folders.folder import Folder, at_once
 from lemumo_core.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,11 @@ from lemumo_core.folders.folder import Folder
 from lemumo_core.folders.local import LocalFolder
 
 
-def open_folder(place: str | Path | Folder, option: str = "--out") -> Folder:
+def open_folder(place: str | Path | Folder) -> Folder:
     """Return the folder that a path or URI means; nothing is looked up yet.
 
     Args:
         place: a path, or a URI of the scheme ``file`` or of ``BUCKETS``; a folder is returned.
-        option: that named it, for messages.
 
     Raises:
         Fault: ``bad_output`` for another scheme.
@@ -33,7 +32,7 @@ def open_folder(place: str | Path | Folder, option: str = "--out") -> Folder:
     if found[1] not in BUCKETS:
         raise Fault(
             "bad_output",
-            f"{option} {uri}: only {', '.join(f'{one}://' for one in BUCKETS)} and folders can be "
+            f"--out {uri}: only {', '.join(f'{one}://' for one in BUCKETS)} and folders can be "
             "written: name a folder and copy it afterwards",
         )
     return BucketFolder(uri)

@@ -10,28 +10,22 @@ from __future__ import annotations
 import mmap
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from lemumo_core.faults import Fault
 from lemumo_core.files import disk_errors_named
-from lemumo_core.folders.folder import Folder
+from lemumo_core.folders.folder import Folder, at_once
 
 BUCKETS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
 }
 """Scheme of a URI that can be written to, and what of the environment gives access."""
-AT_ONCE = 16
-"""Requests to a bucket that wait for their answers together."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class BucketFolder(Folder):
@@ -42,7 +36,7 @@ class BucketFolder(Folder):
         below: path of this folder in it, with a slash before each part.
 
     Raises:
-        Fault: ``bad_output`` of every method but ``read`` and ``open``, where the store refuses.
+        Fault: ``bad_output`` of every method, where the store refuses.
         ImportError: pyarrow is not installed; of every method.
     """
 
@@ -208,9 +202,3 @@ class BucketFolder(Folder):
 def _names(folder: Path) -> set[str]:
     """Return the files below a local folder."""
     return {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
-
-
-def at_once(function: Callable[[T], R], items: Iterable[T]) -> Sequence[R]:
-    """Return what a function that waits for a store makes of each item, some at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(function, items))

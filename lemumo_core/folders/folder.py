@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+AT_ONCE = 16
+"""Requests to a bucket that wait for their answers together."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Folder(ABC):
@@ -116,3 +123,9 @@ class Folder(ABC):
         Args:
             names: of the files that are read there, where they exist.
         """
+
+
+def at_once(function: Callable[[T], R], items: Iterable[T]) -> Sequence[R]:
+    """Return what a function that waits for a store makes of each item, some at a time."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(function, items))

@@ -14,8 +14,7 @@ from lemumo_core.evaluation.requirements import Requirements
 from lemumo_core.evaluation.tables import as_text, camera_tables, tables, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.executor.executor import Executor
-from lemumo_core.folders.bucket import at_once
-from lemumo_core.folders.folder import Folder
+from lemumo_core.folders.folder import Folder, at_once
 from lemumo_core.inference.provenance import is_rendered_alone
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.progress import Progress

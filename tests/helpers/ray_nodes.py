@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,33 +25,32 @@ QUICK |= {"health_check_timeout_ms": 3000, "health_check_failure_threshold": 3}
 
 
 @contextmanager
-def ray_cluster(
-    monkeypatch: pytest.MonkeyPatch, nodes: int = NODES, client_port: int | None = None
-) -> Iterator[Any]:
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start nodes of one CPU each, which import what this process does; yield the cluster.
 
-    Args:
-        monkeypatch: sets the environment.
-        nodes: how many.
-        client_port: at which ``ray://`` clients are served.
+    Its ``client_address`` is that for ``ray://``.
     """
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs: pip install '.[ray]'")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     node = {"num_cpus": 1, "object_store_memory": BYTES}
     cluster = cluster_utils.Cluster(
         initialize_head=True,
         head_node_args={
             **node,
             "include_dashboard": False,
-            "ray_client_server_port": client_port,
+            "ray_client_server_port": port,
             "_system_config": QUICK,
         },
     )
     try:
-        for _ in range(nodes - 1):
+        for _ in range(NODES - 1):
             cluster.add_node(**node)
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        cluster.client_address = f"ray://127.0.0.1:{port}"
         yield cluster
     finally:
         cluster.shutdown()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,13 @@ from tests.helpers.waiting import wait_until
 BAGS = 8
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of three nodes, which the environment names."""
+    with pytest.MonkeyPatch.context() as monkeypatch, ray_cluster(monkeypatch) as cluster:
+        yield cluster
+
+
 def kill_one(cluster, notes: Path) -> None:
     """Kill a node whose worker has written a bag, which it has not reported."""
     node = next(iter(cluster.worker_nodes))
@@ -47,24 +55,77 @@ def do(bags: Path, model: Path, out: Path, executor: Executor) -> None:
     assert replay.frames == 12
 
 
-def test_a_lost_node_costs_only_its_task(toy_package, tmp_path, monkeypatch, caplog) -> None:
+def test_without_a_cluster_the_cure_is_named(monkeypatch) -> None:
+    """The first one: Ray finds clusters of this machine by itself."""
+    pytest.importorskip("ray", reason="needs: pip install '.[ray]'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(Fault, match=r"no Ray cluster at auto: .*; start one"),
+        open_executor("ray"),
+    ):
+        pass
+
+
+def test_signals_stop_a_driver_and_its_tasks(cluster, toy_package, tmp_path) -> None:
+    """Exit codes are those without Ray, what is finished stays, and the same command goes on."""
     write_many_bags(tmp_path / "bags", BAGS)
-    with ray_cluster(monkeypatch) as cluster:
-        (notes := tmp_path / "notes").mkdir()
-        killer = threading.Thread(target=kill_one, args=(cluster, notes))
-        with open_executor("ray") as executor:
-            assert executor.workers == 3
-            killer.start()
-            hanging = HangingExecutor(notes=notes)
-            do(tmp_path / "bags", toy_package, tmp_path / "ray", hanging)
-            killer.join()
-            assert executor.workers == 2
-            with (
-                executor.pool(refusing) as pool,
-                pytest.raises(Fault, match=f"5 on {os.uname().nodename}: no such task"),
-            ):
-                list(pool.map([5]))
-        assert "its worker was lost" in caplog.text and "it is done again" in caplog.text
+    prepare = "prepare", "bags", "--executor", cluster.client_address, "--path"
+    replay = "replay", "--executor", "ray", "--backend", "onnxruntime", "--model", toy_package
+    for words, number, status in (
+        (replay, signal.SIGINT, SIGNALLED + signal.SIGINT),
+        (prepare, signal.SIGTERM, REQUEUE),
+    ):
+        out = tmp_path / words[0]
+        command = *words, tmp_path / "bags", "--out", out
+        stopped = Program(tmp_path / "stopped.log", *command)
+        stopped.wait_until(lambda out=out: finished(out))
+        stopped.signal(number)
+        code, text = stopped.end()
+        assert code == status and f"stopped by {number.name}" in text, text
+        assert 0 < finished(out) < BAGS and "Traceback" not in text
+        with open_executor("ray"):
+            import ray
+
+            wait_until(lambda: ray.available_resources().get("CPU") == 3, "idle nodes")
+    code, text = Program(tmp_path / "again.log", *command).end()
+    assert code == 0, text
+    local = str(tmp_path / "local")
+    assert main(["prepare", "bags", "--path", str(tmp_path / "bags"), "--out", local]) == 0
+    assert contents(Path(local)) == contents(out)
+
+
+def finished(out: Path) -> int:
+    """Return how many bags are whole in a folder."""
+    return len(list(out.glob("*/bag.json")))
+
+
+def test_hosts_propose_labels_together(cluster, toy_package, tmp_path) -> None:
+    write_many_bags(tmp_path / "bags", 2)
+    propose = ["label", "propose", str(tmp_path / "bags"), "--model", str(toy_package)]
+    propose += ["--backend", "onnxruntime", "--out"]
+    assert main([*propose, str(tmp_path / "on_ray"), "--executor", "ray"]) == 0
+    assert main([*propose, str(tmp_path / "here")]) == 0
+    assert contents(tmp_path / "on_ray") == contents(tmp_path / "here") != {}
+
+
+def test_a_lost_node_costs_only_its_task(cluster, toy_package, tmp_path, caplog) -> None:
+    """The last one: afterwards the cluster has two nodes."""
+    write_many_bags(tmp_path / "bags", BAGS)
+    (notes := tmp_path / "notes").mkdir()
+    killer = threading.Thread(target=kill_one, args=(cluster, notes))
+    with open_executor("ray") as executor:
+        assert executor.workers == 3
+        killer.start()
+        hanging = HangingExecutor(notes=notes)
+        do(tmp_path / "bags", toy_package, tmp_path / "ray", hanging)
+        killer.join()
+        assert executor.workers == 2
+        with (
+            executor.pool(refusing) as pool,
+            pytest.raises(Fault, match=f"5 on {os.uname().nodename}: no such task"),
+        ):
+            list(pool.map([5]))
+    assert "its worker was lost" in caplog.text and "it is done again" in caplog.text
     do(tmp_path / "bags", toy_package, tmp_path / "local", SerialExecutor())
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
@@ -76,55 +137,3 @@ def refusing():
         raise Fault("bad_task", "no such task")
 
     return work
-
-
-def test_signals_stop_a_driver_and_its_tasks(toy_package, tmp_path, monkeypatch) -> None:
-    """Exit codes are those without Ray, what is finished stays, and the same command goes on."""
-    write_many_bags(tmp_path / "bags", BAGS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    prepare = "prepare", "bags", "--executor", f"ray://127.0.0.1:{port}", "--path"
-    replay = "replay", "--executor", "ray", "--backend", "onnxruntime", "--model", toy_package
-    with ray_cluster(monkeypatch, nodes=2, client_port=port):
-        for words, number, status in (
-            (replay, signal.SIGINT, SIGNALLED + signal.SIGINT),
-            (prepare, signal.SIGTERM, REQUEUE),
-        ):
-            out = tmp_path / words[0]
-            command = *words, tmp_path / "bags", "--out", out
-            stopped = Program(tmp_path / "stopped.log", *command)
-            stopped.wait_until(lambda out=out: finished(out))
-            stopped.signal(number)
-            code, text = stopped.end()
-            assert code == status and f"stopped by {number.name}" in text, text
-            assert 0 < finished(out) < BAGS and "Traceback" not in text
-            with open_executor("ray"):
-                import ray
-
-                wait_until(lambda: ray.available_resources().get("CPU") == 2, "idle nodes")
-        code, text = Program(tmp_path / "again.log", *command).end()
-        assert code == 0, text
-        propose = ["label", "propose", str(tmp_path / "bags"), "--model", str(toy_package)]
-        propose += ["--backend", "onnxruntime", "--out"]
-        assert main([*propose, str(tmp_path / "on_ray"), "--executor", "ray"]) == 0
-    assert main([*propose, str(tmp_path / "here")]) == 0
-    assert contents(tmp_path / "on_ray") == contents(tmp_path / "here") != {}
-    local = str(tmp_path / "local")
-    assert main(["prepare", "bags", "--path", str(tmp_path / "bags"), "--out", local]) == 0
-    assert contents(Path(local)) == contents(out)
-
-
-def finished(out: Path) -> int:
-    """Return how many bags are whole in a folder."""
-    return len(list(out.glob("*/bag.json")))
-
-
-def test_without_a_cluster_the_cure_is_named(monkeypatch) -> None:
-    pytest.importorskip("ray", reason="needs: pip install '.[ray]'")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with (
-        pytest.raises(Fault, match=r"no Ray cluster at auto: .*; start one"),
-        open_executor("ray"),
-    ):
-        pass
