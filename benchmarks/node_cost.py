@@ -18,6 +18,7 @@ import copy
 import os
 import struct
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -50,33 +51,42 @@ T_CAMERA_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.3], [1, 0, 0, -0.4], [
 
 
 class Sensors:
-    """The messages of one tick after another."""
+    """The messages of one tick after another.
 
-    def __init__(self) -> None:
+    Args:
+        names: of the cameras.
+    """
+
+    def __init__(self, names: Sequence[str] = NAMES) -> None:
         image, info, self.cloud = sensor_messages(CAMERA, POINTS)
-        self.images = {name: copy.copy(image) for name in NAMES}
-        self.infos = {name: copy.copy(info) for name in NAMES}
+        self.images = {name: copy.copy(image) for name in names}
+        self.infos = {name: copy.copy(info) for name in names}
 
     def stamp(self, stamp_ns: int) -> None:
         """Give all messages a new stamp."""
-        for name in NAMES:
+        for name in self.images:
             header = build.header(stamp_ns, name)
             self.images[name].header = self.infos[name].header = header
         self.cloud.header = build.header(stamp_ns, "lidar")
 
 
 class OurNode:
-    """The node's own parts, its worker running."""
+    """The node's own parts, its worker running.
 
-    def __init__(self, node: Any):
+    Args:
+        node: that publishes.
+        names: of the cameras.
+    """
+
+    def __init__(self, node: Any, names: Sequence[str] = NAMES):
         own = CameraParameters(extrinsics=tuple(T_CAMERA_LIDAR.ravel().tolist()))
-        settings = Parameters(cameras=NAMES, by_camera=dict.fromkeys(NAMES, own))
+        settings = Parameters(cameras=tuple(names), by_camera=dict.fromkeys(names, own))
         self.cameras = Cameras(settings.camera_options(), "lidar", time.monotonic_ns, time.time_ns)
         publishers = {
             name: ResultPublisher(node, self.cameras.transforms, settings.topics(name))
-            for name in NAMES
+            for name in names
         }
-        pipeline = stub_pipeline(SPEC, len(NAMES))
+        pipeline = stub_pipeline(SPEC, len(names))
         self.worker = Worker(node, self.cameras, publishers, pipeline, settings)
         self.worker.start()
 
@@ -89,7 +99,7 @@ class OurNode:
             camera.on_camera_info(sensors.infos[name])
             self.cameras.notifying(camera.on_image)(sensors.images[name])
         deadline = time.monotonic() + 60.0
-        while (done := sum(h.frames_out for h in healths) - before) < len(NAMES):
+        while (done := sum(h.frames_out for h in healths) - before) < len(healths):
             assert time.monotonic() < deadline, [h.drops for h in healths]
             time.sleep(SLEEP_S)
         return done

@@ -43,11 +43,12 @@ class Node:
 
     Args:
         spec: input of the network.
+        points: of a cloud.
     """
 
-    def __init__(self, spec: InputSpec):
+    def __init__(self, spec: InputSpec, points: int = POINTS):
         self.pipeline = stub_pipeline(spec)
-        self.image, self.info, self.cloud = sensor_messages(CAMERA, POINTS)
+        self.image, self.info, self.cloud = sensor_messages(CAMERA, points)
         options = CameraOptions(companion_deadline_ns=0, T_camera_companion=T_CAMERA_LIDAR)
         self.input = CameraInput("c", "lidar", options, Health(), time.monotonic_ns)
         self.stamps_ns = itertools.count(1_000_000_000, PERIOD_NS)  # repeated ones are dropped

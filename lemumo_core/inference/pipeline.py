@@ -81,7 +81,8 @@ class Pipeline:
         image = np.zeros((spec.height, spec.width, 3), np.uint8)
         frame = Frame(0, "warm_up", camera, image)
         self(frame)
-        self.perceive([frame] * self.batch)
+        if self.batch > 1:
+            self.perceive([frame] * self.batch)
 
     def __call__(self, frame: Frame) -> Perception:
         """Perceive one frame.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnxruntime
 from lemumo_core.faults import Fault
 from lemumo_core.files import cache_folder
 from lemumo_core.inference.backends import TensorSpec
+from lemumo_core.inference.compiled_graphs import compiled_graph
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.preprocess import Inputs
@@ -47,11 +49,7 @@ class OnnxRuntimeBackend:
             )
         path = package.file(model_file(precision, dynamic=batch > 1))
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path),
-                session_options(precision, gpu=runtime != "onnxruntime"),
-                providers=[(provider, _provider_options(runtime, package, path))],
-            )
+            self._session = _session(runtime, package, path, precision, batch)
         except Exception as error:  # its own exceptions share no other base
             raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
         # Unlike the CPU provider, others give way to it silently when they fail to start.
@@ -74,6 +72,35 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session."""
         del self._session
+
+
+def _session(
+    runtime: str, package: Package, path: Path, precision: str, batch: int
+) -> onnxruntime.InferenceSession:
+    """Open a session; the graph that a CPU's is optimised to is kept."""
+    options = session_options(precision, gpu=runtime != "onnxruntime")
+    if runtime != "onnxruntime":
+        provider = PROVIDERS[runtime], _provider_options(runtime, package, path)
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    providers = [PROVIDERS[runtime]]
+
+    def load(kept: bytes) -> onnxruntime.InferenceSession:
+        optimized = session_options(precision)
+        optimized.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return onnxruntime.InferenceSession(kept, optimized, providers=providers)
+        except Exception as error:  # its own exceptions share no other base
+            raise RuntimeError(str(error)) from error
+
+    def prepare() -> tuple[onnxruntime.InferenceSession, bytes]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "optimized.onnx")
+            options.optimized_model_filepath = str(file)
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            return session, file.read_bytes()
+
+    name, version = f"{runtime}:{precision}", onnxruntime.__version__
+    return compiled_graph(package, path, name, version, batch, {}, load, prepare)
 
 
 def session_options(precision: str, gpu: bool = False) -> onnxruntime.SessionOptions:

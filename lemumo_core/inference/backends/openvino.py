@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.backends import TensorSpec
+from lemumo_core.inference.compiled_graphs import compiled_graph
 from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.preprocess import Inputs
@@ -35,19 +38,20 @@ class OpenVinoBackend:
         self.name = f"{runtime}:{precision}"
         path = package.file(model_file(precision, dynamic=batch > 1))
         core = openvino.Core()
-        try:
-            model = core.read_model(path)
-            if batch > 1:
-                samples = openvino.Dimension(1, batch)
-                model.reshape({i.any_name: [samples, *i.partial_shape[1:]] for i in model.inputs})
-            compiled = core.compile_model(model, "CPU", self.OPTIONS)
-        except RuntimeError as error:
-            raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
-        if precision == "int8":
-            layers = _heavy_layers(compiled)
-            if layers["i8"] + layers["u8"] <= layers.total() / 2:
-                shown = ", ".join(f"{count} in {kind}" for kind, count in sorted(layers.items()))
-                raise Fault("backend_failed", f"{self.name} would run here, of its layers, {shown}")
+
+        def load(kept: bytes) -> Any:
+            return core.import_model(io.BytesIO(kept), "CPU", self.OPTIONS)
+
+        def prepare() -> tuple[Any, bytes]:
+            compiled = self._compile(core, path, batch)
+            if precision == "int8":
+                self._check_8_bits(compiled)
+            return compiled, compiled.export_model().getvalue()
+
+        version = openvino.__version__
+        compiled = compiled_graph(
+            package, path, self.name, version, batch, self.OPTIONS, load, prepare
+        )
         self._request, self._tensor = compiled.create_infer_request(), openvino.Tensor
         self.outputs = {
             o.any_name: TensorSpec(
@@ -56,6 +60,24 @@ class OpenVinoBackend:
             )
             for o in compiled.outputs
         }
+
+    def _compile(self, core: Any, path: Path, batch: int) -> Any:
+        import openvino
+
+        try:
+            model = core.read_model(path)
+            if batch > 1:
+                samples = openvino.Dimension(1, batch)
+                model.reshape({i.any_name: [samples, *i.partial_shape[1:]] for i in model.inputs})
+            return core.compile_model(model, "CPU", self.OPTIONS)
+        except RuntimeError as error:
+            raise Fault("backend_failed", f"{self.name} cannot load {path}: {error}") from error
+
+    def _check_8_bits(self, compiled: Any) -> None:
+        layers = _heavy_layers(compiled)
+        if layers["i8"] + layers["u8"] <= layers.total() / 2:
+            shown = ", ".join(f"{count} in {kind}" for kind, count in sorted(layers.items()))
+            raise Fault("backend_failed", f"{self.name} would run here, of its layers, {shown}")
 
     def infer(self, inputs: Inputs, outputs: Mapping[str, np.ndarray]) -> None:
         """Run once, see ``Backend.infer``."""
