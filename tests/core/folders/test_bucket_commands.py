@@ -12,7 +12,11 @@ import pytest
 from pyarrow import fs
 
 from lemumo_core.cli.main import main
+from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.shards import Shards
+from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.executor.executor import SerialExecutor
+from lemumo_core.folders.addresses import open_folder
 from tests.helpers.many_bags import NOT_THE_SAME, contents, write_many_bags
 from tests.helpers.program import Program, get_context
 from tests.helpers.s3_server import BUCKET, S3Server, s3_server
@@ -80,16 +84,12 @@ def test_shards_of_bags_are_those_of_a_folder(bucket, server, bags, tmp_path, ca
     }
 
 
-def test_a_shard_that_is_no_shard_is_written_again(bucket, tmp_path, caplog) -> None:
-    uri = f"{bucket}/street"
-    words = ["prepare", "synthetic", "--frames", "2", "--width", "96", "--height", "64"]
-    words += ["--out", uri, "--frames-per-shard", "1", "--workers", "1"]
-    assert main(words) == 0
+def test_a_shard_that_is_no_shard_is_written_again(bucket, caplog) -> None:
+    uri, street = f"{bucket}/street", SyntheticStreet(frames=2, width=96, height=64)
+    write_shards(street, uri, frames_per_shard=1, workers=SerialExecutor())
     whole = objects(uri)
-    files, folder = fs.FileSystem.from_uri(f"{uri}/shard-000001.arrow")
-    with files.open_output_stream(folder) as stream:
-        stream.write(b"no shard")
-    assert main(words) == 0
+    open_folder(uri).write("shard-000001.arrow", b"no shard")
+    write_shards(street, uri, frames_per_shard=1, workers=SerialExecutor())
     assert f"{uri}/shard-000001.arrow is damaged and will be written again" in caplog.text
     assert objects(uri) == whole
 
@@ -107,8 +107,7 @@ def test_a_replay_is_that_of_a_folder(bucket, bags, toy_package, tmp_path, capfd
     assert objects(uri) == contents(tmp_path / "here")
     assert main([*words, uri]) == 0
     assert "bag004: done already" in capfd.readouterr().err
-    files, folder = fs.FileSystem.from_uri(f"{uri}/index.html")
-    assert b"Worst frames" in files.open_input_stream(folder).read()
+    assert b"Worst frames" in open_folder(uri).read("index.html")
 
 
 def test_an_evaluation_goes_to_a_bucket_once(bucket, bags, toy_package, capfd) -> None:
