@@ -87,9 +87,10 @@ def _metadata(manifest: Manifest) -> list[str]:
 def _about(manifest: Manifest) -> list[str]:
     spec = manifest.input
     boxes = "in the image" if manifest.numbers_of_box == 4 else "in space"
+    shown = "whole" if spec.whole_image else "the top cut off"
     lines = [
-        f"- Input: an image, scaled to {spec.width} x {spec.height} pixels with its bottom rows "
-        f"kept, and {spec.companion}; either of them may be missing.",
+        f"- Input: an image, scaled to {spec.width} x {spec.height} pixels, {shown}, and "
+        f"{spec.companion}; either of them may be missing.",
         f"- Boxes {boxes}: {', '.join(manifest.detection_classes)}.",
         f"- Labels: {', '.join(manifest.segmentation_classes)}.",
         f"- Depth from {spec.depth_min_m:g} to {spec.depth_max_m:g} m.",
@@ -122,10 +123,17 @@ def _runs(training: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (
             str(start.get("time", "-"))[:10],
             ", ".join(start.get("sources") or ["not recorded"]),
-            Path(str(options.get("data", "-"))).name,
+            _data_names(options.get("data", "-")),
             str(training.get("steps") or options.get("steps") or "-"),
             str(start.get("git") or "-")[:12],
         )
+
+
+def _data_names(data: Any) -> str:
+    """Return the names of what ``--data`` named, without folders and options."""
+    members = data if isinstance(data, list) else [data]
+    names = (one.get("data") if isinstance(one, Mapping) else one for one in members)
+    return ", ".join(Path(str(name).split(",")[0]).name for name in names)
 
 
 def _metrics(manifest: Manifest) -> list[str]:
