@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lemumo_core.faults import Fault
+from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:  # these need the training packages, which load() does without
     from lemumo_core.train.pretrain.config import PretrainConfig
 
 
-def load(package: str | Path, backend: str = "auto", score_threshold: float = 0.3) -> Pipeline:
+def load(
+    package: str | Path, backend: str = "auto", score_threshold: float = PUBLISHED_SCORE
+) -> Pipeline:
     """Load a model package.
 
     Args:

@@ -15,6 +15,11 @@ from lemumo_core.taxonomy import UNLABELLED as UNLABELLED
 
 INTENSITY_SCALES = 1, 255, 65535
 """Largest intensity of a return, by kinds of sensors and data sets."""
+PUBLISHED_SCORE = 0.25
+"""Least score of a detection that is published, unless an option says otherwise.
+
+It gives the shipped model its best F1 on rendered test streets (benchmarks/RESULTS.md).
+"""
 
 
 def is_return(points: np.ndarray) -> np.ndarray:

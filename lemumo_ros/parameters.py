@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.messages.calibration_file import CalibrationInfo, read_calibration
 from lemumo_core.messages.camera_info import Rectified
@@ -153,7 +154,9 @@ class Parameters(CameraParameters):
         "raw", "raw, draco, zlib or zstd of point_cloud_transport, or livox for its CustomMsg"
     )
     camera_name: str = _parameter("camera", "name in diagnostics of the one that has plain topics")
-    score_threshold: float = _parameter(0.3, "least score of a published detection", 0.0, 1.0, LIVE)
+    score_threshold: float = _parameter(
+        PUBLISHED_SCORE, "least score of a published detection", 0.0, 1.0, LIVE
+    )
     output_frame: str = _parameter("", "frame of the boxes; empty: the camera's", effective=LIVE)
     fixed_frame: str = _parameter(
         "", "frame such as odom, by whose /tf LiDAR points move to the image's time", effective=LIVE

@@ -36,6 +36,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.folders.addresses import open_folder
 from lemumo_core.folders.folder import Folder
 from lemumo_core.folders.local import LocalFolder
+from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.geometry.se3 import check_rigid
 from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.camera_info import Rectified
@@ -125,7 +126,7 @@ class ReplayOptions:
     rerun: bool = False
     no_evaluation: bool = False
     backend: str = "auto"
-    score_threshold: float = 0.3
+    score_threshold: float = PUBLISHED_SCORE
     sync_tolerance_ms: float = 60.0
     companion_deadline_ms: float = 100.0
     companion_offset: float = 0.0

@@ -21,6 +21,7 @@ from lemumo_core.drawing import (
     write,
 )
 from lemumo_core.frame import (
+    PUBLISHED_SCORE,
     UNLABELLED,
     Frame,
     Labels,
@@ -38,8 +39,6 @@ from lemumo_core.picture_projection import raster_in_view, thermal_in_view
 
 TILE_WIDTH = 560
 GAP_PX = 4
-SHOWN_SCORE = 0.3
-"""Detections below it are not drawn."""
 DENSE_SHARE = 0.25
 """Truth that covers less of the image is drawn as dots of two pixels."""
 LABEL_WEIGHT = 0.6
@@ -95,7 +94,7 @@ def _boxes(
     labels, found = frame.labels or Labels(), perception.detections
     scan = frame.companion if isinstance(frame.companion, LidarScan) else None
     picture, above = image.copy(), birds_eye(frame.camera, scan, 3 * len(image) + 2 * GAP_PX)
-    shown = found.scores >= SHOWN_SCORE
+    shown = found.scores >= PUBLISHED_SCORE
     palette = class_colors(len(manifest.detection_classes))
     colors = [palette[i] for i in found.class_ids[shown]]
     flat = labels.boxes_3d is None and labels.boxes_2d is not None

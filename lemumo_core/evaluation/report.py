@@ -21,10 +21,10 @@ from lemumo_core.evaluation.modalities import (
     rank_frames,
     with_modality,
 )
-from lemumo_core.evaluation.pictures import SHOWN_SCORE, draw_comparison
+from lemumo_core.evaluation.pictures import draw_comparison
 from lemumo_core.evaluation.tables import reasons, tables
 from lemumo_core.evaluation.verdict import Verdict, to_dict, verdict_parts
-from lemumo_core.frame import Frame
+from lemumo_core.frame import PUBLISHED_SCORE, Frame
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.stamps import utc
@@ -150,8 +150,8 @@ def _legend(manifest: Manifest) -> str:
     boxes = color_legend(zip(manifest.detection_classes, colors, strict=True))
     labels = color_legend(zip(manifest.segmentation_classes, manifest.palette, strict=True))
     return (
-        f"<h2>Pictures</h2><p>Boxes with a score of at least {SHOWN_SCORE:g}: {boxes}; true ones "
-        "white, those that do not count (hidden, without returns, too far) grey. "
+        f"<h2>Pictures</h2><p>Boxes with a score of at least {PUBLISHED_SCORE:g}: {boxes}; true "
+        "ones white, those that do not count (hidden, without returns, too far) grey. "
         f"Labels: {labels}. Depth: red near, blue from 80 m on. Frames are ranked by their mean "
         "rank in BEV mAP, depth MAE, mIoU and 2D AP50.</p>"
     )

@@ -1,6 +1,6 @@
 """Requirements: the limits that a model must keep to be good enough, from a YAML file.
 
-    score_threshold: 0.3                  # of the detections that count
+    score_threshold: 0.25                 # of the detections that count
     depth:                                # mean absolute error
       - {at_most_m: 0.5, to_m: 20}
       - {at_most_m: 2.0, from_m: 20, to_m: 50, modality: camera_only}

@@ -12,6 +12,7 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.evaluation.requirements import Limit, Requirements
 from lemumo_core.evaluation.tables import Table, as_text
+from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.metrics.matching import Counts
 from lemumo_core.metrics.perception import PerceptionMetric
 
@@ -20,8 +21,6 @@ NOT_MET_CODE, NOT_JUDGED_CODE = 4, 5
 EXIT_CODES = f"""  {NOT_MET_CODE}  a limit of --requirements is not met
   {NOT_JUDGED_CODE}  none is broken, but one could not be judged, as there is no truth for it
 """
-PUBLISHED_SCORE = 0.3
-"""Least score of what the node publishes by default."""
 TIMES = ("latency", "rate")
 FORMS = {"depth": "{:.2f} m", "latency": "{:.1f} ms", "rate": "{:.1f} Hz"}
 SHARE = "{:.3f}"

@@ -9,13 +9,12 @@ import numpy as np
 from lemumo_core.export.outputs import outputs_of
 from lemumo_core.export.parity import EXACT, MEASURES, REDUCED, Limits, Parity, add_truth, compare
 from lemumo_core.export.parity_inputs import Sample
+from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.inference.backends import load_backend, split_name
 from lemumo_core.inference.package import Package
 from lemumo_core.inference.selection import resolve_backend
 from lemumo_core.preprocess import Inputs
 
-SCORE_THRESHOLD = 0.3
-"""Detections that the pipeline would publish by default."""
 RANDOM_SEEDS = 2
 FRAMES = 16
 
@@ -40,7 +39,7 @@ def verify(
     precisions = {split_name(name)[1] or "fp32" for name in (reference, candidate)}
     limits = EXACT if precisions == {"fp32"} else REDUCED
     # An untrained model's scores all lie near its prior: compare them all, or none would be.
-    least_score = 0.0 if limits is EXACT and not package.manifest.trained else SCORE_THRESHOLD
+    least_score = 0.0 if limits is EXACT and not package.manifest.trained else PUBLISHED_SCORE
     expected = outputs_of(package, reference, samples)
     got = outputs_of(package, candidate, samples)
     parity = compare(samples, expected, got, limits, least_score)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, Perception
+from lemumo_core.frame import PUBLISHED_SCORE, Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.inference.backends import Backend, TensorSpec, load_backend, split_name
 from lemumo_core.inference.manifest import model_file
@@ -54,7 +54,7 @@ class Pipeline:
         self,
         package: Package,
         backend: str | Backend = "auto",
-        score_threshold: float = 0.3,
+        score_threshold: float = PUBLISHED_SCORE,
         batch: int = 1,
         load: Callable[[Package, str, int], Backend] = load_backend,
     ):

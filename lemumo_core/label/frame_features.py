@@ -17,7 +17,7 @@ from lemumo_core.data.sources import FrameSource
 from lemumo_core.evaluation.modalities import with_modality
 from lemumo_core.executor.pool import Pool
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame, Labels, Perception
+from lemumo_core.frame import PUBLISHED_SCORE, Frame, Labels, Perception
 from lemumo_core.inference.backends.torch import ModuleBackend
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import Package
@@ -32,9 +32,8 @@ from lemumo_core.train.weights import read_weights
 
 LEAST_SCORE = 0.1
 """Detections below it are not counted as uncertain ones: nearly all of them are no objects."""
-SHOWN_SCORE = 0.3
 PAIR_WITHIN_M = 2.0
-"""Detections that two sets of sensors must both have: above this score, so close together."""
+"""Detections that two sets of sensors must both have lie so close together."""
 PICTURE_WIDTH, PICTURE_QUALITY = 320, 80
 
 
@@ -176,7 +175,7 @@ class FrameFeatures:
 
 
 def _disagreements(fused: Perception, alone: Perception) -> dict[str, float]:
-    found = difference(above(fused, SHOWN_SCORE), above(alone, SHOWN_SCORE), PAIR_WITHIN_M)
+    found = difference(above(fused, PUBLISHED_SCORE), above(alone, PUBLISHED_SCORE), PAIR_WITHIN_M)
     return {
         "detection_disagreement": found.detections,
         "segmentation_disagreement": found.labels,

@@ -11,6 +11,7 @@ import numpy as np
 from lemumo_core.bags.cameras import cameras_of, check_of_one_camera, takes_several
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import BagTopics, find_topics
+from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.messages.calibration_file import read_calibration
 from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.metrics.bands import BAND_EDGES_M
@@ -51,7 +52,7 @@ class Settings:
 
     model: Path
     backend: str = "auto"
-    score_threshold: float = 0.3
+    score_threshold: float = PUBLISHED_SCORE
     sync_tolerance_ns: int = 60_000_000
     companion_deadline_ns: int = 100_000_000
     companion_offset_ns: int = 0
