@@ -28,7 +28,7 @@ from lemumo_core.progress import track
 from lemumo_core.taxonomy import Taxonomy
 
 REACH_M, RADIUS_M, LEAST_RETURNS = 50.0, 2.0, 5
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+THRESHOLDS = (0.1, 0.2, 0.25, 0.3, 0.4)
 
 
 class Count(NamedTuple):
