@@ -90,8 +90,8 @@ def test_regions_come_back_from_shards_and_shards_without_them_keep_loading(tmp_
         assert frame.labels.ignore is None
         np.testing.assert_array_equal(frame.labels.boxes_3d, expected.labels.boxes_3d)
         np.testing.assert_array_equal(frame.image, expected.image)
-    (old / INDEX).write_text(json.dumps({**index, "version": 7}))
-    with pytest.raises(Fault, match="version 7, this reads 1 to 6"):
+    (old / INDEX).write_text(json.dumps({**index, "version": 8}))
+    with pytest.raises(Fault, match="version 8, this reads 1 to 7"):
         Shards(old)
     assert frame_from_record(record_from_frame(two)).labels.ignore is None
 

@@ -315,7 +315,10 @@ def test_an_untrained_model_predicts_the_depth_of_the_returns(companion: str) ->
 def test_every_family_has_its_classes_and_the_old_name_is_read(caplog) -> None:
     assert tuple(FAMILIES) == HEAD_FAMILIES
     config = ModelConfig.from_dict({"head_preset": "probe"})
-    assert config == ModelConfig(head_preset="paper") and config.head_family == "paper"
+    assert (
+        config == ModelConfig(head_preset="paper", whole_image=False)
+        and config.head_family == "paper"
+    )
     assert "is called paper since version 0.2" in caplog.text
 
 
