@@ -1,4 +1,4 @@
-"""What ``benchmarks.gpu`` measures, part by part. Each returns rows of a table.
+"""The parts of ``benchmarks.gpu``: each measures something and returns rows of a table.
 
 They take the device, so that they are tested on a CPU, where their figures mean nothing.
 """

@@ -17,7 +17,7 @@ from lemumo_core.taxonomy import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
 BOXES = 100
 OBJECTS = 20
-"""Of the boxes, above the threshold."""
+"""Number of boxes whose score is above the threshold."""
 SLEEP_S = 1e-3
 
 

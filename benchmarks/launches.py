@@ -51,7 +51,7 @@ class _Autocast:
     """
 
     enabled: ClassVar[list[bool]] = []
-    """Of the contexts that are open, innermost last."""
+    """Whether each open context casts, the innermost last."""
     weights: ClassVar[dict[int, torch.Tensor]] = {}
     """Weights that were cast, until the outermost context closes."""
 
@@ -131,7 +131,7 @@ class Launches(TorchDispatchMode):
 
     @property
     def launches(self) -> int:
-        """Of the whole step."""
+        """Operators launched in the whole step."""
         return self.operators.total()
 
     def __torch_dispatch__(

@@ -106,9 +106,9 @@ def preprocess(frame: Frame, spec: InputSpec) -> Inputs:
     """Bring a frame to the network's resolution, as a batch of one numpy sample.
 
     The image is scaled, its aspect kept, and lies in the middle at the bottom of the view, which is
-    padded with zeros or, by ``InputSpec.whole_image``, cuts off the image's top rows (a driving
-    camera's are sky): ``network_view``. The companion is rendered into that view, so nothing ever
-    resamples a sparse map.
+    padded with zeros. By ``InputSpec.whole_image`` all of it is there; without, it is as wide as
+    the view, which may cut off its top rows (a driving camera's are sky): ``network_view``. The
+    companion is rendered into that view, so nothing ever resamples a sparse map.
 
     Raises:
         Fault: ``no_input`` if the frame has neither image nor companion, ``bad_image`` if the
@@ -187,10 +187,10 @@ def _scaled_size(camera: Camera, spec: InputSpec) -> tuple[int, int]:
             f"a {camera.width}x{camera.height} image is more than {MAX_ASPECT} times as high as "
             "wide: this is no camera's",
         )
-    scale = spec.width / camera.width
-    if spec.whole_image:
-        scale = min(scale, spec.height / camera.height)
-    return max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
+    height = camera.height * spec.width / camera.width
+    if spec.whole_image and height > spec.height:
+        return max(1, round(camera.width * spec.height / camera.height)), spec.height
+    return spec.width, max(1, round(height))
 
 
 def _corner(width: int, height: int, spec: InputSpec) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a folder of outputs can do, wherever it is."""
+"""The interface of a folder of outputs, on a disk or in a bucket."""
 
 from __future__ import annotations
 

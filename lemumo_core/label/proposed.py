@@ -40,7 +40,7 @@ BOX_NUMBERS = 7
 
 
 class Seen(NamedTuple):
-    """What is kept of a frame that the model saw, beside its maps.
+    """Detections of a frame and what assigns them to a log; its maps are written elsewhere.
 
     Attributes:
         frame: what was found.

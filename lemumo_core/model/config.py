@@ -40,7 +40,7 @@ OLD_FAMILY = "probe"
 """Name that version 0.1 gave to ``paper``."""
 DETECTIONS = ("3d", "2d")
 BEFORE = {"whole_image": False}
-"""What models are whose options were written before there was the option."""
+"""Options of models whose configuration was written before these options existed."""
 
 
 @dataclass(frozen=True)

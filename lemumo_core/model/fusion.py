@@ -24,6 +24,7 @@ from lemumo_core.model.transformer import (
     draw_paths,
     learned_tokens,
     resize_tables,
+    through,
     transformer_blocks,
 )
 from lemumo_core.preprocess import Inputs
@@ -85,12 +86,8 @@ class PrunedEncoder(FusionEncoder):
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         """Apply the blocks, see ``FusionEncoder.attend``."""
-        first, *middle, last = blocks
-        x = fuse(first, learned, seen, prune=True)
-        *paths, last_paths = draw_paths(blocks[1:], x)
-        for block, own in zip(middle, paths, strict=True):
-            x = block(x, paths=own)
-        return last(x, ALL if dense else slice(-1, None), paths=last_paths)
+        x = fuse(blocks[0], learned, seen, prune=True)
+        return through(blocks[1:], x, ALL if dense else slice(-1, None))
 
 
 class PersistentEncoder(FusionEncoder):
@@ -98,14 +95,14 @@ class PersistentEncoder(FusionEncoder):
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         """Apply the blocks, see ``FusionEncoder.attend``."""
-        first, *middle, last = blocks
         n = learned.shape[1] - 1
-        x = fuse(first, learned, seen, prune=False)
+        x = fuse(blocks[0], learned, seen, prune=False)
+        if dense:
+            return through(blocks[1:], x, slice(0, n + 1), partial(persist, n=n))
+        *middle, last = blocks[1:]
         *paths, last_paths = draw_paths(blocks[1:], x)
         for block, own in zip(middle, paths, strict=True):
             x = block(x, attention=partial(persist, n=n), paths=own)
-        if dense:
-            return last(x, slice(0, n + 1), partial(persist, n=n), last_paths)
         return last(x[:, : n + 1], slice(n, n + 1), paths=last_paths)
 
 
@@ -114,13 +111,9 @@ class FullEncoder(FusionEncoder):
 
     def attend(self, blocks: list[Block], learned: Tensor, seen: Tensor, dense: bool) -> Tensor:
         """Apply the blocks, see ``FusionEncoder.attend``."""
-        *body, last = blocks
         n = learned.shape[1] - 1
         x = torch.cat([learned.expand(seen.shape[0], -1, -1), seen], dim=1)
-        *paths, last_paths = draw_paths(blocks, x)
-        for block, own in zip(body, paths, strict=True):
-            x = block(x, paths=own)
-        return last(x, slice(0 if dense else n, n + 1), paths=last_paths)
+        return through(blocks, x, slice(0 if dense else n, n + 1))
 
 
 def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:

@@ -12,9 +12,9 @@ from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
 from lemumo_core.model.transformer import (
     ALL,
     Block,
-    draw_paths,
     learned_tokens,
     resize_tables,
+    through,
     transformer_blocks,
 )
 from lemumo_core.preprocess import Inputs
@@ -40,11 +40,8 @@ class Tower(nn.Module):
     def forward(self, cls: Tensor, patches: Tensor, dense: bool) -> Tensor:
         """Encode what ``embed`` gave: (B, N + 1, D), CLS last; CLS alone unless dense."""
         x = torch.cat([patches, cls.expand(patches.shape[0], -1, -1)], dim=1)
-        *body, last = cast(list[Block], self.blocks)
-        *paths, last_paths = draw_paths([*body, last], x)
-        for block, own in zip(body, paths, strict=True):
-            x = block(x, paths=own)
-        return self.norm(last(x, ALL if dense else slice(-1, None), paths=last_paths))
+        blocks = cast(list[Block], list(self.blocks))
+        return self.norm(through(blocks, x, ALL if dense else slice(-1, None)))
 
 
 class SingleEncoder(Encoder):

@@ -102,6 +102,31 @@ class Block(nn.Module):
         return path.add(x, lambda x: self.mlp(self.norm2(x)), x)
 
 
+def through(
+    blocks: Sequence[Block],
+    x: Tensor,
+    rows: slice = ALL,
+    attention: Callable[..., Tensor] = attention,
+) -> Tensor:
+    """Take tokens through blocks, whose stochastic depth is drawn at once.
+
+    Args:
+        blocks: one after the other.
+        x: (B, N, D).
+        rows: of the tokens that the last block computes.
+        attention: as of ``Block``.
+
+    Returns:
+        (B, rows, D).
+    """
+    *body, last = blocks
+    *paths, last_paths = draw_paths(blocks, x)
+    for block, own in zip(body, paths, strict=True):
+        x = block(x, attention=attention, paths=own)
+    found: Tensor = last(x, rows, attention, last_paths)
+    return found
+
+
 def draw_paths(blocks: Sequence[Block], x: Tensor) -> list[tuple[Path, Path]]:
     """Draw stochastic depth for both branches of blocks that take samples x (B, ...) one by one."""
     rates = [block.drop_path if block.training else 0.0 for block in blocks for _ in range(2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from lemumo_core.faults import Fault
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.model_card import model_card
 from lemumo_core.inference.package import MAX_MANIFEST_BYTES, load_package, write_package
 from lemumo_core.preprocess import InputSpec
 
@@ -36,6 +38,19 @@ def test_round_trip(package) -> None:
     assert package.file("model.onnx").read_bytes() == GRAPH
     with pytest.raises(Fault, match=r"holds no weights.safetensors"):
         package.file("weights.safetensors")
+
+
+def test_a_manifest_of_before_there_was_a_view_of_whole_images_has_the_bottom_rows(package) -> None:
+    edit(package, lambda document: document["input"].pop("whole_image"))
+    assert load_package(package.path).manifest.input.whole_image is False
+
+
+def test_the_model_card_names_all_of_a_list_of_data(package) -> None:
+    start = {"time": "2026-01-02T03:04:05", "sources": ["bags", "kitti"], "git": 40 * "a"}
+    data = ["/data/mine", "kitti,root=/data/kitti,weight=2", {"data": "shards", "root": "x"}]
+    training = {"options": {"data": data}, "starts": [start], "steps": 7}
+    card = model_card(replace(package.manifest, training=training))
+    assert "| 2026-01-02 | bags, kitti | mine, kitti, shards | 7 | aaaaaaaaaaaa |" in card
 
 
 def edit(package, change) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +108,16 @@ def test_an_old_run_goes_on(old_run) -> None:
     resumed.restore(found)
     batch = small_batch(learner.config)
     assert resumed.learn(batch, 1) == learner.learn(batch, 1)
+
+
+def test_a_run_of_before_there_was_a_view_of_whole_images_has_the_bottom_rows() -> None:
+    now = PretrainConfig()
+    values = to_dict(now)
+    del values["model"]["whole_image"]
+    assert now.model.whole_image
+    before = replace(now, model=replace(now.model, whole_image=False))
+    assert from_dict(PretrainConfig, values) == before
+    assert before.canvas_spec.whole_image is False
 
 
 def test_old_weights_are_fine_tuned(old_run) -> None:
