@@ -13,7 +13,6 @@ github.com/argoverse/av2-api (datasets/sensor.md).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from lemumo_core.data.sources.annotations import NORM_TOLERANCE, Annotations, visible_labels
 from lemumo_core.data.sources.feather import Columns, read_columns, require_pyarrow
 from lemumo_core.data.sources.files import existing, read_image
+from lemumo_core.data.sources.recently_used import RecentlyUsed
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
@@ -44,8 +44,6 @@ POSE = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
 INTRINSICS = ("fx_px", "fy_px", "cx_px", "cy_px", "width_px", "height_px")
 POINT = ("x", "y", "z", "intensity", "laser_number")
 SIZE = ("length_m", "width_m", "height_m")
-MAX_OPEN = 8
-"""Logs whose tables are held at once; the one unused for longest is dropped first."""
 
 
 class Argoverse2:
@@ -92,14 +90,14 @@ class Argoverse2:
                 f"{folder} has no image of {', '.join(self.cameras)} near a sweep: are the cameras "
                 "downloaded?",
             )
-        self._open: OrderedDict[int, _Log] = OrderedDict()
+        self._opened = RecentlyUsed(_Log, self.logs)
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Frame:
         number, sweep_ns, camera_number, image_ns = self.frames[index]
-        name, log = self.cameras[camera_number], self._opened(number)
+        name, log = self.cameras[camera_number], self._opened[number]
         camera, T_ego_camera = log.camera(name)
         path = log.folder / "sensors" / "cameras" / name / f"{image_ns}.jpg"
         image = read_image(path)
@@ -122,9 +120,6 @@ class Argoverse2:
             T_fixed_camera=T_city_camera,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
-
     def describe(self) -> dict[str, Any]:
         """Describe as ``FrameSource``."""
         return {
@@ -135,14 +130,6 @@ class Argoverse2:
             "logs": len(self.logs),
             "frames": len(self),
         }
-
-    def _opened(self, number: int) -> _Log:
-        if number not in self._open:
-            self._open[number] = _Log(self.logs[number])
-            if len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(number)
-        return self._open[number]
 
     def _shots(self, log: Path) -> list[tuple[int, int, int]]:
         """Return stamp of the sweep, number of the camera and stamp of its image, in order."""

@@ -12,7 +12,6 @@ Format: Xiao et al., ITSC 2021, and README and docstrings of github.com/scaleapi
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -24,6 +23,7 @@ import numpy as np
 from lemumo_core.data.sources.annotations import NORM_TOLERANCE, Annotations, visible_labels
 from lemumo_core.data.sources.files import existing, read_image
 from lemumo_core.data.sources.pickled_tables import read_pickled_columns, require_pandas
+from lemumo_core.data.sources.recently_used import RecentlyUsed
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import count_points
@@ -47,8 +47,6 @@ CUBOID = ("uuid", "label", "yaw", "cuboids.sensor_id")
 CENTER = tuple(f"position.{axis}" for axis in "xyz")
 SIZE = tuple(f"dimensions.{axis}" for axis in "yxz")
 """Length, width and height: a cuboid's own y axis is ahead."""
-MAX_OPEN = 8
-"""Sequences whose tables are held at once; the one unused for longest is dropped first."""
 
 
 class PandaSet:
@@ -102,14 +100,14 @@ class PandaSet:
             raise FileNotFoundError(
                 f"{root} holds no sweep beside {', '.join(self.cameras)}; expected {LAYOUT}"
             )
-        self._open: OrderedDict[int, _Sequence] = OrderedDict()
+        self._opened = RecentlyUsed(_Sequence, self.sequences)
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Frame:
         number, at, name = self.frames[index]
-        sequence = self._opened(number)
+        sequence = self._opened[number]
         path = sequence.folder / "camera" / name / f"{at:02d}.jpg"
         image = read_image(existing(path, LAYOUT))
         camera = sequence.camera(name, image.shape[1], image.shape[0])
@@ -143,9 +141,6 @@ class PandaSet:
             T_fixed_camera=T_world_camera,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
-
     def describe(self) -> dict[str, Any]:
         """Describe as ``FrameSource``."""
         return {
@@ -156,14 +151,6 @@ class PandaSet:
             "sequences": len(self.sequences),
             "frames": len(self),
         }
-
-    def _opened(self, number: int) -> _Sequence:
-        if number not in self._open:
-            self._open[number] = _Sequence(self.sequences[number])
-            if len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(number)
-        return self._open[number]
 
 
 class _Sequence:
