@@ -60,6 +60,23 @@ def install_line(extra: str) -> str:
     return " ".join(["pip install", *(f"'{package}'" for package in packages)])
 
 
+def require(package: str, what: str) -> None:
+    """Check that a package of an extra can be imported.
+
+    Args:
+        package: a key of ``EXTRA_OF``.
+        what: needs it, for the message, e.g. "Feather files need pyarrow".
+
+    Raises:
+        ImportError: it is missing, with the line that installs it.
+    """
+    try:
+        __import__(package)
+    except ModuleNotFoundError as error:
+        line = install_line(EXTRA_OF[package])
+        raise ImportError(f"{what} ({error}); install it: {line}") from None
+
+
 def _declared() -> list[str]:
     """Return what the installed lemumo requires; nothing where it is not installed."""
     try:

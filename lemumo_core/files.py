@@ -67,11 +67,21 @@ def check_output(
             "another folder",
         )
     if holds is not None and not overwrite and (path / holds).exists():
-        raise Fault(
-            "output_exists",
-            f"{given} holds the results of an earlier run ({holds}): take another folder, or add "
-            "--overwrite to replace them",
-        )
+        raise output_exists(given, holds)
+
+
+def output_exists(given: str, holds: str) -> Fault:
+    """Return the Fault of a folder with the outputs of an earlier run.
+
+    Args:
+        given: option and folder.
+        holds: file by which they are known.
+    """
+    return Fault(
+        "output_exists",
+        f"{given} holds the results of an earlier run ({holds}): take another folder, or add "
+        "--overwrite to replace them",
+    )
 
 
 @contextlib.contextmanager

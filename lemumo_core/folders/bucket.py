@@ -18,7 +18,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from lemumo_core.faults import Fault
-from lemumo_core.files import disk_errors_named
+from lemumo_core.files import disk_errors_named, output_exists
 from lemumo_core.folders.folder import Folder, at_once
 
 BUCKETS = {
@@ -56,11 +56,7 @@ class BucketFolder(Folder):
     def check(self, holds: str | None = None, overwrite: bool = False) -> None:
         """See ``Folder``; the folder is made, because only that shows whether one may write."""
         if holds is not None and not overwrite and self.has(holds):
-            raise Fault(
-                "output_exists",
-                f"--out {self} holds the results of an earlier run ({holds}): take another "
-                "folder, or add --overwrite to replace them",
-            )
+            raise output_exists(f"--out {self}", holds)
         self.create()
 
     def create(self) -> None:

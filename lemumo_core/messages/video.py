@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lemumo_core.extras import install_line
+from lemumo_core.extras import require
 from lemumo_core.faults import Fault
 from lemumo_core.messages.image_files import MAX_PIXELS
 from lemumo_core.messages.stamps import header_of
@@ -142,12 +142,7 @@ class VideoDecoder:
 
 def require_video() -> None:
     """Raise ImportError with the line that installs PyAV, where it is missing."""
-    try:
-        import av  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"H.264 and H.265 need PyAV ({error}); install it: {install_line('video')}"
-        ) from None
+    require("av", "H.264 and H.265 need PyAV")
 
 
 def is_video(message: Any) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 
 from lemumo_core.data.sources.annotations import NORM_TOLERANCE, Annotations, visible_labels
 from lemumo_core.data.sources.feather import Columns, read_columns, require_pyarrow
-from lemumo_core.data.sources.files import existing, read_image
+from lemumo_core.data.sources.files import existing, read_calibrated_image
 from lemumo_core.data.sources.recently_used import RecentlyUsed
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, LidarScan
@@ -100,13 +100,7 @@ class Argoverse2:
         name, log = self.cameras[camera_number], self._opened[number]
         camera, T_ego_camera = log.camera(name)
         path = log.folder / "sensors" / "cameras" / name / f"{image_ns}.jpg"
-        image = read_image(path)
-        if image.shape[:2] != (camera.height, camera.width):
-            raise Fault(
-                "bad_image",
-                f"{path} is {image.shape[1]}x{image.shape[0]}, its calibration is of "
-                f"{camera.width}x{camera.height}: take the images as they were published",
-            )
+        image = read_calibrated_image(path, camera.width, camera.height)
         T_city_camera = log.T_city_ego(image_ns) @ T_ego_camera
         T_camera_ego = inverse(T_city_camera) @ log.T_city_ego(sweep_ns)
         boxes = log.boxes(sweep_ns)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lemumo_core.data.sources.files import existing
-from lemumo_core.extras import install_line
+from lemumo_core.extras import require
 from lemumo_core.faults import Fault
 
 Columns = dict[str, np.ndarray]
@@ -15,12 +15,7 @@ Columns = dict[str, np.ndarray]
 
 def require_pyarrow() -> None:
     """Raise ImportError with the line that installs pyarrow, where it is missing."""
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"Feather files need pyarrow ({error}); install it: {install_line('bags')}"
-        ) from None
+    require("pyarrow", "Feather files need pyarrow")
 
 
 def read_columns(path: Path, names: tuple[str, ...], layout: str) -> Columns:

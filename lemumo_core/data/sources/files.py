@@ -67,6 +67,25 @@ def positive_rate(rate_hz: float) -> float:
     return float(rate_hz)
 
 
+def read_calibrated_image(path: Path, width: int, height: int) -> np.ndarray:
+    """Decode a colour image file that must have the size of its calibration, pixels.
+
+    Returns:
+        As ``read_image``.
+
+    Raises:
+        FileNotFoundError, Fault: as ``read_image``; ``bad_image`` for another size.
+    """
+    image = read_image(path)
+    if image.shape[:2] != (height, width):
+        raise Fault(
+            "bad_image",
+            f"{path} is {image.shape[1]}x{image.shape[0]}, its calibration is of "
+            f"{width}x{height}: take the images as they were published",
+        )
+    return image
+
+
 def read_image(path: Path, white_level: int | None = None) -> np.ndarray:
     """Decode a colour image file; a grey one has three equal channels.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lemumo_core.data.sources.feather import Columns
 from lemumo_core.data.sources.files import existing
-from lemumo_core.extras import install_line
+from lemumo_core.extras import require
 from lemumo_core.faults import Fault
 
 ALLOWED = {
@@ -38,12 +38,7 @@ may unpickle on its own."""
 
 def require_pandas() -> None:
     """Raise ImportError with the line that installs pandas, where it is missing."""
-    try:
-        import pandas  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"PandaSet's tables need pandas ({error}); install it: {install_line('pandaset')}"
-        ) from None
+    require("pandas", "PandaSet's tables need pandas")
 
 
 def read_pickled_columns(path: Path, names: tuple[str, ...], layout: str) -> Columns:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lemumo_core.data.sources.annotations import Annotations, visible_labels
-from lemumo_core.data.sources.files import existing, read_image
+from lemumo_core.data.sources.files import existing, read_calibrated_image
 from lemumo_core.data.sources.zod_files import EgoMotion, read_json, read_objects
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, LidarScan
@@ -104,9 +104,9 @@ class Zod:
 
     def __getitem__(self, index: int) -> Frame:
         shot = self.shots[index]
-        path = self.root / shot.image
-        image = read_image(existing(path, LAYOUT))
-        camera, T_ego_camera, T_ego_lidar = self._calibration(shot, image, path)
+        camera, T_ego_camera, T_ego_lidar = self._calibration(shot)
+        path = existing(self.root / shot.image, LAYOUT)
+        image = read_calibrated_image(path, camera.width, camera.height)
         motion_file = self.root / shot.motion
         motion = EgoMotion(motion_file) if shot.motion and motion_file.exists() else None
         points = self._points(shot, motion, T_ego_lidar)
@@ -171,9 +171,7 @@ class Zod:
             )
         return shots
 
-    def _calibration(
-        self, shot: _Shot, image: np.ndarray, path: Path
-    ) -> tuple[Camera, np.ndarray, np.ndarray]:
+    def _calibration(self, shot: _Shot) -> tuple[Camera, np.ndarray, np.ndarray]:
         """Return the camera of an image, and the poses of camera and LiDAR on the vehicle."""
         file = self.root / shot.calibration
         try:
@@ -187,12 +185,6 @@ class Zod:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise Fault("bad_table", f"{file} is no calibration of ZOD: {error!r}") from None
-        if image.shape[:2] != (height, width):
-            raise Fault(
-                "bad_image",
-                f"{path} is {image.shape[1]}x{image.shape[0]}, its calibration is of "
-                f"{width}x{height}: take the images as they were published",
-            )
         camera = Camera.from_calibration(
             width, height, K.ravel().tolist(), "equidistant", D.tolist()
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,14 @@ from lemumo_core.executor.executor import SerialExecutor
 from lemumo_core.folders.addresses import open_folder
 from tests.helpers.many_bags import NOT_THE_SAME, contents, write_many_bags
 from tests.helpers.program import Program, get_context
-from tests.helpers.s3_server import BUCKET, S3Server, s3_server
 
 BAGS, FRAMES = 5, 7
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(server, monkeypatch) -> str:
-    """URI of the bucket, to which this process and its workers have access."""
+@pytest.fixture(autouse=True)
+def _workers(monkeypatch) -> None:
+    """Let workers start as those of other tests of commands do."""
     monkeypatch.setattr(multiprocessing, "get_context", get_context)
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}"
 
 
 @pytest.fixture(scope="module")

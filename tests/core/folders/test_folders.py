@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,6 @@ from lemumo_core.folders.bucket import BucketFolder
 from lemumo_core.folders.folder import Folder
 from lemumo_core.folders.local import LocalFolder
 from lemumo_core.replay.output_folder import check_folder
-from tests.helpers.s3_server import BUCKET, S3Server, s3_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(server, monkeypatch) -> str:
-    """URI of the bucket, to which this process has access."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}"
 
 
 @pytest.fixture(params=["local", "bucket"])
