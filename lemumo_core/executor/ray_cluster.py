@@ -23,6 +23,9 @@ from lemumo_core.signals import SIGNALS
 
 POLL_S = 1.0
 """Signals are seen, and nodes that have joined are used, after so long."""
+ATTEMPTS = 3
+"""So often a cluster is asked that answers and does not serve."""
+log = logging.getLogger(__name__)
 
 
 class RayPool(Pool):
@@ -79,8 +82,7 @@ class RayPool(Pool):
                 "lemumo on all nodes",
             ) from error
         except errors.RayError as error:  # the worker, its node or its result is gone
-            lines = str(error).strip().splitlines() or [""]
-            return Lost(f"its worker was lost ({type(error).__name__}: {lines[0][:200]})")
+            return Lost(f"its worker was lost ({type(error).__name__}: {_lines(error)[0][:200]})")
         return outcome
 
 
@@ -109,21 +111,48 @@ def connected(address: str) -> Iterator[None]:
 
     is_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
-    try:
-        ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise Fault(
-            "no_cluster",
-            f"no Ray cluster at {address}: {line}; start one (ray start --head), or name its "
-            "address: --executor ray://HOST:10001, or RAY_ADDRESS",
-        ) from error
+    _connect(address)
     for number, handler in handlers.items():  # Ray has put its own in their place
         signal.signal(number, handler)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Connect, in several attempts where a cluster answers and cannot serve this client yet.
+
+    The head node starts a process for each client of ``ray://``, and gives it up on a busy machine.
+
+    Raises:
+        Fault: ``no_cluster``.
+    """
+    import ray
+
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            ray.init(address=address, logging_level=logging.WARNING)
+            return
+        except ConnectionAbortedError as error:  # its last line is the cause, a traceback before it
+            line = f"it answers, but cannot serve a client ({_lines(error)[-1]})"
+            if not left:
+                raise _no_cluster(address, line) from error
+            log.warning("the Ray cluster at %s: %s; trying again", address, line)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _no_cluster(address, _lines(error)[0]) from error
+
+
+def _lines(error: BaseException) -> list[str]:
+    return str(error).strip().splitlines() or [""]
+
+
+def _no_cluster(address: str, why: str) -> Fault:
+    return Fault(
+        "no_cluster",
+        f"no Ray cluster at {address}: {why}; start one (ray start --head), or name its address: "
+        "--executor ray://HOST:10001, or RAY_ADDRESS",
+    )
 
 
 _work_of: dict[str, Work | Exception] = {}

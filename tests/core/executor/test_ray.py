@@ -66,6 +66,28 @@ def test_without_a_cluster_the_cure_is_named(monkeypatch) -> None:
         pass
 
 
+def test_a_cluster_that_cannot_serve_yet_is_asked_again(cluster, monkeypatch, caplog) -> None:
+    """So a busy head node answers: it has given up the process that it began for the client."""
+    import ray
+
+    failing = ["RuntimeError: Starting Ray client server failed."]
+    connect = ray.init
+
+    def init(**settings: Any) -> Any:
+        if failing:
+            said = ["Initialization failure from server:", "Traceback:", failing.pop()]
+            raise ConnectionAbortedError("\n".join(said))
+        return connect(**settings)
+
+    monkeypatch.setattr(ray, "init", init)
+    with open_executor(cluster.client_address) as executor:
+        assert executor.workers == 3
+    assert "client server failed.); trying again" in caplog.text
+    failing.extend(["RuntimeError: No."] * 3)
+    with pytest.raises(Fault, match=r"no Ray cluster at .*\(RuntimeError: No\.\)"):
+        open_executor(cluster.client_address).__enter__()
+
+
 def test_signals_stop_a_driver_and_its_tasks(cluster, toy_package, tmp_path) -> None:
     """Exit codes are those without Ray, what is finished stays, and the same command goes on."""
     write_many_bags(tmp_path / "bags", BAGS)
