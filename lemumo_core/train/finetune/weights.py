@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ TABLES = ("positions", "fusion_tokens")
 """Parameters with a row for each cell of the patch grid, and perhaps one for CLS before them."""
 RELATIVE = "rpe_table"
 """Parameters of biases by distance, which are read relative to the size of the map."""
+DETAILS = "neck.details.0.0.weight"
+"""Layer that also sees, after all else, depths of the companion's returns where it has any."""
 PRETRAINED = {"encoder", "neck", "depth"}
 """Parts that pretraining may export; a whole model has more."""
 
@@ -31,7 +34,8 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
 
     Tables of positions are resized where the model's input has another size. Where the model has
     other classes, those that keep their names keep their weights, and the others start untrained;
-    so do boxes where those of the weights are in space and the model's in the image.
+    so do boxes where those of the weights are in space and the model's in the image, and what looks
+    at the companion where the model takes another kind.
 
     Raises:
         Fault, FileNotFoundError: as ``read_weights``; ``wrong_weights``.
@@ -43,6 +47,8 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
         tensors = {
             name: resize_table(name, t, grid, model.config.grid) for name, t in tensors.items()
         }
+        if there.companion != model.config.companion:
+            tensors = for_other_companion(tensors, model.state_dict())
         has_heads = not {name.split(".")[0] for name in tensors} <= PRETRAINED
         if has_heads and there.head_family == model.config.head_family:
             tensors = for_other_classes(tensors, there, model.state_dict(), model.config)
@@ -64,6 +70,26 @@ def load_perception(model: PerceptionModel, path: Path) -> None:
     modules = nn.ModuleDict({part: model.get_submodule(part) for part in sorted(parts)})
     kept = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     checkpoint.load_model_tensors(modules, kept, path)
+
+
+def for_other_companion(
+    tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the weights of a model for one that takes another kind of companion.
+
+    Args:
+        tensors: weights, by name.
+        initial: untrained weights of the model that takes them: it keeps its embeddings of the
+            companion's patches, and what the first layer of the neck's details sees of returns.
+    """
+    made = dict(tensors)
+    for name, own in initial.items():
+        if ".patch_embed.companion." in name and name in tensors:
+            made[name] = own.detach().clone()
+        elif name == DETAILS and name in tensors:
+            common = min(own.shape[1], tensors[name].shape[1])
+            made[name] = torch.cat([tensors[name][:, :common], own[:, common:].detach()], dim=1)
+    return made
 
 
 def resize_relative(table: Tensor, size: torch.Size) -> Tensor:

@@ -78,6 +78,28 @@ def test_other_classes_keep_the_weights_of_those_that_stay(tmp_path, family) -> 
     assert same(dict(model.encoder.state_dict()), dict(trained.encoder.state_dict()))
 
 
+@pytest.mark.parametrize(("there", "here"), [("lidar", "thermal"), ("thermal", "lidar")])
+def test_another_companion_starts_from_all_that_does_not_look_at_it(tmp_path, there, here) -> None:
+    config = ModelConfig(size="nano", height=48, width=64, companion=there)
+    trained = seeded_model(config, 1).state_dict()
+    path = tmp_path / "weights.safetensors"
+    save_file(trained, path)
+    (tmp_path / "model.json").write_text(json.dumps(asdict(config)))
+    model = seeded_model(replace(config, companion=here), 2)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    load_perception(model, path)
+    own = model.state_dict()
+    embedding = {name for name in own if ".patch_embed.companion." in name}
+    assert len(embedding) == 4 and all(torch.equal(own[n], fresh[n]) for n in embedding)
+    details = "neck.details.0.0.weight"
+    same_inputs = min(own[details].shape[1], trained[details].shape[1])
+    assert own[details].shape != trained[details].shape
+    assert torch.equal(own[details][:, :same_inputs], trained[details][:, :same_inputs])
+    assert torch.equal(own[details][:, same_inputs:], fresh[details][:, same_inputs:])
+    rest = own.keys() - embedding - {details}
+    assert all(torch.equal(own[name], trained[name]) for name in rest)
+
+
 def test_pretraining_goes_on_from_the_encoder_of_a_package(caplog) -> None:
     package = load_package(ROOT / "models" / "lemumo-tiny")
     config = ModelConfig.from_dict(package.manifest.model)
