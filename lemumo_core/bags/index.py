@@ -25,10 +25,10 @@ from lemumo_core.bags.metadata import BAG_SUFFIXES, METADATA, bag_stem
 from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.reader import BagReader, RawMessage
 from lemumo_core.bags.recovery import sound_files
-from lemumo_core.bags.topics import TopicSelection, find_roles
+from lemumo_core.bags.topics import PIXEL_TRUTH, TopicSelection, color_cameras, find_roles
 from lemumo_core.bags.video import key_rows, packet_is_key
 from lemumo_core.faults import Fault
-from lemumo_core.messages.stamps import stamp_of_cdr
+from lemumo_core.messages.stamps import frame_of_cdr, stamp_of_cdr
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.messages.video import VIDEO_TYPES
 from lemumo_core.progress import track
@@ -177,6 +177,10 @@ def _build(
             lost = [*lost, *([passed_over] if passed_over else [])]
         frame_ids = {topic.name: topic.frame_id for topic in reader.topics}
         counts = {topic.name: topic.count for topic in reader.topics}
+        camera_frames = {topic.frame_id for topic in color_cameras(reader)}
+        own_frame = frame_ids[topics["image"]]
+        of_a_camera = {topics[role] for role in PIXEL_TRUTH if role in topics}
+        unnamed: Counter[str] = Counter()
         read = {*topics.values(), *({TF_STATIC} & counts.keys())}
         total = sum(counts[topic] for topic in read)
         transforms = TransformBuffer()
@@ -195,6 +199,11 @@ def _build(
             before, ordinal = last.get(raw.topic, (None, 0))
             ordinal = ordinal + 1 if before == raw.stamp_ns else 0
             last[raw.topic] = raw.stamp_ns, ordinal
+            if raw.topic in of_a_camera and len(camera_frames) > 1:
+                frame_id = frame_of_cdr(raw.data)
+                unnamed[raw.topic] += frame_id not in camera_frames
+                if frame_id != own_frame:
+                    continue
             if raw.type.endswith("/CameraInfo"):
                 if infos.get(raw.topic) == raw.data[STAMP_END:]:
                     continue
@@ -209,6 +218,9 @@ def _build(
             "stand in, which are late by the transport's delay",
             *(name, count, topic),
         )
+    for topic, count in sorted((+unnamed).items()):
+        words = f"{count} messages of {topic} name none of the bag's cameras"
+        lost = [*lost, f"{words} in their frame_id, and are not used: is it {own_frame}?"]
     messages = {}
     for role, topic in topics.items():
         rows = np.array(found[topic], np.int64).reshape(-1, 3)

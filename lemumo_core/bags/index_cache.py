@@ -18,7 +18,7 @@ from lemumo_core.files import cache_folder, whole_file
 
 log = logging.getLogger(__name__)
 
-VERSION = 6
+VERSION = 7
 """Version of the cached files, which is part of their names."""
 
 

@@ -34,6 +34,8 @@ GROUND_TRUTH = {
     "ignore": "/ground_truth/ignore",
 }
 """Topics that are ground truth wherever a bag has them."""
+PIXEL_TRUTH = "labels", "depth", "ignore"
+"""Roles of ground truth on the pixels of an image; boxes are of all cameras of a bag."""
 LABEL_INFO = "/ground_truth/label_info"
 """Topic of the names of the label ids, one vision_msgs/LabelInfo."""
 

@@ -47,6 +47,18 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
+def frame_of_cdr(data: bytes) -> str:
+    """Read the frame of a serialised message that begins with a std_msgs/Header.
+
+    It is empty where the bytes end before it.
+    """
+    try:
+        (length,) = struct.unpack_from("<I" if data[1] & 1 else ">I", data, 12)
+    except (IndexError, struct.error):
+        return ""
+    return bytes(data[16 : 16 + length]).rstrip(b"\0").decode(errors="replace")
+
+
 def stamp_of_cdr(data: bytes) -> int:
     """Read the header stamp (ns) of a serialised message without deserialising the rest.
 

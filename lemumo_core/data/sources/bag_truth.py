@@ -19,9 +19,7 @@ from lemumo_core.messages.ground_truth import (
 )
 
 
-def labels_of(
-    session: Session, bag: OpenBag, at: int, frame_id: str, one_of_several: bool
-) -> Labels | None:
+def labels_of(session: Session, bag: OpenBag, at: int, frame_id: str) -> Labels | None:
     """Return the ground truth of an image, None without any.
 
     Args:
@@ -29,8 +27,6 @@ def labels_of(
         bag: the open bag.
         at: number of the image.
         frame_id: frame of its header.
-        one_of_several: the bag has several cameras, and what is on the pixel grid of an image is
-            of the one whose frame its header names.
 
     Raises:
         Fault: ``bad_labels``; as the messages.
@@ -39,12 +35,6 @@ def labels_of(
     camera = image_camera.camera
     matches = {role: session.of_image(role, at) for role in GROUND_TRUTH}
     messages = {r: bag.message(r, match) for r, match in matches.items() if match is not None}
-    if one_of_several:
-        messages = {
-            role: message
-            for role, message in messages.items()
-            if role == "detections" or message.header.frame_id == frame_id
-        }
     if not messages:
         return None
     parts: dict[str, Any] = {}

@@ -57,7 +57,8 @@ class Bags:
             image's header.
         detections: topic of 3D boxes, Detection3DArray. Of this and the next three, None takes the
             one of ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the
-            image nearest to it, at most ``tolerance_ms`` away.
+            image nearest to it, at most ``tolerance_ms`` away; what is on an image's pixels, where
+            the bag has several cameras, to the one whose frame its header names.
         labels: topic of mono8 ids, as in ``Labels.label_map``, which a LabelInfo on
             ``LABEL_INFO`` may name.
         depth: topic of 32FC1 metres.
@@ -168,9 +169,7 @@ class Bags:
         """
         number, at = self._locate(index)
         session, bag = self.bags[number], self._opened(number)
-        return labels_of(
-            session, bag, at, session.index.frame_ids["image"], self.has_several_cameras
-        )
+        return labels_of(session, bag, at, session.index.frame_ids["image"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -244,7 +243,7 @@ class Bags:
             companion=CompanionReader(session, bag, self._companion_options).of_image(
                 at, frame_id, image_camera
             ),
-            labels=labels_of(session, bag, at, frame_id, self.has_several_cameras),
+            labels=labels_of(session, bag, at, frame_id),
             T_camera_header=image_camera.T_image_header,
             T_fixed_camera=self._pose(bag, index, at, image_camera),
         )

@@ -42,6 +42,27 @@ def zoomed(order):
     return change
 
 
+def test_truth_on_pixels_is_of_the_camera_that_its_header_names(small_bag, tmp_path, caplog):
+    """Also where one camera of several is taken: the other's labels are near in time."""
+    bag = with_rear_camera(small_bag, tmp_path / "two")
+    front, rear = Bags(bag, image=IMAGE), Bags(bag, image="/rear/image_raw")
+    for i in range(len(front)):
+        seen, behind = front.labels(i), rear.labels(i)
+        assert seen is not None and seen.label_map is not None and seen.depth_m is not None
+        assert behind is not None and len(behind.boxes_3d) == len(seen.boxes_3d)
+        assert behind.label_map is None and behind.depth_m is None
+    assert not front.describe()["bags"][0]["lost"]
+
+    def mounted(raw, message):
+        if raw.topic == "/ground_truth/labels":
+            message.header.frame_id = "mount"
+        return raw.stamp_ns, message
+
+    nobody = Bags(rewrite(bag, tmp_path / "nobody", mounted), image=IMAGE)
+    assert nobody.labels(0).label_map is None and nobody.labels(0).depth_m is not None
+    assert "6 messages of /ground_truth/labels name none of the bag's cameras" in caplog.text
+
+
 @pytest.mark.parametrize("late_ns", [0, 30_000_000, 700_000_000, -100_000_000])
 def test_each_image_has_the_camera_info_of_its_stamp(small_bag, tmp_path, late_ns):
     """A zooming camera whose infos are recorded with the images, late, ever later, or early."""
