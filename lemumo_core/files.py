@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -173,6 +173,36 @@ def remove_unfinished(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+
+def note_use(copy: Path) -> None:
+    """Note for ``make_room`` that a file is used now, where the cache may be written."""
+    with contextlib.suppress(OSError):  # another user's, or a read-only disk
+        os.utime(copy)
+
+
+def make_room(copies: Iterable[Path], most_bytes: int) -> list[Path]:
+    """Delete files until they take no more than so much, those used longest ago first.
+
+    What was used last is known by the time of modification (``note_use``). A process that has one
+    open keeps it, and other processes may make room at the same time.
+
+    Returns:
+        The deleted ones.
+    """
+    found = []
+    for copy in copies:
+        with contextlib.suppress(FileNotFoundError):  # another process made room
+            found.append((copy.stat(), copy))
+    used = sum(stat.st_size for stat, _ in found)
+    deleted = []
+    for stat, copy in sorted(found, key=lambda pair: pair[0].st_mtime_ns):
+        if used <= most_bytes:
+            break
+        copy.unlink(missing_ok=True)
+        used -= stat.st_size
+        deleted.append(copy)
+    return deleted
 
 
 def _unfinished_name(path: Path) -> Path:

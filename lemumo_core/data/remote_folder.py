@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
 from lemumo_core.data.arrow import fs
-from lemumo_core.files import cache_folder, whole_file
+from lemumo_core.files import cache_folder, make_room, note_use, whole_file
 
 
 def read_remote(uri: str, name: str) -> bytes:
@@ -51,9 +50,9 @@ class RemoteFolder:
         """
         copy = self.folder / name
         if copy.exists() and copy.stat().st_size == size:
-            os.utime(copy)
+            note_use(copy)
             return copy
-        self._make_room(size)
+        make_room(self.of_uri.glob("*/*"), self.cache_bytes - size)
         files, folder = fs.FileSystem.from_uri(self.uri)
         with whole_file(copy) as file:
             with files.open_input_stream(f"{folder}/{name}") as stream:
@@ -62,21 +61,6 @@ class RemoteFolder:
             if found != size:
                 raise OSError(f"{self.uri}/{name} has {found} bytes; its index says {size}")
         return copy
-
-    def _make_room(self, size: int) -> None:
-        """Delete copies, oldest first; a process that has one mapped keeps it."""
-        copies = []
-        for copy in self.of_uri.glob("*/*"):
-            try:
-                copies.append((copy.stat(), copy))
-            except FileNotFoundError:  # another process made room
-                continue
-        used = sum(stat.st_size for stat, _ in copies)
-        for stat, copy in sorted(copies, key=lambda pair: pair[0].st_mtime_ns):
-            if used + size <= self.cache_bytes:
-                return
-            copy.unlink(missing_ok=True)
-            used -= stat.st_size
 
 
 def _digest(text: str) -> str:

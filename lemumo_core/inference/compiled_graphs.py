@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lemumo_core.faults import Fault
-from lemumo_core.files import cache_folder
+from lemumo_core.files import cache_folder, make_room, note_use
 from lemumo_core.inference.engine_cache import EngineKey, read_engine, store_engine
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package
 
 T = TypeVar("T")
+
+MOST_BYTES = 1 << 30
+"""Room for all of them; those that were not used for longest go."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,9 @@ def compiled_graph(
     folder = cache_folder() / "graphs"
     path = folder / key.file_name(package.manifest.name)
     try:
-        return load(read_engine(path, key))
+        found = load(read_engine(path, key))
+        note_use(path)
+        return found
     except Fault as fault:
         if fault.reason != "no_engine":
             log.warning("%s is prepared again: %s", name, fault)
@@ -59,6 +64,8 @@ def compiled_graph(
     found, kept = prepare()
     try:
         store_engine(folder, package.manifest.name, key, kept, {})
+        for old in make_room(folder.glob("*.engine"), MOST_BYTES):
+            old.with_suffix(".json").unlink(missing_ok=True)
     except Fault as fault:
         log.warning("the next start prepares %s again: %s", name, fault)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,23 @@ def test_what_a_runtime_refuses_is_prepared_again(
         found = outputs(package, runtime, 1)
     assert "refuses" in caplog.text and len(stored) == 2
     assert all(np.array_equal(expected[name], value) for name, value in found.items())
+
+
+def test_those_used_longest_ago_make_room(kept, tmp_path, monkeypatch) -> None:
+    packages = [load_package(write_toy_package(tmp_path / name)) for name in ("a", "b", "c")]
+    stored = count_prepared(monkeypatch)
+    for number, package in enumerate(packages):
+        monkeypatch.setattr(compiled_graphs, "processor", lambda number=number: f"cpu {number}")
+        outputs(package, "onnxruntime", 1)
+        os.utime(stored[-1], ns=(number, number))
+        if number == 1:
+            monkeypatch.setattr(compiled_graphs, "processor", lambda: "cpu 0")
+            outputs(packages[0], "onnxruntime", 1)  # used again
+            size = stored[0].stat().st_size
+            monkeypatch.setattr(compiled_graphs, "MOST_BYTES", int(2.5 * size))
+    assert len(stored) == 3
+    left = (stored[0], stored[2])
+    assert set(kept.iterdir()) == {*left, *(path.with_suffix(".json") for path in left)}
 
 
 def test_without_room_for_it_the_graph_runs_all_the_same(kept, package, caplog) -> None:
