@@ -2,8 +2,9 @@
 
     python -m benchmarks.fleet [--bags 100 200 400] [--lose-a-node] [--workers 2]
 
-For each number of bags, seconds of ``lemumo prepare bags`` and ``lemumo replay``, and the memory of
-the largest process. Time should grow as the number of bags, and memory not at all. With
+For each number of bags, seconds and CPU seconds of ``lemumo prepare bags`` and ``lemumo replay``,
+and the memory of the largest process. CPU time, which other programs disturb little, should grow as
+the number of bags, and memory not at all; on Ray it is that of the command alone. With
 ``--lose-a-node`` the last number is done once more on a Ray cluster of three nodes of one CPU on
 this machine, one of which is killed, with all that runs there, once a third of the bags is done;
 then the results are compared byte by byte with those of the processes. The bags hold one or two
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.synthetic import SyntheticStreet
@@ -63,8 +64,19 @@ def _at(frame: Frame, stamp_ns: int) -> Frame:
     return replace(frame, stamp_ns=stamp_ns, companion=replace(frame.companion, stamp_ns=stamp_ns))
 
 
-def run(log: Path, *words: object) -> tuple[float, float]:
-    """Run a command of ``lemumo``; return its seconds and the MB of its largest process.
+class Cost(NamedTuple):
+    """What a command took: seconds, CPU seconds with its processes', MB of the largest of them."""
+
+    seconds: float
+    cpu_s: float
+    memory_mb: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, {self.cpu_s:.1f} s of CPU, {self.memory_mb:.0f} MB"
+
+
+def run(log: Path, *words: object) -> Cost:
+    """Run a command of ``lemumo``.
 
     Raises:
         SystemExit: it failed.
@@ -77,11 +89,11 @@ def run(log: Path, *words: object) -> tuple[float, float]:
     seconds = time.perf_counter() - started
     if os.waitstatus_to_exitcode(status):
         sys.exit(f"{words[0]} failed: {log.read_text()[-2000:]}")
-    return seconds, usage.ru_maxrss / 1024
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def both(bags: Path, model: Path, out: Path, *options: object) -> dict[str, tuple[float, float]]:
-    """Prepare and replay; return seconds and MB of each."""
+def both(bags: Path, model: Path, out: Path, *options: object) -> dict[str, Cost]:
+    """Prepare and replay; return what each took."""
     out.mkdir()
     prepare: tuple[object, ...] = "prepare", "bags", "--path", bags, "--out", out / "shards"
     replay: tuple[object, ...] = "replay", bags, "--model", model, "--out", out / "results"
@@ -130,25 +142,22 @@ def main() -> None:
             bags, out = folder / f"bags{count}", folder / f"local{count}"
             write_bags(bags, count)
             found = both(bags, model, out, "--workers", args.workers)
-            _show(f"{count} bags, processes", count, found)
+            _show(f"{count} bags, processes", found)
         if args.lose_a_node:
             with cluster() as head:
                 lost = folder / "ray"
                 threading.Thread(
                     target=kill_a_node, args=(head, lost / "shards", count // 3), daemon=True
                 ).start()
-                _show(f"{count} bags, Ray", count, both(bags, model, lost, "--executor", "ray"))
+                _show(f"{count} bags, Ray", both(bags, model, lost, "--executor", "ray"))
             for part in ("shards", "results"):
                 here, there = contents(out / part), contents(lost / part)
                 same = "equal to the byte" if here == there else "DIFFERENT"
                 print(f"{part}: {len(there)} files on Ray, {len(here)} of processes: {same}")
 
 
-def _show(title: str, count: int, found: dict[str, tuple[float, float]]) -> None:
-    parts = (
-        f"{name} {seconds:.1f} s ({1e3 * seconds / count:.0f} ms a bag), {memory_mb:.0f} MB"
-        for name, (seconds, memory_mb) in found.items()
-    )
+def _show(title: str, found: dict[str, Cost]) -> None:
+    parts = (f"{name} {cost}" for name, cost in found.items())
     print(f"{title}: {'; '.join(parts)}", flush=True)
 
 
