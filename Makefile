@@ -1,6 +1,6 @@
 # setup is a no-op when nothing changed; every other verb runs it first.
 #   make setup [PYTHON=python3.12] [TORCH=cpu|cuda]
-#   make demo  [BAG=path]
+#   make demo  [BAG=path] [MODEL=lemumo-tiny-thermal]
 #   make fuzz  [SECONDS=60]    for each kind of message
 #   make docs                  the manual as a site, in out/docs
 #   make soak  [MINUTES=10]    ten times the input rate
@@ -21,7 +21,7 @@ setup:
 	@TORCH="$(TORCH)" $(PYTHON) tools/setup.py
 
 demo: setup
-	$(RUN) -m lemumo_ros.demo $(if $(BAG),--bag "$(BAG)")
+	$(RUN) -m lemumo_ros.demo $(if $(BAG),--bag "$(BAG)") $(if $(MODEL),--model "$(MODEL)")
 
 test: setup
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -1,9 +1,11 @@
 """Play a bag to the node and show the result: the whole way from a bag to RViz or Foxglove.
 
     ros2 launch lemumo_ros demo.launch.py
+    ros2 launch lemumo_ros demo.launch.py model:=lemumo-tiny-thermal
     ros2 launch lemumo_ros demo.launch.py bag:=/path/to/bag model:=/path/to/package viewer:=foxglove
 
-Without a bag a street is rendered, once, to out/bags/street of the working folder.
+Without a bag a street is rendered, once, to out/bags of the working folder: with LiDAR, or at night with a
+thermal camera, as the model takes them.
 """
 
 import json
@@ -86,7 +88,8 @@ def start(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    found = find_bag(bag=value("bag"), image=value("image"), points=value("points"))
+    chosen = {name: value(name) for name in ("bag", "image", "points", "model")}
+    found = find_bag(**chosen)
     bag = found.pop("bag")
     defaults = {name: default for name, (default, _) in perception["ARGUMENTS"].items()}
     arguments = {**defaults, **found, "model": value("model"), "use_sim_time": "true"}

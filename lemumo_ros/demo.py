@@ -26,12 +26,11 @@ from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import load_package
 from lemumo_core.progress import Progress
-from lemumo_ros.demo_bag import NODE_NAME, default_bag, node_command
+from lemumo_ros.demo_bag import MODEL, NODE_NAME, default_bag, node_command
 from lemumo_ros.demo_report import Summary, write_report
 from lemumo_ros.model_path import model_folder
 from lemumo_ros.transport import select_transport
 
-MODEL = "lemumo-tiny"
 OVERLAY = "overlay/compressed"
 DRAIN_S = 3.0
 STOP_S = 10.0
@@ -237,8 +236,10 @@ def demo(
     """Play a bag to the node in processes of their own, and write what came out.
 
     Args:
-        bag: to play at its own speed; by default one that is rendered.
-        model: package to run, as the node takes it: a folder, or one that comes with lemumo.
+        bag: to play at its own speed; by default one that is rendered, with the companion that the
+            model takes.
+        model: package to run, as the node takes it: a folder, or one that comes with lemumo, such
+            as lemumo-tiny-thermal.
         out: folder for pictures, summary.json and index.html.
         rate: speed of the rendered bag.
         image: topic of the images, where the bag leaves a choice.
@@ -249,7 +250,8 @@ def demo(
         The exit code: 1 where no detection message came out.
     """
     speed = rate if bag is None else 1.0
-    summary = run(bag or default_bag(), model_folder(model), out, speed, image, points)
+    package = model_folder(model)
+    summary = run(bag or default_bag(package), package, out, speed, image, points)
     (out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     write_report(summary, out)
     print(json.dumps(asdict(summary), indent=2))

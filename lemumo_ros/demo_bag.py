@@ -12,23 +12,39 @@ from lemumo_core.bags.writer import write_bag
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.faults import Fault
+from lemumo_core.inference.package import load_package
 from lemumo_core.progress import track
 from lemumo_ros.input_types import CLOUD_TYPES, IMAGE_TYPES, transport_of, transport_suffix
+from lemumo_ros.model_path import model_folder
 
+MODEL = "lemumo-tiny"
 NODE_NAME = "perception"
 FRAMES = 40
 STREET = {
-    **{"seed": 28, "frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
+    **{"frames": FRAMES, "frames_per_drive": FRAMES, "rate_hz": 10.0},
     **{"width": 960, "height": 352},
 }
+DAY = Path("out/bags/street"), {"seed": 28}
+NIGHT = Path("out/bags/night"), {"seed": 73, "companion": "thermal"}
+"""Bag of a street, and the options that it is rendered with beside those of ``STREET``."""
 
 
-def default_bag() -> Path:
-    """Return the demo's own bag of a rendered street, rendered where it is missing."""
-    path = Path("out/bags/street")
+def default_bag(model: Path) -> Path:
+    """Return the demo's own bag for a model, rendered where it is missing.
+
+    It shows a street by day with LiDAR, or by night with a thermal camera, as the model takes them.
+
+    Args:
+        model: package.
+
+    Raises:
+        Fault, FileNotFoundError: as ``load_package``.
+    """
+    thermal = load_package(model).manifest.input.companion == "thermal"
+    path, options = NIGHT if thermal else DAY
     if not path.exists():
         print(f"demo: rendering {FRAMES} frames of a street", file=sys.stderr, flush=True)
-        source = open_source("synthetic", **STREET)
+        source = open_source("synthetic", **STREET, **options)
         write_bag((source[index] for index in track(range(len(source)), "demo")), path)
     return path
 
@@ -130,7 +146,12 @@ def cloud_transport(topics: BagTopics, kinds: dict[str, str]) -> str:
     return found.pop() if found else "raw"
 
 
-def demo_bag(bag: Path | None = None, image: str | None = None, points: str | None = None) -> int:
+def demo_bag(
+    bag: Path | None = None,
+    image: str | None = None,
+    points: str | None = None,
+    model: str = MODEL,
+) -> int:
     """Print the launch arguments of a bag as JSON.
 
     Args:
@@ -138,8 +159,10 @@ def demo_bag(bag: Path | None = None, image: str | None = None, points: str | No
         image: topic of the images, where the bag leaves a choice.
         points: topic of the point clouds, where the bag leaves a choice; several, joined by commas,
             are merged.
+        model: package that the demo's own bag is for, as the node takes it.
     """
-    print(json.dumps(launch_arguments(bag or default_bag(), image, points)))
+    played = bag or default_bag(model_folder(model))
+    print(json.dumps(launch_arguments(played, image, points)))
     return 0
 
 

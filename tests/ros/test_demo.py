@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lemumo_ros import demo, share
+from lemumo_ros import demo, demo_bag, share
+from tests.helpers.toy_package import write_toy_package
 
 
 def test_the_default_model_is_found_outside_of_a_clone(tmp_path, monkeypatch) -> None:
@@ -23,3 +24,16 @@ def test_the_default_model_is_found_outside_of_a_clone(tmp_path, monkeypatch) ->
     with pytest.raises(KeyboardInterrupt) as started:
         demo.demo(bag=tmp_path, out=tmp_path)
     assert started.value.args == (shipped,)
+
+
+@pytest.mark.parametrize("companion", ["lidar", "thermal"])
+def test_the_rendered_bag_has_the_companion_of_the_model(companion, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("torch", reason="renders a street: pip install '.[train]'")
+    pytest.importorskip("rosbags", reason="writing a bag needs: pip install '.[bags]'")
+    monkeypatch.chdir(tmp_path)
+    small = {"frames": 1, "width": 64, "height": 48, "rate_hz": 10.0}
+    monkeypatch.setattr(demo_bag, "STREET", small)
+    model = write_toy_package(tmp_path / "model", companion=companion)
+    found = demo_bag.launch_arguments(demo_bag.default_bag(model))
+    assert found.keys() & {"points", "thermal"} == {"points" if companion == "lidar" else "thermal"}
+    assert ("thermal_info" in found) == (companion == "thermal")

@@ -258,6 +258,7 @@ def test_the_demo_plays_a_bag_to_the_node_and_a_viewer(monkeypatch, tmp_path) ->
     def run(command: list[str], **options) -> SimpleNamespace:
         """The program that launch starts, in this process."""
         assert command[0] == str(ROOT / "scripts" / "demo_bag") and os.access(command[0], os.X_OK)
+        assert command[-2:] == ["--model", "lemumo-tiny"]
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             assert main(command[1:]) == 0
         return SimpleNamespace(stdout=printed.getvalue())
