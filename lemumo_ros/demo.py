@@ -238,8 +238,7 @@ def demo(
     Args:
         bag: to play at its own speed; by default one that is rendered, with the companion that the
             model takes.
-        model: package to run, as the node takes it: a folder, or one that comes with lemumo, such
-            as lemumo-tiny-thermal.
+        model: package to run, as the node takes it: a folder, or one that comes with lemumo.
         out: folder for pictures, summary.json and index.html.
         rate: speed of the rendered bag.
         image: topic of the images, where the bag leaves a choice.
