@@ -9,6 +9,8 @@ import numpy as np
 from lemumo_core.metrics.bands import BAND_EDGES_M, band_names, band_of, checked_edges
 
 RATIO = 1.25
+CHUNK = 1 << 14
+"""Pixels at a time: as many as stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,24 @@ class DepthMetric:
         if np.isinf(predicted_m).any():
             raise ValueError("the predicted depth holds infinity; unknown is NaN")
         valid = true_m > 0
-        true, predicted = true_m[valid].astype(np.float64), predicted_m[valid].astype(np.float64)
-        band, count = band_of(true, self.band_edges_m), len(self.sums)
-        self.sums[:, 0] += np.bincount(band[band >= 0], minlength=count)
-        seen = (band >= 0) & ~np.isnan(predicted)
-        band, true, predicted = band[seen], true[seen], predicted[seen]
-        error = np.abs(predicted - true)
-        close = (np.maximum(predicted, 0) * RATIO > true) & (predicted < RATIO * true)
-        for column, term in enumerate((None, error, error / true, error**2, close), start=1):
-            self.sums[:, column] += np.bincount(band, term, count)
+        if not valid.all():
+            predicted_m, true_m = predicted_m[valid], true_m[valid]
+        predicted_m, true_m = predicted_m.ravel(), true_m.ravel()
+        for start in range(0, len(true_m), CHUNK):
+            part = slice(start, start + CHUNK)
+            self._add(predicted_m[part].astype(np.float64), true_m[part].astype(np.float64))
+
+    def _add(self, predicted_m: np.ndarray, true_m: np.ndarray) -> None:
+        """Add pixels of known depth, float64 (N,)."""
+        band, count = band_of(true_m, self.band_edges_m), len(self.sums)
+        band[band < 0] = count  # beyond all bands, as what is not predicted
+        self.sums[:, 0] += np.bincount(band, minlength=count + 1)[:count]
+        band[np.isnan(predicted_m)] = count
+        error_m = np.abs(predicted_m - true_m)
+        close = (np.maximum(predicted_m, 0) * RATIO > true_m) & (predicted_m < RATIO * true_m)
+        terms = None, error_m, error_m / true_m, error_m**2, close
+        for column, term in enumerate(terms, start=1):
+            self.sums[:, column] += np.bincount(band, term, count + 1)[:count]
 
     def merge(self, other: DepthMetric) -> None:
         """Add the frames of another metric.
