@@ -1,6 +1,6 @@
 """Count what a training step launches on a GPU, and where it waits for it, without one.
 
-    python -m benchmarks.launches [--operators 20]
+    python -m benchmarks.launches [--operators 20] [--compiled]
 
 A step of ``learn`` runs on torch's ``meta`` device as it would on CUDA: autocast to bfloat16,
 fused attention, optimiser and gradient clipping on lists of tensors. Counted are
@@ -10,8 +10,9 @@ fused attention, optimiser and gradient clipping on lists of tensors. Counted ar
 - copies: of them those that come from the CPU,
 - waits: where the CPU needs a value of the device.
 
-An operator may launch more than one kernel (sorting, a product that is split), and nothing is said
-of how long anything takes.
+Of a step with ``scale.compile`` the kernels are counted that inductor would make of its graphs
+(``_fused_kernels``). An operator may launch more than one kernel (sorting, a product that is
+split), and nothing is said of how long anything takes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from types import TracebackType
@@ -31,13 +32,15 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks._fused_kernels import Kernels
 from benchmarks._recipes import ROWS, run_of
-from lemumo_core.data.samples import collate
+from lemumo_core.data.samples import Batch, collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
 from lemumo_core.train.parallel import DistInfo
+from lemumo_core.train.run_config import ScaleConfig
 
 META = torch.device("meta")
 STEP, STEPS, SAMPLES = 3, 1000, 4
@@ -154,7 +157,8 @@ class Launches(TorchDispatchMode):
             number = -(-len(args[0]) // TENSORS_A_LAUNCH) if on_lists else 1
             self.operators[name] += number
             self.backward += number * (torch._C._current_autograd_node() is not None)
-            self.copies += any(x.device != META and x.ndim for x in given)
+            draws = name.startswith("lemumo.")  # operators of our own, for a compiler
+            self.copies += draws or any(x.device != META and x.ndim for x in given)
         return found
 
 
@@ -191,31 +195,70 @@ def as_cuda() -> Iterator[Launches]:
 
 def count(row: str, **changes: Any) -> Launches:
     """Count a step of a row of ``ROWS``; ``changes`` are options of its run."""
+    learner, batch = _learner_of(row, **changes)
+    for step in (STEP, STEP + 1):  # the first one makes the optimiser's state
+        with as_cuda() as counted:
+            learner.learn(batch, step)
+    return counted
+
+
+def count_compiled(row: str, **changes: Any) -> Launches:
+    """Count likewise a step with ``scale.compile``, of which all must be captured at once.
+
+    Of what is compiled the kernels are counted (``_fused_kernels``), of the rest the operators.
+    """
+    kernels = Kernels(_Autocast, _Casts)
+    with kernels.counting(), suppress(_Captured):
+        learner, batch = _learner_of(row, **{"scale": ScaleConfig(compile=True)} | changes)
+        with mock.patch.object(torch.Tensor, "tolist", _captured):
+            learner.learn(batch, STEP)
+    parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+    kernels.learning = [p for p in parameters if p.grad is not None]
+    for step in (STEP, STEP + 1):
+        with as_cuda() as counted:
+            learner.learn(batch, step)
+    counted.operators["kernels of compiled graphs"] = kernels.forward + kernels.backward
+    counted.backward += kernels.backward
+    counted.copies += kernels.copies
+    return counted
+
+
+class _Captured(Exception):
+    """Ends a step where the CPU would wait for its values: after the backward pass."""
+
+
+def _captured(values: torch.Tensor) -> None:
+    raise _Captured
+
+
+def _learner_of(row: str, **changes: Any) -> tuple[Any, Batch]:
+    """Return what learns in a row of ``ROWS``, and a batch for it, on ``meta``."""
     recipe, config = run_of(row, **{"steps": STEPS, "batch": SAMPLES} | changes)
     canvas = config.canvas_spec
     source = SyntheticStreet(frames=SAMPLES, height=canvas.height // 2, width=canvas.width // 2)
     samples = samples_of(config, source)
     batch = collate([samples[i] for i in range(SAMPLES)])
     sampler = BatchSampler(64, SAMPLES, 0)
-    learner = recipe.learner(Run(config, Path("none"), DistInfo(0, 1, META), samples, sampler))
-    for step in (STEP, STEP + 1):  # the first one makes the optimiser's state
-        with as_cuda() as counted:
-            learner.learn(batch.to(META), step)
-    return counted
+    run = Run(config, Path("none"), DistInfo(0, 1, META), samples, sampler)
+    return recipe.learner(run), batch.to(META)
 
 
 def main() -> None:
     """Print a table of all rows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--operators", type=int, default=0, help="also print so many operators")
+    parser.add_argument("--compiled", action="store_true", help="also steps that are compiled")
     options = parser.parse_args()
     print("| step | launches | of them backward | copies from the CPU | waits |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for row in ROWS:
-        found = count(row)
-        print(f"| {row} | {found.launches} | {found.backward} | {found.copies} | {found.waits} |")
-        for name, number in found.operators.most_common(options.operators):
-            print(f"{number:6d} {name}")
+    counts = [(row, count) for row in ROWS]
+    if options.compiled:
+        counts += [(f"{row}, compiled", count_compiled) for row in ROWS]
+    for name, counted in counts:
+        found = counted(name.removesuffix(", compiled"))
+        print(f"| {name} | {found.launches} | {found.backward} | {found.copies} | {found.waits} |")
+        for operator, number in found.operators.most_common(options.operators):
+            print(f"{number:6d} {operator}")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,16 @@
 Every rank holds an equal share of the batch and computes the same loss from the statistics of the
 whole batch. DDP then averages the ranks' gradients; with ``mean_over_ranks`` the result is the
 gradient of that one loss, so that W ranks of B samples are one rank of W B samples.
+
+The collectives are operators of our own, which a compiler takes as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
@@ -25,7 +25,7 @@ def world_size() -> int:
 
 def mean_over_ranks(x: Tensor) -> Tensor:
     """Average a tensor of one shape over all ranks; its gradient is averaged likewise."""
-    return x if world_size() == 1 else _MeanOverRanks.apply(x)
+    return x if world_size() == 1 else _mean_over_ranks(x)
 
 
 def gather_rows(x: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def gather_rows(x: Tensor) -> Tensor:
 
     The gradient of a rank's rows is the sum of what all ranks give for them.
     """
-    return x if world_size() == 1 else _GatherRows.apply(x)
+    return x if world_size() == 1 else _gather_rows(x)
 
 
 def rows_of_rank(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
@@ -76,47 +76,64 @@ class BatchNorm2d(nn.BatchNorm2d):
 def _normalized_over_ranks(norm: BatchNorm1d | BatchNorm2d, input: Tensor) -> Tensor:
     x = input.to(torch.promote_types(input.dtype, torch.float32))
     over = [axis for axis in range(x.ndim) if axis != 1]
-    mean = mean_over_ranks(x.mean(over, keepdim=True))
-    variance = mean_over_ranks((x - mean).square().mean(over, keepdim=True))
+    # One collective: mean and variance of each rank, whose shares are equal.
+    own = torch.stack([x.mean(over), x.var(over, correction=0)])
+    means, variances = gather_rows(own[None]).unbind(1)
+    mean = means.mean(0)
+    variance = variances.mean(0) + (means - mean).square().mean(0)
     with torch.no_grad():
         assert norm.running_mean is not None and norm.running_var is not None
         assert norm.num_batches_tracked is not None and norm.momentum is not None
         count = world_size() * x.numel() / x.shape[1]
         norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean.flatten(), norm.momentum)
-        norm.running_var.lerp_(variance.flatten() * count / (count - 1), norm.momentum)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
     channels = [-1, *(1 for _ in over[1:])]
-    normed = (x - mean) * (variance + norm.eps).rsqrt()
+    normed = (x - mean.view(channels)) * (variance + norm.eps).rsqrt().view(channels)
     return (normed * norm.weight.view(channels) + norm.bias.view(channels)).to(input.dtype)
 
 
-class _MeanOverRanks(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
-        return total / world_size()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _MeanOverRanks.forward(ctx, gradient)
+@torch.library.custom_op("lemumo::mean_over_ranks", mutates_args=())
+def _mean_over_ranks(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total / world_size()
 
 
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        distributed.all_gather(parts, x)
-        return torch.cat(parts)
+@_mean_over_ranks.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
-        return total.chunk(world_size())[distributed.get_rank()]
+
+_mean_over_ranks.register_autograd(lambda ctx, gradient: _mean_over_ranks(gradient))
+
+
+@torch.library.custom_op("lemumo::gather_rows", mutates_args=())
+def _gather_rows(x: Tensor) -> Tensor:
+    x = x.contiguous()
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    distributed.all_gather(parts, x)
+    return torch.cat(parts)
+
+
+@_gather_rows.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(len(x) * world_size(), *x.shape[1:])
+
+
+@torch.library.custom_op("lemumo::sum_of_own_rows", mutates_args=())
+def _sum_of_own_rows(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total.chunk(world_size())[distributed.get_rank()].clone()
+
+
+@_sum_of_own_rows.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(len(x) // world_size(), *x.shape[1:])
+
+
+_gather_rows.register_autograd(lambda ctx, gradient: _sum_of_own_rows(gradient))
 
 
 def _initialized() -> bool:

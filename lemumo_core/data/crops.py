@@ -7,11 +7,30 @@ left pixel, as in ``geometry.camera``.
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+class computed_once(Generic[T]):
+    """A property that is computed once, as ``functools.cached_property``.
+
+    That holds a lock before Python 3.12, which ``torch.compile`` does not take.
+    """
+
+    def __init__(self, function: Callable[[Any], T]):
+        self.function, self.name = function, function.__name__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:
+        """Return the value, which from now on is an attribute."""
+        value = self.function(instance)
+        object.__setattr__(instance, self.name, value)
+        return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,28 +52,28 @@ class Axis:
     size: int
     longest: int
 
-    @functools.cached_property
+    @computed_once
     def scale(self) -> Tensor:
         """View pixels per canvas pixel, float32 (R,)."""
         return self.size / self.length.to(torch.float32)
 
-    @functools.cached_property
+    @computed_once
     def order(self) -> Tensor:
         """Which pixel of the view before its flip each pixel shows, int64 (R, size)."""
         pixel = torch.arange(self.size, device=self.start.device)
         return torch.where(self.flipped[:, None], self.size - 1 - pixel, pixel)
 
-    @functools.cached_property
+    @computed_once
     def _way(self) -> Tensor:
         """-1 where flipped, else 1, float32 (R, 1)."""
         return 1.0 - 2.0 * self.flipped[:, None]
 
-    @functools.cached_property
+    @computed_once
     def _slope_and_edge(self) -> tuple[Tensor, Tensor]:
         """View pixels per canvas pixel and the canvas's border of the view's first pixel."""
         return self._way * self.scale[:, None], (self.start + self.flipped * self.length)[:, None]
 
-    @functools.cached_property
+    @computed_once
     def _offsets(self) -> tuple[Tensor, Tensor]:
         """Positions in the view of the crop's first pixel, and of the place it flips from."""
         return (self.scale[:, None] - 1) / 2, self.flipped[:, None] * (self.size - 1.0)
@@ -107,23 +126,23 @@ class Crops:
         """Copy the crops to a device."""
         return Crops(self.table.to(device, non_blocking=True), self.canvas, self.size)
 
-    @functools.cached_property
+    @computed_once
     def flipped(self) -> Tensor:
         """Which crops are mirrored, left for right, bool (R,)."""
         return self.table[:, 4] % 2 > 0
 
-    @functools.cached_property
+    @computed_once
     def upended(self) -> Tensor:
         """Which crops are upside down, bool (R,)."""
         return self.table[:, 4] > 1
 
-    @functools.cached_property
+    @computed_once
     def rows(self) -> Axis:
         """Vertical axis."""
         _, top, _, height, _ = self.table.unbind(1)
         return Axis(top, height, self.upended, self.size[0], self.canvas[0])
 
-    @functools.cached_property
+    @computed_once
     def columns(self) -> Axis:
         """Horizontal axis."""
         left, _, width, _, _ = self.table.unbind(1)

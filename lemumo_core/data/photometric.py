@@ -7,6 +7,7 @@ Hue turns the colour plane of YIQ and grayscale is saturation 0. Everything is c
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -124,9 +125,7 @@ class Changes(NamedTuple):
     def _color_map(self, mean_rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Return matrix (R, 3, 3) and offset (R, 1, 1) on RGB, for images of mean colour (R, 3)."""
         brightness, contrast, saturation, hue = self.table[:, :4, None, None].unbind(1)
-        gray, chroma, turned, luma = (
-            constant.to(mean_rgb) for constant in (_TO_GRAY, _TO_CHROMA, _TO_TURNED_CHROMA, LUMA)
-        )
+        gray, chroma, turned, luma = _color_constants(mean_rgb.device, mean_rgb.dtype)
         angle = 2 * math.pi * hue
         turn = angle.cos() * chroma + angle.sin() * turned
         mean_luma = (mean_rgb * luma).sum(1).view(-1, 1, 1)
@@ -151,6 +150,11 @@ class Changes(NamedTuple):
         weighted = torch.cat([value * known, known], dim=-1)
         blurred = _blurred(weighted, sigma.flatten(), self.raster_blur_taps)
         return blurred[..., :-1] / blurred[..., -1:].clamp(min=1e-6)
+
+
+@functools.cache
+def _color_constants(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    return [x.to(device, dtype) for x in (_TO_GRAY, _TO_CHROMA, _TO_TURNED_CHROMA, LUMA)]
 
 
 def draw_changes(config: Photometric, count: int, generator: torch.Generator) -> Changes:

@@ -14,8 +14,8 @@ from lemumo_core.frame import UNLABELLED
 
 
 def render_returns(
-    batch: Batch, crops: Crops, shown: Tensor | None = None
-) -> tuple[Tensor, Tensor | None, Tensor]:
+    batch: Batch, crops: Crops, shown: Tensor | None = None, offsets: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Render the nearest return of every pixel, as ``depth_projection.nearest_returns`` finds it.
 
     Of returns of equal depth in a pixel the smallest label wins, and the least offset, so that
@@ -26,11 +26,12 @@ def render_returns(
         batch: B samples.
         crops: R of them.
         shown: bool (R, N), which returns; None for all.
+        offsets: whether the offsets are asked for.
 
     Returns:
         Depth (R, h, w), metres, inf where there is no return; its label (R, h, w), None where the
-        batch has none; and (R, 2, h, w), how far right of the pixel's centre it lies, and how far
-        below, pixels, 0 where there is none.
+        batch has none; and the offsets (R, 2, h, w), how far right of the pixel's centre it lies,
+        and how far below, pixels, 0 where there is none; or None.
     """
     (height, width), pixels = crops.size, math.prod(crops.size)
     views = len(crops) // len(batch)
@@ -49,13 +50,15 @@ def render_returns(
 
     nearest = least(z, math.inf)
     wins = z == nearest.gather(1, cell)
-    offsets = [
-        least(torch.where(wins, axis.position(at) - pixel, 1.0), 1.0)
-        for axis, at, pixel in ((crops.columns, u, column), (crops.rows, v, row))
-    ]
-    places = torch.stack(offsets, dim=1)[..., :pixels]
-    places = torch.where(nearest[:, None, :pixels] < math.inf, places, 0.0)
-    places = places.unflatten(2, (height, width))
+    places = None
+    if offsets:
+        found = [
+            least(torch.where(wins, axis.position(at) - pixel, 1.0), 1.0)
+            for axis, at, pixel in ((crops.columns, u, column), (crops.rows, v, row))
+        ]
+        places = torch.stack(found, dim=1)[..., :pixels]
+        places = torch.where(nearest[:, None, :pixels] < math.inf, places, 0.0)
+        places = places.unflatten(2, (height, width))
     depth_m = nearest[:, :pixels].view(-1, height, width)
     if batch.labels is None:
         return depth_m, None, places

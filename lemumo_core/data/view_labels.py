@@ -88,10 +88,9 @@ def _cut(boxes_2d: Tensor, crops: Crops) -> Tensor:
     lows, highs = (
         [pick(*ends) for ends in (across, down)] for pick in (torch.minimum, torch.maximum)
     )
-    cut = torch.stack([*lows, *highs], dim=-1)
-    height, width = crops.size
-    last = cut.new_tensor([width - 1, height - 1, width - 1, height - 1])
-    return cut.clamp(min=0.0).minimum(last)
+    last = (crops.size[1] - 1.0, crops.size[0] - 1.0) * 2
+    cut = [end.clamp(0.0, most) for end, most in zip((*lows, *highs), last, strict=True)]
+    return torch.stack(cut, dim=-1)
 
 
 def _mirrored(boxes_3d: Tensor) -> Tensor:

@@ -10,20 +10,20 @@ views on every device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lemumo_core.data.crops import Crops, draw_crops, whole_canvas
-from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
-from lemumo_core.data.render_returns import render_returns, seen_returns
-from lemumo_core.data.resampling import antialiased_taps, by_column, resample
-from lemumo_core.data.return_masks import ReturnMasks, draw_return_masks, masked
+from lemumo_core.data.photometric import PHOTOMETRIC, Photometric, draw_changes
+from lemumo_core.data.render_views import Rendered, Shot, render_views
+from lemumo_core.data.return_masks import ReturnMasks, draw_return_masks
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.view_labels import ViewLabels, labels_in_views
-from lemumo_core.depth_projection import OCCLUSION_RATIO
+from lemumo_core.data.view_labels import ViewLabels
 from lemumo_core.preprocess import Inputs
 
 
@@ -115,29 +115,6 @@ class View:
         return Inputs(self.image, self.companion, self.intrinsics, self.present)
 
 
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """How to cut R views, a multiple of B, from a batch.
-
-    Attributes:
-        crops: which part of the canvas each one shows.
-        changes: of appearance.
-        masks: of returns.
-    """
-
-    crops: Crops
-    changes: Changes | None = None
-    masks: ReturnMasks | None = None
-
-    def to(self, device: torch.device) -> Shot:
-        """Copy the shot to a device."""
-        return Shot(
-            self.crops.to(device),
-            self.changes.to(device) if self.changes else None,
-            ReturnMasks(*(x.to(device) for x in self.masks)) if self.masks else None,
-        )
-
-
 def transpose_rows(rows: Tensor, inner: int) -> Tensor:
     """Reorder rows a * inner + b as rows b * outer + a: by view to by sample, or back."""
     return rows.unflatten(0, (-1, inner)).transpose(0, 1).flatten(0, 1)
@@ -154,7 +131,11 @@ class MultiCrop:
     """
 
     def __init__(self, config: MultiCropConfig):
-        self.config = config
+        self.config, self._render = config, render
+
+    def compile(self, **options: Any) -> None:
+        """Compile what is computed on the device; ``options`` as of ``torch.compile``."""
+        self._render = partial(render, rendered=torch.compile(render_views, **options))
 
     def __call__(
         self, batch: Batch, generator: torch.Generator, rank: int = 0, world: int = 1
@@ -199,7 +180,7 @@ class MultiCrop:
             if views:
                 crops = replace(crops, table=crops.table[rows])
                 shots.append(Shot(crops, changes._replace(table=changes.table[rows]), masks))
-        return render(batch, shots)
+        return self._render(batch, shots)
 
 
 def clean_view(batch: Batch) -> View:
@@ -216,85 +197,18 @@ def _canvas_size(batch: Batch) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def render(batch: Batch, shots: Sequence[Shot]) -> tuple[View, ...]:
-    """Render one View for each shot."""
-    device = batch.image.device
-    with torch.autocast(device.type, enabled=False):  # no colours in bfloat16
-        image = by_column(batch.image)
-        picture = None if batch.picture is None else by_column(batch.picture)
-        return tuple(_view(batch, image, picture, shot.to(device)) for shot in shots)
+def render(
+    batch: Batch, shots: Sequence[Shot], rendered: Callable[..., list[Rendered]] | None = None
+) -> tuple[View, ...]:
+    """Render one View for each shot.
 
-
-def _view(batch: Batch, image: Tensor, picture: Tensor | None, shot: Shot) -> View:
-    crops, changes = shot.crops, shot.changes
-    taps = antialiased_taps(crops.rows), antialiased_taps(crops.columns)
-    image = resample(image, *taps)
-    if changes:
-        image = changes.of_image(image)
-    shown, hidden = _shown_and_masked(batch, shot)
-    depth_m, point_labels, places = render_returns(batch, crops, shown)
-    channels, bands = batch.canvas.companion_channels, batch.canvas.bands
-    if picture is None:
-        valid = depth_m[..., None] < math.inf
-        value = (depth_m[..., None] / batch.canvas.depth_max_m).clamp(max=1.0)
-    else:
-        value, weight = resample(picture, *taps).split([bands, 1], dim=-1)
-        valid = weight > 0.5
-        value = value / weight  # the mean over what is valid alone
-        value = changes.of_picture(value, valid) if changes else value
-    companion = torch.zeros(*value.shape[:-1], channels, device=value.device)
-    companion[..., :bands] = torch.where(valid, value, 0.0)
-    if channels > bands:
-        companion[..., bands] = valid[..., 0]
-    if batch.canvas.has_subpixel:
-        companion[..., 2:] = places.permute(0, 2, 3, 1)
-    views = len(crops) // len(batch)
-    return View(
-        image=image.round_().clamp_(0, 255).to(torch.uint8),
-        companion=companion,
-        intrinsics=_intrinsics(batch.intrinsics.repeat(views, 1, 1), crops),
-        present=batch.present.repeat(views, 1),
-        crops=crops,
-        labels=_labels(batch, crops, depth_m, point_labels, hidden),
-    )
-
-
-def _shown_and_masked(batch: Batch, shot: Shot) -> tuple[Tensor | None, Tensor | None]:
-    """Return which returns are shown and masked, bool (R, N); None where all are shown.
-
-    Only those that the camera sees are either, where some are masked or their places matter.
+    Args:
+        batch: B samples.
+        shots: how to cut them.
+        rendered: what computes the views, compiled.
     """
-    rows, places_matter = len(shot.crops), batch.canvas.has_subpixel
-    if shot.masks is None:
-        return (seen_returns(batch, rows) if places_matter else None), None
-    assert batch.beams is not None
-    hidden = masked(shot.masks, batch.beams.repeat(rows // len(batch), 1))
-    return seen_returns(batch, rows, ~hidden), hidden & seen_returns(batch, rows)
-
-
-def _labels(
-    batch: Batch,
-    crops: Crops,
-    depth_m: Tensor,
-    point_labels: Tensor | None,
-    hidden: Tensor | None,
-) -> ViewLabels | None:
-    """Return the ground truth, with that of masked returns."""
-    labels = labels_in_views(batch, crops, depth_m, point_labels)
-    if labels is None or hidden is None:
-        return labels
-    masked_m, _, places = render_returns(batch, crops, hidden)
-    # Dense depth says what the camera sees; where there is none, so do the returns that are shown.
-    seen_m = labels.depth_m.nan_to_num(math.inf)
-    masked_m = torch.where(masked_m <= OCCLUSION_RATIO * seen_m, masked_m, math.inf)
-    masked_m = torch.where(masked_m < math.inf, masked_m, math.nan)
-    return replace(labels, masked=torch.cat([masked_m[:, None], places], dim=1))
-
-
-def _intrinsics(intrinsics: Tensor, crops: Crops) -> Tensor:
-    """Return the intrinsics (R, 3, 3) of views of the canvas."""
-    view = intrinsics.clone()
-    for i, axis in enumerate((crops.columns, crops.rows)):
-        view[:, i, i] = intrinsics[:, i, i] * axis.scale
-        view[:, i, 2:] = axis.position(intrinsics[:, i, 2:])
-    return view
+    shots = [shot.to(batch.image.device) for shot in shots]
+    found = (rendered or render_views)(batch, shots)
+    return tuple(
+        View(*one.inputs, shot.crops, one.labels) for one, shot in zip(found, shots, strict=True)
+    )

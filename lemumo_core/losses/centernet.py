@@ -87,10 +87,10 @@ class CenterNetLoss:
             Terms by the names of the head's outputs.
         """
         classes, height, width = raw.heatmap.shape[1:]
-        targets = self.targets(boxes, intrinsics, (classes, height, width))
+        with torch.no_grad():
+            targets = self.targets(boxes, intrinsics, (classes, height, width))
         return center_loss(raw.heatmap, self._regressed(raw), targets, self._regressed_at)
 
-    @torch.no_grad()
     def targets(
         self, boxes: Boxes, intrinsics: Tensor, shape: tuple[int, int, int]
     ) -> CenterTargets:

@@ -75,14 +75,14 @@ class CenterNet2dLoss:
             Terms by the names of the head's outputs.
         """
         classes, height, width = raw.heatmap.shape[1:]
-        targets = self.targets(boxes, (classes, height, width))
+        with torch.no_grad():
+            targets = self.targets(boxes, (classes, height, width))
         regressed = {
             "offset": Regressed((raw.offset,), l1_error),
             "log_size": Regressed((raw.log_size,), l1_error),
         }
         return center_loss(raw.heatmap, regressed, targets, self._regressed_at)
 
-    @torch.no_grad()
     def targets(self, boxes: Boxes, shape: tuple[int, int, int]) -> CenterTargets:
         """Return what a head with heatmaps of a shape (C, h, w) should predict of boxes."""
         low, high = boxes.boxes_2d.float().split(2, dim=-1)

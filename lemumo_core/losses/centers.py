@@ -66,8 +66,8 @@ def cells_of(pixels: Tensor, stride: int, shape: tuple[int, int]) -> Cells:
     """
     position = (pixels + 0.5) / stride
     corner = position.floor()
-    limits = corner.new_tensor([shape[1], shape[0]])
-    inside = ((corner >= 0) & (corner < limits)).all(-1)
+    u, v = corner.unbind(-1)
+    inside = (u >= 0) & (u < shape[1]) & (v >= 0) & (v < shape[0])
     column, row = torch.where(inside[..., None], corner, 0.0).long().unbind(-1)
     return Cells(row, column, torch.where(inside[..., None], position - corner, 0.0), inside)
 

@@ -47,12 +47,14 @@ class LeJepa:
         if self.global_views < 1:
             raise ValueError(f"global_views is {self.global_views}, must be at least 1")
 
-    def __call__(self, projections: Tensor, step: int, unimodal: Sequence[Tensor] = ()) -> Loss:
+    def __call__(
+        self, projections: Tensor, step: int | Tensor, unimodal: Sequence[Tensor] = ()
+    ) -> Loss:
         """Loss of one step, the same on every rank.
 
         Args:
             projections: (V, B, d) of this rank, global views first.
-            step: seeds the slices of SIGReg.
+            step: seeds the slices of SIGReg, as in ``sigreg``.
             unimodal: projections (V, B, d) of the same views, once with only the image present
                 and once with only the companion; empty unless ``aux_unimodal``.
 

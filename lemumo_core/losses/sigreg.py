@@ -12,7 +12,7 @@ KNOTS = 17
 T_MAX = 3.0
 
 
-def sigreg(projections: Tensor, step: int) -> Tensor:
+def sigreg(projections: Tensor, step: int | Tensor) -> Tensor:
     """Distance of each view's projections from N(0, I): the Epps-Pulley test on random slices.
 
     With x = a . P[v, b] along a random unit direction a, n the batch over all ranks and
@@ -27,6 +27,7 @@ def sigreg(projections: Tensor, step: int) -> Tensor:
     Args:
         projections: (V, B, d), computed in at least float32 under any autocast.
         step: seeds the 256 directions, drawn on the CPU: the same on every rank and device.
+            A tensor on the CPU, of no dimension, stays a variable of a compiled graph.
 
     Returns:
         Scalar, the same on every rank.
@@ -35,14 +36,31 @@ def sigreg(projections: Tensor, step: int) -> Tensor:
         x = projections.to(torch.promote_types(projections.dtype, torch.float32))
         t = torch.linspace(0.0, T_MAX, KNOTS, dtype=x.dtype, device=x.device)
         phi = torch.exp(-t.square() / 2)
-        weights = torch.full_like(t, 2 * T_MAX / (KNOTS - 1))
-        weights[0] = weights[-1] = T_MAX / (KNOTS - 1)
-        slices = directions(x.shape[-1], step).to(x.dtype).to(x.device, non_blocking=True)
+        step_width = 2 * T_MAX / (KNOTS - 1)
+        weights = torch.where(t.remainder(T_MAX) == 0, step_width / 2, step_width)  # both ends
+        slices = directions_like(x, step)
         angles = (x @ slices).unsqueeze(-1) * t
         moments = mean_over_ranks(torch.stack([angles.cos().mean(1), angles.sin().mean(1)]))
         error = (moments[0] - phi).square() + moments[1].square()
         samples = projections.shape[1] * world_size()
         return samples * (error @ (weights * phi)).mean()
+
+
+def directions_like(x: Tensor, step: int | Tensor) -> Tensor:
+    """Return the ``directions`` of a step for x (..., d), of its dtype and on its device."""
+    drawn: Tensor = _directions_like(x.detach(), torch.as_tensor(step))
+    return drawn
+
+
+@torch.library.custom_op("lemumo::directions_like", mutates_args=())
+def _directions_like(x: Tensor, step: Tensor) -> Tensor:
+    """Draw in an operator, which a compiler takes as it is."""
+    return directions(x.shape[-1], int(step)).to(x.dtype).to(x.device, non_blocking=True)
+
+
+@_directions_like.register_fake
+def _(x: Tensor, step: Tensor) -> Tensor:
+    return x.new_empty(x.shape[-1], SLICES)
 
 
 def directions(dimensions: int, step: int) -> Tensor:

@@ -32,7 +32,7 @@ class VicReg:
     variance: float = 25.0
     covariance: float = 1.0
 
-    def __call__(self, projections: Tensor, step: int) -> Loss:
+    def __call__(self, projections: Tensor, step: int | Tensor) -> Loss:
         """Loss of one step, the same on every rank.
 
         Args:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lemumo_core.distributed import gather_rows
-from lemumo_core.losses.sigreg import directions
+from lemumo_core.losses.sigreg import directions_like
 
 EPSILON = 1e-4
 """Added to the variance under the root, whose slope at 0 is infinite."""
 
 
-def visreg(projections: Tensor, step: int) -> Tensor:
+def visreg(projections: Tensor, step: int | Tensor) -> Tensor:
     """Distance of each view's projections from N(0, I).
 
     With mu and sigma the mean and standard deviation of each dimension over the batch of all ranks,
@@ -27,7 +27,7 @@ def visreg(projections: Tensor, step: int) -> Tensor:
 
     Args:
         projections: (V, B, d), computed in at least float32 under any autocast.
-        step: seeds the directions of the slices, drawn on the CPU (``sigreg.directions``).
+        step: seeds the directions of the slices, drawn on the CPU (``sigreg.sigreg``).
 
     Returns:
         Scalar, the same on every rank.
@@ -37,7 +37,7 @@ def visreg(projections: Tensor, step: int) -> Tensor:
         x = gather_rows(x.transpose(0, 1)).transpose(0, 1)
         mean, std = x.mean(1, keepdim=True), (x.var(1, keepdim=True) + EPSILON).sqrt()
         standardized = (x - mean) / std.detach()
-        along = directions(x.shape[-1], step).to(x.dtype).to(x.device, non_blocking=True)
+        along = directions_like(x, step)
         slices = (standardized @ along).sort(dim=1).values
         count = x.shape[1]
         share = (torch.arange(count, dtype=x.dtype, device=x.device) + 0.5) / count

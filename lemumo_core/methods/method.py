@@ -93,7 +93,8 @@ class Units(NamedTuple):
     Attributes:
         blocks: modules of which each is sharded by itself and recomputed in the backward pass;
             every use of their weights goes through their ``forward``, and they hold no batch norm.
-        networks: modules that are compiled as wholes.
+        networks: modules that are compiled as wholes, by their ``compile``. Their random draws on
+            the CPU are operators of their own (``torch.library.custom_op``).
     """
 
     blocks: Sequence[nn.Module] = ()

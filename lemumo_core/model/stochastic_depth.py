@@ -5,7 +5,7 @@ The samples that go without are not computed at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ class Path:
     """Which of B samples take a residual branch.
 
     Attributes:
-        kept: int64, their numbers; while compiling, when no shape may depend on a draw, float (B,),
-            by what each sample's branch is multiplied. None where all take it.
+        kept: int64, their numbers; while compiling, when no shape may depend on a draw, float32
+            (B,), by what each sample's branch is multiplied. None where all take it.
         keep: probability of taking it.
     """
 
@@ -61,16 +61,19 @@ def draw(rates: Sequence[float], x: Tensor) -> list[Path]:
         rates: share of the samples that go without each branch.
         x: whose samples.
     """
-    drawn = {}
-    for i, rate in enumerate(rates):
-        if rate > 0.0:
-            mask = _mask(len(x), 1.0 - rate)
-            drawn[i] = mask / (1.0 - rate) if torch.compiler.is_compiling() else _numbers(mask)
+    keep = {i: 1.0 - rate for i, rate in enumerate(rates) if rate > 0.0}
     paths = [WHOLE] * len(rates)
-    if drawn:
-        parts = torch.cat(list(drawn.values())).to(x.device, non_blocking=True)
-        for i, part in zip(drawn, parts.split([len(one) for one in drawn.values()]), strict=True):
-            paths[i] = Path(part, 1.0 - rates[i])
+    if not keep:
+        return paths
+    parts: Sequence[Tensor]
+    if torch.compiler.is_compiling():
+        parts = _draw_scales(x.detach(), list(keep.values())).unbind()
+    else:
+        numbers = [mask.nonzero().flatten() for mask in _masks(len(x), keep.values())]
+        together = torch.cat(numbers).to(x.device, non_blocking=True)
+        parts = together.split([len(one) for one in numbers])
+    for i, part in zip(keep, parts, strict=True):
+        paths[i] = Path(part, keep[i])
     return paths
 
 
@@ -79,12 +82,28 @@ def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], rate: float) -> Ten
     return draw([rate], x)[0].add(x, branch, x)
 
 
-def _mask(rows: int, keep: float) -> Tensor:
-    return rows_of_rank(rows, lambda n: torch.empty(n).bernoulli_(keep))
+def _masks(rows: int, keep: Iterable[float]) -> list[Tensor]:
+    def draw_mask(share: float) -> Tensor:
+        return rows_of_rank(rows, lambda count: torch.empty(count).bernoulli_(share))
+
+    return [draw_mask(share) for share in keep]
 
 
-def _numbers(mask: Tensor) -> Tensor:
-    return mask.nonzero().flatten()
+@torch.library.custom_op(
+    "lemumo::draw_scales", mutates_args=(), tags=torch.Tag.nondeterministic_seeded
+)
+def _draw_scales(x: Tensor, keep: Sequence[float]) -> Tensor:
+    """Draw by what branches of samples x are multiplied, float32 (branches, B): 0 or 1 / keep.
+
+    A compiler takes an operator of one's own as it is, and so the draws are those of ``draw``.
+    """
+    masks = torch.stack([mask / p for mask, p in zip(_masks(len(x), keep), keep, strict=True)])
+    return masks.to(x.device, non_blocking=True)
+
+
+@_draw_scales.register_fake
+def _(x: Tensor, keep: Sequence[float]) -> Tensor:
+    return x.new_empty(len(keep), len(x), dtype=torch.float32)
 
 
 class _Take(torch.autograd.Function):

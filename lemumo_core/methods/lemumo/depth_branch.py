@@ -27,3 +27,8 @@ class DepthBranch(nn.Module):
         """Predict depth, metres, and its confidence, (B, H/4, W/4). Arguments as of ``Neck``."""
         depth_m, confidence = self.depth(self.neck(tokens, inputs))
         return depth_m, confidence
+
+
+def has_depth_head(model: ModelConfig) -> bool:
+    """Return whether a model has LiDAR, and a head whose depth starts from its returns."""
+    return model.companion == "lidar" and model.head_family == "deploy"

@@ -46,13 +46,9 @@ class MaskedReturns:
             view: R rows, row v * B + b being view v of sample b.
             views: views of a sample.
         """
-        rows, height, width = view.companion.shape[:3]
-
-        def draw(count: int) -> Tensor:
-            return torch.rand(count, height // PATCH, width // PATCH)
-
+        height, width = view.companion.shape[1:3]
         # Drawn sample by sample, as ranks share them out.
-        chance = transpose_rows(rows_of_rank(rows, draw), views)
+        chance = transpose_rows(_draw_chances(view.companion), views)
         seen = (chance >= self.ratio).to(view.companion).unsqueeze(1)
         seen = functional.interpolate(seen, size=(height, width), mode="nearest")
         return replace(view, companion=view.companion * seen[:, 0, ..., None])
@@ -73,3 +69,22 @@ class MaskedReturns:
         total, terms = DepthLoss(max_depth_m=self.max_depth_m)(depth_m, confidence, returns_m)
         named = {"returns": terms["depth"], "returns_confidence": terms["confidence"]}
         return Loss(self.weight * total, named)
+
+
+@torch.library.custom_op(
+    "lemumo::draw_chances", mutates_args=(), tags=torch.Tag.nondeterministic_seeded
+)
+def _draw_chances(maps: Tensor) -> Tensor:
+    """Draw a number for each patch of maps (R, H, W, C), float32 (R, rows, columns) in [0, 1).
+
+    A compiler takes an operator of one's own as it is, and so the draws are the same.
+    """
+    grid = [side // PATCH for side in maps.shape[1:3]]
+    chances = rows_of_rank(len(maps), lambda count: torch.rand(count, *grid))
+    return chances.to(maps.device, non_blocking=True)
+
+
+@_draw_chances.register_fake
+def _(maps: Tensor) -> Tensor:
+    grid = [side // PATCH for side in maps.shape[1:3]]
+    return maps.new_empty(len(maps), *grid, dtype=torch.float32)

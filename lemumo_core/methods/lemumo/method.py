@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from lemumo_core.losses.vicreg import VicReg
 from lemumo_core.methods.brief_run import SMALL_VIEWS
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
 from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
-from lemumo_core.methods.lemumo.depth_branch import DepthBranch
+from lemumo_core.methods.lemumo.depth_branch import DepthBranch, has_depth_head
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
 from lemumo_core.methods.lemumo.monitors import Monitors
 from lemumo_core.methods.lemumo.projector import Projector
@@ -30,6 +30,7 @@ from lemumo_core.methods.method import (
     Method,
     ParameterGroup,
     Step,
+    Units,
     mixed_precision,
 )
 from lemumo_core.model.config import MODALITIES, ModelConfig
@@ -136,15 +137,10 @@ class LeMuMo(EncoderOptions):
         return MaskedReturns(self.mask_returns, max_depth_m=depth_max_m)
 
 
-def has_depth_head(model: ModelConfig) -> bool:
-    """Return whether a model has LiDAR, and a head whose depth starts from its returns."""
-    return model.companion == "lidar" and model.head_family == "deploy"
-
-
 class Encoded(NamedTuple):
-    """V views of B samples, encoded; row v * B + b as in ``View``.
+    """V views of B samples, row v * B + b as in ``View``; N = 0 unless tokens are asked for.
 
-    projections (V, B, 128), embeddings (V B, 512), tokens (V B, N, D'), N = 0 unless asked for.
+    projections (V, B, 128), embeddings (V B, 512), tokens (V B, N, D').
     """
 
     projections: Tensor
@@ -191,8 +187,7 @@ class LeMuMoMethod(EncoderMethod):
             self.depth_branch = DepthBranch(views, self.encoder.modalities)
         self.masked: MaskedObjective | None = None
         if options.masked_weight:
-            modalities = self.encoder.modalities
-            self.masked = MaskedObjective(options.masked, model, modalities)
+            self.masked = MaskedObjective(options.masked, model, self.encoder.modalities)
         self._monitors = Monitors(self.encoder, self.projector, options.views.global_views)
 
     def views(self, batch: Batch, draw: Draw, rank: int, world: int) -> LeMuMoViews:
@@ -203,23 +198,39 @@ class LeMuMoMethod(EncoderMethod):
         views = self.crop(batch, draw("views"), rank, world)
         rate = self.options.modality_dropout
         if rate:
-            drops = draw("modality dropout")
-            views = drop_modalities(views, len(batch), rate, drops, rank, world)
+            views = drop_modalities(views, len(batch), rate, draw("modality dropout"), rank, world)
         masked = self.masked.views(batch, draw, rank, world) if self.masked else None
         return LeMuMoViews(views, masked)
 
+    def compile(self, **options: Any) -> None:
+        """Compile views, and networks with losses; ``options`` as of ``torch.compile``."""
+        self.crop.compile(**options)
+        if self.masked is not None:
+            self.masked.crop.compile(**options)
+        self._outcome = torch.compile(self._outcome, **options)  # type: ignore[method-assign]
+
+    def units(self) -> Units:
+        """Return the encoder's blocks, and all of it to compile."""
+        return Units(self.encoder.units(), (self,))
+
     def forward(self, views: LeMuMoViews, step: int, dense: bool = False) -> Step:
         """See ``Method``. The view of ``Step`` holds the global views with all their returns."""
-        outcome = self._joint(views.joint, step, dense)
-        if self.masked is None or views.masked is None:
-            return outcome
+        # As a tensor, the number of the step is no constant of a compiled graph.
+        return self._outcome(views, torch.tensor(step), dense)
+
+    def _outcome(self, views: LeMuMoViews, step: Tensor, dense: bool) -> Step:
+        # One context for all views, in which weights are cast once.
+        with mixed_precision(views.joint[0].image.device):
+            outcome = self._joint(views.joint, step, dense)
+            if self.masked is None or views.masked is None:
+                return outcome
+            total, terms = self.masked(self.encoder, views.masked, step)
         assert self.options.masked_weight is not None
-        total, terms = self.masked(self.encoder, views.masked, step)
         total = outcome.loss.total + self.options.masked_weight * total
         terms = {f"masked_{name}": value for name, value in terms.items()}
         return outcome._replace(loss=Loss(total, outcome.loss.terms | terms))
 
-    def _joint(self, views: Sequence[View], step: int, dense: bool) -> Step:
+    def _joint(self, views: Sequence[View], step: Tensor, dense: bool) -> Step:
         """Run the objectives on global and local views."""
         asked = dense or self.token_objective is not None or self.masked_returns is not None
         whole = views[0]
@@ -228,7 +239,8 @@ class LeMuMoMethod(EncoderMethod):
         joint = [self._encode(view, views, asked and view is views[0]) for view in views]
         projections = torch.cat([encoded.projections for encoded in joint])
         if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
-            alone = [self._unimodal(views, modality) for modality in MODALITIES]
+            of = [[self._encode(view, views, False, name) for view in views] for name in MODALITIES]
+            alone = [torch.cat([one.projections for one in encoded]) for encoded in of]
             loss = self.objective(projections, step, alone)
         else:
             loss = self.objective(projections, step)
@@ -238,36 +250,24 @@ class LeMuMoMethod(EncoderMethod):
             total, terms = self.token_objective(shared, step)
             terms = {f"token_{name}": value for name, value in terms.items()}
             loss = Loss(loss.total + total, loss.terms | terms)
-        if self.masked_returns is not None:
-            depth = self._predict_depth(joint[0].tokens, views[0])
-            total, terms = self.masked_returns(*depth, whole)
+        if self.masked_returns is not None and self.depth_branch is not None:
+            depth_m, confidence = self.depth_branch(joint[0].tokens, views[0].inputs)
+            total, terms = self.masked_returns(depth_m, confidence, whole)
             loss = Loss(loss.total + total, loss.terms | terms)
         projections, embeddings, tokens = (x.detach() for x in joint[0])
         monitored = {"embeddings": embeddings, "projections": projections}
         return Step(loss, whole, tokens if dense else None, monitored)
-
-    def _predict_depth(self, tokens: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """Return depth and confidence (R, h/4, w/4) of a view with these tokens."""
-        assert self.depth_branch is not None
-        with mixed_precision(tokens.device):
-            depth_m, confidence = self.depth_branch(tokens, view.inputs)
-        return depth_m, confidence
-
-    def _unimodal(self, views: Sequence[View], modality: str) -> Tensor:
-        """Return projections (V, B, 128) of all views with one modality only."""
-        return torch.cat([self._encode(view, views, False, modality).projections for view in views])
 
     def _encode(
         self, view: View, views: Sequence[View], dense: bool, modality: str | None = None
     ) -> Encoded:
         batch = len(views[0].image) // self.options.views.global_views
         by_view = view.inputs if modality is None else keep_modality(view.inputs, modality)
-        with mixed_precision(view.image.device):
-            # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
-            # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
-            inputs = Inputs(*(transpose_rows(x, batch) for x in by_view))
-            cls, tokens = self.encoder(inputs, dense=dense)
-            embeddings, projections = self.projector(cls)
+        # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
+        # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
+        inputs = Inputs(*(transpose_rows(x, batch) for x in by_view))
+        cls, tokens = self.encoder(inputs, dense=dense)
+        embeddings, projections = self.projector(cls)
         projections, embeddings, tokens = (
             transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens)
         )

@@ -55,13 +55,13 @@ class MaskedObjective(nn.Module):
             masks = masks._replace(shown=torch.ones_like(masks.shown))
         return Masked(view, masks.to(view.image.device))
 
-    def forward(self, encoder: Encoder, masked: Masked, step: int) -> Loss:
+    def forward(self, encoder: Encoder, masked: Masked, step: int | Tensor) -> Loss:
         """Compute the loss of a step, the same on every rank.
 
         Args:
             encoder: of the model.
             masked: of ``views``.
-            step: seeds positions and slices of VISReg.
+            step: seeds positions and slices of VISReg, as in ``sigreg``.
 
         Returns:
             Terms of ``Reconstruction``, and ``token_visreg`` where that has a weight.
@@ -76,7 +76,19 @@ class MaskedObjective(nn.Module):
         total = loss.total + self.options.token_visreg * value
         return Loss(total, loss.terms | {"token_visreg": value.detach()})
 
-    def _token_visreg(self, tokens: Tensor, step: int) -> Tensor:
-        draw = torch.Generator().manual_seed(step)
-        chosen = torch.randperm(tokens.shape[1], generator=draw)[:VISREG_CELLS]
-        return visreg(tokens[:, chosen.to(tokens.device)].transpose(0, 1), step)
+    def _token_visreg(self, tokens: Tensor, step: int | Tensor) -> Tensor:
+        chosen = _choose_cells(tokens.detach(), torch.as_tensor(step))
+        return visreg(tokens[:, chosen].transpose(0, 1), step)
+
+
+@torch.library.custom_op("lemumo::choose_cells", mutates_args=())
+def _choose_cells(tokens: Tensor, step: Tensor) -> Tensor:
+    """Choose cells of tokens (R, M, D) at random, in an operator that a compiler takes as it is."""
+    draw = torch.Generator().manual_seed(int(step))
+    chosen = torch.randperm(tokens.shape[1], generator=draw)[:VISREG_CELLS]
+    return chosen.to(tokens.device, non_blocking=True)
+
+
+@_choose_cells.register_fake
+def _(tokens: Tensor, step: Tensor) -> Tensor:
+    return tokens.new_empty(min(VISREG_CELLS, tokens.shape[1]), dtype=torch.int64)

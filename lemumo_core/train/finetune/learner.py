@@ -81,9 +81,9 @@ class FinetuneLearner:
         if config.mode == "refinement":
             self.model.requires_grad_(False)
             self.model.get_submodule("refine").requires_grad_(True)
-        units = Units(self.model.encoder.units(), (self.model.encoder,))
-        prepare(self.model.encoder, units, config.scale, run.dist)
         self.step = FinetuningStep(self.model, config.losses)
+        units = Units(self.model.encoder.units(), (self.step,))
+        prepare(self.model.encoder, units, config.scale, run.dist)
         decay = config.layer_decay if config.weights else 1.0
         groups = [
             ParameterGroup([(name, parameter)], layer_rate(name, config.model, decay))

@@ -257,6 +257,27 @@ def _evaluated(run: Run) -> dict[str, Any]:
     return {mode: metric.result() for mode, metric in learner.validation.evaluate().items()}
 
 
+def test_a_compiled_step_is_one_graph(monkeypatch, tmp_path) -> None:
+    torch._dynamo.reset()
+    graphs, compile_with = [], torch.compile
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def compiled(function, **options):
+        return compile_with(function, backend=backend, fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    values = []
+    for compiles in (False, True):
+        run = small_run(tmp_path, scale=ScaleConfig(compile=compiles, workers=0))
+        values.append(FinetuneLearner(run).learn(batch_of(run, 0), 0))
+    assert len(graphs) == 1
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+    torch._dynamo.reset()
+
+
 def test_two_ranks_are_one(pretrained, tmp_path) -> None:
     arguments = str(tmp_path), str(pretrained)
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
