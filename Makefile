@@ -1,6 +1,6 @@
 # setup is a no-op when nothing changed; every other verb runs it first.
 #   make setup [PYTHON=python3.12] [TORCH=cpu|cuda]
-#   make demo  [BAG=path] [MODEL=package]
+#   make demo  [BAG=path] [MODEL=lemumo-tiny-thermal]
 #   make fuzz  [SECONDS=60]    for each kind of message
 #   make docs                  the manual as a site, in out/docs
 #   make soak  [MINUTES=10]    ten times the input rate

@@ -1,6 +1,7 @@
 """Play a bag to the node and show the result: the whole way from a bag to RViz or Foxglove.
 
     ros2 launch lemumo_ros demo.launch.py
+    ros2 launch lemumo_ros demo.launch.py model:=lemumo-tiny-thermal
     ros2 launch lemumo_ros demo.launch.py bag:=/path/to/bag model:=/path/to/package viewer:=foxglove
 
 Without a bag a street is rendered, once, to out/bags of the working folder: with LiDAR, or at night

@@ -1,4 +1,4 @@
-"""The model that ships: whole, small, honest about what was measured, and as good as it says."""
+"""The models that ship: whole, small, honest about what was measured, and as good as they say."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate_frame, metric_for
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.provenance import is_rendered_alone
 from tests.helpers.onnx_notes import exporter_notes
 from tests.helpers.paths import ROOT
 
 FOLDER = ROOT / "models" / "lemumo-tiny"
+THERMAL = ROOT / "models" / "lemumo-tiny-thermal"
 MODALITIES = "fused", "camera_only", "companion_only"
 FRAMES = 8
 
@@ -59,3 +61,40 @@ def test_on_streets_that_it_never_saw_it_is_as_good_as_it_says(package, backend)
         assert found.miou > 0.5 * said["miou"], mode
     assert metrics["fused"].summary().bev_map > 0.5 * package.manifest.metrics["fused"]["bev_map"]
     assert np.isfinite(metrics["camera_only"].summary().bev_map)
+
+
+def test_the_thermal_model_is_whole_and_small_and_names_every_stage() -> None:
+    package = load_package(THERMAL)
+    manifest = package.manifest
+    assert manifest.input.companion == "thermal" and is_rendered_alone(manifest)
+    assert sum(path.stat().st_size for path in THERMAL.iterdir()) <= 18e6
+    graph = pytest.importorskip("onnx").load(THERMAL / "model.onnx", load_external_data=False)
+    assert exporter_notes(graph) == []
+    first = manifest.training["starts"][0]
+    assert {"command", "machine", "git", "weights"} <= set(first)
+    before = load_package(FOLDER).manifest.training
+    assert first["weights"]["starts"] == before["starts"]  # it began from models/lemumo-tiny
+    assert manifest.metrics.keys() == set(MODALITIES)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_the_thermal_model_beats_answers_that_need_no_network(backend) -> None:
+    pytest.importorskip(backend)
+    package = load_package(THERMAL)
+    size = {"width": package.manifest.input.width, "height": package.manifest.input.height}
+    streets = SyntheticStreet(
+        *(4, 6), split="test", companion="thermal", frames_per_drive=1, rate_hz=1.0, **size
+    )
+    pipeline = Pipeline(package, backend, SCORE_THRESHOLD)
+    metrics = {mode: metric_for(package.manifest) for mode in MODALITIES}
+    frames = list(streets)
+    for frame in frames:
+        evaluate_frame(pipeline, frame, metrics)
+    depths_m = np.stack([frame.labels.depth_m for frame in frames])
+    depths_m[depths_m > 80] = np.nan
+    rows_m = np.nanmean(depths_m, axis=(0, 2), keepdims=True)
+    trivial_m = np.nanmean(np.abs(depths_m - rows_m))
+    found = metrics["fused"].result()
+    assert found["depth_mae_m"] < trivial_m
+    assert found["miou"] > 2 * found["segmentation"]["constant_miou"]
+    assert found["bev_map"] > 0

@@ -29,6 +29,7 @@ from lemumo_core.world.sensor import develop
 from lemumo_core.world.street import Drive, Scene
 from lemumo_core.world.surface import Surface, cast_views
 from lemumo_core.world.thermal import record, temperatures
+from lemumo_core.world.weather import Weather
 
 CAMERA_HZ, LIDAR_HZ = 30.0, 10.0
 START_NS = 1_700_000_000_000_000_000
@@ -117,6 +118,10 @@ class SyntheticStreet:
         """Describe as ``FrameSource``; the device does not change what is seen."""
         described = {name: getattr(self, name) for name in DESCRIBED}
         return {"source": "synthetic", **described, **({"varied": True} if self.varied else {})}
+
+    def weather(self, index: int) -> Weather:
+        """Return the weather of the drive that a frame is of."""
+        return self._drive(range(self.frames)[index] // self.frames_per_drive).weather
 
     def __getitem__(self, index: int) -> Frame:
         number, at = divmod(range(self.frames)[index], self.frames_per_drive)
