@@ -13,16 +13,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.views import View
+from lemumo_core.distributed import BatchNorm2d
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
 from lemumo_core.methods.method import evaluating, mixed_precision
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.perception import seeded_model
+from lemumo_core.model.perception import RawPerception, seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames
+from lemumo_core.train.adapt.step import AdaptationStep, TaughtView
 from lemumo_core.train.adapt.verdict import LABELLED, score_of
 from lemumo_core.train.best_weights import save_best
 from lemumo_core.train.checkpoint import Checkpoint
@@ -47,7 +48,9 @@ class AdaptLearner(FinetuneLearner):
 
     Depth of own views is what their LiDAR measured, masked returns included. Views that lose their
     LiDAR learn, where nothing was measured, what the package's model says with both sensors.
-    Labelled views are learnt as in fine-tuning.
+    Labelled views are learnt as in fine-tuning. Boxes and labels of all views are held near the
+    package's (``AdaptationStep``), and batch norms keep its statistics: those of two kinds of
+    frames in one batch are those of neither.
 
     Args:
         run: of an ``AdaptConfig``.
@@ -70,6 +73,7 @@ class AdaptLearner(FinetuneLearner):
         assert isinstance(frames, AdaptationFrames)
         self.teacher = seeded_model(run.config.model, 0).to(run.dist.device).requires_grad_(False)
         load_perception(self.teacher, package)
+        self.step = AdaptationStep(self.model, run.config.losses)
         _, options = read_weights(package)
         self.candidate = seeded_model(ModelConfig.from_dict(options or {}), 0).to(run.dist.device)
         self.validations = {
@@ -104,7 +108,14 @@ class AdaptLearner(FinetuneLearner):
             raise Converged
         return super().learn(batch, step)
 
-    def view(self, batch: Batch, step: int) -> View:
+    def set_modes(self, encoder_learns: bool) -> None:
+        """See ``FinetuneLearner``; batch norms stay in evaluation mode."""
+        super().set_modes(encoder_learns)
+        for module in self.model.modules():
+            if isinstance(module, BatchNorm2d):
+                module.eval()
+
+    def view(self, batch: Batch, step: int) -> TaughtView:
         """Cut the view of a step, complete its depth, and let samples lose a sensor."""
         whole = self.whole_view(batch, step)
         view = self.without_some_sensors(whole, len(batch), step)
@@ -115,9 +126,12 @@ class AdaptLearner(FinetuneLearner):
         labels = whole.labels
         assert labels is not None and labels.masked is not None
         measured_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
-        completed_m = self._completed(measured_m, whole)
+        with torch.no_grad(), evaluating(self.teacher), mixed_precision(whole.image.device):
+            taught = self.teacher.raw(whole.inputs)
+        completed_m = completed(measured_m, taught)
         depth_m = torch.where(alone[:, None, None], completed_m, measured_m)
-        return replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
+        view = replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
+        return TaughtView(**vars(view), taught=taught)
 
     def validate(self, done: int) -> dict[str, float]:
         """See ``Learner``."""
@@ -160,28 +174,26 @@ class AdaptLearner(FinetuneLearner):
         )
         return (draw < self.config.camera_only).view(self.dist.world, -1)[self.dist.rank]
 
-    @torch.no_grad()
-    def _completed(self, measured_m: Tensor, view: View) -> Tensor:
-        """Return measured depth, and that of the teacher in cells where nothing was measured.
 
-        Args:
-            measured_m: (R, H, W), metres, NaN where unknown.
-            view: R views, with both sensors.
+def completed(measured_m: Tensor, taught: RawPerception) -> Tensor:
+    """Return measured depth, and that of the teacher in cells where nothing was measured.
 
-        Returns:
-            (R, H, W), metres, NaN where the teacher is not sure.
-        """
-        with evaluating(self.teacher), mixed_precision(view.image.device):
-            raw = self.teacher.raw(view.inputs)
-        depth_m, confidence = raw.depth_m, raw.depth_confidence
-        if raw.refined is not None:
-            depth_m, confidence = raw.refined.depth_m, raw.refined.confidence
-        confident_m = depth_m.float().where(confidence > LEAST_CONFIDENCE, math.nan)
-        taught_m = functional.interpolate(confident_m[:, None], measured_m.shape[1:])
-        measured = (~measured_m.isnan()).float()[:, None]
-        cells = functional.adaptive_max_pool2d(measured, raw.depth_m.shape[1:])
-        empty = functional.interpolate(cells, measured_m.shape[1:]) == 0
-        return torch.where(empty, taught_m, measured_m[:, None])[:, 0]
+    Args:
+        measured_m: (R, H, W), metres, NaN where unknown.
+        taught: the teacher's, of R views with both sensors.
+
+    Returns:
+        (R, H, W), metres, NaN where the teacher is not sure.
+    """
+    depth_m, confidence = taught.depth_m, taught.depth_confidence
+    if taught.refined is not None:
+        depth_m, confidence = taught.refined.depth_m, taught.refined.confidence
+    confident_m = depth_m.float().where(confidence > LEAST_CONFIDENCE, math.nan)
+    taught_m = functional.interpolate(confident_m[:, None], measured_m.shape[1:])
+    measured = (~measured_m.isnan()).float()[:, None]
+    cells = functional.adaptive_max_pool2d(measured, taught.depth_m.shape[1:])
+    empty = functional.interpolate(cells, measured_m.shape[1:]) == 0
+    return torch.where(empty, taught_m, measured_m[:, None])[:, 0]
 
 
 def results_of(metrics: dict[str, PerceptionMetric]) -> dict[str, Any]:

@@ -154,15 +154,19 @@ class FinetuneLearner:
             self._encoder_learns = learns
             self.model.encoder.requires_grad_(learns)
             self.parallel = data_parallel(self.step, self.config.scale, self.dist)
-        self.parallel.train()
-        self.model.encoder.train(learns)
-        if self.config.mode == "refinement":
-            self.model.eval().get_submodule("refine").train()
+        self.set_modes(learns)
         # Masks of stochastic depth: those of the step, on every device.
         torch.manual_seed(seed_of(self.config.seed, step, "paths"))
         with cpu_autocast(self.config.scale, self.dist):
             loss: tuple[Tensor, dict[str, Tensor]] = self.parallel(view, learns)
         return loss
+
+    def set_modes(self, encoder_learns: bool) -> None:
+        """Bring the parts that learn to training mode, the others to evaluation mode."""
+        self.parallel.train()
+        self.model.encoder.train(encoder_learns)
+        if self.config.mode == "refinement":
+            self.model.eval().get_submodule("refine").train()
 
     def weights(self) -> dict[str, Tensor]:
         """See ``Learner``."""

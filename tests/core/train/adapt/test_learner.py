@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,9 @@ from lemumo_core.train.adapt import learner as module
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of, split_end
 from lemumo_core.train.adapt.learner import AdaptLearner
+from lemumo_core.train.adapt.step import AdaptationStep
+from lemumo_core.train.finetune.config import LossConfig
+from lemumo_core.train.finetune.learner import FinetuningStep
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
@@ -87,9 +90,30 @@ def test_the_teacher_is_the_package_and_never_learns(learner, weights) -> None:
     package = seeded_model(WHOLE, 1).state_dict()
     for name, value in learner.teacher.state_dict().items():
         assert torch.equal(value, before[name]) and torch.equal(value, package[name])
+    statistics = [name for name in package if "running" in name]
+    own = learner.model.state_dict()
+    assert statistics and all(torch.equal(own[name], package[name]) for name in statistics)
     moved = [n for n, p in learner.model.named_parameters() if not torch.equal(p, package[n])]
     assert any(name.startswith("encoder") for name in moved)
     assert any(name.startswith("refine") for name in moved)
+
+
+def test_boxes_and_labels_are_held_near_the_packages(learner) -> None:
+    view = learner.view(learner.batch, 0)
+    whole = learner.whole_view(learner.batch, 0)
+    with torch.no_grad():
+        raw = learner.teacher.raw(whole.inputs)
+        assert torch.equal(view.taught.segmentation, raw.segmentation)
+        step = AdaptationStep(learner.teacher, LossConfig(depth=0.0))
+        learnt = FinetuningStep(learner.teacher, LossConfig(depth=0.0))
+        same, terms = step(replace(view, present=whole.present), False)
+        assert terms["boxes_apart"] == pytest.approx(0, abs=1e-4)
+        assert terms["labels_apart"] == pytest.approx(0, abs=1e-6)
+        expected, _ = learnt(replace(view, present=whole.present), False)
+        assert same == pytest.approx(expected.item(), abs=1e-3)
+        blind = torch.tensor([1.0, 0.0]).expand_as(whole.present)
+        _, terms = step(replace(view, present=blind), False)
+    assert terms["boxes_apart"] > 1e-3 and terms["labels_apart"] > 1e-5
 
 
 def test_what_is_evaluated_is_a_blend_in_the_packages_own_view(learner, monkeypatch) -> None:

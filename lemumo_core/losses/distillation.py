@@ -1,0 +1,57 @@
+"""How far boxes and labels of a model lie from those of another: knowledge distillation.
+
+Soft targets as in arXiv 1503.02531; against forgetting as in arXiv 1606.09282.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lemumo_core.distributed import mean_over_ranks
+
+
+def boxes_apart(
+    heatmap: Tensor,
+    regressed: Mapping[str, Tensor],
+    taught_heatmap: Tensor,
+    taught: Mapping[str, Tensor],
+) -> Tensor:
+    """Return how far detections are from a teacher's: 0 where they are the same.
+
+    Scores differ by their relative entropy, values at an object by their absolute difference; both
+    are sums over cells, per object that the teacher sees (its scores, summed).
+
+    Args:
+        heatmap: class logits (B, C, h, w).
+        regressed: values by name, (B, channels, h, w).
+        taught_heatmap: the teacher's logits.
+        taught: the teacher's values.
+    """
+    scores = taught_heatmap.float().sigmoid()
+    apart = functional.binary_cross_entropy_with_logits(heatmap.float(), scores, reduction="none")
+    own = functional.binary_cross_entropy_with_logits(taught_heatmap.float(), scores)
+    entropy = apart.sum() - own * scores.numel()
+    weight = scores.amax(1, keepdim=True)
+    values = sum(
+        (weight * (values.float() - taught[name].float()).abs()).sum()
+        for name, values in regressed.items()
+    )
+    total, objects = mean_over_ranks(torch.stack([entropy + values, weight.sum()]))
+    mean: Tensor = total / objects.detach().clamp(min=1.0)
+    return mean
+
+
+def labels_apart(logits: Tensor, taught: Tensor) -> Tensor:
+    """Return the relative entropy of labels to a teacher's, the mean over cells.
+
+    Args:
+        logits: of classes, (B, C, h, w).
+        taught: the teacher's logits.
+    """
+    log_shares, log_taught = (x.float().log_softmax(1) for x in (logits, taught))
+    apart = functional.kl_div(log_shares, log_taught, reduction="none", log_target=True).sum(1)
+    return mean_over_ranks(apart.mean())
