@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+import yaml
+
 from lemumo_core.faults import Fault
 
 CACHE_VARIABLE = "LEMUMO_CACHE"
@@ -32,6 +34,32 @@ def cache_folder() -> Path:
     if own := os.environ.get(CACHE_VARIABLE):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lemumo"
+
+
+@contextlib.contextmanager
+def contents_of(
+    path: Path, reason: str = "bad_table", cure: str = "is the download complete?"
+) -> Iterator[None]:
+    """Name a file, or the folder of some, in what is wrong with what it holds.
+
+    Args:
+        path: of what is read inside.
+        reason: of the Fault for contents of another type or shape than the format has.
+        cure: what its message ends with.
+
+    Raises:
+        Fault: of ``reason``, or one that was raised inside, beginning with the path.
+    """
+    try:
+        yield
+    except Fault as fault:
+        words = str(fault) if str(path) in str(fault) else f"{path}: {fault}"
+        raise Fault(fault.reason, words) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Fault(reason, f"{path} is not as documented: {error!r}; {cure}") from None
+    except yaml.YAMLError as error:
+        words = " ".join(str(error).split())
+        raise Fault(reason, f"{path} is not YAML: {words}") from None
 
 
 def check_output(

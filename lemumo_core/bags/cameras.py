@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topic_kinds import base
+from lemumo_core.bags.topic_kinds import base, split_topics
 from lemumo_core.bags.topics import color_cameras, find_topics
 from lemumo_core.faults import Fault
 
@@ -28,9 +28,9 @@ def cameras_of(reader: BagReader, image: str) -> dict[str, str]:
         image: as ``takes_several`` takes it.
 
     Raises:
-        Fault: ``no_camera`` where there is none.
+        Fault: ``no_camera`` where there is none; as ``split_topics``.
     """
-    topics = image.split(",")
+    topics = split_topics("--image", image)
     if image == ALL:
         topics = sorted(topic.name for topic in color_cameras(reader))
         if not topics:

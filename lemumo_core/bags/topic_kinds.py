@@ -33,6 +33,23 @@ NOT_A_SENSOR = re.compile(
 )
 
 
+def split_topics(option: str, words: str) -> list[str]:
+    """Return topics that a user joined by commas.
+
+    A topic that is there twice would be taken twice: a LiDAR's return that is masked from the model
+    would stay in its copy.
+
+    Raises:
+        Fault: ``bad_option`` for a topic without a name, and for one that is there twice.
+    """
+    names = [word.strip() for word in words.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        what = "lacks a topic beside a comma" if "" in names else "has a topic twice"
+        right = ",".join(dict.fromkeys(name for name in names if name))
+        raise Fault("bad_option", f"{option} {words} {what}: write {option} {right}")
+    return names
+
+
 def given_topic(reader: BagReader, option: str, name: str, kinds: tuple[str, ...]) -> Topic:
     """Return the topic of a name that the user gave, if it is of one of these types.
 

@@ -17,6 +17,7 @@ from lemumo_core.bags.topic_kinds import (
     encoding,
     given_topic,
     infos_of,
+    split_topics,
 )
 from lemumo_core.faults import Fault
 
@@ -165,8 +166,7 @@ def find_topics(
             f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
             f"frame_id; the bag has {names}. Name one with --camera-info",
         )
-    others = points.split(",")[1:] if points else []
-    first = points.split(",")[0] if points else points
+    first, *others = split_topics("--points", points) if points else [points]
     cloud = choose("--points", first, (*CLOUDS, *PICTURES), clouds)
     for other in others:
         given_topic(reader, "--points", other, CLOUDS)

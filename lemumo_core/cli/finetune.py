@@ -23,6 +23,7 @@ from pathlib import Path
 
 import yaml
 
+from lemumo_core.files import contents_of
 from lemumo_core.train.cli import program
 from lemumo_core.train.finetune.recipe import FINETUNING
 from lemumo_core.train.points.recipe import POINT_FINETUNING
@@ -45,7 +46,8 @@ def _task(arguments: list[str]) -> str | None:
         return None  # the whole parser says what is wrong
     for file in known.config:
         if known.task is None and file.is_file():
-            values = yaml.safe_load(file.read_text())
+            with contents_of(file, "bad_config", "write options as YAML, NAME: VALUE"):
+                values = yaml.safe_load(file.read_text())
             known.task = values.get("task") if isinstance(values, dict) else None
     task: str | None = known.task
     return task

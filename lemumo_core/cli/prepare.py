@@ -34,10 +34,11 @@ from lemumo_core.data.shard_writer import ShardsSummary, write_shards
 from lemumo_core.data.shards import Shards
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.members import Member
-from lemumo_core.data.sources.options import SourceOptions, typed_options
+from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import (
     named_source,
     open_members,
+    read_options,
     refuse_weights,
     source_class,
 )
@@ -143,7 +144,7 @@ def _options_of_bags(members: Sequence[Member]) -> dict[str, Any] | None:
         name, location = named_source(member.data)
         if name != "bags" or "path" not in (options := {**location, **member.options}):
             return None
-        options = {**defaults, **typed_options(source_class(name), options)}
+        options = {**defaults, **read_options(name, options)}
         paths.append(options.pop("path"))
         found.append(options)
     if any(options != found[0] for options in found):

@@ -9,6 +9,7 @@ Each run has a page, run.html, that shows its curves while it trains.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def runs(folders: list[Path], *, compare: bool = False) -> None:
         compare: compare the runs instead of listing them.
 
     Raises:
-        Fault: ``no_runs`` where there are none, or fewer than two to compare.
+        Fault: ``no_runs`` where there are none, or fewer than two to compare; ``bad_run`` for one
+            to compare whose files are damaged. Of a list it is left out, and named.
     """
     found = [run for folder in folders for run in find_runs(folder)]
     shown = ", ".join(map(str, folders))
@@ -37,7 +39,14 @@ def runs(folders: list[Path], *, compare: bool = False) -> None:
         raise Fault("no_runs", f"{shown}: no run of lemumo pretrain, finetune or adapt is there")
     if compare and len(found) < 2:
         raise Fault("no_runs", f"{shown}: one run alone is there: name two or more to compare")
-    read = [read_run(run) for run in found]
+    read = []
+    for run in found:
+        try:
+            read.append(read_run(run))
+        except Fault as fault:
+            if compare or len(found) == 1:
+                raise
+            print(f"lemumo runs: {fault}", file=sys.stderr)
     tables = compared(read) if compare else [listed(read)]
     print("\n\n".join(as_text(table) for table in tables))
 

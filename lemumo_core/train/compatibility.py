@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from lemumo_core.files import contents_of
 from lemumo_core.model.weight_names import current_names
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ def _file(path: str, program: str) -> str:
     """Return the path, or where a file has old options its translated content."""
     if not Path(path).is_file():
         return path
-    values = yaml.safe_load(Path(path).read_text())
+    with contents_of(Path(path), "bad_config", "write options as YAML, NAME: VALUE"):
+        values = yaml.safe_load(Path(path).read_text())
     if not isinstance(values, Mapping):
         return path
     translated = config(values, program)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lemumo_core.evaluation.tables import Table
+from lemumo_core.files import contents_of
 from lemumo_core.train.run_folder import (
     CONFIG,
     METRICS,
@@ -58,17 +59,25 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_run(out: Path) -> RunState:
-    """Read the folder of a run."""
-    options = flat_options(yaml.safe_load((out / CONFIG).read_text()))
-    rows = read_metrics(out)
-    last = {name: value for row in rows for name, value in row.items()}
-    steps = last.pop("step", -1) + 1
+    """Read the folder of a run.
+
+    Raises:
+        Fault: ``bad_run`` where its files are damaged.
+    """
+    cure = "copy its folder again, or remove it"
+    with contents_of(out / CONFIG, "bad_run", cure):
+        options = flat_options(yaml.safe_load((out / CONFIG).read_text()))
+    with contents_of(out / RUN, "bad_run", cure):
+        start = dict(json.loads((out / RUN).read_text())[-1])
+    with contents_of(out / METRICS, "bad_run", cure):
+        last = {name: value for row in read_metrics(out) for name, value in row.items()}
+        steps = last.pop("step", -1) + 1
     metrics = out / METRICS
     is_active = metrics.exists() and time.time() - metrics.stat().st_mtime < ACTIVE_S
     state = "running" if is_active else "stopped"
     if (out / SUMMARY).is_file():
         state = "finished"
-    return RunState(out, options, json.loads((out / RUN).read_text())[-1], steps, last, state)
+    return RunState(out, options, start, steps, last, state)
 
 
 def listed(runs: Sequence[RunState]) -> Table:
@@ -81,7 +90,7 @@ def listed(runs: Sequence[RunState]) -> Table:
             str(run.start.get("time", "-"))[:16].replace("T", " "),
             run.state,
             str(run.steps),
-            ", ".join(run.start.get("sources", [])) or Path(str(run.options.get("data"))).name,
+            ", ".join(run.start.get("sources") or []) or Path(str(run.options.get("data"))).name,
             str(run.options.get("seed", "-")),
             *(_text(run.last.get(name)) for name in names),
         )

@@ -22,9 +22,14 @@ import numpy as np
 
 from lemumo_core.data.sources.annotations import NORM_TOLERANCE, Annotations, visible_labels
 from lemumo_core.data.sources.feather import Columns, read_columns, require_pyarrow
-from lemumo_core.data.sources.files import existing, read_calibrated_image
+from lemumo_core.data.sources.files import (
+    existing,
+    read_calibrated_image,
+    warn_of_unpaired,
+)
 from lemumo_core.data.sources.recently_used import RecentlyUsed
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, make_T, rotation_from_quaternion
@@ -34,6 +39,7 @@ LAYOUT = (
     "calibration/{egovehicle_SE3_sensor,intrinsics}.feather, city_SE3_egovehicle.feather"
     "[, annotations.feather]}"
 )
+STEREO = ("stereo_front_left", "stereo_front_right")
 SPLITS = ("train", "val", "test")
 RING = ("front_center", "front_right", "side_right", "rear_right")
 CAMERAS = tuple(f"ring_{where}" for where in (*RING, "rear_left", "side_left", "front_left"))
@@ -76,10 +82,15 @@ class Argoverse2:
             raise Fault("bad_split", f"split is '{split}', must be one of {', '.join(SPLITS)}")
         self.root, self.split = Path(root), split
         self.cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        if unknown := [name for name in self.cameras if name not in (*CAMERAS, *STEREO)]:
+            raise Fault(
+                "unknown_camera", f"{unknown[0]} is none of {', '.join((*CAMERAS, *STEREO))}"
+            )
         folder = existing(self.root if split is None else self.root / split, LAYOUT)
-        self.logs = sorted(path.parent.parent for path in folder.glob("*/sensors/lidar"))
+        self.logs = sorted(path.parent for path in folder.glob("*/sensors"))
         if not self.logs:
             raise FileNotFoundError(f"{folder} holds no logs; expected {LAYOUT}")
+        self._unpaired: list[str] = []
         self.frames: list[tuple[int, int, int, int]] = []
         """Number of the log, stamp of the sweep, number of the camera, stamp of its image."""
         for number, log in enumerate(self.logs):
@@ -90,6 +101,7 @@ class Argoverse2:
                 f"{folder} has no image of {', '.join(self.cameras)} near a sweep: are the cameras "
                 "downloaded?",
             )
+        warn_of_unpaired(folder, self._unpaired, len(self.frames) + len(self._unpaired))
         self._opened = RecentlyUsed(_Log, self.logs)
 
     def __len__(self) -> int:
@@ -103,14 +115,17 @@ class Argoverse2:
         image = read_calibrated_image(path, camera.width, camera.height)
         T_city_camera = log.T_city_ego(image_ns) @ T_ego_camera
         T_camera_ego = inverse(T_city_camera) @ log.T_city_ego(sweep_ns)
-        boxes = log.boxes(sweep_ns)
+        boxes, labels = log.boxes(sweep_ns), None
+        if boxes is not None:
+            with contents_of(log.folder / "annotations.feather"):
+                labels = visible_labels(boxes, T_camera_ego, camera)
         return Frame(
             stamp_ns=image_ns,
             camera_name=name,
             camera=camera,
             image=image,
             companion=LidarScan(log.points(sweep_ns), T_camera_ego, sweep_ns),
-            labels=None if boxes is None else visible_labels(boxes, T_camera_ego, camera),
+            labels=labels,
             T_fixed_camera=T_city_camera,
         )
 
@@ -131,10 +146,14 @@ class Argoverse2:
         shots = []
         for number, name in enumerate(self.cameras):
             images = _stamps(log / "sensors" / "cameras" / name, "jpg")
-            for sweep in sweeps if len(images) else ():
-                nearest = images[np.argmin(np.abs(images - sweep))]
-                if abs(nearest - sweep) <= TOLERANCE_NS:
-                    shots.append((int(sweep), number, int(nearest)))
+            if len(images) and not len(sweeps):
+                self._unpaired.append(f"{log.name}/{name}, which has no sweep")
+            for sweep in sweeps:
+                gaps = np.abs(images - sweep)
+                if len(gaps) and gaps.min() <= TOLERANCE_NS:
+                    shots.append((int(sweep), number, int(images[gaps.argmin()])))
+                else:
+                    self._unpaired.append(f"{log.name}/{name} of {sweep} ns")
         return sorted(shots)
 
 
@@ -154,9 +173,10 @@ class _Log:
                 f"it out of cameras; it has {', '.join(np.intersect1d(sensors, lenses))}",
             )
         row = int(np.flatnonzero(lenses == name)[0])
-        fx, fy, cx, cy, width, height = (float(self._intrinsics[key][row]) for key in INTRINSICS)
-        K = [fx, 0, cx, 0, fy, cy, 0, 0, 1]
-        camera = Camera.from_calibration(int(width), int(height), K, "pinhole", [])
+        with contents_of(self.folder / "calibration" / "intrinsics.feather"):
+            fx, fy, cx, cy, *size = (float(self._intrinsics[key][row]) for key in INTRINSICS)
+            K = [fx, 0, cx, 0, fy, cy, 0, 0, 1]
+            camera = Camera.from_calibration(int(size[0]), int(size[1]), K, "pinhole", [])
         return camera, self._T(self._mounts, int(np.flatnonzero(sensors == name)[0]))
 
     def T_city_ego(self, stamp_ns: int) -> np.ndarray:

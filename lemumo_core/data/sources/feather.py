@@ -38,5 +38,7 @@ def read_columns(path: Path, names: tuple[str, ...], layout: str) -> Columns:
             return {name: table.column(name).to_numpy().copy() for name in names}
     except KeyError as error:
         raise Fault("bad_table", f"{path} has no column: {error.args[0]}") from None
-    except pa.ArrowException as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise Fault("bad_table", f"{path} is damaged or no Feather file: {error}") from None

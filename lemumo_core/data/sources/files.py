@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,8 @@ import numpy as np
 
 from lemumo_core.faults import Fault
 from lemumo_core.messages.image_files import JPEG, PNG, inspect
+
+log = logging.getLogger(__name__)
 
 FIRST_STAMP_NS = 1_000_000_000
 """Stamp of frame 0 where a data set has no times; 0 would mean "no stamp" to ROS tools."""
@@ -36,6 +40,22 @@ def existing(path: Path, layout: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {layout}")
     return path
+
+
+def warn_of_unpaired(root: Path, unpaired: Sequence[str], total: int) -> None:
+    """Warn of images and sweeps that are left out, because they lack each other.
+
+    Args:
+        root: of the data set.
+        unpaired: what messages call them.
+        total: how many pairs there would be.
+    """
+    if unpaired:
+        log.warning(
+            "%s: %d of %d pairs of image and sweep are left out, because one of the two is not "
+            "there, the first %s: is the download complete?",
+            *(root, len(unpaired), total, unpaired[0]),
+        )
 
 
 def files_below(root: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -27,6 +27,7 @@ from lemumo_core.data.sources.files import (
 )
 from lemumo_core.data.sources.lens import nominal_camera
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.frame import Frame, Labels, ThermalImage
 from lemumo_core.geometry.camera import Camera
 
@@ -101,7 +102,8 @@ class Flir:
             self.pairs = sorted(self._mapped_pairs())
         else:
             index = read_json(self.folders["thermal"] / "index.json", LAYOUT)
-            self.pairs = sorted(_described_pairs(boxes["rgb"], boxes["thermal"], index))
+            with contents_of(self.folders["thermal"] / "index.json"):
+                self.pairs = sorted(_described_pairs(boxes["rgb"], boxes["thermal"], index))
         if not self.pairs:
             raise Fault(
                 "no_pairs",

@@ -75,6 +75,8 @@ def data_name(data: Data) -> str:
 def _member(given: str | Mapping[str, Any], number: int) -> Member:
     if isinstance(given, str):
         data, *words = [given] if Path(given).exists() else OPTION.split(given)
+        if len({word.partition("=")[0] for word in words}) < len(words):
+            raise Fault("bad_option", f"member {number} of --data, {given}, has an option twice")
         values: dict[str, Any] = dict(word.split("=", 1) for word in words)
     else:
         values = dict(given)

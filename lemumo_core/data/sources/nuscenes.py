@@ -20,10 +20,16 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.data.sources.annotations import Annotations, visible_labels
-from lemumo_core.data.sources.files import existing, read_image, read_points
+from lemumo_core.data.sources.files import (
+    existing,
+    read_image,
+    read_points,
+    warn_of_unpaired,
+)
 from lemumo_core.data.sources.nuscenes_shot import Row, Shot
 from lemumo_core.data.sources.nuscenes_splits import split_scenes
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.se3 import inverse
 
@@ -84,7 +90,7 @@ class NuScenes:
 
     def _read_tables(self) -> None:
         """Read which Frames there are, their annotations and the classes of their points."""
-        try:
+        with contents_of(self.tables):
             samples = self._samples()
             self.keyframes = self._keyframes(samples)
             categories = self._load("category")
@@ -98,26 +104,24 @@ class NuScenes:
                     row["index"]: row["name"] for row in categories if row["index"] is not None
                 }
                 self.label_names = tuple(names.get(i, "") for i in range(max(names) + 1))
-        except KeyError as error:
-            raise Fault(
-                "bad_table",
-                f"{self.tables}: missing field or token {error}; is the download complete?",
-            ) from None
 
     def __len__(self) -> int:
         return len(self.keyframes)
 
     def __getitem__(self, index: int) -> Frame:
         sample, channel, shot, sweep = self.keyframes[index]
-        T_camera_world = inverse(shot.T_world_sensor)
         image = read_image(existing(self.root / shot.file, self.layout))
-        camera = shot.camera_of(image, self.root / shot.file)
+        with contents_of(self.tables):
+            T_world_camera, T_world_lidar = shot.T_world_sensor, sweep.T_world_sensor
+            camera = shot.camera_of(image, self.root / shot.file)
+        T_camera_world = inverse(T_world_camera)
         points = self._points(sweep)
         point_labels = self._point_labels(sweep, len(points))
         labels = None
         if self.annotations is not None:
             found = self.annotations[sample]
-            labels = visible_labels(found, T_camera_world, camera, point_labels)
+            with contents_of(self.tables / "sample_annotation.json"):
+                labels = visible_labels(found, T_camera_world, camera, point_labels)
             labels = replace(labels, label_names=self.label_names)
         elif point_labels is not None:
             labels = Labels(point_labels=point_labels, label_names=self.label_names)
@@ -128,11 +132,11 @@ class NuScenes:
             image=image,
             companion=LidarScan(
                 points=np.ascontiguousarray(points),
-                T_camera_lidar=T_camera_world @ sweep.T_world_sensor,
+                T_camera_lidar=T_camera_world @ T_world_lidar,
                 stamp_ns=sweep.stamp_ns,
             ),
             labels=labels,
-            T_fixed_camera=shot.T_world_sensor,
+            T_fixed_camera=T_world_camera,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -166,6 +170,8 @@ class NuScenes:
             rows: list[Row] = json.loads(file.read_bytes())
         except ValueError as error:
             raise Fault("bad_table", f"{file} is not JSON: {error}") from None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Fault("bad_table", f"{file} is no list of rows: is the download complete?")
         return rows
 
     def _samples(self) -> list[str]:
@@ -203,6 +209,13 @@ class NuScenes:
                 f"{self.tables} has no keyframe with both {missing[0]} and {self.lidar}; it has "
                 f"{', '.join(known) or 'none'}",
             )
+        unpaired = [
+            f"{camera} of sample {sample}"
+            for sample in samples
+            for camera in self.cameras
+            if not {camera, self.lidar} <= rows[sample].keys()
+        ]
+        warn_of_unpaired(self.root, unpaired, len(pairs) + len(unpaired))
         used = {row["ego_pose_token"] for pair in pairs for row in pair[2:]}
         poses = {row["token"]: row for row in self._load("ego_pose") if row["token"] in used}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,7 +17,7 @@ SourceOptions = dict[str, str | int | float | bool | list[Any] | None]
 2011_09_26 or 0009 does not become a number; ``typed_options`` reads them by their types."""
 
 
-def typed_options(source: type, options: dict[str, Any]) -> dict[str, Any]:
+def typed_options(source: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with words read as what the source's signature declares.
 
     Args:

@@ -21,10 +21,11 @@ from typing import Any, Literal
 import numpy as np
 
 from lemumo_core.data.sources.annotations import NORM_TOLERANCE, Annotations, visible_labels
-from lemumo_core.data.sources.files import existing, read_image
+from lemumo_core.data.sources.files import existing, read_image, warn_of_unpaired
 from lemumo_core.data.sources.pickled_tables import read_pickled_columns, require_pandas
 from lemumo_core.data.sources.recently_used import RecentlyUsed
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import count_points
 from lemumo_core.geometry.camera import Camera
@@ -82,24 +83,27 @@ class PandaSet:
         self.cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
         if unknown := [name for name in self.cameras if name not in CAMERAS]:
             raise Fault("unknown_camera", f"{unknown[0]} is none of {', '.join(CAMERAS)}")
-        found = (
-            path for depth in ("", "*/") for path in self.root.glob(f"{depth}lidar/poses.json")
-        )
-        self.sequences = sorted(path.parent.parent for path in found)
+        found = (path for depth in ("", "*/") for path in self.root.glob(f"{depth}lidar"))
+        self.sequences = sorted(path.parent for path in found if path.is_dir())
         if not self.sequences:
             raise FileNotFoundError(f"{root} holds no sequence; expected {LAYOUT}")
-        self.frames = [
-            (number, int(sweep.name.partition(".")[0]), camera)
-            for number, sequence in enumerate(self.sequences)
-            for sweep in sorted((sequence / "lidar").glob("*.pkl.gz"))
-            for camera in self.cameras
-            if (sequence / "camera" / camera).is_dir()
-        ]
+        self.frames: list[tuple[int, int, str]] = []
         """Number of the sequence, number of the sweep and of its images, camera."""
+        unpaired = []
+        for number, sequence in enumerate(self.sequences):
+            sweeps = _numbers(sequence / "lidar", ".pkl.gz")
+            images = {one: _numbers(sequence / "camera" / one, ".jpg") for one in self.cameras}
+            for at in sorted(sweeps.union(*images.values())):
+                for camera in self.cameras:
+                    if at in sweeps and at in images[camera]:
+                        self.frames.append((number, at, camera))
+                    else:
+                        unpaired.append(f"{sequence.name}/{camera}/{at:02d}")
         if not self.frames:
             raise FileNotFoundError(
                 f"{root} holds no sweep beside {', '.join(self.cameras)}; expected {LAYOUT}"
             )
+        warn_of_unpaired(self.root, unpaired, len(self.frames) + len(unpaired))
         self._opened = RecentlyUsed(_Sequence, self.sequences)
 
     def __len__(self) -> int:
@@ -121,7 +125,8 @@ class PandaSet:
         point_labels = sequence.point_labels(at, kept)
         boxes, labels = sequence.boxes(at, LIDARS[self.lidar][0]), None
         if boxes is not None:
-            labels = visible_labels(boxes, T_camera_world, camera, point_labels)
+            with contents_of(sequence.cuboids(at)):
+                labels = visible_labels(boxes, T_camera_world, camera, point_labels)
             in_camera = transform(T_camera_world, in_world)
             counts = count_points(in_camera, np.asarray(labels.boxes_3d, np.float64))
             labels = replace(labels, num_points=counts, label_names=sequence.label_names)
@@ -163,13 +168,11 @@ class _Sequence:
     def camera(self, name: str, width: int, height: int) -> Camera:
         """Return the model of a camera whose images have this size."""
         path = self.folder / "camera" / name / "intrinsics.json"
-        values = self._json(path)
-        try:
+        with contents_of(path):
+            values = self._json(path)
             fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise Fault("bad_table", f"{path} is not fx, fy, cx and cy: {error}") from None
-        K = [fx, 0, cx, 0, fy, cy, 0, 0, 1]
-        return Camera.from_calibration(width, height, K, "pinhole", [])
+            K = [fx, 0, cx, 0, fy, cy, 0, 0, 1]
+            return Camera.from_calibration(width, height, K, "pinhole", [])
 
     def pose(self, sensor: str, at: int) -> np.ndarray:
         """Return the pose of a sensor in the world, float64 (4, 4)."""
@@ -179,7 +182,7 @@ class _Sequence:
             rotation = np.array([row["heading"][key] for key in "wxyz"], np.float64)
             translation = np.array([row["position"][key] for key in "xyz"], np.float64)
             is_pose = abs(rotation @ rotation - 1) <= NORM_TOLERANCE
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise Fault("bad_table", f"{path} has no pose of number {at}: {error!r}") from None
         if not is_pose or not np.isfinite(translation).all():
             raise Fault("bad_table", f"{path} holds a pose of number {at} that is none: {row}")
@@ -190,7 +193,7 @@ class _Sequence:
         path = self.folder / sensor / "timestamps.json"
         try:
             return round(float(self._json(path)[at]) * 1e6) * 1000
-        except (IndexError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise Fault("bad_table", f"{path} has no time of number {at}: {error!r}") from None
 
     def points(self, at: int, lidars: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,24 +209,29 @@ class _Sequence:
         x, y, z, intensity = (columns[name][kept].astype(np.float64) for name in POINT)
         return np.column_stack([x, y, z]), intensity, kept
 
+    def cuboids(self, at: int) -> Path:
+        """Return the file of the boxes of a sweep."""
+        return self.folder / "annotations" / "cuboids" / f"{at:02d}.pkl.gz"
+
     def boxes(self, at: int, lidar: int) -> Annotations | None:
         """Return the boxes in the world, of two of one object that of a LiDAR; None without any."""
-        path = self.folder / "annotations" / "cuboids" / f"{at:02d}.pkl.gz"
+        path = self.cuboids(at)
         if not path.exists():
             return None
         table = read_pickled_columns(path, (*CUBOID, *CENTER, *SIZE), LAYOUT)
-        rows = np.flatnonzero(np.isin(table["cuboids.sensor_id"].astype(np.int64), (-1, lidar)))
-        # At a yaw of 0 a cuboid looks along y, and a box along x.
-        half = (table["yaw"][rows].astype(np.float64) + np.pi / 2) / 2
-        zero = np.zeros(len(rows))
-        centers = [table[name][rows].astype(np.float64) for name in CENTER]
-        return Annotations(
-            poses=np.column_stack([*centers, np.cos(half), zero, zero, np.sin(half)]),
-            sizes=np.column_stack([table[name][rows].astype(np.float64) for name in SIZE]),
-            names=tuple(str(name) for name in table["label"][rows]),
-            num_points=np.zeros(len(rows), np.int32),
-            track_ids=tuple(str(name) for name in table["uuid"][rows]),
-        )
+        with contents_of(path):
+            rows = np.flatnonzero(np.isin(table["cuboids.sensor_id"].astype(np.int64), (-1, lidar)))
+            # At a yaw of 0 a cuboid looks along y, and a box along x.
+            half = (table["yaw"][rows].astype(np.float64) + np.pi / 2) / 2
+            zero = np.zeros(len(rows))
+            centers = [table[name][rows].astype(np.float64) for name in CENTER]
+            return Annotations(
+                poses=np.column_stack([*centers, np.cos(half), zero, zero, np.sin(half)]),
+                sizes=np.column_stack([table[name][rows].astype(np.float64) for name in SIZE]),
+                names=tuple(str(name) for name in table["label"][rows]),
+                num_points=np.zeros(len(rows), np.int32),
+                track_ids=tuple(str(name) for name in table["uuid"][rows]),
+            )
 
     def point_labels(self, at: int, kept: np.ndarray) -> np.ndarray | None:
         """Return the class ids of the returns that are kept; None where there are none."""
@@ -244,8 +252,9 @@ class _Sequence:
         path = self.folder / "annotations" / "semseg" / "classes.json"
         if not path.exists():
             return ()
-        names = {int(number): str(name) for number, name in self._json(path).items()}
-        return tuple(names.get(i, "") for i in range(max(names) + 1))
+        with contents_of(path):
+            names = {int(number): str(name) for number, name in self._json(path).items()}
+            return tuple(names.get(i, "") for i in range(max(names) + 1))
 
     def _json(self, path: Path) -> Any:
         if path not in self._values:
@@ -254,3 +263,9 @@ class _Sequence:
             except ValueError as error:
                 raise Fault("bad_table", f"{path} is not JSON: {error}") from None
         return self._values[path]
+
+
+def _numbers(folder: Path, suffix: str) -> set[int]:
+    """Return the numbers that files are named by; none without the folder."""
+    names = (path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+    return {int(name) for name in names if name.isdigit()}

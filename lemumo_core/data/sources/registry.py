@@ -6,7 +6,7 @@ Importing this imports none of them, so that each needs its own optional depende
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,11 @@ def open_source(name: str, **options: Any) -> FrameSource:
             it; or as the source.
         FileNotFoundError, ImportError: as the source.
     """
+    return source_class(name)(**read_options(name, options))
+
+
+def read_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a source as its constructor takes them; as ``open_source``."""
     opened = source_class(name)
     parameters = inspect.signature(opened).parameters
     for option in options.keys() - parameters.keys():
@@ -81,7 +86,7 @@ def open_source(name: str, **options: Any) -> FrameSource:
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise Fault("missing_option", f"{name} needs {option}")
-    return opened(**typed_options(opened, options))
+    return typed_options(opened, options)
 
 
 def source_of(data: Data, **options: Any) -> FrameSource:
@@ -175,7 +180,11 @@ def named_source(data: str) -> tuple[str, dict[str, str]]:
     if data in SOURCES:
         return data, {}
     if "/" not in data and not Path(data).exists():
-        source_class(data)  # raises with the known names
+        raise Fault(
+            "unknown_source",
+            f"unknown source {data!r}, and no file or folder has this name"
+            f"{known_names(data, SOURCES)}",
+        )
     if _is_bag(Path(data)):
         return "bags", {"path": data}
     if data.lower().endswith(VIDEO_SUFFIXES) and Path(data).is_file():

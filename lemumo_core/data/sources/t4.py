@@ -19,6 +19,7 @@ from lemumo_core.data.sources.files import existing, read_points
 from lemumo_core.data.sources.nuscenes import POINT_COLUMNS, NuScenes
 from lemumo_core.data.sources.nuscenes_shot import Shot
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.frame import Frame
 
 LAYOUT = "[DATASET/[VERSION/]]{annotation/*.json, data/{LIDAR_CONCAT,CAM_*}/*}"
@@ -57,9 +58,8 @@ class T4:
     ):
         self.root, self.rectified = existing(Path(root), LAYOUT), rectified
         self.cameras = (cameras,) if isinstance(cameras, str) else cameras
-        pattern = "annotation/sample_data.json"
-        found = (f for depth in ("", "*/", "*/*/") for f in self.root.glob(f"{depth}{pattern}"))
-        folders = sorted(file.parent.parent for file in found)
+        found = (f for depth in ("", "*/", "*/*/") for f in self.root.glob(f"{depth}annotation"))
+        folders = sorted(folder.parent for folder in found if folder.is_dir())
         if not folders:
             raise FileNotFoundError(f"{self.root} holds no T4 dataset; expected {LAYOUT}")
         self.recordings = [_Recording(folder, self.cameras, rectified) for folder in folders]
@@ -93,7 +93,8 @@ class _Recording(NuScenes):
     def __init__(self, root: Path, cameras: Sequence[str] | None, rectified: bool):
         self.root, self.tables, self.split = root, root / "annotation", None
         self.rectified = rectified
-        channels = {row["channel"]: row["modality"] for row in self._load("sensor")}
+        with contents_of(self.tables):
+            channels = {row["channel"]: row["modality"] for row in self._load("sensor")}
         self.lidar = next((name for name in LIDARS if name in channels), LIDARS[0])
         of_recording = [name for name, modality in channels.items() if modality == "camera"]
         self.cameras = tuple(sorted(of_recording) if cameras is None else cameras)

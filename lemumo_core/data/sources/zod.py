@@ -18,9 +18,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lemumo_core.data.sources.annotations import Annotations, visible_labels
-from lemumo_core.data.sources.files import existing, read_calibrated_image
+from lemumo_core.data.sources.files import (
+    existing,
+    read_calibrated_image,
+    warn_of_unpaired,
+)
 from lemumo_core.data.sources.zod_files import EgoMotion, read_json, read_objects
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.frame import Frame, Labels, LidarScan
 from lemumo_core.geometry.boxes import count_points
 from lemumo_core.geometry.camera import Camera
@@ -87,17 +92,17 @@ class Zod:
         self.anonymization = anonymization
         self.file = self._file(version)
         table = read_json(self.file)
-        try:
+        self._unpaired: list[str] = []
+        with contents_of(self.file):
             names = ("train", "val") if split is None else (split,)
             infos = [info for name in names for info in table[name]]
             infos.sort(key=lambda info: str(info["id"]))
             self.shots = [shot for info in infos for shot in self._shots(info)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise Fault("bad_table", f"{self.file} is not as documented: {error!r}") from None
         if not self.shots:
             raise Fault(
                 "bad_split", f"{self.file} names no image of {anonymization} beside a sweep"
             )
+        warn_of_unpaired(self.root, self._unpaired, len(self.shots) + len(self._unpaired))
 
     def __len__(self) -> int:
         return len(self.shots)
@@ -152,6 +157,7 @@ class Zod:
         sweeps = info["lidar_frames"]["velodyne"]
         sweeps_ns = np.array([_stamp_ns(one["time"]) for one in sweeps], np.int64)
         if not len(images) or not len(sweeps):
+            self._unpaired.append(f"those of {info['id']}")
             return []
         keyframe = int(np.abs(stamps_ns - _stamp_ns(info["keyframe_time"])).argmin())
         objects = info["annotations"].get("object_detection", {}).get("filepath", "")
@@ -159,6 +165,7 @@ class Zod:
         for number in [keyframe] if self.subset == "frames" else range(len(images)):
             nearest = int(np.abs(sweeps_ns - stamps_ns[number]).argmin())
             if abs(int(sweeps_ns[nearest] - stamps_ns[number])) > TOLERANCE_NS:
+                self._unpaired.append(str(images[number]["filepath"]))
                 continue
             shots.append(
                 _Shot(
@@ -174,7 +181,7 @@ class Zod:
     def _calibration(self, shot: _Shot) -> tuple[Camera, np.ndarray, np.ndarray]:
         """Return the camera of an image, and the poses of camera and LiDAR on the vehicle."""
         file = self.root / shot.calibration
-        try:
+        with contents_of(file):
             found = read_json(existing(file, LAYOUT))["FC"]
             K = np.array(found["intrinsics"], np.float64)[:3, :3]
             D = np.array(found["distortion"], np.float64)
@@ -183,11 +190,9 @@ class Zod:
                 np.array(found[name], np.float64).reshape(4, 4)
                 for name in ("extrinsics", "lidar_extrinsics")
             ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise Fault("bad_table", f"{file} is no calibration of ZOD: {error!r}") from None
-        camera = Camera.from_calibration(
-            width, height, K.ravel().tolist(), "equidistant", D.tolist()
-        )
+            camera = Camera.from_calibration(
+                width, height, K.ravel().tolist(), "equidistant", D.tolist()
+            )
         T_ego_camera, T_ego_lidar = (check_rigid(pose, str(file)) for pose in poses)
         return camera, T_ego_camera, T_ego_lidar
 
@@ -231,7 +236,8 @@ class Zod:
             num_points=np.zeros(len(boxes), np.int32),
             visibility=np.array([one.visibility for one in boxes], np.float32),
         )
-        labels = visible_labels(annotations, T_camera_lidar, camera)
+        with contents_of(path):
+            labels = visible_labels(annotations, T_camera_lidar, camera)
         in_camera = transform(T_camera_lidar, points[:, :3].astype(np.float64))
         counts = count_points(in_camera, np.asarray(labels.boxes_3d, np.float64))
         regions = np.array(ignored, np.float32).reshape(-1, 4)

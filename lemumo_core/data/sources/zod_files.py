@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of
 from lemumo_core.geometry.se3 import interpolate
 
 VISIBLE = {"None": 1.0, "Light": 0.895, "Medium": 0.645, "Heavy": 0.345, "VeryHeavy": 0.095}
@@ -97,10 +98,8 @@ def read_objects(path: Path) -> list[ZodObject]:
     Raises:
         Fault: ``bad_labels``, naming the file.
     """
-    try:
+    with contents_of(path, "bad_labels"):
         return [_object(one["properties"], one["geometry"]) for one in read_json(path)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise Fault("bad_labels", f"{path} holds no objects as documented: {error!r}") from None
 
 
 def _object(values: Mapping[str, Any], geometry: Mapping[str, Any]) -> ZodObject:

@@ -159,6 +159,7 @@ def test_an_interrupt_keeps_finished_shards(pairs, uninterrupted, tmp_path):
             "--frames_per_shard?",
         ),
         (["rgb-thermal", "--out", "x"], "root"),
+        (["--data", "bags,path=x,imag=all", "--out", "x"], "did you mean 'image'"),
         (["rgb-thermal", "--root", "/nowhere", "--out", "x"], "/nowhere does not exist"),
         (["stats", "/nowhere"], "/nowhere holds no index.json"),
     ],

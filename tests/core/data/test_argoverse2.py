@@ -236,6 +236,22 @@ def test_class_names_are_known(root: Path) -> None:
             "damaged or no Feather",
         ),
         (
+            lambda log: (log / "annotations.feather").write_bytes(b""),
+            Fault,
+            r"annotations\.feather is damaged",
+        ),
+        (
+            lambda log: write_feather(
+                log / "annotations.feather",
+                **{"timestamp_ns": [SWEEPS[0]], "track_uuid": ["a"], "category": ["BUS"]},
+                **{"length_m": [0.0], "width_m": [1.0], "height_m": [1.0]},
+                **pose_columns([(1, 0, 0, 0, 9, 0, 0)]),
+                num_interior_pts=[1],
+            ),
+            Fault,
+            r"annotations\.feather: 1 of 1 boxes are not sound",
+        ),
+        (
             lambda log: cv2.imwrite(
                 str(
                     log / f"sensors/cameras/ring_front_center/{IMAGES['ring_front_center'][0]}.jpg"
@@ -253,9 +269,23 @@ def test_what_does_not_fit_is_named(root: Path, change, error, words) -> None:
         open_source("argoverse2", root=root, split="val")[0]
 
 
+def test_sweeps_and_images_without_each_other_are_counted(root: Path, caplog) -> None:
+    front = {"root": root, "split": "val", "cameras": "ring_front_center"}
+    frames = len(open_source("argoverse2", **front))
+    caplog.clear()
+    for sweep in (root / "val" / "2fc1a3e5" / "sensors" / "lidar").iterdir():
+        sweep.unlink()
+    assert 0 < len(open_source("argoverse2", **front)) < frames
+    assert "2fc1a3e5/ring_front_center, which has no sweep" in caplog.text
+
+
 def test_cameras_and_splits_that_are_not_there_are_named(root: Path) -> None:
     with pytest.raises(Fault, match="has no image of stereo_front_left near a sweep"):
         open_source("argoverse2", root=root, split="val", cameras="stereo_front_left")
+    with pytest.raises(Fault, match="ring_font_left is none of ring_front_center"):
+        open_source(
+            "argoverse2", root=root, split="val", cameras=["ring_front_center", "ring_font_left"]
+        )
     with pytest.raises(Fault, match="must be one of train, val, test"):
         open_source("argoverse2", root=root, split="dev")
     with pytest.raises(FileNotFoundError, match=r"holds no logs; expected \[SPLIT/\]LOG"):

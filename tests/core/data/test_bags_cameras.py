@@ -262,3 +262,17 @@ def test_every_camera_of_a_damaged_bag(small_bag, tmp_path) -> None:
 def test_cameras_whose_namespaces_are_alike_have_names_of_their_own() -> None:
     topics = ["/front/left/image_raw", "/rear/left/image_raw/compressed", "/front/right/image_raw"]
     assert camera_names(topics) == ["front_left_image_raw", "rear_left_image_raw", "right"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"), [("{0},{0}", "has a topic twice"), ("{0},", "lacks a topic beside a comma")]
+)
+def test_a_topic_is_taken_once(small_bag, words, what) -> None:
+    for option, topic in (("image", IMAGE), ("points", "/lidar/points")):
+        with pytest.raises(Fault, match=f"{what}: write --{option} {topic}$"):
+            Bags(small_bag, **{option: words.format(topic)})
+
+
+def test_blanks_beside_commas_are_no_part_of_a_name(small_bag, tmp_path) -> None:
+    bag = with_rear_camera(small_bag, tmp_path / "two")
+    assert set(Bags(bag, image=f"{IMAGE}, /rear/image_raw").camera_names) == {"camera", "rear"}

@@ -344,7 +344,9 @@ def test_missing_parts_are_named(root, tmp_path):
     with pytest.raises(FileNotFoundError, match="samples/CAM_FRONT"):
         NuScenes(tmp_path)
     (tmp_path / "v1.0-mini" / "category.json").write_text("[]")
-    with pytest.raises(Fault, match="missing field or token"):
+    with pytest.raises(
+        Fault, match=r"v1\.0-mini is not as documented: KeyError.*download complete"
+    ):
         NuScenes(tmp_path)
     (tmp_path / "v1.0-mini" / "category.json").write_text("[{")
     with pytest.raises(Fault, match=r"category\.json is not JSON"):

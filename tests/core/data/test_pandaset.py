@@ -268,5 +268,24 @@ def test_what_is_not_there_is_named(root: Path) -> None:
     with pytest.raises(Fault, match=r"left_camera/poses\.json has no pose of number 0"):
         open_source("pandaset", root=root / "001", cameras="left_camera")[0]
     write_json(root / "001" / "camera" / "front_camera" / "intrinsics.json", {"fx": 1})
-    with pytest.raises(Fault, match="is not fx, fy, cx and cy"):
+    with pytest.raises(Fault, match=r"intrinsics\.json is not as documented: KeyError"):
         open_source("pandaset", root=root)[0]
+    write_json(
+        root / "001" / "camera" / "front_camera" / "intrinsics.json", {**INTRINSICS, "fx": 0}
+    )
+    with pytest.raises(Fault, match=r"front_camera/intrinsics\.json: focal lengths fx=0\.0"):
+        open_source("pandaset", root=root)[0]
+    (root / "002" / "lidar" / "poses.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lidar/poses\.json does not exist"):
+        open_source("pandaset", root=root / "002", cameras="front_camera")[0]
+
+
+def test_images_and_sweeps_without_each_other_are_counted(root: Path, caplog) -> None:
+    assert len(open_source("pandaset", root=root, cameras="front_camera")) == 4
+    assert not caplog.text
+    sequence = root / "001"
+    (sequence / "lidar" / "._00.pkl.gz").write_bytes(b"\0\5\x16\7 of another system")
+    (sequence / "camera" / "front_camera" / "00.jpg").unlink()
+    assert len(open_source("pandaset", root=root, cameras="front_camera")) == 3
+    assert "1 of 4 pairs of image and sweep are left out" in caplog.text
+    assert "the first 001/front_camera/00" in caplog.text

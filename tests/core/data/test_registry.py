@@ -65,7 +65,7 @@ def test_a_location_says_what_it_holds(tmp_path) -> None:
     for data in (str(tmp_path / "shards"), "s3://bucket/shards"):
         assert named_source(data) == ("shards", {"root": data})
     assert named_source("kitti") == ("kitti", {})
-    with pytest.raises(Fault, match="unknown source 'drvie'"):
+    with pytest.raises(Fault, match="unknown source 'drvie', and no file or folder has this name"):
         named_source("drvie")
 
 

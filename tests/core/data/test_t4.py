@@ -196,5 +196,22 @@ def test_what_is_not_there_is_named(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no T4 dataset; expected"):
         open_source("t4", root=root / "0a1b" / "data")
     (root / "0a1b" / "annotation" / "ego_pose.json").write_text("[]")
-    with pytest.raises(Fault, match="missing field or token"):
+    with pytest.raises(Fault, match="annotation is not as documented: KeyError"):
         open_source("t4", root=root)
+    (root / "0a1b" / "annotation" / "sample_data.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"sample_data\.json does not exist"):
+        open_source("t4", root=root)
+    (root / "0a1b" / "annotation" / "sensor.json").write_text("null")
+    with pytest.raises(Fault, match=r"sensor\.json is no list of rows"):
+        open_source("t4", root=root)
+
+
+def test_keyframes_that_lack_a_sensor_are_counted(root: Path, caplog) -> None:
+    whole = len(open_source("t4", root=root))
+    assert "1 of 4 pairs of image and sweep are left out" in caplog.text
+    table = root / "0a1b" / "annotation" / "sample_data.json"
+    rows = json.loads(table.read_text())
+    camera = next(row for row in rows if "CAM_" in row["filename"] and row["is_key_frame"])
+    table.write_text(json.dumps([row for row in rows if row is not camera]))
+    assert len(open_source("t4", root=root)) == whole - 1
+    assert "2 of 4 pairs of image and sweep are left out" in caplog.text

@@ -92,6 +92,11 @@ def test_a_path_with_commas_is_a_path(tmp_path: Path) -> None:
         ([], {}, "empty list"),
         (["a", {"root": "x"}], {}, "member 2 of --data, .*names no source"),
         (["a", "kitti,root=/k,weight=0"], {}, "member 2 of --data, kitti /k, has weight '0'"),
+        (
+            ["a", "b,image=x,image=y"],
+            {},
+            "member 2 of --data, b,image=x,image=y, has an option twice",
+        ),
         (["a", {"data": "b", "weight": "half"}], {}, "b, has weight 'half'"),
     ],
 )

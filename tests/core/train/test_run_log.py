@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -235,3 +236,13 @@ def test_runs_are_listed_and_compared(tmp_path, monkeypatch, capsys) -> None:
     assert main(["runs", "--compare", "out/deep/a"]) == 1
     assert "name two or more" in capsys.readouterr().err
     assert main(["runs", "elsewhere"]) == 1 and "no run of" in capsys.readouterr().err
+    for file, content in (("run.json", "[]"), ("run.json", "[null]"), ("config.yaml", "a: [1")):
+        broken = tmp_path / "out" / "broken"
+        shutil.copytree(tmp_path / "out" / "deep" / "a", broken)
+        (broken / file).write_text(content)
+        capsys.readouterr()
+        assert main(["runs"]) == 0
+        shown = capsys.readouterr()
+        assert "out/deep/b" in shown.out and f"out/broken/{file} is not" in shown.err
+        assert main(["runs", "--compare", "out/deep/a", "out/broken"]) == 1
+        shutil.rmtree(broken)
