@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import yaml
 
@@ -60,6 +60,32 @@ def contents_of(
     except yaml.YAMLError as error:
         words = " ".join(str(error).split())
         raise Fault(reason, f"{path} is not YAML: {words}") from None
+
+
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Refuses a key that is there twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is there twice", mark
+                )
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds that a user wrote.
+
+    Raises:
+        yaml.YAMLError: also for a key that a mapping has twice.
+        UnicodeDecodeError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
 
 
 def check_output(

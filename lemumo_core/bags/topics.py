@@ -166,7 +166,9 @@ def find_topics(
             f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
             f"frame_id; the bag has {names}. Name one with --camera-info",
         )
-    first, *others = split_topics("--points", points) if points else [points]
+    first, others = points, list[str]()
+    if points:
+        first, *others = split_topics("--points", points)
     cloud = choose("--points", first, (*CLOUDS, *PICTURES), clouds)
     for other in others:
         given_topic(reader, "--points", other, CLOUDS)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from lemumo_core.files import contents_of
+from lemumo_core.files import read_yaml
 from lemumo_core.train.cli import program
 from lemumo_core.train.finetune.recipe import FINETUNING
 from lemumo_core.train.points.recipe import POINT_FINETUNING
@@ -46,8 +46,10 @@ def _task(arguments: list[str]) -> str | None:
         return None  # the whole parser says what is wrong
     for file in known.config:
         if known.task is None and file.is_file():
-            with contents_of(file, "bad_config", "write options as YAML, NAME: VALUE"):
-                values = yaml.safe_load(file.read_text())
+            try:
+                values = read_yaml(file)
+            except (yaml.YAMLError, UnicodeDecodeError):
+                return None
             known.task = values.get("task") if isinstance(values, dict) else None
     task: str | None = known.task
     return task

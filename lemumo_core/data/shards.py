@@ -137,6 +137,11 @@ def _read_index(root: str) -> str:
             return read_remote(root, INDEX).decode(errors="replace")
         return Path(root, INDEX).read_bytes().decode(errors="replace")
     except FileNotFoundError:
+        if not _is_remote(root) and not Path(root).exists():
+            raise FileNotFoundError(
+                f"{root} does not exist: name a folder or URI of shards, a bag, a folder of bags, "
+                "a video, or a source with its options"
+            ) from None
         raise FileNotFoundError(
             f"{root} holds no {INDEX}: not shards, or lemumo prepare has not finished; run "
             "it again, it goes on where it stopped"

@@ -30,6 +30,7 @@ import yaml
 
 from lemumo_core.evaluation.modalities import MODALITIES
 from lemumo_core.faults import Fault, known_names
+from lemumo_core.files import read_yaml
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.taxonomy import Taxonomy
 
@@ -119,7 +120,7 @@ def read_requirements(path: Path) -> Requirements:
         FileNotFoundError: it does not exist.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Fault("bad_requirements", f"{path} is not YAML: {error}") from None
     try:

@@ -135,6 +135,10 @@ def read_tables(paths: Iterable[Path]) -> FrameTable:
 
 
 def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: lemumo label embed DATA --model PACKAGE --out {path} writes it"
+        )
     return sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
 
 
@@ -155,7 +159,7 @@ def _read(file: Path) -> tuple[FrameTable, str]:
             pictures=tuple(found["picture"].to_pylist()),
         )
         return table, found.schema.metadata[METADATA].decode()
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise Fault(
             "bad_table", f"{file} is no table of frames of lemumo label embed: {error}"
         ) from error

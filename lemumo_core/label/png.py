@@ -11,7 +11,7 @@ import yaml
 
 from lemumo_core.data.sources.files import existing, read_gray
 from lemumo_core.faults import Fault
-from lemumo_core.files import contents_of, write_whole
+from lemumo_core.files import contents_of, read_yaml, write_whole
 from lemumo_core.frame import UNLABELLED, Frame, Labels
 from lemumo_core.label.boxes_2d import names_of_ids
 from lemumo_core.label.formats import LabelsOf, NamedFrame
@@ -64,7 +64,7 @@ def _names(file: Path) -> tuple[str, ...]:
     if not file.exists():
         return ()
     with contents_of(file, "bad_labels", "write a mapping of ids to names"):
-        ids = yaml.safe_load(file.read_text())
+        ids = read_yaml(file)
     if not isinstance(ids, dict) or not all(type(i) is int and 0 <= i < UNLABELLED for i in ids):
         raise Fault("bad_labels", f"{file} must be a mapping of ids, 0 to 254, to names")
     return tuple(str(ids.get(i, "")) for i in range(max(ids, default=-1) + 1))

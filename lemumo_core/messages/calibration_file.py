@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import read_yaml
 from lemumo_core.messages.camera_info import camera_from_info
 
 SHAPES = {
@@ -57,7 +58,7 @@ def read_calibration(path: str | Path) -> CalibrationInfo:
     """
     file = Path(str(path).removeprefix("file://")).expanduser()
     try:
-        content = yaml.safe_load(file.read_text())
+        content = read_yaml(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Fault("bad_calibration", f"the calibration {file} cannot be read: {error}") from None
     if not isinstance(content, dict):

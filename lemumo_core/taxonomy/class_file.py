@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lemumo_core.faults import Fault, known_names
+from lemumo_core.files import read_yaml
 from lemumo_core.taxonomy.rules import Rules
 
 SHIPPED = Path(__file__).parent
@@ -52,10 +53,8 @@ def read_class_file(name: str) -> ClassFile:
             f"there is no class file {name}: give the path of one, or one of "
             f"{', '.join(shipped_names())}"
         )
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), loader)
-        return _contents(content)
+        return _contents(read_yaml(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Fault("bad_classes", f"{path} is not YAML: {error}") from None
     except ValueError as error:
@@ -83,6 +82,13 @@ def _contents(content: Any) -> ClassFile:
                 colors[name] = about["color"]
     ignored = _names(sections.get("ignored", []), "ignored")
     background = _names(sections.get("background", []), "background")
+    others = {"ignored": ignored, "background": background}
+    for word in ignored + background:
+        meanings = [section for section, words in others.items() if word in words]
+        if word in tables["detection"]:
+            meanings.append(tables["detection"][word])
+        if len(meanings) > 1:
+            raise ValueError(f"'{word}' is {' and '.join(meanings)}: a name means one of them")
     labels = sections.get("label_ids") or {}
     rules = {"kinds": kinds, "colors": colors, "ignored": ignored, "background": background}
     return ClassFile(

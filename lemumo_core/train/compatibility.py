@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from lemumo_core.files import contents_of
+from lemumo_core.files import contents_of, read_yaml
 from lemumo_core.model.weight_names import current_names
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _file(path: str, program: str) -> str:
     if not Path(path).is_file():
         return path
     with contents_of(Path(path), "bad_config", "write options as YAML, NAME: VALUE"):
-        values = yaml.safe_load(Path(path).read_text())
+        values = read_yaml(Path(path))
     if not isinstance(values, Mapping):
         return path
     translated = config(values, program)

@@ -162,6 +162,9 @@ def test_shipped_files_name_what_their_data_sets_do() -> None:
         ("segmentation: {a: }\nlabel_ids: {255: a}", "label_ids has 255"),
         ("detection: {a: , A: }", "'a' is a and A|name a class twice"),
         ("detection: {a: [", "is not YAML"),
+        ("detection: {a: {from: [c]}, a: }", "key 'a' is there twice"),
+        ("detection: {a: {from: [c]}}\nignored: [C]", "'c' is ignored and a"),
+        ("detection: {a: }\nignored: [c]\nbackground: [c]", "'c' is ignored and background"),
     ],
 )
 def test_what_is_wrong_in_a_class_file_is_named(tmp_path, text, message) -> None:

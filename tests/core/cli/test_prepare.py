@@ -161,7 +161,7 @@ def test_an_interrupt_keeps_finished_shards(pairs, uninterrupted, tmp_path):
         (["rgb-thermal", "--out", "x"], "root"),
         (["--data", "bags,path=x,imag=all", "--out", "x"], "did you mean 'image'"),
         (["rgb-thermal", "--root", "/nowhere", "--out", "x"], "/nowhere does not exist"),
-        (["stats", "/nowhere"], "/nowhere holds no index.json"),
+        (["stats", "/nowhere"], "/nowhere does not exist: name a folder"),
     ],
 )
 def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch, capsys):

@@ -166,6 +166,7 @@ def test_a_model_without_an_answer_is_not_good_enough(tmp_path) -> None:
         ("score_threshold: 0.5", "it holds no limit"),
         ("- 1", "must be a mapping"),
         ("depth: [", "is not YAML"),
+        ("depth: [{at_most_m: 1}]\ndepth: [{at_most_m: 9}]", "key 'depth' is there twice"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(text, said, tmp_path) -> None:

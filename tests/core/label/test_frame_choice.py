@@ -104,6 +104,8 @@ def test_tables_come_back_and_do_not_mix_models(tmp_path) -> None:
     (tmp_path / "d.parquet").write_bytes(b"no table")
     with pytest.raises(Fault, match="is no table of frames"):
         read_tables([tmp_path / "d.parquet"])
+    with pytest.raises(FileNotFoundError, match="e does not exist: lemumo label embed"):
+        read_tables([tmp_path / "e"])
 
 
 @pytest.fixture(scope="module")
