@@ -16,6 +16,7 @@ from lemumo_core.cli.main import main as lemumo
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS_LOSS = {
     "method": "LeMuMo",
+    "method.objective": "lejepa",
     "method.tokens": False,
     "method.mask_returns": 0,
     "method.masked_weight": 0,

@@ -76,7 +76,7 @@ class Row:
         found: dict[str, Any] = {"method": self.method, "optimizer.lr": self.lr}
         views = scale.joint_views
         if self.method == "LeMuMo":
-            found |= {**PAPERS_LOSS, "method.sigreg_weight": 0.1}
+            found |= PAPERS_LOSS
         if self.method in ("LeMuMo", "InfoNCE", "DINO"):
             found |= {f"method.views.{name}": value for name, value in views.items()}
         if self.method == "DeCUR":
@@ -96,7 +96,7 @@ MULTIMAE = {
     "method.shown_weight": 0,
     "method.token_visreg": 0,
 }
-LEMUMO = {"method.masked_weight": 0.3}
+LEMUMO = {"method.objective": "vicreg", "method.masked_weight": 3}
 OTHERS = ("camera_only", "companion_only", "early", "late", "persistent")
 ROWS: dict[str, Row] = {
     "raw patches": Row(learns=False, raw=True),
@@ -112,9 +112,24 @@ ROWS: dict[str, Row] = {
     "pruned, VISReg": Row(settings={"method.objective": "visreg", "method.sigreg_weight": 0.5}),
     **{name: variant(name) for name in OTHERS},
     **{f"untrained, {name}": variant(name, learns=False) for name in OTHERS},
+    "lemumo, SIGReg": Row(settings={"method.masked_weight": 0.3}, lr=7e-4),
+    "lemumo, VISReg": Row(
+        settings={
+            "method.objective": "visreg",
+            "method.sigreg_weight": 0.5,
+            "method.masked_weight": 0.3,
+        },
+        lr=7e-4,
+    ),
+    **{
+        f"lemumo, masked modelling {weight:g}": Row(
+            settings={**LEMUMO, "method.masked_weight": weight}, lr=7e-4
+        )
+        for weight in (0.3, 10)
+    },
     "lemumo, sensors dropped": Row(settings={**LEMUMO, "method.modality_dropout": 0.3}, lr=7e-4),
     "lemumo, no token VISReg": Row(settings={**LEMUMO, "method.masked.token_visreg": 0}, lr=7e-4),
     "lemumo, no linear head": Row(settings={**LEMUMO, "method.masked.linear_head": False}, lr=7e-4),
-    "lemumo, returns": Row(settings={**LEMUMO, "method.mask_returns": 6}, lr=7e-4),
+    "lemumo, returns": Row(settings={**LEMUMO, "method.mask_returns": 60}, lr=7e-4),
 }
 """``pruned`` is Le MuMo JEPA."""

@@ -55,7 +55,13 @@ TARGETS = {"forward": "(target: 0.80)", "step": "(target: 0.75)"}
 def our_step() -> LeMuMoMethod:
     """Build our encoder under the paper's loss."""
     torch.manual_seed(0)
-    paper = LeMuMo(sigreg_weight=WEIGHT, tokens=False, mask_returns=0.0, views=MultiCropConfig())
+    paper = LeMuMo(
+        objective="lejepa",
+        sigreg_weight=WEIGHT,
+        tokens=False,
+        mask_returns=0.0,
+        views=MultiCropConfig(),
+    )
     return LeMuMoMethod(paper, CONFIG, CONFIG.input_spec)
 
 

@@ -1,6 +1,6 @@
 """Are proposed labels nearer to the truth than what the model finds frame by frame?
 
-    python -m benchmarks.proposals [--drives 4] [--frames 60] [--real FOLDER]
+    python -m benchmarks.proposals [--drives 1] [--frames 40] [--real FOLDER]
 
 Rendered drives with odometry, written as bags (``benchmarks.tracking``), and, where --real names
 them, single frames of KITTI and nuScenes. Beside the proposals stand the model's own detections at
@@ -97,8 +97,8 @@ class Scores:
 
 def proposals(
     *,
-    drives: int = 4,
-    frames: int = 60,
+    drives: int = 1,
+    frames: int = 40,
     real: Path | None = None,
     out: Path = Path("out/tracking"),
 ) -> None:

@@ -1,6 +1,6 @@
 """How well objects are tracked on rendered drives whose truth is known, and what it costs.
 
-    python -m benchmarks.tracking [--drives 2] [--frames 60]
+    python -m benchmarks.tracking [--drives 1] [--frames 40]
 
 Drives of the synthetic street are rendered at 10 images a second and written as bags with the
 vehicle's motion on /tf. They are replayed twice: with a detector made of the truth (noise of
@@ -60,7 +60,7 @@ class Drive(SyntheticStreet):
 
 
 def tracking(
-    *, drives: int = 2, frames: int = 60, model: Path = MODEL, out: Path = Path("out/tracking")
+    *, drives: int = 1, frames: int = 40, model: Path = MODEL, out: Path = Path("out/tracking")
 ) -> None:
     """Print scores and cost.
 

@@ -1,6 +1,6 @@
 """Replays of one drive with its images in each coding: how much video in bags loses.
 
-    python -m benchmarks.video [--frames 40] [--model models/lemumo-tiny]
+    python -m benchmarks.video [--frames 20] [--model models/lemumo-tiny]
 
 A rendered street is written four times, its images raw, as JPEG, as H.264 and as H.265, and each
 bag is replayed with the same model. Prints as Markdown the share of the raw images' bytes, how far
@@ -41,7 +41,7 @@ SENSORS = {"fused": "camera + LiDAR", "camera_only": "camera"}
 COLUMNS = ("bev_map", "depth_mae_m", "miou")
 
 
-def video(*, frames: int = 40, model: Path = Path("models/lemumo-tiny")) -> None:
+def video(*, frames: int = 20, model: Path = Path("models/lemumo-tiny")) -> None:
     """Print the table.
 
     Args:

@@ -80,7 +80,8 @@ def config(values: Mapping[str, Any], program: str | None = None) -> dict[str, A
                 target = target.setdefault(group, {})
             target[last] = leaf
     if program == "pretrain" and "method" not in values and "method" in found:
-        options = {"masked_weight": 0.0, **found["method"]}  # version 0.1 had none
+        of_then = {"objective": "lejepa", "masked_weight": 0.0}  # defaults of version 0.1
+        options = {**of_then, **found["method"]}
         found["method"] = {"class_path": "LeMuMo", "init_args": options}
     return found
 

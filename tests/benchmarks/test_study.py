@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import _runs, study
-from benchmarks._study_rows import ROWS, SCALES, Scale
+from benchmarks._study_rows import OTHERS, ROWS, SCALES, Scale
 from lemumo_core.signals import REQUEUE
 from tests.helpers.program import run_here
 
@@ -69,3 +69,5 @@ def test_rows_of_le_mumo_have_the_papers_loss_unless_they_say_otherwise() -> Non
         if row.learns and row.method == "LeMuMo":
             options = study.config_of(row.options(SCALES["cpu"])).method
             assert name.startswith("lemumo") == any(getattr(options, one) for one in added), name
+            if name in ("pruned", *OTHERS):
+                assert (options.objective, options.joint_objective().weight) == ("lejepa", 0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,12 @@ from lemumo_core.methods.lemumo.correspondences import sample_shared_tokens
 from lemumo_core.methods.lemumo.depth_branch import DepthBranch, has_depth_head
 from lemumo_core.methods.lemumo.masked_returns import MaskedReturns
 from lemumo_core.methods.lemumo.monitors import Monitors
+from lemumo_core.methods.lemumo.objectives import (
+    MASK_RETURNS,
+    MASKED_WEIGHT,
+    Objective,
+    joint_objective,
+)
 from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.methods.masked_modeling.masking import check_maskable
 from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
@@ -37,9 +43,6 @@ from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.patch_embed import PatchEmbed
 from lemumo_core.preprocess import Inputs, InputSpec
 
-MASK_RETURNS, MASKED_WEIGHT = 1.5, 0.3
-"""Default weights of masked LiDAR modelling, and of masked modelling of both sensors."""
-
 
 @dataclass(frozen=True)
 class LeMuMo(EncoderOptions):
@@ -48,19 +51,20 @@ class LeMuMo(EncoderOptions):
     The defaults are for a run of minutes on two CPU cores; recipes give the paper's.
 
     Attributes:
-        objective: ``lejepa``, ``visreg`` (LeJEPA with VISReg in SIGReg's place) or ``vicreg``.
-        sigreg_weight: weight of SIGReg in ``lejepa``, lambda of the papers; invariance has
-            1 - lambda.
-        aux_unimodal: add the reference code's undocumented SIGReg on camera-only and
-            companion-only passes (``lejepa``).
+        objective: ``lejepa``, the paper's; ``visreg`` (LeJEPA with VISReg in SIGReg's place); or
+            ``vicreg``, the default, which holds more of the classes.
+        sigreg_weight: weight of SIGReg in ``lejepa`` and of VISReg in ``visreg``, by default 0.1,
+            lambda of the papers; invariance has 1 - lambda.
+        aux_unimodal: add the reference code's undocumented SIGReg on passes of a single sensor.
         tokens: apply the objective, without those passes, also to the tokens of the global views
             at points that all of them show. Ours.
         mask_returns: weight of masked LiDAR modelling on the global views (``MaskedReturns``);
             0 leaves it out. It also trains the neck and the depth head of the deploy heads, with
-            which fine-tuning goes on. By default 1.5 for a model with LiDAR and deploy heads, else
-            0. Ours.
+            which fine-tuning goes on. By default 15 (1.5 beside LeJEPA) for a model with LiDAR and
+            deploy heads, else 0. Ours.
         masked_weight: weight of masked modelling on a further view (``masked``); 0 leaves it out.
-            By default 0.3, and 0 for variant ``early``, whose patches cannot be masked. Ours.
+            By default 3 (0.3 beside LeJEPA), and 0 for variant ``early``, whose patches cannot be
+            masked. Ours.
         masked: what that view is, by default one of the size of the global views, and what is
             masked in it.
         modality_dropout: probability that a view loses its image or its companion.
@@ -70,8 +74,8 @@ class LeMuMo(EncoderOptions):
         ValueError: for anything outside its range.
     """
 
-    objective: Literal["lejepa", "visreg", "vicreg"] = "lejepa"
-    sigreg_weight: float = 0.1
+    objective: Objective = "vicreg"
+    sigreg_weight: float | None = None
     aux_unimodal: bool = False
     tokens: bool = False
     mask_returns: float | None = None
@@ -99,13 +103,13 @@ class LeMuMo(EncoderOptions):
         """Return the options with weights and the size of ``masked`` filled in."""
         masked_weight = self.masked_weight
         if masked_weight is None:
-            masked_weight = 0.0 if model.variant == "early" else MASKED_WEIGHT
+            masked_weight = 0.0 if model.variant == "early" else MASKED_WEIGHT[self.objective]
         elif masked_weight:
             check_maskable(model)
         masked = replace(self.masked, size=self.masked.size or self.views.global_size)
         mask_returns = self.mask_returns
         if mask_returns is None:
-            mask_returns = MASK_RETURNS if has_depth_head(model) else 0.0
+            mask_returns = MASK_RETURNS[self.objective] if has_depth_head(model) else 0.0
         elif mask_returns and not has_depth_head(model):
             raise ValueError(
                 "method.mask_returns needs LiDAR and deploy heads, and the model has "
@@ -118,13 +122,9 @@ class LeMuMo(EncoderOptions):
         return LeMuMoMethod(self, model, canvas)
 
     def joint_objective(self) -> LeJepa | VicReg:
-        """Return the objective on projections; ValueError as ``LeJepa``."""
-        if self.objective == "vicreg":
-            return VicReg()
-        regularizer: Literal["sigreg", "visreg"] = (
-            "visreg" if self.objective == "visreg" else "sigreg"
-        )
-        return LeJepa(self.sigreg_weight, self.aux_unimodal, self.views.global_views, regularizer)
+        """Return the objective on projections; ValueError as ``objectives.joint_objective``."""
+        views = self.views.global_views
+        return joint_objective(self.objective, self.sigreg_weight, self.aux_unimodal, views)
 
     def token_objective(self) -> LeJepa | VicReg | None:
         """Return the objective on tokens, None without ``tokens``."""

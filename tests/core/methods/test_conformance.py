@@ -106,6 +106,7 @@ def config_of(name: str, **changes) -> PretrainConfig:
     model = small_config().model
     methods = {
         "LeMuMo": small_method(
+            objective="lejepa",
             modality_dropout=0.5,
             aux_unimodal=True,
             mask_returns=1.0,

@@ -35,9 +35,25 @@ def parse(kind: type[RunConfig], *arguments: str) -> RunConfig:
 
 
 def test_arguments(caplog) -> None:
-    old = ["--objective.weight", "0.2", "--objective.returns=3", "--optimiser.lr", "3e-4"]
+    old = [
+        "--objective.name",
+        "lejepa",
+        "--objective.weight",
+        "0.2",
+        "--objective.returns=3",
+        "--optimiser.lr",
+        "3e-4",
+    ]
     old += ["--views.local_views", "2", "--modality_dropout=0.25", "--held-out", "5"]
-    new = ["--method.sigreg_weight", "0.2", "--method.mask_returns=3", "--optimizer.lr", "3e-4"]
+    new = [
+        "--method.objective",
+        "lejepa",
+        "--method.sigreg_weight",
+        "0.2",
+        "--method.mask_returns=3",
+        "--optimizer.lr",
+        "3e-4",
+    ]
     new += ["--method.views.local_views", "2", "--method.modality_dropout=0.25"]
     config = parse(PretrainConfig, *old)
     assert "--objective.weight is --method.sigreg_weight since version 0.2" in caplog.text
@@ -73,7 +89,13 @@ def old_name(name: str) -> str:
 @pytest.fixture
 def old_run(tmp_path: Path) -> tuple[PretrainLearner, Path]:
     """A learner after a step, and its checkpoint as version 0.1 wrote it."""
-    of_then = {"sigreg_weight": 0.5, "tokens": True, "mask_returns": 1.0, "masked_weight": 0.0}
+    of_then = {
+        "objective": "lejepa",
+        "sigreg_weight": 0.5,
+        "tokens": True,
+        "mask_returns": 1.0,
+        "masked_weight": 0.0,
+    }
     config = small_config(method=small_method(**of_then))
     learner = PretrainLearner(config, 10, ALONE)
     learner.learn(small_batch(config), 0)

@@ -113,7 +113,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     assert kept == promised | {"run.html", "samples.jpg"}
     config = from_dict(PretrainConfig, yaml.safe_load((uninterrupted / "config.yaml").read_text()))
     assert config.data == str(shards) and config.steps == STEPS and config.optimizer.lr == 7e-4
-    assert (config.method.masked_weight, config.method.mask_returns) == (0.3, 0)  # no LiDAR
+    assert (config.method.masked_weight, config.method.mask_returns) == (3.0, 0)  # no LiDAR
     (about,) = json.loads((uninterrupted / "run.json").read_text())
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(git, capture_output=True, text=True)
@@ -255,12 +255,13 @@ def test_recipes_parse(path) -> None:
             assert (config.optimizer.name == "lars") == by_lars
     elif path.stem not in ("cpu_smoke", "lemumo_tiny_pretrain"):  # runs of minutes
         views = config.method.views
-        assert config.method.sigreg_weight == 0.1
+        paper = path.stem.startswith("paper")
+        assert config.method.objective == ("lejepa" if paper else "vicreg")
         assert views.global_scale == (0.4, 1.0) and views.local_scale == (0.05, 0.4)
         assert config.scale.workers > 0
     if path.stem.startswith("paper"):
         assert (config.model.preset, config.model.size) == ("paper", "small")
-        paper = LeMuMo(mask_returns=0.0, masked_weight=0.0, views=views)
+        paper = LeMuMo(None, "lejepa", 0.1, mask_returns=0.0, masked_weight=0.0, views=views)
         paper = replace(paper, masked=config.method.masked)  # of no use at its weight, 0
         assert config.method == paper, "the paper's loss, nothing else"
         assert (config.optimizer.lr, config.optimizer.decay_all) == (1e-4, True)
