@@ -95,7 +95,8 @@ def main() -> None:
                 multiprocessing.start_processes(
                     train, (world, steps, double, folder), nprocs=world, start_method="spawn"
                 )
-                found = torch.tensor(json.loads(Path(folder, f"{world}{double}.json").read_text()))
+                values = json.loads(Path(folder, f"{world}{double}.json").read_text())
+                found = torch.tensor(values, dtype=torch.float64)
                 if world == 1:
                     alone = found
                     continue
