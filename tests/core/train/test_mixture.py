@@ -110,7 +110,7 @@ def test_what_is_wrong_with_a_member_names_it(pictures, street_shards, tmp_path)
     street = str(street_shards)
     with pytest.raises(Fault, match=r"--data images /p: images has no option 'rot'"):
         source_of([street, "images,root=/p,rot=1"])
-    with pytest.raises(FileNotFoundError, match=rf"--data {tmp_path}/no: .*index.json"):
+    with pytest.raises(FileNotFoundError, match=rf"--data {tmp_path}/no: .* does not exist"):
         source_of([street, f"{tmp_path}/no"])
     with pytest.raises(Fault, match="has a weight, which only training takes"):
         source_of([street, f"images,root={pictures},weight=2"])

@@ -158,14 +158,17 @@ def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, 
     options = ["--config", str(recipe), "--data", str(shards), "--out", str(out)]
     run_ranks(2, tmp_path, "pretrain", *options)
     whole = losses(uninterrupted)
-    assert losses(out)[:4] == pytest.approx(whole[:4], rel=1e-3)
+    assert losses(out)[0] == pytest.approx(whole[0], rel=1e-5)
+    # Rounding grows from step to step (benchmarks/rank_drift.py).
+    assert losses(out)[:4] == pytest.approx(whole[:4], rel=1e-2)
     # As if it had been stopped halfway.
     shutil.rmtree(checkpoints(out / "checkpoints")[-1])
     before = losses(out)
     assert main([*options, "--resume", "auto"]) == 0
     assert "saved on 2 ranks and resumes on 1" in caplog.text
     assert losses(out)[:EVERY] == before[:EVERY]
-    assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-3)
+    assert losses(out)[EVERY] == pytest.approx(before[EVERY], rel=1e-5)
+    assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-2)
 
 
 def test_a_step_that_is_not_finite_is_captured_and_repeated(
