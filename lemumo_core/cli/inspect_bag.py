@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from lemumo_core.bags.cameras import ALL
 from lemumo_core.bags.index import LOG, STAMP, BagIndex, load_indices
 from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.topics import TopicSelection
+from lemumo_core.bags.topics import TopicSelection, color_cameras
 from lemumo_core.evaluation.tables import Table
 from lemumo_core.faults import Fault
 
@@ -34,24 +36,36 @@ def topic_table(files: tuple[Path, ...]) -> Table:
     return Table(f"{files[0]}: {seconds:.1f} s", head, rows)
 
 
-def selection_lines(files: tuple[Path, ...]) -> list[str]:
+def selection_lines(files: tuple[Path, ...], selection: TopicSelection | None = None) -> list[str]:
     """Return what replay and training take of a bag, or the reason for which they take nothing.
 
-    With a LiDAR and a thermal camera, which replay chooses between by the model, both are shown.
+    Of several cameras all are shown; with a LiDAR and a thermal camera, which replay chooses
+    between by the model, both.
     """
+    selection = selection or TopicSelection()
     try:
-        return _lines_of(*load_indices(files, TopicSelection()))
+        indices = load_indices(files, selection)
     except Fault as fault:
-        if fault.reason != "ambiguous_companion":
-            return [f"nothing can be taken: {fault}"]
+        if fault.reason == "ambiguous_companion":
+            lines = []
+            for companion in ("lidar", "thermal"):
+                found = selection_lines(files, replace(selection, companion=companion))
+                lines += [f"with a model for {companion}:", *found]
+            return lines
+        if fault.reason == "ambiguous_topics" and _has_several_cameras(files, selection):
+            found = selection_lines(files, replace(selection, image=ALL))
+            return ["with --image all, or the topic of one of the cameras:", *found]
+        return [f"nothing can be taken: {fault}"]
     lines = []
-    for companion in ("lidar", "thermal"):
-        lines.append(f"with a model for {companion}:")
-        try:
-            lines += _lines_of(*load_indices(files, TopicSelection(companion=companion)))
-        except Fault as fault:
-            lines.append(f"nothing can be taken: {fault}")
+    for index in indices:
+        lines += [f"camera {index.camera}:"] if len(indices) > 1 else []
+        lines += _lines_of(index)
     return lines
+
+
+def _has_several_cameras(files: tuple[Path, ...], selection: TopicSelection) -> bool:
+    with BagReader(files) as reader:
+        return selection.image is None and len(color_cameras(reader)) > 1
 
 
 def _rate(count: int, seconds: float) -> str:

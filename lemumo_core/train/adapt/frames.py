@@ -14,7 +14,7 @@ from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.members import Data, data_name, members_of
 from lemumo_core.data.sources.registry import open_mixture, open_source
 from lemumo_core.faults import Fault
-from lemumo_core.frame import Frame
+from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.batch_sampler import BatchSampler, sampler_over
 from lemumo_core.train.loader import FRAMES_PER_DRIVE
@@ -114,11 +114,17 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
     A part of each member of a list is kept apart.
 
     Raises:
-        Fault: ``no_frames`` where there are too few; as ``members_of``, ``open_mixture`` and
-            ``write_shards``.
+        Fault: ``no_frames`` where there are too few; ``no_companion`` where none has LiDAR points;
+            as ``members_of``, ``open_mixture`` and ``write_shards``.
         FileNotFoundError: as the sources.
     """
     own = _open(config.data, config.data_options)
+    if not any(isinstance(own[i].companion, LidarScan) for i in range(len(own))):
+        raise Fault(
+            "no_companion",
+            f"no frame of {data_name(config.data)} has LiDAR points, which adaptation learns "
+            "depth from: give a recording with a LiDAR, or with a depth camera",
+        )
     labelled = _rendered(config, out) if config.labelled is None else _open(config.labelled, {})
     val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
     return AdaptationFrames(

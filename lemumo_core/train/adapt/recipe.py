@@ -11,11 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.data.sources.members import data_name
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD
 from lemumo_core.evaluation.tables import as_text, tables
-from lemumo_core.faults import Fault
-from lemumo_core.frame import LidarScan
 from lemumo_core.inference.backends.torch import ModuleBackend
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import Package
@@ -64,19 +61,8 @@ def _pipeline(run: Run, config: ModelConfig, weights: Mapping[str, Tensor]) -> P
 
 
 def check(config: AdaptConfig, source: FrameSource) -> tuple[AdaptConfig, list[str]]:
-    """Refuse frames without LiDAR; count those that validate.
-
-    Raises:
-        Fault: ``no_companion``.
-    """
+    """Count the frames that validate."""
     assert isinstance(source, AdaptationFrames)
-    own = source.own
-    if not any(isinstance(own[i].companion, LidarScan) for i in range(len(own))):
-        raise Fault(
-            "no_companion",
-            f"no frame of {data_name(config.data)} has LiDAR points, which adaptation learns "
-            "depth from: give a recording with a LiDAR, or with a depth camera",
-        )
     return replace(config, val_frames=len(source.own_val) + len(source.labelled_val)), []
 
 

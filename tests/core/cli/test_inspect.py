@@ -8,6 +8,7 @@ from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
 from tests.helpers.small_frames import CAMERA, small_frames
 from tests.helpers.toy_package import write_toy_package
+from tests.helpers.two_cameras import with_rear_camera
 
 
 def shown(path, capsys) -> str:
@@ -33,6 +34,13 @@ def test_a_clock_of_its_own_is_shown(tmp_path, capsys) -> None:
     write_bag(frames, tmp_path / "bag")
     text = shown(tmp_path / "bag", capsys)
     assert "0 of 3 images" in text and "+37.000 s from the camera's" in text
+
+
+def test_each_camera_of_several_is_shown(small_bag, tmp_path, capsys) -> None:
+    text = shown(with_rear_camera(small_bag, tmp_path / "two"), capsys)
+    assert "with --image all, or the topic of one of the cameras: camera camera: image" in text
+    assert "camera rear: image /rear/image_raw" in text and "nothing can be taken" not in text
+    assert text.count("6 of 6 images have a lidar message") == 2
 
 
 def test_a_camera_alone_is_shown_as_such(tmp_path, capsys) -> None:
