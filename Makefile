@@ -12,7 +12,7 @@ RUN := .venv/bin/python
 CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
 # The first five need what only their user can give; the others take long.
 APART := compare_cmcr compare_decur compare_reference few_labels gpu auto_choice calibration fleet label_choice label_points
-APART += cmcr_street decur_street soak study
+APART += cmcr_street decur_street soak study thermal
 BENCHMARKS := $(filter-out $(APART),$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 
 .PHONY: setup demo test fuzz soak bench lint docs
