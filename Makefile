@@ -9,7 +9,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 MINUTES ?= 10
 RUN := .venv/bin/python
-CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces)
+CHECKED := $(wildcard lemumo_core lemumo_ros export training interfaces benchmarks)
 # The first five need what only their user can give; the others take long.
 APART := compare_cmcr compare_decur compare_reference few_labels gpu auto_choice calibration fleet label_choice label_points
 APART += cmcr_street decur_street soak study thermal

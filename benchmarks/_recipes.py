@@ -8,6 +8,7 @@ from typing import Any
 
 from lemumo_core.train.finetune.recipe import FINETUNING
 from lemumo_core.train.loop import Recipe
+from lemumo_core.train.pretrain.config import PretrainLogConfig
 from lemumo_core.train.pretrain.recipe import PRETRAINING
 from lemumo_core.train.run_config import RunConfig, command_line, from_namespace
 
@@ -31,6 +32,6 @@ def run_of(row: str, **changes: Any) -> tuple[Recipe, RunConfig]:
     parser = command_line(recipe.config, "benchmark")
     given = parser.parse_args(["--config", str(RECIPES / name)])
     config: RunConfig = from_namespace(recipe.config, parser, given)
-    if hasattr(config.log, "probes"):  # they learn after the step, where labels are
+    if isinstance(config.log, PretrainLogConfig):  # probes learn after the step, where labels are
         config = replace(config, log=replace(config.log, probes=False))
     return recipe, replace(config, **{"epochs": 0.0, "steps": 1000, "val_frames": 0} | changes)

@@ -92,7 +92,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="default: random weights")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    bag, model = args.bag or default_bag(), args.model or untrained_package()
+    model = args.model or untrained_package()
+    bag = args.bag or default_bag(model)
     print(f"{processor()}, {bag}, {model}")
     for evaluate in (False, True):
         for workers in (1, 2):
