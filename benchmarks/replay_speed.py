@@ -27,6 +27,7 @@ from lemumo_core.inference.measure import processor
 from lemumo_core.replay.bag_replay import BagReplay, ResultSource
 from lemumo_core.replay.evaluator import Evaluator, ImageResult
 from lemumo_core.replay.settings import Settings
+from lemumo_core.replay.summaries import of_cameras
 from lemumo_core.replay.workers import ImageWork, PooledEvaluator
 from lemumo_ros.demo_bag import default_bag
 
@@ -65,8 +66,9 @@ def rounds(bag: Path, model: Path, evaluate: bool, workers: int, count: int) -> 
             with tempfile.TemporaryDirectory() as out:
                 replay = BagReplay(evaluator, LocalFolder(Path(out)), [], timed)
                 started = time.perf_counter()
-                frames = replay.run(named_bags(bag)[0])["images"]
+                summary = replay.run(named_bags(bag)[0])
                 ended = time.perf_counter()
+            frames = sum(one["images"] for one in of_cameras([summary]))
             for _ in range(frames):
                 infer(*seen)
             inferring_s = time.perf_counter() - ended

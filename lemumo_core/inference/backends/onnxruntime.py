@@ -87,6 +87,9 @@ def _session(
     def load(kept: bytes) -> onnxruntime.InferenceSession:
         optimized = session_options(precision)
         optimized.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Weights that it left as they were may still lie in the package's file.
+        folder = "session.model_external_initializers_file_folder_path"
+        optimized.add_session_config_entry(folder, str(path.parent))
         try:
             return onnxruntime.InferenceSession(kept, optimized, providers=providers)
         except Exception as error:  # its own exceptions share no other base

@@ -12,7 +12,7 @@ import pytest
 from lemumo_core.inference import compiled_graphs
 from lemumo_core.inference.backends import load_backend
 from lemumo_core.inference.inputs import random_inputs
-from lemumo_core.inference.package import Package, load_package
+from lemumo_core.inference.package import WEIGHTS_NAME, Package, load_package, write_package
 from tests.helpers.toy_package import write_toy_package
 
 
@@ -66,6 +66,28 @@ def test_what_is_kept_is_loaded_and_says_the_same(
     monkeypatch.setattr(compiled_graphs, "processor", lambda: "another, 2 cores")
     outputs(package, runtime, batch)
     assert len(stored) == 3 and len({path.name for path in stored}) == 2
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_weights_may_stay_in_the_file_beside_the_graph(
+    kept, package, tmp_path, monkeypatch, caplog, runtime
+) -> None:
+    """A runtime keeps the names of those that it left as they were."""
+    import onnx
+
+    outside = write_toy_package(tmp_path / "outside")
+    file = outside / "model.onnx"
+    graph = onnx.load(file)
+    (weight,) = (one for one in graph.graph.initializer if one.name == "quarter")
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full((1, 16, 24), 64, np.float32), "quarter"))
+    onnx.save(graph, file, save_as_external_data=True, location=WEIGHTS_NAME, size_threshold=1024)
+    moved = write_package(outside, package.manifest)
+    stored = count_prepared(monkeypatch)
+    first = outputs(moved, runtime, 1)
+    with caplog.at_level(logging.WARNING):
+        again = outputs(moved, runtime, 1)
+    assert len(stored) == 1 and not caplog.records
+    assert all(np.array_equal(first[name], value) for name, value in again.items())
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
