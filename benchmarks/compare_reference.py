@@ -60,6 +60,7 @@ def our_step() -> LeMuMoMethod:
         sigreg_weight=WEIGHT,
         tokens=False,
         mask_returns=0.0,
+        masked_weight=0.0,
         views=MultiCropConfig(),
     )
     return LeMuMoMethod(paper, CONFIG, CONFIG.input_spec)

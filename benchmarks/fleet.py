@@ -65,7 +65,13 @@ def _at(frame: Frame, stamp_ns: int) -> Frame:
 
 
 class Cost(NamedTuple):
-    """What a command took: seconds, CPU seconds with its processes', MB of the largest of them."""
+    """Time and memory of a command.
+
+    Attributes:
+        seconds: from its start to its end.
+        cpu_s: CPU seconds of all its processes.
+        memory_mb: of the largest of them.
+    """
 
     seconds: float
     cpu_s: float

@@ -1,4 +1,4 @@
-"""What a thermal camera adds, by day, dusk and night, beside answers that need no network.
+"""Measure what a thermal camera adds by day, dusk and night, beside answers without a network.
 
     python -m benchmarks.thermal                            60 rendered frames, one of a drive
     python -m benchmarks.thermal --model out/package --frames 100

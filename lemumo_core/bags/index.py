@@ -179,7 +179,8 @@ def _build(
         counts = {topic.name: topic.count for topic in reader.topics}
         camera_frames = {topic.frame_id for topic in color_cameras(reader)}
         own_frame = frame_ids[topics["image"]]
-        of_a_camera = {topics[role] for role in PIXEL_TRUTH if role in topics}
+        several = len(camera_frames) > 1
+        of_a_camera = {topics[role] for role in PIXEL_TRUTH if several and role in topics}
         unnamed: Counter[str] = Counter()
         read = {*topics.values(), *({TF_STATIC} & counts.keys())}
         total = sum(counts[topic] for topic in read)
@@ -199,7 +200,7 @@ def _build(
             before, ordinal = last.get(raw.topic, (None, 0))
             ordinal = ordinal + 1 if before == raw.stamp_ns else 0
             last[raw.topic] = raw.stamp_ns, ordinal
-            if raw.topic in of_a_camera and len(camera_frames) > 1:
+            if raw.topic in of_a_camera:
                 frame_id = frame_of_cdr(raw.data)
                 unnamed[raw.topic] += frame_id not in camera_frames
                 if frame_id != own_frame:

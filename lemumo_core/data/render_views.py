@@ -45,7 +45,7 @@ class Shot:
 
 
 class Rendered(NamedTuple):
-    """What is computed of a view."""
+    """The computed part of a view; its crops are drawn."""
 
     inputs: Inputs
     labels: ViewLabels | None

@@ -46,7 +46,7 @@ def test_a_step_launches_no_more_than_it_did_and_waits_once(row) -> None:
 
 
 def test_kernels_of_a_compiled_graph_are_those_of_inductor() -> None:
-    """Of norm, product, GELU, product, and a mean; and of their gradients."""
+    """Those of norm, product, GELU, product and mean, and of their gradients, are fused."""
     norm, up, down = nn.LayerNorm(64), nn.Linear(64, 256), nn.Linear(256, 64)
     network = nn.Sequential(norm, up, nn.GELU(), down).to(META)
     kernels = Kernels(_Autocast, _Casts)

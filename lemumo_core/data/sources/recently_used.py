@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class RecentlyUsed(Generic[K, T]):
-    """What is opened from each of some places, by their numbers.
+    """A cache of what was opened last, by the number of its place.
 
     A copy in another process opens its own.
 

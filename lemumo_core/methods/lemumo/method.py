@@ -46,7 +46,7 @@ from lemumo_core.preprocess import Inputs, InputSpec
 
 @dataclass(frozen=True)
 class LeMuMo(EncoderOptions):
-    """Le MuMo JEPA (arXiv 2603.24327): LeJEPA on views of both sensors at once.
+    """Le MuMo JEPA (arXiv 2603.24327): a joint embedding of views of both sensors.
 
     The defaults are for a run of minutes on two CPU cores; recipes give the paper's.
 

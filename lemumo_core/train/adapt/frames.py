@@ -119,7 +119,8 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
         FileNotFoundError: as the sources.
     """
     own = _open(config.data, config.data_options)
-    if not any(isinstance(own[i].companion, LidarScan) for i in range(len(own))):
+    own_split = split_own(own, config.val_frames)
+    if not any(isinstance(own[i].companion, LidarScan) for i in own_split.trained):
         raise Fault(
             "no_companion",
             f"no frame of {data_name(config.data)} has LiDAR points, which adaptation learns "
@@ -127,9 +128,7 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
         )
     labelled = _rendered(config, out) if config.labelled is None else _open(config.labelled, {})
     val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
-    return AdaptationFrames(
-        own, split_own(own, config.val_frames), labelled, split_end(labelled, val_labelled)
-    )
+    return AdaptationFrames(own, own_split, labelled, split_end(labelled, val_labelled))
 
 
 def _open(data: Data, options: Mapping[str, Any]) -> FrameSource:

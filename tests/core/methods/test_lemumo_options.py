@@ -1,4 +1,4 @@
-"""What options of Le MuMo JEPA go together."""
+"""Options of Le MuMo JEPA: which exclude each other, and the defaults that depend on others."""
 
 from __future__ import annotations
 

@@ -159,8 +159,9 @@ def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, 
     run_ranks(2, tmp_path, "pretrain", *options)
     whole = losses(uninterrupted)
     assert losses(out)[0] == pytest.approx(whole[0], rel=1e-5)
+    assert losses(out)[:3] == pytest.approx(whole[:3], rel=1e-3)
     # Rounding grows from step to step (benchmarks/rank_drift.py).
-    assert losses(out)[:4] == pytest.approx(whole[:4], rel=1e-2)
+    assert losses(out)[3] == pytest.approx(whole[3], rel=1e-2)
     # As if it had been stopped halfway.
     shutil.rmtree(checkpoints(out / "checkpoints")[-1])
     before = losses(out)
@@ -168,7 +169,7 @@ def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, 
     assert "saved on 2 ranks and resumes on 1" in caplog.text
     assert losses(out)[:EVERY] == before[:EVERY]
     assert losses(out)[EVERY] == pytest.approx(before[EVERY], rel=1e-5)
-    assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-2)
+    assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-3)
 
 
 def test_a_step_that_is_not_finite_is_captured_and_repeated(
