@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.resampling import by_column, gaussian_taps, resample
+from lemumo_core.data.style import Styles, draw_styles
 
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 _YIQ = torch.tensor(
@@ -45,6 +46,7 @@ class Photometric:
         blur_taps: its width, odd, pixels of the view.
         blur_sigma: range of its standard deviation, pixels of the view.
         solarize_p: probability that what is brighter than the middle is inverted.
+        style_p: probability of a random style (``style``).
         thermal_gain, thermal_contrast: as brightness and contrast, for thermal images and rasters;
             always drawn.
         raster_gray_p, raster_blur_p: as of the image, for the bands of such a companion.
@@ -63,13 +65,14 @@ class Photometric:
     blur_taps: int = 7
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize_p: float = 0.0
+    style_p: float = 0.0
     thermal_gain: float = 0.3
     thermal_contrast: float = 0.3
     raster_gray_p: float = 0.0
     raster_blur_p: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (*("jitter_p", "gray_p", "blur_p"), *RARE):
+        for name in (*("jitter_p", "gray_p", "blur_p", "style_p"), *RARE):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, a probability lies in [0, 1]")
         for name in ("brightness", "contrast", "saturation", "thermal_gain", "thermal_contrast"):
@@ -101,19 +104,31 @@ class Changes(NamedTuple):
     (pixels, 0 = none), thermal gain and contrast factors, whether the image is solarised and the
     bands of a raster become their mean (0 or 1), sigma of their blur. blur_taps is 1 if no image is
     blurred, raster_blur_taps if no raster is, and solarizes false if no image can be solarised.
+    styles is None where no image can have one.
     """
 
     table: Tensor
     blur_taps: int
     raster_blur_taps: int = 1
     solarizes: bool = False
+    styles: Styles | None = None
 
     def to(self, device: torch.device) -> Changes:
         """Copy the changes to a device."""
-        return self._replace(table=self.table.to(device, non_blocking=True))
+        return self._replace(
+            table=self.table.to(device, non_blocking=True),
+            styles=self.styles and self.styles.to(device),
+        )
+
+    def of_rows(self, rows: Tensor) -> Changes:
+        """Return the changes of these views, int64 indices."""
+        styles = self.styles and Styles(*(x[rows] for x in self.styles))
+        return self._replace(table=self.table[rows], styles=styles)
 
     def of_image(self, images: Tensor) -> Tensor:
-        """Change images, float32 (R, h, w, 3), 0 to 255; only what is solarised is clipped."""
+        """Change images, float32 (R, h, w, 3), 0 to 255; what is solarised or styled is clipped."""
+        if self.styles:
+            images = self.styles.of_image(images)
         images = _blurred(images, self.table[:, 4], self.blur_taps)
         matrix, offset = self._color_map(images.mean((1, 2)))
         changed = (images.flatten(1, 2) @ matrix.mT).add_(offset).view_as(images)
@@ -188,7 +203,8 @@ def draw_changes(config: Photometric, count: int, generator: torch.Generator) ->
     blur, raster_blur = (
         config.blur_taps if p > 0 else 1 for p in (config.blur_p, config.raster_blur_p)
     )
-    return Changes(table, blur, raster_blur, config.solarize_p > 0)
+    styles = draw_styles(config.style_p, count, generator) if config.style_p else None
+    return Changes(table, blur, raster_blur, config.solarize_p > 0, styles)
 
 
 def _blurred(images: Tensor, sigma: Tensor, width: int) -> Tensor:

@@ -179,7 +179,7 @@ class MultiCrop:
                 masks = ReturnMasks(*(column[rows] for column in masks))
             if views:
                 crops = replace(crops, table=crops.table[rows])
-                shots.append(Shot(crops, changes._replace(table=changes.table[rows]), masks))
+                shots.append(Shot(crops, changes.of_rows(rows), masks))
         return self._render(batch, shots)
 
 
