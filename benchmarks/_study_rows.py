@@ -20,6 +20,7 @@ class Scale(NamedTuple):
         probe_steps: of each probe.
         workers: processes that load data.
         joint_views: of methods that compare views of a sample, options below ``views``.
+        companion: of the camera.
     """
 
     size: str
@@ -32,6 +33,7 @@ class Scale(NamedTuple):
     probe_steps: int
     workers: int
     joint_views: dict[str, Any]
+    companion: str = "lidar"
 
 
 SCALES = {
@@ -63,6 +65,7 @@ class Row:
         lr: learning rate.
         learns: whether it is pretrained.
         raw: whether its features are raw patches.
+        begins: row of the study with a LiDAR from whose weights, of the same seed, it goes on.
     """
 
     method: str = "LeMuMo"
@@ -70,6 +73,7 @@ class Row:
     lr: float = 5e-4
     learns: bool = True
     raw: bool = False
+    begins: str | None = None
 
     def options(self, scale: Scale) -> dict[str, Any]:
         """Return the options of pretraining that the rows do not share."""
@@ -133,3 +137,8 @@ ROWS: dict[str, Row] = {
     "lemumo, returns": Row(settings={**LEMUMO, "method.mask_returns": 60}, lr=7e-4),
 }
 """``pruned`` is Le MuMo JEPA."""
+TRANSFER_ROWS = {
+    **{name: ROWS[name] for name in ("raw patches", "untrained", "pruned")},
+    "pruned, from LiDAR": Row(begins="pruned"),
+}
+"""With a thermal camera: from scratch, pretrained on it, and from an encoder that knew a LiDAR."""

@@ -4,6 +4,7 @@
     python -m benchmarks.study --runs 1             the next unfinished run, then exit code 85
     python -m benchmarks.study --scale gpu          small encoder at 256 x 704, on one GPU
     python -m benchmarks.study --rows pruned lemumo --seeds 1
+    python -m benchmarks.study --companion thermal  from scratch or from an encoder of LiDAR?
 
 Each row is pretrained without labels on rendered streets for the same time: its steps follow from
 the seconds that one takes. Then linear probes of depth and classes learn on its frozen features, to
@@ -31,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._runs import finish, flags, folder_name, mean_and_deviation, positive, run
 from benchmarks._study_page import write_page
-from benchmarks._study_rows import ROWS, SCALES, Row, Scale
+from benchmarks._study_rows import ROWS, SCALES, TRANSFER_ROWS, Row, Scale
 from benchmarks._timing import machine
 from lemumo_core.data.samples import collate
 from lemumo_core.inference.inputs import random_inputs
@@ -54,13 +55,8 @@ from lemumo_core.train.weights import read_tensors
 TIMED_STEPS = 4
 METRICS = ("depth_mae_m", "miou")
 COLUMNS = [(modality, name) for modality in FEATURE_MODALITIES for name in METRICS]
-TITLES = {
-    "fused": "both",
-    "image": "camera",
-    "companion": "LiDAR",
-    "depth_mae_m": "depth MAE, m",
-    "miou": "mIoU",
-}
+TITLES = {"depth_mae_m": "depth MAE, m", "miou": "mIoU"}
+SENSORS = {"lidar": "LiDAR", "thermal": "thermal"}
 RIVALS = ("raw patches", "untrained", "pruned")
 """Rows that ``lemumo`` is compared with, seed by seed."""
 
@@ -83,29 +79,38 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scale", choices=SCALES, default="cpu")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--companion", choices=("lidar", "thermal"), default="lidar")
+    parser.add_argument("--rows", nargs="+", choices=ROWS | TRANSFER_ROWS, help="default: all")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--seconds", type=float, help="of pretraining each row")
     parser.add_argument("--runs", type=positive, help="stop after so many unfinished runs")
-    parser.add_argument("--out", type=Path, help="default: out/study-SCALE")
+    parser.add_argument("--out", type=Path, help="default: out/study-SCALE[-thermal]")
+    parser.add_argument("--lidar", type=Path, help="study whose rows others begin with")
     args = parser.parse_args()
-    scale, out = SCALES[args.scale], args.out or Path("out", f"study-{args.scale}")
-    scale = scale._replace(seconds=args.seconds or scale.seconds)
+    rows, scale = ROWS, SCALES[args.scale]
+    scale = scale._replace(seconds=args.seconds or scale.seconds, companion=args.companion)
+    lidar = args.lidar or Path("out", f"study-{args.scale}")
+    out = args.out or lidar
+    if args.companion == "thermal":
+        rows, out = TRANSFER_ROWS, args.out or Path(f"{lidar}-thermal")
+    names = args.rows or list(rows)
+    if unknown := sorted(set(names) - set(rows)):
+        parser.error(f"no rows with {args.companion}: {', '.join(unknown)}")
     device = torch.device("cuda" if args.scale == "gpu" else "cpu")
     frames = prepare(scale, out, device.type)
     runs = [
         Run(name, seed, out / folder_name(name) / str(seed))
         for seed in range(args.seeds)
-        for name in args.rows
+        for name in names
     ]
     todo = [one for one in runs if not one.scores.exists()]
     for one in todo[: args.runs]:
         print(f"== {one.name}, seed {one.seed}: {runs.index(one) + 1} of {len(runs)}", flush=True)
-        finish_run(one, ROWS[one.name], scale, frames, device)
+        finish_run(one, rows[one.name], scale, frames, lidar, device)
     found = found_scores(runs)
     table = results(found, scale)
     (out / "results.md").write_text(table)
-    write_page(out, table, found, {name: TITLES[name] for name in FEATURE_MODALITIES})
+    write_page(out, table, found, modalities(scale))
     print(table)
     return 0 if all(one.scores.exists() for one in runs) else REQUEUE
 
@@ -115,19 +120,29 @@ def prepare(scale: Scale, out: Path, device: str) -> Path:
     frames = out / "frames"
     options = {"seed": 3, "frames": scale.frames, "frames_per_drive": 4, "rate_hz": 1}
     options |= {"height": scale.height, "width": scale.width, "device": device, "out": frames}
+    options["companion"] = scale.companion
     run("prepare.py", ["synthetic"], options)
     return frames
 
 
-def finish_run(one: Run, row: Row, scale: Scale, frames: Path, device: torch.device) -> None:
-    """Pretrain a row, unless it learns nothing, and score its features."""
+def finish_run(
+    one: Run, row: Row, scale: Scale, frames: Path, lidar: Path, device: torch.device
+) -> None:
+    """Pretrain a row, unless it learns nothing, and score its features.
+
+    A row that begins with another takes the weights of that one's run in the study ``lidar``.
+    """
     options = {"data": frames, "val_frames": scale.val_frames, "seed": one.seed}
     options |= {"batch": scale.batch, "scale.workers": scale.workers}
-    options |= {f"model.{name}": getattr(scale, name) for name in ("size", "height", "width")}
+    options |= {
+        f"model.{name}": getattr(scale, name) for name in ("size", "height", "width", "companion")
+    }
     options |= {"log.probe_steps": scale.probe_steps}
     options |= {"log.probes": False, "scale.bfloat16": device.type == "cpu" and has_bfloat16()}
     options |= row.options(scale)
     pretrained = one.out / "pretrain"
+    if row.begins:
+        options["weights"] = lidar / folder_name(row.begins) / str(one.seed) / "pretrain"
     found: dict[str, Any] = {}
     if row.learns:
         step_s = seconds_a_step(one.out.parent / "step_s.json", options, device)
@@ -197,9 +212,15 @@ def found_scores(runs: Iterable[Run]) -> dict[str, dict[int, dict[str, Any]]]:
     return found
 
 
+def modalities(scale: Scale) -> dict[str, str]:
+    """Return what the modalities of features are called in tables."""
+    return {"fused": "both", "image": "camera", "companion": SENSORS[scale.companion]}
+
+
 def results(found: Mapping[str, Mapping[int, Mapping[str, Any]]], scale: Scale) -> str:
     """Return the table of finished runs: mean and standard deviation over seeds, and cost."""
-    titles = ["row", "seeds", *(f"{TITLES[m]}: {TITLES[name]}" for m, name in COLUMNS)]
+    called = modalities(scale)
+    titles = ["row", "seeds", *(f"{called[m]}: {TITLES[name]}" for m, name in COLUMNS)]
     titles += ["position share", "GFLOP an image", "steps", "s a step"]
     lines = [
         f"{machine()}; {scale.size} encoder at {scale.height} x {scale.width}, {scale.frames} "

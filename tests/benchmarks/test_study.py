@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+import yaml
 
 from benchmarks import _runs, study
-from benchmarks._study_rows import OTHERS, ROWS, SCALES, Scale
+from benchmarks._study_rows import OTHERS, ROWS, SCALES, TRANSFER_ROWS, Scale
 from lemumo_core.signals import REQUEUE
 from tests.helpers.program import run_here
 
@@ -54,8 +55,34 @@ def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     assert (tmp_path / "results.md").read_text() == text
 
 
+def test_a_thermal_camera_goes_on_from_the_weights_of_a_lidars_study(tmp_path, monkeypatch) -> None:
+    views = {"global_size": [32, 48], "local_views": 0}
+    monkeypatch.setitem(SCALES, "cpu", Scale("nano", 64, 96, 12, 4, 4, 9.0, 4, 0, views))
+    monkeypatch.setattr(study, "run", run_here)
+    monkeypatch.setattr(_runs, "run", run_here)
+    command = ["study", "--seeds", "1", "--seconds", "0.3"]
+    lidar = ["--out", str(tmp_path / "lidar"), "--rows", "pruned"]
+    monkeypatch.setattr(sys, "argv", [*command, *lidar])
+    assert study.main() == 0
+    thermal = ["--companion", "thermal", "--lidar", str(tmp_path / "lidar")]
+    thermal += ["--out", str(tmp_path / "thermal"), "--rows", "untrained", "pruned, from LiDAR"]
+    monkeypatch.setattr(sys, "argv", [*command, *thermal])
+    assert study.main() == 0
+    text = (tmp_path / "thermal" / "results.md").read_text()
+    assert "thermal: depth MAE, m" in text and "0.3 s of steps" in text
+    assert [line.split(" | ")[0] for line in text.splitlines()[-2:]] == [
+        "| untrained",
+        "| pruned, from LiDAR",
+    ]
+    run = yaml.safe_load(
+        (tmp_path / "thermal/pruned-from-LiDAR/0/pretrain/config.yaml").read_text()
+    )
+    assert run["weights"] == str(tmp_path / "lidar/pruned/0/pretrain")
+    assert run["model"]["companion"] == "thermal"
+
+
 def test_rows_are_options_that_parse() -> None:
-    for row in ROWS.values():
+    for row in (ROWS | TRANSFER_ROWS).values():
         size = SCALES["cpu"]
         options = {"model.size": size.size, "model.height": size.height, "model.width": size.width}
         config = study.config_of({**options, **row.options(size)})
