@@ -166,14 +166,14 @@ def _rates(recipe: Any, config: RunConfig, device: torch.device, steps: int) -> 
         with training_batches(config, samples, sampler, 0, 0, 1) as coming:
             for step, batch in enumerate(coming):
                 if step == WARM_UPS:
-                    began = time.perf_counter()
-                learner.learn(batch.to(device, non_blocking=True), step)  # waits for its loss
-            with_data_s = time.perf_counter() - began
+                    began = _finished(device)
+                learner.learn(batch.to(device, non_blocking=True), step)
+            with_data_s = _finished(device) - began
         batch = collate([samples[i] for i in sampler[0]]).to(device)
-        began = time.perf_counter()
+        began = _finished(device)
         for step in range(steps):
             learner.learn(batch, step)
-        alone_s = time.perf_counter() - began
+        alone_s = _finished(device) - began
     rates = (config.batch * steps / spent_s for spent_s in (with_data_s, alone_s))
     with_data, alone = rates
     return {
@@ -183,6 +183,13 @@ def _rates(recipe: Any, config: RunConfig, device: torch.device, steps: int) -> 
         "workers": config.scale.workers,
         "memory (GB)": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
     }
+
+
+def _finished(device: torch.device) -> float:
+    """Return the time, seconds, when all that was launched is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _shards(config: RunConfig, folder: Path, device: torch.device) -> FrameSource:

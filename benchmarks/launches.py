@@ -8,7 +8,7 @@ fused attention, optimiser and gradient clipping on lists of tensors. Counted ar
 - launches: operators whose result lies on the device, views left out; an operator on a list of
   tensors takes one launch for every ``TENSORS_A_LAUNCH``,
 - copies: of them those that come from the CPU,
-- waits: where the CPU needs a value of the device.
+- waits: where the CPU needs a value of the device. The numbers for the log are read a step late.
 
 Of a step with ``scale.compile`` the kernels are counted that inductor would make of its graphs
 (``_fused_kernels``). An operator may launch more than one kernel (sorting, a product that is
@@ -36,6 +36,7 @@ from benchmarks._fused_kernels import Kernels
 from benchmarks._recipes import ROWS, run_of
 from lemumo_core.data.samples import Batch, collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.train import learner as train
 from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
@@ -147,7 +148,7 @@ class Launches(TorchDispatchMode):
             self.waits += 1
             return 1.0
         if on_device and name.startswith("_to_copy") and _goes_to_cpu(kwargs):
-            self.waits += 1
+            self.waits += not kwargs.get("non_blocking")
             return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         found = function(*args, **kwargs)
         gives = any(x.device == META for x in _tensors(found))
@@ -210,7 +211,7 @@ def count_compiled(row: str, **changes: Any) -> Launches:
     kernels = Kernels(_Autocast, _Casts)
     with kernels.counting(), suppress(_Captured):
         learner, batch = _learner_of(row, **{"scale": ScaleConfig(compile=True)} | changes)
-        with mock.patch.object(torch.Tensor, "tolist", _captured):
+        with mock.patch.object(train, "StepValues", _captured):
             learner.learn(batch, STEP)
     parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
     kernels.learning = [p for p in parameters if p.grad is not None]
@@ -224,10 +225,10 @@ def count_compiled(row: str, **changes: Any) -> Launches:
 
 
 class _Captured(Exception):
-    """Ends a step where the CPU would wait for its values: after the backward pass."""
+    """Ends a step where its values go to the CPU: after the backward pass."""
 
 
-def _captured(values: torch.Tensor) -> None:
+def _captured(step: int, scalars: Any) -> None:
     raise _Captured
 
 

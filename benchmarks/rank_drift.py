@@ -78,7 +78,7 @@ def _values(rank: int, world: int, steps: int) -> list[list[float]]:
         if tensor.is_floating_point():  # the optimiser keeps its parameters
             tensor.data = tensor.data.to(torch.get_default_dtype())
     batch = share(small_batch(config), rank, world)
-    learnt = (learner.learn(batch, step) for step in range(steps))
+    learnt = (learner.learn(batch, step).read() for step in range(steps))
     return [[values[name] for name in VALUES] for values in learnt]
 
 

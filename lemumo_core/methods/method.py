@@ -166,6 +166,9 @@ class Method(nn.Module, ABC):
     def after_step(self, step: int, steps: int) -> None:
         """Follow the optimiser's step: moving averages of teachers and codebooks.
 
+        It follows steps that are finite. To know that, the trainer waits for the device at each
+        step of a method that has its own.
+
         Args:
             step: number of the step, from 0.
             steps: of the whole run.

@@ -20,12 +20,12 @@ from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.signals import REQUEUE, Stopped, StopRequest, stop_request
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.batch_sampler import BatchSampler, batch_sampler
-from lemumo_core.train.learner import Converged, Learner, NonFinite
+from lemumo_core.train.learner import Converged, Learner, NonFinite, StepValues
 from lemumo_core.train.loader import Samples, open_data, samples_of, training_batches
 from lemumo_core.train.parallel import DistInfo, any_rank, from_first, ranks, wait_for_all
 from lemumo_core.train.resume import check_same_run, checkpoint_to_resume
 from lemumo_core.train.run_config import RunConfig, from_dict, to_dict
-from lemumo_core.train.run_log import RunLog
+from lemumo_core.train.run_log import LateLog, RunLog
 from lemumo_core.train.run_page import write_samples
 from lemumo_core.train.selection import describe_data
 
@@ -136,48 +136,55 @@ def _start(task: Recipe, config: RunConfig, stop: StopRequest) -> int:
 
 
 def _train(learner: Learner, run: Run, first: int, unfinished: dict[str, float] | None) -> int:
-    config, dist, out, steps = run.config, run.dist, run.out, run.steps
+    config, dist, out = run.config, run.dist, run.out
     begin = first if unfinished is None else first - 1
     run_log = None
     if dist.first:
         write_samples(out, run.samples.source)
-        run_log = RunLog(out, begin, steps, config)
+        run_log = RunLog(out, begin, run.steps, config)
+    late_log = LateLog(run_log)
     with (
         closing(run_log) if run_log else nullcontext(),
         run.stop.deferred(),
         training_batches(config, run.samples, run.sampler, first, dist.rank, dist.world) as coming,
     ):
-        for step in range(begin, steps):
-            before = time.monotonic()
-            try:
-                batch = _next(coming, run) if step >= first else None
-            except Stopped:
-                if step == first:
-                    raise
-                _save(learner, run, step)
-                return _stopped(run, step)
-            waited_s = time.monotonic() - before
-            try:
-                values = dict(unfinished or {}) if batch is None else learner.learn(batch, step)
-            except NonFinite as trouble:
-                _capture(learner, run, step, trouble)
-                return NOT_FINITE
-            except Converged:
-                _save(learner, run, step)
-                return DONE
-            try:
-                values |= learner.validate(step + 1)
-            except Stopped:
-                _save(learner, run, step + 1, unfinished=values)
-                return _stopped(run, step + 1)
-            if run_log:
-                run_log.waited(waited_s)
-                run_log.write(step, values)
-            stopping = any_rank(bool(run.stop))
-            if stopping or step + 1 == steps or (step + 1) % config.log.checkpoint_every == 0:
-                _save(learner, run, step + 1)
-            if stopping and step + 1 < steps:
-                return _stopped(run, step + 1)
+        try:
+            for step in range(begin, run.steps):
+                before = time.monotonic()
+                try:
+                    batch = _next(coming, run) if step >= first else None
+                except Stopped:
+                    if step == first:
+                        raise
+                    late_log.flush()
+                    _save(learner, run, step)
+                    return _stopped(run, step)
+                waited_s = time.monotonic() - before
+                try:
+                    known = StepValues(step, known=unfinished)
+                    values = known if batch is None else learner.learn(batch, step)
+                except Converged:
+                    late_log.flush()
+                    _save(learner, run, step)
+                    return DONE
+                late_log.add(values, waited_s)
+                if learner.due(step + 1):
+                    so_far = values.read()
+                    try:
+                        values.known |= learner.validate(step + 1)
+                    except Stopped:
+                        _save(learner, run, step + 1, unfinished=so_far)
+                        return _stopped(run, step + 1)
+                    late_log.flush()
+                stopping, last = any_rank(bool(run.stop)), step + 1 == run.steps
+                if stopping or last or (step + 1) % config.log.checkpoint_every == 0:
+                    late_log.flush()
+                    _save(learner, run, step + 1)
+                if stopping and not last:
+                    return _stopped(run, step + 1)
+        except NonFinite as trouble:
+            _capture(learner, run, trouble)
+            return NOT_FINITE
     return DONE
 
 
@@ -231,18 +238,22 @@ def _state(run: Run, step: int) -> dict[str, Any]:
     }
 
 
-def _capture(learner: Learner, run: Run, step: int, trouble: NonFinite) -> None:
-    """Write all that the step needs to be repeated."""
-    weights = learner.weights()
+def _capture(learner: Learner, run: Run, trouble: NonFinite) -> None:
+    """Write all that the step needs to be repeated.
+
+    The weights are those before it. Statistics of batch norms, which no training step reads, have
+    seen it and perhaps the next one.
+    """
+    weights, step = learner.weights(), trouble.step
     if run.dist.first:
         folder = run.out / f"non_finite-{step:08d}"
         values = {name: repr(value) for name, value in trouble.values.items()}
         state = _state(run, step) | {"values": values, "batch": run.sampler[step]}
         checkpoint.save(folder, {checkpoint.MODEL: weights}, state)
         log.error(
-            "step %d is %s; stopped before the optimiser's step. Repeat it with\n"
+            "%s; no weight was changed by it. Repeat it with\n"
             "    python training/%s.py --replay %s",
-            *(step + 1, trouble, run.config.program, folder),
+            *(trouble, run.config.program, folder),
         )
 
 
@@ -266,7 +277,7 @@ def replay(task: Recipe, folder: Path) -> dict[str, tuple[str, str]]:
         with training_batches(workers, run.samples, run.sampler, step, 0, 1) as coming:
             batch = next(coming).to(dist.device)
         try:
-            values = learner.learn(batch, step)
+            values = learner.learn(batch, step).read()
         except NonFinite as trouble:
             values = trouble.values
     then = captured.state["values"]

@@ -61,7 +61,12 @@ class Lars(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update all parameters that have a gradient; nothing waits for the device."""
+        """Update all parameters that have a gradient; nothing waits for the device.
+
+        Nothing changes where ``found_inf`` is 1, as in torch's fused optimisers
+        (``learner.FiniteUpdates``).
+        """
+        skip = getattr(self, "found_inf", torch.zeros(())) > 0
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -75,8 +80,9 @@ class Lars(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].mul_(group["momentum"]).add_(update)
-                parameter.sub_(group["lr"] * state["momentum"])
+                momentum = group["momentum"] * state["momentum"] + update
+                state["momentum"].copy_(torch.where(skip, state["momentum"], momentum))
+                parameter.sub_(torch.where(skip, 0.0, group["lr"] * state["momentum"]))
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int, epochs: float = 0.0) -> float:

@@ -146,10 +146,10 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Return whether the flag is set on any rank."""
+    """Return whether the flag is set on any rank; no device is waited for (``ranks``)."""
     if not distributed.is_initialized():
         return flag
-    flags = torch.tensor(float(flag))
+    flags = torch.tensor(float(flag), device="cpu")
     distributed.all_reduce(flags, distributed.ReduceOp.MAX)
     return bool(flags)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lemumo_core.train.learner import StepValues
 from lemumo_core.train.run_config import RunConfig, to_dict
 from lemumo_core.train.run_folder import METRICS, flat_options, read_metrics
 from lemumo_core.train.run_page import NAME as PAGE
@@ -42,18 +43,22 @@ class RunLog:
         self._events = _events(out, first) if config.log.tensorboard else None
         facts = RunFacts(out, config.program, flat_options(to_dict(config)))
         self._trackers = [TrackerThread(name, facts) for name in config.log.trackers]
-        self._done = first
+        self._done = self._begun = first
         watch = f"watch it: {out / PAGE}"
         if self._events is not None:
             watch += f", or tensorboard --logdir {out}"
         print(watch, flush=True)
-        self._began = self._mark = time.monotonic()
+        self._start = self._mark = time.monotonic()
         self._waited = 0.0
         self._since = first
 
-    def waited(self, seconds: float) -> None:
-        """Add up how long a step had to wait for its data, seconds."""
-        self._waited += seconds
+    def begun(self, waited_s: float) -> None:
+        """Note that a step has begun, after it waited so long for its data.
+
+        Its values may be written later: speed is that of steps that begin.
+        """
+        self._begun += 1
+        self._waited += waited_s
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Log a step that is done."""
@@ -61,15 +66,15 @@ class RunLog:
         last = step + 1 == self.steps
         if (step + 1) % self.every == 0 or done == 1 or last:
             now = time.monotonic()
-            elapsed, steps = now - self._mark, step + 1 - self._since
+            elapsed, steps = now - self._mark, self._begun - self._since
             values = values | {
                 "samples_per_s": steps * self.batch / elapsed,
                 "data_wait": self._waited / elapsed,
                 "memory_gb": _memory_gb(),
             }
-            left_s = (self.steps - step - 1) * (now - self._began) / done
+            left_s = (self.steps - self._begun) * (now - self._start) / (self._begun - self.first)
             print(self._line(step, values, left_s), flush=True)
-            self._mark, self._since, self._waited = now, step + 1, 0.0
+            self._mark, self._since, self._waited = now, self._begun, 0.0
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._events is not None:
@@ -98,6 +103,47 @@ class RunLog:
             f"{100 * values['data_wait']:.0f} %  {values['memory_gb']:.2f} GB  "
             f"{minutes}:{seconds:02d} left"
         )
+
+
+class LateLog:
+    """Reads and logs the values of a step once the next one is under way.
+
+    All ranks read them, and so learn together of a step that is not finite; the first one logs.
+
+    Args:
+        run_log: of the rank that writes.
+    """
+
+    def __init__(self, run_log: RunLog | None):
+        self._log = run_log
+        self._last: StepValues | None = None
+
+    def add(self, values: StepValues, waited_s: float) -> None:
+        """Log the step before, and take the values of one that has begun.
+
+        Args:
+            values: of the step.
+            waited_s: how long it waited for its data, seconds.
+
+        Raises:
+            NonFinite: the step before was not finite.
+        """
+        self.flush()
+        self._last = values
+        if self._log:
+            self._log.begun(waited_s)
+
+    def flush(self) -> None:
+        """Log the last step, if that was not done; what judges or saves its weights comes after.
+
+        Raises:
+            NonFinite: it was not finite.
+        """
+        if self._last is not None:
+            values = self._last.read()
+            if self._log:
+                self._log.write(self._last.step, values)
+            self._last = None
 
 
 def _events(out: Path, first: int) -> Any:

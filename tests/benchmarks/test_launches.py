@@ -8,11 +8,12 @@ from torch import nn
 
 from benchmarks._fused_kernels import Kernels
 from benchmarks.launches import META, _Autocast, _Casts, as_cuda, count
+from lemumo_core.train.pretrain.config import PretrainLogConfig
 
 MOST = {
-    "pretrain, preset lemumo": (4200, 22),
-    "pretrain, preset paper": (2310, 12),
-    "finetune": (2250, 21),
+    "pretrain, preset lemumo": (4200, 16),
+    "pretrain, preset paper": (2315, 7),
+    "finetune": (2240, 5),
 }
 """Launches of a step, and copies from the CPU among them. Lower these with what they hold."""
 
@@ -26,6 +27,7 @@ def test_operators_copies_and_waits_are_told_apart() -> None:
         found.float().sum().backward()
         assert linear.weight.grad is not None and linear.weight.grad.sum().tolist() == 1.0
         assert float(linear.bias.grad.sum()) == 1.0
+        found.to("cpu", non_blocking=True)
     assert found.dtype == torch.bfloat16
     # To the device twice, x twice, weight and bias once, the result; and back, but for x.
     assert dict(counted.operators) == {
@@ -37,12 +39,17 @@ def test_operators_copies_and_waits_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("row", MOST)
-def test_a_step_launches_no_more_than_it_did_and_waits_once(row) -> None:
+def test_a_step_launches_no_more_than_it_did_and_waits_for_nothing(row) -> None:
     found = count(row)
     most, copies = MOST[row]
     assert found.launches <= most
     assert found.copies <= copies
-    assert found.waits == 1
+    assert found.waits == 0
+
+
+def test_online_probes_wait_for_nothing() -> None:
+    log = PretrainLogConfig(probes=True)
+    assert count("pretrain, preset lemumo", log=log).waits == 0
 
 
 def test_kernels_of_a_compiled_graph_are_those_of_inductor() -> None:

@@ -30,7 +30,7 @@ from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.learner import FinetuneLearner
 from lemumo_core.train.finetune.validation import Validation, describe, scalars
 from lemumo_core.train.finetune.weights import load_perception
-from lemumo_core.train.learner import Converged
+from lemumo_core.train.learner import Converged, StepValues
 from lemumo_core.train.loop import Run
 from lemumo_core.train.parallel import from_first
 from lemumo_core.train.run_folder import read_metrics
@@ -98,7 +98,7 @@ class AdaptLearner(FinetuneLearner):
         self.before = json.loads((self.out / BEFORE).read_text())
         self.since_best = int(from_first(str(validations_since_best(self.out))))
 
-    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+    def learn(self, batch: Batch, step: int) -> StepValues:
         """See ``Learner``; the run ends where several validations found nothing better.
 
         Raises:
@@ -135,8 +135,6 @@ class AdaptLearner(FinetuneLearner):
 
     def validate(self, done: int) -> dict[str, float]:
         """See ``Learner``."""
-        if done % self.config.log.evaluate_every and done != self.steps:
-            return {}
         metrics = self.measure()
         results = results_of(metrics)
         score, weights = score_of(self.before, results), checkpoint.model_tensors(self.candidate)

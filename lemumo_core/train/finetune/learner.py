@@ -21,7 +21,7 @@ from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.config import FinetuneConfig, LossConfig
 from lemumo_core.train.finetune.validation import Validation, describe, scalars, score_of
 from lemumo_core.train.finetune.weights import load_perception
-from lemumo_core.train.learner import backward
+from lemumo_core.train.learner import FiniteUpdates, StepValues
 from lemumo_core.train.loop import Run
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import cpu_autocast, data_parallel, prepare
@@ -90,6 +90,7 @@ class FinetuneLearner:
             for name, parameter in self.model.named_parameters()
         ]
         self.optimizer = build_optimizer(self.model, groups, config.optimizer)
+        self.updates = FiniteUpdates(self.optimizer, config.optimizer.clip)
         self._encoder_learns: bool | None = None
         self.validation = Validation(run, self.model) if config.val_frames else None
         self.out, self.best = run.out, -math.inf
@@ -116,26 +117,27 @@ class FinetuneLearner:
             (view,) = drop_modalities([view], samples, rate, draw, dist.rank, dist.world)
         return view
 
-    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+    def learn(self, batch: Batch, step: int) -> StepValues:
         """See ``Learner``."""
         lr = learning_rate(self.config.optimizer, step, self.steps, self.config.whole_epochs)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad()
         total, terms = self.loss(self.view(batch, step), step)
         learning = [p for p in self.model.parameters() if p.requires_grad]
-        values = backward(total, terms, learning, self.config.optimizer.clip)
+        values = self.updates.backward(step, total, terms, learning)
         self.optimizer.step()
-        values["lr"] = lr
+        values.known["lr"] = lr
         return values
 
-    def validate(self, done: int) -> dict[str, float]:
+    def due(self, done: int) -> bool:
         """See ``Learner``."""
-        due = done % self.config.log.evaluate_every == 0 or done == self.steps
-        return self.evaluate(self.validation, done) if self.validation and due else {}
+        every = done % self.config.log.evaluate_every == 0 or done == self.steps
+        return bool(self.config.val_frames) and every
 
-    def evaluate(self, validation: Validation, done: int) -> dict[str, float]:
-        """Evaluate the weights after so many steps, and keep them if they are the best so far."""
-        metrics = validation.evaluate()
+    def validate(self, done: int) -> dict[str, float]:
+        """See ``Learner``; the weights are kept if they are the best so far."""
+        assert self.validation is not None
+        metrics = self.validation.evaluate()
         score = score_of(metrics["fused"]) if "fused" in metrics else math.nan
         weights = self.weights()
         if self.dist.first:

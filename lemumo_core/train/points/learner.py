@@ -19,7 +19,7 @@ from lemumo_core.model.sparse.segmenter import PointSegmenter
 from lemumo_core.train import checkpoint
 from lemumo_core.train.best_weights import best_score, save_best
 from lemumo_core.train.checkpoint import Checkpoint
-from lemumo_core.train.learner import backward
+from lemumo_core.train.learner import FiniteUpdates, StepValues
 from lemumo_core.train.loop import Run
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import data_parallel
@@ -90,6 +90,7 @@ class PointLearner:
         head = [p for p in self.model.named_parameters() if p[0].startswith("head.")]
         groups = [ParameterGroup(head)] + ([] if probe else [ParameterGroup(network, rate)])
         self.optimizer = build_optimizer(self.model, groups, config.optimizer)
+        self.updates = FiniteUpdates(self.optimizer, config.optimizer.clip)
         self.validation = PointValidation(run, self.model) if config.val_frames else None
         self.best = -math.inf
 
@@ -97,7 +98,7 @@ class PointLearner:
         """See ``Learner``."""
         load_network(self.model, path)
 
-    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+    def learn(self, batch: Batch, step: int) -> StepValues:
         """See ``Learner``."""
         config, dist = self.config, self.dist
         assert batch.sweep_labels is not None
@@ -113,16 +114,19 @@ class PointLearner:
             self.model.network.eval()
         total, terms = self.parallel(points, batch.sweep_labels)
         learning = [p for p in self.model.parameters() if p.requires_grad]
-        values = backward(total, terms, learning, config.optimizer.clip)
+        values = self.updates.backward(step, total, terms, learning)
         self.optimizer.step()
-        values["lr"] = lr
+        values.known["lr"] = lr
         return values
+
+    def due(self, done: int) -> bool:
+        """See ``Learner``."""
+        every = done % self.config.log.evaluate_every == 0 or done == self.steps
+        return self.validation is not None and every
 
     def validate(self, done: int) -> dict[str, float]:
         """See ``Learner``."""
-        due = done % self.config.log.evaluate_every == 0 or done == self.steps
-        if self.validation is None or not due:
-            return {}
+        assert self.validation is not None
         metrics, weights = self.validation.evaluate().result(), self.weights()
         score = metrics["miou"]
         if self.dist.first:

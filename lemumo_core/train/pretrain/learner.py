@@ -15,7 +15,7 @@ from lemumo_core.methods.method import Method, Step
 from lemumo_core.metrics.collapse import position_share, sample_cosine_margin
 from lemumo_core.train import checkpoint
 from lemumo_core.train.checkpoint import Checkpoint
-from lemumo_core.train.learner import backward
+from lemumo_core.train.learner import FiniteUpdates, StepValues
 from lemumo_core.train.optim import build_optimizer, learning_rate, set_learning_rate
 from lemumo_core.train.parallel import DistInfo, cpu_autocast, data_parallel, prepare
 from lemumo_core.train.pretrain.config import PretrainConfig
@@ -45,6 +45,7 @@ class PretrainLearner:
         groups = self.method.parameter_groups()
         self.parameters = [parameter for group in groups for _, parameter in group.parameters]
         self.optimizer = build_optimizer(self.method, groups, config.optimizer)
+        self.updates = FiniteUpdates(self.optimizer, config.optimizer.clip)
         self.probes: OnlineProbes | None = None
         if config.log.probes:
             classes = len(config.model.segmentation_classes)
@@ -86,30 +87,41 @@ class PretrainLearner:
             outcome: Step = self.model(views, step, dense=self.probes is not None)
         return outcome
 
-    def learn(self, batch: Batch, step: int) -> dict[str, float]:
-        """See ``Learner``."""
+    def learn(self, batch: Batch, step: int) -> StepValues:
+        """See ``Learner``.
+
+        The device is waited for where monitors are due, and before a method's ``after_step``: what
+        is not finite must not reach its teacher or codebook.
+        """
         config = self.config
         lr = learning_rate(config.optimizer, step, self.steps, config.whole_epochs)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad()
         outcome = self.forward(self.views(batch, step), step)
-        values = backward(*outcome.loss, self.parameters, config.optimizer.clip)
-        values["lr"] = lr
+        values = self.updates.backward(step, *outcome.loss, self.parameters)
+        values.known["lr"] = lr
         observing = step % config.log.monitor_every == 0 or step == self.steps - 1
+        follows = type(self.method).after_step is not Method.after_step
+        if observing or follows:
+            values.read()
         if observing:  # the weights that gave this loss
-            values |= self.method.monitors(outcome, step)
+            values.known |= self.method.monitors(outcome, step)
             if outcome.tokens is not None:
-                values |= position_monitors(outcome.tokens)
+                values.known |= position_monitors(outcome.tokens)
         self.optimizer.step()
         self.method.after_step(step, self.steps)
         if self.probes is not None and outcome.tokens is not None and outcome.view is not None:
             losses = self.probes.step(outcome.tokens, outcome.view)
             if observing:
-                values |= {name: float(value) for name, value in losses.items()}
+                values.known |= {name: float(value) for name, value in losses.items()}
         return values
 
+    def due(self, done: int) -> bool:
+        """Validate nothing: probes are compared after the run."""
+        return False
+
     def validate(self, done: int) -> dict[str, float]:
-        """Score nothing: probes are compared after the run."""
+        """See ``due``."""
         return {}
 
     def weights(self) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ class OnlineProbes(nn.Module):
         known = ~depth_m.isnan()
         sums = torch.stack(
             [
-                (log_depth - depth_m.nan_to_num().log1p()).abs()[known].sum(),
+                torch.where(known, (log_depth - depth_m.nan_to_num().log1p()).abs(), 0).sum(),
                 functional.cross_entropy(
                     logits, label_map, ignore_index=UNLABELLED, reduction="sum"
                 ),

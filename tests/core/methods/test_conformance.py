@@ -217,7 +217,7 @@ def point_outcome(dist: DistInfo) -> dict[str, torch.Tensor]:
     batch = share(replace(batch, sweep_labels=labels), dist.rank, dist.world)
     run = Run(config, Path("none"), dist, samples_of(config, Frames()), BatchSampler(8, 4, 0))
     learner = PointLearner(run)
-    values = learner.learn(batch, STEP)
+    values = learner.learn(batch, STEP).read()
     found = {name: torch.tensor(value) for name, value in values.items()}
     return found | {f"gradient {n}": p.grad for n, p in learner.model.named_parameters()}
 
@@ -332,7 +332,7 @@ def test_resumed_it_goes_on_bit_for_bit(name, tmp_path) -> None:
     resumed = PretrainLearner(config, 10, ALONE)
     resumed.restore(open_checkpoint(tmp_path / "step-2"))
     for step in range(2, 4):
-        assert resumed.learn(batch, step) == whole.learn(batch, step)
+        assert resumed.learn(batch, step).read() == whole.learn(batch, step).read()
     ours, theirs = resumed.tensors(), whole.tensors()
     for kind, tensors in theirs.items():
         assert ours[kind].keys() == tensors.keys()
@@ -347,7 +347,7 @@ def test_probes_change_nothing(name) -> None:
     learners = [PretrainLearner(one, 10, ALONE) for one in (config, bare)]
     batch = small_batch(config)
     for step in range(2):
-        probed, alone = (learner.learn(batch, step)["loss"] for learner in learners)
+        probed, alone = (learner.learn(batch, step).read()["loss"] for learner in learners)
         assert probed == pytest.approx(alone, rel=1e-5)
 
 

@@ -129,7 +129,7 @@ def test_an_old_run_goes_on(old_run) -> None:
     resumed = PretrainLearner(learner.config, 10, ALONE)
     resumed.restore(found)
     batch = small_batch(learner.config)
-    assert resumed.learn(batch, 1) == learner.learn(batch, 1)
+    assert resumed.learn(batch, 1).read() == learner.learn(batch, 1).read()
 
 
 def test_a_run_of_before_there_was_a_view_of_whole_images_has_the_bottom_rows() -> None:

@@ -49,6 +49,7 @@ def begin(out: Path, first: int, steps: int, *names: str, **changes) -> RunLog:
 def train(run_log: RunLog, steps: range) -> None:
     for step in steps:
         values = {"loss": 1.0 / (step + 1), "lr": 1e-3, "probe_depth": 2.0}
+        run_log.begun(waited_s=0.0)
         run_log.write(step, values | ({"rankme": 10.0 + step} if step % 5 == 0 else {}))
 
 

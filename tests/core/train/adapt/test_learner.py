@@ -85,7 +85,7 @@ def test_own_views_learn_measured_depth_and_without_lidar_the_teachers(
 
 def test_the_teacher_is_the_package_and_never_learns(learner, weights) -> None:
     before = {name: value.clone() for name, value in learner.teacher.state_dict().items()}
-    values = learner.learn(learner.batch, 0)
+    values = learner.learn(learner.batch, 0).read()
     assert np.isfinite(list(values.values())).all() and values["gradient_norm"] > 0
     package = seeded_model(WHOLE, 1).state_dict()
     for name, value in learner.teacher.state_dict().items():

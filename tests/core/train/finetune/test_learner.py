@@ -139,7 +139,7 @@ def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
     view = learner.view(batch_of(run, 0), 0)
     assert view.labels.masked is not None and view.labels.masked[:, 0].isfinite().any()
     for step in range(2):
-        values = learner.learn(batch_of(run, step), step)
+        values = learner.learn(batch_of(run, step), step).read()
     assert values["masked_returns"] > 0 and values["refinement"] > 0
     after = learner.model.state_dict()
     moved = {name for name in before if not torch.equal(after[name], before[name])}
@@ -272,7 +272,7 @@ def test_a_compiled_step_is_one_graph(monkeypatch, tmp_path) -> None:
     values = []
     for compiles in (False, True):
         run = small_run(tmp_path, scale=ScaleConfig(compile=compiles, workers=0))
-        values.append(FinetuneLearner(run).learn(batch_of(run, 0), 0))
+        values.append(FinetuneLearner(run).learn(batch_of(run, 0), 0).read())
     assert len(graphs) == 1
     assert values[1] == pytest.approx(values[0], rel=1e-4)
     torch._dynamo.reset()
@@ -321,8 +321,9 @@ def learnt_by_heart(frames: list[Frame], out: Path, steps: int, **model: Any) ->
     run = small_run(out, source=Subset(Frames(), [0, 1] * 2), **options)
     learner = FinetuneLearner(run)
     for step in range(run.steps):
-        values = learner.learn(batch_of(run, step), step) | learner.validate(step + 1)
-    return values
+        learner.learn(batch_of(run, step), step)
+    assert learner.due(steps) and not learner.due(steps - 1)
+    return learner.validate(steps)
 
 
 @pytest.fixture(scope="module")

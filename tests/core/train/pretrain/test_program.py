@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from lemumo_core.cli.pretrain import main
 from lemumo_core.data.photometric import PHOTOMETRIC
@@ -27,6 +28,7 @@ from lemumo_core.signals import REQUEUE
 from lemumo_core.train.checkpoint import checkpoints
 from lemumo_core.train.loop import NOT_FINITE
 from lemumo_core.train.pretrain.config import PretrainConfig
+from lemumo_core.train.pretrain.learner import PretrainLearner
 from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import read_metrics
 from tests.helpers.paths import ROOT
@@ -191,6 +193,37 @@ def test_a_step_that_is_not_finite_is_captured_and_repeated(
     for name, value in state["values"].items():
         assert lines[name] == f"{value} then, {value} now"
     assert {"nan", "inf"} & set(state["values"].values())
+
+
+@pytest.mark.parametrize("bad", [EVERY - 1, EVERY])
+def test_nothing_is_saved_after_a_step_that_was_not_finite(
+    bad, uninterrupted, recipe, shards, tmp_path, monkeypatch, caplog
+) -> None:
+    """It is known before the checkpoint behind it, or once the next step is under way."""
+    out, forward = tmp_path / "run", PretrainLearner.forward
+
+    def spoiled(learner, views, step):
+        outcome = forward(learner, views, step)
+        loss = outcome.loss._replace(total=outcome.loss.total * (torch.nan if step == bad else 1.0))
+        return outcome._replace(loss=loss)
+
+    options = ["--config", str(recipe), "--data", str(shards), "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainLearner, "forward", spoiled)
+        assert main(options) == NOT_FINITE
+    assert f"step {bad + 1} is not finite: loss, gradient_norm" in caplog.text
+    assert losses(out) == losses(uninterrupted)[:bad]
+    saved = [path.name for path in checkpoints(out / "checkpoints")]
+    assert saved == ([f"step-{EVERY:08d}"] if bad == EVERY else [])
+    (capture,) = out.glob("non_finite-*")
+    assert capture.name.endswith(f"{bad:08d}")
+    if bad == EVERY:
+        before = load_file(out / "checkpoints" / saved[0] / "model.safetensors")
+        after = load_file(capture / "model.safetensors")
+        learnt = [name for name in before if "running" not in name and "batches" not in name]
+        assert all(np.array_equal(before[name], after[name]) for name in learnt)
+        assert main([*options, "--resume", "auto"]) == 0
+        assert losses(out) == losses(uninterrupted)
 
 
 @pytest.mark.parametrize(
