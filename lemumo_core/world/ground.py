@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.taxonomy import SEGMENTATION_IDS
-from lemumo_core.world.columns import put, take
+from lemumo_core.world.columns import indices, put, take
 from lemumo_core.world.road import CROSSING_HALF_M, LANE_M, PARKING_M
 from lemumo_core.world.street import Drive
 from lemumo_core.world.texture import noise
@@ -69,17 +69,17 @@ def albedo(drive: Drive, points: GroundPoints, label: Tensor, far_m: Tensor) -> 
     grain = (noise(x * 21, y * 21) - 0.5) * torch.exp(far_m * (-1 / 45))
     coarse = noise(x * 1.3, y * 1.3) - 0.5
 
-    at = (label == TERRAIN).nonzero()[:, 0]
+    at = indices(label == TERRAIN)
     bright = 1 + 0.9 * take(grain, at) + 0.7 * take(coarse, at)
     put(color, at, x.new_tensor(GRASS)[:, None] * bright)
 
-    at = (label == SIDEWALK).nonzero()[:, 0]
+    at = indices(label == SIDEWALK)
     joint = (take(x, at) % 0.6 < 0.03) | (take(across, at) % 0.6 < 0.03)
     bright = 1 + 0.35 * take(grain, at) + 0.25 * take(coarse, at)
     bright -= 0.35 * joint * torch.exp(take(far_m, at) * (-1 / 14))
     put(color, at, x.new_tensor(PAVING)[:, None] * bright)
 
-    at = (label == ROAD).nonzero()[:, 0]
+    at = indices(label == ROAD)
     x, y, across, gap, coarse = (take(v, at) for v in (x, y, across, gap, coarse))
     side = across.abs()
     tracks = 0.12 * torch.cos((side - LANE_M / 2) * (4 * np.pi / LANE_M))
@@ -87,7 +87,7 @@ def albedo(drive: Drive, points: GroundPoints, label: Tensor, far_m: Tensor) -> 
     bright += 0.22 * (noise(x * 0.21 + 99, y * 0.35) > 0.62)
     bright *= 1 + tracks * (side < drive.half_m - PARKING_M)
     road = x.new_tensor(ASPHALT)[:, None] * bright
-    painted = _paint(drive, x, across, side, gap).nonzero()[:, 0]
+    painted = indices(_paint(drive, x, across, side, gap))
     painted = painted[noise(take(x, painted) * 9, take(y, painted) * 9) > 0.22]
     worn = 0.75 + 0.5 * take(coarse, painted)
     put(road, painted, x.new_tensor(WHITE)[:, None] * worn)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lemumo_core.world.columns import take
 from lemumo_core.world.solids import BOX, CYLINDER, ELLIPSOID, TAPERED
 
 SHAPES = ((BOX,), (TAPERED,), (CYLINDER, ELLIPSOID))
 """Shapes that one routine handles, big occluders first."""
+_FACES = torch.tensor([[1.0, -1, 0, 0, 0, 0], [0, 0, 1, -1, 0, 0], [0, 0, 0, 0, 1, -1]])
+"""Normals (3, 6) of a box's front, rear, left, right, top and bottom, in its own axes."""
 
 
 def intersect(
@@ -95,24 +98,15 @@ def normals(shape: Tensor, taper: Tensor, to_local: Tensor, q: Tensor) -> Tensor
     """
     # Flat faces: the half-space that the point is nearest to leaving.
     up = (1 + q[2]) / 2
-    faces = (
-        (0, 1.0, taper[0]),
-        (0, -1.0, taper[1]),
-        (1, 1.0, taper[2]),
-        (1, -1.0, taper[2]),
-        (2, 1.0, None),
-        (2, -1.0, None),
-    )
-    local = torch.zeros_like(q)
+    lean = torch.cat([taper, taper[2:], torch.zeros_like(taper[:2])])
     best = torch.full_like(up, -torch.inf)
-    for axis, sign, lean in faces:
-        excess = sign * q[axis] if lean is None else (sign * q[axis]).addcmul_(lean, up)
-        nearer = excess > best
+    face = torch.zeros_like(up, dtype=torch.int64)
+    for k in range(6):
+        excess = ((1 - 2 * (k % 2)) * q[k // 2]).addcmul_(lean[k], up)
+        face.masked_fill_(excess > best, k)
         best = torch.maximum(best, excess)
-        local.masked_fill_(nearer, 0.0)
-        local[axis].masked_fill_(nearer, sign)
-        if lean is not None:
-            local[2] += lean * nearer
+    local = take(_FACES.to(q.device), face)
+    local[2] += lean.gather(0, face[None])[0]
     # Round ones: the point itself; a cylinder's without z, or one of its lids.
     cylinder = shape == CYLINDER
     lid = cylinder & (q[2].abs() > torch.hypot(q[0], q[1]))

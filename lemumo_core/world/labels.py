@@ -10,6 +10,7 @@ from lemumo_core.geometry.boxes import box_corners, count_points, image_bounds
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.taxonomy import SEGMENTATION_IDS
+from lemumo_core.world.columns import indices
 from lemumo_core.world.pixels import to_images
 from lemumo_core.world.raycast import Rays, cast
 from lemumo_core.world.street import Scene
@@ -93,7 +94,7 @@ def _visibility(
     if not len(seen):
         return np.zeros(0, np.float32)
     device = surface.depth_m.device
-    mine = (surface.solids.view == view).nonzero()[:, 0]
+    mine = indices(surface.solids.view == view)
     owners = torch.from_numpy(surface.scene_solids["owner"].astype(np.int64)).to(device)
     mine = mine[owners[surface.solids.source[mine]] >= 0]
     number = torch.full((int(owners.max()) + 1,), -1, dtype=torch.int64, device=device)

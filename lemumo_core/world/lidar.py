@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.geometry.se3 import inverse, make_T, transform
-from lemumo_core.world.columns import put, take
+from lemumo_core.world.columns import indices, put, take
 from lemumo_core.world.raycast import Rays
 from lemumo_core.world.solids import FOLIAGE, GLASS, RETRO
 from lemumo_core.world.street import Drive, Scene
@@ -105,7 +105,7 @@ def sweeps(
             for k, time in enumerate(times)
         ]
     )
-    moments = {time: drive.scene(time) for time in times}
+    moments = {time: drive.scene(time) for time in dict.fromkeys(times)}
     scenes = [
         _within(moments[time], T, np.pi / sectors, pattern.reach_m)
         for time, T in zip(times, T_world_view, strict=True)
@@ -123,7 +123,7 @@ def sweeps(
     chance *= (reflected * 12 * (pattern.reach_m / range_m) ** 2).clamp_max(1)
     seen = (range_m > LEAST_RANGE_M) & (range_m < pattern.reach_m)
     seen &= torch.from_numpy(uniform).to(device) < chance
-    at = seen.nonzero()[:, 0]
+    at = indices(seen)
 
     offset_m = torch.from_numpy(noise_m.astype(np.float32)).to(device)[at]
     if drive.varied:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.world import ground
-from lemumo_core.world.columns import put, take
+from lemumo_core.world.columns import indices, put, take
 from lemumo_core.world.materials import appearance
 from lemumo_core.world.raycast import occluded
 from lemumo_core.world.solids import RETRO
@@ -45,10 +45,9 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
         facing *= _lit(surface, facing, sky.sun)
 
     at = surface.ground
-    points = ground.points_on_street(drive, *take(surface.point[:2], at))
     albedo = torch.zeros_like(surface.point)
     label = take(surface.label, at)
-    put(albedo, at, ground.albedo(drive, points, label, take(far_m, at)))
+    put(albedo, at, ground.albedo(drive, surface.ground_points, label, take(far_m, at)))
     reflecting, emitted = appearance(surface, weather.night, sky, facing)
     put(albedo, surface.hit, reflecting)
 
@@ -60,7 +59,7 @@ def shade(surface: Surface, drive: Drive, scenes: list[Scene]) -> Tensor:
     seen.index_add_(1, surface.hit, emitted)
     clear = torch.exp(far_m * (-1 / weather.visibility_m))
     seen = sky.haze + clear * (seen - sky.haze)
-    at = open_sky.nonzero()[:, 0]
+    at = indices(open_sky)
     put(seen, at, _above(take(surface.ray, at), weather.clouds, sky))
     return seen
 
@@ -107,10 +106,11 @@ def _street_lamps(surface: Surface, scenes: list[Scene]) -> Tensor:
         lamps[k, : len(near)] = near
     total = torch.zeros_like(point[0])
     for lamp in lamps.to(point.device).permute(1, 2, 0)[..., None]:
-        away = lamp - point
-        inverse = away.square().sum(0).add_(4).reciprocal_()
-        cosine = (away * normal).sum(0).clamp_min_(0) * away[2].clamp_min(0)
-        total += 9.0 * cosine * inverse.square()
+        # One component after the other: several times as fast as sums over the first axis.
+        x, y, z = lamp - point
+        inverse = (x * x).add_(y * y).add_(z * z).add_(4).reciprocal_()
+        cosine = (x * normal[0]).add_(y * normal[1]).add_(z * normal[2]).clamp_min_(0)
+        total += cosine.mul_(z.clamp_min_(0)).mul_(9.0).mul_(inverse.square_())
     return point.new_tensor((1.0, 0.72, 0.42))[:, None] * total.view(1, -1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lemumo_core.world.columns import put, take
+from lemumo_core.world.columns import indices, put, take
 from lemumo_core.world.solids import (
     BRICK,
     FACADE,
@@ -44,18 +44,18 @@ def appearance(surface: Surface, night: bool, sky: Sky, facing: Tensor) -> tuple
     along = torch.where(flat, point[0], point[1] * normal[0] - point[0] * normal[1])
     up = torch.where(flat, point[1], point[2])
 
-    at = ((material == FACADE) | (material == BRICK) | (material == PLAIN)).nonzero()[:, 0]
+    at = indices((material == FACADE) | (material == BRICK) | (material == PLAIN))
     a, b = take(along, at), take(up, at)
     dirt = 0.55 + 0.5 * noise(a * 6, b * 6) + 0.4 * noise(a * 0.9, b * 0.7)
     put(albedo, at, take(albedo, at) * dirt)
 
-    at = (material == FOLIAGE).nonzero()[:, 0]
+    at = indices(material == FOLIAGE)
     fine = 0.4 + 0.6 * torch.exp(take(surface.depth_m, take(hit, at)) * (-1 / 50))
     a, b = take(along, at), take(up, at)
     leaves = noise(a * 17 + b * 5, b * 17 + take(point[2], at) * 3)
     put(albedo, at, take(albedo, at) * (0.35 + 1.3 * fine * leaves))
 
-    at = ((material == FACADE) & ~flat).nonzero()[:, 0]
+    at = indices((material == FACADE) & ~flat)
     height = take(up, at)
     a, b = take(along, at) / WINDOW_M, (height - 0.4) / STOREY_M
     across, floor = a % 1, b % 1
@@ -70,7 +70,7 @@ def appearance(surface: Surface, night: bool, sky: Sky, facing: Tensor) -> tuple
     # Glass and paint mirror the sky, more so at grazing angles, and the sun.
     glassy = material == GLASS
     glassy[pane] = True
-    at = (glassy | (material == PAINT)).nonzero()[:, 0]
+    at = indices(glassy | (material == PAINT))
     seen_from = take(hit, at)
     ray, n, glassy = take(surface.ray, seen_from), take(normal, at), glassy[at]
     cosine = (n * ray).sum(0)
@@ -82,6 +82,6 @@ def appearance(surface: Surface, night: bool, sky: Sky, facing: Tensor) -> tuple
     mirror = 0.6 * sky.haze + upward * (sky.zenith - 0.6 * sky.haze)
     emitted.index_add_(1, at, mirror * share + shine * sky.sun_light)
 
-    at = (material == LAMP).nonzero()[:, 0]
+    at = indices(material == LAMP)
     emitted.index_add_(1, at, take(albedo, at) * (2.2 if night else 0.25))
     return albedo, emitted

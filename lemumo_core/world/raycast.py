@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lemumo_core.world.columns import indices
 from lemumo_core.world.intersection import SHAPES, intersect
 
 NEAR_M = 0.05
-CHUNK_RAYS = {"cpu": 1 << 16, "cuda": 1 << 24}
+CHUNK_RAYS = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Rays at a time: what stays in a core's cache, or keeps a GPU busy."""
 _CORNERS = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])
 _EDGES = torch.tensor(
@@ -174,11 +175,9 @@ def cast(solids: Solids, rays: Rays) -> tuple[Tensor, Tensor]:
             d = torch.bmm(M, rays.directions.index_select(0, tile))
             near, far = intersect(shapes, shape, taper, o[:, :, None], d)
             # What misses, or begins behind the eye, is infinitely far.
-            missed = torch.maximum(near - far + 1e-30, NEAR_M - near)
-            near = torch.fmin(
-                torch.maximum(near, missed.mul_(torch.inf)), rays.bounds.new_tensor(torch.inf)
-            )
-            key = (near.view(torch.int32).long() << 32) + candidate[:, None]
+            missed = torch.maximum(far.sub_(near).neg_().add_(1e-30), NEAR_M - near)
+            near = torch.maximum(near, missed.mul_(torch.inf)).nan_to_num_(torch.inf, torch.inf)
+            key = near.view(torch.int32).long().bitwise_left_shift_(32).add_(candidate[:, None])
             best.scatter_reduce_(0, tile[:, None].expand_as(key), key, "amin")
     depth = (best >> 32).int().view(torch.float32)
     first = best & 0xFFFFFFFF
@@ -241,12 +240,12 @@ def _pairs(
         rays: in a tile; sets the size of a chunk.
     """
     low, high, view = tiles
-    of_shape = sum(solids.shape == shape for shape in shapes)
-    rows = torch.as_tensor(of_shape).nonzero()[:, 0]
+    rows = indices(torch.as_tensor(sum(solids.shape == shape for shape in shapes)))
     over = solids.view[rows, None] == view
     for k in range(low.shape[1]):
         over &= low[:, k] <= bounds[1][rows, k, None]
         over &= high[:, k] >= bounds[0][rows, k, None]
-    solid, tile = over.nonzero(as_tuple=True)
+    at = indices(over)
+    tile, candidate = at % len(view), rows[at // len(view)]
     size = max(1, CHUNK_RAYS[low.device.type] // rays)
-    yield from zip(tile.split(size), rows[solid].split(size), strict=True)
+    yield from zip(tile.split(size), candidate.split(size), strict=True)

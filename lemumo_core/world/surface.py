@@ -12,7 +12,8 @@ from torch import Tensor
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.geometry.se3 import inverse
 from lemumo_core.world import ground
-from lemumo_core.world.columns import put, take
+from lemumo_core.world.columns import indices, put, take
+from lemumo_core.world.ground import GroundPoints
 from lemumo_core.world.intersection import normals
 from lemumo_core.world.raycast import Rays, Solids, cast, solids_in_views
 from lemumo_core.world.street import Drive, Scene
@@ -32,7 +33,8 @@ class Surface:
         ray: float32, unit length.
         hit: int64 (n,), which rays met a solid.
         ground: int64 (g,), which rays met the ground; the others met nothing.
-        row: int64 (n,), and which row of ``scene_solids`` that was.
+        ground_points: where on the street these met it, (g,).
+        row: int64 (n,), the row of ``scene_solids`` that each of ``hit`` met.
         label: uint8 (M,), segmentation ids, ``UNLABELLED`` = sky.
         owner: int32 (M,), index of the object, -1 = none.
         solids: the solids in the views' frames.
@@ -47,6 +49,7 @@ class Surface:
     ray: Tensor
     hit: Tensor
     ground: Tensor
+    ground_points: GroundPoints
     row: Tensor
     label: Tensor
     owner: Tensor
@@ -95,7 +98,7 @@ def cast_views(
     # The ground is the plane z = 0 up to the horizon.
     down = -T[:, 2, 3, None] / towards[2]
     down = torch.where((down > 0) & (down < HORIZON_M), down, torch.inf).flatten()
-    hit = ((first >= 0) & (depth < down)).nonzero()[:, 0]
+    hit = indices((first >= 0) & (depth < down))
     depth = torch.minimum(depth, down)
     reach = torch.where(torch.isinf(depth), 0.0, depth).view(1, views, -1)
     point = (towards * reach + T[:, :3, 3].T[:, :, None]).flatten(1)
@@ -124,13 +127,13 @@ def cast_views(
     put(owner, hit, _field(everything, "owner", row))
     on_ground = torch.isfinite(depth)
     on_ground[hit] = False
-    flat = on_ground.nonzero()[:, 0]
+    flat = indices(on_ground)
     points = ground.points_on_street(drive, *take(point[:2], flat))
     put(label, flat, ground.labels(drive, points))
 
     ray = (towards * towards.square().sum(0).rsqrt()).flatten(1)
     return Surface(
-        depth, point, normal, ray, hit, flat, row, label, owner, solids, everything, T, rays
+        depth, point, normal, ray, hit, flat, points, row, label, owner, solids, everything, T, rays
     )
 
 
