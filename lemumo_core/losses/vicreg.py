@@ -53,8 +53,9 @@ class VicReg:
             centered = x - mean_over_ranks(x.mean(1, keepdim=True))
             products = centered.transpose(1, 2) @ centered / x.shape[1]
             covariance = mean_over_ranks(products) * samples / (samples - 1)
-            variance = covariance.diagonal(dim1=1, dim2=2)
-            off_diagonal = covariance - torch.diag_embed(variance)
+            diagonal = torch.eye(x.shape[2], dtype=x.dtype, device=x.device)
+            variance = (covariance * diagonal).sum(2)
+            off_diagonal = covariance * (1 - diagonal)
             terms = {
                 "invariance": mean_over_ranks(invariance(x, x.mean(0))),
                 "variance": functional.relu(1.0 - (variance + EPSILON).sqrt()).mean(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -77,6 +78,15 @@ class Encoder(nn.Module):
         """Encode what ``embed`` gave, or a part of it."""
         x = self.transform(embedded, dense)
         return Encoding(x[:, -1], x[:, :-1])
+
+    def encode_all(self, embedded: Sequence[Embedded], dense: Sequence[bool]) -> list[Encoding]:
+        """Encode views of several sizes, each as ``encode`` does; a variant may take them at once.
+
+        Args:
+            embedded: of each size.
+            dense: of each, as of ``encode``.
+        """
+        return [self.encode(*one) for one in zip(embedded, dense, strict=True)]
 
     def transform(self, embedded: Embedded, dense: bool) -> Tensor:
         """Return encoded tokens (B, N + 1, D'), CLS last; CLS alone unless dense."""

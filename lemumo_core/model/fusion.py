@@ -9,6 +9,7 @@ run of neighbours, and no mask is ever built.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from lemumo_core.model.attention import attention
 from lemumo_core.model.config import MODALITIES, ModelConfig
-from lemumo_core.model.encoder import Embedded, Encoder, patch_grid
+from lemumo_core.model.encoder import Embedded, Encoder, Encoding, patch_grid
+from lemumo_core.model.packing import through_packed
 from lemumo_core.model.transformer import (
     ALL,
     Block,
@@ -53,10 +55,8 @@ class FusionEncoder(Encoder):
 
     def transform(self, embedded: Embedded, dense: bool) -> Tensor:
         """See ``Encoder``."""
-        cls = embedded.cls.expand(embedded.cells.shape[0], -1, -1)
-        learned = torch.cat([embedded.cells, cls], dim=1)
-        seen = torch.cat(embedded.patches, dim=1)
-        return self.norm(self.attend(cast(list[Block], self.blocks), learned, seen, dense))
+        attended = self.attend(cast(list[Block], self.blocks), *tokens_of(embedded), dense)
+        return self.norm(attended)
 
     def units(self) -> list[Block]:
         """Return all blocks but the first, into whose weights ``fuse`` reaches."""
@@ -89,6 +89,14 @@ class PrunedEncoder(FusionEncoder):
         x = fuse(blocks[0], learned, seen, prune=True)
         return through(blocks[1:], x, ALL if dense else slice(-1, None))
 
+    def encode_all(self, embedded: Sequence[Embedded], dense: Sequence[bool]) -> list[Encoding]:
+        """See ``Encoder``; all blocks but the first and the last take the views at once."""
+        first, *rest = cast(list[Block], list(self.blocks))
+        fused = [fuse(first, *tokens_of(one), prune=True) for one in embedded]
+        rows = [ALL if every else slice(-1, None) for every in dense]
+        encoded = map(self.norm, through_packed(rest, fused, rows))
+        return [Encoding(x[:, -1], x[:, :-1]) for x in encoded]
+
 
 class PersistentEncoder(FusionEncoder):
     """``persistent``: patches stay, and every fusion token sees its own two in every block."""
@@ -114,6 +122,12 @@ class FullEncoder(FusionEncoder):
         n = learned.shape[1] - 1
         x = torch.cat([learned.expand(seen.shape[0], -1, -1), seen], dim=1)
         return through(blocks, x, slice(0 if dense else n, n + 1))
+
+
+def tokens_of(embedded: Embedded) -> tuple[Tensor, Tensor]:
+    """Return learned tokens and patches as ``FusionEncoder.attend`` takes them."""
+    cls = embedded.cls.expand(embedded.cells.shape[0], -1, -1)
+    return torch.cat([embedded.cells, cls], dim=1), torch.cat(embedded.patches, dim=1)
 
 
 def fuse(block: Block, learned: Tensor, seen: Tensor, prune: bool) -> Tensor:

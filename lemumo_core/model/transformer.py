@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lemumo_core.model.attention import attention
 from lemumo_core.model.config import ModelConfig
-from lemumo_core.model.stochastic_depth import WHOLE, Path, draw
+from lemumo_core.model.stochastic_depth import WHOLE, PackedPath, Path, draw
 
 DROP_PATH = 0.1
 """Rate of stochastic depth in the last block; it rises linearly from 0 in the first."""
@@ -76,7 +76,7 @@ class Block(nn.Module):
         x: Tensor,
         rows: slice = ALL,
         attention: Callable[..., Tensor] = attention,
-        paths: Sequence[Path] | None = None,
+        paths: Sequence[Path | PackedPath] | None = None,
     ) -> Tensor:
         """One block.
 
@@ -95,9 +95,10 @@ class Block(nn.Module):
             return self.attn.merge(attention(*self.attn.project(self.norm1(x), rows)))
 
         first, second = paths or draw_paths([self], x)[0]
-        return self.feed_forward(first.add(x[:, rows], attend, x), second)
+        asking = x if rows == ALL else x[:, rows]
+        return self.feed_forward(first.add(asking, attend, x), second)
 
-    def feed_forward(self, x: Tensor, path: Path = WHOLE) -> Tensor:
+    def feed_forward(self, x: Tensor, path: Path | PackedPath = WHOLE) -> Tensor:
         """Add the second branch to x (B, N, D)."""
         return path.add(x, lambda x: self.mlp(self.norm2(x)), x)
 

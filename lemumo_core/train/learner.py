@@ -58,7 +58,7 @@ class StepValues:
         self.finite = numbers.isfinite().all()
         # Into pinned memory, behind what computes them: the host does not wait.
         self._numbers = numbers.to("cpu", non_blocking=True)
-        self._copied = torch.cuda.Event() if numbers.is_cuda else None
+        self._copied = torch.cuda.Event(blocking=True) if numbers.is_cuda else None
         if self._copied is not None:
             self._copied.record()
 

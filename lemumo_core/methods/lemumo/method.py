@@ -27,7 +27,7 @@ from lemumo_core.methods.lemumo.objectives import (
     Objective,
     joint_objective,
 )
-from lemumo_core.methods.lemumo.projector import Projector
+from lemumo_core.methods.lemumo.projector import Encoded, Projector
 from lemumo_core.methods.masked_modeling.masking import check_maskable
 from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
@@ -137,17 +137,6 @@ class LeMuMo(EncoderOptions):
         return MaskedReturns(self.mask_returns, max_depth_m=depth_max_m)
 
 
-class Encoded(NamedTuple):
-    """V views of B samples, row v * B + b as in ``View``; N = 0 unless tokens are asked for.
-
-    projections (V, B, 128), embeddings (V B, 512), tokens (V B, N, D').
-    """
-
-    projections: Tensor
-    embeddings: Tensor
-    tokens: Tensor
-
-
 class LeMuMoViews(NamedTuple):
     """Global views and, unless there are none, local ones; and those of masked modelling."""
 
@@ -219,59 +208,70 @@ class LeMuMoMethod(EncoderMethod):
         return self._outcome(views, torch.tensor(step), dense)
 
     def _outcome(self, views: LeMuMoViews, step: Tensor, dense: bool) -> Step:
-        # One context for all views, in which weights are cast once.
-        with mixed_precision(views.joint[0].image.device):
-            outcome = self._joint(views.joint, step, dense)
-            if self.masked is None or views.masked is None:
-                return outcome
-            total, terms = self.masked(self.encoder, views.masked, step)
-        assert self.options.masked_weight is not None
-        total = outcome.loss.total + self.options.masked_weight * total
-        terms = {f"masked_{name}": value for name, value in terms.items()}
-        return outcome._replace(loss=Loss(total, outcome.loss.terms | terms))
-
-    def _joint(self, views: Sequence[View], step: Tensor, dense: bool) -> Step:
-        """Run the objectives on global and local views."""
         asked = dense or self.token_objective is not None or self.masked_returns is not None
-        whole = views[0]
+        whole, *local = views.joint
+        seen = whole
         if self.masked_returns is not None:
-            views = [self.masked_returns.mask(whole, self.options.views.global_views), *views[1:]]
-        joint = [self._encode(view, views, asked and view is views[0]) for view in views]
-        projections = torch.cat([encoded.projections for encoded in joint])
-        if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
-            of = [[self._encode(view, views, False, name) for view in views] for name in MODALITIES]
-            alone = [torch.cat([one.projections for one in encoded]) for encoded in of]
+            seen = self.masked_returns.mask(whole, self.options.views.global_views)
+        # One context for all views, in which weights are cast once.
+        with mixed_precision(whole.image.device):
+            encoded, tokens = self._encode([seen, *local], views.masked, asked)
+            loss = self._loss(encoded, whole, seen, step)
+            if self.masked is not None and views.masked is not None:
+                assert self.options.masked_weight is not None
+                total, terms = self.masked.loss(tokens, views.masked, step)
+                terms = {f"masked_{name}": value for name, value in terms.items()}
+                total = loss.total + self.options.masked_weight * total
+                loss = Loss(total, loss.terms | terms)
+        projections, embeddings, tokens = (x.detach() for x in encoded[0][0])
+        monitored = {"embeddings": embeddings, "projections": projections}
+        return Step(loss, whole, tokens if dense else None, monitored)
+
+    def _loss(self, encoded: list[list[Encoded]], whole: View, seen: View, step: Tensor) -> Loss:
+        """Run the objectives on global and local views; ``seen`` of the ``whole`` was encoded."""
+        projections, *alone = (torch.cat([one.projections for one in of]) for of in encoded)
+        if isinstance(self.objective, LeJepa):
             loss = self.objective(projections, step, alone)
         else:
             loss = self.objective(projections, step)
+        tokens = encoded[0][0].tokens
         if self.token_objective is not None:
             count = self.options.views.global_views
-            shared = sample_shared_tokens(joint[0].tokens, views[0].crops, count)
+            shared = sample_shared_tokens(tokens, seen.crops, count)
             total, terms = self.token_objective(shared, step)
             terms = {f"token_{name}": value for name, value in terms.items()}
             loss = Loss(loss.total + total, loss.terms | terms)
         if self.masked_returns is not None and self.depth_branch is not None:
-            depth_m, confidence = self.depth_branch(joint[0].tokens, views[0].inputs)
+            depth_m, confidence = self.depth_branch(tokens, seen.inputs)
             total, terms = self.masked_returns(depth_m, confidence, whole)
             loss = Loss(loss.total + total, loss.terms | terms)
-        projections, embeddings, tokens = (x.detach() for x in joint[0])
-        monitored = {"embeddings": embeddings, "projections": projections}
-        return Step(loss, whole, tokens if dense else None, monitored)
+        return loss
 
     def _encode(
-        self, view: View, views: Sequence[View], dense: bool, modality: str | None = None
-    ) -> Encoded:
+        self, views: Sequence[View], masked: Masked | None, dense: bool
+    ) -> tuple[list[list[Encoded]], Tensor]:
+        """Encode all that a step sees at once.
+
+        Returns:
+            The views with both sensors, and for ``aux_unimodal`` with each of them alone; tokens
+            of the last, which are those of masked modelling if there is any.
+        """
         batch = len(views[0].image) // self.options.views.global_views
-        by_view = view.inputs if modality is None else keep_modality(view.inputs, modality)
+        passes = [[view.inputs for view in views]]
+        if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
+            passes += [[keep_modality(x, name) for x in passes[0]] for name in MODALITIES]
         # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
         # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
-        inputs = Inputs(*(transpose_rows(x, batch) for x in by_view))
-        cls, tokens = self.encoder(inputs, dense=dense)
-        embeddings, projections = self.projector(cls)
-        projections, embeddings, tokens = (
-            transpose_rows(x, len(cls) // batch) for x in (projections, embeddings, tokens)
-        )
-        return Encoded(projections.unflatten(0, (-1, batch)), embeddings, tokens)
+        inputs = [Inputs(*(transpose_rows(x, batch) for x in one)) for of in passes for one in of]
+        embedded = [self.encoder.embed(one) for one in inputs]
+        asked = [dense, *(False for _ in inputs[1:])]
+        if self.masked is not None and masked is not None:
+            embedded.append(self.masked.embed(self.encoder, masked))
+            asked.append(True)
+        encodings = self.encoder.encode_all(embedded, asked)
+        rest = iter(encodings)
+        encoded = [[self.projector.encoded(next(rest), batch) for _ in of] for of in passes]
+        return encoded, encodings[-1].tokens
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return all parameters as one group, in the order of version 0.1.

@@ -16,7 +16,7 @@ from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.methods.masked_modeling.reconstruction import Reconstruction
 from lemumo_core.methods.method import Draw, mixed_precision
 from lemumo_core.model.config import PATCH, ModelConfig
-from lemumo_core.model.encoder import Encoder
+from lemumo_core.model.encoder import Embedded, Encoder
 
 VISREG_CELLS = 18
 """Positions of a step at which VISReg sees the tokens of a batch."""
@@ -56,20 +56,33 @@ class MaskedObjective(nn.Module):
         return Masked(view, masks.to(view.image.device))
 
     def forward(self, encoder: Encoder, masked: Masked, step: int | Tensor) -> Loss:
-        """Compute the loss of a step, the same on every rank.
+        """Encode views, and compute their ``loss``.
 
         Args:
             encoder: of the model.
+            masked: of ``views``.
+            step: as of ``loss``.
+        """
+        with mixed_precision(masked.view.image.device):
+            tokens = encoder.encode(self.embed(encoder, masked)).tokens
+            return self.loss(tokens, masked, step)
+
+    def embed(self, encoder: Encoder, masked: Masked) -> Embedded:
+        """Return what the encoder is to encode of ``views``."""
+        return embed_masked(encoder, masked.view.inputs, masked.masks)
+
+    def loss(self, tokens: Tensor, masked: Masked, step: int | Tensor) -> Loss:
+        """Compute the loss of a step, the same on every rank, in ``mixed_precision``.
+
+        Args:
+            tokens: of the encoder, of the cells that the masks keep.
             masked: of ``views``.
             step: seeds positions and slices of VISReg, as in ``sigreg``.
 
         Returns:
             Terms of ``Reconstruction``, and ``token_visreg`` where that has a weight.
         """
-        view, masks = masked
-        with mixed_precision(view.image.device):
-            tokens = encoder.encode(embed_masked(encoder, view.inputs, masks)).tokens
-            loss: Loss = self.reconstruction(tokens, masks, view)
+        loss: Loss = self.reconstruction(tokens, masked.masks, masked.view)
         if not self.options.token_visreg:
             return loss
         value = self._token_visreg(tokens, step)
