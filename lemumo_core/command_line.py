@@ -19,10 +19,11 @@ import argparse
 import difflib
 import inspect
 import json
+import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
@@ -33,6 +34,8 @@ import numpy as np
 import yaml
 
 from lemumo_core.extras import missing_package
+from lemumo_core.faults import Fault
+from lemumo_core.files import contents_of, read_yaml
 from lemumo_core.signals import SIGNALLED, Stopped, stop_request
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
@@ -51,12 +54,39 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHe
     """Shows descriptions as they are written, with their examples."""
 
 
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Return the options that a file of ``--config`` holds.
+
+    Raises:
+        Fault: ``bad_config``, naming the file, where it is not YAML or no mapping.
+        OSError: it cannot be read.
+    """
+    cure = "write options as YAML, NAME: VALUE"
+    with contents_of(path, "bad_config", cure):
+        values = read_yaml(path)
+    if not isinstance(values, Mapping):
+        raise Fault("bad_config", f"{path} holds no options: {cure}")
+    return values
+
+
+class ConfigFile(jsonargparse.ActionConfigFile):  # type: ignore[misc]
+    """Names the file in what is wrong with a ``--config``."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        """Take the options of a file, or of text that is YAML itself."""
+        if os.path.isfile(values):
+            read_config(Path(values))
+            parser.config_files.append(values)
+        super().__call__(parser, cfg, values, option_string)
+
+
 class CommandLine(jsonargparse.ArgumentParser):
     """Parser of a command in the dialect of this module."""
 
     def __init__(self, **options: Any):
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
-        self.add_argument("--config", action="config", help="YAML file of these options")
+        self.config_files: list[str] = []
+        self.add_argument("--config", action=ConfigFile, help="YAML file of these options")
 
     def add_function(self, function: Callable[..., Any]) -> None:
         """Add the parameters of a function: words before its ``*``, options after it."""
@@ -96,6 +126,8 @@ class CommandLine(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End the command with a message and exit code 2."""
         if found := re.search(UNKNOWN, message):
+            if self.config_files and not found[1]:
+                message = f"{' or '.join(self.config_files)}: {message}"
             known = [action.dest for action in self._actions]
             close = difflib.get_close_matches(".".join(filter(None, found.groups())), known, n=1)
             message += f"\ndid you mean --{close[0]}?" if close else ""
@@ -163,8 +195,7 @@ def run_function(
     """
     parser = CommandLine(prog=prog, description=description or _summary(function))
     parser.add_function(function)
-    options = parser.parse_args(arguments)
-    return guarded(prog, lambda: parser.call(function, options))
+    return guarded(prog, lambda: parser.call(function, parser.parse_args(arguments)))
 
 
 def guarded(prog: str, action: Callable[[], int | None]) -> int:

@@ -21,9 +21,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import yaml
-
-from lemumo_core.files import read_yaml
+from lemumo_core.command_line import read_config
+from lemumo_core.faults import Fault
 from lemumo_core.train.cli import program
 from lemumo_core.train.finetune.recipe import FINETUNING
 from lemumo_core.train.points.recipe import POINT_FINETUNING
@@ -47,9 +46,8 @@ def _task(arguments: list[str]) -> str | None:
     for file in known.config:
         if known.task is None and file.is_file():
             try:
-                values = read_yaml(file)
-            except (yaml.YAMLError, UnicodeDecodeError):
-                return None
-            known.task = values.get("task") if isinstance(values, dict) else None
+                known.task = read_config(file).get("task")
+            except Fault:
+                return None  # as above
     task: str | None = known.task
     return task

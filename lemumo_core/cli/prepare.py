@@ -176,8 +176,8 @@ def describe(summary: ShardsSummary, options: PrepareOptions) -> str:
     ]
     if summary.dropped:
         lines.append(f"{summary.dropped} frames of the source were left out, see the warnings")
-    lines += [f"{name} is left out: {why}" for name, why in summary.failed.items()]
-    if summary.failed:
+    if summary.failed:  # why was said when they were tried
+        lines.append(f"left out: {', '.join(summary.failed)}")
         lines.append("mend these bags and run the same command again, or train without them")
     if options.part is not None and Share.parse(options.part).count > 1:
         lines.append(

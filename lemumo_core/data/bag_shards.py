@@ -115,8 +115,8 @@ def write_bag_shards(
 
     Raises:
         Fault: ``other_shards`` where ``out`` holds other shards, or the same bags with other
-            options; ``bad_output``; ``worker_lost``; where no bag can be read, why the first one
-            cannot.
+            options; ``bad_output``; ``worker_lost``; ``bad_bag`` where none of several can be read,
+            and why a single one cannot.
     """
     out = open_folder(out)
     out.check()
@@ -131,13 +131,15 @@ def write_bag_shards(
         errors: dict[str, Exception] = {}
         for task, value, where in _written(todo, options, out, executor):
             if isinstance(value, Exception):
+                if len(share) == 1:
+                    raise value
                 log.warning("%s%s is left out: %s", task, where, value)
                 errors[task.bag.name] = value
             else:
                 new_frames += value
         names = [task.bag.name for task in share if task.bag.name not in errors]
         if errors and not names:
-            raise next(iter(errors.values()))
+            raise Fault("bad_bag", f"none of {len(errors)} bags can be read; why was said of each")
         failed = {name: str(error) for name, error in sorted(errors.items())}
         indices = at_once(lambda name: read_index(out / name), names)
         index = merged_index(dict(zip(names, indices, strict=True)), failed)

@@ -67,15 +67,3 @@ class Plan:
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
         return f"shard-{shard:06d}.arrow"
-
-
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """List where two JSON values differ, a line each."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted(there.keys() | here.keys())
-        return [
-            line
-            for key in keys
-            for line in differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
-        ]
-    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]

@@ -17,13 +17,13 @@ from typing import Any
 
 from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMA, VERSION, record_from_frame
-from lemumo_core.data.shard_plan import Plan, differences
+from lemumo_core.data.shard_plan import Plan
 from lemumo_core.data.shards import INDEX, named, shard_reader
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.statistics import empty_view
 from lemumo_core.executor.executor import Executor, LocalExecutor
 from lemumo_core.executor.worker import check_shared
-from lemumo_core.faults import Fault
+from lemumo_core.faults import Fault, differences, indented
 from lemumo_core.files import disk_errors_named
 from lemumo_core.folders.addresses import open_folder
 from lemumo_core.folders.folder import Folder, at_once
@@ -197,8 +197,8 @@ def check_same(out: Folder, there: Any, here: Any) -> None:
     if different := differences(there, here):
         raise Fault(
             "other_shards",
-            f"{out} was begun with other options ({'; '.join(different)}); take another "
-            "folder, or the same options",
+            f"{out} was begun with other options:{indented(different)}"
+            "take another folder, or the same options",
         )
 
 

@@ -31,7 +31,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from lemumo_core.bags.named_bags import Bag
-from lemumo_core.faults import Fault
+from lemumo_core.faults import Fault, differences, indented
 from lemumo_core.files import write_whole
 from lemumo_core.folders.folder import Folder
 from lemumo_core.inference.manifest import Manifest
@@ -200,14 +200,13 @@ def check_folder(folder: Folder, key: dict[str, Any], overwrite: bool) -> None:
         return
     earlier = summary.get("key")
     if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
-        differences = "written by another version of lemumo"
+        different = ["they were written by another version of lemumo"]
     else:
-        names = [name for name in {**earlier, **key} if earlier.get(name) != key.get(name)]
-        differences = ", ".join(f"{n}: {earlier.get(n)} then, {key.get(n)} now" for n in names)
+        different = differences(earlier, key)
     raise Fault(
         "output_exists",
-        f"{folder} holds other results ({differences}): take another --out, or add --overwrite to "
-        "delete them",
+        f"{folder} holds other results:{indented(different)}"
+        "take another --out, or add --overwrite to delete them",
     )
 
 

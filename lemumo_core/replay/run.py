@@ -156,11 +156,10 @@ class Replay:
             **({"requirements": verdict.to_dict(verdicts)} if verdicts else {}),
         }
         made = [*(tables(results) if results else []), *camera_tables(results, cameras)]
-        print("\n\n".join(as_text(table) for table in [*made, *tracking_tables(tracking)]))
-        for one in parts:
-            for line in _lines(one):
-                print(f"{one['name']}: {line}")
-        print("\n".join(verdict.as_lines(verdicts)))
+        shown = [as_text(table) for table in [*made, *tracking_tables(tracking)]]
+        shown.append("\n".join(f"{one['name']}: {line}" for one in parts for line in _lines(one)))
+        shown.append("\n".join(verdict.as_lines(verdicts)))
+        print("\n\n".join(filter(None, shown)))
         if report:
             write_metrics(out, values, bags)
             write_report(out, values, results, bags, evaluator, verdicts)
@@ -221,7 +220,7 @@ def _is_partial(one: Summary) -> bool:
 def _lines(one: Summary) -> list[str]:
     """Return the lines to print about a bag."""
     if "error" in one:
-        return [f"nothing could be read: {one['error']}"]
+        return ["nothing could be read"]  # why was said when it was tried
     counts = f"{one['results']} results of {one['images']} images"
     why, lost = one["faults"], [f"lost: {words}" for words in one["lost"]]
     drops = (f"{number} dropped, {why[reason]}" for reason, number in one["drops"].items())

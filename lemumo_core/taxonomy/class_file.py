@@ -16,6 +16,9 @@ from lemumo_core.taxonomy.rules import Rules
 SHIPPED = Path(__file__).parent
 SECTIONS = ("detection", "segmentation", "ignored", "background", "label_ids")
 OF_A_CLASS = ("from", "kind", "color")
+USUAL_KINDS = ("car", "truck/bus", "pedestrian", "two-wheeler")
+"""Kinds of detection classes that a single class of a file may be of."""
+SEGMENTATION_KINDS = ("ground", "sky")
 
 
 class ClassFile(NamedTuple):
@@ -69,17 +72,16 @@ def _contents(content: Any) -> ClassFile:
     tables: dict[str, dict[str, str]] = {"detection": {}, "segmentation": {}}
     kinds: dict[str, str] = {}
     colors: dict[str, Any] = {}
-    for section in sections.keys() & names.keys():
+    for section in [name for name in names if name in sections]:
         classes = _mapping(sections[section], section)
         names[section] = tuple(classes)
         for name, about in classes.items():
             about = _mapping({} if about is None else about, f"{section}: {name}", OF_A_CLASS)
             for word in (name, *_names(about.get("from", []), f"{section}: {name}: from")):
                 _add(tables[section], word, name)
-            if "kind" in about:
-                kinds[name] = str(about["kind"])
             if "color" in about:
                 colors[name] = about["color"]
+        kinds |= _kinds(section, {name: about or {} for name, about in classes.items()})
     ignored = _names(sections.get("ignored", []), "ignored")
     background = _names(sections.get("background", []), "background")
     others = {"ignored": ignored, "background": background}
@@ -96,6 +98,22 @@ def _contents(content: Any) -> ClassFile:
         names["segmentation"],
         Rules.from_dict({**tables, **rules, "label_ids": labels}),
     )
+
+
+def _kinds(section: str, classes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the kinds of a section's classes; one that means and joins nothing is misspelt."""
+    kinds = {name: str(about["kind"]) for name, about in classes.items() if "kind" in about}
+    for name, kind in kinds.items():
+        known = set(SEGMENTATION_KINDS)
+        if section == "detection":
+            others = {kinds[one] for one in kinds.keys() - {name}}
+            known = {*USUAL_KINDS, *classes, *others}
+        if kind not in known:
+            raise ValueError(
+                f"{section}: {name}: kind '{kind}' is that of no other class"
+                f"{known_names(kind, sorted(known))}"
+            )
+    return kinds
 
 
 def _mapping(value: Any, what: str, known: tuple[str, ...] = ()) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from lemumo_core.files import contents_of, read_yaml
+from lemumo_core.command_line import read_config
 from lemumo_core.model.weight_names import current_names
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,7 @@ def _file(path: str, program: str) -> str:
     """Return the path, or where a file has old options its translated content."""
     if not Path(path).is_file():
         return path
-    with contents_of(Path(path), "bad_config", "write options as YAML, NAME: VALUE"):
-        values = read_yaml(Path(path))
-    if not isinstance(values, Mapping):
-        return path
+    values = read_config(Path(path))
     translated = config(values, program)
     if translated == values:
         return path

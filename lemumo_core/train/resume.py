@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from lemumo_core.data.shard_plan import differences
-from lemumo_core.faults import Fault
+from lemumo_core.faults import Fault, differences, indented
 from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.parallel import DistInfo, from_first
@@ -39,8 +38,8 @@ def check_same_run(config: RunConfig, frames: int, dist: DistInfo, found: Checkp
     if changed:
         raise Fault(
             "other_run",
-            f"{found.path} is of another run ({'; '.join(changed)}): resume with the same options, "
-            f"or start a new run with --weights {found.path}",
+            f"{found.path} is of another run:{indented(changed)}"
+            f"resume with the same options, or start a new run with --weights {found.path}",
         )
     if dist.first:
         log.warning("resuming from %s", found.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +102,7 @@ def listed(runs: Sequence[RunState]) -> Table:
 
 def compared(runs: Sequence[RunState]) -> list[Table]:
     """Return the options that differ, and the latest figures, a column for each run."""
-    head = ("", *(run.out.name for run in runs))
+    head = ("", *_apart(runs))
     names = dict.fromkeys(name for run in runs for name in run.options)
     options = [
         (name, *(_text(run.options.get(name)) for run in runs))
@@ -121,6 +122,13 @@ def compared(runs: Sequence[RunState]) -> list[Table]:
     ]
     tables = [Table("options that differ", head, options or [("none", *("" for _ in runs))])]
     return [*tables, Table("latest figures", head, [*about, *metrics])]
+
+
+def _apart(runs: Sequence[RunState]) -> list[str]:
+    """Return the paths of runs below the folder that they share."""
+    folders = [run.out.resolve() for run in runs]
+    shared = Path(os.path.commonpath({folder.parent for folder in folders}))
+    return [str(folder.relative_to(shared)) for folder in folders]
 
 
 def _text(value: Any) -> str:

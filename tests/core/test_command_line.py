@@ -98,6 +98,34 @@ def test_a_file_holds_options_that_later_ones_override(called, tmp_path) -> None
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"out: [1,\nlive: }", "recipe.yaml is not YAML: "),
+        (b"out: a\nout: b\n", "recipe.yaml is not YAML: key 'out' is there twice"),
+        (b"\xff\xfe", "recipe.yaml is not as documented: UnicodeDecodeError"),
+        (b"- out\n", "recipe.yaml holds no options"),
+        (b"", "recipe.yaml holds no options"),
+    ],
+)
+def test_a_file_that_holds_no_options_is_named(called, content, message, tmp_path, capsys) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_bytes(content)
+    assert called.run("a", "--out", "o", "--config", str(recipe)) == 1
+    shown = capsys.readouterr().err
+    assert message in shown and shown.count("\n") == 1
+
+
+def test_the_file_of_an_unknown_option_is_named(called, tmp_path, capsys) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("workes: 2\n")
+    with pytest.raises(SystemExit):
+        called.run("a", "--out", "o", "--config", str(recipe))
+    assert "recipe.yaml: Option 'workes' is not accepted\ndid you mean --workers?" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ("a", "out"),

@@ -36,6 +36,7 @@ WAREHOUSE = """
 detection:
   forklift: {from: [truck, "vehicle.*"], kind: machine}
   pedestrian: {from: [person]}
+  loader: {kind: machine}
 segmentation:
   floor: {from: [road, "flat.*"], color: [1, 2, 3], kind: ground}
   rack:
@@ -113,11 +114,11 @@ def test_classes_travel_from_the_file_to_the_manifest(warehouse, tmp_path) -> No
     again = parse_manifest(document, tmp_path)
     assert again.classes == config.classes and again.palette == config.classes.palette
     del document["model"]["class_rules"]  # of a package of an earlier version
-    assert parse_manifest(document, tmp_path).classes.kinds == ("forklift", "pedestrian")
+    assert parse_manifest(document, tmp_path).classes.kinds == config.detection_classes
     document["model"]["class_rules"] = {"kind": {}}
     with pytest.raises(Fault, match="class_rules: unknown rule of classes 'kind'"):
         parse_manifest(document, tmp_path)
-    with pytest.raises(ValueError, match="rules of classes name forklift, none of the detection"):
+    with pytest.raises(ValueError, match="rules of classes name forklift, loader, none"):
         ModelConfig(class_rules=own["class_rules"])
 
 
@@ -165,6 +166,15 @@ def test_shipped_files_name_what_their_data_sets_do() -> None:
         ("detection: {a: {from: [c]}, a: }", "key 'a' is there twice"),
         ("detection: {a: {from: [c]}}\nignored: [C]", "'c' is ignored and a"),
         ("detection: {a: }\nignored: [c]\nbackground: [c]", "'c' is ignored and background"),
+        (
+            "detection: {bicycle: {kind: two-wheler}}",
+            r"detection: bicycle: kind 'two-wheler' is that of no other class; did you mean",
+        ),
+        (
+            "detection: {van: {kind: cars}, lorry: {kind: cars}, bus: {kind: caars}}",
+            r"bus: kind 'caars' .* \(known: bus, car, cars, lorry, pedestrian, truck/bus, two-wh",
+        ),
+        ("segmentation: {floor: {kind: floor}}", r"kind 'floor' .* \(known: ground, sky\)"),
     ],
 )
 def test_what_is_wrong_in_a_class_file_is_named(tmp_path, text, message) -> None:

@@ -109,13 +109,25 @@ def test_a_bag_that_cannot_be_read_is_left_out_and_named(bags, tmp_path, capsys)
     for file in (mixed / "bag002").iterdir():
         file.write_bytes(b"")
     assert prepare(mixed, out, "--workers", 2) == 3
-    assert "bag002 is left out: " in capsys.readouterr().out
+    assert "left out: bag002\n" in capsys.readouterr().out
     index = json.loads((out / "index.json").read_text())
     assert list(index["bags_left_out"]) == ["bag002"] and index["frames"] == FRAMES - 1
     for file in (bags / "bag002").iterdir():
         shutil.copy(file, mixed / "bag002")
     assert prepare(mixed, out, "--workers", 2) == 0
     assert len(Shards(out)) == FRAMES
+
+
+def test_why_nothing_can_be_read_is_said_once(tmp_path, capsys, caplog) -> None:
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.mcap").write_bytes(b"no bag at all")
+    why = "does not begin as an mcap file"
+    assert prepare(tmp_path / "one.mcap", tmp_path / "out") == 1
+    assert (caplog.text + capsys.readouterr().err).count(why) == 1
+    caplog.clear()
+    assert prepare(tmp_path, tmp_path / "out", "--workers", 1) == 1
+    assert caplog.text.count(why) == 2
+    assert "none of 2 bags can be read" in (shown := capsys.readouterr().err) and why not in shown
 
 
 def test_the_first_frames_are_taken_of_the_first_bags(bags, tmp_path) -> None:
@@ -127,7 +139,7 @@ def test_the_first_frames_are_taken_of_the_first_bags(bags, tmp_path) -> None:
 def test_other_options_and_other_shards_are_refused(bags, whole, tmp_path, capsys) -> None:
     before = contents(whole)
     assert prepare(bags, whole, "--jpeg", 90) == 1
-    assert "jpeg: None there, 90 here" in capsys.readouterr().err
+    assert "jpeg: None then, 90 now" in capsys.readouterr().err
     assert main(["synthetic", "--frames", "1", "--workers", "1", "--out", str(whole)]) == 1
     assert f"{whole} was begun with other options" in capsys.readouterr().err
     other = {"configuration": {}, "frames": 0, "dropped": 0, "shards": [{"name": "shard-0.arrow"}]}

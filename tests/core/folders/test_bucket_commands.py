@@ -91,7 +91,7 @@ def test_a_replay_is_that_of_a_folder(bucket, bags, toy_package, tmp_path, capfd
     assert any("/overlays/" in name for name in objects(uri))
     capfd.readouterr()
     assert main([*words, uri]) == 1
-    assert f"{uri}/bag000 holds other results (overlays: True then" in capfd.readouterr().err
+    assert f"{uri}/bag000 holds other results:\n  overlays: True then" in capfd.readouterr().err
     assert main([*words, uri, "--overwrite"]) == 0
     assert objects(uri) == contents(tmp_path / "here")
     assert main([*words, uri]) == 0

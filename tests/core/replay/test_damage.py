@@ -192,7 +192,9 @@ def test_one_bad_bag_does_not_spoil_the_others(tiny_package, copy, bag, tmp_path
     code, bags = replay(tiny_package, tmp_path, bad, bag)
     assert code == PARTIAL and bags["street"]["results"] == FRAMES
     assert bags["bad"]["error"].startswith("bad.mcap does not begin as an mcap file")
-    assert "bad: " in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "bad: bad.mcap does not begin as an mcap file" in shown.err
+    assert "bad: nothing could be read\n" in shown.out, "why was said above"
 
 
 def test_the_help_documents_the_exit_codes(capsys) -> None:

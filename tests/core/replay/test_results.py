@@ -179,7 +179,13 @@ def test_results_of_another_model_or_option_are_kept(
     assert "model: " in shown and "toy 1.0" in shown and "--overwrite" in shown
     assert replay(tiny_package, out, street, "--sync-tolerance-ms", 20) == 1
     shown = capsys.readouterr().err
-    assert "sync_tolerance_ns: 60000000 then, 20000000 now" in shown and "model: " not in shown
+    assert "\n  sync_tolerance_ns: 60000000 then, 20000000 now\n" in shown
+    assert "model: " not in shown
+    assert replay(tiny_package, out, street, "--image", "/a", "--mask", "random") == 1
+    assert capsys.readouterr().err.splitlines()[1:-1] == [
+        "  mask: None then, 'random' now",
+        "  topics.image: None then, '/a' now",
+    ]
     assert contents(out) == before
     assert replay(tmp_path / "toy", out, street, "--overwrite") == 0
     assert metrics(out)["model"] == "toy 1.0"

@@ -234,6 +234,10 @@ def test_runs_are_listed_and_compared(tmp_path, monkeypatch, capsys) -> None:
     differing, latest = capsys.readouterr().out.split("\n\n")
     assert [row.split() for row in differing.splitlines()[2:]] == [["seed", "0", "1"]]
     assert ["loss", "0.1", "0.1111"] in [row.split() for row in latest.splitlines()]
+    shutil.copytree("out/deep/a", "out/later/a")
+    assert main(["runs", "--compare", "out/deep/a", "out/later/a"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["deep/a", "later/a"]
+    shutil.rmtree("out/later")
     assert main(["runs", "--compare", "out/deep/a"]) == 1
     assert "name two or more" in capsys.readouterr().err
     assert main(["runs", "elsewhere"]) == 1 and "no run of" in capsys.readouterr().err

@@ -227,7 +227,7 @@ def test_other_weights_are_another_run(uninterrupted, options, tmp_path, capsys)
     shutil.copytree(uninterrupted, tmp_path / "run")
     again = [*options, "--out", str(tmp_path / "run"), "--resume", "auto"]
     assert main([*again, "--weights", str(uninterrupted)]) == 1
-    assert "weights: None there" in capsys.readouterr().err
+    assert "weights: None then" in capsys.readouterr().err
     assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")]
 
 

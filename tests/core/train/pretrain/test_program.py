@@ -266,7 +266,7 @@ def test_another_run_in_the_folder_is_not_overwritten(
     assert main(options) == 1
     assert "--resume auto" in capsys.readouterr().err
     assert main([*options, "--resume", "auto", "--seed", "7"]) == 1
-    assert "seed: 0 there, 7 here" in capsys.readouterr().err
+    assert "seed: 0 then, 7 now" in capsys.readouterr().err
     assert [(uninterrupted / name).read_bytes() for name in files] == before
 
 
