@@ -96,7 +96,7 @@ def adapt(
     check_output(out, MANIFEST_NAME, overwrite)
     options: dict[str, Any] = dict(data_options or {})
     if bags and data != "bags":
-        name = data_name(data)
+        name = data_name(data, options)
         raise Fault("bad_option", f"bags and --data {name} are both given: leave out one of them")
     if data == "bags" and "path" not in options:
         if not bags:

@@ -113,10 +113,8 @@ def evaluate_model(
     source = open_source(data, data_options or {}, manifest)
     indices = evenly_spaced(len(source), limit)
     if not indices:
-        raise Fault(
-            "no_frames",
-            f"no frame of the {len(source)} of {data_name(data)} is left: raise --limit",
-        )
+        name = data_name(data, data_options or {})
+        raise Fault("no_frames", f"no frame of the {len(source)} of {name} is left: raise --limit")
     if cause := empty_views(source):
         print(f"lemumo evaluate: {cause}", file=sys.stderr)
     band_edges_m = BAND_EDGES_M if required is None else required.band_edges_m
@@ -182,8 +180,7 @@ def load(model: Path, backend: str) -> Pipeline:
     """The pipeline of a package, or of what a fine-tuning run has learnt.
 
     Raises:
-        Fault: ``bad_model``; as ``load_package``, ``load_backend`` or ``read_weights``;
-            ``wrong_weights`` for those of pretraining, which have no heads.
+        Fault: ``bad_model``; as ``load_package``, ``load_backend`` or ``trained_model``.
     """
     kind = path_kind(model)
     if kind == "package":
@@ -194,29 +191,9 @@ def load(model: Path, backend: str) -> Pipeline:
 
     from lemumo_core.inference.backends.torch import ModuleBackend
     from lemumo_core.inference.model_manifest import manifest_of
-    from lemumo_core.model.config import ModelConfig
-    from lemumo_core.model.perception import PerceptionModel
-    from lemumo_core.train.checkpoint import load_model_tensors
-    from lemumo_core.train.finetune.weights import PRETRAINED
-    from lemumo_core.train.weights import read_weights
+    from lemumo_core.train.finetune.weights import trained_model
 
-    try:
-        weights, options = read_weights(model)
-    except FileNotFoundError:
-        options = None
-    if options is None:
-        raise Fault(
-            "bad_model",
-            f"{model} is neither a model package nor a run or checkpoint of lemumo finetune",
-        )
-    if {name.split(".")[0] for name in weights} <= PRETRAINED:
-        raise Fault(
-            "wrong_weights",
-            f"{model} is pretrained and has no heads to evaluate: fine-tune it first (lemumo "
-            f"finetune --weights {model}) and evaluate that run",
-        )
-    network = PerceptionModel(ModelConfig.from_dict(options)).eval()
-    load_model_tensors(network, weights, model)
+    network = trained_model(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     manifest = manifest_of(network.config, model.resolve().name, trained=True)
     module = ModuleBackend("torch:fp32", network.to(device), manifest.input, device)

@@ -2,6 +2,7 @@ r"""Write a verified model package: ONNX graphs, the weights and the manifest.
 
     lemumo export --out out/models/mine                        # seeded random weights
     lemumo export --out out/models/mine --run FINETUNING_RUN --metrics metrics.json
+    lemumo export --out out/models/early --run FINETUNING_RUN/checkpoints/step-00000080
     lemumo export --out out/models/mine --weights w.safetensors --model model.json
     lemumo export --out out/models/tall --package out/models/theirs --height 528
     lemumo export --out out/models/mine --package out/models/theirs \
@@ -29,6 +30,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.inference.package import MANIFEST_NAME
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.train.run_folder import MODEL_OPTIONS
 
 DEFAULT_MODEL = ModelConfig()
 OWN_ARCHITECTURE = (
@@ -64,8 +66,9 @@ def export(
         overwrite: replace the package in ``out``; one that is also ``--package`` is updated.
         name: of the model; by default the folder's.
         package: take the weights of another package.
-        run: take those of a finished fine-tuning run.
-        weights: take those of a safetensors file, whose architecture is ``--model``.
+        run: take those of a fine-tuning run, or of one of its checkpoints.
+        weights: take those of a safetensors file, whose architecture is ``--model``, or else the
+            model.json beside it.
         model: architecture of ``--weights`` or of random weights, e.g. ``--model model.json`` or
             ``--model.size small``. The other origins bring theirs.
         height: of the network's input, pixels, a multiple of 16; by default that of the weights,
@@ -104,6 +107,8 @@ def export(
     elif run is not None:
         _require_run(run)
         network, card = models.of_run(run, name)
+    elif weights and model == DEFAULT_MODEL and weights.with_name(MODEL_OPTIONS).is_file():
+        network, card = models.of_run(weights, name)
     elif weights is not None:
         network, card = models.of_file(weights, model, name)
     else:
@@ -122,13 +127,13 @@ def export(
 
 
 def _require_run(run: Path) -> None:
-    """Check that a path is a fine-tuning run.
+    """Check that a path is a fine-tuning run, or a checkpoint.
 
     Raises:
         Fault: ``wrong_weights`` with what it is instead.
     """
     kind = path_kind(run)
-    if kind == "fine-tuning run":
+    if kind in ("fine-tuning run", "checkpoint", "unknown"):  # a folder of weights may be unknown
         return
     cures = {
         "pretraining run": f"an encoder without heads: lemumo finetune --weights {run} first",

@@ -90,7 +90,9 @@ def export_labels(
     most = len(named) if limit is None else limit
     indices = [named[i] for i in evenly_spaced(len(named), most)]
     if not indices:
-        raise Fault("no_frames", f"no frame of {data_name(data)} is left: raise --limit")
+        raise Fault(
+            "no_frames", f"no frame of {data_name(data, data_options or {})} is left: raise --limit"
+        )
     with disk_errors_named(out):
         out.mkdir(parents=True, exist_ok=True)
         write(_named(source, indices), out)

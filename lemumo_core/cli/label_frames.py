@@ -61,7 +61,7 @@ def embed_frames(
     source = open_members(members)
     indices = _sparse(source, every_s)
     if not indices:
-        raise Fault("no_frames", f"{data_name(data)} has no frame")
+        raise Fault("no_frames", f"{data_name(data, data_options or {})} has no frame")
     from lemumo_core.label.frame_features import FeatureWork, FrameFeatures
 
     features, origins = FrameFeatures(model), _origins(source, indices, members)

@@ -75,7 +75,7 @@ def propose_labels(
     folder.check()
     source = source_of(data, **(data_options or {}))
     if not len(source):
-        raise Fault("no_frames", f"{data_name(data)} has no frame")
+        raise Fault("no_frames", f"{data_name(data, data_options or {})} has no frame")
     if points_model is not None:
         source = LabeledPoints(source, points_model, points_threshold)
     pipeline = load(model, backend)

@@ -21,10 +21,7 @@ CURES = {
         "is a file of weights: lemumo export --weights {path} --model model.json --out PACKAGE "
         "makes a package"
     ),
-    "checkpoint": (
-        "is a checkpoint: give the folder of its run to lemumo export --run once the run is "
-        "finished, which makes a package"
-    ),
+    "checkpoint": "is a checkpoint: lemumo export --run {path} --out PACKAGE makes a package",
     "replay": "is a folder of results: give the package that lemumo replay --model was given",
     "shards": "is a folder of shards: they are data, for lemumo pretrain, finetune and evaluate",
     "bag": "is a bag: lemumo replay {path} --model PACKAGE runs a model over it",

@@ -26,6 +26,7 @@ METRICS: tuple[tuple[str, str, KeyPath], ...] = (
     ("- of the nearest return", METRES, ("nearest_mae_m",)),
     ("- of linear interpolation", METRES, ("linear_mae_m",)),
     ("- of the mean return", METRES, ("depth", "baselines", "mean", "mae_m")),
+    ("- of the mean of each row", METRES, ("depth", "baselines", "rows", "mae_m")),
     ("- AbsRel", SHARE, ("depth", "abs_rel")),
     ("- RMSE, m", METRES, ("depth", "rmse_m")),
     ("- within a factor of 1.25", SHARE, ("depth", "delta")),

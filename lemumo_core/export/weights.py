@@ -13,11 +13,15 @@ from lemumo_core.evaluation.modalities import MODALITIES
 from lemumo_core.export.package import ModelCard
 from lemumo_core.faults import Fault
 from lemumo_core.inference.package import WEIGHTS_NAME, load_package
+from lemumo_core.inference.provenance import in_words
+from lemumo_core.metrics.baselines import ROWS
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, load_model, seeded_model
+from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.validation import SHOWN
-from lemumo_core.train.finetune.weights import resize_table
-from lemumo_core.train.run_folder import CONFIG, MODEL_OPTIONS, MODEL_WEIGHTS, SUMMARY, provenance
+from lemumo_core.train.finetune.weights import resize_table, trained_model
+from lemumo_core.train.run_folder import SUMMARY, origin
+from lemumo_core.train.weights import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +42,25 @@ def of_package(path: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
     )
 
 
-def of_run(run: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
-    """Load the model of a finished fine-tuning run, with its provenance and validation metrics.
+def of_run(path: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
+    """Load the model of a fine-tuning run, with its provenance and validation metrics.
+
+    Args:
+        path: as of ``trained_model``. A checkpoint, also that of a run that is not finished, has no
+            metrics.
+        name: of the package.
 
     Raises:
-        FileNotFoundError: where the run is not finished.
+        Fault: as ``trained_model``.
     """
-    if not (run / MODEL_OPTIONS).exists():
-        raise FileNotFoundError(
-            f"{run} is not finished: it has no {MODEL_OPTIONS}. Go on with lemumo finetune "
-            f"--config {run / CONFIG} --out {run} --resume auto"
-        )
-    config = ModelConfig.from_dict(json.loads((run / MODEL_OPTIONS).read_text()))
-    model = load_model(config, run / MODEL_WEIGHTS)
-    summary = json.loads((run / SUMMARY).read_text())
-    metrics = main_metrics(summary.get("metrics", {}))
-    training = provenance(run) | ({"measured_on": "the run's validation frames"} if metrics else {})
+    model, found = trained_model(path), find_weights(path)
+    training, metrics = origin(path) or {}, {}
+    if isinstance(found, Checkpoint):
+        starts = {"starts": training["starts"]} if training else {}
+        training = {"options": found.state["config"], **starts, "checkpoint": found.path.name}
+    elif (summary := found.with_name(SUMMARY)).is_file():
+        metrics = main_metrics(json.loads(summary.read_text()).get("metrics", {}))
+        training |= {"measured_on": "the run's validation frames"} if metrics else {}
     return model, ModelCard(name, True, training, metrics)
 
 
@@ -122,15 +129,18 @@ def measured(card: ModelCard, evaluation: dict[str, Any]) -> ModelCard:
     frames = evaluation.get("fused", evaluation.get("camera_only", {})).get("frames")
     on = {}
     if isinstance(data, dict) and "source" in data and frames is not None:
-        on = {"measured_on": f"{frames} frames of {', '.join(origins(data))}"}
+        on = {"measured_on": f"{frames} frames of {in_words(origins(data))}"}
     training = {name: value for name, value in card.training.items() if name != "measured_on"}
     return replace(card, metrics=main_metrics(evaluation), training=training | on)
 
 
 def main_metrics(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Select the metrics that a manifest shows, by modalities, of a run or an evaluation."""
-    return {
-        mode: {name: metrics[mode][name] for name in SHOWN if metrics[mode].get(name) is not None}
-        for mode in MODALITIES
-        if mode in metrics
-    }
+    found = {}
+    for mode in [mode for mode in MODALITIES if mode in metrics]:
+        values = {name: metrics[mode].get(name) for name in SHOWN}
+        depth, labels = (metrics[mode].get(part, {}) for part in ("depth", "segmentation"))
+        values["rows_mae_m"] = depth.get("baselines", {}).get(ROWS, {}).get("mae_m")
+        values["constant_miou"] = labels.get("constant_miou")
+        found[mode] = {name: value for name, value in values.items() if value is not None}
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from lemumo_core.files import write_whole
 from lemumo_core.inference.manifest import Manifest
-from lemumo_core.inference.provenance import is_rendered_alone
+from lemumo_core.inference.provenance import in_words, is_rendered_alone
 
 CARD_NAME = "README.md"
 MARK = "<!-- generated from manifest.json by lemumo -->"
@@ -19,12 +19,18 @@ MARK = "<!-- generated from manifest.json by lemumo -->"
 METRICS = {
     "bev_map": ("BEV mAP", "{:.3f}"),
     "ap50": ("2D AP50", "{:.3f}"),
-    "miou": ("mIoU", "{:.3f}"),
     "depth_mae_m": ("depth MAE, m", "{:.2f}"),
-    "nearest_mae_m": ("- the nearest return's", "{:.2f}"),
-    "linear_mae_m": ("- linear interpolation's", "{:.2f}"),
+    "nearest_mae_m": ("- of the nearest return", "{:.2f}"),
+    "linear_mae_m": ("- of linear interpolation", "{:.2f}"),
+    "rows_mae_m": ("- of the mean of each row", "{:.2f}"),
+    "miou": ("mIoU", "{:.3f}"),
+    "constant_miou": ("- of the most frequent class everywhere", "{:.3f}"),
 }
-TRIVIAL = {"nearest_mae_m": "the nearest return", "linear_mae_m": "linear interpolation"}
+TRIVIAL = {
+    "nearest_mae_m": "the nearest return",
+    "linear_mae_m": "linear interpolation",
+    "rows_mae_m": "the mean of each row",
+}
 
 
 def write_card(folder: Path, manifest: Manifest) -> None:
@@ -122,7 +128,7 @@ def _runs(training: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for start in starts:
         yield (
             str(start.get("time", "-"))[:10],
-            ", ".join(start.get("sources") or ["not recorded"]),
+            in_words(start.get("sources") or ["not recorded"]),
             _data_names(options.get("data", "-")),
             str(training.get("steps") or options.get("steps") or "-"),
             str(start.get("git") or "-")[:12],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lemumo_core.inference.manifest import Manifest
@@ -37,6 +37,11 @@ def training_sources(training: Mapping[str, Any]) -> set[str]:
     if any(_is_file(name, value) for name, value in of_method.items()):
         found.add(UNKNOWN)  # an encoder that others pretrained
     return found
+
+
+def in_words(sources: Iterable[str]) -> str:
+    """Return names of sources as people read them."""
+    return ", ".join("rendered streets" if name == RENDERED else name for name in sources)
 
 
 def is_rendered_alone(manifest: Manifest) -> bool:

@@ -19,7 +19,7 @@ from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import inside, look_up_where
 from lemumo_core.metrics.bands import BAND_EDGES_M
-from lemumo_core.metrics.baselines import BASELINES, frame_baselines
+from lemumo_core.metrics.baselines import BASELINES, ROWS, frame_baselines
 from lemumo_core.metrics.depth import DepthMetric
 from lemumo_core.metrics.detection import DetectionMetric, DetectionScores
 from lemumo_core.metrics.detection_2d import Detection2dMetric
@@ -97,7 +97,7 @@ class PerceptionMetric:
         self.paper_xy = PaperXyMetric(names)
         self.detection_2d = Detection2dMetric(names)
         self.depth = DepthMetric(band_edges_m)
-        self.baselines = {name: DepthMetric(band_edges_m) for name in BASELINES}
+        self.baselines = {name: DepthMetric(band_edges_m) for name in (*BASELINES, ROWS)}
         self.segmentation = SegmentationMetric(classes.segmentation_classes)
         self.frames = self.frames_with_boxes = self.frames_with_2d_boxes = 0
         self.unknown_classes: Counter[str] = Counter()

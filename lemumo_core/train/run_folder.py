@@ -85,7 +85,7 @@ def write_header(
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else machine(),
     }
     if config.weights is not None and first_step == 0:
-        about["weights"] = _origin(Path(config.weights))
+        about["weights"] = origin(Path(config.weights))
     starts = json.loads((out / RUN).read_text()) if (out / RUN).exists() else []
     write_json(out / RUN, [*starts, about])
 
@@ -124,8 +124,12 @@ def provenance(out: Path) -> dict[str, Any]:
     }
 
 
-def _origin(weights: Path) -> dict[str, Any] | None:
-    """Provenance of a package, or of the run that a run, checkpoint or file of weights lies in."""
+def origin(weights: Path) -> dict[str, Any] | None:
+    """Return the provenance of a package, or of the run that weights lie in; None of neither.
+
+    Args:
+        weights: a package, a run's folder, that of a checkpoint, or a file in one of these.
+    """
     if (weights / MANIFEST_NAME).is_file():
         training: dict[str, Any] = json.loads(read_manifest(weights))["training"]
         return training

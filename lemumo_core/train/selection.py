@@ -44,10 +44,11 @@ def select_frames(source: FrameSource, config: RunConfig) -> Selection:
     """
     if isinstance(source, Mixture):
         return _select_of_members(source, config)
+    name = data_name(config.data, config.data_options)
     if len(source) <= config.val_frames:
         raise Fault(
             "no_frames",
-            f"{data_name(config.data)} has {len(source)} frames and val_frames is "
+            f"{name} has {len(source)} frames and val_frames is "
             f"{config.val_frames}: none are left to train on; lower val_frames",
         )
     trained, validation = _split(source, config)
@@ -55,7 +56,7 @@ def select_frames(source: FrameSource, config: RunConfig) -> Selection:
         if config.learns_from_labels:
             trained = [i for i in track(trained, "find labels") if has_labels(source, i)]
             if not trained:
-                raise no_labels(data_name(config.data))
+                raise no_labels(name)
         drawn = subset_indices(len(trained), config.fraction, config.seed)
         trained = [trained[i] for i in drawn]
     return Selection(trained, validation)
@@ -124,9 +125,9 @@ def _split(source: FrameSource, config: RunConfig) -> Selection:
     if enough == len(groups):
         raise Fault(
             "one_recording",
-            f"{data_name(config.data)} holds {len(groups)} recordings (cut where no frame comes "
-            f"for {GAP_NS // 1_000_000_000} s), and {config.val_frames} validation frames take all "
-            "of them: lower --val_frames, or take --val end",
+            f"{data_name(config.data, config.data_options)} holds {len(groups)} recordings (cut "
+            f"where no frame comes for {GAP_NS // 1_000_000_000} s), and {config.val_frames} "
+            "validation frames take all of them: lower --val_frames, or take --val end",
         )
     kept = sorted(i for g in drawn[:enough] for i in groups[g])
     trained = sorted(i for g in drawn[enough:] for i in groups[g])

@@ -52,6 +52,12 @@ def test_runs_with_and_without_pretraining_are_compared(tmp_path, monkeypatch) -
     monkeypatch.setattr(_runs, "run", lambda *_: pytest.fail("a finished run was repeated"))
     few_labels.main()
     assert (out / "results.md").read_text() == text
+    few = ["from scratch", "pretrained"]
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--arms", *few])
+    few_labels.main()
+    again = (out / "results.md").read_text().splitlines()
+    rows = [[c.strip() for c in line.split("|")] for line in again if "50%" in line]
+    assert [row[3] for row in rows] == [*few, "pretrained beats from scratch"]
 
 
 def test_less_error_is_better_and_more_of_the_rest() -> None:

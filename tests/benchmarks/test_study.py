@@ -24,12 +24,12 @@ def test_a_number_that_is_none_is_refused(option, number, monkeypatch, capsys) -
 
 def test_rows_are_pretrained_probed_and_compared(tmp_path, monkeypatch) -> None:
     views = {"global_size": [32, 48], "local_views": 0}
-    small = Scale("nano", 64, 96, 12, 4, 4, 0.3, 4, 0, views)
+    small = Scale("nano", 64, 96, 12, 4, 4, 1e6, 4, 0, views)  # --seconds says how long
     monkeypatch.setitem(SCALES, "cpu", small)
     monkeypatch.setattr(study, "run", run_here)  # PyTorch has been imported here
     monkeypatch.setattr(_runs, "run", run_here)
     command = ["study", "--rows", "raw patches", "untrained", "lemumo", "--seeds", "1"]
-    command += ["--out", str(tmp_path)]
+    command += ["--seconds", "0.3", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*command, "--runs", "1"])
     assert study.main() == REQUEUE
     assert not (tmp_path / "lemumo").exists()

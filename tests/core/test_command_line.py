@@ -117,10 +117,10 @@ def test_a_file_that_holds_no_options_is_named(called, content, message, tmp_pat
 
 def test_the_file_of_an_unknown_option_is_named(called, tmp_path, capsys) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("workes: 2\n")
+    recipe.write_text("rat: 2\n")
     with pytest.raises(SystemExit):
         called.run("a", "--out", "o", "--config", str(recipe))
-    assert "recipe.yaml: Option 'workes' is not accepted\ndid you mean --workers?" in (
+    assert "recipe.yaml: Option 'rat' is not accepted\ndid you mean --rate?" in (
         capsys.readouterr().err
     )
 

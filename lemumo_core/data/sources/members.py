@@ -32,10 +32,11 @@ class Member(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name for messages: with where a named source is."""
-        return " ".join(
-            [self.data, *(str(self.options[k]) for k in ("root", "path") if k in self.options)]
-        )
+        """Name for messages: the paths that were given, or a source with its root."""
+        if "path" in self.options:
+            paths = self.options["path"]
+            return ", ".join(map(str, paths)) if isinstance(paths, list) else str(paths)
+        return f"{self.data} {self.options['root']}" if "root" in self.options else self.data
 
     @property
     def text(self) -> str:
@@ -67,9 +68,13 @@ def members_of(data: Data, options: Mapping[str, Any]) -> list[Member]:
     return [one._replace(options={**one.options, **options}) for one in members]
 
 
-def data_name(data: Data) -> str:
-    """Return what messages call ``--data``."""
-    return ", ".join([data] if isinstance(data, str) else map(_text, data))
+def data_name(data: Data, options: Mapping[str, Any]) -> str:
+    """Return what messages call ``--data`` with its ``--data_options``; see ``Member.name``.
+
+    Raises:
+        Fault: as ``members_of``.
+    """
+    return ", ".join(member.name for member in members_of(data, options))
 
 
 def _member(given: str | Mapping[str, Any], number: int) -> Member:

@@ -123,8 +123,8 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
     if not any(isinstance(own[i].companion, LidarScan) for i in own_split.trained):
         raise Fault(
             "no_companion",
-            f"no frame of {data_name(config.data)} has LiDAR points, which adaptation learns "
-            "depth from: give a recording with a LiDAR, or with a depth camera",
+            f"no frame of {data_name(config.data, config.data_options)} has LiDAR points, which "
+            "adaptation learns depth from: give a recording with a LiDAR, or with a depth camera",
         )
     labelled = _rendered(config, out) if config.labelled is None else _open(config.labelled, {})
     val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
@@ -138,8 +138,8 @@ def _open(data: Data, options: Mapping[str, Any]) -> FrameSource:
         if len(part.frames) < KEPT_APART:
             raise Fault(
                 "no_frames",
-                f"{part.name or data_name(data)} has {len(part.frames)} frames, and a part of them "
-                f"is kept apart: give at least {KEPT_APART}",
+                f"{part.name or data_name(data, options)} has {len(part.frames)} frames, and a "
+                f"part of them is kept apart: give at least {KEPT_APART}",
             )
     return source
 

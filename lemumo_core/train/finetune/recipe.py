@@ -39,7 +39,7 @@ def check(config: FinetuneConfig, source: FrameSource) -> tuple[FinetuneConfig, 
     """
     trained = len(source) - config.val_frames
     if not any_labels(source, range(trained)):
-        raise no_labels(data_name(config.data))
+        raise no_labels(data_name(config.data, config.data_options))
     notes = [FLAT] if config.model.detection == "3d" and _is_flat(source, trained) else []
     if not config.val_frames or any_labels(source, range(trained, len(source))):
         return config, notes

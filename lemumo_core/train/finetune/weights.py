@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lemumo_core.faults import Fault
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel
 from lemumo_core.model.transformer import resize_tables
 from lemumo_core.train import checkpoint
+from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.class_rows import for_other_classes
-from lemumo_core.train.weights import read_weights
+from lemumo_core.train.weights import find_weights, read_weights
+
+log = logging.getLogger(__name__)
 
 TABLES = ("positions", "fusion_tokens")
 """Parameters with a row for each cell of the patch grid, and perhaps one for CLS before them."""
@@ -24,6 +29,41 @@ DETAILS = "neck.details.0.0.weight"
 """Layer that also sees, after all else, depths of the companion's returns where it has any."""
 PRETRAINED = {"encoder", "neck", "depth"}
 """Parts that pretraining may export; a whole model has more."""
+
+
+def trained_model(path: Path) -> PerceptionModel:
+    """Load the whole model of fine-tuning, in evaluation mode.
+
+    Args:
+        path: a run's folder (of one that is not finished its newest checkpoint is taken, which is
+            said), the folder of a checkpoint, or a .safetensors file with its ``model.json``.
+
+    Raises:
+        Fault: ``bad_model`` where there is none; ``wrong_weights`` for those of pretraining, which
+            have no heads; as ``read_weights``.
+    """
+    try:
+        tensors, options = read_weights(path)
+    except FileNotFoundError:
+        options = None
+    if options is None:
+        raise Fault(
+            "bad_model",
+            f"{path} holds no model: give a package, or a run or checkpoint of lemumo finetune (a "
+            "run holds none before its first checkpoint)",
+        )
+    if {name.split(".")[0] for name in tensors} <= PRETRAINED:
+        raise Fault(
+            "wrong_weights",
+            f"{path} is pretrained and has no heads: fine-tune it first (lemumo finetune "
+            f"--weights {path}) and take that run",
+        )
+    found = find_weights(path)
+    if isinstance(found, Checkpoint) and path.resolve() != found.path.resolve():
+        log.warning("%s is not finished: its checkpoint %s is taken", path, found.path.name)
+    model = PerceptionModel(ModelConfig.from_dict(options)).eval()
+    checkpoint.load_model_tensors(model, tensors, path)
+    return model
 
 
 def load_perception(model: PerceptionModel, path: Path) -> None:

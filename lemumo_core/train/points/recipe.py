@@ -45,11 +45,12 @@ def check(config: PointsConfig, source: FrameSource) -> tuple[PointsConfig, list
     """
     trained = len(source) - config.val_frames
     looked_at = evenly_spaced(trained, LOOKED_AT)
+    name = data_name(config.data, config.data_options)
     if not any(_has_labels(source[i]) for i in track(looked_at, "find labels")):
         raise Fault(
             "no_labels",
-            f"none of {len(looked_at)} frames of {data_name(config.data)} has labels of LiDAR "
-            "points, which --task points learns from: rendered streets have them, --data synthetic",
+            f"none of {len(looked_at)} frames of {name} has labels of LiDAR points, which "
+            "--task points learns from: rendered streets have them, --data synthetic",
         )
     return config, []
 

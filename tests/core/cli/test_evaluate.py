@@ -22,9 +22,10 @@ from lemumo_core.evaluation.modalities import (
 )
 from lemumo_core.evaluation.pictures import GAP_PX, TILE_WIDTH, draw_comparison
 from lemumo_core.evaluation.tables import as_text, reasons, tables
+from lemumo_core.export.weights import of_run
 from lemumo_core.frame import Detections, Labels, Perception
 from lemumo_core.inference.model_manifest import manifest_of
-from lemumo_core.inference.package import load_package, write_package
+from lemumo_core.inference.package import WEIGHTS_NAME, load_package, write_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
@@ -115,7 +116,10 @@ def test_what_is_held_out_never_reaches_the_model(package, shared_data) -> None:
 
 
 def test_a_run_is_judged_like_its_package(package, tmp_path) -> None:
-    """What a run leaves, a checkpoint of it, and the package made of it, in one figure."""
+    """What a run leaves, a checkpoint of it, and the package made of it, in one figure.
+
+    What is evaluated can be exported.
+    """
     run = tmp_path / "run"
     run.mkdir()
     save_weights(seeded_model(CONFIG, 0), run / MODEL_WEIGHTS)
@@ -128,6 +132,13 @@ def test_a_run_is_judged_like_its_package(package, tmp_path) -> None:
         for model in (package, run, tmp_path / "step-00000001")
     ]
     assert found[0] == found[1] == found[2] and found[0]["depth_mae_m"] > 0
+    weights = load_package(package).file(WEIGHTS_NAME)
+    for path in (run, run / MODEL_WEIGHTS, tmp_path / "step-00000001"):
+        model, card = of_run(path, "mine")
+        save_weights(model, again := tmp_path / "again.safetensors")
+        assert again.read_bytes() == weights.read_bytes()
+        assert card.trained and not card.metrics
+    assert card.training["checkpoint"] == "step-00000001"
 
 
 def test_weights_of_pretraining_are_refused(tmp_path, capsys) -> None:
@@ -195,7 +206,7 @@ def test_what_the_view_leaves_out_is_said(coverage, said) -> None:
 
 def test_errors_say_what_to_do(package, tmp_path, capsys) -> None:
     assert main([str(tmp_path)]) == 1
-    assert "neither a model package nor a run" in capsys.readouterr().err
+    assert "holds no model: give a package, or a run" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--data", "kiti"]) == 1
     assert "did you mean 'kitti'" in capsys.readouterr().err
     assert main([str(package), "--backend", "torch", "--limit", "0"]) == 1

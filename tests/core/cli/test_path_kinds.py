@@ -66,7 +66,7 @@ def test_export_names_what_is_no_fine_tuning_run(paths, capsys) -> None:
         ("pretrained", "lemumo finetune --weights"),
         ("package", "--package"),
         ("w.safetensors", "--weights"),
-        ("run", "is not finished"),
+        ("run", "holds no model"),
     ):
         command = ["export", "--run", str(paths / name), "--out", str(paths / "out")]
         assert cli.main(command) == 1

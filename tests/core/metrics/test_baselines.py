@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.depth_projection import Returns
 from lemumo_core.frame import Detections, Frame, LidarScan, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.metrics.baselines import BASELINES, baseline_depth, frame_baselines
+from lemumo_core.metrics.baselines import (
+    BASELINES,
+    ROW_DEPTH_M,
+    ROWS,
+    baseline_depth,
+    frame_baselines,
+)
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.taxonomy import Taxonomy
@@ -75,3 +82,22 @@ def test_they_stand_beside_depth_on_the_same_pixels() -> None:
     assert summary.depth_mae_m == summary.nearest_mae_m == found["baselines"]["nearest"]["mae_m"]
     assert summary.linear_mae_m != summary.nearest_mae_m > 0
     assert frame_baselines(masked.__class__(1, "front", camera)) == {}
+
+
+def test_without_returns_the_answer_is_the_mean_of_the_row() -> None:
+    """It is nearer to streets that it was not made of than any one depth everywhere."""
+    errors = []
+    for frame in SyntheticStreet(0, 4, 192, 96, companion="thermal", frames_per_drive=1):
+        depth_m = frame.labels.depth_m
+        found = frame_baselines(frame)
+        assert list(found) == [ROWS]
+        rows = np.full((96, 192), np.nan, np.float32)
+        rows[depth_m > 0] = found[ROWS]
+        true_m = np.where((depth_m > 0) & (depth_m < 80), depth_m, np.nan)
+        errors.append(
+            (np.nanmean(abs(rows - true_m)), np.nanmean(abs(true_m - np.nanmedian(true_m))))
+        )
+        last = rows[90:][np.isfinite(rows[90:])]
+        assert (last == ROW_DEPTH_M[-1]).all() and len(last)
+    ours, constant = np.mean(errors, axis=0)
+    assert ours < 0.9 * constant

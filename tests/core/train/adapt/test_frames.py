@@ -120,7 +120,9 @@ def test_labels_of_own_frames_are_not_learnt_but_judged_on() -> None:
 
 def test_frames_without_a_lidar_are_refused_before_streets_are_rendered(tmp_path) -> None:
     write_bag([replace(one, companion=None) for one in small_frames(6)], tmp_path / "camera")
-    config = AdaptConfig(data=str(tmp_path / "camera"), batch=8)
-    with pytest.raises(Fault, match=r"no frame of .*camera has LiDAR points"):
-        open_frames(config, tmp_path / "out")
+    paths = [str(tmp_path / "camera")]
+    for data, options in ((paths[0], {}), ("bags", {"path": paths})):  # the latter of lemumo adapt
+        config = AdaptConfig(data=data, data_options=options, batch=8)
+        with pytest.raises(Fault, match=f"no frame of {paths[0]} has LiDAR points"):
+            open_frames(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
