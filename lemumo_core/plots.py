@@ -164,7 +164,7 @@ class _Axes:
                 frame.append(
                     f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
                     f'stroke="#eee"/><text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" {TEXT}>'
-                    f"{value:.3g}</text>"
+                    f"{value:.6g}</text>"
                 )
         frame.append(
             f'<text x="{LEFT}" y="14" font-family="system-ui, sans-serif" font-size="13" '
