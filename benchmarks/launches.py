@@ -8,7 +8,8 @@ fused attention, optimiser and gradient clipping on lists of tensors. Counted ar
 - launches: operators whose result lies on the device, views left out; an operator on a list of
   tensors takes one launch for every ``TENSORS_A_LAUNCH``,
 - copies: of them those that come from the CPU,
-- waits: where the CPU needs a value of the device. The numbers for the log are read a step late.
+- waits: where the CPU needs a value of the device, or copies to it behind all that was launched
+  before (a copy that is ``non_blocking`` does not). The numbers for the log are read a step late.
 
 Of a step with ``scale.compile`` the kernels are counted that inductor would make of its graphs
 (``_fused_kernels``). An operator may launch more than one kernel (sorting, a product that is
@@ -150,6 +151,8 @@ class Launches(TorchDispatchMode):
         if on_device and name.startswith("_to_copy") and _goes_to_cpu(kwargs):
             self.waits += not kwargs.get("non_blocking")
             return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        if name.startswith("_to_copy") and not on_device and _goes_to_device(args[0], kwargs):
+            self.waits += not kwargs.get("non_blocking")
         found = function(*args, **kwargs)
         gives = any(x.device == META for x in _tensors(found))
         writes = on_device and function._schema.is_mutable
@@ -169,6 +172,11 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 def _goes_to_cpu(kwargs: dict[str, Any]) -> bool:
     return kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cpu"
+
+
+def _goes_to_device(x: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+    """Whether values, and not one number alone, are copied to the device."""
+    return x.ndim > 0 and torch.device(kwargs.get("device") or "cpu") == META
 
 
 def _computes_nothing(function: Any) -> bool:

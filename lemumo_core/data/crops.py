@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from lemumo_core.data.pinned import to_device
+
 T = TypeVar("T")
 
 
@@ -124,7 +126,7 @@ class Crops:
 
     def to(self, device: torch.device) -> Crops:
         """Copy the crops to a device."""
-        return Crops(self.table.to(device, non_blocking=True), self.canvas, self.size)
+        return Crops(to_device(self.table, device), self.canvas, self.size)
 
     @computed_once
     def flipped(self) -> Tensor:

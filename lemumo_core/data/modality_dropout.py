@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.data.views import View
 
 
@@ -60,7 +61,7 @@ def drop_modalities(
     def dropped(view: View) -> View:
         shape = len(view.image) // batch, world * batch, 2
         kept = modality_dropout(torch.ones(shape).flatten(0, 1), rate, generator)
-        kept = kept.view(shape)[:, samples].flatten(0, 1).to(view.present)
+        kept = to_device(kept.view(shape)[:, samples].flatten(0, 1), view.present.device)
         both = (view.present > 0.5).all(1, keepdim=True)
         return replace(view, present=torch.where(both, kept, view.present))
 

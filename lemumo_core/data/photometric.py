@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.data.resampling import by_column, gaussian_taps, resample
 from lemumo_core.data.style import Styles, draw_styles
 
@@ -116,7 +117,7 @@ class Changes(NamedTuple):
     def to(self, device: torch.device) -> Changes:
         """Copy the changes to a device."""
         return self._replace(
-            table=self.table.to(device, non_blocking=True),
+            table=to_device(self.table, device),
             styles=self.styles and self.styles.to(device),
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lemumo_core.data.crops import Crops
 from lemumo_core.data.photometric import Changes
+from lemumo_core.data.pinned import to_device
 from lemumo_core.data.render_returns import render_returns, seen_returns
 from lemumo_core.data.resampling import antialiased_taps, by_column, resample
 from lemumo_core.data.return_masks import ReturnMasks, masked
@@ -40,7 +41,7 @@ class Shot:
         return Shot(
             self.crops.to(device),
             self.changes.to(device) if self.changes else None,
-            ReturnMasks(*(x.to(device) for x in self.masks)) if self.masks else None,
+            ReturnMasks(*(to_device(x, device) for x in self.masks)) if self.masks else None,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -51,8 +52,7 @@ def masked(masks: ReturnMasks, beams: Tensor) -> Tensor:
     kind, seed, kept = (column[:, None] for column in masks)
     number = torch.arange(beams.shape[1], device=beams.device)[None]
     one_by_one = _uniform(number * 7919 + seed) >= kept
-    strides = torch.tensor(STRIDES, device=beams.device)
-    stride = strides[seed % len(STRIDES)]
+    stride = _strides(beams.device)[seed % len(STRIDES)]
     by_beam = (beams + seed // 8) % stride != 0
     sector = (beams + seed % SECTOR_BEAMS) // SECTOR_BEAMS * 131 + number // SECTOR_RETURNS
     by_sector = _uniform(sector * 7919 + seed) >= 0.6
@@ -62,6 +62,11 @@ def masked(masks: ReturnMasks, beams: Tensor) -> Tensor:
         torch.where(kind < BEAM_SHARE + RANDOM_SHARE, one_by_one, by_sector),
     )
     return found & (kind < 1.0)
+
+
+@functools.cache
+def _strides(device: torch.device) -> Tensor:
+    return torch.tensor(STRIDES, device=device)
 
 
 def _uniform(numbers: Tensor) -> Tensor:

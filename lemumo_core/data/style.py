@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lemumo_core.data.pinned import to_device
+
 KERNEL = 3
 LIGHTS = 4
 MAX_GAMMA = 1.6
@@ -40,7 +42,7 @@ class Styles(NamedTuple):
 
     def to(self, device: torch.device) -> Styles:
         """Copy the styles to a device."""
-        return Styles(*(x.to(device, non_blocking=True) for x in self))
+        return Styles(*(to_device(x, device) for x in self))
 
     def of_image(self, images: Tensor) -> Tensor:
         """Change images, float32 (R, h, w, 3), 0 to 255, and clip them."""

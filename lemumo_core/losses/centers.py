@@ -103,7 +103,8 @@ def gaussian_heatmap(
         float32 (B, C, h, w), exactly 1 at the cells.
     """
     classes, height, width = shape
-    reach = torch.arange(-math.floor(most_radius), math.floor(most_radius) + 1).to(radius.device)
+    most = math.floor(most_radius)
+    reach = torch.arange(-most, most + 1, device=radius.device)
     column, row = (at[..., None] + reach for at in (cells.column, cells.row))  # (B, K, window)
     x, y = (
         torch.where(reach.abs() <= r, torch.exp(-0.5 * (reach * SIGMAS / r) ** 2), 0.0)

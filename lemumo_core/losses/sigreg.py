@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.distributed import mean_over_ranks, world_size
 
 SLICES = 256
@@ -55,7 +56,7 @@ def directions_like(x: Tensor, step: int | Tensor) -> Tensor:
 @torch.library.custom_op("lemumo::directions_like", mutates_args=())
 def _directions_like(x: Tensor, step: Tensor) -> Tensor:
     """Draw in an operator, which a compiler takes as it is."""
-    return directions(x.shape[-1], int(step)).to(x.dtype).to(x.device, non_blocking=True)
+    return to_device(directions(x.shape[-1], int(step)).to(x.dtype), x.device)
 
 
 @_directions_like.register_fake

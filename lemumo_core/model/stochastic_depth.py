@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.distributed import rows_of_rank
 
 
@@ -116,7 +117,7 @@ def draw(rates: Sequence[float], x: Tensor) -> list[Path]:
         parts = _draw_scales(x.detach(), list(keep.values())).unbind()
     else:
         numbers = [mask.nonzero().flatten() for mask in _masks(len(x), keep.values())]
-        together = torch.cat(numbers).to(x.device, non_blocking=True)
+        together = to_device(torch.cat(numbers), x.device)
         parts = together.split([len(one) for one in numbers])
     for i, part in zip(keep, parts, strict=True):
         paths[i] = Path(part, keep[i])
@@ -144,7 +145,7 @@ def _draw_scales(x: Tensor, keep: Sequence[float]) -> Tensor:
     A compiler takes an operator of one's own as it is, and so the draws are those of ``draw``.
     """
     masks = torch.stack([mask / p for mask, p in zip(_masks(len(x), keep), keep, strict=True)])
-    return masks.to(x.device, non_blocking=True)
+    return to_device(masks, x.device)
 
 
 @_draw_scales.register_fake

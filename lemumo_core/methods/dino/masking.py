@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.crops import draw_crops
+from lemumo_core.data.pinned import to_device
 from lemumo_core.methods.masked_modeling.masking import Masks
 
 MASKED_VIEWS = 0.5
@@ -33,7 +34,7 @@ class BlockMasks(NamedTuple):
 
     def to(self, device: torch.device) -> BlockMasks:
         """Copy the masks to a device."""
-        hidden, at, weights = (x.to(device, non_blocking=True) for x in self[:3])
+        hidden, at, weights = (to_device(x, device) for x in self[:3])
         return BlockMasks(hidden, at, weights, self.grid)
 
     def shown(self, hidden: Tensor) -> Masks:

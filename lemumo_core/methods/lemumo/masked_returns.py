@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.data.views import View, transpose_rows
 from lemumo_core.distributed import rows_of_rank
 from lemumo_core.losses.depth import DepthLoss
@@ -81,7 +82,7 @@ def _draw_chances(maps: Tensor) -> Tensor:
     """
     grid = [side // PATCH for side in maps.shape[1:3]]
     chances = rows_of_rank(len(maps), lambda count: torch.rand(count, *grid))
-    return chances.to(maps.device, non_blocking=True)
+    return to_device(chances, maps.device)
 
 
 @_draw_chances.register_fake

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.encoder import Embedded, Encoder
 from lemumo_core.preprocess import Inputs
@@ -41,7 +42,7 @@ class Masks(NamedTuple):
 
     def to(self, device: torch.device) -> Masks:
         """Copy the masks to a device."""
-        cells, shown = (x.to(device, non_blocking=True) for x in self[:2])
+        cells, shown = (to_device(x, device) for x in self[:2])
         return Masks(cells, shown, self.grid)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.views import MultiCrop, View
 from lemumo_core.losses.loss import Loss
@@ -99,7 +100,7 @@ def _choose_cells(tokens: Tensor, step: Tensor) -> Tensor:
     """Choose cells of tokens (R, M, D) at random, in an operator that a compiler takes as it is."""
     draw = torch.Generator().manual_seed(int(step))
     chosen = torch.randperm(tokens.shape[1], generator=draw)[:VISREG_CELLS]
-    return chosen.to(tokens.device, non_blocking=True)
+    return to_device(chosen, tokens.device)
 
 
 @_choose_cells.register_fake

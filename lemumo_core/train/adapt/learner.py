@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lemumo_core.data.pinned import to_device
 from lemumo_core.data.samples import Batch
 from lemumo_core.distributed import BatchNorm2d
 from lemumo_core.faults import Fault
@@ -120,7 +121,11 @@ class AdaptLearner(FinetuneLearner):
         whole = self.whole_view(batch, step)
         view = self.without_some_sensors(whole, len(batch), step)
         own = torch.arange(len(view.image), device=view.image.device) % 2 == 0
-        alone = self._alone(len(batch), step).to(own.device) & own & (whole.present > 0.5).all(1)
+        alone = (
+            to_device(self._alone(len(batch), step), own.device)
+            & own
+            & (whole.present > 0.5).all(1)
+        )
         kept = torch.stack([torch.ones_like(alone), ~alone], dim=1).float()
         present = torch.where(own[:, None], whole.present * kept, view.present)
         labels = whole.labels
