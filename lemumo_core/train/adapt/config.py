@@ -35,7 +35,7 @@ class AdaptConfig(FinetuneConfig):
             whole ones where there are several; of a run the number of all that validate.
         camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.
         blend: how far the new weights lie from the package's towards the learnt ones: the nearer,
-            the less they drift.
+            the less they drift. Half as far where boxes or labels drift too much.
         patience: validations without a better score after which the run ends.
 
     Raises:

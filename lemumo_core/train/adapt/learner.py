@@ -25,7 +25,7 @@ from lemumo_core.train import checkpoint
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames
 from lemumo_core.train.adapt.step import AdaptationStep, TaughtView
-from lemumo_core.train.adapt.verdict import LABELLED, score_of
+from lemumo_core.train.adapt.verdict import LABELLED, drifts, score_of
 from lemumo_core.train.best_weights import save_best
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.learner import FinetuneLearner
@@ -87,7 +87,7 @@ class AdaptLearner(FinetuneLearner):
     def load(self, path: Path) -> None:
         """Start from the package, and evaluate it."""
         super().load(path)
-        metrics = self.measure()
+        metrics = self.measure(self.config.blend)
         self.before = results_of(metrics)
         if self.dist.first:
             print(f"the package:\n{describe(metrics)}")
@@ -139,26 +139,33 @@ class AdaptLearner(FinetuneLearner):
         return TaughtView(**vars(view), taught=taught)
 
     def validate(self, done: int) -> dict[str, float]:
-        """See ``Learner``."""
-        metrics = self.measure()
-        results = results_of(metrics)
+        """See ``Learner``; where boxes or labels drift, half of ``blend`` is tried, too."""
+        for share in (self.config.blend, self.config.blend / 2):
+            metrics = self.measure(share)
+            results = results_of(metrics)
+            if not drifts(self.before, results):
+                break
         score, weights = score_of(self.before, results), checkpoint.model_tensors(self.candidate)
         if self.dist.first:
-            print(f"validation after step {done}: score {score:.3f}\n{describe(metrics)}")
+            about = f"validation after step {done}, blend {share:g}: score {score:.3f}"
+            print(f"{about}\n{describe(metrics)}")
             if score > self.best:
                 found = {"step": done, "score": score, "metrics": results}
                 save_best(self.out, self.config, weights, found)
         self.since_best = 0 if score > self.best else self.since_best + 1
         self.best = max(self.best, score)
-        return {"score": score, **scalars(metrics)}
+        return {"score": score, "blend": share, **scalars(metrics)}
 
-    def measure(self) -> dict[str, PerceptionMetric]:
+    def measure(self, share: float) -> dict[str, PerceptionMetric]:
         """Blend the weights, and compute metrics by modality, of labelled frames by ``LABELLED``.
 
         What is evaluated, and kept where it is best, lies on the line from the package's weights to
         the learnt ones (arXiv 2109.01903), in the package's own view.
+
+        Args:
+            share: how far from the package's.
         """
-        learnt, share = self.model.state_dict(), self.config.blend
+        learnt = self.model.state_dict()
         blended = {
             name: old.lerp(learnt[name], share) if old.is_floating_point() else learnt[name]
             for name, old in self.teacher.state_dict().items()

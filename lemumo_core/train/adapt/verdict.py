@@ -44,11 +44,15 @@ def drifts(before: Results, after: Results) -> dict[str, float]:
 
 
 def score_of(before: Results, after: Results) -> float:
-    """Return the mean gain in depth, less what drifts beyond its tolerance; -1 without depth."""
+    """Return the mean gain in depth, less 1 and what drifts beyond its tolerance where any does.
+
+    So what drifts, which is refused, ranks behind all that does not. -1 without depth.
+    """
     gained, lost = gains(before, after), drifts(before, after)
     if not gained:
         return -1.0
-    return sum(gained.values()) / len(gained) - sum(drop - TOLERANCE for drop in lost.values())
+    score = sum(gained.values()) / len(gained)
+    return score - 1.0 - sum(drop - TOLERANCE for drop in lost.values()) if lost else score
 
 
 def objections(before: Results, after: Results) -> list[str]:

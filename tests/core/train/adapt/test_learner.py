@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,9 +118,35 @@ def test_boxes_and_labels_are_held_near_the_packages(learner) -> None:
     assert terms["boxes_apart"] > 1e-3 and terms["labels_apart"] > 1e-5
 
 
+def test_where_boxes_drift_half_of_the_way_is_tried_too(learner, monkeypatch, tmp_path) -> None:
+    """Without training: what each share finds is given, what is kept and returned is real."""
+    before = {"fused": {"depth_mae_m": 2.0}, "labelled_fused": {"miou": 0.5}}
+    monkeypatch.setattr(learner, "before", before)
+    monkeypatch.setattr(learner, "best", -math.inf)
+    monkeypatch.setattr(learner, "out", tmp_path)
+    asked = []
+
+    def measured(share: float) -> dict[str, Any]:
+        asked.append(share)
+        return {"fused": {"depth_mae_m": 2 - share}, "labelled_fused": {"miou": 0.5 - lost[share]}}
+
+    monkeypatch.setattr(learner, "measure", measured)
+    monkeypatch.setattr(module, "results_of", lambda metrics: metrics)
+    for name in ("describe", "scalars"):
+        monkeypatch.setattr(module, name, lambda metrics: {})
+    lost = {0.6: 0.02, 0.3: 0.005}
+    assert learner.validate(1)["score"] == pytest.approx(0.15) and asked == [0.6, 0.3]
+    lost = {0.6: 0.02, 0.3: 0.015}
+    assert learner.validate(2)["score"] < 0 and learner.best == pytest.approx(0.15)
+    lost, asked = {0.6: 0.0}, []
+    assert learner.validate(3) == {"score": pytest.approx(0.3), "blend": 0.6} and asked == [0.6]
+    kept = json.loads((tmp_path / "best" / "state.json").read_text())["state"]
+    assert (kept["step"], kept["metrics"]["fused"]) == (3, {"depth_mae_m": 1.4})
+
+
 def test_what_is_evaluated_is_a_blend_in_the_packages_own_view(learner, monkeypatch) -> None:
     monkeypatch.setattr(learner, "validations", {})
-    learner.measure()
+    learner.measure(0.6)
     package, learnt = learner.teacher.state_dict(), learner.model.state_dict()
     for name, value in learner.candidate.state_dict().items():
         if value.is_floating_point():

@@ -34,7 +34,8 @@ def test_gains_are_shares_of_the_error_of_own_frames_alone() -> None:
 def test_what_drifts_beyond_its_tolerance_counts_against_it() -> None:
     found = after(0.8, 2.0, bev_map=0.295, miou=0.47)
     assert drifts(BEFORE, found) == pytest.approx({"labelled_fused_miou": 0.03})
-    assert score_of(BEFORE, found) == pytest.approx(0.35 - 0.02)
+    assert score_of(BEFORE, found) == pytest.approx(0.35 - 1 - 0.02)
+    assert score_of(BEFORE, found) < score_of(BEFORE, after(0.99, 3.99))
     assert objections(BEFORE, found) == ["labelled fused miou fell by 0.030"]
 
 
