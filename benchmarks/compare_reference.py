@@ -37,7 +37,7 @@ from benchmarks._reference import Reference, Views, import_encoder, mapped
 from benchmarks._timing import machine
 from lemumo_core.data.crops import whole_canvas
 from lemumo_core.data.views import MultiCropConfig, View
-from lemumo_core.methods.lemumo.method import LeMuMo, LeMuMoMethod
+from lemumo_core.methods.lemumo.method import LeMuMo, LeMuMoMethod, LeMuMoViews
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.patch_embed import IMAGENET_MEAN, IMAGENET_STD
 from lemumo_core.preprocess import Inputs
@@ -131,7 +131,8 @@ def their_forward(reference: Reference, views: Views) -> Callable[[], Any]:
 def our_training(step: LeMuMoMethod, views: Sequence[View]) -> Callable[[], Any]:
     """One optimiser step of the paper's loss, as our trainer takes it."""
     optimizer = build_optimizer(step.train(), step.parameter_groups(), OPTIMIZER)
-    return optimization(optimizer, lambda: step(views, 0).loss.total)
+    joint = LeMuMoViews(tuple(views))
+    return optimization(optimizer, lambda: step(joint, 0).loss.total)
 
 
 def their_training(reference: Reference, views: Views) -> Callable[[], Any]:
