@@ -130,19 +130,20 @@ def test_a_step_that_is_not_finite_changes_nothing(method) -> None:
         assert torch.equal(states[name], value), name
 
 
-def test_masked_returns_are_predicted_from_the_others() -> None:
+def test_masked_returns_are_predicted_from_the_others(monkeypatch) -> None:
     """The model never sees a return that is masked, and learns from those of all patches."""
     config = small_config(method=small_method(mask_returns=1.0))
     learner = PretrainLearner(config, 10, ALONE)
     views = learner.views(small_batch(config), 0)
-    seen = []
-    for module in (learner.method.encoder, learner.method.depth_branch):
-        module.register_forward_hook(
-            lambda module, inputs, kwargs, outputs: seen.append(inputs), with_kwargs=True
-        )
+    embed, seen, beside = learner.method.encoder.embed, [], []
+    monkeypatch.setattr(
+        learner.method.encoder, "embed", lambda inputs: seen.append(inputs) or embed(inputs)
+    )
+    learner.method.depth_branch.register_forward_hook(
+        lambda module, inputs, outputs: beside.append(inputs[1])
+    )
     learner.forward(views, 0)
-    # Global views, local views, and depth of the global ones.
-    encoded, predicted = seen[0][0].companion, seen[2][1].companion
+    encoded, predicted = seen[0].companion, beside[0].companion
     shape = views.joint[0].companion.shape
     by_sample = views.joint[0].companion.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape)
     assert torch.equal(predicted.unflatten(0, (2, -1)).transpose(0, 1).reshape(shape), encoded)
