@@ -50,7 +50,7 @@ class AdaptConfig(FinetuneConfig):
     data: Data = "bags"
     labelled: Data | None = None
     labelled_frames: int = 160
-    val_labelled: int = 16
+    val_labelled: int = 32
     val_frames: int = 24
     camera_only: float = 0.5
     blend: float = 0.6

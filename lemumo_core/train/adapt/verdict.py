@@ -13,8 +13,12 @@ Results = Mapping[str, Mapping[str, Any]]
 LABELLED = "labelled_"
 """Before the modality, in the name of a result on labelled frames."""
 DRIFTING = ("bev_map", "ap50", "miou")
-TOLERANCE = 0.01
-"""Drop of one of ``DRIFTING`` on labelled frames that is no drift."""
+TOLERANCE, TOLERANCE_OF_ONE_SENSOR = 0.01, 0.02
+"""Drop of one of ``DRIFTING`` on labelled frames that is no drift, with both sensors and with one.
+
+With one sensor few objects are found, and figures scatter more: of a LiDAR alone BEV mAP fell by
+.029 on 16 frames where it rose by .006 on 60 others.
+"""
 LEAST_GAIN = 0.03
 """Mean share of the depth error that must go: less is not worth another model."""
 LARGEST_LOSS = 0.01
@@ -32,19 +36,21 @@ def gains(before: Results, after: Results) -> dict[str, float]:
 
 
 def drifts(before: Results, after: Results) -> dict[str, float]:
-    """Return by name the drops on labelled frames that are larger than ``TOLERANCE``."""
+    """Return by name the drops on labelled frames that are larger than what is tolerated."""
     found: dict[str, float] = {}
     for name in before.keys() & after.keys():
+        fused = name == f"{LABELLED}fused"
+        tolerated = TOLERANCE if fused else TOLERANCE_OF_ONE_SENSOR
         for metric in DRIFTING:
             old, new = before[name].get(metric), after[name].get(metric)
             if name.startswith(LABELLED) and old is not None and new is not None:
                 drop = old - new
-                found |= {f"{name}_{metric}": drop} if drop > TOLERANCE else {}
+                found |= {f"{name}_{metric}": drop} if drop > tolerated else {}
     return dict(sorted(found.items()))
 
 
 def score_of(before: Results, after: Results) -> float:
-    """Return the mean gain in depth, less 1 and what drifts beyond its tolerance where any does.
+    """Return the mean gain in depth, less 1 and what drifts where anything does.
 
     So what drifts, which is refused, ranks behind all that does not. -1 without depth.
     """
@@ -52,7 +58,7 @@ def score_of(before: Results, after: Results) -> float:
     if not gained:
         return -1.0
     score = sum(gained.values()) / len(gained)
-    return score - 1.0 - sum(drop - TOLERANCE for drop in lost.values()) if lost else score
+    return score - 1.0 - sum(lost.values()) if lost else score
 
 
 def objections(before: Results, after: Results) -> list[str]:

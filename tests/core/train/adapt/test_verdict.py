@@ -34,9 +34,17 @@ def test_gains_are_shares_of_the_error_of_own_frames_alone() -> None:
 def test_what_drifts_beyond_its_tolerance_counts_against_it() -> None:
     found = after(0.8, 2.0, bev_map=0.295, miou=0.47)
     assert drifts(BEFORE, found) == pytest.approx({"labelled_fused_miou": 0.03})
-    assert score_of(BEFORE, found) == pytest.approx(0.35 - 1 - 0.02)
+    assert score_of(BEFORE, found) == pytest.approx(0.35 - 1 - 0.03)
     assert score_of(BEFORE, found) < score_of(BEFORE, after(0.99, 3.99))
     assert objections(BEFORE, found) == ["labelled fused miou fell by 0.030"]
+
+
+@pytest.mark.parametrize(("mode", "tolerated"), [("fused", 0.01), ("companion_only", 0.02)])
+def test_one_sensor_alone_may_drop_by_twice_as_much(mode, tolerated) -> None:
+    name = f"labelled_{mode}"
+    for drop, drifting in ((tolerated - 1e-3, False), (tolerated + 1e-3, True)):
+        found = drifts({name: {"bev_map": 0.3}}, {name: {"bev_map": 0.3 - drop}})
+        assert (found.keys() == {f"{name}_bev_map"}) == drifting
 
 
 @pytest.mark.parametrize(
