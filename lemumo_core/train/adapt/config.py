@@ -28,9 +28,9 @@ class AdaptConfig(FinetuneConfig):
     Attributes:
         weights: package to adapt.
         labelled: labelled frames, as ``data``; by default rendered streets.
-        labelled_frames: how many streets' frames are rendered.
-        val_labelled: labelled frames at most, the last ones and not above a fifth, that tell
-            whether boxes and labels drift.
+        labelled_frames: how many streets' frames are rendered to train on.
+        val_labelled: labelled frames that tell whether boxes and labels drift: so many frames of
+            other rendered streets, or of ``labelled`` at most the last fifth.
         val_frames: own frames at most that validate, of the last fifth of a recording, or of
             whole ones where there are several; of a run the number of all that validate.
         camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.

@@ -126,7 +126,9 @@ def open_frames(config: AdaptConfig, out: Path) -> AdaptationFrames:
             f"no frame of {data_name(config.data, config.data_options)} has LiDAR points, which "
             "adaptation learns depth from: give a recording with a LiDAR, or with a depth camera",
         )
-    labelled = _rendered(config, out) if config.labelled is None else _open(config.labelled, {})
+    if config.labelled is None:
+        return AdaptationFrames(own, own_split, *_rendered(config, out))
+    labelled = _open(config.labelled, {})
     val_labelled = min(config.val_labelled, len(labelled) // KEPT_APART)
     return AdaptationFrames(own, own_split, labelled, split_end(labelled, val_labelled))
 
@@ -184,15 +186,25 @@ def sampler_of(config: AdaptConfig, source: FrameSource) -> BatchSampler:
     return HalfLabelled(own, labelled)
 
 
-def _rendered(config: AdaptConfig, out: Path) -> FrameSource:
-    canvas = config.canvas_spec
-    rendered = open_source(
-        "synthetic",
-        height=canvas.height,
-        width=canvas.width,
-        companion=canvas.companion,
-        frames=config.labelled_frames,
-        frames_per_drive=FRAMES_PER_DRIVE,
-    )
-    write_shards(rendered, str(out / FRAMES), frames_per_shard=8)
-    return Shards(str(out / FRAMES))
+def _rendered(config: AdaptConfig, out: Path) -> tuple[FrameSource, Selection]:
+    """Render streets to train on, and others that validate.
+
+    Streets that a package was trained on are those where its boxes are best: there they fall with
+    any change. So what validates has the streets, rigs and cars of another split.
+    """
+    canvas, members = config.canvas_spec, {}
+    for split, frames in (("train", config.labelled_frames), ("val", config.val_labelled)):
+        rendered = open_source(
+            "synthetic",
+            height=canvas.height,
+            width=canvas.width,
+            companion=canvas.companion,
+            split=split,
+            frames=frames,
+            frames_per_drive=FRAMES_PER_DRIVE,
+        )
+        write_shards(rendered, str(out / FRAMES / split), frames_per_shard=8)
+        members[f"rendered streets ({split})"] = Shards(str(out / FRAMES / split))
+    labelled = Mixture(list(members.values()), list(members), [1.0] * len(members))
+    trained = list(range(config.labelled_frames))
+    return labelled, Selection(trained, list(range(len(trained), len(labelled))))

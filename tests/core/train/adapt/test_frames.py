@@ -9,8 +9,10 @@ import pytest
 
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.origins import origins
+from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
+from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import (
     AdaptationFrames,
@@ -20,6 +22,7 @@ from lemumo_core.train.adapt.frames import (
     split_own,
 )
 from lemumo_core.train.batch_sampler import BatchSampler
+from lemumo_core.train.loader import FRAMES_PER_DRIVE
 from lemumo_core.train.selection import GAP_NS, Selection, describe_data
 from tests.helpers.small_frames import small_frames
 
@@ -126,3 +129,21 @@ def test_frames_without_a_lidar_are_refused_before_streets_are_rendered(tmp_path
         with pytest.raises(Fault, match=f"no frame of {paths[0]} has LiDAR points"):
             open_frames(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_streets_that_validate_are_of_another_split_than_those_that_train(tmp_path) -> None:
+    write_bag(small_frames(6), tmp_path / "bag")
+    config = AdaptConfig(
+        data=str(tmp_path / "bag"),
+        model=ModelConfig(size="nano", height=48, width=64, refine_depth=True),
+        labelled_frames=3,
+        val_labelled=2,
+    )
+    frames = open_frames(config, tmp_path / "out")
+    assert len(frames.labelled) == 3 and len(frames.labelled_val) == 2
+    canvas = config.canvas_spec
+    size = {"height": canvas.height, "width": canvas.width}
+    for split, found in (("train", frames.labelled[0]), ("val", frames[frames.labelled_val[0]])):
+        street = SyntheticStreet(split=split, frames=3, frames_per_drive=FRAMES_PER_DRIVE, **size)
+        np.testing.assert_array_equal(found.image, street[0].image)
+        assert found.labels is not None
