@@ -170,7 +170,7 @@ class FiniteUpdates:
         total.backward()
         norm = full(torch.nn.utils.clip_grad_norm_(parameters, self._clip or math.inf))
         values = StepValues(step, {"loss": total.detach(), **terms, "gradient_norm": norm})
-        self._optimizer.found_inf = (~values.finite).float()  # type: ignore[attr-defined]
+        self._optimizer.found_inf = (~values.finite).to(torch.float32)  # type: ignore[attr-defined]
         if self._before is not None:
             self._before.read()
         self._before = values

@@ -55,6 +55,15 @@ def spoil_gradient(gradient: Tensor) -> Tensor:
     return gradient * torch.inf
 
 
+def test_float64_learns_too() -> None:
+    """A fused optimiser takes ``found_inf`` in float32, whatever the weights are."""
+    learner = Learner()
+    learner.network.double()
+    before = learner.state()
+    learner.learn(0, torch.arange(12.0, dtype=torch.float64).view(4, 3))
+    assert not torch.equal(before[0], learner.network.weight)
+
+
 @pytest.mark.parametrize("name", ["adamw", "lars"])
 @pytest.mark.parametrize("wrong", ["loss", "gradient_norm"])
 def test_a_step_that_is_not_finite_changes_nothing(name, wrong) -> None:
@@ -116,6 +125,7 @@ def run_rank(rank: int, folder: str) -> None:
         stopping.append(any_rank(bool(stop)))
         stopping.append(bool(stop))
     torch.save((found, same, stopping), f"{folder}/{rank}.pt")
+    distributed.barrier()  # neither closes its connections while the other still reads
     distributed.destroy_process_group()
 
 
