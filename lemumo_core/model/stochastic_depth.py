@@ -154,7 +154,7 @@ def _(x: Tensor, keep: Sequence[float]) -> Tensor:
 
 
 Shapes = Sequence[Shape] | None
-"""Of packed groups, or None of samples that are not packed."""
+"""Shapes of groups whose tokens are packed; None where samples are not packed."""
 
 
 class _Take(torch.autograd.Function):

@@ -116,7 +116,7 @@ def test_what_is_held_out_never_reaches_the_model(package, shared_data) -> None:
 
 
 def test_a_run_is_judged_like_its_package(package, tmp_path) -> None:
-    """What a run leaves, a checkpoint of it, and the package made of it, in one figure.
+    """A run, its checkpoint and the package made of it get the same metrics.
 
     What is evaluated can be exported.
     """

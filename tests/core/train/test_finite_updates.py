@@ -1,4 +1,4 @@
-"""What is not finite changes nothing, on one rank and on two, and nothing waits to know it."""
+"""A step that is not finite changes no weight, on one rank and on two, without a wait."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_ranks_agree_on_what_is_not_finite_and_when_to_stop(tmp_path: Path) -> None:
-    """Of what one of them has seen alone, they learn at the same step."""
+    """Both ranks learn at the same step of infinity or a signal that only one of them saw."""
     multiprocessing.start_processes(run_rank, (str(tmp_path),), WORLD, start_method="forkserver")
     for rank in range(WORLD):
         found, same, stopping = torch.load(tmp_path / f"{rank}.pt")

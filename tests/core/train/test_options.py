@@ -112,7 +112,7 @@ def test_a_step_draws_what_it_draws_whatever_came_before() -> None:
 
 @pytest.mark.parametrize("method", ["LeMuMo", "DINO"])
 def test_a_step_that_is_not_finite_changes_nothing(method) -> None:
-    """Of LeMuMo the host learns of it a step late; DINO's teacher must not follow it either."""
+    """LeMuMo's loss is read a step late; DINO's teacher must not follow such a step either."""
     options = small_method() if method == "LeMuMo" else DINO(hidden=32, prototypes=16)
     config = small_config(method=options)
     learner, batch = PretrainLearner(config, 10, ALONE), small_batch(config)
