@@ -9,7 +9,7 @@ import numpy as np
 from lemumo_core.metrics.bands import BAND_EDGES_M, band_names, band_of, checked_edges
 
 RATIO = 1.25
-CHUNK = 1 << 14
+CHUNK = 1 << 15
 """Pixels at a time: as many as stay in the processor's cache."""
 
 
@@ -77,15 +77,16 @@ class DepthMetric:
 
     def _add(self, predicted_m: np.ndarray, true_m: np.ndarray) -> None:
         """Add pixels of known depth, float64 (N,)."""
-        band, count = band_of(true_m, self.band_edges_m), len(self.sums)
-        band[band < 0] = count  # beyond all bands, as what is not predicted
-        self.sums[:, 0] += np.bincount(band, minlength=count + 1)[:count]
-        band[np.isnan(predicted_m)] = count
-        error_m = np.abs(predicted_m - true_m)
-        close = (np.maximum(predicted_m, 0) * RATIO > true_m) & (predicted_m < RATIO * true_m)
-        terms = None, error_m, error_m / true_m, error_m**2, close
-        for column, term in enumerate(terms, start=1):
-            self.sums[:, column] += np.bincount(band, term, count + 1)[:count]
+        band, seen = band_of(true_m, self.band_edges_m), ~np.isnan(predicted_m)
+        for number, sums in enumerate(self.sums):  # far faster than weighted counts by band
+            ours = band == number
+            sums[0] += np.count_nonzero(ours)
+            ours &= seen
+            found, true = predicted_m[ours], true_m[ours]
+            error_m = np.abs(found - true)
+            close = (np.maximum(found, 0) * RATIO > true) & (found < RATIO * true)
+            terms = error_m, error_m / true, error_m**2, close
+            sums[1:] += len(found), *(term.sum() for term in terms)
 
     def merge(self, other: DepthMetric) -> None:
         """Add the frames of another metric.

@@ -36,6 +36,19 @@ def test_nearest_is_that_of_a_search_over_all_returns():
     np.testing.assert_allclose(baseline_depth(shown, u, v)["mean"], shown.depth_m.mean())
 
 
+@pytest.mark.parametrize("beams", [3, 20])
+def test_nearest_is_that_of_a_search_at_every_pixel_of_a_map(beams):
+    """Also where most pixels of a column take what is nearest above and below them."""
+    rng = np.random.default_rng(3)
+    rows, columns = rng.uniform(0, 90, beams), rng.uniform(0, 60, (beams, 25))
+    v = (rows[:, None] + rng.uniform(-0.5, 0.5, columns.shape)).ravel()
+    shown = returns(columns.ravel(), v, rng.uniform(1, 50, v.size))
+    row, column = np.nonzero(rng.random((90, 60)) < 0.9)
+    distance = np.hypot(column[:, None] - shown.u, row[:, None] - shown.v)
+    expected = shown.depth_m[distance.argmin(1)]
+    np.testing.assert_array_equal(baseline_depth(shown, column, row)["nearest"], expected)
+
+
 def test_linear_is_exact_on_a_plane():
     """Inverse depth of a plane is affine in the image; outside of the returns it is the nearest."""
     rng = np.random.default_rng(1)
