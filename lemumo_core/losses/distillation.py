@@ -19,6 +19,7 @@ def boxes_apart(
     regressed: Mapping[str, Tensor],
     taught_heatmap: Tensor,
     taught: Mapping[str, Tensor],
+    rows: Tensor,
 ) -> Tensor:
     """Return how far detections are from a teacher's: 0 where they are the same.
 
@@ -30,12 +31,16 @@ def boxes_apart(
         regressed: values by name, (B, channels, h, w).
         taught_heatmap: the teacher's logits.
         taught: the teacher's values.
+        rows: bool (B,), which of the B count.
     """
+    counts = rows[:, None, None, None]
     scores = taught_heatmap.float().sigmoid()
-    apart = functional.binary_cross_entropy_with_logits(heatmap.float(), scores, reduction="none")
-    own = functional.binary_cross_entropy_with_logits(taught_heatmap.float(), scores)
-    entropy = apart.sum() - own * scores.numel()
-    weight = scores.amax(1, keepdim=True)
+    apart, own = (
+        functional.binary_cross_entropy_with_logits(logits.float(), scores, reduction="none")
+        for logits in (heatmap, taught_heatmap)
+    )
+    entropy = (counts * (apart - own)).sum()
+    weight = counts * scores.amax(1, keepdim=True)
     values = sum(
         (weight * (values.float() - taught[name].float()).abs()).sum()
         for name, values in regressed.items()
@@ -45,13 +50,16 @@ def boxes_apart(
     return mean
 
 
-def labels_apart(logits: Tensor, taught: Tensor) -> Tensor:
-    """Return the relative entropy of labels to a teacher's, the mean over cells.
+def labels_apart(logits: Tensor, taught: Tensor, rows: Tensor) -> Tensor:
+    """Return the relative entropy of labels to a teacher's, the mean over cells that count.
 
     Args:
         logits: of classes, (B, C, h, w).
         taught: the teacher's logits.
+        rows: bool (B,), which of the B count.
     """
     log_shares, log_taught = (x.float().log_softmax(1) for x in (logits, taught))
     apart = functional.kl_div(log_shares, log_taught, reduction="none", log_target=True).sum(1)
-    return mean_over_ranks(apart.mean())
+    total, views = mean_over_ranks(torch.stack([(rows * apart.mean((1, 2))).sum(), rows.sum()]))
+    mean: Tensor = total / views.clamp(min=1.0)
+    return mean

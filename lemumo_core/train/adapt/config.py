@@ -37,6 +37,7 @@ class AdaptConfig(FinetuneConfig):
         blend: how far the new weights lie from the package's towards the learnt ones: the nearer,
             the less they drift. Half as far where boxes or labels drift too much.
         patience: validations without a better score after which the run ends.
+        losses: ``consistency`` is of how far boxes and labels are from the package's.
 
     Raises:
         ValueError: for anything outside its range.
@@ -60,7 +61,7 @@ class AdaptConfig(FinetuneConfig):
     heads_first: float = 0.0
     modality_dropout: float = 0.3
     mask_returns: float = 0.85
-    losses: LossConfig = field(default_factory=LossConfig)
+    losses: LossConfig = field(default_factory=lambda: LossConfig(consistency=1.0))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=5e-4))
     log: FinetuneLogConfig = field(

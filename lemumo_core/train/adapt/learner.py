@@ -17,18 +17,17 @@ from lemumo_core.data.samples import Batch
 from lemumo_core.distributed import BatchNorm2d
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
-from lemumo_core.methods.method import evaluating, mixed_precision
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import RawPerception, seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames
-from lemumo_core.train.adapt.step import AdaptationStep, TaughtView
 from lemumo_core.train.adapt.verdict import LABELLED, drifts, score_of
 from lemumo_core.train.best_weights import save_best
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.learner import FinetuneLearner
+from lemumo_core.train.finetune.step import TaughtView
 from lemumo_core.train.finetune.validation import Validation, describe, scalars
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import Converged, StepValues
@@ -50,7 +49,7 @@ class AdaptLearner(FinetuneLearner):
     Depth of own views is what their LiDAR measured, masked returns included. Views that lose their
     LiDAR learn, where nothing was measured, what the package's model says with both sensors.
     Labelled views are learnt as in fine-tuning. Boxes and labels of all views are held near the
-    package's (``AdaptationStep``), and batch norms keep its statistics: those of two kinds of
+    package's (``TaughtView``), and batch norms keep its statistics: those of two kinds of
     frames in one batch are those of neither.
 
     Args:
@@ -74,7 +73,6 @@ class AdaptLearner(FinetuneLearner):
         assert isinstance(frames, AdaptationFrames)
         self.teacher = seeded_model(run.config.model, 0).to(run.dist.device).requires_grad_(False)
         load_perception(self.teacher, package)
-        self.step = AdaptationStep(self.model, run.config.losses)
         _, options = read_weights(package)
         self.candidate = seeded_model(ModelConfig.from_dict(options or {}), 0).to(run.dist.device)
         self.validations = {
@@ -131,12 +129,11 @@ class AdaptLearner(FinetuneLearner):
         labels = whole.labels
         assert labels is not None and labels.masked is not None
         measured_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
-        with torch.no_grad(), evaluating(self.teacher), mixed_precision(whole.image.device):
-            taught = self.teacher.raw(whole.inputs)
+        taught = self.told_by(self.teacher, whole)
         completed_m = completed(measured_m, taught)
         depth_m = torch.where(alone[:, None, None], completed_m, measured_m)
         view = replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
-        return TaughtView(**vars(view), taught=taught)
+        return TaughtView(**vars(view), taught=taught, held=torch.ones_like(own))
 
     def validate(self, done: int) -> dict[str, float]:
         """See ``Learner``; where boxes or labels drift, half of ``blend`` is tried, too."""

@@ -50,6 +50,8 @@ class LossConfig:
         refinement, masked_returns: weights of refined depth at the centres of pixels, and where
             masked returns lie; only a model with ``refine_depth`` has them.
         balance: of the classes of segmentation (``objectives.segmentation``).
+        consistency: of how far boxes and labels of a view that lost a sensor are from what the
+            model says with both, times the weights of detection and segmentation.
 
     Raises:
         ValueError: a negative weight.
@@ -61,6 +63,7 @@ class LossConfig:
     refinement: float = 0.35
     masked_returns: float = 1.0
     balance: float = 0.5
+    consistency: float = 0.0
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 0:

@@ -7,18 +7,19 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lemumo_core.data.modality_dropout import drop_modalities
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.views import MultiCrop, View
-from lemumo_core.methods.method import ParameterGroup, Units, mixed_precision
+from lemumo_core.methods.method import ParameterGroup, Units, evaluating, mixed_precision
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.best_weights import best_score, save_best
 from lemumo_core.train.checkpoint import Checkpoint
-from lemumo_core.train.finetune.config import FinetuneConfig, LossConfig
+from lemumo_core.train.finetune.config import FinetuneConfig
+from lemumo_core.train.finetune.step import FinetuningStep, TaughtView
 from lemumo_core.train.finetune.validation import Validation, describe, scalars, score_of
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import FiniteUpdates, StepValues
@@ -29,40 +30,6 @@ from lemumo_core.train.seeds import generator, seed_of
 
 CONV_STAGE = re.compile(r"\.(?:layer|block|patch_embed|norm|attention\.)([1-4])\.")
 """Stage of a ResNet's or Mix Transformer's parameter."""
-
-
-class FinetuningStep(nn.Module):
-    """The differentiable part of a step, in one ``forward`` as DDP needs it.
-
-    The model computes in ``mixed_precision``, the losses in float32.
-
-    Args:
-        model: what learns.
-        config: weights of the losses.
-    """
-
-    def __init__(self, model: PerceptionModel, config: LossConfig):
-        super().__init__()
-        self.model, self.weights = model, config
-
-    def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of a step, over all ranks, and its terms."""
-        with mixed_precision(view.image.device):
-            with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
-                tokens = self.model.encoder(view.inputs).tokens
-            raw = self.model.heads(tokens, view.inputs)
-        with torch.autocast(view.image.device.type, enabled=False):
-            return self._weighted(raw, view)
-
-    def _weighted(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of the tasks' losses, and by name these and their terms."""
-        assert view.labels is not None
-        losses = self.model.losses(raw, view.labels, view.intrinsics, self.weights.balance)
-        total = torch.stack([getattr(self.weights, n) * loss.total for n, loss in losses.items()])
-        terms = {name: loss.total.detach() for name, loss in losses.items()}
-        for loss in losses.values():
-            terms |= {name: value for name, value in loss.terms.items() if name not in terms}
-        return total.sum(), terms
 
 
 class FinetuneLearner:
@@ -100,8 +67,22 @@ class FinetuneLearner:
         load_perception(self.model, path)
 
     def view(self, batch: Batch, step: int) -> View:
-        """Cut the view of a step, of which samples may lose a sensor."""
-        return self.without_some_sensors(self.whole_view(batch, step), len(batch), step)
+        """Cut the view of a step, of which samples may lose a sensor.
+
+        With ``losses.consistency`` these also learn what the model says now with both sensors.
+        """
+        whole = self.whole_view(batch, step)
+        view = self.without_some_sensors(whole, len(batch), step)
+        if not self.config.losses.consistency:
+            return view
+        lost = (view.present != whole.present).any(1)
+        return TaughtView(**vars(view), taught=self.told_by(self.model, whole), held=lost)
+
+    def told_by(self, model: PerceptionModel, view: View) -> RawPerception:
+        """Return what a model says of a view, in evaluation mode."""
+        cpu, gpu = cpu_autocast(self.config.scale, self.dist), mixed_precision(view.image.device)
+        with torch.no_grad(), evaluating(model), cpu, gpu:
+            return model.raw(view.inputs)
 
     def whole_view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, with both sensors."""

@@ -21,9 +21,8 @@ from lemumo_core.train.adapt import learner as module
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of, split_end
 from lemumo_core.train.adapt.learner import AdaptLearner
-from lemumo_core.train.adapt.step import AdaptationStep
 from lemumo_core.train.finetune.config import LossConfig
-from lemumo_core.train.finetune.learner import FinetuningStep
+from lemumo_core.train.finetune.step import FinetuningStep
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
@@ -106,7 +105,7 @@ def test_boxes_and_labels_are_held_near_the_packages(learner) -> None:
     with torch.no_grad():
         raw = learner.teacher.raw(whole.inputs)
         assert torch.equal(view.taught.segmentation, raw.segmentation)
-        step = AdaptationStep(learner.teacher, LossConfig(depth=0.0))
+        step = FinetuningStep(learner.teacher, LossConfig(depth=0.0, consistency=1.0))
         learnt = FinetuningStep(learner.teacher, LossConfig(depth=0.0))
         same, terms = step(replace(view, present=whole.present), False)
         assert terms["boxes_apart"] == pytest.approx(0, abs=1e-4)

@@ -25,8 +25,14 @@ from lemumo_core.model.perception import seeded_model
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.checkpoint import open_checkpoint, save
-from lemumo_core.train.finetune.config import AugmentationConfig, FinetuneConfig, FinetuneLogConfig
+from lemumo_core.train.finetune.config import (
+    AugmentationConfig,
+    FinetuneConfig,
+    FinetuneLogConfig,
+    LossConfig,
+)
 from lemumo_core.train.finetune.learner import FinetuneLearner, layer_rate
+from lemumo_core.train.finetune.step import FinetuningStep
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
@@ -149,6 +155,28 @@ def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
     assert outputs.depth.shape == outputs.labels.shape == size
 
 
+def test_a_view_without_a_sensor_learns_what_the_model_says_with_both(tmp_path) -> None:
+    run = small_run(tmp_path, losses=LossConfig(consistency=1.0), modality_dropout=0.6)
+    learner, batch = FinetuneLearner(run), batch_of(run, 0)
+    before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
+    view, whole = learner.view(batch, 0), learner.whole_view(batch, 0)
+    assert view.held.any() and not view.held.all()
+    assert torch.equal(view.held, view.present.sum(1) < 2) and (whole.present == 1).all()
+    with torch.no_grad():
+        told = learner.model.eval().raw(whole.inputs)
+    assert torch.equal(view.taught.segmentation, told.segmentation)
+    assert same(before, learner.model.state_dict())
+
+    step = learner.step.eval()
+    total, terms = step(view, False)
+    alone, _ = FinetuningStep(learner.model, LossConfig())(view, False)
+    expected = 0.25 * terms["boxes_apart"] + 0.8 * terms["labels_apart"]
+    assert terms["boxes_apart"] > 0 and terms["labels_apart"] > 0
+    assert (total - alone).item() == pytest.approx(expected.item(), rel=1e-3)
+    _, terms = step(replace(view, present=whole.present), False)
+    assert terms["boxes_apart"] == pytest.approx(0, abs=1e-5)
+
+
 def test_weights_that_refine_depth_start_a_model_that_does_not(tmp_path) -> None:
     refining = replace(MODEL, refine_depth=True)
     save_file(seeded_model(refining, 3).state_dict(), tmp_path / "model.safetensors")
@@ -225,6 +253,10 @@ def test_the_model_is_that_of_the_weights(tmp_path) -> None:
     assert found.augmentation.photometric.jitter_p == 0
 
 
+RANKS: dict[str, Any] = {"val_frames": 4, "losses": LossConfig(consistency=1.0)}
+"""Options of what one and two ranks compute alike."""
+
+
 def outcome(run: Run, pretrained: Path) -> dict[str, torch.Tensor]:
     """Loss, gradients and statistics of a step of heads alone and of one of all."""
     result = {}
@@ -243,7 +275,7 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
     torch.set_num_threads(1)
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    changes = {"weights": pretrained, "val_frames": 4, "scale": ScaleConfig(workers=0)}
+    changes = {**RANKS, "weights": pretrained, "scale": ScaleConfig(workers=0)}
     run = small_run(Path(folder), DistInfo(rank, 2, CPU), **changes)
     result: dict[str, Any] = outcome(run, Path(pretrained))
     result["evaluated"] = _evaluated(run)
@@ -271,7 +303,8 @@ def test_a_compiled_step_is_one_graph(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(torch, "compile", compiled)
     values = []
     for compiles in (False, True):
-        run = small_run(tmp_path, scale=ScaleConfig(compile=compiles, workers=0))
+        scale = ScaleConfig(compile=compiles, workers=0)
+        run = small_run(tmp_path, scale=scale, losses=LossConfig(consistency=1.0))
         values.append(FinetuneLearner(run).learn(batch_of(run, 0), 0).read())
     assert len(graphs) == 1
     assert values[1] == pytest.approx(values[0], rel=1e-4)
@@ -281,7 +314,7 @@ def test_a_compiled_step_is_one_graph(monkeypatch, tmp_path) -> None:
 def test_two_ranks_are_one(pretrained, tmp_path) -> None:
     arguments = str(tmp_path), str(pretrained)
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
-    run = small_run(tmp_path, weights=str(pretrained), val_frames=4)
+    run = small_run(tmp_path, weights=str(pretrained), **RANKS)
     expected, evaluated = outcome(run, pretrained), _evaluated(run)
     assert "2 encoder.patch_embed.image.weight" in expected and "0 detection" in expected
     assert "0 encoder.patch_embed.image.weight" not in expected
