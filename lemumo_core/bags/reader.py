@@ -282,15 +282,15 @@ def _stream(
 
 
 def _damaged(file: Path, error: Exception) -> Fault:
-    tools = {
-        ".mcap": "mcap recover FILE -o NEW",
-        ".db3": "sqlite3 FILE .recover | sqlite3 NEW",
-        ".bag": "rosbag reindex FILE",
-        ".zstd": "zstd -d FILE, and mcap recover what it writes",
+    ours = "replay, prepare and inspect read what is left, other tools after: "
+    save = "save what is left with: "
+    cures = {
+        ".mcap": f"{ours}mcap recover {file} -o NEW",
+        ".db3": f"{save}sqlite3 {file} .recover | sqlite3 NEW",
+        ".bag": f"{save}rosbag reindex {file}",
+        ".zstd": f"{save}zstd -d {file}, and recover what it writes",
     }
     cause = str(error) or type(error).__name__
     return Fault(
-        "damaged_bag",
-        f"{file} is damaged or was not closed: {cause}; save what is left with: "
-        f"{tools[file.suffix]}",
+        "damaged_bag", f"{file} is damaged or was not closed: {cause}; {cures[file.suffix]}"
     )

@@ -9,11 +9,13 @@ lemumo inspect SHARDS
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lemumo_core.bags.index import find_bags
+from lemumo_core.bags.recovery import sound_files
 from lemumo_core.cli.inspect_bag import selection_lines, topic_table
 from lemumo_core.cli.path_kinds import path_kind
 from lemumo_core.command_line import run_function
@@ -42,8 +44,11 @@ def inspect(path: Path) -> None:
 
 def _show_bags(path: Path) -> None:
     for files in find_bags(path):
-        print(as_text(topic_table(files)))
-        print("\n".join(["", *selection_lines(files), ""]))
+        with tempfile.TemporaryDirectory() as scratch:
+            sound, lost = sound_files(files, Path(scratch))
+            print(as_text(topic_table(files[0], sound)))
+            print("\n".join(["", *(f"lost: {words}" for words in lost)]))
+            print("\n".join([*selection_lines(files, sound), ""]))
 
 
 def _show_package(path: Path) -> None:

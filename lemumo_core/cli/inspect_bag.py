@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,12 @@ TOLERANCE_NS = 60_000_000
 """Between image and companion, as ``lemumo replay`` and the source ``bags`` have it."""
 
 
-def topic_table(files: tuple[Path, ...]) -> Table:
+def topic_table(name: Path, files: Sequence[Path]) -> Table:
     """Return the topics of a bag with type, frame, number of messages and mean rate.
+
+    Args:
+        name: of the bag, for the caption.
+        files: of it, recovered where necessary.
 
     Raises:
         Fault: as ``BagReader``.
@@ -33,14 +38,21 @@ def topic_table(files: tuple[Path, ...]) -> Table:
             for t in reader.topics
         ]
     head = ("topic", "type", "messages", "Hz", "frame")
-    return Table(f"{files[0]}: {seconds:.1f} s", head, rows)
+    return Table(f"{name}: {seconds:.1f} s", head, rows)
 
 
-def selection_lines(files: tuple[Path, ...], selection: TopicSelection | None = None) -> list[str]:
+def selection_lines(
+    files: tuple[Path, ...], sound: Sequence[Path], selection: TopicSelection | None = None
+) -> list[str]:
     """Return what replay and training take of a bag, or the reason for which they take nothing.
 
     Of several cameras all are shown; with a LiDAR and a thermal camera, which replay chooses
     between by the model, both.
+
+    Args:
+        files: of the bag.
+        sound: the same, recovered where necessary.
+        selection: topics to take; found where not given.
     """
     selection = selection or TopicSelection()
     try:
@@ -49,11 +61,11 @@ def selection_lines(files: tuple[Path, ...], selection: TopicSelection | None = 
         if fault.reason == "ambiguous_companion":
             lines = []
             for companion in ("lidar", "thermal"):
-                found = selection_lines(files, replace(selection, companion=companion))
+                found = selection_lines(files, sound, replace(selection, companion=companion))
                 lines += [f"with a model for {companion}:", *found]
             return lines
-        if fault.reason == "ambiguous_topics" and _has_several_cameras(files, selection):
-            found = selection_lines(files, replace(selection, image=ALL))
+        if fault.reason == "ambiguous_topics" and _has_several_cameras(sound, selection):
+            found = selection_lines(files, sound, replace(selection, image=ALL))
             return ["with --image all, or the topic of one of the cameras:", *found]
         return [f"nothing can be taken: {fault}"]
     lines = []
@@ -63,7 +75,7 @@ def selection_lines(files: tuple[Path, ...], selection: TopicSelection | None = 
     return lines
 
 
-def _has_several_cameras(files: tuple[Path, ...], selection: TopicSelection) -> bool:
+def _has_several_cameras(files: Sequence[Path], selection: TopicSelection) -> bool:
     with BagReader(files) as reader:
         return selection.image is None and len(color_cameras(reader)) > 1
 

@@ -25,6 +25,16 @@ def test_a_bag_shows_rates_pairs_and_calibration(tmp_path, capsys) -> None:
     assert "/tf_static has lidar in camera_optical: at (0.05, -0.40, -0.30) m" in text
 
 
+def test_a_bag_that_was_cut_off_is_shown_as_replay_reads_it(tmp_path, capsys) -> None:
+    write_bag(small_frames(6), tmp_path / "bag")
+    file = next((tmp_path / "bag").glob("*.mcap"))
+    file.write_bytes(file.read_bytes()[: int(0.6 * file.stat().st_size)])
+    text = shown(tmp_path / "bag", capsys)
+    assert "lost: bag.mcap: " in text and "are no whole records" in text
+    assert "/camera/image_raw sensor_msgs/msg/Image" in text and "images have a lidar" in text
+    assert "mcap recover" not in text and str(tmp_path / "bag: ") in text
+
+
 def test_a_clock_of_its_own_is_shown(tmp_path, capsys) -> None:
     late = 37_000_000_000
     frames = [
