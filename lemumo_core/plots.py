@@ -49,7 +49,7 @@ def histogram(title: str, values: Sequence[float], label: str, marks: Mapping[st
 
 
 def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]], label: str) -> str:
-    """Plot values over time; NaN leaves a gap.
+    """Plot values over time; NaN leaves a gap, a value between two of them is a dot.
 
     Args:
         title: above it.
@@ -69,8 +69,8 @@ def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]],
         ]
         parts += [
             f'<circle cx="{axes.x(a):.1f}" cy="{axes.y(b):.1f}" r="1.8" fill="{color}"/>'
-            for a, b in zip(x, values, strict=True)
-            if b == b and len(x) <= 120
+            for a, b, alone in zip(x, values, _alone(values), strict=True)
+            if b == b and (len(x) <= 120 or alone)
         ]
         parts.append(
             f'<text x="{LEFT + 6 + 130 * i}" y="{TOP - 8}" font-family="system-ui, sans-serif" '
@@ -192,6 +192,12 @@ def _ticks(low: float, high: float) -> list[float]:
 def _widened(span: tuple[float, float]) -> tuple[float, float]:
     low, high = span
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def _alone(values: Sequence[float]) -> list[bool]:
+    """Return which values are known while those before and after them are not."""
+    known = [False, *(value == value for value in values), False]
+    return [one and not (known[i] or known[i + 2]) for i, one in enumerate(known[1:-1])]
 
 
 def _runs(axes: _Axes, x: Sequence[float], values: Sequence[float]) -> list[str]:

@@ -76,7 +76,7 @@ class ReplayOptions:
         points_model: run of lemumo finetune --task points, whose 3D network gives these returns
             their classes, behind and beside the camera too; by default the label map does.
         rerun: write recordings of both for the Rerun viewer.
-        no_evaluation: only perceive, in a third of the time, without metrics and checks.
+        no_evaluation: only perceive, in two thirds of the time, without metrics and checks.
         backend: RUNTIME[:PRECISION], or auto.
         score_threshold: of the detections that are results; metrics see all of them.
         sync_tolerance_ms: between image and companion.
@@ -106,6 +106,9 @@ class ReplayOptions:
         truth_options: of that source, e.g. ``--truth_options.root DIR``.
         mask: which LiDAR returns are masked from the model and are its depth's truth; by default
             every second beam where the truth has no dense depth, and none where it has.
+        compare_every: N compares one image in N: with the result of the camera alone, which costs a
+            second inference, and with trivial answers; by default one in 4, and all of a camera
+            with fewer than 100 images in a bag. Each labelled image is scored by its own result.
         requirements: YAML file of the limits that the results must keep, see docs/evaluation.md.
         live: publish over DDS with /clock instead; needs ROS 2.
         rate: speed of ``live``.
@@ -144,6 +147,7 @@ class ReplayOptions:
     truth: str | None = None
     truth_options: SourceOptions = field(default_factory=dict)
     mask: Mask | None = None
+    compare_every: int | None = None
     requirements: Path | None = None
     live: bool = False
     rate: float = 1.0
@@ -156,6 +160,8 @@ class ReplayOptions:
         if self.extrinsics is not None and len(self.extrinsics) != 16:
             given = len(self.extrinsics)
             raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
+        if self.compare_every is not None and self.compare_every < 1:
+            raise Fault("bad_option", f"--compare_every takes 1 or more, not {self.compare_every}")
         if self.labeled_points and not self.results_bag:
             raise Fault("bad_option", "--labeled_points are written to --results_bag; add it")
         if self.points_model is not None and not self.labeled_points:
@@ -192,6 +198,7 @@ class ReplayOptions:
             mask=self.mask,
             band_edges_m=band_edges_m,
             evaluate=not self.no_evaluation,
+            compare_every=self.compare_every,
             overlays=self.overlays,
             labeled_points=self.labeled_points,
             points_model=self.points_model,
@@ -226,7 +233,7 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
         evaluator = Evaluator(settings)
         if required is not None:
             required.check_classes(evaluator.manifest.classes)
-        if note := rendered_note(evaluator.manifest):
+        if note := rendered_note(evaluator.manifest, f"as here on {', '.join(bags)}"):
             print(f"lemumo replay: {note}", file=sys.stderr)
         started = time.monotonic()
         run = Replay(evaluator, out, recordings, required)

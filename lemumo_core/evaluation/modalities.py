@@ -71,10 +71,10 @@ class FrameEvaluation:
 
 
 def metric_for(
-    manifest: Manifest, band_edges_m: tuple[float, ...] = BAND_EDGES_M
+    manifest: Manifest, band_edges_m: tuple[float, ...] = BAND_EDGES_M, baselines: bool = True
 ) -> PerceptionMetric:
     """Make an empty metric for a model's classes, with bands of depth."""
-    return PerceptionMetric(manifest.classes, band_edges_m=band_edges_m)
+    return PerceptionMetric(manifest.classes, band_edges_m=band_edges_m, baselines=baselines)
 
 
 def evaluate(

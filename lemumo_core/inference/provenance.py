@@ -49,13 +49,18 @@ def is_rendered_alone(manifest: Manifest) -> bool:
     return manifest.trained and training_sources(manifest.training) == {RENDERED}
 
 
-def rendered_note(manifest: Manifest) -> str:
-    """Return what is to be said of a model that has seen rendered streets alone; else nothing."""
+def rendered_note(manifest: Manifest, measured: str = "lemumo replay YOUR_BAG") -> str:
+    """Return what is to be said of a model that has seen rendered streets alone; else nothing.
+
+    Args:
+        manifest: of the model.
+        measured: how its worth on real sensors is measured, or where it is.
+    """
     if not is_rendered_alone(manifest):
         return ""
     return (
         f"{manifest.name} was trained on rendered streets alone: what it is worth on real sensors "
-        "is only known once it is measured there (lemumo replay YOUR_BAG)"
+        f"is only known once it is measured there ({measured})"
     )
 
 

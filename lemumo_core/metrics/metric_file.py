@@ -60,7 +60,9 @@ def _restored(empty: PerceptionMetric, state: dict[str, np.ndarray]) -> Percepti
     unknown = state["unknown/names"].tolist(), state["unknown/counts"].tolist()
     metric.unknown_classes = Counter(dict(zip(*unknown, strict=True)))
     metric.depth.sums, metric.segmentation.confusion = state["depth"], state["segmentation"]
-    for baseline, depth in metric.baselines.items():
+    stored = {key: one for key, one in metric.baselines.items() if f"baselines/{key}" in state}
+    metric.baselines = stored
+    for baseline, depth in stored.items():
         depth.sums = state[f"baselines/{baseline}"]
     for part in DETECTIONS:
         keys = [key for key in state if key.startswith(f"{part}/")]

@@ -82,6 +82,7 @@ class PerceptionMetric:
         classes: of the model.
         counted: which objects count.
         band_edges_m: bands of depth, metres.
+        baselines: whether to judge trivial answers to depth too; they take a while.
     """
 
     def __init__(
@@ -89,15 +90,17 @@ class PerceptionMetric:
         classes: Taxonomy,
         counted: ObjectFilter | None = None,
         band_edges_m: tuple[float, ...] = BAND_EDGES_M,
+        baselines: bool = True,
     ):
-        self._settings = classes, counted, band_edges_m
+        self._settings = classes, counted, band_edges_m, baselines
         self.classes, names = classes, classes.detection_classes
         self.detection = DetectionMetric(classes.kinds, counted, band_edges_m)
         self.detection_by_class = DetectionMetric(names, counted, band_edges_m)
         self.paper_xy = PaperXyMetric(names)
         self.detection_2d = Detection2dMetric(names)
         self.depth = DepthMetric(band_edges_m)
-        self.baselines = {name: DepthMetric(band_edges_m) for name in (*BASELINES, ROWS)}
+        names_of_baselines = (*BASELINES, ROWS) if baselines else ()
+        self.baselines = {name: DepthMetric(band_edges_m) for name in names_of_baselines}
         self.segmentation = SegmentationMetric(classes.segmentation_classes)
         self.frames = self.frames_with_boxes = self.frames_with_2d_boxes = 0
         self.unknown_classes: Counter[str] = Counter()
@@ -124,7 +127,7 @@ class PerceptionMetric:
         return one.summary()
 
     def merge(self, other: PerceptionMetric) -> None:
-        """Add the frames of another metric.
+        """Add the frames of another metric; baselines stay where both have them.
 
         Raises:
             ValueError: its classes, filter or bands differ.
@@ -134,6 +137,7 @@ class PerceptionMetric:
         self.paper_xy.merge(other.paper_xy)
         self.detection_2d.merge(other.detection_2d)
         self.depth.merge(other.depth)
+        self.baselines = {k: one for k, one in self.baselines.items() if k in other.baselines}
         for name, metric in self.baselines.items():
             metric.merge(other.baselines[name])
         self.segmentation.merge(other.segmentation)
@@ -149,8 +153,8 @@ class PerceptionMetric:
             bev_map=self.detection.scores().map if boxes else np.nan,
             map_xy=self.paper_xy.map() if boxes else np.nan,
             depth_mae_m=self.depth.scores().mae_m,
-            nearest_mae_m=self.baselines["nearest"].scores().mae_m,
-            linear_mae_m=self.baselines["linear"].scores().mae_m,
+            nearest_mae_m=self._baseline_mae_m("nearest"),
+            linear_mae_m=self._baseline_mae_m("linear"),
             miou=self.segmentation.miou(),
             ap50=self.detection_2d.ap50() if self.frames_with_2d_boxes else np.nan,
         )
@@ -211,8 +215,11 @@ class PerceptionMetric:
         predicted_m = np.full(len(true_m), np.nan, np.float32)
         predicted_m[shown[known]] = found
         self.depth.add(predicted_m, true_m)
-        for name, baseline_m in frame_baselines(frame).items():
+        for name, baseline_m in (frame_baselines(frame) if self.baselines else {}).items():
             self.baselines[name].add(np.where(np.isnan(predicted_m), np.nan, baseline_m), true_m)
+
+    def _baseline_mae_m(self, name: str) -> float:
+        return self.baselines[name].scores().mae_m if name in self.baselines else float("nan")
 
     def _add_detections(self, labels: Labels, camera: Camera, perception: Perception) -> None:
         view, found = perception.output_camera, perception.detections

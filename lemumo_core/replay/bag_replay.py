@@ -161,7 +161,7 @@ class BagReplay:
         with BagReader(files) as reader:
             cameras = evaluator.settings.find_cameras(reader)
             transforms = fixed_transforms(reader)
-            total = sum(image_counts(reader, cameras).values())
+            counts = image_counts(reader, cameras)
             companion = evaluator.manifest.input.companion
             role = "points" if companion == "lidar" else "thermal"
             missing = ""
@@ -169,9 +169,11 @@ class BagReplay:
                 given = evaluator.settings.topics.get(role)
                 missing = describe_missing_companion(reader, companion, given)
         for camera, topics in cameras.items():
-            records[camera] = BagRecord(part_name(name, camera), topics.image, transforms)
+            one_in = evaluator.settings.compare_one_in(counts[camera])
+            part = part_name(name, camera)
+            records[camera] = BagRecord(part, topics.image, transforms, one_in)
             folder.begin(camera)
-        with Progress(name, total) as progress:
+        with Progress(name, sum(counts.values())) as progress:
             for untracked in self._source.results(files):
                 result = tracks.update(untracked) if tracks else untracked
                 records[result.event.camera].add(result)

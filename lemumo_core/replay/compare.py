@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core.faults import Fault
-from lemumo_core.replay.evaluator import REPLAY_MODALITIES
+from lemumo_core.replay.modalities import REPLAY_MODALITIES
 from lemumo_core.replay.output_folder import read_metrics
 from lemumo_core.replay.record import COLUMNS, SUMMARY_FIELDS
 from lemumo_core.replay.tables import FRAMES, TIMINGS, read_tables

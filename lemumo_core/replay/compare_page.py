@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from lemumo_core import web_page
-from lemumo_core.evaluation.tables import Results, Table, tables
+from lemumo_core.evaluation.tables import Results, Table
 from lemumo_core.faults import Fault
 from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.perception import json_ready
 from lemumo_core.plots import lines
 from lemumo_core.replay.compare import BLOCK, CONFIDENCE, Comparison, PairedDifference
 from lemumo_core.replay.compare_pictures import result_pictures
-from lemumo_core.replay.evaluator import REPLAY_MODALITIES
+from lemumo_core.replay.modalities import EVERY_IMAGE, REPLAY_MODALITIES, result_tables
 from lemumo_core.replay.output_folder import read_metrics
 
 PICTURES = 3
@@ -28,7 +28,7 @@ PICTURES = 3
 
 def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
     """Return the table of paired differences, then those of the metrics of both replays."""
-    return [_table(found), *tables(_results(a, b))]
+    return [_table(found), *result_tables(_results(a, b))]
 
 
 def write_comparison(out: Path, a: Path, b: Path, found: Comparison) -> None:
@@ -64,23 +64,35 @@ def _table(found: Sequence[PairedDifference]) -> Table:
 
 
 def _results(a: Path, b: Path) -> Results:
-    """Return the metrics of all images together, of both replays, by modality."""
+    """Return the metrics of all images together, of both replays, by modality.
+
+    Where the two compared other images, only those of every image can stand beside each other.
+    """
     documents: Mapping[str, dict[str, Any]] = {"A": read_metrics(a), "B": read_metrics(b)}
-    return {
+    found = {
         f"{name} {modality}": document[modality]
         for modality in REPLAY_MODALITIES
         for name, document in documents.items()
-        if modality in document
+        if modality in document and _compared(a) == _compared(b)
     }
+    if any(EVERY_IMAGE in document for document in documents.values()):
+        found |= {
+            f"{name} {EVERY_IMAGE}": document[key]
+            for name, document in documents.items()
+            if (key := EVERY_IMAGE if EVERY_IMAGE in document else REPLAY_MODALITIES[0]) in document
+        }
+    return found
 
 
 def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
     models = [f"{one['model']} on {one['backend']}" for one in map(read_metrics, (a, b))]
+    names = _names_apart(a, b)
     made = comparison_tables(a, b, found.paired)
+    shown = {"A": f"{names[0]}: {models[0]}", "B": f"{names[1]}: {models[1]}"}
     worse = [i for i, one in enumerate(found.paired) if one.verdict == "worse"]
     paired, first, *others = made if len(made) > 1 else (*made, Table("", (), []))
     parts = [
-        web_page.facts("", {"A": f"{a.name}: {models[0]}", "B": f"{b.name}: {models[1]}"}),
+        web_page.facts("", shown),
         "<h2>Image by image</h2>",
         web_page.table("", paired.rows, paired.head, worse),
         f'<p class="note">Intervals: {CONFIDENCE:.0%}, bootstrap over blocks of {BLOCK} '
@@ -88,8 +100,14 @@ def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
     ]
     if first.rows:
         parts.append("<h2>All images together</h2>")
-        shown = (web_page.table(t.caption, t.rows, t.head) for t in (first, *others))
-        parts.append(f'<div class="row">{"".join(shown)}</div>')
+        beside = (web_page.table(t.caption, t.rows, t.head) for t in (first, *others))
+        parts.append(f'<div class="row">{"".join(beside)}</div>')
+        if _compared(a) != _compared(b):
+            parts.append(
+                f'<p class="note">A compared {_compared(a)[1] or 0} images with the camera alone '
+                f"and trivial answers, B {_compared(b)[1] or 0}: these figures are left out, as "
+                "they are of other images. Replay both with the same --compare_every.</p>"
+            )
     parts.append("<h2>Differences over time</h2>")
     number = list(range(len(found.images)))
     plots = [
@@ -99,6 +117,24 @@ def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
     ]
     parts.append(f'<div class="row">{"".join(plots)}</div>')
     return parts + _side_by_side(a, b, found)
+
+
+def _names_apart(a: Path, b: Path) -> tuple[str, str]:
+    """Return the names of two folders, with as many of those above as tell them apart."""
+    parts = a.resolve().parts, b.resolve().parts
+    alike = 0
+    for one, other in zip(parts[0][::-1], parts[1][::-1], strict=False):
+        if one != other:
+            break
+        alike += 1
+    first, second = ("/".join(ours[-(alike + 1) :]) for ours in parts)
+    return first, second
+
+
+def _compared(out: Path) -> tuple[Any, Any]:
+    """Return of how many images one was compared in a replay, and how many were."""
+    document = read_metrics(out)
+    return document.get("compare_every"), document.get("compared")
 
 
 def _side_by_side(a: Path, b: Path, found: Comparison) -> list[str]:

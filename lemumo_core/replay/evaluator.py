@@ -6,6 +6,7 @@ pickled, and results do not depend on which evaluator made them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -32,14 +33,13 @@ from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.metrics.true_tracks import TrueTracks, true_tracks
 from lemumo_core.replay.calibration_check import draw_calibration
 from lemumo_core.replay.image_events import ImageEvent, image_events, select_all
+from lemumo_core.replay.modalities import REPLAY_MODALITIES, own_part
 from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
 from lemumo_core.streaming.empty_view import explain_empty_view, is_empty
 from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_core.streaming.points import labeled_returns
 
-REPLAY_MODALITIES = ("fused", "camera_only")
-"""Modalities in which every result is scored."""
 PAIR_WITHIN_M = 2.0
 """Largest distance between the centres of one object in two results."""
 ALIGNMENTS = 16
@@ -57,12 +57,15 @@ class ReadImage:
         labels: its truth; None where it has none, or where that of its Frame is to be taken.
         truth_fault: why its truth cannot be used.
         check_alignment: whether the calibration is checked on it.
+        is_compared: whether its result is compared with that of the camera alone and with trivial
+            answers.
     """
 
     event: ImageEvent
     labels: Labels | None = None
     truth_fault: Fault | None = None
     check_alignment: bool = False
+    is_compared: bool = True
 
     def __str__(self) -> str:
         return f"{self.event.camera} image {self.event.number}".strip()
@@ -75,7 +78,8 @@ class ImageResult:
     Attributes:
         event: the image, without its Frame.
         perception: what the node would publish; None where the image was dropped.
-        metrics: metric of this image alone, by modality of ``REPLAY_MODALITIES``.
+        metrics: metric of this image alone, by modality of ``REPLAY_MODALITIES``, or by the
+            ``own_part`` of its modality where the image was not compared.
         summaries: main values of these metrics, by modality.
         returns_masked: whether depth was scored on masked LiDAR returns.
         truth_fault: why there are no metrics, where the labels are at fault.
@@ -139,9 +143,15 @@ class Evaluator:
             truth = self._truth_of(files, reader)
             counts = image_counts(reader, self.settings.find_cameras(reader))
             every = {name: max(1, count // ALIGNMENTS) for name, count in counts.items()}
+            one_in = {name: self.settings.compare_one_in(count) for name, count in counts.items()}
+            # Apart, as every image that has labels might lie between those that are compared.
+            turns: Counter[tuple[str, bool]] = Counter()
             for event in read_ahead(lambda: self._events(files, self.settings, select_all), AHEAD):
                 labels, fault = _labels_of(event, truth, event.camera)
-                yield ReadImage(event, labels, fault, event.number % every[event.camera] == 0)
+                turn = turns[kind := (event.camera, labels is not None)]
+                turns[kind] += event.frame is not None
+                is_aligned = event.number % every[event.camera] == 0
+                yield ReadImage(event, labels, fault, is_aligned, turn % one_in[event.camera] == 0)
 
     def results(self, files: Sequence[Path]) -> Iterator[ImageResult]:
         """Replay one bag, and yield the result of each image.
@@ -210,7 +220,7 @@ class Evaluator:
         elif self.settings.evaluate:
             try:
                 labelled = _labelled(frame, image.labels)
-                scores = self._scores(labelled, full)
+                scores = self._scores(labelled, full, image.is_compared)
                 if self.settings.tracking:
                     classes = self.manifest.classes
                     scores["truth_tracks"] = true_tracks(labelled, full.output_camera, classes)
@@ -230,28 +240,41 @@ class Evaluator:
             scores["overlay"] = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
         return ImageResult(event, perception, **scores)
 
-    def _scores(self, frame: Frame, full: Perception) -> dict[str, Any]:
+    def _scores(self, frame: Frame, full: Perception, is_compared: bool) -> dict[str, Any]:
         """Return fields of an ``ImageResult``; ``full``, the result of the frame, is reused."""
+        is_alone = frame.companion is None
+        own = "camera_only" if is_alone else "fused"
+        is_compared &= not is_alone
+        if not (is_compared or is_alone or self._has_truth(frame)):
+            return {}
         masked = mask_returns(frame, self.settings.mask)
         metrics, summaries, published = {}, {}, []
-        for modality in REPLAY_MODALITIES:
+        for modality in REPLAY_MODALITIES if is_compared else (own,):
             seen = with_modality(masked, modality)
-            if seen is None:
-                continue
-            is_same = seen is frame or frame.companion is None
-            perception = full if is_same else self.pipeline(seen)
-            metrics[modality] = metric_for(self.manifest, self.settings.band_edges_m)
-            summaries[modality] = metrics[modality].add(masked, perception)
+            assert seen is not None
+            perception = full if seen is frame or is_alone else self.pipeline(seen)
+            trivial = is_compared or is_alone  # alone they are soon given
+            metric = metric_for(self.manifest, self.settings.band_edges_m, trivial)
+            metrics[modality if is_compared else own_part(modality)] = metric
+            summaries[modality] = metric.add(masked, perception)
             published.append(above(perception, self.settings.score_threshold))
-        disagreement = None
-        if len(published) == 2:
-            disagreement = difference(published[0], published[1], PAIR_WITHIN_M)
+        one, other = published[0], published[-1]
         return {
             "metrics": metrics,
             "summaries": summaries,
             "returns_masked": masked is not frame,
-            "disagreement": disagreement,
+            "disagreement": difference(one, other, PAIR_WITHIN_M) if is_compared else None,
         }
+
+    def _has_truth(self, frame: Frame) -> bool:
+        """Return whether there is more to judge than depth on masked returns.
+
+        An image would have to be perceived once more for these alone.
+        """
+        labels = frame.labels or Labels()
+        is_dense = labels.depth_m is not None and self.settings.mask is None
+        objects = labels.boxes_3d, labels.boxes_2d, labels.label_map, labels.point_labels
+        return is_dense or any(part is not None for part in objects)
 
 
 def image_counts(reader: BagReader, cameras: Mapping[str, BagTopics]) -> dict[str, int]:

@@ -8,7 +8,8 @@ BAG/frames.parquet    a row for every image, columns of ``replay.record.COLUMNS`
 BAG/detections.jsonl  a line for every result
 BAG/overlays/*.png    pictures of the results, on request
 BAG/timings.parquet   milliseconds by stage of every result
-BAG/metrics.npz       metrics of the bag, from which metrics.json is merged
+BAG/metrics.npz       metrics of the bag, from which metrics.json is merged, by modality and
+                      whether the images were compared
 BAG/tracking.npz      those of its tracks, where objects are tracked
 BAG/results/          a bag with the results beside the inputs, on request
 BAG/results.rrd       a recording of both for the Rerun viewer, on request
@@ -50,7 +51,7 @@ from lemumo_core.replay.tracks import TRACKS, BagTracks, save_tracks
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
 METRICS = "metrics.npz"
-FORMAT = 8
+FORMAT = 9
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),

@@ -23,8 +23,9 @@ from lemumo_core.replay.checks import (
     check_stability,
     check_view,
 )
-from lemumo_core.replay.evaluator import REPLAY_MODALITIES, ImageResult
+from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.replay.image_events import ImageEvent
+from lemumo_core.replay.modalities import REPLAY_MODALITIES
 from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tables import Row
 
@@ -55,25 +56,28 @@ class BagRecord:
         name: name of the bag, with that of the camera where there are several.
         image: topic of the images.
         transforms: fixed ones of the bag.
+        compare_one_in: as ``Settings.compare_one_in`` returns it.
 
     Attributes:
         rows: a row of ``COLUMNS`` for every image.
         timings: a row of milliseconds by stage for every result.
-        metrics: metrics of all images, by modality.
+        metrics: metrics of all images, by the names of ``ImageResult.metrics``.
+        compared: number of results that were compared.
         faults: first message of each reason for dropping an image.
         unscored: number of results without metrics because of their labels; the first such fault
             is among ``faults``.
         returns_masked: whether depth was scored on masked LiDAR returns.
     """
 
-    def __init__(self, name: str, image: str, transforms: TransformBuffer):
+    def __init__(self, name: str, image: str, transforms: TransformBuffer, compare_one_in: int):
         self.name, self._image, self._transforms = name, image, transforms
         self.rows: list[Row] = []
         self.timings: list[Row] = []
         self.metrics: dict[str, PerceptionMetric] = {}
         self.faults: dict[str, str] = {}
         self.returns_masked = False
-        self.unscored = 0
+        self.unscored = self.compared = 0
+        self._compare_one_in = compare_one_in
         self._alignments: dict[int, Alignment] = {}
         self._aligned: ImageEvent | None = None
         self._previous: Perception | None = None
@@ -112,6 +116,8 @@ class BagRecord:
             **self._counts(),
             "unjudged": self.unscored,
             "depth_held_out": self.returns_masked,
+            **({"compared": self.compared} if settings.evaluate else {}),
+            **({"compare_every": self._compare_one_in} if settings.evaluate else {}),
             "checks": self._checks(settings.evaluate, settings.extrinsics),
         }
 
@@ -161,6 +167,7 @@ class BagRecord:
         for modality, summary in result.summaries.items():
             row |= {f"{modality}_{name}": value for name, value in asdict(summary).items()}
         if result.disagreement is not None:
+            self.compared += 1
             shares = asdict(result.disagreement)
             row |= {f"disagreement_{name}": share for name, share in shares.items()}
         if result.alignment is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
-from lemumo_core.evaluation.tables import Results, camera_tables, reasons, tables, tracking_tables
+from lemumo_core.evaluation.tables import Results, camera_tables, reasons, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict, verdict_parts
 from lemumo_core.faults import Fault
 from lemumo_core.inference.provenance import rendered_note
@@ -24,11 +24,15 @@ from lemumo_core.metrics.masked_returns import DEFAULT_MASK, MASK_MEANINGS
 from lemumo_core.metrics.perception import Summary
 from lemumo_core.plots import histogram, lines, strip
 from lemumo_core.replay.checks import OK, UNDECIDED, WARN
-from lemumo_core.replay.evaluator import REPLAY_MODALITIES, Evaluator
+from lemumo_core.replay.evaluator import Evaluator
+from lemumo_core.replay.modalities import REPLAY_MODALITIES, result_tables
 from lemumo_core.replay.record import SUMMARY_FIELDS
+from lemumo_core.replay.summaries import comparison_note
 from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
 
 WORST = 6
+FEW = 3
+"""Bags that are named; of many the first."""
 FUSED, ALONE, DROPPED = "#3a8a4d", "#e0a526", "#c2182b"
 BADGES = {OK: FUSED, WARN: DROPPED}
 
@@ -62,10 +66,12 @@ def write_report(
         parts.append(
             '<p class="warning">The weights are <b>untrained</b>: all scores are near zero.</p>'
         )
-    if note := rendered_note(evaluator.manifest):
+    names = list(dict.fromkeys(name.partition("/")[0] for name in bags))
+    named = ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
+    if note := rendered_note(evaluator.manifest, f"as here on {named}"):
         parts.append(f'<p class="warning">{html.escape(note)}</p>')
     facts = {key: value for key, value in totals.items() if not isinstance(value, dict)}
-    facts["bags"] = len({name.partition("/")[0] for name in bags})
+    facts["bags"] = len(names)
     if cameras := totals.get("cameras"):
         facts["cameras"] = ", ".join(cameras)
     if any(bag["depth_held_out"] for bag in read.values()):
@@ -75,8 +81,10 @@ def write_report(
     parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator)]
     if results:
         parts.append("<h2>Metrics</h2>")
+        if note := comparison_note(totals):
+            parts.append(f"<p>{html.escape(note)}</p>")
         of_each = camera_tables(results, totals.get("cameras", {}))
-        shown = [*tables(results), *of_each, *tracking_tables(totals.get("tracking", {}))]
+        shown = [*result_tables(results), *of_each, *tracking_tables(totals.get("tracking", {}))]
         made = (web_page.table(t.caption, t.rows, t.head) for t in shown)
         parts.append(f'<div class="row">{"".join(made)}</div>')
         parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]

@@ -11,7 +11,7 @@ from lemumo_core.bags.named_bags import Bag
 from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.requirements import Requirements
-from lemumo_core.evaluation.tables import as_text, camera_tables, tables, tracking_tables
+from lemumo_core.evaluation.tables import as_text, camera_tables, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.executor.executor import Executor
 from lemumo_core.folders.folder import Folder, at_once
@@ -21,9 +21,16 @@ from lemumo_core.progress import Progress
 from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.checks import WARN
 from lemumo_core.replay.evaluator import Evaluator
+from lemumo_core.replay.modalities import judged_metrics, result_tables, shown_metrics
 from lemumo_core.replay.output_folder import METRICS, merge_metrics, write_metrics
 from lemumo_core.replay.report import write_report
-from lemumo_core.replay.summaries import Summary, by_camera, of_cameras, totals
+from lemumo_core.replay.summaries import (
+    Summary,
+    by_camera,
+    comparison_note,
+    of_cameras,
+    totals,
+)
 from lemumo_core.replay.tables import FRAMES, TIMINGS, total_times_ms
 from lemumo_core.replay.tracks import TRACKS, tracking_results
 from lemumo_core.replay.workers import BagWork, ImageWork, PooledEvaluator
@@ -126,14 +133,11 @@ class Replay:
         folders, settings = _folders(out, read), evaluator.settings
         tracking = self._tracking(out, read)
         metrics = self._metrics(out, read)
-        results = {modality: metric.result() for modality, metric in metrics.items()}
+        results = self._results(metrics)
         cameras = {
             name: {
                 **totals(ones),
-                **{
-                    modality: metric.result()
-                    for modality, metric in self._metrics(out, ones).items()
-                },
+                **self._results(self._metrics(out, ones)),
                 **({"tracking": tracks} if (tracks := self._tracking(out, ones)) else {}),
             }
             for name, ones in by_camera(read).items()
@@ -141,7 +145,8 @@ class Replay:
         verdicts = []
         if self._requirements is not None:
             threshold, times_ms = settings.score_threshold, total_times_ms(folders)
-            verdicts = verdict.assess(self._requirements, metrics, threshold, times_ms)
+            judged = judged_metrics(metrics, self._empty(baselines=False))
+            verdicts = verdict.assess(self._requirements, judged, threshold, times_ms)
         values = {
             "model": f"{manifest.name} {manifest.version}",
             "trained": manifest.trained,
@@ -155,8 +160,9 @@ class Replay:
             **({"tracking": tracking} if tracking else {}),
             **({"requirements": verdict.to_dict(verdicts)} if verdicts else {}),
         }
-        made = [*(tables(results) if results else []), *camera_tables(results, cameras)]
-        shown = [as_text(table) for table in [*made, *tracking_tables(tracking)]]
+        made = [*result_tables(results), *camera_tables(results, cameras)]
+        shown = [comparison_note(values)]
+        shown += [as_text(table) for table in [*made, *tracking_tables(tracking)]]
         shown.append("\n".join(f"{one['name']}: {line}" for one in parts for line in _lines(one)))
         shown.append("\n".join(verdict.as_lines(verdicts)))
         print("\n\n".join(filter(None, shown)))
@@ -166,9 +172,16 @@ class Replay:
         return verdicts
 
     def _metrics(self, out: Path, parts: Sequence[Summary]) -> dict[str, PerceptionMetric]:
-        """Return the metrics of some parts together, by modality."""
-        empty = metric_for(self._evaluator.manifest, self._evaluator.settings.band_edges_m)
-        return merge_metrics(_folders(out, parts), empty)
+        """Return the metrics of some parts together, by the names of ``ImageResult.metrics``."""
+        return merge_metrics(_folders(out, parts), self._empty())
+
+    def _results(self, metrics: dict[str, PerceptionMetric]) -> dict[str, dict[str, Any]]:
+        shown = shown_metrics(metrics, self._empty(baselines=False))
+        return {name: metric.result() for name, metric in shown.items()}
+
+    def _empty(self, baselines: bool = True) -> PerceptionMetric:
+        evaluator = self._evaluator
+        return metric_for(evaluator.manifest, evaluator.settings.band_edges_m, baselines)
 
     def _tracking(self, out: Path, parts: Sequence[Summary]) -> dict[str, dict[str, Any]]:
         """Return the scores of the tracks of some parts together, by tracker."""

@@ -20,6 +20,10 @@ from lemumo_core.streaming.camera_options import CameraOptions
 
 SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info", "depth_info")
 """Roles of the topics that a replay reads."""
+COMPARE_EVERY = 4
+"""Of so many images of a camera one is compared, where nothing else is asked for."""
+SHORT_BAG = 100
+"""All are, where a bag holds fewer images of the camera: few are soon done, and all are needed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Settings:
         truth: name and options of a source with labels, None for the topics of the bag.
         mask: of the LiDAR returns that depth is evaluated on, as for ``mask_returns``.
         band_edges_m: bands of depth by which metrics are broken down.
+        compare_every: of so many images of a camera one is compared: perceived by the camera alone
+            too, and beside trivial answers; None as ``COMPARE_EVERY`` and ``SHORT_BAG`` have it.
         evaluate: whether to compute metrics and checks, or only to perceive.
         overlays: whether to draw every frame.
         labeled_points: whether to colour and label the LiDAR returns of every frame.
@@ -65,6 +71,7 @@ class Settings:
     truth: tuple[str, dict[str, Any]] | None = None
     mask: Mask | None = None
     band_edges_m: tuple[float, ...] = BAND_EDGES_M
+    compare_every: int | None = None
     evaluate: bool = True
     overlays: bool = False
     labeled_points: bool = False
@@ -117,6 +124,10 @@ class Settings:
             camera_info=given,
             lidars=lidars if len(lidars) > 1 else (),
         )
+
+    def compare_one_in(self, images: int) -> int:
+        """Return of how many images one is compared, of a camera with so many in a bag."""
+        return self.compare_every or (1 if images < SHORT_BAG else COMPARE_EVERY)
 
     def tracking_facts(self, scored: bool) -> dict[str, str]:
         """Return what is to be said of tracks: where they are, and why there are no scores."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lemumo_core.replay.modalities import EVERY_IMAGE
+
 Summary = Mapping[str, Any]
 
 
@@ -49,6 +51,8 @@ def by_camera(parts: Iterable[Summary]) -> dict[str, list[Summary]]:
 def totals(parts: Sequence[Summary]) -> dict[str, Any]:
     """Return the numbers of images and results, and those by modality and reason of a drop.
 
+    Where results were judged, also how many were compared, and of how many images one was.
+
     Args:
         parts: of ``of_cameras``, without errors.
     """
@@ -58,9 +62,31 @@ def totals(parts: Sequence[Summary]) -> dict[str, Any]:
         for total, part in ((modalities, one["modalities"]), (drops, one["drops"])):
             for name, number in part.items():
                 total[name] = total.get(name, 0) + number
+    compared: dict[str, Any] = {}
+    if parts and all("compared" in one for one in parts):
+        every = sorted({one["compare_every"] for one in parts})
+        compared["compared"] = sum(one["compared"] for one in parts)
+        compared["compare_every"] = every[0] if len(every) == 1 else " or ".join(map(str, every))
     return {
         "images": sum(one["images"] for one in parts),
         "results": sum(one["results"] for one in parts),
         "modalities": modalities,
         "drops": drops,
+        **compared,
     }
+
+
+def comparison_note(values: Mapping[str, Any]) -> str:
+    """Return which images the metrics of a replay are of; nothing where all were compared.
+
+    Args:
+        values: of the whole run, with those of ``totals``.
+    """
+    if not 0 < values.get("compared", 0) < values["results"]:
+        return ""
+    note = (
+        f"fused, camera only and trivial answers: compared on the same {values['compared']} of "
+        f"{values['results']} results (--compare_every {values['compare_every']})"
+    )
+    whole = "every image: all results that have truth, each with the sensors that it had"
+    return f"{note}; {whole}" if EVERY_IMAGE in values else note

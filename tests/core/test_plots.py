@@ -17,3 +17,14 @@ def test_ticks_are_round_numbers_written_out(most, shown) -> None:
     picture = plots.lines("time", [0.0, 1.0], {"infer": [0.0, most]}, "result")
     beside = re.findall(r'text-anchor="end"[^>]*>([^<]+)<', picture)
     assert beside == shown
+
+
+@pytest.mark.parametrize("count", [5, 500])
+def test_values_between_gaps_are_dots(count) -> None:
+    """A line needs two of them: of a series of every fourth image nothing else would be seen."""
+    gap = float("nan")
+    values = [1.0 if number % 4 == 0 else gap for number in range(count)]
+    picture = plots.lines("depth", list(range(count)), {"camera only": values}, "s")
+    assert picture.count("<circle") == (count + 3) // 4 and "<polyline" not in picture
+    whole = plots.lines("depth", list(range(count)), {"fused": [1.0] * count}, "s")
+    assert whole.count("<polyline") == 1 and whole.count("<circle") == (count if count < 120 else 0)

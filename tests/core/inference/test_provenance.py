@@ -42,6 +42,7 @@ def test_sources_of_all_runs_count(training, sources) -> None:
 def test_the_shipped_model_says_that_it_saw_rendered_streets_alone() -> None:
     manifest = load_package(ROOT / "models" / "lemumo-tiny").manifest
     assert "lemumo-tiny was trained on rendered streets alone" in rendered_note(manifest)
+    assert rendered_note(manifest, "as here on street").endswith("there (as here on street)")
     assert not rendered_note(replace(manifest, trained=False))
     assert not rendered_note(replace(manifest, training={}))
 
