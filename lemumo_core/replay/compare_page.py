@@ -102,12 +102,12 @@ def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
         parts.append("<h2>All images together</h2>")
         beside = (web_page.table(t.caption, t.rows, t.head) for t in (first, *others))
         parts.append(f'<div class="row">{"".join(beside)}</div>')
-        if _compared(a) != _compared(b):
-            parts.append(
-                f'<p class="note">A compared {_compared(a)[1] or 0} images with the camera alone '
-                f"and trivial answers, B {_compared(b)[1] or 0}: these figures are left out, as "
-                "they are of other images. Replay both with the same --compare_every.</p>"
-            )
+    if _compared(a) != _compared(b):
+        parts.append(
+            f'<p class="note">A compared {_compared(a)[1] or 0} images with the camera alone and '
+            f"trivial answers, B {_compared(b)[1] or 0}: these figures are left out, as they are "
+            "of other images. Replay both with the same --compare_every.</p>"
+        )
     parts.append("<h2>Differences over time</h2>")
     number = list(range(len(found.images)))
     plots = [

@@ -144,12 +144,12 @@ class Evaluator:
             counts = image_counts(reader, self.settings.find_cameras(reader))
             every = {name: max(1, count // ALIGNMENTS) for name, count in counts.items()}
             one_in = {name: self.settings.compare_one_in(count) for name, count in counts.items()}
-            # Apart, as every image that has labels might lie between those that are compared.
-            turns: Counter[tuple[str, bool]] = Counter()
+            # By what they hold: all with labels, or with a scan, might lie between those compared.
+            turns: Counter[tuple[str, bool, bool]] = Counter()
             for event in read_ahead(lambda: self._events(files, self.settings, select_all), AHEAD):
                 labels, fault = _labels_of(event, truth, event.camera)
-                turn = turns[kind := (event.camera, labels is not None)]
-                turns[kind] += event.frame is not None
+                kind = event.camera, labels is not None, event.companion_ns is not None
+                turn, turns[kind] = turns[kind], turns[kind] + (event.frame is not None)
                 is_aligned = event.number % every[event.camera] == 0
                 yield ReadImage(event, labels, fault, is_aligned, turn % one_in[event.camera] == 0)
 

@@ -154,6 +154,17 @@ def test_an_image_without_a_scan_stands_beside_no_other(toy_package, tmp_path) -
     assert rows(out)[-1]["camera_only_depth_mae_m"] and rows(out)[-1]["fused_depth_mae_m"] is None
 
 
+def test_images_with_a_scan_are_compared_wherever_they_lie(toy_package, tmp_path) -> None:
+    frames = [
+        frame if number % 2 else replace(frame, companion=None)
+        for number, frame in enumerate(small_frames(FRAMES))
+    ]
+    write_bag(frames, tmp_path / "bag")
+    found, _ = evaluated(toy_package, tmp_path / "bag", compare_every=2, sync_tolerance_ns=10)
+    compared = [one.event.number for one in found if "camera_only" in one.metrics]
+    assert compared == [1, 5] and found[3].metrics.keys() == {"fused_own"}
+
+
 def test_of_a_camera_alone_every_image_is_judged(toy_package, tmp_path) -> None:
     write_bag([replace(f, companion=None) for f in small_frames(3)], tmp_path / "street")
     more = "--compare_every", 2
