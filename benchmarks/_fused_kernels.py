@@ -154,7 +154,7 @@ class _Interpreter(fx.Interpreter):
 def kernels_of(graph: fx.GraphModule, inputs: Sequence[Any], is_backward: bool) -> tuple[int, int]:
     """Return how many kernels inductor would launch for a graph of aten's operators on ``meta``.
 
-    And how many of them are draws, operators of ``lemumo`` that copy from the CPU.
+    And how many of them are ``draws``.
     """
     with _no_gpu(), _disable_current_modes():
         mode, fakes = _moved(graph, inputs)
@@ -178,7 +178,12 @@ def kernels_of(graph: fx.GraphModule, inputs: Sequence[Any], is_backward: bool) 
         and not isinstance(node.node, ir.MultiOutput)  # one of the outputs of another
     ]
     called = [str(getattr(node.node, "op_overload", "")) for node in launched]
-    return len(launched), sum(name.startswith("lemumo.") for name in called)
+    return len(launched), sum(map(draws, called))
+
+
+def draws(operator: str) -> bool:
+    """Return whether an operator is one of ours that draws on the CPU, and copies from there."""
+    return operator.startswith("lemumo.") and not operator.startswith("lemumo.resize")
 
 
 def _moved(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[FakeTensorMode, list[Any]]:

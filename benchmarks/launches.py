@@ -33,7 +33,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks._fused_kernels import Kernels
+from benchmarks._fused_kernels import Kernels, draws
 from benchmarks._recipes import ROWS, run_of
 from lemumo_core.data.samples import Batch, collate
 from lemumo_core.data.sources.synthetic import SyntheticStreet
@@ -90,7 +90,7 @@ IN_FLOAT32 = {
 
 
 class _Casts(TorchFunctionMode):
-    """Casts arguments as autocast would, and takes fused attention."""
+    """Casts arguments as autocast would, takes fused attention, and copies constants."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -104,6 +104,8 @@ class _Casts(TorchFunctionMode):
             if to is not None:
                 args = [self._cast(one, to) for one in args]
                 kwargs = {key: self._cast(one, to) for key, one in kwargs.items()}
+        if function is torch.tensor and kwargs.get("device") is not None:  # made on the CPU
+            return function(*args, **{**kwargs, "device": "cpu"}).to(kwargs["device"])
         if name == "scaled_dot_product_attention" and args[0].device == META:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args, **kwargs)[0]
         return function(*args, **kwargs)
@@ -161,8 +163,7 @@ class Launches(TorchDispatchMode):
             number = -(-len(args[0]) // TENSORS_A_LAUNCH) if on_lists else 1
             self.operators[name] += number
             self.backward += number * (torch._C._current_autograd_node() is not None)
-            draws = name.startswith("lemumo.")  # operators of our own, for a compiler
-            self.copies += draws or any(x.device != META and x.ndim for x in given)
+            self.copies += draws(name) or any(x.device != META and x.ndim for x in given)
         return found
 
 

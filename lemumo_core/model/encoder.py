@@ -70,8 +70,14 @@ class Encoder(nn.Module):
         """
         return self.encode(self.embed(inputs), dense)
 
-    def embed(self, inputs: Inputs) -> Embedded:
-        """Return the tokens of views, of which some may be left out before ``encode``."""
+    def embed(self, inputs: Inputs, shown: Tensor | None = None) -> Embedded:
+        """Return the tokens of views, of which some may be left out before ``encode``.
+
+        Args:
+            inputs: as of ``forward``.
+            shown: bool (B, 2, N), which patches of image and companion are not absent; None for
+                all.
+        """
         raise NotImplementedError
 
     def encode(self, embedded: Embedded, dense: bool = True) -> Encoding:

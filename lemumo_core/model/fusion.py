@@ -45,12 +45,12 @@ class FusionEncoder(Encoder):
         self.blocks = transformer_blocks(config)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def embed(self, inputs: Inputs) -> Embedded:
+    def embed(self, inputs: Inputs, shown: Tensor | None = None) -> Embedded:
         """See ``Encoder``."""
         cls_position, grids = self.positions[:, :1], self.positions[0, 1:].unflatten(0, (3, -1))
         tables = torch.cat([self.fusion_tokens + grids[:1], grids[1:]])
         fusion, *positions = resize_tables(tables, self.grid, patch_grid(inputs)).split(1)
-        patches = zip(self.patch_embed(inputs), positions, strict=True)
+        patches = zip(self.patch_embed(inputs, shown), positions, strict=True)
         return Embedded(self.cls_token + cls_position, fusion, tuple(x + at for x, at in patches))
 
     def transform(self, embedded: Embedded, dense: bool) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lemumo_core.model.attention import attention
-from lemumo_core.model.stochastic_depth import PackedPath, Shape, groups_of
-from lemumo_core.model.transformer import Block, draw_paths
+from lemumo_core.model.stochastic_depth import PackedPath, Path, Shape, groups_of
+from lemumo_core.model.transformer import ALL, Block, draw_paths
 
 
 def through_packed(
@@ -32,18 +32,33 @@ def through_packed(
     Returns:
         Of each group (B, rows, D).
     """
-    drawn = [draw_paths(blocks, x) for x in groups]
-    shapes = [(x.shape[0], x.shape[1]) for x in groups]
     *body, last = blocks
+    *paths, last_paths = zip(*(draw_paths(blocks, x) for x in groups), strict=True)
+    groups = _through(body, groups, paths)
+    whole = [i for i, asked in enumerate(rows) if asked == ALL]
+    of_whole = _through([last], [groups[i] for i in whole], [[last_paths[i] for i in whole]])
+    found = dict(zip(whole, of_whole, strict=True))
+    for i, asked in enumerate(rows):
+        if asked != ALL:
+            found[i] = last(groups[i], asked, paths=last_paths[i])
+    return [found[i] for i in range(len(groups))]
+
+
+def _through(
+    blocks: Sequence[Block],
+    groups: Sequence[Tensor],
+    paths: Sequence[Sequence[tuple[Path, Path]]],
+) -> Sequence[Tensor]:
+    """Take groups through blocks, which compute all rows; paths are by block, and then by group."""
+    if not groups:
+        return groups
+    shapes = [(x.shape[0], x.shape[1]) for x in groups]
     packed = torch.cat([x.flatten(0, 1) for x in groups])[None]
-    for block, *own in zip(body, *(paths[:-1] for paths in drawn), strict=True):
-        first, second = (PackedPath(paths, shapes) for paths in zip(*own, strict=True))
+    for block, of_groups in zip(blocks, paths, strict=True):
+        first, second = (PackedPath(branch, shapes) for branch in zip(*of_groups, strict=True))
         apart = partial(attend_apart, shapes=first.taken)
         packed = block(packed, attention=apart, paths=(first, second))
-    return [
-        last(x, asked, paths=paths[-1])
-        for x, asked, paths in zip(groups_of(packed, shapes), rows, drawn, strict=True)
-    ]
+    return groups_of(packed, shapes)
 
 
 def attend_apart(q: Tensor, k: Tensor, v: Tensor, shapes: Sequence[Shape]) -> Tensor:

@@ -49,11 +49,13 @@ class PatchEmbed(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, False)
 
-    def forward(self, inputs: Inputs) -> list[Tensor]:
+    def forward(self, inputs: Inputs, shown: Tensor | None = None) -> list[Tensor]:
         """Embed the modalities.
 
         Args:
             inputs: tensors; the image may be floats from 0 to 255, too.
+            shown: bool (B, 2, N), which patches of image and companion are not absent; None for
+                all.
 
         Returns:
             Tokens of each modality, (B, N, D), with modality embeddings.
@@ -70,7 +72,13 @@ class PatchEmbed(nn.Module):
             exists = inputs.present[:, MODALITIES.index(name)].view(-1, 1, 1, 1) > 0.5
             patches = self.get_submodule(name)(torch.where(exists, x, 0.0))
             patches = patches.flatten(2).transpose(1, 2)
+            seen = exists[:, 0]
+            if shown is not None:
+                seen = seen & shown[:, MODALITIES.index(name), :, None]
             if self.absent is not None:
-                patches = torch.where(exists[:, 0], patches, self.absent[row])
+                patches = torch.where(seen, patches, self.absent[row])
+            elif shown is not None:  # as zeros would be embedded
+                bias = self.get_parameter(f"{name}.bias")
+                patches = torch.where(seen, patches, bias.to(patches.dtype))
             tokens.append(patches + self.modality[row])
         return tokens

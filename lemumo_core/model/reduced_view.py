@@ -38,6 +38,6 @@ def _blocks(rows: Tensor, factor: int) -> Tensor:
 
 def _reduced_intrinsics(intrinsics: Tensor, factor: int) -> Tensor:
     """Return intrinsics (B, 3, 3) of the smaller view; pixel (0, 0) is the centre of the first."""
-    first, second, third = intrinsics.split(1, dim=1)
-    shift = torch.tensor([0.0, 0.0, (1 - factor) / (2 * factor)], device=intrinsics.device)
-    return torch.cat([first / factor + shift, second / factor + shift, third], dim=1)
+    columns, centers = (intrinsics[:, :2] / factor).split([2, 1], dim=2)
+    centers = centers + (1 - factor) / (2 * factor)
+    return torch.cat([torch.cat([columns, centers], dim=2), intrinsics[:, 2:]], dim=1)

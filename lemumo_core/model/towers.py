@@ -56,9 +56,9 @@ class SingleEncoder(Encoder):
         super().__init__(config, one.get(config.variant, MODALITIES))
         self.tower = Tower(config)
 
-    def embed(self, inputs: Inputs) -> Embedded:
+    def embed(self, inputs: Inputs, shown: Tensor | None = None) -> Embedded:
         """See ``Encoder``."""
-        both = torch.stack(self.patch_embed(inputs)).sum(0)
+        both = torch.stack(self.patch_embed(inputs, shown)).sum(0)
         cls, patches = self.tower.embed(both, patch_grid(inputs))
         return Embedded(cls, cls[:, :0], (patches,))
 
@@ -78,9 +78,10 @@ class LateEncoder(Encoder):
         super().__init__(config, MODALITIES)
         self.towers = nn.ModuleDict({name: Tower(config) for name in MODALITIES})
 
-    def embed(self, inputs: Inputs) -> Embedded:
+    def embed(self, inputs: Inputs, shown: Tensor | None = None) -> Embedded:
         """See ``Encoder``."""
-        both, size = zip(self._towers(), self.patch_embed(inputs), strict=True), patch_grid(inputs)
+        size = patch_grid(inputs)
+        both = zip(self._towers(), self.patch_embed(inputs, shown), strict=True)
         cls, patches = zip(*(tower.embed(tokens, size) for tower, tokens in both), strict=True)
         return Embedded(torch.cat(cls, dim=1), cls[0][:, :0], patches)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,5 +157,31 @@ def resize_tables(tables: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
     if size == grid:
         return tables
     maps = tables.unflatten(1, grid).permute(0, 3, 1, 2)
-    maps = functional.interpolate(maps, size=size, mode="bicubic", align_corners=False)
-    return maps.flatten(2).transpose(1, 2)
+    return _resize_bicubic(maps, size).flatten(2).transpose(1, 2)
+
+
+@torch.library.custom_op("lemumo::resize_bicubic", mutates_args=())
+def _resize_bicubic(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps (T, D, rows, columns), in an operator that a compiler takes as it is.
+
+    Of torch's own, inductor writes each of the 16 taps out, with its gradient, as kernels.
+    """
+    resized = functional.interpolate(maps, list(size), mode="bicubic", align_corners=False)
+    return resized.contiguous()
+
+
+@_resize_bicubic.register_fake
+def _(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return maps.new_empty(*maps.shape[:2], *size)
+
+
+def _keep_shape(ctx: Any, inputs: tuple[Tensor, Sequence[int]], output: Tensor) -> None:
+    ctx.shape = inputs[0].shape
+
+
+def _bicubic_gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    backward = torch.ops.aten.upsample_bicubic2d_backward
+    return backward(gradient, gradient.shape[2:], ctx.shape, False), None
+
+
+_resize_bicubic.register_autograd(_bicubic_gradient, setup_context=_keep_shape)

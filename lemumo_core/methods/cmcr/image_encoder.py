@@ -73,7 +73,7 @@ class FrozenImageEncoder(nn.Module):
         if self.name == "lemumo":
             rows, height, width = image.shape[:3]
             blank = torch.zeros(rows, height, width, self.companion_channels, device=image.device)
-            present = torch.tensor([1.0, 0.0], device=image.device).expand(rows, 2)
+            present = torch.eye(2, device=image.device)[:1].expand(rows, 2)
             eye = torch.eye(3, device=image.device).expand(rows, 3, 3)
             tokens = self.network(Inputs(image, blank, eye, present)).tokens
             return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (height // PATCH, -1)))

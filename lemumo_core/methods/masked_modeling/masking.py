@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lemumo_core.data.pinned import to_device
-from lemumo_core.model.config import MODALITIES, ModelConfig
+from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.encoder import Embedded, Encoder
 from lemumo_core.preprocess import Inputs
 
@@ -88,13 +88,7 @@ def embed_masked(encoder: Encoder, inputs: Inputs, masks: Masks) -> Embedded:
         inputs: of R views.
         masks: of these.
     """
-    seen = encoder.embed(inputs)
-    one = Inputs(*(x[:1] for x in inputs))
-    absent = encoder.embed(one._replace(present=torch.zeros_like(one.present)))
-    patches = []
-    for row, name in enumerate(encoder.modalities):
-        shown = masks.shown[:, MODALITIES.index(name), :, None]
-        kept, blank = (x.patches[row][:, masks.cells] for x in (seen, absent))
-        patches.append(torch.where(shown, kept, blank))
+    seen = encoder.embed(inputs, ~masks.hidden)
+    patches = tuple(x[:, masks.cells] for x in seen.patches)
     cells = seen.cells[:, masks.cells] if seen.cells.shape[1] else seen.cells
-    return Embedded(seen.cls, cells, tuple(patches))
+    return Embedded(seen.cls, cells, patches)

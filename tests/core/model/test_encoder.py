@@ -264,13 +264,19 @@ def test_every_parameter_learns_from_the_cls(variant) -> None:
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
-@torch.no_grad()
 def test_another_grid_resizes_the_tables_bicubically() -> None:
-    tables = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    tables = torch.randn(2, 16, 8, generator=generator, requires_grad=True)
+    weights = torch.randn(2, 12, 8, generator=generator)
     maps = tables.reshape(2, 4, 4, 8).permute(0, 3, 1, 2)
     expected = functional.interpolate(maps, (2, 6), mode="bicubic", align_corners=False)
+    expected = expected.flatten(2).transpose(1, 2)
     resized = resize_tables(tables, (4, 4), (2, 6))
-    torch.testing.assert_close(resized, expected.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(resized, expected)
+    of_resized, of_expected = (
+        torch.autograd.grad((x * weights).sum(), tables)[0] for x in (resized, expected)
+    )
+    torch.testing.assert_close(of_resized, of_expected)
     assert resize_tables(tables, (4, 4), (4, 4)) is tables
 
 

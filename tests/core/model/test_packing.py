@@ -13,8 +13,8 @@ from lemumo_core.model.transformer import ALL, Block, through
 from lemumo_core.model.variants import build_encoder
 from lemumo_core.preprocess import Inputs
 
-SHAPES = [(7, 5), (12, 3), (1, 4)]
-ROWS = [ALL, slice(-1, None), slice(1, 3)]
+SHAPES = [(7, 5), (12, 3), (1, 4), (5, 2)]
+ROWS = [ALL, slice(-1, None), slice(1, 3), ALL]
 
 
 def gradients(found: list[Tensor], of: list[Tensor]) -> list[Tensor]:
@@ -29,15 +29,20 @@ def test_groups_at_once_are_groups_one_after_the_other(drop_path) -> None:
     blocks = [Block(dim=16, heads=2, drop_path=drop_path).train() for _ in range(3)]
     groups = [torch.randn(*shape, 16, requires_grad=True) for shape in SHAPES]
     learning = [*groups, *nn.ModuleList(blocks).parameters()]
-    calls: list[int] = []
-    blocks[0].mlp.fc1.register_forward_hook(lambda module, inputs, output: calls.append(1))
+    calls = [0, 0]  # of the first block, and of the last
+
+    def count(i: int) -> None:
+        calls[i] += 1
+
+    for i, block in enumerate((blocks[0], blocks[-1])):
+        block.mlp.fc1.register_forward_hook(lambda *_, i=i: count(i))
 
     torch.manual_seed(1)
     expected = [through(blocks, x, rows) for x, rows in zip(groups, ROWS, strict=True)]
-    assert len(calls) == 3
+    assert calls == [4, 4]
     torch.manual_seed(1)
     found = through_packed(blocks, groups, ROWS)
-    assert len(calls) == 4
+    assert calls == [4 + 1, 4 + 3]  # the last one takes at once what it takes whole
     for one, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(one, reference)
     ours, theirs = gradients(found, learning), gradients(expected, learning)
