@@ -15,11 +15,13 @@ from lemumo_core.train.pretrain.config import PretrainConfig, PretrainLogConfig
 from lemumo_core.train.run_config import ScaleConfig
 from tests.helpers.small_frames import small_frames
 
+SMALL_VIEWS = MultiCropConfig(local_views=2, global_size=(32, 32), local_size=(16, 32))
+"""Two global views of 32 x 32 pixels, two local ones of 16 x 32."""
+
 
 def small_method(**changes: Any) -> LeMuMo:
-    """Two global views of 32 x 32 pixels, two local ones of 16 x 32."""
-    views = MultiCropConfig(local_views=2, global_size=(32, 32), local_size=(16, 32))
-    return LeMuMo(**{"views": views, **changes})
+    """A method with ``SMALL_VIEWS``."""
+    return LeMuMo(**{"views": SMALL_VIEWS, **changes})
 
 
 def small_config(**changes: Any) -> PretrainConfig:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -146,19 +146,19 @@ class DinoMethod(EncoderMethod):
 
     def forward(self, views: DinoViews, step: int, dense: bool = False) -> Step:
         """See ``Method``. The tokens of ``Step`` are the teacher's."""
-        options, (whole, *local), masks = self.options, *views
+        options, crops, masks = self.options, *views
+        whole = crops[0]
         batch = len(whole.image) // options.views.global_views
         with torch.no_grad(), evaluating(self.teacher):
-            seen = self._encode(self.exported_encoder, whole, batch, True)
-        student = self._encode(self.encoder, whole, batch, masks is not None, masks)
-        rest = [self._encode(self.encoder, view, batch, False).cls for view in local]
-        cosines = self._cosines(self.head, torch.cat([student.cls, *rest]))
+            (seen,) = self._encode(self.exported_encoder, [whole], None, True)
+        encodings = self._encode(self.encoder, crops, masks, masks is not None)
+        cosines = self._cosines(self.head, torch.cat([one.cls for one in encodings]))
         log_p = (cosines / options.temperature).log_softmax(-1).unflatten(0, (-1, batch))
         targets = self._targets(seen.cls).unflatten(0, (-1, batch))
         terms = {"dino": view_loss(log_p, targets)}
         total = terms["dino"]
         if masks is not None:
-            masked, truth = (x.tokens.flatten(0, 1)[masks.at] for x in (student, seen))
+            masked, truth = (x.tokens.flatten(0, 1)[masks.at] for x in (encodings[0], seen))
             log_p_tokens = self._cosines(self.head, masked).div(options.temperature).log_softmax(-1)
             terms["ibot"] = token_loss(log_p_tokens, self._targets(truth), masks.weights)
             total = total + options.token_weight * terms["ibot"]
@@ -170,24 +170,32 @@ class DinoMethod(EncoderMethod):
         )
 
     def _encode(
-        self,
-        encoder: Encoder,
-        view: View,
-        batch: int,
-        dense: bool,
-        masks: BlockMasks | None = None,
-    ) -> Encoding:
-        """Encode the views of B samples, with hidden cells; rows as in ``View``."""
+        self, encoder: Encoder, views: Sequence[View], masks: BlockMasks | None, dense: bool
+    ) -> list[Encoding]:
+        """Encode views of B samples at once; rows as in ``View``.
+
+        Args:
+            encoder: of the student or the teacher.
+            views: the global ones, and perhaps local ones.
+            masks: cells that are hidden in the global ones.
+            dense: whether tokens of the global ones are asked for.
+        """
+        batch = len(views[0].image) // self.options.views.global_views
         # Rows by sample, as in the whole batch: the masks of stochastic depth do not depend on the
         # number of ranks.
-        inputs = Inputs(*(transpose_rows(x, batch) for x in view.inputs))
-        with mixed_precision(view.image.device):
+        whole, *local = (Inputs(*(transpose_rows(x, batch) for x in one.inputs)) for one in views)
+        with mixed_precision(views[0].image.device):
             if masks is None:
-                encoding = encoder(inputs, dense)
+                embedded = [encoder.embed(whole)]
             else:
                 shown = masks.shown(transpose_rows(masks.hidden, batch))
-                encoding = encoder.encode(embed_masked(encoder, inputs, shown), dense)
-        return Encoding(*(transpose_rows(x, len(x) // batch) for x in encoding))
+                embedded = [embed_masked(encoder, whole, shown)]
+            embedded += [encoder.embed(one) for one in local]
+            encodings = encoder.encode_all(embedded, [dense, *(False for _ in local)])
+        return [
+            Encoding(*(transpose_rows(x, len(x) // batch) for x in encoding))
+            for encoding in encodings
+        ]
 
     def _cosines(self, head: nn.Module, tokens: Tensor) -> Tensor:
         with mixed_precision(tokens.device):
@@ -222,9 +230,13 @@ class DinoMethod(EncoderMethod):
             parameter.lerp_(student[name], share)
 
     def units(self) -> Units:
-        """Return the blocks of student and teacher, and both encoders to compile."""
+        """Return the blocks of student and teacher, and the method to compile."""
         encoders = self.encoder, self.exported_encoder
-        return Units([block for one in encoders for block in one.units()], encoders)
+        return Units([block for one in encoders for block in one.units()], (self,))
+
+    def compile(self, **options: Any) -> None:
+        """Compile both encoders, with what they see; ``options`` as of ``torch.compile``."""
+        self._encode = torch.compile(self._encode, **options)  # type: ignore[method-assign]
 
     def monitors(self, outcome: Step, step: int) -> dict[str, float]:
         """Measure collapse, and how many prototypes are in use.

@@ -6,7 +6,9 @@ encoders in place of an encoder a modality: it sees the image alone, then the co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from lemumo_core.losses.contrastive import symmetric_info_nce
 from lemumo_core.losses.loss import Loss
 from lemumo_core.methods.collapse import CollapseWatch
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
-from lemumo_core.methods.method import Draw, Method, Step, mixed_precision
+from lemumo_core.methods.method import Draw, Method, Step, Units, mixed_precision
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.preprocess import Inputs, InputSpec
 
@@ -99,7 +101,7 @@ class InfoNceMethod(EncoderMethod):
         """See ``Method``. Online probes see both modalities, in a pass of their own."""
         whole, temperature = views[0], self.options.temperature
         batch = len(whole.image) // self.options.views.global_views
-        pairs = [self._projections(view, batch) for view in views]
+        pairs = self._projections(views)
         both = (whole.present[:batch] > 0.5).all(1)
         losses = [
             symmetric_info_nce(image, companion, both, temperature)
@@ -115,18 +117,38 @@ class InfoNceMethod(EncoderMethod):
             {"image": image, "companion": companion},
         )
 
-    def _projections(self, view: View, batch: int) -> tuple[Tensor, ...]:
-        """Return projections (V, B, d) of image and companion of the V views of B samples."""
+    def _projections(self, views: Sequence[View]) -> list[list[Tensor]]:
+        """Return projections (V, B, d) of image and companion, of the V views of each size."""
+        batch = len(views[0].image) // self.options.views.global_views
         # Rows by sample, as in the whole batch: the masks of stochastic depth do not depend on the
         # number of ranks.
-        by_sample = Inputs(*(transpose_rows(x, batch) for x in view.inputs))
-        projections = []
-        with mixed_precision(view.image.device):
-            for name in MODALITIES:
-                cls = self.encoder(keep_modality(by_sample, name), dense=False).cls
-                projected = self.projectors[name](cls)
-                projections.append(projected.unflatten(0, (batch, -1)).transpose(0, 1))
-        return tuple(projections)
+        by_sample = [Inputs(*(transpose_rows(x, batch) for x in one.inputs)) for one in views]
+        with mixed_precision(views[0].image.device):
+            embedded = [
+                self.encoder.embed(keep_modality(one, name))
+                for one in by_sample
+                for name in MODALITIES
+            ]
+            encodings = iter(self.encoder.encode_all(embedded, [False for _ in embedded]))
+            return [
+                [
+                    self.projectors[name](next(encodings).cls)
+                    .unflatten(0, (batch, -1))
+                    .transpose(0, 1)
+                    for name in MODALITIES
+                ]
+                for _ in views
+            ]
+
+    def units(self) -> Units:
+        """Return the encoder's blocks, and the method to compile."""
+        return Units(self.encoder.units(), (self,))
+
+    def compile(self, **options: Any) -> None:
+        """Compile encoder and projections; ``options`` as of ``torch.compile``."""
+        self._projections = torch.compile(  # type: ignore[method-assign]
+            self._projections, **options
+        )
 
     def monitors(self, outcome: Step, step: int) -> dict[str, float]:
         """Measure collapse and retrieval among the first view's projections.

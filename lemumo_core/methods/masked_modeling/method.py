@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from lemumo_core.data.samples import Batch
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions
 from lemumo_core.methods.masked_modeling.masking import check_maskable
 from lemumo_core.methods.masked_modeling.objective import Masked, MaskedObjective
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
-from lemumo_core.methods.method import Draw, Method, Step
+from lemumo_core.methods.method import Draw, Method, Step, Units
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.preprocess import InputSpec
 
@@ -54,5 +56,10 @@ class MaskedModelingMethod(EncoderMethod):
 
     def forward(self, views: Masked, step: int, dense: bool = False) -> Step:
         """See ``Method``. Online probes see the whole view, in a pass of their own."""
-        loss = self.objective(self.encoder, views, step)
+        # As a tensor, the number of the step is no constant of a compiled graph.
+        loss = self.objective(self.encoder, views, torch.tensor(step))
         return Step(loss, views.view, self.frozen_tokens(views.view) if dense else None)
+
+    def units(self) -> Units:
+        """Return the encoder's blocks, and encoder with loss to compile."""
+        return Units(self.encoder.units(), (self.objective,))

@@ -57,7 +57,7 @@ def test_the_student_does_not_see_what_is_masked_and_the_teacher_does() -> None:
     )
 
     def tokens(view, masks) -> torch.Tensor:
-        return method._encode(method.encoder, view, 2, True, masks).tokens
+        return method._encode(method.encoder, [view], masks, True)[0].tokens
 
     assert torch.equal(tokens(view, masks), tokens(changed, masks))
     assert not torch.allclose(tokens(view, None), tokens(changed, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 from lemumo_core.faults import Fault
 from lemumo_core.methods.dino.method import DINO
+from lemumo_core.methods.info_nce.method import InfoNCE
+from lemumo_core.methods.masked_modeling.method import MaskedModeling
 from lemumo_core.model.transformer import Block
 from lemumo_core.train import parallel
 from lemumo_core.train.learner import NonFinite
@@ -16,7 +19,7 @@ from lemumo_core.train.parallel import DistInfo
 from lemumo_core.train.pretrain.config import PretrainConfig
 from lemumo_core.train.pretrain.learner import PretrainLearner
 from lemumo_core.train.run_config import ScaleConfig
-from tests.helpers.small_run import small_batch, small_config, small_method
+from tests.helpers.small_run import SMALL_VIEWS, small_batch, small_config, small_method
 
 ALONE = DistInfo(0, 1, torch.device("cpu"))
 
@@ -56,13 +59,11 @@ def test_activations_are_recomputed_to_the_same_gradients(monkeypatch, variant) 
         assert torch.equal(recomputed[name], gradient), name
 
 
-@pytest.mark.parametrize(("objective", "projected"), [("vicreg", 1), ("lejepa", 2)])
-def test_a_compiled_step_is_one_graph_with_the_same_draws(
-    objective, projected, monkeypatch
-) -> None:
-    """Views of the objectives are a graph, and those of masked modelling; all else is a third."""
+@pytest.fixture
+def graphs(monkeypatch) -> Iterator[list[torch.fx.GraphModule]]:
+    """Graphs without breaks that ``torch.compile`` has captured; torch itself runs them."""
     torch._dynamo.reset()
-    graphs = []
+    graphs: list[torch.fx.GraphModule] = []
 
     def backend(graph, inputs):
         graphs.append(graph)
@@ -72,22 +73,45 @@ def test_a_compiled_step_is_one_graph_with_the_same_draws(
     monkeypatch.setattr(
         torch, "compile", lambda f: compile_with(f, backend=backend, fullgraph=True)
     )
-    method = small_method(objective=objective, modality_dropout=0.3)
-    config = small_config(method=method)
+    yield graphs
+    torch._dynamo.reset()
+
+
+def assert_compiled_alike(config: PretrainConfig) -> None:
+    """Loss and gradients of a step are the same where it is compiled."""
     loss, plain = gradients(config)
-    assert not graphs
     again, compiled = gradients(replace(config, scale=ScaleConfig(compile=True, workers=0)))
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert compiled.keys() == plain.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(compiled[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "projected"), [("vicreg", 1), ("lejepa", 2)])
+def test_a_compiled_step_is_one_graph_with_the_same_draws(objective, projected, graphs) -> None:
+    """Views of the objectives are a graph, and those of masked modelling; all else is a third."""
+    method = small_method(objective=objective, modality_dropout=0.3)
+    assert_compiled_alike(small_config(method=method))
     assert len(graphs) == 3
     called = [str(node.target) for graph in graphs for node in graph.graph.nodes]
     drawn = ("draw_scales", "draw_chances", "directions_like", "choose_cells")
     counts = [sum(f"lemumo.{name}" in target for target in called) for name in drawn]
     # Three passes of the encoder; VISReg of tokens, and SIGReg where it is in the objective.
     assert counts == [3, 1, projected, 1]
-    assert again == pytest.approx(loss, rel=1e-5)
-    assert compiled.keys() == plain.keys()
-    for name, gradient in plain.items():
-        torch.testing.assert_close(compiled[name], gradient, rtol=1e-3, atol=1e-5)
-    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [
+        (DINO(hidden=32, prototypes=16, views=SMALL_VIEWS), 2),  # student and teacher
+        (InfoNCE(views=SMALL_VIEWS), 1),
+        (MaskedModeling(), 1),
+    ],
+    ids=["DINO", "InfoNCE", "MaskedModeling"],
+)
+def test_what_other_methods_encode_is_compiled_as_a_whole(method, number, graphs) -> None:
+    assert_compiled_alike(small_config(method=method))
+    assert len(graphs) == number
 
 
 def test_a_step_draws_what_it_draws_whatever_came_before() -> None:
@@ -137,7 +161,8 @@ def test_masked_returns_are_predicted_from_the_others(monkeypatch) -> None:
     views = learner.views(small_batch(config), 0)
     embed, seen, beside = learner.method.encoder.embed, [], []
     monkeypatch.setattr(
-        learner.method.encoder, "embed", lambda inputs: seen.append(inputs) or embed(inputs)
+        *(learner.method.encoder, "embed"),
+        lambda inputs, *shown: seen.append(inputs) or embed(inputs, *shown),
     )
     learner.method.depth_branch.register_forward_hook(
         lambda module, inputs, outputs: beside.append(inputs[1])
