@@ -23,8 +23,8 @@ import torch
 from benchmarks._timing import machine
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.frame import LidarScan
+from lemumo_core.model.products import ROW_PRODUCT
 from lemumo_core.model.sparse.minkunet import BACKENDS, MinkUNet, SparseConfig
-from lemumo_core.model.sparse.products import ROW_PRODUCT
 from lemumo_core.model.sparse.voxels import VoxelConfig, Voxels, voxelize
 
 TARGETS = {1.0: {"forward": 1.25, "step": 1.2}, 0.25: {"forward": 0.9, "step": 0.9}}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lemumo_core.model.attention import attention
+from lemumo_core.model.linear import Linear
 from lemumo_core.model.stochastic_depth import drop_path
 
 EPSILON = 1e-6
@@ -51,8 +52,8 @@ class ReducedAttention(nn.Module):
     def __init__(self, dim: int, heads: int, reduction: int):
         super().__init__()
         self.heads = heads
-        self.q, self.kv = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q, self.kv = Linear(dim, dim), Linear(dim, 2 * dim)
+        self.proj = Linear(dim, dim)
         self.sr: nn.Conv2d | None = None
         if reduction > 1:
             self.sr = nn.Conv2d(dim, dim, reduction, reduction)
@@ -89,7 +90,7 @@ class MixFeedForward(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.fc1, self.fc2 = Linear(dim, 4 * dim), Linear(4 * dim, dim)
         self.dwconv, self.act = DepthwiseConv(4 * dim), nn.GELU()
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from lemumo_core.model.attention import attention
 from lemumo_core.model.config import ModelConfig
+from lemumo_core.model.linear import Linear, linear
 from lemumo_core.model.stochastic_depth import WHOLE, PackedPath, Path, draw
 
 DROP_PATH = 0.1
@@ -24,8 +25,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def project(self, x: Tensor, rows: slice = ALL) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of some tokens, keys and values of all.
@@ -39,7 +40,7 @@ class Attention(nn.Module):
         """
         if rows != ALL:
             weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
-            q = functional.linear(x[:, rows], weight[:dim], bias[:dim])
+            q = linear(x[:, rows], weight[:dim], bias[:dim])
             return self._by_head(q), *self.keys_and_values(x)
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return self._by_head(q), self._by_head(k), self._by_head(v)
@@ -47,7 +48,7 @@ class Attention(nn.Module):
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values, both (B, heads, N, D / heads), of tokens (B, N, D)."""
         weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
-        k, v = functional.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        k, v = linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
         return self._by_head(k), self._by_head(v)
 
     def merge(self, attended: Tensor) -> Tensor:
@@ -67,9 +68,9 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential()
-        self.mlp.add_module("fc1", nn.Linear(dim, 4 * dim))
+        self.mlp.add_module("fc1", Linear(dim, 4 * dim))
         self.mlp.add_module("act", nn.GELU())
-        self.mlp.add_module("fc2", nn.Linear(4 * dim, dim))
+        self.mlp.add_module("fc2", Linear(4 * dim, dim))
         self.drop_path = drop_path
 
     def forward(

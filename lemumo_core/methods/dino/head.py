@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lemumo_core.model.linear import Linear, linear
+
 BOTTLENECK = 256
 
 
@@ -24,14 +26,14 @@ class Head(nn.Module):
     def __init__(self, width: int, hidden: int, prototypes: int):
         super().__init__()
         self.layers = nn.Sequential(
-            *(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()),
-            nn.Linear(hidden, BOTTLENECK),
+            *(Linear(width, hidden), nn.GELU(), Linear(hidden, hidden), nn.GELU()),
+            Linear(hidden, BOTTLENECK),
         )
-        self.prototypes = nn.Linear(BOTTLENECK, prototypes, bias=False)
+        self.prototypes = Linear(BOTTLENECK, prototypes, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the cosines (..., K) of tokens (..., D') and prototypes, in float32."""
         x = self.layers(tokens)
         with torch.autocast(x.device.type, enabled=False):
             x = functional.normalize(x.to(self.prototypes.weight.dtype), dim=-1)
-            return functional.linear(x, functional.normalize(self.prototypes.weight, dim=1))
+            return linear(x, functional.normalize(self.prototypes.weight, dim=1))

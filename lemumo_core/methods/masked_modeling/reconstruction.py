@@ -14,6 +14,7 @@ from lemumo_core.losses.loss import Loss
 from lemumo_core.methods.masked_modeling.masking import Masks
 from lemumo_core.methods.masked_modeling.options import MaskingOptions
 from lemumo_core.model.config import MODALITIES, PATCH, ModelConfig
+from lemumo_core.model.linear import Linear
 from lemumo_core.model.transformer import Block
 
 DIM, HEADS, BLOCKS = 128, 4, 2
@@ -67,18 +68,18 @@ class Reconstruction(nn.Module):
         self.options, self.is_picture = options, config.companion != "lidar"
         self.bands = config.companion_bands
         self.depth_max_m = config.input_spec.depth_max_m
-        self.enter = nn.Linear(config.token_dim, DIM)
+        self.enter = Linear(config.token_dim, DIM)
         self.mask_token = nn.Parameter(torch.randn(1, 1, DIM) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, grid[0] * grid[1], DIM) * 0.02)
         self.blocks = nn.ModuleList(Block(DIM, HEADS, 0.0) for _ in range(BLOCKS))
         self.norm = nn.LayerNorm(DIM, eps=1e-6)
         self.sizes = 3 * PATCH**2, self.bands * PATCH**2
-        self.decode = nn.Linear(DIM, sum(self.sizes))
+        self.decode = Linear(DIM, sum(self.sizes))
         cells = (PATCH // COARSE_IMAGE) ** 2, (PATCH // COARSE_COMPANION) ** 2
         self.coarse_sizes = 3 * cells[0], self.bands * cells[1]
         self.linear = None
         if options.linear_head:
-            self.linear = nn.Linear(config.token_dim, sum(self.coarse_sizes))
+            self.linear = Linear(config.token_dim, sum(self.coarse_sizes))
 
     def forward(self, tokens: Tensor, masks: Masks, view: View) -> Loss:
         """Compute the loss, the same on every rank.

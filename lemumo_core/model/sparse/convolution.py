@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lemumo_core.model.products import multiply_into, weight_gradient_into
 from lemumo_core.model.sparse.kernel_map import CENTER, KernelMap, Rows
-from lemumo_core.model.sparse.products import multiply_into, weight_gradient_into
 
 Backend = Callable[[Tensor, Tensor, KernelMap], Tensor]
 """Takes x (sources, C), weight (K, C, C') and the map, and returns (targets, C')."""

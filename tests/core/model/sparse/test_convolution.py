@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lemumo_core.model.sparse import products
+from lemumo_core.model import products
 from lemumo_core.model.sparse.convolution import SparseConv, convolve
 from lemumo_core.model.sparse.kernel_map import (
     KernelMap,
@@ -94,7 +94,7 @@ def test_every_product_is_the_plain_one(way, monkeypatch) -> None:
 
 @pytest.mark.parametrize("operator", [True, False], ids=["private", "public"])
 def test_which_product_is_used(operator, monkeypatch, capsys) -> None:
-    """With AVX-512 torch.compile's operator, or else the public convolution; without, torch.mm."""
+    """Where MKL is slow torch.compile's operator, or else the public convolution."""
     with capsys.disabled():
         used = getattr(products.ROW_PRODUCT, "__name__", "torch.mm")
         print(f"\nsparse convolution multiplies by {used}")
@@ -106,10 +106,10 @@ def test_which_product_is_used(operator, monkeypatch, capsys) -> None:
             raise AttributeError("_linear_pointwise")
 
         monkeypatch.setattr(products, "linear_pointwise", lacks)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(products, "is_mkl_slow", lambda: True)
     found = products.find_row_product()
     assert found is (products.linear_pointwise if operator else products.pointwise_convolution)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(products, "is_mkl_slow", lambda: False)
     assert products.find_row_product() is None
 
 
