@@ -36,7 +36,7 @@ import yaml
 from lemumo_core.extras import missing_package
 from lemumo_core.faults import Fault
 from lemumo_core.files import contents_of, read_yaml
-from lemumo_core.signals import SIGNALLED, Stopped, stop_request
+from lemumo_core.signals import SIGNALLED, Stopped, StopRequest, stop_request
 
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
 
@@ -204,19 +204,22 @@ def guarded(prog: str, action: Callable[[], int | None]) -> int:
     After a signal (``signals.SIGNALS``) the action's cleaning up is done before the command ends,
     with 128 and the signal's number as its exit code.
     """
+    received = StopRequest()
     try:
-        with stop_request():
+        with stop_request() as received:
             return action() or 0
     except ImportError as error:
         print(f"{prog}: {missing_package(error)}", file=sys.stderr)
     except (ValueError, OSError) as error:  # Fault among them
         print(f"{prog}: {error}", file=sys.stderr)
-    except Stopped as stopped:
-        print(f"{prog}: {stopped}", file=sys.stderr)
-        return SIGNALLED + stopped.signal
-    except KeyboardInterrupt:
-        print(f"{prog}: stopped", file=sys.stderr)
-        return SIGNALLED + signal.SIGINT
+    except KeyboardInterrupt as interrupt:  # Stopped, or what a library made of it
+        by = (
+            interrupt
+            if isinstance(interrupt, Stopped)
+            else Stopped(received.signal or signal.SIGINT)
+        )
+        print(f"{prog}: {by}", file=sys.stderr)
+        return SIGNALLED + by.signal
     return 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -153,7 +154,20 @@ def test_an_interrupt_exits_with_130(capsys) -> None:
         raise KeyboardInterrupt
 
     assert run_function("lemumo test", command, []) == 130
-    assert capsys.readouterr().err == "lemumo test: stopped\n"
+    assert capsys.readouterr().err == "lemumo test: stopped by SIGINT\n"
+
+
+def test_a_signal_is_named_where_a_library_raises_its_own_interrupt(capsys) -> None:
+    """As Ray's client does."""
+
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+
+    assert run_function("lemumo test", command, []) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "lemumo test: stopped by SIGTERM\n"
 
 
 def test_the_help_is_the_docstring(called, capsys) -> None:
