@@ -130,6 +130,7 @@ def _start(task: Recipe, config: RunConfig, stop: StopRequest) -> int:
         unfinished = found.state.get("unfinished") if found else None
         code = _train(learner, run, first, unfinished)
         weights = learner.weights()
+        del learner  # what DDP holds ends before the process group does (``ranks``)
     if code == DONE and dist.first:
         print(task.finalize(run, weights))
     return code

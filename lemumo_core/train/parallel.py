@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,9 @@ def ranks(batch: int) -> Iterator[DistInfo]:
         raise Fault("rank_ended", f"another rank ended, see what it printed ({line})") from error
     finally:
         if world > 1:
+            # DDP's reducer must not be the last to hold the group: it would free it without giving
+            # up the interpreter's lock, for which a thread of gloo may wait, for ever.
+            gc.collect()
             distributed.destroy_process_group()
 
 
