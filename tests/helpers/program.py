@@ -101,10 +101,7 @@ def run_ranks(count: int, folder: Path, *arguments: object) -> list[str]:
     Raises:
         AssertionError: one failed.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    world = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    world = world_of(count)
     ranks = [
         Program(
             folder / f"rank{i}.log",
@@ -119,6 +116,14 @@ def run_ranks(count: int, folder: Path, *arguments: object) -> list[str]:
         assert code == 0, text
         printed.append(text)
     return printed
+
+
+def world_of(count: int) -> dict[str, str]:
+    """Return the environment that ranks of one machine share, but for their numbers."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
 
 
 def run_here(program: str, arguments: list[str], options: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
+from torch import distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
 
 from lemumo_core.cli.pretrain import main
 from lemumo_core.data.photometric import PHOTOMETRIC
@@ -32,7 +35,7 @@ from lemumo_core.train.pretrain.learner import PretrainLearner
 from lemumo_core.train.run_config import command_line, from_dict, from_namespace, to_dict
 from lemumo_core.train.run_folder import read_metrics
 from tests.helpers.paths import ROOT
-from tests.helpers.program import Program, run_ranks
+from tests.helpers.program import Program, run_ranks, world_of
 
 PROGRAM = ROOT / "training" / "pretrain.py"
 RECIPES = sorted(
@@ -172,6 +175,33 @@ def test_two_ranks_and_going_on_on_one(uninterrupted, recipe, shards, tmp_path, 
     assert losses(out)[:EVERY] == before[:EVERY]
     assert losses(out)[EVERY] == pytest.approx(before[EVERY], rel=1e-5)
     assert losses(out)[EVERY:6] == pytest.approx(before[EVERY:6], rel=1e-3)
+
+
+def end_rank(rank: int, environment: dict[str, str], out: str, options: list[str]) -> None:
+    """Note how many DDP modules there are where the process group ends."""
+    torch.set_num_threads(1)
+    os.environ |= {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    alive, destroy = [], distributed.destroy_process_group
+
+    def noting() -> None:
+        found = (one for one in gc.get_objects() if isinstance(one, DistributedDataParallel))
+        alive.append(len(list(found)))
+        destroy()
+
+    distributed.destroy_process_group = noting
+    assert main([*options, "--out", out]) == 0
+    Path(f"{out}-{rank}.json").write_text(json.dumps(alive))
+
+
+def test_what_ddp_holds_ends_before_the_process_group(recipe, shards, tmp_path) -> None:
+    """The last holder frees the group; were it DDP's reducer, a rank might wait for ever."""
+    options = ["--config", str(recipe), "--data", str(shards), "--steps", "1"]
+    arguments = world_of(2), str(tmp_path / "run"), options
+    multiprocessing.start_processes(end_rank, arguments, nprocs=2, start_method="forkserver")
+    assert [json.loads((tmp_path / f"run-{rank}.json").read_text()) for rank in (0, 1)] == [
+        [0],
+        [0],
+    ]
 
 
 def test_a_step_that_is_not_finite_is_captured_and_repeated(
