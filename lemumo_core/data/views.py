@@ -120,6 +120,15 @@ def transpose_rows(rows: Tensor, inner: int) -> Tensor:
     return rows.unflatten(0, (-1, inner)).transpose(0, 1).flatten(0, 1)
 
 
+def inputs_by_sample(inputs: Inputs, batch: int) -> Inputs:
+    """Reorder the rows of views of ``batch`` samples, from by view to by sample.
+
+    Rows of a rank are then neighbours in the whole batch, and so the masks of stochastic depth
+    (``distributed.rows_of_rank``) do not depend on the number of ranks.
+    """
+    return Inputs(*(transpose_rows(x, batch) for x in inputs))
+
+
 class MultiCrop:
     """Random views of a batch.
 

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_rows
+from lemumo_core.data.views import (
+    MultiCrop,
+    MultiCropConfig,
+    View,
+    inputs_by_sample,
+    transpose_rows,
+)
 from lemumo_core.distributed import gather_rows
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.self_distillation import sinkhorn_knopp, token_loss, view_loss
@@ -39,7 +45,7 @@ from lemumo_core.methods.method import (
 )
 from lemumo_core.model.config import PATCH, ModelConfig
 from lemumo_core.model.encoder import Encoder, Encoding
-from lemumo_core.preprocess import Inputs, InputSpec
+from lemumo_core.preprocess import InputSpec
 
 CURE = "Lower the learning rate, enlarge the batch or raise method.momentum."
 
@@ -181,9 +187,7 @@ class DinoMethod(EncoderMethod):
             dense: whether tokens of the global ones are asked for.
         """
         batch = len(views[0].image) // self.options.views.global_views
-        # Rows by sample, as in the whole batch: the masks of stochastic depth do not depend on the
-        # number of ranks.
-        whole, *local = (Inputs(*(transpose_rows(x, batch) for x in one.inputs)) for one in views)
+        whole, *local = (inputs_by_sample(one.inputs, batch) for one in views)
         with mixed_precision(views[0].image.device):
             if masks is None:
                 embedded = [encoder.embed(whole)]

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from lemumo_core.data.photometric import Photometric
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_rows
+from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, inputs_by_sample
 from lemumo_core.distributed import BatchNorm1d, gather_rows
 from lemumo_core.losses.contrastive import symmetric_info_nce
 from lemumo_core.losses.loss import Loss
@@ -24,7 +24,7 @@ from lemumo_core.methods.collapse import CollapseWatch
 from lemumo_core.methods.encoder_method import EncoderMethod, EncoderOptions, keep_modality
 from lemumo_core.methods.method import Draw, Method, Step, Units, mixed_precision
 from lemumo_core.model.config import MODALITIES, ModelConfig
-from lemumo_core.preprocess import Inputs, InputSpec
+from lemumo_core.preprocess import InputSpec
 
 CURE = "Lower the learning rate, enlarge the batch or raise method.temperature."
 SMALL_VIEW = MultiCropConfig(
@@ -120,9 +120,7 @@ class InfoNceMethod(EncoderMethod):
     def _projections(self, views: Sequence[View]) -> list[list[Tensor]]:
         """Return projections (V, B, d) of image and companion, of the V views of each size."""
         batch = len(views[0].image) // self.options.views.global_views
-        # Rows by sample, as in the whole batch: the masks of stochastic depth do not depend on the
-        # number of ranks.
-        by_sample = [Inputs(*(transpose_rows(x, batch) for x in one.inputs)) for one in views]
+        by_sample = [inputs_by_sample(one.inputs, batch) for one in views]
         with mixed_precision(views[0].image.device):
             embedded = [
                 self.encoder.embed(keep_modality(one, name))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lemumo_core.data.modality_dropout import drop_modalities
 from lemumo_core.data.samples import Batch
-from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, transpose_rows
+from lemumo_core.data.views import MultiCrop, MultiCropConfig, View, inputs_by_sample
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.loss import Loss
 from lemumo_core.losses.vicreg import VicReg
@@ -41,7 +41,7 @@ from lemumo_core.methods.method import (
 )
 from lemumo_core.model.config import MODALITIES, ModelConfig
 from lemumo_core.model.patch_embed import PatchEmbed
-from lemumo_core.preprocess import Inputs, InputSpec
+from lemumo_core.preprocess import InputSpec
 
 
 @dataclass(frozen=True)
@@ -260,9 +260,7 @@ class LeMuMoMethod(EncoderMethod):
         passes = [[view.inputs for view in views]]
         if isinstance(self.objective, LeJepa) and self.objective.aux_unimodal:
             passes += [[keep_modality(x, name) for x in passes[0]] for name in MODALITIES]
-        # Rows by sample: each rank's are neighbours in the whole batch, and so the masks of
-        # stochastic depth (``distributed.rows_of_rank``) do not depend on the number of ranks.
-        inputs = [Inputs(*(transpose_rows(x, batch) for x in one)) for of in passes for one in of]
+        inputs = [inputs_by_sample(one, batch) for of in passes for one in of]
         embedded = [self.encoder.embed(one) for one in inputs]
         asked = [dense, *(False for _ in inputs[1:])]
         if self.masked is not None and masked is not None:
