@@ -212,14 +212,11 @@ def guarded(prog: str, action: Callable[[], int | None]) -> int:
         print(f"{prog}: {missing_package(error)}", file=sys.stderr)
     except (ValueError, OSError) as error:  # Fault among them
         print(f"{prog}: {error}", file=sys.stderr)
-    except KeyboardInterrupt as interrupt:  # Stopped, or what a library made of it
-        by = (
-            interrupt
-            if isinstance(interrupt, Stopped)
-            else Stopped(received.signal or signal.SIGINT)
-        )
-        print(f"{prog}: {by}", file=sys.stderr)
-        return SIGNALLED + by.signal
+    except KeyboardInterrupt as stopped:  # Stopped, or what a library made of it
+        if not isinstance(stopped, Stopped):
+            stopped = Stopped(received.signal or signal.SIGINT)
+        print(f"{prog}: {stopped}", file=sys.stderr)
+        return SIGNALLED + stopped.signal
     return 1
 
 

@@ -28,7 +28,7 @@ PICTURES = 3
 
 def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
     """Return the table of paired differences, then those of the metrics of both replays."""
-    return [_table(found), *result_tables(_results(a, b))]
+    return [_table(found), *result_tables(_results(read_metrics(a), read_metrics(b)))]
 
 
 def write_comparison(out: Path, a: Path, b: Path, found: Comparison) -> None:
@@ -63,12 +63,12 @@ def _table(found: Sequence[PairedDifference]) -> Table:
     return Table("", head, rows)
 
 
-def _results(a: Path, b: Path) -> Results:
+def _results(a: Mapping[str, Any], b: Mapping[str, Any]) -> Results:
     """Return the metrics of all images together, of both replays, by modality.
 
     Where the two compared other images, only those of every image can stand beside each other.
     """
-    documents: Mapping[str, dict[str, Any]] = {"A": read_metrics(a), "B": read_metrics(b)}
+    documents = {"A": a, "B": b}
     found = {
         f"{name} {modality}": document[modality]
         for modality in REPLAY_MODALITIES
@@ -85,10 +85,12 @@ def _results(a: Path, b: Path) -> Results:
 
 
 def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
-    models = [f"{one['model']} on {one['backend']}" for one in map(read_metrics, (a, b))]
-    names = _names_apart(a, b)
+    documents, names = (read_metrics(a), read_metrics(b)), _names_apart(a, b)
     made = comparison_tables(a, b, found.paired)
-    shown = {"A": f"{names[0]}: {models[0]}", "B": f"{names[1]}: {models[1]}"}
+    shown = {
+        letter: f"{name}: {one['model']} on {one['backend']}"
+        for letter, name, one in zip("AB", names, documents, strict=True)
+    }
     worse = [i for i, one in enumerate(found.paired) if one.verdict == "worse"]
     paired, first, *others = made if len(made) > 1 else (*made, Table("", (), []))
     parts = [
@@ -102,10 +104,11 @@ def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
         parts.append("<h2>All images together</h2>")
         beside = (web_page.table(t.caption, t.rows, t.head) for t in (first, *others))
         parts.append(f'<div class="row">{"".join(beside)}</div>')
-    if _compared(a) != _compared(b):
+    of_a, of_b = map(_compared, documents)
+    if of_a != of_b:
         parts.append(
-            f'<p class="note">A compared {_compared(a)[1] or 0} images with the camera alone and '
-            f"trivial answers, B {_compared(b)[1] or 0}: these figures are left out, as they are "
+            f'<p class="note">A compared {of_a[1] or 0} images with the camera alone and '
+            f"trivial answers, B {of_b[1] or 0}: these figures are left out, as they are "
             "of other images. Replay both with the same --compare_every.</p>"
         )
     parts.append("<h2>Differences over time</h2>")
@@ -120,7 +123,7 @@ def _parts(a: Path, b: Path, found: Comparison) -> list[str]:
 
 
 def _names_apart(a: Path, b: Path) -> tuple[str, str]:
-    """Return the names of two folders, with as many of those above as tell them apart."""
+    """Return the shortest ends of two folders' paths that differ."""
     parts = a.resolve().parts, b.resolve().parts
     alike = 0
     for one, other in zip(parts[0][::-1], parts[1][::-1], strict=False):
@@ -131,9 +134,8 @@ def _names_apart(a: Path, b: Path) -> tuple[str, str]:
     return first, second
 
 
-def _compared(out: Path) -> tuple[Any, Any]:
+def _compared(document: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return of how many images one was compared in a replay, and how many were."""
-    document = read_metrics(out)
     return document.get("compare_every"), document.get("compared")
 
 

@@ -111,13 +111,13 @@ class BagRecord:
 
     def summary(self, settings: Settings) -> dict[str, Any]:
         """Return counts, checks and what was scored, as JSON values."""
+        compared = {"compared": self.compared, "compare_every": self._compare_one_in}
         return {
             "image": self._image,
             **self._counts(),
             "unjudged": self.unscored,
             "depth_held_out": self.returns_masked,
-            **({"compared": self.compared} if settings.evaluate else {}),
-            **({"compare_every": self._compare_one_in} if settings.evaluate else {}),
+            **(compared if settings.evaluate else {}),
             "checks": self._checks(settings.evaluate, settings.extrinsics),
         }
 
