@@ -29,7 +29,7 @@ ROW_DEPTH_M = np.array(
 """Mean depth below 80 m, metres, of bands of rows of equal height, from the top of an image to its
 bottom, of 48 rendered streets to train on, 352 x 192, seed 3, one frame of each drive."""
 STRIDE = 16
-"""Of so many pixels down a column the nearest return is searched for one, before those between."""
+"""Distance, in pixels of a column, of those whose nearest return is searched first."""
 
 
 @functools.lru_cache(maxsize=1)

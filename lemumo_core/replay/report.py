@@ -32,7 +32,7 @@ from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
 
 WORST = 6
 FEW = 3
-"""Bags that are named; of many the first."""
+"""Number of bags that are named at most."""
 FUSED, ALONE, DROPPED = "#3a8a4d", "#e0a526", "#c2182b"
 BADGES = {OK: FUSED, WARN: DROPPED}
 

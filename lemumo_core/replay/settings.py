@@ -21,9 +21,9 @@ from lemumo_core.streaming.camera_options import CameraOptions
 SENSOR_TOPICS = ("image", "camera_info", "points", "thermal", "thermal_info", "depth_info")
 """Roles of the topics that a replay reads."""
 COMPARE_EVERY = 4
-"""Of so many images of a camera one is compared, where nothing else is asked for."""
+"""Default of ``compare_every`` for a camera with at least ``SHORT_BAG`` images in a bag."""
 SHORT_BAG = 100
-"""All are, where a bag holds fewer images of the camera: few are soon done, and all are needed."""
+"""Number of images below which all of a camera are compared: they are soon done, and needed."""
 
 
 @dataclass(frozen=True)

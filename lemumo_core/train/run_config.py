@@ -74,7 +74,7 @@ class ScaleConfig:
             (``Method.units``). The first block of a fusion encoder keeps its activations.
         compile: compile networks and losses (``Method.units``). The first steps take minutes.
         bfloat16: also compute in bfloat16 on a CPU, one that has instructions for it (AVX512-BF16
-            or AMX), where a step of pretraining takes about 0.6 times as long. GPUs always do.
+            or AMX), where a step of pretraining takes about 0.7 times as long. GPUs always do.
         workers: processes that load data, on each rank; 0 loads in the training process.
     """
 

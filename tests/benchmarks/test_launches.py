@@ -71,7 +71,7 @@ def test_kernels_of_a_compiled_graph_are_those_of_inductor() -> None:
 
 
 def test_a_table_of_another_size_is_few_kernels() -> None:
-    """Of torch's own operator inductor makes 42 forward and 18 backward."""
+    """With torch's own operator, inductor makes 42 kernels forward and 18 backward."""
     kernels = Kernels(_Autocast, _Casts)
     with kernels.counting():
         step = torch.compile(lambda x: resize_tables(x, (8, 8), (4, 12)).square().mean())

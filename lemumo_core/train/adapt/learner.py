@@ -129,7 +129,7 @@ class AdaptLearner(FinetuneLearner):
         labels = whole.labels
         assert labels is not None and labels.masked is not None
         measured_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
-        taught = self.told_by(self.teacher, whole)
+        taught = self.predict(self.teacher, whole)
         completed_m = completed(measured_m, taught)
         depth_m = torch.where(alone[:, None, None], completed_m, measured_m)
         view = replace(whole, present=present, labels=replace(labels, depth_m=depth_m))

@@ -50,8 +50,8 @@ class LossConfig:
         refinement, masked_returns: weights of refined depth at the centres of pixels, and where
             masked returns lie; only a model with ``refine_depth`` has them.
         balance: of the classes of segmentation (``objectives.segmentation``).
-        consistency: of how far boxes and labels of a view that lost a sensor are from what the
-            model says with both, times the weights of detection and segmentation.
+        consistency: weight of how far boxes and labels of a view that lost a sensor are from what
+            the model predicts with both, times those of detection and segmentation.
 
     Raises:
         ValueError: a negative weight.

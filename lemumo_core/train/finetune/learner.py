@@ -69,17 +69,17 @@ class FinetuneLearner:
     def view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, of which samples may lose a sensor.
 
-        With ``losses.consistency`` these also learn what the model says now with both sensors.
+        With ``losses.consistency`` these also learn what the model now predicts with both sensors.
         """
         whole = self.whole_view(batch, step)
         view = self.without_some_sensors(whole, len(batch), step)
         if not self.config.losses.consistency:
             return view
         lost = (view.present != whole.present).any(1)
-        return TaughtView(**vars(view), taught=self.told_by(self.model, whole), held=lost)
+        return TaughtView(**vars(view), taught=self.predict(self.model, whole), held=lost)
 
-    def told_by(self, model: PerceptionModel, view: View) -> RawPerception:
-        """Return what a model says of a view, in evaluation mode."""
+    def predict(self, model: PerceptionModel, view: View) -> RawPerception:
+        """Return what a model predicts for a view, in evaluation mode."""
         cpu, gpu = cpu_autocast(self.config.scale, self.dist), mixed_precision(view.image.device)
         with torch.no_grad(), evaluating(model), cpu, gpu:
             return model.raw(view.inputs)

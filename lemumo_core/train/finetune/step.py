@@ -16,11 +16,11 @@ from lemumo_core.train.finetune.config import LossConfig
 
 @dataclass(frozen=True, eq=False)
 class TaughtView(View):
-    """A view, and what a teacher says of it with both sensors.
+    """A view, and what a teacher predicts for it with both sensors.
 
     Attributes:
-        taught: what the teacher says of each of the R rows.
-        held: bool (R,), whose boxes and labels are held near that.
+        taught: predictions of the teacher for the R rows.
+        held: bool (R,), rows whose boxes and labels are held near these.
     """
 
     taught: RawPerception

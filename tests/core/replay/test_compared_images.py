@@ -193,7 +193,7 @@ def test_none_in_none_is_refused(street, tmp_path, capsys) -> None:
 
 
 def test_two_replays_that_compared_other_images(whole, half, tmp_path) -> None:
-    """Only figures of every image stand side by side; folders of one name are told apart."""
+    """The page shows figures of every image alone, and folders of one name by names that differ."""
     found = compare(whole, half)
     pairs = {one.column: one.pairs for one in found.paired}
     assert pairs["fused_depth_mae_m"] == FRAMES and pairs["camera_only_depth_mae_m"] == FRAMES // 2

@@ -155,7 +155,7 @@ def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
     assert outputs.depth.shape == outputs.labels.shape == size
 
 
-def test_a_view_without_a_sensor_learns_what_the_model_says_with_both(tmp_path) -> None:
+def test_a_view_without_a_sensor_learns_what_the_model_predicts_with_both(tmp_path) -> None:
     run = small_run(tmp_path, losses=LossConfig(consistency=1.0), modality_dropout=0.6)
     learner, batch = FinetuneLearner(run), batch_of(run, 0)
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
@@ -163,8 +163,8 @@ def test_a_view_without_a_sensor_learns_what_the_model_says_with_both(tmp_path) 
     assert view.held.any() and not view.held.all()
     assert torch.equal(view.held, view.present.sum(1) < 2) and (whole.present == 1).all()
     with torch.no_grad():
-        told = learner.model.eval().raw(whole.inputs)
-    assert torch.equal(view.taught.segmentation, told.segmentation)
+        predicted = learner.model.eval().raw(whole.inputs)
+    assert torch.equal(view.taught.segmentation, predicted.segmentation)
     assert same(before, learner.model.state_dict())
 
     step = learner.step.eval()
