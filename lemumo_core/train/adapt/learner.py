@@ -47,7 +47,7 @@ class AdaptLearner(FinetuneLearner):
     """The model in adaptation, a ``Learner``.
 
     Depth of own views is what their LiDAR measured, masked returns included. Views that lose their
-    LiDAR learn, where nothing was measured, what the package's model says with both sensors.
+    LiDAR learn, where nothing was measured, what the package's model predicts with both sensors.
     Labelled views are learnt as in fine-tuning. Boxes and labels of all views are held near the
     package's (``TaughtView``), and batch norms keep its statistics: those of two kinds of
     frames in one batch are those of neither.
