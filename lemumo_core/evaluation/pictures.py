@@ -31,7 +31,7 @@ from lemumo_core.frame import (
     ThermalImage,
 )
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.view_transfer import look_up
+from lemumo_core.geometry.view_transfer import look_up, look_up_depth
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.metrics.masked_returns import true_labels
 from lemumo_core.metrics.objects import ObjectFilter, Objects
@@ -74,7 +74,9 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
     depth_m = look_up(perception.depth_m, view, small, np.nan)
     error_m = np.full_like(depth_m, np.nan)
     if labels.depth_m is not None:
-        error_m = np.abs(look_up(perception.depth_m, view, camera, np.nan) - labels.depth_m)
+        error_m = np.full(labels.depth_m.shape, np.nan, np.float32)
+        found, shown = look_up_depth(perception.depth_m, view, camera, labels.depth_m > 0)
+        error_m[shown] = np.abs(found - labels.depth_m[shown])
         error_m = _shrunk(error_m, np.isfinite(error_m), np.nan, camera, small)
 
     boxes, above = _boxes(image, frame, small, perception, manifest)

@@ -11,6 +11,8 @@ from lemumo_core.geometry.camera import Camera
 
 TIE_PX = 1e-6
 """Margin by which a point on the border of two pixels belongs to the right or lower one."""
+ONE_SURFACE = 1.25
+"""Depths of neighbouring pixels that differ by less than this factor are of one surface."""
 
 
 def inside(uv: np.ndarray, camera: Camera) -> np.ndarray:
@@ -67,6 +69,37 @@ def look_up_where(
     return values.take(columns, axis=1).take(rows, axis=0)[shown], shown
 
 
+def look_up_depth(
+    depth_m: np.ndarray, view: Camera, camera: Camera, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Look up depth at some pixels, between the pixels of the map.
+
+    A row of the map spans metres of a far road. The inverse depth of a plane is linear in the
+    image, so it is interpolated between the four pixels around, where these are of one surface
+    (``ONE_SURFACE``). Where they are not, or one is unknown, the pixel that is asked for has the
+    depth of the one it falls into: nothing is made up between an object and the wall behind it.
+
+    Args:
+        depth_m: float (view.height, view.width), metres along the optical axis, NaN unknown.
+        view: model of the map.
+        camera: model whose pixels are asked for.
+        wanted: bool (camera.height, camera.width).
+
+    Returns:
+        float32 metres (M,) of the wanted pixels that the view contains, row by row, and which these
+        are, bool as ``wanted``.
+    """
+    found, shown = look_up_where(depth_m, view, camera, wanted)
+    rows, columns = _positions(view, camera)
+    above, below, down = _around(rows, view.height)
+    left, right, along = _around(columns, view.width)
+    inverse = 1.0 / depth_m
+    between = _blended(inverse.take(left, axis=1), inverse.take(right, axis=1), along)
+    between = _blended(between.take(above, axis=0), between.take(below, axis=0), down[:, None])
+    is_one = _of_one_surface(inverse).take(left, axis=1).take(above, axis=0)[shown]
+    return np.where(is_one, 1.0 / between[shown], found), shown
+
+
 def undistorted(camera: Camera) -> Camera:
     """Return the pinhole camera of the same size, focal lengths and principal point."""
     return replace(camera, model="pinhole", distortion=())
@@ -114,17 +147,42 @@ Indices = tuple[np.ndarray, np.ndarray]
 
 
 def _indices(view: Camera, camera: Camera) -> tuple[Indices, Indices]:
-    return (
-        _along(camera.height, camera.fy, camera.cy, view.height, view.fy, view.cy),
-        _along(camera.width, camera.fx, camera.cx, view.width, view.fx, view.cx),
-    )
+    rows, columns = _positions(view, camera)
+    return _containing(rows, view.height), _containing(columns, view.width)
 
 
-def _along(
-    length: int, f: float, c: float, view_length: int, view_f: float, view_c: float
-) -> Indices:
-    """Return the view's pixel of each pixel (length,) of one axis, and which of them it holds."""
-    position = (np.arange(length) - c) * (view_f / f) + view_c
+def _positions(view: Camera, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the rows and the columns of a camera lie in a view, its pixels, float64."""
+    rows = (np.arange(camera.height) - camera.cy) * (view.fy / camera.fy) + view.cy
+    columns = (np.arange(camera.width) - camera.cx) * (view.fx / camera.fx) + view.cx
+    return rows, columns
+
+
+def _containing(position: np.ndarray, length: int) -> Indices:
+    """Return the pixels that hold positions of one axis, and whether the axis has them."""
     index = np.floor(position + 0.5 + TIE_PX).astype(np.intp)
-    seen = (index >= 0) & (index < view_length)
-    return np.clip(index, 0, view_length - 1), seen
+    seen = (index >= 0) & (index < length)
+    return np.clip(index, 0, length - 1), seen
+
+
+def _blended(before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
+    after -= before
+    after *= share
+    after += before
+    return after
+
+
+def _of_one_surface(inverse_depth: np.ndarray) -> np.ndarray:
+    """Return whether each pixel and those to its right and below are of one surface, bool."""
+    rows, columns = inverse_depth.shape
+    padded = np.pad(inverse_depth, ((0, 1), (0, 1)), "edge")
+    corners = [padded[i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
+    is_one: np.ndarray = np.maximum.reduce(corners) < ONE_SURFACE * np.minimum.reduce(corners)
+    return is_one
+
+
+def _around(position: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pixels before and after positions of one axis, and how far between they are."""
+    position = np.clip(position, 0, length - 1)
+    before = position.astype(np.intp)
+    return before, np.minimum(before + 1, length - 1), (position - before).astype(np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, Perception
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.geometry.view_transfer import inside, look_up_where
+from lemumo_core.geometry.view_transfer import inside, look_up_depth, look_up_where
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.baselines import BASELINES, ROWS, frame_baselines
 from lemumo_core.metrics.depth import DepthMetric
@@ -209,7 +209,7 @@ class PerceptionMetric:
         _check_size("true depth", depth_m, frame.camera)
         known = depth_m > 0
         true_m = depth_m[known]
-        found, shown = look_up_where(
+        found, shown = look_up_depth(
             perception.depth_m, perception.output_camera, frame.camera, known
         )
         predicted_m = np.full(len(true_m), np.nan, np.float32)

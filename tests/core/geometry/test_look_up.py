@@ -10,6 +10,7 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.view_transfer import (
     inside,
     look_up,
+    look_up_depth,
     look_up_undistorted,
     look_up_where,
     undistorted,
@@ -46,6 +47,45 @@ def test_a_pixel_on_a_border_belongs_to_the_lower_right_cell() -> None:
     columns = look_up(np.tile(np.arange(14), (2, 1)), view, camera, -1)[0]
     expected = [2 * (u // 5) + (u % 5 >= 2) for u in range(35)]
     assert columns.tolist() == expected
+
+
+SMALL = network_view(CAMERA, InputSpec(32, 48, "lidar", 2))
+EVERYWHERE = np.ones((CAMERA.height, CAMERA.width), bool)
+
+
+def _plane_m(camera: Camera) -> np.ndarray:
+    """Depth of the pixels of a slanted wall."""
+    v, u = np.mgrid[: camera.height, : camera.width]
+    x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
+    return (1.0 / (0.08 + 0.03 * x + 0.05 * y)).astype(np.float32)
+
+
+def test_depth_of_a_plane_is_exact_between_the_cells() -> None:
+    """But for half a cell at the rim, beyond which there is nothing to go by."""
+    wanted = np.random.default_rng(2).random(EVERYWHERE.shape) < 0.4
+    found, shown = look_up_depth(_plane_m(SMALL), SMALL, CAMERA, wanted)
+    expected_m = np.where(wanted, _plane_m(CAMERA), np.nan)
+    depth_m = np.full(EVERYWHERE.shape, np.nan, np.float32)
+    depth_m[shown] = found
+    inner = slice(3, -3), slice(3, -3)
+    np.testing.assert_allclose(depth_m[inner], expected_m[inner], rtol=1e-5)
+    by_cell = look_up(_plane_m(SMALL), SMALL, CAMERA, np.nan)
+    assert np.nanmax(np.abs(by_cell - expected_m)[inner]) > 0.1
+
+
+def test_depth_is_never_between_an_object_and_what_is_behind_it() -> None:
+    depth_m = np.full((SMALL.height, SMALL.width), 30.0, np.float32)
+    depth_m[8:20, 10:25] = 12.0
+    found, shown = look_up_depth(depth_m, SMALL, CAMERA, EVERYWHERE)
+    np.testing.assert_allclose(found, look_up(depth_m, SMALL, CAMERA, np.nan)[shown], rtol=1e-6)
+
+
+def test_unknown_depth_does_not_spread() -> None:
+    depth_m = _plane_m(SMALL)
+    depth_m[12, 20] = np.nan
+    found, shown = look_up_depth(depth_m, SMALL, CAMERA, EVERYWHERE)
+    by_cell = look_up(depth_m, SMALL, CAMERA, np.nan)[shown]
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(by_cell))
 
 
 def test_inside_knows_the_borders() -> None:

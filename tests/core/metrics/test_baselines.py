@@ -78,7 +78,7 @@ def test_they_stand_beside_depth_on_the_same_pixels() -> None:
     frame = Frame(1, "front", camera, None, LidarScan(points, np.eye(4), 1))
     masked = mask_returns(frame, "random")
     known = masked.labels.depth_m > 0
-    depth_m = np.zeros((96, 160), np.float32)
+    depth_m = np.full((96, 160), np.nan, np.float32)
     depth_m[known] = frame_baselines(masked)["nearest"]
     view = camera.cropped(0, 32, 160, 64)
     nothing = Detections(np.empty((0, 7)), np.empty((0, 4)), np.empty(0), np.empty(0, int))
