@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import array
 import importlib
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,38 +20,21 @@ CONVERTED = array.array, np.ndarray
 """Types of fields whose setters convert what they are given."""
 
 
-class _Kind(NamedTuple):
-    """A message class, to each field what is assigned to, and the values of other slots."""
-
-    message_class: Any
-    attributes: dict[str, str]
-    others: list[tuple[str, Any]]
-
-
 class RclpyBuilder(MessageBuilder):
     """Builds messages of the installed message packages."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, _Kind] = {}
+        self._constructors: dict[str, Callable[..., Any]] = {}
 
     def new(self, kind: str, **fields: Any) -> Any:
         """Return a message of type ``package/Name``; every field must be given.
 
         Raises:
-            TypeError: fields are missing.
+            TypeError: fields are missing, or unknown.
         """
-        if kind not in self._kinds:
-            self._kinds[kind] = _load(kind)
-        message_class, attributes, others = self._kinds[kind]
-        message = message_class.__new__(message_class)
-        for name, value in others:
-            setattr(message, name, value)
-        for name, value in fields.items():
-            setattr(message, attributes.get(name, name), value)
-        if len(fields) != len(attributes):
-            missing = attributes.keys() - fields.keys()
-            raise TypeError(f"{kind} lacks {', '.join(sorted(missing))}")
-        return message
+        if kind not in self._constructors:
+            self._constructors[kind] = _constructor(kind)
+        return self._constructors[kind](**fields)
 
     def sequence(self, values: np.ndarray) -> array.array:
         """Copy an array (N,) to an ``array.array`` of its type."""
@@ -59,19 +43,29 @@ class RclpyBuilder(MessageBuilder):
         return copied
 
 
-def _load(kind: str) -> _Kind:
+def _constructor(kind: str) -> Callable[..., Any]:
+    """Return a function that assigns the fields and does nothing else.
+
+    It is written out, as those of dataclasses are: a loop over names of fields takes twice as long.
+    """
     package, _, name = kind.partition("/")
     message_class = getattr(importlib.import_module(f"{package}.msg"), name)
     fields, default = message_class.get_fields_and_field_types(), message_class()
-    slots = [slot for slot in message_class.__slots__ if slot.removeprefix("_") not in fields]
     # Where fields are not checked (from Jazzy on, by default) a setter only assigns, but for
     # arrays of numbers, which it converts.
     by_setter = object if getattr(default, "_check_fields", True) else CONVERTED
-    attributes = {
-        field: field if isinstance(getattr(default, field), by_setter) else f"_{field}"
-        for field in fields
-    }
-    return _Kind(message_class, attributes, [(slot, getattr(default, slot)) for slot in slots])
+    # No field begins with "_", so that none is taken for one of these names.
+    names = {"_new": message_class.__new__, "_class": message_class, "_default": default}
+    lines = [f"def {name}(*, {', '.join(fields)}):", "_message = _new(_class)"]
+    for slot in message_class.__slots__:
+        if slot.removeprefix("_") not in fields:
+            lines.append(f"_message.{slot} = _default.{slot}")
+    for field in fields:
+        attribute = field if isinstance(getattr(default, field), by_setter) else f"_{field}"
+        lines.append(f"_message.{attribute} = {field}")
+    exec("\n ".join([*lines, "return _message"]), names)
+    constructor: Callable[..., Any] = names[name]
+    return constructor
 
 
 build = RclpyBuilder()

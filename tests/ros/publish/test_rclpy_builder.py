@@ -258,3 +258,9 @@ def test_images_equal_cv_bridge() -> None:
     theirs = bridge.cv2_to_imgmsg(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), "bgr8", HEADER)
     ours = build.image(rgb[..., ::-1], "bgr8", HEADER)
     assert ours == theirs
+
+
+def test_a_field_that_shares_a_word_of_the_constructor() -> None:
+    fields = {"level": b"\x01", "name": "camera", "message": "late", "hardware_id": ""}
+    status = build.new("diagnostic_msgs/DiagnosticStatus", **fields, values=[])
+    assert serialized(status) == status and status.message == "late"
