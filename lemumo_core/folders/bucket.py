@@ -184,7 +184,7 @@ class BucketFolder(Folder):
         """Name the folder, and what may be wrong, where the store refuses."""
         try:
             yield
-        except FileNotFoundError:
+        except (FileNotFoundError, Fault):  # a Fault names the folder already
             raise
         except (OSError, ValueError) as error:  # ArrowInvalid, of the URI, is a ValueError
             access = BUCKETS[urlsplit(self._uri).scheme]

@@ -86,7 +86,7 @@ def check_view(rows: Sequence[Row], causes: Sequence[str]) -> Check:
     """
     scans = sum(row["companion_gap_ms"] == row["companion_gap_ms"] for row in rows)
     is_wrong = bool(causes) and len(causes) >= min(EMPTY_VIEWS, scans)
-    words = f"no return of {len(causes)} in {scans} scans is in view: {causes[0]}" if causes else ""
+    words = f"{len(causes)} of {scans} scans have no return in view: {causes[0]}" if causes else ""
     return {
         "verdict": WARN if is_wrong else OK if scans else UNDECIDED,
         "words": words or ("returns are in view" if scans else "there was no scan"),

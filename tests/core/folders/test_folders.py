@@ -115,6 +115,9 @@ def test_a_bucket_sees_the_mark_of_a_whole_folder_last(bucket, server, monkeypat
 def test_what_is_wrong_with_a_bucket_is_named(bucket, server) -> None:
     with pytest.raises(Fault, match=r"s3://nobucket/x cannot be used: .*check that the bucket"):
         open_folder("s3://nobucket/x").check()
+    with pytest.raises(Fault, match="Unexpected query parameter") as caught:
+        open_folder("s3://nobucket/x?kind=cold").read("a")
+    assert str(caught.value).count("cannot be used") == 1
     folder = open_folder(f"{bucket}/x")
     folder.write("a", b"1")
     server.ask_for_credentials(True)

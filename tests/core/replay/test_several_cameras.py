@@ -57,6 +57,8 @@ def test_each_camera_has_the_results_that_it_has_alone(toy_package, bag, both, t
     assert whole["bags"]["two/rear"]["image"] == "/rear/image_raw"
     views = [whole["bags"][f"two/{name}"]["checks"]["view"]["verdict"] for name in NAMES]
     assert views == ["ok", "warn"]
+    words = whole["bags"]["two/rear"]["checks"]["view"]["words"]
+    assert words.startswith(f"{FRAMES} of {FRAMES} scans have no return in view: ")
     rear = (both / "two" / "rear" / "detections.jsonl").read_text().splitlines()
     assert [json.loads(line)["stamp_ns"] for line in rear] == [
         row["stamp_ns"] + 10_000_000 for row in front
