@@ -8,12 +8,15 @@ command line and returns an exit code, or None for 0.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib.metadata import EntryPoints, entry_points, version
+from importlib.metadata import EntryPoint, EntryPoints, entry_points, version
+from pathlib import Path
 
 from lemumo_core.extras import DISTRIBUTION, missing_package
 from lemumo_core.signals import REQUEUE, SIGNALLED, Stopped, stop_request
@@ -79,8 +82,22 @@ def usage(others: EntryPoints) -> str:
     """Return the help of ``lemumo``, with the commands that other packages add."""
     lines = ["usage: lemumo COMMAND ...", ""]
     lines += [f"  {name:14}{text}" for name, text in COMMANDS.items()]
-    lines += [f"  {one.name:14}from {one.module.partition('.')[0]}" for one in others]
+    lines += [f"  {one.name:14}{_summary(one)}" for one in others]
     return "\n".join([*lines, "", "lemumo COMMAND --help shows the options of a command."])
+
+
+def _summary(command: EntryPoint) -> str:
+    """Return the first line of the docstring of a command's module, without running the module."""
+    package = command.module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(command.module)
+    except ImportError:
+        return f"from {package}, which is not installed"
+    path = Path(spec.origin or "") if spec else Path()
+    if path.suffix != ".py":
+        return f"from {package}"
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or f"from {package}"
+    return docstring.partition("\n")[0].rstrip(".")
 
 
 def run_command(module: str, name: str, arguments: list[str], function: str = "main") -> int:

@@ -86,16 +86,22 @@ def test_unknown_commands_are_named(capsys) -> None:
 
 def test_another_package_adds_a_command(monkeypatch, tmp_path, capsys) -> None:
     """By its installed metadata, as pip writes it."""
-    (tmp_path / "other_command.py").write_text("def main(arguments):\n    print(arguments)\n")
+    (tmp_path / "other_command.py").write_text(
+        '"""Greet people.\n\nOnce."""\ndef main(arguments):\n    print(arguments)\n'
+    )
     metadata = tmp_path / "other-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[lemumo.commands]\ngreet = other_command:main\n")
+    (metadata / "entry_points.txt").write_text(
+        "[lemumo.commands]\ngreet = other_command:main\nlost = lost_package.command:main\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert cli.main(["greet", "--loud"]) == 0
     assert capsys.readouterr().out == "['--loud']\n"
     assert cli.main(["--help"]) == 0
-    assert "greet         from other_command" in capsys.readouterr().out
+    shown = capsys.readouterr().out.splitlines()
+    assert "  greet         Greet people" in shown
+    assert "  lost          from lost_package, which is not installed" in shown
 
 
 def test_a_missing_package_names_the_line_that_installs_it(monkeypatch, capsys) -> None:
