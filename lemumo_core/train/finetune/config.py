@@ -130,6 +130,11 @@ class FinetuneConfig(RunConfig):
             raise ValueError(f"modality_dropout is {self.modality_dropout}, must be in [0, 1]")
         if not 0 <= self.mask_returns <= 1:
             raise ValueError(f"mask_returns is {self.mask_returns}, must be in [0, 1]")
+        if self.learns_from_labels and self.losses.consistency and not self.modality_dropout:
+            raise ValueError(
+                "losses.consistency is for views that lost a sensor, and none does: give "
+                "modality_dropout, or leave losses.consistency at 0"
+            )
         masks = self.learns_from_labels and self.mask_returns  # adaptation takes all measured depth
         if not self.model.refine_depth and (self.mode == "refinement" or masks):
             raise ValueError(

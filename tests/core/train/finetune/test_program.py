@@ -212,6 +212,7 @@ def test_a_run_becomes_a_package_with_the_metrics_of_an_evaluation(
         (["--mode", "prob"], "mode"),
         (["--weights", "/nowhere"], "/nowhere is no run"),
         (["--layer_decay", "2"], "layer_decay is 2"),
+        (["--losses.consistency", "1", "--modality_dropout", "0"], "views that lost a sensor"),
         (["--scale.sharding", "fsdp"], "fine-tune with ddp"),
         (["--losses.depth", "-1"], "must not be negative"),
         (["--out", "s3://bucket/run"], "is a URI, and this"),
