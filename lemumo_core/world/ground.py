@@ -15,9 +15,47 @@ from lemumo_core.world.street import Drive
 from lemumo_core.world.texture import noise
 
 ROAD, SIDEWALK, TERRAIN = (SEGMENTATION_IDS[name] for name in ("road", "sidewalk", "terrain"))
-ASPHALT, PAVING, GRASS, WHITE = (
-    *((0.085, 0.085, 0.09), (0.27, 0.25, 0.235), (0.07, 0.105, 0.035), (0.62, 0.62, 0.6)),
-)
+WHITE, YELLOW = (0.62, 0.62, 0.6), (0.6, 0.42, 0.07)
+
+
+class Materials(NamedTuple):
+    """What the ground of a street is made of; colours are albedos, linear RGB.
+
+    asphalt: of the road. paving: of the pavement. grass: of what is beside both. paint: of lines
+    and crossings. patches: share by which the road is brighter where it was mended. joint_m:
+    distance between the joints of the pavement.
+    """
+
+    asphalt: tuple[float, ...] = (0.085, 0.085, 0.09)
+    paving: tuple[float, ...] = (0.27, 0.25, 0.235)
+    grass: tuple[float, ...] = (0.07, 0.105, 0.035)
+    paint: tuple[float, ...] = WHITE
+    patches: float = 0.22
+    joint_m: float = 0.6
+
+
+def materials(drive: Drive) -> Materials:
+    """Return the materials of a street, always the same ones of one that is not varied.
+
+    On varied streets nothing is told by how bright the ground is: roads are of black asphalt to
+    light concrete, pavements of asphalt to light slabs or red brick, and grass is green to dry.
+    """
+    if not drive.varied:
+        return Materials()
+    rng = drive.rng("ground")
+
+    def shade(low: float, high: float, tint: float) -> np.ndarray:
+        warm = rng.uniform(-tint, 1.5 * tint)
+        return np.exp(rng.uniform(*np.log((low, high)))) * np.array([1 + warm, 1.0, 1 - warm])
+
+    return Materials(
+        asphalt=tuple(shade(0.05, 0.33, 0.08)),
+        paving=tuple(shade(0.07, 0.42, 0.18)),
+        grass=tuple(np.array([0.07, 0.105, 0.035]) * rng.uniform((0.6, 0.6, 0.6), (2.8, 1.5, 2.4))),
+        paint=WHITE if rng.random() < 0.75 else YELLOW,
+        patches=float(rng.uniform(-0.35, 0.5)),
+        joint_m=float(rng.choice([0.2, 0.4, 0.6, 1.5, 4.0])),
+    )
 
 
 class GroundPoints(NamedTuple):
@@ -64,6 +102,7 @@ def albedo(drive: Drive, points: GroundPoints, label: Tensor, far_m: Tensor) -> 
         label: their ``labels``.
         far_m: (n,) distance from the eye; fine grain fades with it instead of flickering.
     """
+    made_of = materials(drive)
     x, y, across, gap = points
     color = x.new_empty(3, len(x))
     grain = (noise(x * 21, y * 21) - 0.5) * torch.exp(far_m * (-1 / 45))
@@ -71,26 +110,26 @@ def albedo(drive: Drive, points: GroundPoints, label: Tensor, far_m: Tensor) -> 
 
     at = indices(label == TERRAIN)
     bright = 1 + 0.9 * take(grain, at) + 0.7 * take(coarse, at)
-    put(color, at, x.new_tensor(GRASS)[:, None] * bright)
+    put(color, at, x.new_tensor(made_of.grass)[:, None] * bright)
 
     at = indices(label == SIDEWALK)
-    joint = (take(x, at) % 0.6 < 0.03) | (take(across, at) % 0.6 < 0.03)
+    joint = (take(x, at) % made_of.joint_m < 0.03) | (take(across, at) % made_of.joint_m < 0.03)
     bright = 1 + 0.35 * take(grain, at) + 0.25 * take(coarse, at)
     bright -= 0.35 * joint * torch.exp(take(far_m, at) * (-1 / 14))
-    put(color, at, x.new_tensor(PAVING)[:, None] * bright)
+    put(color, at, x.new_tensor(made_of.paving)[:, None] * bright)
 
     at = indices(label == ROAD)
     x, y, across, gap, coarse = (take(v, at) for v in (x, y, across, gap, coarse))
     side = across.abs()
     tracks = 0.12 * torch.cos((side - LANE_M / 2) * (4 * np.pi / LANE_M))
     bright = 1 + 0.5 * take(grain, at) + 0.4 * coarse
-    bright += 0.22 * (noise(x * 0.21 + 99, y * 0.35) > 0.62)
+    bright += made_of.patches * (noise(x * 0.21 + 99, y * 0.35) > 0.62)
     bright *= 1 + tracks * (side < drive.half_m - PARKING_M)
-    road = x.new_tensor(ASPHALT)[:, None] * bright
+    road = x.new_tensor(made_of.asphalt)[:, None] * bright
     painted = indices(_paint(drive, x, across, side, gap))
     painted = painted[noise(take(x, painted) * 9, take(y, painted) * 9) > 0.22]
     worn = 0.75 + 0.5 * take(coarse, painted)
-    put(road, painted, x.new_tensor(WHITE)[:, None] * worn)
+    put(road, painted, x.new_tensor(made_of.paint)[:, None] * worn)
     put(color, at, road)
     return color.clamp_(0.005, 1)
 

@@ -50,7 +50,8 @@ class Drive(Road):
     Args:
         seed: of everything, not negative.
         split: which catalogue of objects, one of ``objects.SPLITS``.
-        varied: the roadside is full of things that are no road users (``clutter``).
+        varied: the roadside is full of things that are no road users (``clutter``), and the ground
+            is of all sorts of materials (``ground``).
 
     Attributes:
         speed: of the ego vehicle along x, m/s.

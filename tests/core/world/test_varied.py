@@ -9,7 +9,7 @@ import torch
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.taxonomy import SEGMENTATION_IDS
-from lemumo_core.world import clutter
+from lemumo_core.world import clutter, ground
 from lemumo_core.world.lidar import sweeps
 from lemumo_core.world.rig import RIGS, VARIED_RIGS, rig
 from lemumo_core.world.road import PARKING_M
@@ -66,6 +66,29 @@ def test_a_model_stands_on_the_ground(model):
         low, high = extent(solids)
         assert low[2] < 0.15 and 0.3 < high[2] < 4
         assert (high - low)[:2].max() < 11 and np.isfinite(solids["center"]).all()
+
+
+def test_brightness_does_not_tell_a_road_from_a_pavement():
+    """As it does on usual streets, whose roads are all of the same black asphalt."""
+    x, y = (
+        axis.ravel()
+        for axis in torch.meshgrid(torch.arange(60.0), torch.arange(-20.0, 20.0), indexing="ij")
+    )
+    brighter = []
+    for seed in range(24):
+        ratios = []
+        for varied in (False, True):
+            drive = Drive(seed, "train", varied)
+            points = ground.points_on_street(drive, x, y)
+            label = ground.labels(drive, points)
+            grey = ground.albedo(drive, points, label, torch.zeros_like(x)).mean(0)
+            road, pavement = (
+                grey[label == kind].median() for kind in (ground.ROAD, ground.SIDEWALK)
+            )
+            ratios.append(float(road / pavement))
+        assert ratios[0] < 0.5
+        brighter.append(ratios[1] > 1)
+    assert 4 <= sum(brighter) <= 20
 
 
 def test_returns_scatter_in_foliage_and_nowhere_else():
