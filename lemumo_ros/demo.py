@@ -34,6 +34,8 @@ from lemumo_ros.transport import select_transport
 OVERLAY = "overlay/compressed"
 DRAIN_S = 3.0
 STOP_S = 10.0
+LOADING_S = 600.0
+"""A node that measures backends on a busy machine, or builds an engine, takes minutes."""
 
 
 def isolate_dds() -> None:
@@ -194,18 +196,22 @@ def _start(command: list[str], log: Path) -> subprocess.Popen:
 
 
 def _wait_until_active(node: subprocess.Popen, watcher: Watcher, log: Path) -> None:
-    """Wait for the label names, which an active node publishes first.
+    """Wait for the label names, which an active node publishes first, and show what it logs.
 
     Raises:
-        Fault: ``node_died``.
+        Fault: ``node_died``, also where it is still loading after ``LOADING_S``.
     """
-    deadline = time.monotonic() + 60.0
-    while not watcher.counts["label_info"]:
-        watcher.spin(0.2)
-        if node.poll() is not None or time.monotonic() > deadline:
-            raise _died("node_died", "the node", log)
-        if "cannot configure" in log.read_text():
-            raise _died("node_died", "the node", log)
+    print(f"demo: the node loads the model, log in {log}", flush=True)
+    deadline = time.monotonic() + LOADING_S
+    with log.open() as lines:
+        while not watcher.counts["label_info"]:
+            watcher.spin(0.2)
+            new = lines.read()
+            print(new, end="", flush=True)
+            if node.poll() is not None or "cannot configure" in new:
+                raise _died("node_died", "the node", log)
+            if time.monotonic() > deadline:
+                raise Fault("node_died", f"the node still loads after {LOADING_S:.0f} s, see {log}")
 
 
 def _stop(process: subprocess.Popen) -> None:

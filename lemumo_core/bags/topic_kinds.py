@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from lemumo_core.bags.reader import BagReader, Topic
@@ -59,7 +60,9 @@ def given_topic(reader: BagReader, option: str, name: str, kinds: tuple[str, ...
     found = [topic for topic in reader.topics if topic.name == name]
     if not found:
         listing = "; ".join(f"{topic.name} [{topic.type}]" for topic in reader.topics) or "nothing"
-        raise Fault("unknown_topic", f"{option} {name}: the bag has {listing}")
+        close = difflib.get_close_matches(name, [topic.name for topic in reader.topics], n=1)
+        guess = f": did you mean {close[0]}?" if close else f", which has {listing}"
+        raise Fault("unknown_topic", f"{option} {name} is not in the bag{guess}")
     if found[0].type not in kinds:
         raise Fault(
             "wrong_type", f"{option} {name} is a {found[0].type}, expected {' or '.join(kinds)}"

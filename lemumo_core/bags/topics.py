@@ -160,11 +160,12 @@ def find_topics(
         )
     info = choose("--camera-info", camera_info, (CAMERA_INFO,), infos_of(picked, infos))
     if info is None and camera_info is None:
-        names = ", ".join(topic.name for topic in infos) or "none"
+        names = ", ".join(topic.name for topic in infos)
+        cure = "name one with --camera-info" if names else "give one with --calibration FILE"
         raise Fault(
             "no_camera_info",
             f"no camera_info belongs to {picked.name} (frame {picked.frame_id!r}) by namespace or "
-            f"frame_id; the bag has {names}. Name one with --camera-info",
+            f"frame_id; the bag has {names or 'none'}: {cure}",
         )
     first, others = points, list[str]()
     if points:

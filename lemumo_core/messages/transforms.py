@@ -251,8 +251,9 @@ class TransformBuffer:
             "missing_transform",
             f"no transform from '{source}' to '{target}' (known frames: "
             f"{', '.join(known) or 'none'}). Publish it, e.g. ros2 run tf2_ros "
-            f"static_transform_publisher --frame-id {target} --child-frame-id {source} --x ..., or "
-            "set the node's parameter for this extrinsic calibration",
+            f"static_transform_publisher --frame-id {target} --child-frame-id {source} --x ...; "
+            "between a camera and its companion it can be given instead: extrinsics in the node "
+            "and in lemumo replay, T_camera_companion in training",
         )
 
 

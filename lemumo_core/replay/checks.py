@@ -40,7 +40,7 @@ def check_sensors(rows: Sequence[Row]) -> Check:
     complaints = [
         *([f"{dropped} of {len(rows)} images were dropped"] if dropped else []),
         *([f"{missing} images are missing in {len(gaps)} gaps"] if missing else []),
-        *([f"{alone} of {len(used)} results had to do with one sensor"] if alone else []),
+        *([f"{alone} of {len(used)} results are of one sensor alone"] if alone else []),
     ]
     return {
         "verdict": WARN if complaints else OK if used else UNDECIDED,
@@ -84,12 +84,13 @@ def check_view(rows: Sequence[Row], causes: Sequence[str]) -> Check:
         rows: rows of all images.
         causes: ``ImageResult.empty_view`` of the results that have one.
     """
-    scans = sum(row["companion_gap_ms"] == row["companion_gap_ms"] for row in rows)
+    used = [row for row in rows if row["modalities"]]
+    scans = sum(not math.isnan(row["companion_gap_ms"]) for row in used)
     is_wrong = bool(causes) and len(causes) >= min(EMPTY_VIEWS, scans)
     words = f"{len(causes)} of {scans} scans have no return in view: {causes[0]}" if causes else ""
     return {
         "verdict": WARN if is_wrong else OK if scans else UNDECIDED,
-        "words": words or ("returns are in view" if scans else "there was no scan"),
+        "words": words or ("returns are in view" if scans else "no result had a scan"),
         "empty_views": len(causes),
     }
 

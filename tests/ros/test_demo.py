@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from lemumo_core.faults import Fault
 from lemumo_ros import demo, demo_bag, share
 from tests.helpers.toy_package import write_toy_package
 
@@ -37,3 +41,31 @@ def test_the_rendered_bag_has_the_companion_of_the_model(companion, tmp_path, mo
     found = demo_bag.launch_arguments(demo_bag.default_bag(model))
     assert found.keys() & {"points", "thermal"} == {"points" if companion == "lidar" else "thermal"}
     assert ("thermal_info" in found) == (companion == "thermal")
+
+
+class _Listener:
+    """Hears of an active node after so many spins."""
+
+    def __init__(self, spins: int):
+        self.counts: Counter[str] = Counter()
+        self.left = spins
+
+    def spin(self, seconds: float) -> None:
+        self.left -= 1
+        self.counts["label_info"] = int(self.left <= 0)
+
+
+def test_a_node_that_loads_for_long_is_shown_and_waited_for(tmp_path, monkeypatch, capsys) -> None:
+    log = tmp_path / "node.log"
+    log.write_text("measuring onnxruntime:fp32\n")
+    node = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        demo._wait_until_active(node, _Listener(3), log)
+        assert "measuring onnxruntime:fp32\n" in capsys.readouterr().out
+        monkeypatch.setattr(demo, "LOADING_S", 0.0)
+        with pytest.raises(Fault, match=r"still loads after 0 s, see .*node\.log"):
+            demo._wait_until_active(node, _Listener(3), log)
+    finally:
+        node.communicate(b"\n")
+    with pytest.raises(Fault, match=r"(?s)the node did not run.*measuring"):
+        demo._wait_until_active(node, _Listener(3), log)

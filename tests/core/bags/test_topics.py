@@ -66,6 +66,8 @@ def test_camera_info_by_namespace_then_by_frame():
     with pytest.raises(Fault, match="--camera-info") as caught:
         find_topics(FakeBag(image, other))
     assert caught.value.reason == "no_camera_info"
+    with pytest.raises(Fault, match="the bag has none: give one with --calibration"):
+        find_topics(FakeBag(image))
     assert find_topics(FakeBag(image, other), camera_info="").camera_info is None
     assert find_topics(FakeBag(image, other), camera_info="/c/info").camera_info == "/c/info"
 
@@ -150,10 +152,12 @@ def test_images_of_a_bag_without_a_camera_are_named_by_what_they_show():
 def test_given_names_are_checked(small_bag):
     with BagReader(small_bag) as reader:
         with pytest.raises(
-            Fault, match=r"--image /nope: the bag has .*/camera/image_raw"
+            Fault, match=r"--image /nope is not in the bag, which has .*/camera/image_raw"
         ) as caught:
             find_topics(reader, image="/nope")
         assert caught.value.reason == "unknown_topic"
+        with pytest.raises(Fault, match=r"in the bag: did you mean /lidar/points\?$"):
+            find_topics(reader, points="/lidar/point")
         with pytest.raises(Fault, match="expected sensor_msgs/msg/PointCloud2") as caught:
             find_topics(reader, points="/camera/image_raw")
         assert caught.value.reason == "wrong_type"

@@ -79,7 +79,7 @@ def test_missing_transform_names_frames_and_the_way_out() -> None:
     with pytest.raises(Fault) as caught:
         buffer.lookup("camera", "lidar")
     assert caught.value.reason == "missing_transform"
-    for word in ("'camera'", "'lidar'", "base, lidar", "static_transform_publisher", "parameter"):
+    for word in ("'camera'", "'lidar'", "base, lidar", "static_transform_publisher", "extrinsics"):
         assert word in str(caught.value)
 
 
