@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from lemumo_core.depth_projection import Returns, project_returns, visible
 from lemumo_core.faults import Fault, known_names
-from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
+from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.metrics.beams import beam_numbers
 
@@ -53,9 +54,7 @@ def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
         ValueError: for an unknown mask.
     """
     labels, scan = frame.labels or Labels(), frame.companion
-    if mask is not None and mask not in MASKS:
-        raise ValueError(f"unknown mask '{mask}'{known_names(mask, MASKS)}")
-    if not isinstance(scan, LidarScan) or (mask is None and labels.depth_m is not None):
+    if not isinstance(scan, LidarScan) or not needs_mask(frame, mask):
         return frame
     masked = _masked(scan, frame.camera, mask or DEFAULT_MASK)
     seen = visible_returns(scan, frame.camera)
@@ -71,6 +70,46 @@ def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
             point_confidence=None,
         ),
     )
+
+
+def needs_mask(frame: Frame, mask: Mask | None = None) -> bool:
+    """Return whether ``mask_returns`` masks returns of a frame.
+
+    Raises:
+        ValueError: for an unknown mask.
+    """
+    if mask is not None and mask not in MASKS:
+        raise ValueError(f"unknown mask '{mask}'{known_names(mask, MASKS)}")
+    is_dense = frame.labels is not None and frame.labels.depth_m is not None
+    return isinstance(frame.companion, LidarScan) and (mask is not None or not is_dense)
+
+
+def with_masked_depth(
+    frame: Frame, full: Perception, predict: Callable[[Frame], Perception], mask: Mask | None
+) -> tuple[Frame, Perception]:
+    """Give a result depth that masked returns can judge, and leave all else as it is.
+
+    Args:
+        frame: with its labels.
+        full: its result, of all returns.
+        predict: the model; run on the masked frame, if ``needs_mask``.
+        mask: as for ``mask_returns``.
+
+    Returns:
+        The frame of ``mask_returns``, but with the labels of all points, as ``label_map``; and the
+        result with the depth of the masked frame.
+
+    Raises:
+        Fault: as ``mask_returns`` and the model.
+    """
+    if not needs_mask(frame, mask):
+        return frame, full
+    masked = mask_returns(frame, mask)
+    assert masked.labels is not None
+    labels = replace(masked.labels, label_map=true_labels(frame))
+    found = predict(masked)
+    own = replace(full, depth_m=found.depth_m, depth_confidence=found.depth_confidence)
+    return replace(masked, labels=labels), own
 
 
 def _masked(scan: LidarScan, camera: Camera, mask: Mask) -> np.ndarray:

@@ -28,7 +28,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.metrics.calibration import Alignment, align
 from lemumo_core.metrics.consistency import Difference, above, difference
-from lemumo_core.metrics.masked_returns import mask_returns
+from lemumo_core.metrics.masked_returns import needs_mask, with_masked_depth
 from lemumo_core.metrics.perception import PerceptionMetric, Summary
 from lemumo_core.metrics.true_tracks import TrueTracks, true_tracks
 from lemumo_core.replay.calibration_check import draw_calibration
@@ -178,9 +178,9 @@ class Evaluator:
             for event in self._events(files, settings, set(numbers).__contains__):
                 if event.frame is not None:
                     labels, _ = _labels_of(event, truth, camera)
-                    frame = mask_returns(_labelled(event.frame, labels), self.settings.mask)
-                    picture = draw_comparison(frame, self.pipeline(frame), self.manifest)
-                    yield event.number, picture
+                    frame = _labelled(event.frame, labels)
+                    shown = self._with_masked_depth(frame, self.pipeline(frame))
+                    yield event.number, draw_comparison(*shown, self.manifest)
 
     def calibration_picture(
         self, files: Sequence[Path], image: str, number: int, correction: np.ndarray
@@ -241,40 +241,40 @@ class Evaluator:
         return ImageResult(event, perception, **scores)
 
     def _scores(self, frame: Frame, full: Perception, is_compared: bool) -> dict[str, Any]:
-        """Return fields of an ``ImageResult``; ``full``, the result of the frame, is reused."""
+        """Return fields of an ``ImageResult``; ``full`` is the result of the frame."""
         is_alone = frame.companion is None
-        own = "camera_only" if is_alone else "fused"
         is_compared &= not is_alone
-        if not (is_compared or is_alone or self._has_truth(frame)):
+        labels, returns_masked = frame.labels or Labels(), needs_mask(frame, self.settings.mask)
+        if is_compared:
+            frame, full = self._with_masked_depth(frame, full)
+        elif returns_masked:  # an inference for depth alone would cost as much as all else
+            labels = replace(labels, depth_m=None)
+            frame = replace(frame, labels=labels)
+        boxes, maps = (labels.boxes_3d, labels.boxes_2d), (labels.depth_m, labels.label_map)
+        has_truth = any(part is not None for part in (*boxes, *maps, labels.point_labels))
+        if not (is_compared or is_alone or has_truth):
             return {}
-        masked = mask_returns(frame, self.settings.mask)
         metrics, summaries, published = {}, {}, []
+        own = "camera_only" if is_alone else "fused"
         for modality in REPLAY_MODALITIES if is_compared else (own,):
-            seen = with_modality(masked, modality)
+            seen = with_modality(frame, modality)
             assert seen is not None
-            perception = full if seen is frame or is_alone else self.pipeline(seen)
+            perception = full if modality == own else self.pipeline(seen)
             trivial = is_compared or is_alone  # alone they are soon given
             metric = metric_for(self.manifest, self.settings.band_edges_m, trivial)
             metrics[modality if is_compared else own_part(modality)] = metric
-            summaries[modality] = metric.add(masked, perception)
+            summaries[modality] = metric.add(frame, perception)
             published.append(above(perception, self.settings.score_threshold))
         one, other = published[0], published[-1]
         return {
             "metrics": metrics,
             "summaries": summaries,
-            "returns_masked": masked is not frame,
+            "returns_masked": returns_masked and is_compared,
             "disagreement": difference(one, other, PAIR_WITHIN_M) if is_compared else None,
         }
 
-    def _has_truth(self, frame: Frame) -> bool:
-        """Return whether there is more to judge than depth on masked returns.
-
-        An image would have to be perceived once more for these alone.
-        """
-        labels = frame.labels or Labels()
-        is_dense = labels.depth_m is not None and self.settings.mask is None
-        objects = labels.boxes_3d, labels.boxes_2d, labels.label_map, labels.point_labels
-        return is_dense or any(part is not None for part in objects)
+    def _with_masked_depth(self, frame: Frame, full: Perception) -> tuple[Frame, Perception]:
+        return with_masked_depth(frame, full, self.pipeline, self.settings.mask)
 
 
 def image_counts(reader: BagReader, cameras: Mapping[str, BagTopics]) -> dict[str, int]:

@@ -75,7 +75,8 @@ def write_report(
     if cameras := totals.get("cameras"):
         facts["cameras"] = ", ".join(cameras)
     if any(bag["depth_held_out"] for bag in read.values()):
-        facts["depth scored on"] = MASK_MEANINGS[evaluator.settings.mask or DEFAULT_MASK]
+        mask = MASK_MEANINGS[evaluator.settings.mask or DEFAULT_MASK]
+        facts["depth scored on"] = f"{mask}, of images compared; all else as published"
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
     parts += verdict_parts(verdicts)
     parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator)]

@@ -7,14 +7,20 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
-from lemumo_core.frame import Frame, Labels
+from lemumo_core.evaluation.modalities import metric_for
+from lemumo_core.frame import UNLABELLED, Frame, Labels
+from lemumo_core.inference.package import load_package
+from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.metrics.masked_returns import mask_returns, true_labels
 from lemumo_core.replay.compare import compare
 from lemumo_core.replay.compare_page import comparison_tables, write_comparison
-from lemumo_core.replay.evaluator import Evaluator, ImageResult
+from lemumo_core.replay.evaluator import Evaluator, ImageResult, ReadImage
+from lemumo_core.replay.image_events import ImageEvent
 from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.tables import read_table
 from tests.helpers.small_frames import small_frames
@@ -127,7 +133,7 @@ def test_the_page_says_what_is_compared_and_on_how_many_images(whole, half, caps
 
 
 def test_few_labels_are_compared_too_wherever_they_lie(toy_package, tmp_path) -> None:
-    """Here on each odd image; what has no truth but masked returns is perceived once."""
+    """Here on each odd image; depth on masked returns is not asked of what is not compared."""
     bare = Labels()
     frames = [
         replace(f, labels=replace(f.labels, depth_m=None) if number % 2 else bare)
@@ -140,7 +146,42 @@ def test_few_labels_are_compared_too_wherever_they_lie(toy_package, tmp_path) ->
         *(set(), {"fused_own"}),
         *({"fused", "camera_only"}, {"fused", "camera_only"}),
     ]
-    assert [runs[frame.stamp_ns] for frame in frames] == [3, 3, 1, 2, 3, 3]
+    assert [runs[frame.stamp_ns] for frame in frames] == [3, 3, 1, 1, 3, 3]
+
+
+def test_masked_returns_judge_depth_alone(tiny_package, tmp_path) -> None:
+    """Boxes and classes are those of the published result, on every image."""
+    frames = [replace(f, labels=replace(f.labels, depth_m=None)) for f in small_frames(2)]
+    write_bag(frames, tmp_path / "street")
+    found, _ = evaluated(tiny_package, tmp_path / "street", compare_every=2)
+    assert [one.returns_masked for one in found] == [True, False]
+    perceive = Pipeline(load_package(tiny_package), "onnxruntime", 0.0)
+    for frame, one in zip(frames, found, strict=True):
+        published = metric_for(perceive.package.manifest).add(frame, perceive(frame))
+        masked = mask_returns(frame)
+        of_masked = metric_for(perceive.package.manifest).add(masked, perceive(masked))
+        ours = one.summaries["fused"]
+        assert (ours.miou, ours.bev_map) == (published.miou, published.bev_map)
+        assert ours.miou != of_masked.miou
+        expected_m = of_masked.depth_mae_m if one.returns_masked else float("nan")
+        assert ours.depth_mae_m == pytest.approx(expected_m, nan_ok=True)
+    out = replayed(tiny_package, tmp_path / "out", tmp_path / "street", "--compare_every", 2)
+    assert metrics(out)["every_image"]["frames"] == 2
+    assert "of images compared; all else as published" in (out / "index.html").read_text()
+
+
+def test_labels_of_points_are_all_judged_beside_masked_depth(toy_package) -> None:
+    """A result is judged by the same points whether or not it is compared."""
+    (frame,) = small_frames(1)
+    ids = np.arange(len(frame.companion.points), dtype=np.uint8) % 2
+    frame = replace(frame, labels=Labels(point_labels=ids, label_names=("road", "car")))
+    evaluator = Evaluator(Settings(toy_package, "onnxruntime"))
+    stamp_ns = frame.stamp_ns
+    event = ImageEvent(0, stamp_ns, stamp_ns, stamp_ns, "camera", frame)
+    compared, alone = (evaluator.evaluate(ReadImage(event, None, None, False, c)) for c in (1, 0))
+    pixels = [one.segmentation.confusion.sum() for one in compared.metrics.values()]
+    assert pixels == [alone.metrics["fused_own"].segmentation.confusion.sum()] * 2
+    assert pixels[0] == (true_labels(frame) != UNLABELLED).sum() > 100
 
 
 def test_an_image_without_a_scan_stands_beside_no_other(toy_package, tmp_path) -> None:
