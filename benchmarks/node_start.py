@@ -3,8 +3,9 @@
     python -m benchmarks.node_start [--backends onnxruntime openvino] [--repeats 3]
 
 Each start is a process of its own, on a cache of its own: the first start of a backend prepares the
-graph and keeps it, later ones read it. The cost is processor time of the whole process, its least
-of all repeats; the first frame's messages are handed to the callbacks as rclpy would.
+graph and keeps it, later ones read it. Python keeps its bytecode. The cost is processor time of the
+whole process, its least of all repeats; the first frame's messages are handed to the callbacks as
+rclpy would.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def main() -> None:
                     command = [sys.executable, "-m", "benchmarks.node_start", "--one", backend]
                     command += ["--model", str(args.model)]
                     environment = os.environ | {"LEMUMO_CACHE": cache}
+                    environment.pop("PYTHONDONTWRITEBYTECODE", None)
                     said = subprocess.run(
                         command, check=True, stdout=subprocess.PIPE, text=True, env=environment
                     ).stdout
