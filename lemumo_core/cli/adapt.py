@@ -102,7 +102,8 @@ def adapt(
         if not bags:
             raise Fault("bad_option", "no bags to adapt to: name some, or another source by --data")
         options["path"] = [str(bag) for bag in bags]
-    run, first = out.with_name(f"{out.name}.run"), int(os.environ.get("RANK", 0)) == 0
+    run = out.with_name(f"{out.name}{AdaptConfig.run_suffix}")
+    first = int(os.environ.get("RANK", 0)) == 0
     if first and overwrite and resume is None and (run / RUN).is_file():
         shutil.rmtree(run, ignore_errors=True)
     config = AdaptConfig.of_package(

@@ -38,6 +38,20 @@ class FrameScores:
     camera_name: str
     summaries: dict[str, Summary]
 
+    @property
+    def headline(self) -> str:
+        """The scores of the first modality in words, empty where there is no truth."""
+        summary = next(iter(self.summaries.values()))
+        values = (
+            ("BEV mAP {:.3f}", summary.bev_map),
+            ("depth MAE {:.2f} m", summary.depth_mae_m),
+            ("nearest return's {:.2f} m", summary.nearest_mae_m),
+            ("linear interpolation's {:.2f} m", summary.linear_mae_m),
+            ("mIoU {:.3f}", summary.miou),
+            ("2D AP50 {:.3f}", summary.ap50),
+        )
+        return ", ".join(text.format(value) for text, value in values if value == value)
+
 
 @dataclass(frozen=True)
 class Evaluation:

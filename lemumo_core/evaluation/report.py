@@ -125,21 +125,12 @@ def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:
 
 
 def _figure(scores: FrameScores, frame: Frame, model: Predict, manifest: Manifest) -> str:
-    modality, summary = next(iter(scores.summaries.items()))
+    modality = next(iter(scores.summaries))
     seen = with_modality(frame, modality)
     assert seen is not None
-    values = (
-        ("BEV mAP {:.3f}", summary.bev_map),
-        ("depth MAE {:.2f} m", summary.depth_mae_m),
-        ("nearest return's {:.2f} m", summary.nearest_mae_m),
-        ("linear interpolation's {:.2f} m", summary.linear_mae_m),
-        ("mIoU {:.3f}", summary.miou),
-        ("2D AP50 {:.3f}", summary.ap50),
-    )
-    known = ", ".join(text.format(value) for text, value in values if value == value)
     caption = (
         f"frame {scores.index}, {scores.camera_name}, {utc(scores.stamp_ns)}, "
-        f"{modality.replace('_', ' ')}: {known or 'no truth'}"
+        f"{modality.replace('_', ' ')}: {scores.headline or 'no truth'}"
     )
     return web_page.figure(draw_comparison(frame, model(seen), manifest), caption)
 

@@ -239,13 +239,8 @@ def _worst(
     for name in dict.fromkeys(frame.camera_name for frame in chosen):
         ours = {frame.index: frame for frame in chosen if frame.camera_name == name}
         for number, picture in _pictures(bags[name], list(ours), evaluator):
-            summary = next(iter(ours[number].summaries.values()))
-            known = ", ".join(
-                f"{key.replace('_', ' ')} {value:.3f}"
-                for key, value in vars(summary).items()
-                if value == value
-            )
-            caption = f"{name}, image {number}, {utc(ours[number].stamp_ns)}: {known}"
+            frame = ours[number]
+            caption = f"{name}, image {number}, {utc(frame.stamp_ns)}: {frame.headline}"
             parts.append(web_page.figure(picture, caption))
     return parts
 

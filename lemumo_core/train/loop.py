@@ -101,8 +101,8 @@ def train(task: Recipe, config: RunConfig) -> int:
             return _start(task, config, stop)
         except Stopped as stopped:
             log.warning(
-                "%s: --out %s --resume auto goes on; exit code %d",
-                *(stopped, config.out, REQUEUE),
+                "%s: %s goes on; exit code %d",
+                *(stopped, run_folder.resume_options(config), REQUEUE),
             )
             return REQUEUE
 
@@ -202,8 +202,8 @@ def _next(coming: Iterator[Batch], run: Run) -> Batch:
 def _stopped(run: Run, step: int) -> int:
     name = run.stop.signal.name if run.stop.signal else "another rank's signal"
     log.warning(
-        "stopped by %s after step %d and saved: --out %s --resume auto goes on; exit code %d",
-        *(name, step, run.out, REQUEUE),
+        "stopped by %s after step %d and saved: %s goes on; exit code %d",
+        *(name, step, run_folder.resume_options(run.config), REQUEUE),
     )
     return REQUEUE
 

@@ -157,8 +157,8 @@ class RunConfig:
 
     program: ClassVar[str]  # its name in ``training``
     resumable_changes: ClassVar[frozenset[str]] = RESUMABLE_CHANGES
-    learns_from_labels: ClassVar[bool] = False
-    """Whether frames without labels give nothing to learn."""
+    run_suffix: ClassVar[str] = ""  # of a run's folder, beside what the program's --out names
+    learns_from_labels: ClassVar[bool] = False  # whether frames without labels teach nothing
     rendered_frames: ClassVar[int] = 160  # of streets whose number no option says
 
     data: Data = "synthetic"

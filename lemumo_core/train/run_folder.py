@@ -45,6 +45,11 @@ def new_name(program: str) -> str:
     return str(Path("out", program, time.strftime("%Y-%m-%d_%H-%M-%S")))
 
 
+def resume_options(config: RunConfig) -> str:
+    """Return the options with which the program of a run goes on with it."""
+    return f"--out {str(config.out).removesuffix(config.run_suffix)} --resume auto"
+
+
 def create(out: Path, config: RunConfig) -> None:
     """Create the folder of a run.
 

@@ -44,6 +44,7 @@ class AdaptConfig(FinetuneConfig):
     """
 
     program: ClassVar[str] = "adapt"
+    run_suffix: ClassVar[str] = ".run"
     resumable_changes: ClassVar[frozenset[str]] = FinetuneConfig.resumable_changes | {"val_frames"}
     learns_from_labels: ClassVar[bool] = False
 

@@ -47,7 +47,7 @@ def package(tmp_path_factory) -> Path:
 
 
 def test_stopped_refused_and_at_last_better(
-    package, small_bag, tmp_path, monkeypatch, capsys
+    package, small_bag, tmp_path, monkeypatch, capsys, caplog
 ) -> None:
     out, shards = tmp_path / "mine", tmp_path / "shards"
     write_shards(Small(), shards, frames_per_shard=8, workers=1)
@@ -70,6 +70,7 @@ def test_stopped_refused_and_at_last_better(
     with monkeypatch.context() as patched:
         patched.setattr(validation, "evaluate_frame", stop_after_training)
         assert main([*command, "--overwrite"]) == REQUEUE
+    assert f"saved: --out {out} --resume auto goes on" in caplog.text
     assert len(read_metrics(run)) == STEPS - 1 and sha256(out / "manifest.json") == old
 
     with monkeypatch.context() as patched:

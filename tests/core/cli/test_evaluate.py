@@ -174,6 +174,8 @@ def test_frames_are_ranked_by_all_they_have() -> None:
     ]
     frames.append(FrameScores(5, 0, "front", {}))
     assert [frame.index for frame in rank_frames(frames)] == [4, 0, 2, 1]
+    assert frames[1].headline == "BEV mAP 0.100, depth MAE 9.00 m, mIoU 0.100"
+    assert frames[3].headline == ""
 
 
 def test_tables_put_results_side_by_side() -> None:
