@@ -78,17 +78,17 @@ def blend_labels(
     cv2.copyTo(blended, (label_map != UNLABELLED).view(np.uint8), picture)
 
 
-def draw_returns(picture: np.ndarray, scan: LidarScan, camera: Camera) -> None:
+def draw_returns(picture: np.ndarray, scan: LidarScan, camera: Camera, side_px: int = 2) -> None:
     """Draw LiDAR returns into the picture of a camera, in place.
 
-    They are two pixels a side, coloured by depth, near ones on top.
+    They are ``side_px`` pixels a side, coloured by depth, near ones on top.
     """
     seen = project_returns(scan.points, scan.T_camera_lidar, camera, Z_MIN_M)
     order = np.argsort(-seen.depth_m)
     colors = depth_colors(seen.depth_m[order])
     u, v = (np.floor(at[order]).astype(int) for at in (seen.u, seen.v))
-    for dv in (0, 1):
-        for du in (0, 1):
+    for dv in range(side_px):
+        for du in range(side_px):
             row = np.clip(v + dv, 0, camera.height - 1)
             picture[row, np.clip(u + du, 0, camera.width - 1)] = colors
 

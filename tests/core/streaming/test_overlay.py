@@ -41,7 +41,8 @@ def test_points_boxes_and_depth_are_drawn_where_they_belong(result) -> None:
     np.testing.assert_array_equal(picture[127, 131], depth_colors(np.array([10.0]))[0])
     # The front face's bottom left corner: x 0 to 2, y 1 m down, z 7.5 m.
     u, v = (round(x) for x in CAMERA.project(np.array([[1.0, 1.0, 7.5]]))[0][0])
-    np.testing.assert_array_equal(picture[v, u], class_colors(2)[1])
+    # A line of one pixel is smoothed.
+    np.testing.assert_allclose(picture[v, u], class_colors(2)[1], atol=20)
     assert (picture[200, 20] == 100).all()  # unlabelled: the image shines through
     np.testing.assert_array_equal(picture[256 + 200, 200], depth_colors(np.array([20.0]))[0])
 
@@ -66,3 +67,16 @@ def test_untrained_weights_are_said(result) -> None:
     trained = draw_overlay(*result, MANIFEST)
     untrained = draw_overlay(*result, replace(MANIFEST, trained=False))
     assert (trained[:30] != untrained[:30]).any()
+
+
+@pytest.mark.parametrize(("width", "side_px"), [(1280, 2), (960, 2), (640, 1), (320, 1)])
+def test_text_and_lines_are_smaller_on_small_images(result, width: int, side_px: int) -> None:
+    frame, perception = result
+    small = replace(frame, image=None, camera=CAMERA.scaled(width, width * 2 // 3))
+    empty = Detections(*(np.zeros(s, np.float32) for s in ((0, 7), (0, 4), 0)), np.zeros(0, int))
+    bare = replace(perception, detections=empty)
+    picture = draw_overlay(small, bare, MANIFEST)[: width * 2 // 3]
+    returns = (picture == depth_colors(np.array([10.0]))[0]).all(axis=2)
+    assert returns.sum() == side_px**2
+    rows, columns = np.nonzero((picture > 100).all(axis=2))  # the caption is white
+    assert rows.max() <= max(24, 0.03 * width) and columns.max() < 0.7 * width
