@@ -48,16 +48,18 @@ class RunLog:
         if self._events is not None:
             watch += f", or tensorboard --logdir {out}"
         print(watch, flush=True)
-        self._start = self._mark = time.monotonic()
+        self._start = self._mark = self._begun_at = time.monotonic()
         self._waited = 0.0
         self._since = first
 
     def begun(self, waited_s: float) -> None:
         """Note that a step has begun, after it waited so long for its data.
 
-        Its values may be written later: speed is that of steps that begin.
+        Its values may be written later, once the next step was computed: speed is that of steps
+        that begin, at the times when they did.
         """
         self._begun += 1
+        self._begun_at = time.monotonic()
         self._waited += waited_s
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -65,7 +67,7 @@ class RunLog:
         done = step + 1 - self.first
         last = step + 1 == self.steps
         if (step + 1) % self.every == 0 or done == 1 or last:
-            now = time.monotonic()
+            now = self._begun_at
             elapsed, steps = now - self._mark, self._begun - self._since
             values = values | {
                 "samples_per_s": steps * self.batch / elapsed,

@@ -13,16 +13,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from lemumo_core.cli.main import main
+from lemumo_core.train import run_log as run_log_module
 from lemumo_core.train import run_page, trackers
 from lemumo_core.train.pretrain.config import PretrainLogConfig
 from lemumo_core.train.run_folder import create, read_metrics, write_header
-from lemumo_core.train.run_log import RunLog
+from lemumo_core.train.run_log import LateLog, RunLog
 from lemumo_core.train.run_page import RunPage, section_of, thinned, write_samples
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import small_config
@@ -51,6 +53,27 @@ def train(run_log: RunLog, steps: range) -> None:
         values = {"loss": 1.0 / (step + 1), "lr": 1e-3, "probe_depth": 2.0}
         run_log.begun(waited_s=0.0)
         run_log.write(step, values | ({"rankme": 10.0 + step} if step % 5 == 0 else {}))
+
+
+def test_speed_is_that_of_the_steps_though_values_are_read_one_step_late(
+    tmp_path, monkeypatch
+) -> None:
+    """Also in the last step, whose values are read at once: it took no less than the others."""
+    clock = SimpleNamespace(now=100.0)
+    fake = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr(run_log_module, "time", fake)
+    run_log = begin(tmp_path / "run", 0, 3)
+    run_log.every = 2
+    late = LateLog(run_log)
+    for step in range(3):
+        clock.now += 2.0
+        values = {"loss": 1.0, "lr": 1e-3}
+        late.add(SimpleNamespace(step=step, read=lambda values=values: values), waited_s=0.5)
+    late.flush()
+    run_log.close()
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert [row["samples_per_s"] for row in logged] == [run_log.batch / 2.0] * 3
+    assert [row["data_wait"] for row in logged] == [0.25] * 3
 
 
 def test_the_page_is_of_the_run_as_it_is(tmp_path, monkeypatch, capsys) -> None:
