@@ -104,7 +104,8 @@ def write_page(
     parts.append(f'<div class="row">{first}{beside}</div>')
     parts += [f'<p class="note">{html.escape(why)}</p>' for why in reasons(results)]
     parts.append(f'<div class="row">{"".join(others)}</div>')
-    parts.append(_legend(manifest))
+    ranked = "Frames are ranked by their mean rank in BEV mAP, depth MAE, mIoU and 2D AP50."
+    parts.append(f"<h2>Pictures</h2><p>{picture_legend(manifest)} {ranked}</p>")
     for title, frames in _chosen(evaluation.frames).items():
         parts.append(f"<h2>{title}</h2>")
         masked = ((frame, mask_returns(source[frame.index], evaluation.mask)) for frame in frames)
@@ -135,16 +136,15 @@ def _figure(scores: FrameScores, frame: Frame, model: Predict, manifest: Manifes
     return web_page.figure(draw_comparison(frame, model(seen), manifest), caption)
 
 
-def _legend(manifest: Manifest) -> str:
-    """Explain the pictures and the colours of classes, in HTML."""
+def picture_legend(manifest: Manifest) -> str:
+    """Explain the pictures of ``draw_comparison`` and the colours of classes, in HTML."""
     colors = class_colors(len(manifest.detection_classes))
     boxes = color_legend(zip(manifest.detection_classes, colors, strict=True))
     labels = color_legend(zip(manifest.segmentation_classes, manifest.palette, strict=True))
     return (
-        f"<h2>Pictures</h2><p>Boxes with a score of at least {PUBLISHED_SCORE:g}: {boxes}; true "
+        f"Boxes with a score of at least {PUBLISHED_SCORE:g}: {boxes}; true "
         "ones white, those that do not count (hidden, without returns, too far) grey. "
-        f"Labels: {labels}. Depth: red near, blue from 80 m on. Frames are ranked by their mean "
-        "rank in BEV mAP, depth MAE, mIoU and 2D AP50.</p>"
+        f"Labels: {labels}. Depth: red near, blue from 80 m on."
     )
 
 

@@ -10,6 +10,7 @@ from lemumo_core import web_page
 from lemumo_core.data.sources import evenly_spaced
 from lemumo_core.evaluation.modalities import with_modality
 from lemumo_core.evaluation.pictures import draw_comparison
+from lemumo_core.evaluation.report import picture_legend
 from lemumo_core.evaluation.tables import tables
 from lemumo_core.files import write_whole
 from lemumo_core.frame import Frame
@@ -69,6 +70,7 @@ def write_page(
         first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
         parts += [f"<h2>{title}</h2>", first, f'<div class="row">{"".join(others)}</div>']
     parts.append("<h2>Pictures: before, and after</h2>")
+    parts.append(f"<p>{picture_legend(models[0].package.manifest)}</p>")
     chosen = [source.own_val[i] for i in evenly_spaced(len(source.own_val), PICTURED)]
     for frame in (mask_returns(source[i]) for i in chosen):
         for modality in SHOWN:

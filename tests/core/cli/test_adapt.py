@@ -96,6 +96,7 @@ def test_stopped_refused_and_at_last_better(
     summary = json.loads((run / "summary.json").read_text())
     assert summary["step"] == STEPS and summary["objections"] == []
     page = (run / "index.html").read_text()
+    assert "true ones white" in page
     assert "fused, before" in page and "linear" in page and page.count("<img") >= 4
 
 
