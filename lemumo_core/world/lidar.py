@@ -28,6 +28,9 @@ LEAST_RANGE_M = 0.9
 RANGE_NOISE_M = 0.02
 FOLIAGE_M = 0.25
 """Mean depth of returns in foliage behind its outermost leaves, on a varied street."""
+CLEAR_GLASS = 0.6
+"""Share of varied streets whose windows let a LiDAR through, which then sees what is behind a car's
+cabin. Elsewhere most returns from panes are lost."""
 LOST = 0.02
 """Share of returns lost for no visible reason; more are lost far off, on dark, slanted and glassy
 surfaces and in fog."""
@@ -105,7 +108,7 @@ def sweeps(
             for k, time in enumerate(times)
         ]
     )
-    moments = {time: drive.scene(time) for time in dict.fromkeys(times)}
+    moments = {time: _met_by_light(drive, time) for time in dict.fromkeys(times)}
     scenes = [
         _within(moments[time], T, np.pi / sectors, pattern.reach_m)
         for time, T in zip(times, T_world_view, strict=True)
@@ -188,6 +191,14 @@ def _rings(beams: int, sectors: int, device: torch.device) -> Tensor:
     ring = torch.arange(beams, dtype=torch.float32, device=device)[:, None].expand(-1, count)
     tiles = ring.unflatten(1, (-1, TILE[1])).unflatten(0, (-1, TILE[0]))
     return tiles.transpose(1, 2).flatten()
+
+
+def _met_by_light(drive: Drive, time: float) -> Scene:
+    """Return the scene without the glass that the drive's LiDAR sees through."""
+    scene = drive.scene(time)
+    if not drive.varied or drive.rng("glass").random() >= CLEAR_GLASS:
+        return scene
+    return replace(scene, solids=scene.solids[scene.solids["material"] != GLASS])
 
 
 def _within(scene: Scene, T_world_view: np.ndarray, half_turn: float, reach_m: float) -> Scene:
