@@ -186,7 +186,7 @@ def test_losses_against_truth(frame) -> None:
     true, said = outputs()["labels"][0], candidate["labels"][0]
     ious = [((true == i) & (said == i)).sum() / ((true == i) | (said == i)).sum() for i in range(5)]
     assert parity.miou_loss == pytest.approx(1 - np.mean(ious))
-    assert parity.task_metrics["depth_mae_m"] == pytest.approx((1.0, 1.1), rel=0.01)
+    assert parity.task_metrics["depth_mae_m"] == pytest.approx((1.0, 1.1), rel=0.05)
     failed = {text.split()[0] for text in parity.failures(REDUCED)}
     assert {"bev_map_loss", "depth_mae_loss", "miou_loss"} <= failed
     assert "0.5 (1.000 to 0.500)" in as_text("t", parity, REDUCED)
