@@ -5,6 +5,7 @@ Real processes over gloo; the model is wrapped in DDP as in training.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ def run_rank(rank: int, folder: str) -> None:
         for name, step in steps.items():
             result = outcome(DistributedDataParallel(step), features()[:, :, share].contiguous())
             torch.save(result, f"{folder}/{name}-{world}-{rank}.pt")
+        gc.collect()  # what DDP holds ends before the process group, or a rank may hang
         distributed.destroy_process_group()
 
 

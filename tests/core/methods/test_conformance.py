@@ -242,6 +242,7 @@ def run_rank(rank: int, folder: str) -> None:
             same = keeps_state(dist, watched, Path(folder, "shards"))
             torch.save(same, f"{folder}/state-{rank}.pt")
             torch.save(point_outcome(dist), f"{folder}/points-{rank}.pt")
+        gc.collect()  # what DDP holds ends before the process group, or a rank may hang
         distributed.destroy_process_group()
 
 

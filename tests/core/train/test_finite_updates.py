@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -126,6 +127,8 @@ def run_rank(rank: int, folder: str) -> None:
         stopping.append(bool(stop))
     torch.save((found, same, stopping), f"{folder}/{rank}.pt")
     distributed.barrier()  # neither closes its connections while the other still reads
+    del learner
+    gc.collect()  # what DDP holds ends before the process group, or a rank may hang
     distributed.destroy_process_group()
 
 

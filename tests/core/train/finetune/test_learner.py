@@ -3,6 +3,7 @@ decoding and metrics agree."""
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -280,6 +281,7 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
     result: dict[str, Any] = outcome(run, Path(pretrained))
     result["evaluated"] = _evaluated(run)
     torch.save(result, f"{folder}/{rank}.pt")
+    gc.collect()  # what DDP holds ends before the process group, or a rank may hang
     distributed.destroy_process_group()
 
 
