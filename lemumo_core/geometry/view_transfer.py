@@ -166,6 +166,7 @@ def _containing(position: np.ndarray, length: int) -> Indices:
 
 
 def _blended(before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return the values a share of the way from ``before`` to ``after``, which is overwritten."""
     after -= before
     after *= share
     after += before

@@ -60,10 +60,17 @@ def ranks(batch: int) -> Iterator[DistInfo]:
         raise Fault("rank_ended", f"another rank ended, see what it printed ({line})") from error
     finally:
         if world > 1:
-            # DDP's reducer must not be the last to hold the group: it would free it without giving
-            # up the interpreter's lock, for which a thread of gloo may wait, for ever.
-            gc.collect()
-            distributed.destroy_process_group()
+            leave_group()
+
+
+def leave_group() -> None:
+    """Destroy the process group of this rank; no DDP module may be referred to any more.
+
+    DDP's reducer must not be the last to hold the group: it would free it without giving up the
+    interpreter's lock, for which a thread of gloo may wait, for ever.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def prepare(module: nn.Module, units: Units, config: ScaleConfig, dist: DistInfo) -> None:

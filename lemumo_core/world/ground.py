@@ -19,11 +19,15 @@ WHITE, YELLOW = (0.62, 0.62, 0.6), (0.6, 0.42, 0.07)
 
 
 class Materials(NamedTuple):
-    """What the ground of a street is made of; colours are albedos, linear RGB.
+    """Surface of the ground of a street, by default that of a street that is not varied.
 
-    asphalt: of the road. paving: of the pavement. grass: of what is beside both. paint: of lines
-    and crossings. patches: share by which the road is brighter where it was mended. joint_m:
-    distance between the joints of the pavement.
+    Attributes:
+        asphalt: albedo of the road, linear RGB.
+        paving: albedo of the pavement.
+        grass: albedo of the terrain beside both.
+        paint: albedo of lines and crossings.
+        patches: share by which the road is brighter where it was repaired; darker below 0.
+        joint_m: distance between the joints of the pavement, metres.
     """
 
     asphalt: tuple[float, ...] = (0.085, 0.085, 0.09)
@@ -35,13 +39,15 @@ class Materials(NamedTuple):
 
 
 def materials(drive: Drive) -> Materials:
-    """Return the materials of a street, always the same ones of one that is not varied.
+    """Return the materials of a street.
 
-    On varied streets nothing is told by how bright the ground is: roads are of black asphalt to
-    light concrete, pavements of asphalt to light slabs or red brick, and grass is green to dry.
+    Streets that are not varied all have the same. On varied streets the brightness of a surface
+    does not reveal its class: roads range from black asphalt to light concrete, pavements from
+    asphalt to light slabs and red brick, and grass from green to dry.
     """
+    usual = Materials()
     if not drive.varied:
-        return Materials()
+        return usual
     rng = drive.rng("ground")
 
     def shade(low: float, high: float, tint: float) -> np.ndarray:
@@ -51,7 +57,7 @@ def materials(drive: Drive) -> Materials:
     return Materials(
         asphalt=tuple(shade(0.05, 0.33, 0.08)),
         paving=tuple(shade(0.07, 0.42, 0.18)),
-        grass=tuple(np.array([0.07, 0.105, 0.035]) * rng.uniform((0.6, 0.6, 0.6), (2.8, 1.5, 2.4))),
+        grass=tuple(np.array(usual.grass) * rng.uniform((0.6, 0.6, 0.6), (2.8, 1.5, 2.4))),
         paint=WHITE if rng.random() < 0.75 else YELLOW,
         patches=float(rng.uniform(-0.35, 0.5)),
         joint_m=float(rng.choice([0.2, 0.4, 0.6, 1.5, 4.0])),

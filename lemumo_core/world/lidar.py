@@ -108,7 +108,7 @@ def sweeps(
             for k, time in enumerate(times)
         ]
     )
-    moments = {time: _met_by_light(drive, time) for time in dict.fromkeys(times)}
+    moments = {time: _scene_for_lidar(drive, time) for time in dict.fromkeys(times)}
     scenes = [
         _within(moments[time], T, np.pi / sectors, pattern.reach_m)
         for time, T in zip(times, T_world_view, strict=True)
@@ -193,7 +193,7 @@ def _rings(beams: int, sectors: int, device: torch.device) -> Tensor:
     return tiles.transpose(1, 2).flatten()
 
 
-def _met_by_light(drive: Drive, time: float) -> Scene:
+def _scene_for_lidar(drive: Drive, time: float) -> Scene:
     """Return the scene without the glass that the drive's LiDAR sees through."""
     scene = drive.scene(time)
     if not drive.varied or drive.rng("glass").random() >= CLEAR_GLASS:

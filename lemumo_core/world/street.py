@@ -51,7 +51,7 @@ class Drive(Road):
         seed: of everything, not negative.
         split: which catalogue of objects, one of ``objects.SPLITS``.
         varied: the roadside is full of things that are no road users (``clutter``), and the ground
-            is of all sorts of materials (``ground``).
+            is of all sorts of materials (``ground``); LiDARs may see through glass (``lidar``).
 
     Attributes:
         speed: of the ego vehicle along x, m/s.

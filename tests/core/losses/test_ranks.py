@@ -5,7 +5,6 @@ Real processes over gloo; the model is wrapped in DDP as in training.
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from lemumo_core.distributed import BatchNorm1d
 from lemumo_core.losses.decur import DecurLoss
 from lemumo_core.losses.lejepa import LeJepa
 from lemumo_core.losses.vicreg import VicReg
+from lemumo_core.train.parallel import leave_group
 
 SAMPLES, GLOBAL, LOCAL, WIDTH = 8, 2, 4, 12
 STEP = 3
@@ -87,8 +87,7 @@ def run_rank(rank: int, folder: str) -> None:
         for name, step in steps.items():
             result = outcome(DistributedDataParallel(step), features()[:, :, share].contiguous())
             torch.save(result, f"{folder}/{name}-{world}-{rank}.pt")
-        gc.collect()  # what DDP holds ends before the process group, or a rank may hang
-        distributed.destroy_process_group()
+        leave_group()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ from lemumo_core.train.batch_sampler import BatchSampler
 from lemumo_core.train.checkpoint import model_tensors, open_checkpoint, optimizer_tensors
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
-from lemumo_core.train.parallel import DistInfo, full
+from lemumo_core.train.parallel import DistInfo, full, leave_group
 from lemumo_core.train.points.config import PointsConfig
 from lemumo_core.train.points.learner import PointLearner
 from lemumo_core.train.pretrain.config import PretrainConfig
@@ -242,8 +242,7 @@ def run_rank(rank: int, folder: str) -> None:
             same = keeps_state(dist, watched, Path(folder, "shards"))
             torch.save(same, f"{folder}/state-{rank}.pt")
             torch.save(point_outcome(dist), f"{folder}/points-{rank}.pt")
-        gc.collect()  # what DDP holds ends before the process group, or a rank may hang
-        distributed.destroy_process_group()
+        leave_group()
 
 
 @pytest.fixture(scope="module")

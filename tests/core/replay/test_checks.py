@@ -1,4 +1,4 @@
-"""What the checks of a replay say of rows alone; those of whole bags are beside it."""
+"""Verdicts of a replay's checks, from rows of its table; the other modules test whole bags."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from pathlib import Path
@@ -17,7 +16,7 @@ from lemumo_core.methods.method import ParameterGroup
 from lemumo_core.signals import stop_request
 from lemumo_core.train.learner import FiniteUpdates, NonFinite, StepValues
 from lemumo_core.train.optim import build_optimizer, set_learning_rate
-from lemumo_core.train.parallel import any_rank
+from lemumo_core.train.parallel import any_rank, leave_group
 from lemumo_core.train.run_config import OptimizerConfig
 
 WORLD = 2
@@ -128,8 +127,7 @@ def run_rank(rank: int, folder: str) -> None:
     torch.save((found, same, stopping), f"{folder}/{rank}.pt")
     distributed.barrier()  # neither closes its connections while the other still reads
     del learner
-    gc.collect()  # what DDP holds ends before the process group, or a rank may hang
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_ranks_agree_on_what_is_not_finite_and_when_to_stop(tmp_path: Path) -> None:

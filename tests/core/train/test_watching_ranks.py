@@ -13,6 +13,7 @@ from lemumo_core.methods.lemumo.monitors import Monitors
 from lemumo_core.methods.lemumo.projector import Projector
 from lemumo_core.model.encoder import Encoder
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.train.parallel import leave_group
 from lemumo_core.train.pretrain.online_probes import OnlineProbes
 from tests.helpers.random_views import CLASSES, CONFIG, random_view
 
@@ -71,7 +72,7 @@ def run_rank(rank: int, folder: str) -> None:
     store = distributed.FileStore(f"{folder}/store", WORLD)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
     torch.save(outcome(rank, WORLD), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_ranks_watch_as_one(tmp_path: Path):

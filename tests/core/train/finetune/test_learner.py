@@ -3,7 +3,6 @@ decoding and metrics agree."""
 
 from __future__ import annotations
 
-import gc
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from lemumo_core.train.finetune.step import FinetuningStep
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
-from lemumo_core.train.parallel import DistInfo
+from lemumo_core.train.parallel import DistInfo, leave_group
 from lemumo_core.train.run_config import ScaleConfig
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import share
@@ -281,8 +280,7 @@ def run_rank(rank: int, folder: str, pretrained: str) -> None:
     result: dict[str, Any] = outcome(run, Path(pretrained))
     result["evaluated"] = _evaluated(run)
     torch.save(result, f"{folder}/{rank}.pt")
-    gc.collect()  # what DDP holds ends before the process group, or a rank may hang
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def _evaluated(run: Run) -> dict[str, Any]:
