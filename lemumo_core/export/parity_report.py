@@ -17,6 +17,7 @@ from lemumo_core.metrics.perception import json_ready
 MEANINGS = {
     "raw": "raw heads, largest relative difference",
     "depth": "depth, largest relative difference",
+    "depth_pixels": "depth pixels that differ by over .001",
     "depth_confidence": "depth confidence, largest difference",
     "boxes": "matched boxes, largest relative difference",
     "scores": "matched scores, largest difference",

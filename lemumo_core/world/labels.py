@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lemumo_core.frame import UNLABELLED, Labels
 from lemumo_core.geometry.boxes import box_corners, count_points, image_bounds
@@ -13,6 +14,7 @@ from lemumo_core.taxonomy import SEGMENTATION_IDS
 from lemumo_core.world.columns import indices
 from lemumo_core.world.pixels import to_images
 from lemumo_core.world.raycast import Rays, cast
+from lemumo_core.world.solids import GLASS
 from lemumo_core.world.street import Scene
 from lemumo_core.world.surface import Surface
 
@@ -44,7 +46,7 @@ def render_labels(
     """
     owner, label, depth = (
         to_images(values.view(surface.views, -1)[view], camera)[0].cpu().numpy()
-        for values in (surface.owner, surface.label, surface.depth_m)
+        for values in (surface.owner, surface.label, _true_depth_m(surface, scene))
     )
     pixels = np.bincount(owner.ravel() + 1, minlength=len(scene.labels) + 1)[1:]
     seen = np.flatnonzero(pixels >= LEAST_PIXELS)
@@ -59,10 +61,22 @@ def render_labels(
         num_points=None if points_camera is None else count_points(points_camera, boxes),
         label_map=np.where(label == UNLABELLED, SEGMENTATION_IDS["sky"], label).astype(np.uint8),
         instance_map=number[owner],
-        depth_m=np.where(np.isinf(depth), np.nan, depth).astype(np.float32),
+        depth_m=depth.astype(np.float32),
         point_labels=point_labels,
         track_ids=tuple(scene.ids[k] for k in seen),
     )
+
+
+def _true_depth_m(surface: Surface, scene: Scene) -> Tensor:
+    """Return the depth of all views' pixels, NaN where it is unknown.
+
+    That is in the sky, and at glass that the LiDAR sees through: there the returns say how far what
+    is behind it is, and a model that learnt the pane's depth would overrule them.
+    """
+    depth_m = torch.where(torch.isinf(surface.depth_m), torch.nan, surface.depth_m)
+    if scene.clear_glass:
+        depth_m[surface.hit[surface.of_solids("material") == GLASS]] = torch.nan
+    return depth_m
 
 
 def boxes_in_camera(boxes: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:

@@ -28,9 +28,6 @@ LEAST_RANGE_M = 0.9
 RANGE_NOISE_M = 0.02
 FOLIAGE_M = 0.25
 """Mean depth of returns in foliage behind its outermost leaves, on a varied street."""
-CLEAR_GLASS = 0.6
-"""Share of varied streets whose windows let a LiDAR through, which then sees what is behind a car's
-cabin. Elsewhere most returns from panes are lost."""
 LOST = 0.02
 """Share of returns lost for no visible reason; more are lost far off, on dark, slanted and glassy
 surfaces and in fog."""
@@ -196,7 +193,7 @@ def _rings(beams: int, sectors: int, device: torch.device) -> Tensor:
 def _scene_for_lidar(drive: Drive, time: float) -> Scene:
     """Return the scene without the glass that the drive's LiDAR sees through."""
     scene = drive.scene(time)
-    if not drive.varied or drive.rng("glass").random() >= CLEAR_GLASS:
+    if not scene.clear_glass:
         return scene
     return replace(scene, solids=scene.solids[scene.solids["material"] != GLASS])
 

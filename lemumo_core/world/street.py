@@ -23,6 +23,9 @@ PARKING_GAP_M = 7.0
 """Nobody stands or parks closer to a crossing road."""
 SWAY_M, SWAY_PER_M = 0.25, 0.11
 """How far and how fast the ego vehicle weaves in its lane: metres, radians per metre."""
+CLEAR_GLASS = 0.6
+"""Share of varied streets whose windows let a LiDAR through, which then sees what is behind a car's
+cabin. Elsewhere most returns from panes are lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Scene:
         boxes: float64 (K, 7) centre x, y, z, length, width, height, yaw, world frame.
         ids: K names, the same at all times of a drive, and of no other drive.
         lamps: float32 (L, 3) positions of street lamps.
+        clear_glass: a LiDAR sees through glass, a camera does not.
     """
 
     solids: np.ndarray
@@ -42,6 +46,7 @@ class Scene:
     boxes: np.ndarray
     ids: tuple[str, ...]
     lamps: np.ndarray
+    clear_glass: bool
 
 
 class Drive(Road):
@@ -51,7 +56,7 @@ class Drive(Road):
         seed: of everything, not negative.
         split: which catalogue of objects, one of ``objects.SPLITS``.
         varied: the roadside is full of things that are no road users (``clutter``), and the ground
-            is of all sorts of materials (``ground``); LiDARs may see through glass (``lidar``).
+            is of all sorts of materials (``ground``); LiDARs may see through glass.
 
     Attributes:
         speed: of the ego vehicle along x, m/s.
@@ -99,6 +104,7 @@ class Drive(Road):
             _boxes(users, positions, yaws),
             tuple(f"{self.split}{self.seed}/{name}" for name in names),
             still["center"][lamps],
+            self.varied and bool(self.rng("glass").random() < CLEAR_GLASS),
         )
 
     def _users(

@@ -69,8 +69,9 @@ class SyntheticStreet:
         moving_sweeps: the vehicle moves while the LiDAR turns, and points are left as measured.
         varied: more of what real streets and rigs have and the usual ones of this world lack, to
             learn from: the roadside is full of things that are no road users, the ground is of
-            all sorts of materials, returns scatter in foliage or come through the windows of cars,
-            sensors stand lower, higher and more askew, and LiDARs have up to 128 beams.
+            all sorts of materials, returns scatter in foliage or come through the windows of cars
+            (where depth is then unknown), sensors stand lower, higher and more askew, and LiDARs
+            have up to 128 beams.
         device: where to render; ``cuda`` renders a whole drive at once.
 
     Raises:

@@ -102,11 +102,11 @@ def nan_box(out) -> None:
         (break_boxes, "boxes"),
         (break_class, "unmatched"),
         (break_center, "unmatched"),
-        (break_depth, "depth"),
+        (break_depth, "depth_pixels"),
         (break_confidence, "depth_confidence"),
         (break_labels, "labels"),
         (break_scores, "scores"),
-        (nan_depth, "depth"),
+        (nan_depth, "depth_pixels"),
         (nan_box, "unmatched"),
     ],
 )
@@ -124,6 +124,7 @@ def test_values_are_those_of_the_definitions() -> None:
     depth = outputs()["depth"]
     assert parity.depth == pytest.approx((2 / np.maximum(1, depth)).max(), rel=1e-5)
     assert parity.mean_depth == pytest.approx(2 / depth.mean(), rel=1e-5)
+    assert parity.depth_pixels == 1.0
     out["labels"][0, 0, :2] += 1
     assert parity_of(out).labels == pytest.approx(2 / 32)
 
@@ -211,12 +212,24 @@ def test_outputs_that_are_not_finite_lose_everything(frame) -> None:
     assert {"bev_map_loss", "depth_mae_loss", "miou_loss"} <= failed
 
 
+def test_one_pixel_of_many_may_choose_another_surface() -> None:
+    """Two hypotheses that are equally good part by the order of summation."""
+    depth = np.full((1, 192, 352), 20.0, np.float32)
+    one, many = changed(depth=depth.copy()), changed(depth=depth.copy())
+    one["depth"][0, 7, 9] *= 1.002
+    many["depth"][0, 7, 9:18] *= 1.002
+    near = compare([Sample({})], [changed(depth=depth)], [one], EXACT)
+    assert near.depth == pytest.approx(2e-3, rel=1e-2) and not near.failures(EXACT)
+    far = compare([Sample({})], [changed(depth=depth)], [many], EXACT)
+    assert [text.split()[0] for text in far.failures(EXACT)] == ["depth_pixels"]
+
+
 def test_report(tmp_path) -> None:
     out = changed()
     break_depth(out)
     parity = parity_of(out)
     text = as_text("a <title>", parity, EXACT)
-    assert "FAILS: depth 0.002 is above 0.001" in text
+    assert "FAILS: depth_pixels 0.0312 is above 0.0001" in text
     write_report(tmp_path, "a <title>", parity, EXACT, {"frames": "bags:/x"})
     document = json.loads((tmp_path / "parity.json").read_text())
     assert document["passes"] is False and document["parity"]["depth_mae_loss"] is None

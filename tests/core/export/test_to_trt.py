@@ -178,7 +178,7 @@ def test_an_engine_is_proven_or_deleted(toy, rtx, failing, monkeypatch, capsys) 
     def instead(package, name, samples, reference):
         assert (name, reference) == ("tensorrt-rtx:fp32", "onnxruntime")
         parity, limits = real(package, "onnxruntime", samples, "onnxruntime")
-        parity.depth = 1.0 if failing else parity.depth
+        parity.depth_pixels = 1.0 if failing else parity.depth_pixels
         return parity, limits
 
     monkeypatch.setattr(engine, "verify", instead)
