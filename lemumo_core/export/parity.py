@@ -52,9 +52,9 @@ EXACT = Limits(
     mean_depth=1e-5,
     labels=1e-3,
 )
-"""For float32: equal up to the order of summation. Where two hypotheses of refined depth, 3 and 70 m
-say, are about equally good, a logit that differs by 1e-6 moves that pixel's depth by 2e-3: hence
-the limits of the mean and of the share of pixels, and none of the worst one."""
+"""For float32: equal up to the order of summation. Where two hypotheses of refined depth, 3 and
+70 m say, are about equally good, a logit that differs by 1e-6 moves that pixel's depth by 2e-3:
+hence the limits of the mean and of the share of pixels, and none of the worst one."""
 REDUCED = Limits(
     unmatched=0.02,
     mean_depth=0.02,
