@@ -13,7 +13,8 @@ import shutil
 import tempfile
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,16 +84,30 @@ def load_indices(files: tuple[Path, ...], selection: TopicSelection) -> list[Bag
     cache = cache_file(files, selection)
     indices = read_cache(cache)
     if indices is None:
-        try:
+        with _named(files[0]):
             indices = _build_sound(files, selection, cache.with_suffix(""))
-        except Fault as fault:
-            if str(files[0]) in str(fault):
-                raise
-            raise Fault(fault.reason, f"{files[0]}: {fault}") from fault
         write_cache(cache, indices)
     for name, words in dict.fromkeys((one.name, words) for one in indices for words in one.lost):
         log.warning("%s: %s", name, words)
     return indices
+
+
+def index_recovered(
+    bag: Path, files: Sequence[Path], lost: Sequence[str], selection: TopicSelection
+) -> list[BagIndex]:
+    """Return the index of each camera of a bag that ``sound_files`` recovered; nothing is cached.
+
+    Args:
+        bag: its path, for messages.
+        files: what is left of it.
+        lost: a message for each loss.
+        selection: its topics; as for ``load_indices``.
+
+    Raises:
+        Fault: as ``load_indices``.
+    """
+    with _named(bag):
+        return _build_each(str(bag), tuple(files), list(lost), selection)
 
 
 def message_stamp(raw: RawMessage) -> int:
@@ -101,6 +116,17 @@ def message_stamp(raw: RawMessage) -> int:
         return stamp_of_cdr(raw.data) or raw.stamp_ns
     except Fault:
         return raw.stamp_ns
+
+
+@contextmanager
+def _named(bag: Path) -> Iterator[None]:
+    """Name the bag in the faults of what is done inside."""
+    try:
+        yield
+    except Fault as fault:
+        if str(bag) in str(fault):
+            raise
+        raise Fault(fault.reason, f"{bag}: {fault}") from fault
 
 
 def _bags_below(root: Path) -> list[tuple[Path, ...]]:

@@ -48,7 +48,7 @@ def _show_bags(path: Path) -> None:
             sound, lost = sound_files(files, Path(scratch))
             print(as_text(topic_table(files[0], sound)))
             print("\n".join(["", *(f"lost: {words}" for words in lost)]))
-            print("\n".join([*selection_lines(files, sound), ""]))
+            print("\n".join([*selection_lines(files, sound, lost), ""]))
 
 
 def _show_package(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lemumo_core.bags.cameras import ALL
-from lemumo_core.bags.index import LOG, STAMP, BagIndex, load_indices
+from lemumo_core.bags.index import LOG, STAMP, BagIndex, index_recovered, load_indices
 from lemumo_core.bags.matching import Session
 from lemumo_core.bags.open_bag import OpenBag
 from lemumo_core.bags.reader import BagReader
@@ -42,7 +42,10 @@ def topic_table(name: Path, files: Sequence[Path]) -> Table:
 
 
 def selection_lines(
-    files: tuple[Path, ...], sound: Sequence[Path], selection: TopicSelection | None = None
+    files: tuple[Path, ...],
+    sound: Sequence[Path],
+    lost: Sequence[str],
+    selection: TopicSelection | None = None,
 ) -> list[str]:
     """Return what replay and training take of a bag, or the reason for which they take nothing.
 
@@ -52,20 +55,22 @@ def selection_lines(
     Args:
         files: of the bag.
         sound: the same, recovered where necessary.
+        lost: what could not be recovered.
         selection: topics to take; found where not given.
     """
     selection = selection or TopicSelection()
     try:
-        indices = load_indices(files, selection)
+        indices = _indices(files, sound, lost, selection)
     except Fault as fault:
         if fault.reason == "ambiguous_companion":
             lines = []
             for companion in ("lidar", "thermal"):
-                found = selection_lines(files, sound, replace(selection, companion=companion))
+                chosen = replace(selection, companion=companion)
+                found = selection_lines(files, sound, lost, chosen)
                 lines += [f"with a model for {companion}:", *found]
             return lines
         if fault.reason == "ambiguous_topics" and _has_several_cameras(sound, selection):
-            found = selection_lines(files, sound, replace(selection, image=ALL))
+            found = selection_lines(files, sound, lost, replace(selection, image=ALL))
             return ["with --image all, or the topic of one of the cameras:", *found]
         return [f"nothing can be taken: {fault}"]
     lines = []
@@ -73,6 +78,19 @@ def selection_lines(
         lines += [f"camera {index.camera}:"] if len(indices) > 1 else []
         lines += _lines_of(index)
     return lines
+
+
+def _indices(
+    files: tuple[Path, ...], sound: Sequence[Path], lost: Sequence[str], selection: TopicSelection
+) -> list[BagIndex]:
+    """Index a bag, without recovering a second time what ``sound`` holds."""
+    try:
+        if list(sound) != list(files):
+            return index_recovered(files[0], sound, lost, selection)
+    except Fault as fault:
+        if fault.reason != "damaged_bag":  # else what was thought sound is not
+            raise
+    return load_indices(files, selection)
 
 
 def _has_several_cameras(files: Sequence[Path], selection: TopicSelection) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lemumo_core.bags.mcap_recovery import recover_mcap
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.cli import main as cli
 from tests.helpers.small_frames import CAMERA, small_frames
@@ -33,6 +34,26 @@ def test_a_bag_that_was_cut_off_is_shown_as_replay_reads_it(tmp_path, capsys) ->
     assert "lost: bag.mcap: " in text and "are no whole records" in text
     assert "/camera/image_raw sensor_msgs/msg/Image" in text and "images have a lidar" in text
     assert "mcap recover" not in text and str(tmp_path / "bag: ") in text
+
+
+def test_a_damaged_bag_of_two_cameras_is_recovered_once(
+    small_bag, tmp_path, capsys, monkeypatch
+) -> None:
+    """Neither the topics nor each trial of what could be taken recovers it again."""
+    bag = with_rear_camera(small_bag, tmp_path / "two")
+    file = next(bag.glob("*.mcap"))
+    file.write_bytes(file.read_bytes()[: int(0.6 * file.stat().st_size)])
+    recovered = []
+
+    def counted(path, out):
+        recovered.append(path)
+        return recover_mcap(path, out)
+
+    monkeypatch.setattr("lemumo_core.bags.recovery.recover_mcap", counted)
+    text = shown(bag, capsys)
+    assert recovered == [file]
+    assert "are no whole records" in text and "camera rear: image /rear/image_raw" in text
+    assert text.count("images have a lidar message") == 2
 
 
 def test_a_clock_of_its_own_is_shown(tmp_path, capsys) -> None:
