@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lemumo_core.command_line import run_function
 from lemumo_core.data.shard_writer import write_shards
 from lemumo_core.data.sources.files import made_up_stamp, read_image
 from lemumo_core.frame import Frame, LidarScan
@@ -44,5 +45,15 @@ class Folder:
         return {"source": "folder", "root": str(self.root), "frames": len(self)}
 
 
+def main(folder: Path, out: Path) -> None:
+    """Write shards of a folder.
+
+    Args:
+        folder: of images, points and a calibration.
+        out: folder of the shards.
+    """
+    print(write_shards(Folder(folder), out))
+
+
 if __name__ == "__main__":
-    print(write_shards(Folder(Path(sys.argv[1])), sys.argv[2]))
+    sys.exit(run_function("add_a_source.py", main, sys.argv[1:], __doc__))

@@ -88,6 +88,25 @@ def read_yaml(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
 
 
+def as_uri(path: str | Path) -> str | None:
+    """Return the URI that a path means, also where it lost a slash; None for a plain path."""
+    found = URI.match(str(path))
+    if found is None:
+        return None
+    slashes = "///" if found[1] == "file" else "//"
+    return f"{found[1]}:{slashes}{str(path)[found.end() :]}"
+
+
+def uri_cure(path: str | Path) -> str:
+    """Return what follows a message that a local path does not exist; empty if it is no URI."""
+    if as_uri(path) is None:
+        return ""
+    return (
+        "; it is a URI, and this is read from local folders only: copy it to one, e.g. by aws s3 "
+        "sync or gcloud storage rsync, and name that"
+    )
+
+
 def check_output(
     path: Path, holds: str | None = None, overwrite: bool = False, option: str = "--out"
 ) -> None:
@@ -104,8 +123,7 @@ def check_output(
             ``output_exists`` where earlier outputs would be lost.
     """
     given = f"{option} {path}"
-    if URI.match(str(path)):
-        uri = URI.sub(r"\1://", str(path), count=1)
+    if uri := as_uri(path):
         raise Fault(
             "bad_output",
             f"{option} {uri} is a URI, and this is written to local folders only: name a folder "

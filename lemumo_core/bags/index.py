@@ -29,6 +29,7 @@ from lemumo_core.bags.recovery import sound_files
 from lemumo_core.bags.topics import PIXEL_TRUTH, TopicSelection, color_cameras, find_roles
 from lemumo_core.bags.video import key_rows, packet_is_key
 from lemumo_core.faults import Fault
+from lemumo_core.files import uri_cure
 from lemumo_core.messages.stamps import frame_of_cdr, stamp_of_cdr
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.messages.video import VIDEO_TYPES
@@ -58,7 +59,7 @@ def find_bags(path: str | Path | Sequence[str | Path]) -> list[tuple[Path, ...]]
     for given in [path] if isinstance(path, str | Path) else path:
         root = Path(os.path.abspath(given))
         if not root.exists():
-            raise FileNotFoundError(f"there is no bag at {given}")
+            raise FileNotFoundError(f"there is no bag at {given}{uri_cure(given)}")
         bags = _bags_below(root) if root.is_dir() else [(root,)]
         if not bags:
             raise FileNotFoundError(f"{given} holds no bag: no .mcap, .db3 or .bag file")

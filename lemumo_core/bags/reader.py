@@ -18,6 +18,7 @@ from lemumo_core.bags.channel import Channel, Storage
 from lemumo_core.bags.metadata import BAG_SUFFIXES, Metadata, read_metadata, storage_files
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
+from lemumo_core.files import uri_cure
 from lemumo_core.messages.compressed_clouds import LIVOX_TYPES, livox_cloud
 from lemumo_core.messages.stamps import header_of
 
@@ -231,7 +232,7 @@ class BagReader:
 def _open(path: Path) -> list[Storage]:
     """Open the storage files at a path: a file, or those of a folder."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no bag at {path}")
+        raise FileNotFoundError(f"there is no bag at {path}{uri_cure(path)}")
     metadata, files = Metadata(), [path]
     if path.is_dir():
         metadata = read_metadata(path)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lemumo_core.cli.path_kinds import CURES, path_kind
+from lemumo_core.cli.path_kinds import CURES, cure_of, path_kind
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources import FrameSource, evenly_spaced
 from lemumo_core.data.sources.members import Data, data_name, members_of
@@ -186,7 +186,7 @@ def load(model: Path, backend: str) -> Pipeline:
     if kind == "package":
         return Pipeline(load_package(model), backend, SCORE_THRESHOLD)
     if kind in CURES.keys() - EVALUATED:
-        raise Fault("bad_model", f"{model} {CURES[kind].format(path=model)}")
+        raise Fault("bad_model", f"{model} {cure_of(kind, model)}")
     import torch
 
     from lemumo_core.inference.backends.torch import ModuleBackend

@@ -21,6 +21,7 @@ from lemumo_core.cli.path_kinds import path_kind
 from lemumo_core.command_line import run_function
 from lemumo_core.evaluation.tables import as_text
 from lemumo_core.faults import Fault
+from lemumo_core.files import uri_cure
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.provenance import is_rendered_alone
 
@@ -37,7 +38,9 @@ def inspect(path: Path) -> None:
     kind = path_kind(path)
     if kind not in SHOWN:
         raise Fault(
-            "bad_path", f"{path} ({kind}) is no bag, package, run or folder of shards to inspect"
+            "bad_path",
+            f"{path} ({kind}) is no bag, package, run or folder of shards to inspect"
+            f"{uri_cure(path)}",
         )
     SHOWN[kind](path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.metadata import BAG_SUFFIXES
 from lemumo_core.faults import Fault
+from lemumo_core.files import as_uri, uri_cure
 from lemumo_core.inference.package import MANIFEST_NAME
 
 CURES = {
@@ -26,7 +27,7 @@ CURES = {
     "shards": "is a folder of shards: they are data, for lemumo pretrain, finetune and evaluate",
     "bag": "is a bag: lemumo replay {path} --model PACKAGE runs a model over it",
     "graph": "is a file of a package: give its folder",
-    "missing": "is not a model package: it does not exist",
+    "missing": "is not a model package: it does not exist{cure}",
     "unknown": "is not a model package: it has no " + MANIFEST_NAME + "; lemumo export makes one",
 }
 """Kind of path to the message for whoever gives it where a package is needed."""
@@ -60,6 +61,14 @@ def path_kind(path: Path) -> str:
     return "bag"
 
 
+def cure_of(kind: str, path: Path) -> str:
+    """Return the message of ``CURES`` for a path of this kind."""
+    uri = as_uri(path)
+    is_pulled = uri is not None and uri.partition(":")[0] in ("hf", "http", "https")
+    cure = f"; lemumo pull {uri} FOLDER brings it" if is_pulled else uri_cure(path)
+    return CURES[kind].format(path=path, cure=cure)
+
+
 def require_package(path: Path, option: str) -> None:
     """Check that a path is a model package.
 
@@ -72,7 +81,7 @@ def require_package(path: Path, option: str) -> None:
     """
     kind = path_kind(path)
     if kind != "package":
-        raise Fault("bad_package", f"{option} {path} {CURES[kind].format(path=path)}")
+        raise Fault("bad_package", f"{option} {path} {cure_of(kind, path)}")
 
 
 def _file_kind(path: Path) -> str:

@@ -7,7 +7,18 @@ import shutil
 from pathlib import Path
 
 from lemumo_core.data.arrow import fs
-from lemumo_core.files import cache_folder, make_room, note_use, whole_file
+from lemumo_core.files import as_uri, cache_folder, make_room, note_use, whole_file
+
+SCHEMES = ("s3", "gs", "hdfs", "file")
+"""Schemes that are known also with a single slash; with both, pyarrow says whether it knows one."""
+
+
+def remote_address(folder: str) -> str | None:
+    """Return the URI of a folder that is read here, also of one that lost a slash, or None."""
+    uri = as_uri(folder)
+    if uri and ("://" in folder or uri.partition(":")[0] in SCHEMES):
+        return uri
+    return None
 
 
 def read_remote(uri: str, name: str) -> bytes:

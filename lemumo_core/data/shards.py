@@ -17,7 +17,7 @@ from typing import Any
 
 from lemumo_core.data.arrow import pa
 from lemumo_core.data.frame_records import SCHEMAS, frame_from_record
-from lemumo_core.data.remote_folder import RemoteFolder, read_remote
+from lemumo_core.data.remote_folder import RemoteFolder, read_remote, remote_address
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame
 
@@ -53,7 +53,7 @@ class Shards:
         cache: str | Path | None = None,
         cache_gb: float = 100.0,
     ):
-        self.root = str(root).rstrip("/")
+        self.root = (remote_address(str(root)) or str(root)).rstrip("/")
         self.at_least = at_least
         text = _read_index(self.root)
         self.index = _parse_index(text, self.root)
@@ -128,7 +128,7 @@ class Shards:
 
 
 def _is_remote(root: str) -> bool:
-    return "://" in root
+    return remote_address(root) is not None
 
 
 def _read_index(root: str) -> str:

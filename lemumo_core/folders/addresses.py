@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from lemumo_core.faults import Fault
-from lemumo_core.files import URI
+from lemumo_core.files import as_uri
 from lemumo_core.folders.bucket import BUCKETS, BucketFolder
 from lemumo_core.folders.folder import Folder
 from lemumo_core.folders.local import LocalFolder
@@ -23,13 +23,13 @@ def open_folder(place: str | Path | Folder) -> Folder:
     """
     if isinstance(place, Folder):
         return place
-    found = URI.match(str(place))
-    if found is None:
+    uri = as_uri(place)
+    if uri is None:
         return LocalFolder(Path(place))
-    uri = URI.sub(r"\1://", str(place), count=1)
-    if found[1] == "file":
-        return LocalFolder(Path(unquote(f"/{uri.removeprefix('file://').lstrip('/')}")))
-    if found[1] not in BUCKETS:
+    scheme, _, path = uri.partition("://")
+    if scheme == "file":
+        return LocalFolder(Path(unquote(path)))
+    if scheme not in BUCKETS:
         raise Fault(
             "bad_output",
             f"--out {uri}: only {', '.join(f'{one}://' for one in BUCKETS)} and folders can be "

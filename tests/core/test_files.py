@@ -10,13 +10,28 @@ from pathlib import Path
 import pytest
 
 from lemumo_core.faults import Fault
-from lemumo_core.files import check_output, disk_errors_named
+from lemumo_core.files import as_uri, check_output, disk_errors_named
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/x", "gs://bucket/x", "hdfs://host:8020/x"])
 def test_uris_are_refused_by_name(uri) -> None:
     with pytest.raises(Fault, match=f"--out {uri} is a URI, and this is written to local folders"):
         check_output(Path(uri))
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("s3:/bucket/x", "s3://bucket/x"),
+        (Path("gs://bucket/x"), "gs://bucket/x"),
+        ("file:/data/x", "file:///data/x"),
+        ("file:///data/x", "file:///data/x"),
+        ("C:/x", None),
+        ("x/s3://y", None),
+    ],
+)
+def test_a_uri_is_known_by_one_slash_too(path, uri) -> None:
+    assert as_uri(path) == uri
 
 
 @pytest.mark.parametrize("name", ["a b", "Größe", "C:", "2011_09_26", "x/y/z"])

@@ -58,6 +58,18 @@ def test_examples_are_short_and_listed(path: Path) -> None:
     assert f"]({path.name})" in (ROOT / "examples" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["bag_to_result.py", "add_a_source.py"])
+def test_wrong_arguments_are_answered_in_a_line(name: str, tmp_path: Path) -> None:
+    """What is missing is named, and a traceback is none of it."""
+    pytest.importorskip("pyarrow", reason="shards need: pip install '.[train]'")
+    for arguments, answer in ([], "required: "), ([tmp_path / "none"] * 2, "none"):
+        arguments = arguments[: 1 if name == "bag_to_result.py" else 2]
+        command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode != 0 and answer in result.stderr
+        assert "Traceback" not in result.stderr
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
     """A bag of small frames."""
@@ -71,7 +83,7 @@ def bag(tmp_path_factory) -> Path:
 
 def test_bag_to_result(bag: Path, toy_package: Path, tmp_path: Path) -> None:
     """Every frame has a line of its own, with both sensors; the picture is there."""
-    output = run("bag_to_result.py", bag, toy_package, folder=tmp_path)
+    output = run("bag_to_result.py", bag, "--package", toy_package, folder=tmp_path)
     frames = [line for line in output.splitlines() if line.endswith(": camera + lidar")]
     assert [int(line.split(":")[0]) for line in frames] == [
         frame.stamp_ns for frame in small_frames(BAG_FRAMES)
@@ -110,7 +122,7 @@ def log_to_package(bag: Path, tmp_path_factory) -> Path:
     """The folder in which that example ran for two steps."""
     pytest.importorskip("torch", reason="training needs: pip install '.[train]'")
     folder = tmp_path_factory.mktemp("log_to_package")
-    run_here("log_to_package.py", bag, "models/mine", 2, folder=folder)
+    run_here("log_to_package.py", bag, "models/mine", "--steps", 2, folder=folder)
     return folder
 
 

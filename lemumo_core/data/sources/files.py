@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from lemumo_core.faults import Fault
+from lemumo_core.files import uri_cure
 from lemumo_core.messages.image_files import JPEG, PNG, inspect
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def existing(path: Path, layout: str) -> Path:
         FileNotFoundError: nothing is there; the message shows the expected layout.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; expected {layout}")
+        raise FileNotFoundError(f"{path} does not exist; expected {layout}{uri_cure(path)}")
     return path
 
 

@@ -68,7 +68,9 @@ def objections(before: Results, after: Results) -> list[str]:
         return ["no own frame that validates has LiDAR returns in view, so nothing was measured"]
     mean, found = sum(gained.values()) / len(gained), []
     if mean < LEAST_GAIN:
-        found.append(f"depth on own frames gained {mean:.1%}, less than {LEAST_GAIN:.0%}")
+        each = ", ".join(f"{mode.replace('_', ' ')} {gain:+.1%}" for mode, gain in gained.items())
+        words = f"{mean:.1%}, less than {LEAST_GAIN:.0%}, in the mean of {each}"
+        found.append(f"depth on own frames gained {words}")
     found += [
         f"depth {mode.replace('_', ' ')} became {-gain:.1%} worse"
         for mode, gain in gained.items()

@@ -61,6 +61,24 @@ def test_commands_name_the_missing_step(command, paths, capsys) -> None:
         assert words in shown and "Fahrt nach Köln" in shown
 
 
+@pytest.mark.parametrize(
+    ("place", "cure"),
+    [
+        ("s3:/bucket/x", "copy it to one, e.g. by aws s3 sync"),
+        ("s3://bucket/x", "copy it to one, e.g. by aws s3 sync"),
+        ("hf://OWNER/NAME", "lemumo pull hf://OWNER/NAME FOLDER brings it"),
+    ],
+)
+def test_a_uri_where_a_local_path_is_needed_names_the_cure(place, cure, capsys) -> None:
+    for command in (["bench", place], ["evaluate", place]):
+        assert cli.main(command) == 1
+        assert cure in capsys.readouterr().err
+    if place.startswith("s3"):
+        for command in (["inspect", place], ["prepare", "bags", "--path", place, "--out", "none"]):
+            assert cli.main(command) == 1
+            assert cure in capsys.readouterr().err
+
+
 def test_export_names_what_is_no_fine_tuning_run(paths, capsys) -> None:
     for name, words in (
         ("pretrained", "lemumo finetune --weights"),

@@ -327,7 +327,8 @@ def test_remote_shards_are_copied_once(shards, tmp_path):
     assert [copy.name for copy in copies] == ["shard-000000.arrow", "shard-000001.arrow"]
     for shard in remote.glob("*.arrow"):
         shard.unlink()
-    again = Shards(remote.as_uri(), cache=tmp_path / "cache")
+    one_slash = remote.as_uri().replace("///", "/")  # what pathlib, and people, make of a URI
+    again = Shards(one_slash, cache=tmp_path / "cache")
     assert_same(again[5], Noise()[5])
 
 
