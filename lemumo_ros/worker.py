@@ -16,6 +16,7 @@ from lemumo_core.streaming.camera_input import CameraInput
 from lemumo_core.streaming.cameras import Cameras, ReadyPair
 from lemumo_core.streaming.sync import Stamped
 from lemumo_core.streaming.tracks import TrackedCameras
+from lemumo_ros.delivery import DeliveryClock
 from lemumo_ros.diagnostics import DebugTimes
 from lemumo_ros.newest_jobs import NewestJobs
 from lemumo_ros.parameters import Parameters
@@ -73,6 +74,7 @@ class Worker:
         self.settings = settings
         self.tracks = tracks
         self._node = node
+        self._delivered = DeliveryClock(node)
         self._lock = threading.Lock()  # held while the pipeline is in use
         self._handing_over = False
         self._debug_times = {
@@ -142,7 +144,7 @@ class Worker:
                 time.sleep(POLL_S)
                 continue
             with self._lock:
-                ready = self.cameras.take(self.pipeline.batch)
+                ready = self.cameras.take(self.pipeline.batch, self._delivered)
                 if ready:
                     self._process(ready)
             if not ready:

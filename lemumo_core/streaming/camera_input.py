@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.companions import DepthImage, PointCloud, stamped_companion
 from lemumo_core.streaming.empty_view import EmptyViews
 from lemumo_core.streaming.health import Health
-from lemumo_core.streaming.sync import Matcher, Pair, Stamped
+from lemumo_core.streaming.sync import Matcher, Pair, Stamped, has_waited
 
 LONGEST_AWAITED_SWEEP_NS = 100_000_000
 """Time after its stamp for which the motion of a sweep is waited for."""
@@ -161,23 +162,31 @@ class CameraInput:
         except Fault as fault:
             self.health.count_drop(fault.reason, message=str(fault))
 
-    def take(self, flush: bool = False) -> list[Pair]:
-        """Remove and return the pairs that are ready, oldest first; ``flush`` releases all."""
+    def take(self, flush: bool = False, delivered: Callable[[], int] | None = None) -> list[Pair]:
+        """Remove and return the pairs that are ready, oldest first.
+
+        Args:
+            flush: whether to release all.
+            delivered: as for ``has_waited``, which decides how long an image waits for its
+                companion, CameraInfo and transforms.
+        """
         now_ns = self.clock()
+        is_over = partial(has_waited, now_ns=now_ns, delivered=delivered)
         with self._lock:
-            pairs = self._awaiting_calibration + self.matcher.take(now_ns, flush)
+            pairs = self._awaiting_calibration + self.matcher.take(now_ns, flush, delivered)
             ready = 0
-            while ready < len(pairs) and (flush or self._is_calibrated(pairs[ready], now_ns)):
+            while ready < len(pairs) and (flush or self._is_calibrated(pairs[ready], is_over)):
                 ready += 1
             self._awaiting_calibration = pairs[ready:]
         return pairs[:ready]
 
-    def _is_calibrated(self, pair: Pair, now_ns: int) -> bool:
-        is_new = 0 <= now_ns - pair.image.arrival_ns < INFO_WAIT_NS
-        awaits_info = is_new and self.calibration.infos.is_awaited(pair.image.stamp_ns)
-        return not awaits_info and self._has_transforms(pair, now_ns)
+    def _is_calibrated(self, pair: Pair, is_over: Callable[[Stamped, int], bool]) -> bool:
+        awaits_info = self.calibration.infos.is_awaited(pair.image.stamp_ns)
+        if awaits_info and not is_over(pair.image, INFO_WAIT_NS):
+            return False
+        return self._has_transforms(pair, is_over)
 
-    def _has_transforms(self, pair: Pair, now_ns: int) -> bool:
+    def _has_transforms(self, pair: Pair, is_over: Callable[[Stamped, int], bool]) -> bool:
         image, options = pair.image, self.options
         frame, awaited = image.message.header.frame_id, []  # those of is_ahead, and how long
         if options.tracking_frame:
@@ -190,9 +199,8 @@ class CameraInput:
                 awaited.append((options.fixed_frame, other, end_ns, WAIT_NS + sweep_ns))
             if options.T_camera_companion is None:
                 awaited.append((frame, other, image.stamp_ns, WAIT_NS))
-        waited_ns = now_ns - image.arrival_ns
-        return not any(
-            0 <= waited_ns < longest_ns and self.transforms.is_ahead(*lookup)
+        return all(
+            not self.transforms.is_ahead(*lookup) or is_over(image, longest_ns)
             for *lookup, longest_ns in awaited
         )
 

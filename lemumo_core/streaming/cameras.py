@@ -102,13 +102,15 @@ class Cameras:
         """Add a TFMessage of ``/tf_static``, or of ``/tf``; a fault counts for the first camera."""
         next(iter(self.inputs.values())).on_transforms(message, moving)
 
-    def take(self, limit: int) -> list[ReadyPair]:
-        """Remove and return the frames to serve now, at most one a camera and ``limit`` in all.
+    def take(self, limit: int, delivered: Callable[[], int] | None = None) -> list[ReadyPair]:
+        """Remove and return the frames to serve now; those that have waited longest come first.
 
-        Those that have waited longest come first.
+        Args:
+            limit: number of frames in all; of a camera there is one at most.
+            delivered: as for ``CameraInput.take``.
         """
         for name, camera in self.inputs.items():
-            pairs = camera.take()
+            pairs = camera.take(delivered=delivered)
             if pairs:
                 skipped = len(pairs) - 1 + (name in self._mailbox)
                 camera.health.count_drop("busy", skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_low
@@ -39,6 +39,25 @@ class Pair:
     def companion(self) -> Stamped | None:
         """The first companion; None where none came in time."""
         return self.companions[0] if self.companions else None
+
+
+def has_waited(
+    image: Stamped, longest_ns: int, now_ns: int, delivered: Callable[[], int] | None = None
+) -> bool:
+    """Return whether an image has waited as long as it may for messages that belong to it.
+
+    Args:
+        image: the image.
+        longest_ns: longest wait; 0: none.
+        now_ns: time on the clock of the arrival times.
+        delivered: returns the time, on that clock, until which all that arrived has been handed
+            over; called only for an image whose time is up. None: all that arrived has been.
+    """
+    if 0 <= now_ns - image.arrival_ns < longest_ns:
+        return False
+    if delivered is None or not longest_ns:
+        return True
+    return delivered() - image.arrival_ns >= longest_ns
 
 
 class Matcher:
@@ -93,19 +112,22 @@ class Matcher:
         """Queue a companion; a full queue drops the one that arrived first, whatever its stamp."""
         self._sensors[sensor].append(companion)
 
-    def take(self, now_ns: int, flush: bool = False) -> list[Pair]:
+    def take(
+        self, now_ns: int, flush: bool = False, delivered: Callable[[], int] | None = None
+    ) -> list[Pair]:
         """Remove and return the images that are ready, in order of arrival, with their companions.
 
         Args:
             now_ns: time on the clock of the arrival times.
             flush: whether to release all, as at the end of a bag.
+            delivered: as for ``has_waited``.
         """
         ready = []
         waiting: deque[Stamped] = deque()
         for image in self._images:
             of_sensors = [self._candidates(image, queue) for queue in self._sensors]
-            overdue = not 0 <= now_ns - image.arrival_ns < self.deadline_ns
-            if flush or overdue or all(self._settled(image, found) for found in of_sensors):
+            settled = all(self._settled(image, found) for found in of_sensors)
+            if flush or settled or has_waited(image, self.deadline_ns, now_ns, delivered):
                 nearest = (self._nearest(image, found) for found in of_sensors)
                 ready.append(Pair(image, tuple(one for one in nearest if one is not None)))
             else:

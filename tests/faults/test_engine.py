@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.helpers.rig import PERIOD_S, Rig
 
 pytestmark = pytest.mark.ros
 SLOW_S = 10 * PERIOD_S
+STOPS = 6
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,34 @@ def test_a_process_that_gets_no_time_goes_on_with_the_newest_frame(rig, seen) ->
     since_ns = rig.now_ns()
     took_ms = 1e3 * rig.run_until(lambda: rig.results(since_ns))
     seen(f"stopped for 1 s: the newest frame answered {took_ms:.0f} ms after it goes on")
+
+
+@pytest.mark.fault(13)
+def test_a_scan_that_came_while_the_process_got_no_time_is_fused(rig, seen) -> None:
+    """Its image came before; when the process goes on, its deadline is long past."""
+    node = rig.under_test
+
+    def counts() -> np.ndarray:
+        keys = ("frames_out", "modalities/camera+lidar")
+        return np.array([int(node.values[key]) for key in keys])
+
+    node.spin(1.2)  # the counts come every second
+    before = counts()
+    for _ in range(STOPS):
+        messages = rig.messages()
+        for name in ("camera_info", "image"):
+            rig.publishers[name].publish(messages[name])
+        time.sleep(PERIOD_S)  # the image has most likely been taken; if not, it waits as well
+        node.process.send_signal(signal.SIGSTOP)
+        rig.publishers["points"].publish(messages["points"])
+        time.sleep(0.3)
+        node.process.send_signal(signal.SIGCONT)
+        before_ns = stamp_to_ns(messages["image"].header.stamp) - 1
+        node.spin_until(lambda since_ns=before_ns: rig.results(since_ns))
+    node.spin_until(lambda: counts()[0] == before[0] + STOPS)
+    fused = counts()[1] - before[1]
+    assert fused > STOPS / 2  # what DDS itself has not read by then is not waited for
+    seen(f"stopped for 0.3 s between an image and its scan: {fused} of {STOPS} fused")
 
 
 @pytest.mark.fault(18)

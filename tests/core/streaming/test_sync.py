@@ -81,6 +81,31 @@ def test_past_the_deadline_an_image_goes_alone() -> None:
     assert pairs(matcher.take(110 * MS)) == [(10, None)]
 
 
+def test_a_deadline_ends_with_what_arrived_until_then_in_the_queue() -> None:
+    """The process is late: the scan of an image arrived long ago, but waits to be handed over."""
+    matcher, asked, until_ms = Matcher(60 * MS, 100 * MS), [], 0.0
+
+    def delivered() -> int:
+        asked.append(until_ms)
+        return round(until_ms * MS)
+
+    matcher.add_image(stamped(10))
+    assert matcher.take(109 * MS, delivered=delivered) == [] and not asked
+    until_ms = 109.0
+    assert matcher.take(500 * MS, delivered=delivered) == [] and asked
+    matcher.add_companion(stamped(10, 501))
+    assert pairs(matcher.take(502 * MS, delivered=delivered)) == [(10, 10)]
+    matcher.add_image(stamped(600))
+    until_ms = 700.0
+    assert pairs(matcher.take(701 * MS, delivered=delivered)) == [(600, None)]
+
+
+def test_without_a_deadline_nothing_is_asked_for() -> None:
+    matcher = Matcher(60 * MS, 0)
+    matcher.add_image(stamped(10))
+    assert pairs(matcher.take(10 * MS, delivered=lambda: pytest.fail("asked"))) == [(10, None)]
+
+
 def test_outside_the_tolerance_is_no_pair() -> None:
     matcher = Matcher(20 * MS, 100 * MS)
     matcher.add_companion(stamped(0))
