@@ -33,6 +33,15 @@ class Summary:
     machine: str
 
 
+EXPLANATION = (
+    "A frame is dropped as <i>busy</i> where a newer image came while the model ran: a faster "
+    "machine or backend drops fewer. Latency counts from the arrival of an image: <i>total</i> is "
+    "until all is published, <i>wait</i> for its companion and the model's turn; <i>cyclic</i> is "
+    "from one result to the next. Pictures: above, the image with predicted labels, LiDAR returns "
+    "and boxes; below, the predicted depth, red near, blue from 80 m on."
+)
+
+
 def write_report(summary: Summary, out: Path) -> Path:
     """Write ``index.html`` beside the ``overlays`` folder it shows; returns its path."""
     about = {
@@ -64,6 +73,7 @@ def write_report(summary: Summary, out: Path) -> Path:
         for path in sorted((out / "overlays").glob("*.png"))
     )
     parts.append(f'<div class="row">{"".join(tables)}</div>')
+    parts.append(f'<p class="note">{EXPLANATION}</p>')
     parts.append(f'<div class="grid">{"".join(pictures)}</div>')
     path = out / "index.html"
     write_page(path, "lemumo demo", parts)

@@ -54,9 +54,9 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
 
     Returns:
         uint8 (H, W, 3) RGB. Left: the image with boxes, the depth and the labels as predicted.
-        Middle: LiDAR returns or thermal image, the error of the depth, the labels. Right:
-        bird's-eye view. Predicted boxes have the colours of their classes; true ones are white,
-        those that do not count grey.
+        Middle: LiDAR returns or thermal image, named so where the model did not use them; the
+        error of the depth; the labels. Right: bird's-eye view. Predicted boxes have the colours
+        of their classes; true ones are white, those that do not count grey.
     """
     labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
     small = camera.scaled(TILE_WIDTH, max(1, round(camera.height * TILE_WIDTH / camera.width)))
@@ -82,7 +82,7 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
     boxes, above = _boxes(image, frame, small, perception, manifest)
     left = {"boxes": boxes, "depth": depth_colors(depth_m), "labels": predicted}
     middle = {
-        **_companion(image, frame, small),
+        **_companion(image, frame, small, perception),
         "depth error, 0 (blue) to 5 m (yellow)": error_colors(error_m),
         "true labels" if true_ids is not None else "no true labels": actual,
     }
@@ -121,18 +121,21 @@ def _true_boxes(labels: Labels, manifest: Manifest) -> tuple[np.ndarray, list[Co
     return objects.boxes_3d, [WHITE if one else GREY for one in counts]
 
 
-def _companion(image: np.ndarray, frame: Frame, small: Camera) -> dict[str, np.ndarray]:
-    """Draw what the companion measured, by its name."""
+def _companion(
+    image: np.ndarray, frame: Frame, small: Camera, perception: Perception
+) -> dict[str, np.ndarray]:
+    """Draw what the companion measured, by its name, and whether the model saw it."""
+    unseen = ", not used by the model" if perception.modalities == ("camera",) else ""
     if isinstance(frame.companion, LidarScan):
         picture = image.copy()
         draw_returns(picture, frame.companion, small)
-        return {"LiDAR": picture}
+        return {f"LiDAR{unseen}": picture}
     if isinstance(frame.companion, ThermalImage):
         intensity = thermal_in_view(frame.companion, small)[..., :1]
-        return {"thermal": (255 * intensity).astype(np.uint8).repeat(3, axis=2)}
+        return {f"thermal{unseen}": (255 * intensity).astype(np.uint8).repeat(3, axis=2)}
     if isinstance(frame.companion, RasterImage):
         band = raster_in_view(frame.companion, small)[..., :1]
-        return {"raster, first band": (255 * band).astype(np.uint8).repeat(3, axis=2)}
+        return {f"raster, first band{unseen}": (255 * band).astype(np.uint8).repeat(3, axis=2)}
     return {"no companion": np.zeros_like(image)}
 
 

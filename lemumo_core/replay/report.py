@@ -14,6 +14,7 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
+from lemumo_core.evaluation.report import picture_legend
 from lemumo_core.evaluation.tables import Results, camera_tables, reasons, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict, verdict_parts
 from lemumo_core.faults import Fault
@@ -235,7 +236,8 @@ def _worst(
     """Return pictures of the frames with the worst scores."""
     scores = (frame_scores(name, row) for name, rows in frames.items() for row in rows)
     chosen = rank_frames(frame for frame in scores if frame is not None)[::-1][:WORST]
-    parts = ["<h2>Worst frames</h2>"] if chosen else []
+    legend = picture_legend(evaluator.manifest)
+    parts = ["<h2>Worst frames</h2>", f"<p>{legend}</p>"] if chosen else []
     for name in dict.fromkeys(frame.camera_name for frame in chosen):
         ours = {frame.index: frame for frame in chosen if frame.camera_name == name}
         for number, picture in _pictures(bags[name], list(ours), evaluator):

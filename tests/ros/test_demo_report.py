@@ -20,6 +20,7 @@ def test_the_page_is_whole_without_a_network(tmp_path) -> None:
     page = write_report(Summary(**counts, **model, latency_ms=latency, seconds=1.0), tmp_path)
     shown = show(page, tmp_path / "profile")
     assert (shown.elements["img"], shown.elements["table"]) == (2, 4)
+    assert "dropped as <i>busy</i>" in page.read_text()
     assert shown.console == [] and shown.broken == []
     picture.unlink()  # a picture that is missing would be seen
     assert show(page, tmp_path / "profile").broken == ["overlays/1_000000000.png"]

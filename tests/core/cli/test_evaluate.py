@@ -235,6 +235,9 @@ def test_pictures_show_what_the_frame_has() -> None:
     ]
     height, width = TILE_WIDTH * 64 // 96, TILE_WIDTH
     assert {len(picture) for picture in pictures} == {3 * height + 2 * GAP_PX}
+    both = replace(said, modalities=("camera", "lidar"))
+    corner = np.s_[:20, width + GAP_PX :]  # where the name of the LiDAR's tile says so
+    assert not np.array_equal(draw_comparison(frame, both, manifest)[corner], pictures[0][corner])
     companions = [picture[20:height, width + GAP_PX : 2 * width + GAP_PX] for picture in pictures]
     assert np.ptp(companions[1].astype(int), axis=-1).max() == 0  # thermal images are grey
     assert companions[1].any() and not companions[2].any() and companions[0].any()

@@ -129,6 +129,7 @@ def test_the_page_says_what_is_compared_and_on_how_many_images(whole, half, caps
     note = f"compared on the same {FRAMES // 2} of {FRAMES} results (--compare_every 2)"
     page = (half / "index.html").read_text()
     assert note in page and ">every image</" in page
+    assert "true ones white" in page.partition("Worst frames")[2]  # else nobody knows what is drawn
     assert "--compare_every" not in (whole / "index.html").read_text()
 
 
