@@ -35,7 +35,7 @@ class AdaptConfig(FinetuneConfig):
             whole ones where there are several; of a run the number of all that validate.
         camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.
         blend: how far the new weights lie from the package's towards the learnt ones: the nearer,
-            the less they drift. Half as far where boxes or labels drift too much.
+            the less they drift. Half as far where anything becomes worse than is tolerated.
         patience: validations without a better score after which the run ends.
         losses: ``consistency`` is of how far boxes and labels are from the package's.
 
@@ -55,7 +55,7 @@ class AdaptConfig(FinetuneConfig):
     val_labelled: int = 32
     val_frames: int = 24
     camera_only: float = 0.5
-    blend: float = 0.6
+    blend: float = 1.0
     patience: int = 4
     steps: int = 120
     batch: int = 8

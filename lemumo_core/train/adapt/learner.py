@@ -23,7 +23,7 @@ from lemumo_core.model.perception import RawPerception, seeded_model
 from lemumo_core.train import checkpoint
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames
-from lemumo_core.train.adapt.verdict import LABELLED, drifts, score_of
+from lemumo_core.train.adapt.verdict import LABELLED, score_of, worse
 from lemumo_core.train.best_weights import save_best
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.learner import FinetuneLearner
@@ -39,6 +39,11 @@ from lemumo_core.train.weights import read_weights
 
 BEFORE = "before.json"
 """Metrics of the package, in the run's folder."""
+FROZEN = ("centernet", "segmentation")
+"""Heads that learn nothing: own frames have no boxes or labels to teach them."""
+PACE = {"encoder": 0.3, "neck": 0.3, "refine": 0.2}
+"""Factors of the learning rate. What all heads share moves slowly, or boxes and labels drift; so
+does the refinement of depth, which has learnt from far more returns. The head of depth is free."""
 LEAST_CONFIDENCE = 0.5
 """Confidence from which on depth with both sensors is truth for the camera alone."""
 
@@ -81,6 +86,15 @@ class AdaptLearner(FinetuneLearner):
         }
         self.before: dict[str, Any] = {}
         self.since_best = 0
+
+    def freeze(self) -> None:
+        """See ``FinetuneLearner``."""
+        for head in FROZEN:
+            self.model.get_submodule(head).requires_grad_(False)
+
+    def rate(self, name: str) -> float:
+        """See ``FinetuneLearner``."""
+        return PACE.get(name.partition(".")[0], 1.0)
 
     def load(self, path: Path) -> None:
         """Start from the package, and evaluate it."""
@@ -136,11 +150,11 @@ class AdaptLearner(FinetuneLearner):
         return TaughtView(**vars(view), taught=taught, held=torch.ones_like(own))
 
     def validate(self, done: int) -> dict[str, float]:
-        """See ``Learner``; where boxes or labels drift, half of ``blend`` is tried, too."""
+        """See ``Learner``; where something becomes worse, half of ``blend`` is tried, too."""
         for share in (self.config.blend, self.config.blend / 2):
             metrics = self.measure(share)
             results = results_of(metrics)
-            if not drifts(self.before, results):
+            if not worse(self.before, results):
                 break
         score, weights = score_of(self.before, results), checkpoint.model_tensors(self.candidate)
         if self.dist.first:

@@ -49,12 +49,18 @@ def drifts(before: Results, after: Results) -> dict[str, float]:
     return dict(sorted(found.items()))
 
 
-def score_of(before: Results, after: Results) -> float:
-    """Return the mean gain in depth, less 1 and what drifts where anything does.
+def worse(before: Results, after: Results) -> dict[str, float]:
+    """Return what became worse than is tolerated: ``drifts``, and of depth shares of its error."""
+    losses = {f"{mode}_depth": -gain for mode, gain in gains(before, after).items()}
+    return drifts(before, after) | {k: loss for k, loss in losses.items() if loss > LARGEST_LOSS}
 
-    So what drifts, which is refused, ranks behind all that does not. -1 without depth.
+
+def score_of(before: Results, after: Results) -> float:
+    """Return the mean gain in depth, less 1 and what is ``worse`` where anything is.
+
+    So what is refused ranks behind all that is not. -1 without depth.
     """
-    gained, lost = gains(before, after), drifts(before, after)
+    gained, lost = gains(before, after), worse(before, after)
     if not gained:
         return -1.0
     score = sum(gained.values()) / len(gained)

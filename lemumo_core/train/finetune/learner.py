@@ -45,15 +45,12 @@ class FinetuneLearner:
         self.heads_only_steps = config.heads_only_steps(run.sampler.draws)
         self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
         self.model.to(run.dist.device)
-        if config.mode == "refinement":
-            self.model.requires_grad_(False)
-            self.model.get_submodule("refine").requires_grad_(True)
+        self.freeze()
         self.step = FinetuningStep(self.model, config.losses)
         units = Units(self.model.encoder.units(), (self.step,))
         prepare(self.model.encoder, units, config.scale, run.dist)
-        decay = config.layer_decay if config.weights else 1.0
         groups = [
-            ParameterGroup([(name, parameter)], layer_rate(name, config.model, decay))
+            ParameterGroup([(name, parameter)], self.rate(name))
             for name, parameter in self.model.named_parameters()
         ]
         self.optimizer = build_optimizer(self.model, groups, config.optimizer)
@@ -61,6 +58,17 @@ class FinetuneLearner:
         self._encoder_learns: bool | None = None
         self.validation = Validation(run, self.model) if config.val_frames else None
         self.out, self.best = run.out, -math.inf
+
+    def freeze(self) -> None:
+        """Exclude from learning what stays as it is."""
+        if self.config.mode == "refinement":
+            self.model.requires_grad_(False)
+            self.model.get_submodule("refine").requires_grad_(True)
+
+    def rate(self, name: str) -> float:
+        """Return the factor of the learning rate of the parameter of that name."""
+        decay = self.config.layer_decay if self.config.weights else 1.0
+        return layer_rate(name, self.config.model, decay)
 
     def load(self, path: Path) -> None:
         """See ``Learner``."""

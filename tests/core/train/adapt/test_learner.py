@@ -95,8 +95,15 @@ def test_the_teacher_is_the_package_and_never_learns(learner, weights) -> None:
     own = learner.model.state_dict()
     assert statistics and all(torch.equal(own[name], package[name]) for name in statistics)
     moved = [n for n, p in learner.model.named_parameters() if not torch.equal(p, package[n])]
-    assert any(name.startswith("encoder") for name in moved)
-    assert any(name.startswith("refine") for name in moved)
+    parts = {name.partition(".")[0] for name in moved}
+    assert parts == {"encoder", "neck", "depth", "refine"}
+
+
+def test_what_all_heads_share_learns_more_slowly_than_the_head_of_depth(learner) -> None:
+    rates = {id(p): g["rate"] for g in learner.optimizer.param_groups for p in g["params"]}
+    paces = {(n.partition(".")[0], rates[id(p)]) for n, p in learner.model.named_parameters()}
+    learning = {part: rate for part, rate in paces if part not in ("centernet", "segmentation")}
+    assert learning == {"encoder": 0.3, "neck": 0.3, "depth": 1.0, "refine": 0.2}
 
 
 def test_boxes_and_labels_are_held_near_the_packages(learner) -> None:

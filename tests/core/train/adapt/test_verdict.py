@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lemumo_core.train.adapt.verdict import drifts, gains, objections, score_of
+from lemumo_core.train.adapt.verdict import drifts, gains, objections, score_of, worse
 
 BEFORE = {
     "fused": {"depth_mae_m": 1.0, "bev_map": None},
@@ -37,6 +37,13 @@ def test_what_drifts_beyond_its_tolerance_counts_against_it() -> None:
     assert score_of(BEFORE, found) == pytest.approx(0.35 - 1 - 0.03)
     assert score_of(BEFORE, found) < score_of(BEFORE, after(0.99, 3.99))
     assert objections(BEFORE, found) == ["labelled fused miou fell by 0.030"]
+
+
+def test_depth_that_becomes_worse_with_one_sensor_ranks_behind_what_does_not() -> None:
+    found = after(1.02, 2.0)  # which is refused, though the mean gains a quarter
+    assert worse(BEFORE, found) == pytest.approx({"fused_depth": 0.02})
+    assert score_of(BEFORE, found) == pytest.approx(0.24 - 1 - 0.02)
+    assert score_of(BEFORE, found) < score_of(BEFORE, after(1.0, 3.9))
 
 
 @pytest.mark.parametrize(("mode", "tolerated"), [("fused", 0.01), ("companion_only", 0.02)])
