@@ -13,6 +13,7 @@ from lemumo_core.faults import Fault, known_names
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.metrics.beams import beam_numbers
+from lemumo_core.metrics.parallax import may_be_hidden
 
 Mask = Literal["beams", "random", "blocks"]
 """Which returns are masked.
@@ -164,8 +165,11 @@ def _hashes(points: np.ndarray) -> np.ndarray:
 
 
 def visible_returns(scan: LidarScan, camera: Camera) -> Returns:
-    """Return the returns in the image that the camera sees too."""
-    return visible(project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M), camera)
+    """Return the returns in the image that the camera surely sees too."""
+    found = project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M)
+    seen = visible(found, camera)
+    is_sure = ~may_be_hidden(seen, scan)
+    return Returns(*(column[is_sure] for column in seen))
 
 
 def _sparse_map(returns: Returns, values: np.ndarray, unknown: float, camera: Camera) -> np.ndarray:

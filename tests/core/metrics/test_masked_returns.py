@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from lemumo_core.data.sources.registry import open_source
-from lemumo_core.depth_projection import project_depth
+from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.depth_projection import project_depth, project_returns, visible
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
-from lemumo_core.metrics.masked_returns import mask_returns, true_labels
+from lemumo_core.metrics.masked_returns import mask_returns, true_labels, visible_returns
 
 CAMERA = Camera(200, 100, 100.0, 100.0, 99.5, 49.5)
 
@@ -133,3 +134,26 @@ def test_on_real_scans(shared_data, folder) -> None:
     seen = np.isfinite(project_depth(scan.points, scan.T_camera_lidar, frame.camera, 1.0))
     assert 0.25 < truths.sum() / seen.sum() < 0.55
     assert (~seen[truths]).sum() == 0
+
+
+def test_returns_that_a_roof_may_hide_are_no_truth() -> None:
+    """Dense truth of rendered frames knows what the camera sees; returns do not."""
+    hidden, shown = np.zeros(2, int), np.zeros(2, int)
+    for seed in (0, 3, 5):
+        (frame,) = SyntheticStreet(seed, 1, 704, 256)
+        found = project_returns(
+            frame.companion.points, frame.companion.T_camera_lidar, frame.camera, 1.0
+        )
+        surely = set(visible_returns(frame.companion, frame.camera).row.tolist())
+        before = visible(found, frame.camera)
+        row, column = (np.rint(at).astype(int) for at in (before.v, before.u))
+        around = np.pad(frame.labels.depth_m, 1, mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(around, (3, 3)).max(axis=(2, 3))
+        true_m = around[row.clip(0, 255), column.clip(0, 703)]
+        is_sure = np.array([k in surely for k in before.row])
+        is_hidden = before.depth_m > 1.5 * true_m  # the farthest pixel around is much nearer
+        hidden += is_hidden.sum(), (is_hidden & is_sure).sum()
+        is_shown = before.depth_m < 1.1 * true_m
+        shown += is_shown.sum(), (is_shown & is_sure).sum()
+    assert hidden[0] > 50 and hidden[1] < 0.35 * hidden[0]
+    assert shown[1] > 0.97 * shown[0]
