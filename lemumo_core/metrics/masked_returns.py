@@ -48,7 +48,7 @@ def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
 
     Returns:
         The frame without the masked returns (and their point labels). Its ``labels.depth_m`` is
-        the depth of those masked returns that the camera sees too, NaN elsewhere.
+        the depth of those masked returns that the camera surely sees too, NaN elsewhere.
 
     Raises:
         Fault: ``bad_labels`` if there is not one point label for each point.
@@ -58,7 +58,7 @@ def mask_returns(frame: Frame, mask: Mask | None = None) -> Frame:
     if not isinstance(scan, LidarScan) or not needs_mask(frame, mask):
         return frame
     masked = _masked(scan, frame.camera, mask or DEFAULT_MASK)
-    seen = visible_returns(scan, frame.camera)
+    seen = surely_visible_returns(scan, frame.camera)
     truth = Returns(*(column[masked[seen.row]] for column in seen))
     point_labels = _point_labels(labels, scan)
     return replace(
@@ -142,7 +142,7 @@ def true_labels(frame: Frame) -> np.ndarray | None:
     point_labels = _point_labels(labels, frame.companion)
     if point_labels is None:
         return None
-    seen = visible_returns(frame.companion, frame.camera)
+    seen = surely_visible_returns(frame.companion, frame.camera)
     return _sparse_map(seen, point_labels[seen.row], UNLABELLED, frame.camera)
 
 
@@ -165,9 +165,13 @@ def _hashes(points: np.ndarray) -> np.ndarray:
 
 
 def visible_returns(scan: LidarScan, camera: Camera) -> Returns:
-    """Return the returns in the image that the camera surely sees too."""
-    found = project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M)
-    seen = visible(found, camera)
+    """Return the returns in the image that the camera sees too, as a model is shown them."""
+    return visible(project_returns(scan.points, scan.T_camera_lidar, camera, NEAREST_M), camera)
+
+
+def surely_visible_returns(scan: LidarScan, camera: Camera) -> Returns:
+    """Return those of ``visible_returns`` that are fit to be truth, see ``may_be_hidden``."""
+    seen = visible_returns(scan, camera)
     is_sure = ~may_be_hidden(seen, scan)
     return Returns(*(column[is_sure] for column in seen))
 

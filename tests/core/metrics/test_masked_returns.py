@@ -14,7 +14,12 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
-from lemumo_core.metrics.masked_returns import mask_returns, true_labels, visible_returns
+from lemumo_core.metrics.masked_returns import (
+    mask_returns,
+    surely_visible_returns,
+    true_labels,
+    visible_returns,
+)
 
 CAMERA = Camera(200, 100, 100.0, 100.0, 99.5, 49.5)
 
@@ -144,7 +149,7 @@ def test_returns_that_a_roof_may_hide_are_no_truth() -> None:
         found = project_returns(
             frame.companion.points, frame.companion.T_camera_lidar, frame.camera, 1.0
         )
-        surely = set(visible_returns(frame.companion, frame.camera).row.tolist())
+        surely = set(surely_visible_returns(frame.companion, frame.camera).row.tolist())
         before = visible(found, frame.camera)
         row, column = (np.rint(at).astype(int) for at in (before.v, before.u))
         around = np.pad(frame.labels.depth_m, 1, mode="edge")
