@@ -23,7 +23,7 @@ from lemumo_core.train.weights import read_weights
 class AdaptConfig(FinetuneConfig):
     """An adaptation: fine-tuning on a robot's own frames, whose LiDAR is the truth of depth.
 
-    Half of every batch are own frames, half labelled ones, which keep boxes and labels.
+    Half of every batch are own frames, half labelled ones, of other streets.
 
     Attributes:
         weights: package to adapt.
@@ -37,7 +37,6 @@ class AdaptConfig(FinetuneConfig):
         blend: how far the new weights lie from the package's towards the learnt ones: the nearer,
             the less they drift. Half as far where anything becomes worse than is tolerated.
         patience: validations without a better score after which the run ends.
-        losses: ``consistency`` is of how far boxes and labels are from the package's.
 
     Raises:
         ValueError: for anything outside its range.
@@ -62,7 +61,7 @@ class AdaptConfig(FinetuneConfig):
     heads_first: float = 0.0
     modality_dropout: float = 0.3
     mask_returns: float = 0.85
-    losses: LossConfig = field(default_factory=lambda: LossConfig(consistency=1.0))
+    losses: LossConfig = field(default_factory=lambda: LossConfig(detection=0.0, segmentation=0.0))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=5e-4))
     log: FinetuneLogConfig = field(
@@ -90,6 +89,10 @@ class AdaptConfig(FinetuneConfig):
         _, model = read_weights(package)
         seen = ModelConfig.from_dict(model or {}).seen
         return cls(model=seen, weights=str(package), **options)
+
+    def heads_only_steps(self, frames: int) -> int:
+        """See ``FinetuneConfig``; the encoder never learns."""
+        return self.total_steps(frames)
 
     @property
     def needs(self) -> Needs:

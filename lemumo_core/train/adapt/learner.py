@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lemumo_core.data.pinned import to_device
 from lemumo_core.data.samples import Batch
+from lemumo_core.data.views import View
 from lemumo_core.distributed import BatchNorm2d
 from lemumo_core.faults import Fault
 from lemumo_core.files import write_whole
@@ -27,7 +28,6 @@ from lemumo_core.train.adapt.verdict import LABELLED, score_of, worse
 from lemumo_core.train.best_weights import save_best
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.finetune.learner import FinetuneLearner
-from lemumo_core.train.finetune.step import TaughtView
 from lemumo_core.train.finetune.validation import Validation, describe, scalars
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.learner import Converged, StepValues
@@ -39,11 +39,6 @@ from lemumo_core.train.weights import read_weights
 
 BEFORE = "before.json"
 """Metrics of the package, in the run's folder."""
-FROZEN = ("centernet", "segmentation")
-"""Heads that learn nothing: own frames have no boxes or labels to teach them."""
-PACE = {"encoder": 0.3, "neck": 0.3, "refine": 0.2}
-"""Factors of the learning rate. What all heads share moves slowly, or boxes and labels drift; so
-does the refinement of depth, which has learnt from far more returns. The head of depth is free."""
 LEAST_CONFIDENCE = 0.5
 """Confidence from which on depth with both sensors is truth for the camera alone."""
 
@@ -51,11 +46,11 @@ LEAST_CONFIDENCE = 0.5
 class AdaptLearner(FinetuneLearner):
     """The model in adaptation, a ``Learner``.
 
-    Depth of own views is what their LiDAR measured, masked returns included. Views that lose their
-    LiDAR learn, where nothing was measured, what the package's model predicts with both sensors.
-    Labelled views are learnt as in fine-tuning. Boxes and labels of all views are held near the
-    package's (``TaughtView``), and batch norms keep its statistics: those of two kinds of
-    frames in one batch are those of neither.
+    The head of depth alone learns: what it shares with boxes and labels stays, or they drift within
+    twenty steps. Depth of own views is what their LiDAR measured, masked returns included. Views
+    that lose their LiDAR learn, where nothing was measured, what the package's model predicts with
+    both sensors. Labelled views keep what depth has learnt of other streets. Batch norms keep their
+    statistics: those of two kinds of frames in one batch are those of neither.
 
     Args:
         run: of an ``AdaptConfig``.
@@ -89,12 +84,8 @@ class AdaptLearner(FinetuneLearner):
 
     def freeze(self) -> None:
         """See ``FinetuneLearner``."""
-        for head in FROZEN:
-            self.model.get_submodule(head).requires_grad_(False)
-
-    def rate(self, name: str) -> float:
-        """See ``FinetuneLearner``."""
-        return PACE.get(name.partition(".")[0], 1.0)
+        self.model.requires_grad_(False)
+        self.model.depth.requires_grad_(True)
 
     def load(self, path: Path) -> None:
         """Start from the package, and evaluate it."""
@@ -128,7 +119,7 @@ class AdaptLearner(FinetuneLearner):
             if isinstance(module, BatchNorm2d):
                 module.eval()
 
-    def view(self, batch: Batch, step: int) -> TaughtView:
+    def view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, complete its depth, and let samples lose a sensor."""
         whole = self.whole_view(batch, step)
         view = self.without_some_sensors(whole, len(batch), step)
@@ -146,8 +137,7 @@ class AdaptLearner(FinetuneLearner):
         taught = self.predict(self.teacher, whole)
         completed_m = completed(measured_m, taught)
         depth_m = torch.where(alone[:, None, None], completed_m, measured_m)
-        view = replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
-        return TaughtView(**vars(view), taught=taught, held=torch.ones_like(own))
+        return replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
 
     def validate(self, done: int) -> dict[str, float]:
         """See ``Learner``; where something becomes worse, half of ``blend`` is tried, too."""

@@ -49,8 +49,9 @@ class FinetuneLearner:
         self.step = FinetuningStep(self.model, config.losses)
         units = Units(self.model.encoder.units(), (self.step,))
         prepare(self.model.encoder, units, config.scale, run.dist)
+        decay = config.layer_decay if config.weights else 1.0
         groups = [
-            ParameterGroup([(name, parameter)], self.rate(name))
+            ParameterGroup([(name, parameter)], layer_rate(name, config.model, decay))
             for name, parameter in self.model.named_parameters()
         ]
         self.optimizer = build_optimizer(self.model, groups, config.optimizer)
@@ -64,11 +65,6 @@ class FinetuneLearner:
         if self.config.mode == "refinement":
             self.model.requires_grad_(False)
             self.model.get_submodule("refine").requires_grad_(True)
-
-    def rate(self, name: str) -> float:
-        """Return the factor of the learning rate of the parameter of that name."""
-        decay = self.config.layer_decay if self.config.weights else 1.0
-        return layer_rate(name, self.config.model, decay)
 
     def load(self, path: Path) -> None:
         """See ``Learner``."""

@@ -9,7 +9,7 @@ import pytest
 
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.data.sources.synthetic import SyntheticStreet
-from lemumo_core.depth_projection import project_depth, project_returns, visible
+from lemumo_core.depth_projection import project_depth
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED, Frame, Labels, LidarScan
 from lemumo_core.geometry.camera import Camera
@@ -146,11 +146,8 @@ def test_returns_that_a_roof_may_hide_are_no_truth() -> None:
     hidden, shown = np.zeros(2, int), np.zeros(2, int)
     for seed in (0, 3, 5):
         (frame,) = SyntheticStreet(seed, 1, 704, 256)
-        found = project_returns(
-            frame.companion.points, frame.companion.T_camera_lidar, frame.camera, 1.0
-        )
+        before = visible_returns(frame.companion, frame.camera)
         surely = set(surely_visible_returns(frame.companion, frame.camera).row.tolist())
-        before = visible(found, frame.camera)
         row, column = (np.rint(at).astype(int) for at in (before.v, before.u))
         around = np.pad(frame.labels.depth_m, 1, mode="edge")
         around = np.lib.stride_tricks.sliding_window_view(around, (3, 3)).max(axis=(2, 3))
