@@ -172,8 +172,8 @@ def visible_returns(scan: LidarScan, camera: Camera) -> Returns:
 def surely_visible_returns(scan: LidarScan, camera: Camera) -> Returns:
     """Return those of ``visible_returns`` that are fit to be truth, see ``may_be_hidden``."""
     seen = visible_returns(scan, camera)
-    is_sure = ~may_be_hidden(seen, scan)
-    return Returns(*(column[is_sure] for column in seen))
+    kept = ~may_be_hidden(seen, scan)
+    return Returns(*(column[kept] for column in seen))
 
 
 def _sparse_map(returns: Returns, values: np.ndarray, unknown: float, camera: Camera) -> np.ndarray:

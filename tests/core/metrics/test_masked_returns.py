@@ -152,10 +152,10 @@ def test_returns_that_a_roof_may_hide_are_no_truth() -> None:
         around = np.pad(frame.labels.depth_m, 1, mode="edge")
         around = np.lib.stride_tricks.sliding_window_view(around, (3, 3)).max(axis=(2, 3))
         true_m = around[row.clip(0, 255), column.clip(0, 703)]
-        is_sure = np.array([k in surely for k in before.row])
+        kept = np.array([k in surely for k in before.row])
         is_hidden = before.depth_m > 1.5 * true_m  # the farthest pixel around is much nearer
-        hidden += is_hidden.sum(), (is_hidden & is_sure).sum()
+        hidden += is_hidden.sum(), (is_hidden & kept).sum()
         is_shown = before.depth_m < 1.1 * true_m
-        shown += is_shown.sum(), (is_shown & is_sure).sum()
+        shown += is_shown.sum(), (is_shown & kept).sum()
     assert hidden[0] > 50 and hidden[1] < 0.35 * hidden[0]
     assert shown[1] > 0.97 * shown[0]
