@@ -24,6 +24,8 @@ CHECK_S = 0.02
 """Periods of publishing ``/diagnostics``, and of checking whether to publish at once."""
 EXPLAIN_AFTER_NS = 2_000_000_000
 """Time without an image after which its topic is diagnosed."""
+LOG_AFTER_NS = 2_000_000_000
+"""Time after which a diagnosis that stays the same is logged: what starts has a publisher first."""
 
 DEBUG_TOPICS = {
     "processing": "processing_time_ms",
@@ -83,7 +85,7 @@ class Diagnostics:
         self._prefix = node.get_fully_qualified_name().lstrip("/")
         self._cameras: dict[str, tuple[Health, Any]] = {}
         self._levels: dict[str, Level] = {}
-        self._hints: dict[str, str] = {}
+        self._hints: dict[str, tuple[str, int, bool]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(PERIOD_S, self.publish, clock=steady)
@@ -129,14 +131,19 @@ class Diagnostics:
         return self._status(name, level, message, health.values())
 
     def _explain(self, name: str, health: Health, subscription: Any) -> str:
-        """Return why no image arrives, and log it when it changes; empty where images arrive."""
-        hint = ""
-        if health.since_image_ns() > EXPLAIN_AFTER_NS:
-            hint = diagnose_topic(self._node, subscription, bool(health.received["image"]))
-        if hint != self._hints.get(name, ""):
-            self._hints[name] = hint
-            if hint:
-                self._node.get_logger().warning(f"{name}: no image arrives: {hint}")
+        """Return why no image arrives, and log it once it stays; empty where images arrive."""
+        silent_ns = health.since_image_ns()
+        if silent_ns <= EXPLAIN_AFTER_NS:
+            self._hints.pop(name, None)
+            return ""
+        hint = diagnose_topic(self._node, subscription, bool(health.received["image"]))
+        former, first_ns, is_logged = self._hints.get(name, ("", 0, False))
+        if hint != former:
+            first_ns, is_logged = silent_ns, False
+        if not is_logged and silent_ns - first_ns >= LOG_AFTER_NS:
+            self._node.get_logger().warning(f"{name}: no image arrives: {hint}")
+            is_logged = True
+        self._hints[name] = hint, first_ns, is_logged
         return hint
 
     def _status(self, name: str, level: Level, message: str, values: dict) -> DiagnosticStatus:

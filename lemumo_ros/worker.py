@@ -243,5 +243,5 @@ class Worker:
             raise Fault(
                 reason,
                 f"the image's stamp is {abs(age_ms) / 1e3:.1f} s {word}: synchronise the clocks, "
-                "or set use_sim_time when a bag is played",
+                "or start the node with use_sim_time:=true when a bag is played",
             )

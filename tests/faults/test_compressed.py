@@ -49,7 +49,7 @@ def test_qos_that_does_not_fit_is_named_and_a_fitting_publisher_is_taken(rig, se
     rig.run_until(lambda: "QoS" in rig.status()[1], good)
     level, message = rig.status()
     assert level == Level.WARN and TOPIC in message and not rig.results()
-    assert "no image arrives" in rig.under_test.log.read_text()
+    rig.run_until(lambda: "no image arrives" in rig.under_test.log.read_text(), good)
     rig.node.destroy_publisher(rig.publishers["image"])
     rig.publishers["image"] = rig.publisher("image", QOS)
     took_s = rig.run_until(rig.results, good)
