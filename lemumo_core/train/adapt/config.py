@@ -56,16 +56,16 @@ class AdaptConfig(FinetuneConfig):
     camera_only: float = 0.5
     blend: float = 1.0
     patience: int = 4
-    steps: int = 120
+    steps: int = 240
     batch: int = 8
     heads_first: float = 0.0
     modality_dropout: float = 0.3
     mask_returns: float = 0.85
     losses: LossConfig = field(default_factory=lambda: LossConfig(detection=0.0, segmentation=0.0))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=5e-4))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3))
     log: FinetuneLogConfig = field(
-        default_factory=lambda: FinetuneLogConfig(checkpoint_every=20, evaluate_every=20)
+        default_factory=lambda: FinetuneLogConfig(checkpoint_every=40, evaluate_every=40)
     )
 
     def __post_init__(self) -> None:
