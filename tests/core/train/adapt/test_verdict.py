@@ -25,7 +25,7 @@ def after(fused_m: float, camera_m: float, **labelled: float) -> dict[str, Any]:
 
 
 def test_gains_are_shares_of_the_error_of_own_frames_alone() -> None:
-    found = after(0.8, 2.0, depth_mae_m=9.0)
+    found = after(0.8, 2.0, depth_mae_m=1.57)
     assert gains(BEFORE, found) == pytest.approx({"fused": 0.2, "camera_only": 0.5})
     assert score_of(BEFORE, found) == pytest.approx(0.35)
     assert objections(BEFORE, found) == []
@@ -62,6 +62,7 @@ def test_one_sensor_alone_may_drop_by_twice_as_much(mode, tolerated) -> None:
             "in the mean of fused +1.0%, camera only +1.2%",
         ),
         (after(1.05, 2.0), "depth fused became 5.0% worse"),
+        (after(0.8, 2.0, depth_mae_m=1.65), "depth labelled fused became 10.0% worse"),
         ({"labelled_fused": BEFORE["labelled_fused"]}, "nothing was measured"),
     ],
 )
