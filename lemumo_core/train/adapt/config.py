@@ -59,7 +59,7 @@ class AdaptConfig(FinetuneConfig):
     steps: int = 240
     batch: int = 8
     heads_first: float = 0.0
-    modality_dropout: float = 0.5
+    modality_dropout: float = 0.3
     mask_returns: float = 0.85
     losses: LossConfig = field(default_factory=lambda: LossConfig(detection=0.0, segmentation=0.0))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
