@@ -26,7 +26,7 @@ LARGEST_LOSS, LARGEST_LOSS_ELSEWHERE = 0.01, 0.05
 
 
 def gains(before: Results, after: Results, prefix: str = "") -> dict[str, float]:
-    """Return by modality the share of the depth error that is gone, of own frames or ``LABELLED``."""
+    """Return by modality the share of the depth error that is gone, of own or labelled frames."""
     found = {}
     for mode in MODALITIES:
         old_m, new_m = (one.get(prefix + mode, {}).get("depth_mae_m") for one in (before, after))
