@@ -60,7 +60,7 @@ def test_examples_are_short_and_listed(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bag_to_result.py", "add_a_source.py"])
 def test_wrong_arguments_are_answered_in_a_line(name: str, tmp_path: Path) -> None:
-    """What is missing is named, and a traceback is none of it."""
+    """The message names what is missing, without a traceback."""
     pytest.importorskip("pyarrow", reason="shards need: pip install '.[train]'")
     for arguments, answer in ([], "required: "), ([tmp_path / "none"] * 2, "none"):
         arguments = arguments[: 1 if name == "bag_to_result.py" else 2]
