@@ -70,7 +70,8 @@ class Scores:
         with tempfile.TemporaryDirectory() as scratch:
             folder, manifest = LocalFolder(Path(scratch)), pipeline.package.manifest
             seen = map(Perceiver(source, pipeline, folder), range(len(source)))
-            proposed = ProposedLabels(source, manifest, seen, folder)
+            proposed = ProposedLabels(source, manifest, folder)
+            proposed.propose(seen)
             for index, found in enumerate(proposed.proposals):
                 frame = source[index]
                 if frame.labels is None:

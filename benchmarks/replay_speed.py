@@ -30,6 +30,7 @@ from lemumo_core.executor.executor import LocalExecutor
 from lemumo_core.folders.local import LocalFolder
 from lemumo_core.frame import Frame
 from lemumo_core.inference.measure import processor
+from lemumo_core.inference.package import load_package
 from lemumo_core.replay.bag_replay import BagReplay, ResultSource
 from lemumo_core.replay.evaluator import Evaluator, ImageResult
 from lemumo_core.replay.settings import Settings
@@ -93,7 +94,7 @@ def rounds(
 ) -> list[Round]:
     """Measure a way to replay some times, after a bag that warms it up."""
     settings = Settings(model, evaluate=evaluate, compare_every=compare_every)
-    evaluator = Evaluator(settings)
+    evaluator = Evaluator(settings, load_package(model))
     infer, seen = evaluator.pipeline.backend.infer, _an_input(evaluator)
     found = []
     work = ImageWork(settings, evaluator.pipeline.backend.name)

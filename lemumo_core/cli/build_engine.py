@@ -58,8 +58,8 @@ def build_engine(
         The exit code.
 
     Raises:
-        Fault: ``bad_option`` for what TensorRT-RTX does not have, ``no_gpu`` where one is needed;
-            as ``ensure_engine``.
+        Fault: ``bad_option`` for what TensorRT-RTX does not have, ``no_gpu`` where one is needed,
+            ``bad_package`` for a graph that the package lacks; as ``ensure_engine``.
     """
     is_rtx = runtime == "tensorrt-rtx"
     if is_rtx and (options.version_compatible or options.hardware_compatibility != "none"):
@@ -71,13 +71,14 @@ def build_engine(
     trt = load_tensorrt(runtime)
     loaded = load_package(package)
     shipped = [name for name in loaded.manifest.precisions if name != "int8-cpu"]
+    is_dynamic = options.batch != (1, 1, 1)
+    graphs = {name: loaded.file(model_file(name, is_dynamic)) for name in precision or shipped}
     samples: list[Sample] = []
     if not build_only:
         samples = source_samples(frames, loaded.manifest.input, count)
     passed = True
-    for name in precision or shipped:
+    for name, graph in graphs.items():
         print(f"{runtime} {trt.__version__}, {name}:")
-        graph = loaded.file(model_file(name, dynamic=options.batch != (1, 1, 1)))
         print(f"  {trtexec_command(trt, loaded, graph, name, options)}")
         path, new = ensure_engine(trt, runtime, loaded, name, options, gpu, rebuild)
         print(f"  {'built' if new else 'kept'} {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -43,6 +43,7 @@ from lemumo_core.evaluation.tables import as_text, reasons, tables
 from lemumo_core.executor.executor import open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.folders.addresses import open_folder
+from lemumo_core.inference.backends import Backend
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.measure import processor
 from lemumo_core.inference.package import Package, load_package
@@ -98,14 +99,14 @@ def evaluate_model(
         The exit code.
 
     Raises:
-        Fault: ``no_frames``; as ``Folder.check``, ``read_requirements``, ``load``,
-            ``open_executor`` and the source.
+        Fault: ``no_frames``; as ``Folder.check``, ``read_requirements``, ``open_model``,
+            ``open_executor``, ``Pipeline`` and the source.
     """
     required = None if requirements is None else read_requirements(requirements)
     if out is not None:
         open_folder(out).check("metrics.json", overwrite)
-    pipeline = load(model, backend)
-    manifest = pipeline.package.manifest
+    package, trained = open_model(model)
+    manifest = package.manifest
     if required is not None:
         required.check_classes(manifest.classes)
     if note := rendered_note(manifest):
@@ -118,15 +119,17 @@ def evaluate_model(
     if cause := empty_views(source):
         print(f"lemumo evaluate: {cause}", file=sys.stderr)
     band_edges_m = BAND_EDGES_M if required is None else required.band_edges_m
-    if executor == "local" and workers in (None, 1):
-        evaluation = evaluate(pipeline, manifest, source, indices, mask, band_edges_m)
-    else:
-        backend = pipeline.backend.name
-        work = FrameWork(model, backend, data, data_options or {}, mask, band_edges_m)
-        with open_executor(executor, workers) as opened, opened.pool(work) as pool:
-            found = pool.map(indices, in_order=True, name=lambda index: f"frame {index}")
-            frames = (one.value for one in track(found, "evaluate", len(indices)))
-            evaluation = merge_frames(manifest, frames, mask, band_edges_m)
+    with open_executor(executor, workers, local_default=1) as opened:
+        pipeline = Pipeline(package, trained or backend, SCORE_THRESHOLD)
+        if opened.spans_hosts or opened.workers > 1:
+            backend = pipeline.backend.name
+            work = FrameWork(model, backend, data, data_options or {}, mask, band_edges_m)
+            with opened.pool(work) as pool:
+                found = pool.map(indices, in_order=True, name=lambda index: f"frame {index}")
+                frames = (one.value for one in track(found, "evaluate", len(indices)))
+                evaluation = merge_frames(manifest, frames, mask, band_edges_m)
+        else:
+            evaluation = evaluate(pipeline, manifest, source, indices, mask, band_edges_m)
     verdicts = [] if required is None else verdict.assess(required, evaluation.metrics)
     results = results_of(evaluation)
     about = {
@@ -180,11 +183,21 @@ def load(model: Path, backend: str) -> Pipeline:
     """The pipeline of a package, or of what a fine-tuning run has learnt.
 
     Raises:
-        Fault: ``bad_model``; as ``load_package``, ``load_backend`` or ``trained_model``.
+        Fault: as ``open_model`` and ``Pipeline``.
+    """
+    package, trained = open_model(model)
+    return Pipeline(package, trained or backend, SCORE_THRESHOLD)
+
+
+def open_model(model: Path) -> tuple[Package, Backend | None]:
+    """Open a package, or what a fine-tuning run has learnt, of which torch is the backend.
+
+    Raises:
+        Fault: ``bad_model``; as ``load_package`` or ``trained_model``.
     """
     kind = path_kind(model)
     if kind == "package":
-        return Pipeline(load_package(model), backend, SCORE_THRESHOLD)
+        return load_package(model), None
     if kind in CURES.keys() - EVALUATED:
         raise Fault("bad_model", f"{model} {cure_of(kind, model)}")
     import torch
@@ -197,7 +210,7 @@ def load(model: Path, backend: str) -> Pipeline:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     manifest = manifest_of(network.config, model.resolve().name, trained=True)
     module = ModuleBackend("torch:fp32", network.to(device), manifest.input, device)
-    return Pipeline(Package(model, manifest), module, SCORE_THRESHOLD)
+    return Package(model, manifest), module
 
 
 def open_source(data: Data, options: SourceOptions, manifest: Manifest) -> FrameSource:

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from lemumo_core.cli.evaluate import load
-from lemumo_core.data.shard_writer import write_shards
+from lemumo_core.cli.evaluate import load, open_model
+from lemumo_core.data.shard_writer import check_shards, write_shards
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.data.sources.members import Data, data_name
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.data.sources.registry import source_of
+from lemumo_core.evaluation.modalities import SCORE_THRESHOLD
 from lemumo_core.executor.executor import Executor, open_executor
 from lemumo_core.executor.worker import check_shared
 from lemumo_core.faults import Fault
 from lemumo_core.folders.addresses import open_folder
 from lemumo_core.folders.folder import Folder
 from lemumo_core.folders.local import LocalFolder
+from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.label.points import LabeledPoints
 from lemumo_core.label.proposed import THRESHOLD, Perceiver, ProposedLabels, Seen
 from lemumo_core.progress import track
@@ -68,8 +70,8 @@ def propose_labels(
             ray://HOST:10001, ray?cpus=2&gpus=0.5.
 
     Raises:
-        Fault, ImportError: as ``load``, ``ProposedLabels``, ``LabeledPoints``, ``write_shards``,
-            ``open_executor`` and the source; ``no_frames``.
+        Fault, ImportError: as ``open_model``, ``ProposedLabels``, ``LabeledPoints``,
+            ``write_shards``, ``open_executor``, ``Pipeline`` and the source; ``no_frames``.
     """
     folder = open_folder(out)
     folder.check()
@@ -78,21 +80,23 @@ def propose_labels(
         raise Fault("no_frames", f"{data_name(data, data_options or {})} has no frame")
     if points_model is not None:
         source = LabeledPoints(source, points_model, points_threshold)
-    pipeline = load(model, backend)
-    manifest, indices = pipeline.package.manifest, range(len(source))
+    package, trained = open_model(model)
+    indices = range(len(source))
     with (
         open_executor(executor, workers, local_default=1) as opened,
         _scratch(folder, opened) as scratch,
         ExitStack() as pools,
     ):
+        proposed = ProposedLabels(source, package.manifest, scratch, threshold)
+        check_shards(proposed, folder, jpeg=jpeg)
+        pipeline = Pipeline(package, trained or backend, SCORE_THRESHOLD)
         seen: Iterator[Seen] = map(Perceiver(source, pipeline, scratch), indices)
         if opened.spans_hosts or opened.workers > 1:
             work = PerceptionWork(source, model, pipeline.backend.name, scratch)
             pool = pools.enter_context(opened.pool(work))
             found = pool.map(indices, in_order=True, name=lambda index: f"frame {index}")
             seen = (one.value for one in found)
-        shown = track(seen, "perceive", len(indices))
-        proposed = ProposedLabels(source, manifest, shown, scratch, threshold)
+        proposed.propose(track(seen, "perceive", len(indices)))
         pools.close()
         pipeline.close()
         summary = write_shards(proposed, folder, jpeg=jpeg, workers=opened)

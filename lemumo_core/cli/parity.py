@@ -18,6 +18,8 @@ from lemumo_core.command_line import run_function
 from lemumo_core.export.parity_inputs import random_samples, source_samples
 from lemumo_core.export.parity_report import as_text, write_report
 from lemumo_core.export.verify import FRAMES, RANDOM_SEEDS, verify
+from lemumo_core.files import check_output
+from lemumo_core.inference.backends import split_name
 from lemumo_core.inference.package import load_package
 
 LIMIT_EXCEEDED = 3
@@ -44,7 +46,15 @@ def parity(
 
     Returns:
         The exit code.
+
+    Raises:
+        Fault: ``unknown_backend``; as ``check_output``, ``load_package``, ``source_samples`` and
+            ``verify``.
     """
+    for name in (reference, candidate):
+        split_name(name)
+    if out is not None:
+        check_output(out)
     loaded = load_package(package)
     spec = loaded.manifest.input
     samples = [*random_samples(spec, RANDOM_SEEDS), *source_samples(frames, spec, count)]

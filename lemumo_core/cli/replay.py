@@ -38,12 +38,13 @@ from lemumo_core.folders.folder import Folder
 from lemumo_core.folders.local import LocalFolder
 from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.geometry.se3 import check_rigid
+from lemumo_core.inference.package import load_package
 from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.camera_info import Rectified
 from lemumo_core.metrics.bands import BAND_EDGES_M
 from lemumo_core.metrics.masked_returns import Mask
 from lemumo_core.replay.evaluator import Evaluator
-from lemumo_core.replay.run import Replay, exit_code
+from lemumo_core.replay.run import Replay, check_folders, exit_code
 from lemumo_core.replay.settings import SENSOR_TOPICS, Settings
 
 EXIT_CODES = f"""exit codes:
@@ -220,24 +221,26 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     required = None if options.requirements is None else read_requirements(options.requirements)
     settings = options.settings(BAND_EDGES_M if required is None else required.band_edges_m)
     require_package(settings.model, "--model")
+    package = load_package(settings.model)
+    manifest = package.manifest
+    if required is not None:
+        required.check_classes(manifest.classes)
     if options.out is not None:
         open_folder(options.out).check()
     found_bags = named_bags(bags)
     wanted = {"bag": options.results_bag, "rerun": options.rerun}
     recordings = [name for name, is_on in wanted.items() if is_on]
+    if note := rendered_note(manifest, f"as here on {', '.join(bags)}"):
+        print(f"lemumo replay: {note}", file=sys.stderr)
     verdicts: list[Verdict] = []
     with (
         open_executor(options.executor, options.workers, options.part, 1) as executor,
         _folder(options.out) as out,
     ):
-        evaluator = Evaluator(settings)
-        if required is not None:
-            required.check_classes(evaluator.manifest.classes)
-        if note := rendered_note(evaluator.manifest, f"as here on {', '.join(bags)}"):
-            print(f"lemumo replay: {note}", file=sys.stderr)
+        check_folders(out, found_bags, manifest, settings, recordings, options.overwrite)
+        evaluator = Evaluator(settings, package)
         started = time.monotonic()
         run = Replay(evaluator, out, recordings, required)
-        run.check_folders(found_bags, options.overwrite)
         found = run.run_bags(found_bags, executor)
         if executor.share.is_all:
             verdicts = run.finalize(found, report=options.out is not None)

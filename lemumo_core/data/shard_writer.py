@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 METADATA_KEY = b"lemumo"
 SHARD = re.compile(r"shard-\d+\.arrow")
+FRAMES_PER_SHARD = 128
 OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
 
 
@@ -60,7 +61,7 @@ def write_shards(
     source: FrameSource,
     out: str | Path | Folder,
     frames: int | None = None,
-    frames_per_shard: int = 128,
+    frames_per_shard: int = FRAMES_PER_SHARD,
     jpeg: int | None = None,
     workers: int | Executor | None = None,
 ) -> ShardsSummary:
@@ -117,6 +118,15 @@ def write_shards(
         new_frames=progress.new,
         seconds=progress.elapsed_s,
     )
+
+
+def check_shards(source: FrameSource, out: Folder, jpeg: int | None = None) -> None:
+    """Check that ``write_shards`` could begin or go on, before work whose results it writes.
+
+    Raises:
+        Fault: ``other_shards``, ``bad_option`` and ``no_frames``, as there.
+    """
+    _finished(out, Plan.make(source, None, FRAMES_PER_SHARD, jpeg))
 
 
 @dataclass(frozen=True)

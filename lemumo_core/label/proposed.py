@@ -100,19 +100,17 @@ class ProposedLabels:
     Args:
         source: the frames, each recording and camera in order of time.
         manifest: of the model.
-        seen: of each frame, in their order, as of ``Perceiver``; taken when options are checked.
         scratch: folder of its maps, which is needed as long as this source.
         threshold: confidence from which on a box is proposed.
 
     Raises:
-        Fault: ``no_boxes_3d`` for a model that detects in the image; ``bad_option``; as ``seen``.
+        Fault: ``no_boxes_3d`` for a model that detects in the image; ``bad_option``.
     """
 
     def __init__(
         self,
         source: FrameSource,
         manifest: Manifest,
-        seen: Iterable[Seen],
         scratch: Folder,
         threshold: float = THRESHOLD,
     ):
@@ -126,13 +124,24 @@ class ProposedLabels:
         if not LEAST_SCORE <= threshold <= 1:
             raise Fault("bad_option", f"threshold is {threshold}, must be from {LEAST_SCORE} to 1")
         self.source, self.threshold, self._scratch = source, threshold, scratch
-        self._seen = list(seen)
+        self._seen: list[Seen] = []
         self.proposals = [_nothing()] * len(source)
         self._neighbors: dict[int, list[int]] = {}
+
+    def propose(self, seen: Iterable[Seen]) -> None:
+        """Propose labels for all frames.
+
+        Args:
+            seen: of each frame, in their order, as of ``Perceiver``.
+
+        Raises:
+            Fault: as ``seen``.
+        """
+        self._seen = list(seen)
         for recording in self._recordings():
             self._neighbors |= _neighbors(recording)
             frames = [seen.frame for seen in recording]
-            found = propose(frames, self._scan, manifest.classes.kind_ids)
+            found = propose(frames, self._scan, self.manifest.classes.kind_ids)
             for frame, proposals in zip(frames, found, strict=True):
                 self.proposals[frame.index] = proposals
 

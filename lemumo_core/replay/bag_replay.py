@@ -18,12 +18,7 @@ from lemumo_core.folders.folder import Folder
 from lemumo_core.progress import Progress
 from lemumo_core.replay.calibration_check import fixed_transforms
 from lemumo_core.replay.evaluator import Evaluator, ImageResult, image_counts
-from lemumo_core.replay.output_folder import (
-    BagOutput,
-    bag_key,
-    check_folder,
-    finished_summary,
-)
+from lemumo_core.replay.output_folder import BagOutput, bag_key, finished_summary
 from lemumo_core.replay.record import BagRecord
 from lemumo_core.replay.summaries import part_name
 from lemumo_core.replay.tracks import BagTracks
@@ -56,14 +51,6 @@ class BagReplay:
     ):
         self._evaluator, self._out, self._recordings = evaluator, out, recordings
         self._source = source or evaluator
-
-    def check_folder(self, bag: Bag, overwrite: bool) -> None:
-        """Check that the output folder of a bag may be written.
-
-        Raises:
-            Fault: as ``output_folder.check_folder``.
-        """
-        check_folder(self._out / bag.name, self._key(bag), overwrite)
 
     def finished(self, bag: Bag) -> dict[str, Any] | None:
         """Return the summary of a bag that is finished, else None."""

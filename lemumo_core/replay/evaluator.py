@@ -23,7 +23,7 @@ from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, metric_for, with_
 from lemumo_core.evaluation.pictures import draw_comparison
 from lemumo_core.faults import Fault
 from lemumo_core.frame import Frame, Labels, Perception
-from lemumo_core.inference.package import load_package
+from lemumo_core.inference.package import Package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.point_labeler import PointLabeler
 from lemumo_core.metrics.calibration import Alignment, align
@@ -110,25 +110,25 @@ class Evaluator:
 
     Args:
         settings: the options.
+        package: their model.
         backend: the one of theirs, where another evaluator has chosen it.
 
     Raises:
-        Fault, FileNotFoundError, ImportError: as ``load_package``, ``load_backend``, the source of
-            labels and ``PointLabeler``.
+        Fault, FileNotFoundError, ImportError: as ``Pipeline``, the source of labels and
+            ``PointLabeler``.
     """
 
-    def __init__(self, settings: Settings, backend: str | None = None):
-        self.settings = settings
-        package = load_package(settings.model)
-        self.manifest = package.manifest
-        threshold = SCORE_THRESHOLD if settings.evaluate else settings.score_threshold
-        self.pipeline = Pipeline(package, backend or settings.backend, threshold)
-        self.pipeline.warm_up()
+    def __init__(self, settings: Settings, package: Package, backend: str | None = None):
+        self.settings, self.manifest = settings, package.manifest
         run = settings.points_model
         self._labeler = None if run is None else PointLabeler(run)
         self._truth: Truth | None = None
         if settings.truth and settings.evaluate:
             self._truth = truth_of_source(*settings.truth, settings.sync_tolerance_ns)
+        # Last: where it measures backends, this takes minutes.
+        threshold = SCORE_THRESHOLD if settings.evaluate else settings.score_threshold
+        self.pipeline = Pipeline(package, backend or settings.backend, threshold)
+        self.pipeline.warm_up()
 
     def images(self, files: Sequence[Path]) -> Iterator[ReadImage]:
         """Read one bag and yield each image.

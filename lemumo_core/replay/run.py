@@ -15,6 +15,7 @@ from lemumo_core.evaluation.tables import as_text, camera_tables, tracking_table
 from lemumo_core.evaluation.verdict import Verdict
 from lemumo_core.executor.executor import Executor
 from lemumo_core.folders.folder import Folder, at_once
+from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.provenance import is_rendered_alone
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.progress import Progress
@@ -22,8 +23,15 @@ from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.checks import WARN
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.modalities import judged_metrics, result_tables, shown_metrics
-from lemumo_core.replay.output_folder import METRICS, merge_metrics, write_metrics
+from lemumo_core.replay.output_folder import (
+    METRICS,
+    bag_key,
+    check_folder,
+    merge_metrics,
+    write_metrics,
+)
 from lemumo_core.replay.report import write_report
+from lemumo_core.replay.settings import Settings
 from lemumo_core.replay.summaries import (
     Summary,
     by_camera,
@@ -39,6 +47,27 @@ MERGED = (METRICS, TRACKS, FRAMES, TIMINGS)
 """Files of a bag that metrics and page of all bags are made from."""
 MANY = 20
 """More finished bags are not named."""
+
+
+def check_folders(
+    out: Folder,
+    bags: Sequence[Bag],
+    manifest: Manifest,
+    settings: Settings,
+    recordings: Sequence[str],
+    overwrite: bool,
+) -> None:
+    """Check that the output folder of each bag may be written, before a model is loaded.
+
+    Raises:
+        Fault: as ``check_folder``; as ``Settings.camera_options``.
+    """
+
+    def check(bag: Bag) -> None:
+        key = bag_key(bag, manifest, settings, recordings)
+        check_folder(out / bag.name, key, overwrite)
+
+    at_once(check, bags)
 
 
 class Replay:
@@ -65,14 +94,6 @@ class Replay:
         self._evaluator, self._out, self._recordings = evaluator, out, recordings
         self._here = BagReplay(evaluator, out, recordings)
         self.frames = 0
-
-    def check_folders(self, bags: Sequence[Bag], overwrite: bool) -> None:
-        """Check that the output folder of each bag may be written, before any is replayed.
-
-        Raises:
-            Fault: as ``output_folder.check_folder``.
-        """
-        at_once(lambda bag: self._here.check_folder(bag, overwrite), bags)
 
     def run_bags(self, bags: Sequence[Bag], executor: Executor) -> list[dict[str, Any]]:
         """Replay the executor's share of the bags, but for those that are finished.

@@ -11,6 +11,7 @@ from lemumo_core.bags.named_bags import Bag
 from lemumo_core.executor.pool import Pool
 from lemumo_core.executor.worker import check_shared
 from lemumo_core.folders.folder import Folder
+from lemumo_core.inference.package import load_package
 from lemumo_core.replay.bag_replay import BagReplay
 from lemumo_core.replay.evaluator import Evaluator, ImageResult, ReadImage
 from lemumo_core.replay.settings import Settings
@@ -35,10 +36,10 @@ class BagWork:
         """Return ``BagReplay.run``.
 
         Raises:
-            Fault: ``not_shared``; as ``Evaluator``.
+            Fault: ``not_shared``; as ``load_package`` and ``Evaluator``.
         """
         check_shared(self.out)
-        evaluator = Evaluator(self.settings, self.backend)
+        evaluator = Evaluator(self.settings, load_package(self.settings.model), self.backend)
         return BagReplay(evaluator, self.out, self.recordings).run
 
 
@@ -58,9 +59,10 @@ class ImageWork:
         """Return ``Evaluator.evaluate``.
 
         Raises:
-            Fault: as ``Evaluator``.
+            Fault: as ``load_package`` and ``Evaluator``.
         """
-        return Evaluator(replace(self.settings, truth=None), self.backend).evaluate
+        package = load_package(self.settings.model)
+        return Evaluator(replace(self.settings, truth=None), package, self.backend).evaluate
 
 
 class PooledEvaluator:

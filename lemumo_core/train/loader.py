@@ -48,7 +48,13 @@ def open_data(config: RunConfig, out: Path) -> FrameSource:
         FileNotFoundError: as the source.
     """
     members = members_of(config.data, config.data_options)
-    sources = [_open(config, one, out, n, len(members) > 1) for n, one in enumerate(members)]
+    is_one_of_several = len(members) > 1
+    opened = [_open(config, member, is_one_of_several) for member in members]
+    # Rendering takes minutes: a source that is not there is named before.
+    sources = [
+        _as_shards(config, member, source, out, str(number) if is_one_of_several else "")
+        for number, (member, source) in enumerate(zip(members, opened, strict=True))
+    ]
     source = mixture_of(members, sources)
     if isinstance(source, Mixture):
         for member in by_member(source):
@@ -61,9 +67,7 @@ def open_data(config: RunConfig, out: Path) -> FrameSource:
     return source if frames == list(range(len(source))) else Subset(source, frames)
 
 
-def _open(
-    config: RunConfig, member: Member, out: Path, number: int, is_one_of_several: bool
-) -> FrameSource:
+def _open(config: RunConfig, member: Member, is_one_of_several: bool) -> FrameSource:
     """Open one of the sources of a run."""
     canvas: InputSpec = config.canvas_spec
     name, _ = named_source(member.data)
@@ -74,15 +78,20 @@ def _open(
         defaults = {**drives, **size}
     elif name == "shards":
         defaults = {"at_least": (canvas.height, canvas.width)}
-    source = open_member(member, is_one_of_several, **defaults)
+    return open_member(member, is_one_of_several, **defaults)
+
+
+def _as_shards(
+    config: RunConfig, member: Member, source: FrameSource, out: Path, folder: str
+) -> FrameSource:
+    """Write a source that is slow, or is to be cached, as shards into a folder of the cache."""
     cache = Path(config.frame_cache) if config.frame_cache is not None else None
-    if cache is None and name == "synthetic":
+    if cache is None and member.data == "synthetic":
         cache = out / "frames"
     if cache is None:
         return source
-    folder = cache / str(number) if is_one_of_several else cache
-    write_shards(source, str(folder), frames_per_shard=8)
-    return Shards(str(folder))
+    write_shards(source, str(cache / folder), frames_per_shard=8)
+    return Shards(str(cache / folder))
 
 
 class Samples(Dataset[Batch]):

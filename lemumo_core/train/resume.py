@@ -10,17 +10,26 @@ from lemumo_core.train import checkpoint, run_folder
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.parallel import DistInfo, from_first
 from lemumo_core.train.run_config import RunConfig, fingerprint, from_dict, to_dict
+from lemumo_core.train.weights import check_weights
 
 log = logging.getLogger(__name__)
 
 
 def checkpoint_to_resume(config: RunConfig, out: Path, dist: DistInfo) -> Checkpoint | None:
-    """Return the checkpoint to go on from: the one that rank 0 finds."""
-    if config.resume is None:
-        return None
-    found = checkpoint.newest(out / run_folder.CHECKPOINTS) if dist.first else None
-    path = from_first(str(found.path) if found else "")
-    return checkpoint.open_checkpoint(Path(path)) if path else None
+    """Return the checkpoint to go on from: the one that rank 0 finds.
+
+    Without one the run starts, for which its weights are looked for before data are prepared.
+
+    Raises:
+        Fault, FileNotFoundError: as ``open_checkpoint`` and ``check_weights``.
+    """
+    if config.resume is not None:
+        found = checkpoint.newest(out / run_folder.CHECKPOINTS) if dist.first else None
+        if path := from_first(str(found.path) if found else ""):
+            return checkpoint.open_checkpoint(Path(path))
+    if config.weights is not None:
+        check_weights(Path(config.weights))
+    return None
 
 
 def check_same_run(config: RunConfig, frames: int, dist: DistInfo, found: Checkpoint) -> None:

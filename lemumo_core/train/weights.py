@@ -14,6 +14,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.inference.package import MANIFEST_NAME, WEIGHTS_NAME, load_package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
+from lemumo_core.model.sparse.segmenter import POINT_WEIGHTS
 from lemumo_core.train import checkpoint, compatibility
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.pretrain.config import PretrainConfig
@@ -91,6 +92,16 @@ def _of_package(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     model = load_model(ModelConfig.from_dict(options), package.file(WEIGHTS_NAME))
     return {name: tensor.float() for name, tensor in model.state_dict().items()}, options
+
+
+def check_weights(path: Path) -> None:
+    """Check that there are weights at a path, without reading them.
+
+    Raises:
+        Fault, FileNotFoundError: as ``find_weights``.
+    """
+    if not any((path / name).is_file() for name in (MANIFEST_NAME, POINT_WEIGHTS)):
+        find_weights(path)
 
 
 def find_weights(path: Path) -> Checkpoint | Path:

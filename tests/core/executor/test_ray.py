@@ -17,6 +17,7 @@ from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.executor.executor import Executor, SerialExecutor, open_executor
 from lemumo_core.faults import Fault
 from lemumo_core.folders.local import LocalFolder
+from lemumo_core.inference.package import load_package
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.run import Replay
 from lemumo_core.replay.settings import Settings
@@ -49,7 +50,7 @@ def do(bags: Path, model: Path, out: Path, executor: Executor) -> None:
     found = named_bags(bags)
     summary = write_bag_shards(found, BagShardOptions({}), out / "shards", executor)
     assert (summary.frames, summary.failed) == (12, {})
-    evaluator = Evaluator(Settings(model, backend="onnxruntime"))
+    evaluator = Evaluator(Settings(model, backend="onnxruntime"), load_package(model))
     replay = Replay(evaluator, LocalFolder(out / "results"))
     replay.finalize(replay.run_bags(found, executor), report=True)
     assert replay.frames == 12

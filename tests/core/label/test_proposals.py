@@ -222,8 +222,8 @@ def test_models_of_flat_boxes_and_odd_thresholds_are_refused(tmp_path) -> None:
     manifest = SimpleNamespace(numbers_of_box=4, name="flat")
     folder = LocalFolder(tmp_path)
     with pytest.raises(Fault, match="flat detects boxes in the image"):
-        ProposedLabels(Frames(), manifest, [], folder)
+        ProposedLabels(Frames(), manifest, folder)
     manifest.numbers_of_box = 7
     with pytest.raises(Fault, match=r"threshold is 0\.05"):
-        ProposedLabels(Frames(), manifest, [], folder, 0.05)
+        ProposedLabels(Frames(), manifest, folder, 0.05)
     assert Labels().box_confidence is None

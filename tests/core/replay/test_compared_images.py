@@ -65,7 +65,7 @@ def rows(out: Path) -> list[dict]:
 
 def evaluated(model: Path, bag: Path, **options) -> tuple[list[ImageResult], Counter[int]]:
     """Return the results of a bag, and how often the model perceived each image, by its stamp."""
-    evaluator = Evaluator(Settings(model, "onnxruntime", **options))
+    evaluator = Evaluator(Settings(model, "onnxruntime", **options), load_package(model))
     perceive, runs = evaluator.pipeline, Counter[int]()
 
     def counted(frame: Frame):
@@ -176,7 +176,7 @@ def test_labels_of_points_are_all_judged_beside_masked_depth(toy_package) -> Non
     (frame,) = small_frames(1)
     ids = np.arange(len(frame.companion.points), dtype=np.uint8) % 2
     frame = replace(frame, labels=Labels(point_labels=ids, label_names=("road", "car")))
-    evaluator = Evaluator(Settings(toy_package, "onnxruntime"))
+    evaluator = Evaluator(Settings(toy_package, "onnxruntime"), load_package(toy_package))
     stamp_ns = frame.stamp_ns
     event = ImageEvent(0, stamp_ns, stamp_ns, stamp_ns, "camera", frame)
     compared, alone = (evaluator.evaluate(ReadImage(event, None, None, False, c)) for c in (1, 0))
