@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from lemumo_core.frame import UNLABELLED, Labels
 from lemumo_core.geometry.boxes import box_corners, count_points, image_bounds
@@ -16,7 +17,7 @@ from lemumo_core.world.pixels import to_images
 from lemumo_core.world.raycast import Rays, cast
 from lemumo_core.world.solids import GLASS
 from lemumo_core.world.street import Scene
-from lemumo_core.world.surface import Surface
+from lemumo_core.world.surface import Surface, depth_without
 
 LEAST_PIXELS = 8
 """An object is labelled when at least this many of its pixels are seen."""
@@ -30,6 +31,7 @@ def render_labels(
     scene: Scene,
     camera: Camera,
     T_world_camera: np.ndarray,
+    depth_m: np.ndarray,
     points_camera: np.ndarray | None,
     point_labels: np.ndarray | None,
 ) -> Labels:
@@ -41,12 +43,13 @@ def render_labels(
         scene: that it was cast from.
         camera: likewise.
         T_world_camera: (4, 4), likewise.
+        depth_m: (H, W) of this view, see ``measured_depth_m``.
         points_camera: LiDAR returns (N, 3) in the camera frame, to count those inside each box.
         point_labels: their ids (N,).
     """
-    owner, label, depth = (
+    owner, label = (
         to_images(values.view(surface.views, -1)[view], camera)[0].cpu().numpy()
-        for values in (surface.owner, surface.label, _true_depth_m(surface, scene))
+        for values in (surface.owner, surface.label)
     )
     pixels = np.bincount(owner.ravel() + 1, minlength=len(scene.labels) + 1)[1:]
     seen = np.flatnonzero(pixels >= LEAST_PIXELS)
@@ -61,22 +64,31 @@ def render_labels(
         num_points=None if points_camera is None else count_points(points_camera, boxes),
         label_map=np.where(label == UNLABELLED, SEGMENTATION_IDS["sky"], label).astype(np.uint8),
         instance_map=number[owner],
-        depth_m=depth.astype(np.float32),
+        depth_m=depth_m,
         point_labels=point_labels,
         track_ids=tuple(scene.ids[k] for k in seen),
     )
 
 
-def _true_depth_m(surface: Surface, scene: Scene) -> Tensor:
-    """Return the depth of all views' pixels, NaN where it is unknown.
+def measured_depth_m(surface: Surface, scenes: Sequence[Scene], camera: Camera) -> np.ndarray:
+    """Return the depth of V views as a LiDAR in the camera's place would measure it.
 
-    That is in the sky, and at glass that the LiDAR sees through: there the returns say how far what
-    is behind it is, and a model that learnt the pane's depth would overrule them.
+    A LiDAR that sees through glass measures what is behind it; a model that learnt the pane's
+    depth would overrule returns that are right.
+
+    Args:
+        surface: what the camera's pixels meet.
+        scenes: V, those it was cast from.
+        camera: likewise.
+
+    Returns:
+        float32 (V, H, W), metres along the axis, NaN in the sky.
     """
-    depth_m = torch.where(torch.isinf(surface.depth_m), torch.nan, surface.depth_m)
-    if scene.clear_glass:
-        depth_m[surface.hit[surface.of_solids("material") == GLASS]] = torch.nan
-    return depth_m
+    clear = np.repeat([s.clear_glass for s in scenes], [len(s.solids) for s in scenes])
+    removed = clear & (surface.scene_solids["material"] == GLASS)
+    depth_m = depth_without(surface, torch.from_numpy(removed).to(surface.depth_m.device))
+    depth_m = torch.where(torch.isinf(depth_m), torch.nan, depth_m)
+    return to_images(depth_m, camera).cpu().numpy().astype(np.float32)
 
 
 def boxes_in_camera(boxes: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:

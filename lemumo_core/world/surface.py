@@ -95,9 +95,7 @@ def cast_views(
     T = torch.from_numpy(T_world_view.astype(np.float32)).to(device)
     directions = rays.directions.transpose(0, 1).reshape(3, -1)
     towards = (T[:, :3, :3] @ directions).transpose(0, 1)  # (3, V, N)
-    # The ground is the plane z = 0 up to the horizon.
-    down = -T[:, 2, 3, None] / towards[2]
-    down = torch.where((down > 0) & (down < HORIZON_M), down, torch.inf).flatten()
+    down = _to_ground(T[:, 2, 3, None], towards[2]).flatten()
     hit = indices((first >= 0) & (depth < down))
     depth = torch.minimum(depth, down)
     reach = torch.where(torch.isinf(depth), 0.0, depth).view(1, views, -1)
@@ -135,6 +133,35 @@ def cast_views(
     return Surface(
         depth, point, normal, ray, hit, flat, points, row, label, owner, solids, everything, T, rays
     )
+
+
+def depth_without(surface: Surface, removed: Tensor) -> Tensor:
+    """Return the depth (M,) that the same rays meet when some solids are gone, inf = sky.
+
+    Args:
+        surface: what they meet when all are there.
+        removed: bool, one for each of its ``scene_solids``.
+    """
+    rays = surface.rays.repeated(surface.views)
+    depth = surface.depth_m.view(len(rays.view), -1).clone()
+    tile = torch.unique(surface.hit[removed[surface.row]] // depth.shape[1])
+    rays = Rays(rays.directions[tile], rays.view[tile], rays.bounds[tile])
+    behind, _ = cast(surface.solids.subset(~removed[surface.solids.source]), rays)
+    T = surface.T_world_view[rays.view]
+    upwards = (T[:, 2:3, :3] @ rays.directions)[:, 0]
+    depth[tile] = torch.minimum(behind, _to_ground(T[:, 2, 3, None], upwards))
+    return depth.flatten()
+
+
+def _to_ground(height: Tensor, upwards: Tensor) -> Tensor:
+    """Return the depth at which rays meet the ground: the plane z = 0 up to the horizon.
+
+    Args:
+        height: of their origins, metres.
+        upwards: z of their directions in the world, for a depth of one metre.
+    """
+    depth = -height / upwards
+    return torch.where((depth > 0) & (depth < HORIZON_M), depth, torch.inf)
 
 
 def _columns(rows: Tensor, which: Tensor) -> Tensor:

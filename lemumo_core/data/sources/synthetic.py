@@ -19,7 +19,7 @@ from lemumo_core.frame import Frame, LidarScan, ThermalImage
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import inverse, transform
 from lemumo_core.preprocess import COMPANIONS
-from lemumo_core.world.labels import render_labels
+from lemumo_core.world.labels import measured_depth_m, render_labels
 from lemumo_core.world.lidar import Sweep, sweeps
 from lemumo_core.world.light import shade
 from lemumo_core.world.objects import SPLITS
@@ -70,8 +70,8 @@ class SyntheticStreet:
         varied: more of what real streets and rigs have and the usual ones of this world lack, to
             learn from: the roadside is full of things that are no road users, the ground is of
             all sorts of materials, returns scatter in foliage or come through the windows of cars
-            (where depth is then unknown), sensors stand lower, higher and more askew, and LiDARs
-            have up to 128 beams.
+            (where dense depth is then that of what is behind), sensors stand lower, higher and
+            more askew, and LiDARs have up to 128 beams.
         device: where to render; ``cuda`` renders a whole drive at once.
 
     Raises:
@@ -186,6 +186,7 @@ class SyntheticStreet:
                 companions.append(LidarScan(scans[turn].points, T_camera_lidar, stamp_ns))
                 in_camera = transform(T_camera_lidar, scans[turn].points[:, :3])
                 points[k] = in_camera, scans[turn].labels
+        depth_m = measured_depth_m(seen, scenes, sensors.camera)
         return [
             Frame(
                 stamp_ns=stamps[k],
@@ -194,7 +195,7 @@ class SyntheticStreet:
                 image=images[k],
                 companion=companions[k],
                 labels=render_labels(
-                    seen, k, scenes[k], sensors.camera, T_world_camera[k], *points[k]
+                    seen, k, scenes[k], sensors.camera, T_world_camera[k], depth_m[k], *points[k]
                 ),
                 T_fixed_camera=T_world_camera[k],
             )

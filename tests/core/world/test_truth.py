@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.world.labels import render_labels
+from lemumo_core.world.labels import measured_depth_m, render_labels
 from lemumo_core.world.pixels import camera_rays, to_images
 from lemumo_core.world.street import Drive, Scene
 from lemumo_core.world.surface import cast_views
@@ -29,7 +29,8 @@ def test_visibility_is_the_share_of_an_objects_own_pixels_that_is_seen():
         drive = Drive(seed, "train")
         scene, T = drive.scene(seconds), drive.T_world_ego(seconds) @ T_EGO_CAMERA
         met = cast_views(drive, [scene], T[None], camera_rays(CAMERA, torch.device("cpu")))
-        labels = render_labels(met, 0, scene, CAMERA, T, None, None)
+        (depth_m,) = measured_depth_m(met, [scene], CAMERA)
+        labels = render_labels(met, 0, scene, CAMERA, T, depth_m, None, None)
         shown = to_images(met.owner, CAMERA)[0].numpy()
         order = sorted(
             range(len(labels.class_names)), key=lambda k: -(labels.instance_map == k + 1).sum()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from lemumo_core.data.sources.synthetic import SyntheticStreet
+from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.taxonomy import SEGMENTATION_IDS
 from lemumo_core.world import clutter, ground
+from lemumo_core.world.labels import measured_depth_m
 from lemumo_core.world.lidar import sweeps
+from lemumo_core.world.pixels import camera_rays, to_images
 from lemumo_core.world.rig import RIGS, VARIED_RIGS, rig
 from lemumo_core.world.road import PARKING_M
-from lemumo_core.world.solids import extent
+from lemumo_core.world.solids import GLASS, extent
 from lemumo_core.world.street import Drive
+from lemumo_core.world.surface import cast_views
 
 SECONDS = 4.0
 
@@ -133,10 +139,27 @@ def test_some_lidars_see_through_the_windows_of_cars():
         assert cars[0] < 0.9 * cars[1] if is_clear else cars[0] == cars[1]
 
 
-def test_depth_is_unknown_where_the_lidar_sees_through_glass():
-    """Returns from behind a pane are truth there: dense depth would call them occluded."""
-    for seed, is_clear in ((0, True), (1, False)):
-        (frame,) = SyntheticStreet(seed, 1, 352, 208, varied=True)
-        truth = frame.labels
-        unknown = np.isnan(truth.depth_m) & (truth.label_map == SEGMENTATION_IDS["car"])
-        assert bool(unknown.any()) is is_clear
+def test_depth_is_that_behind_glass_where_the_lidar_sees_through():
+    """It equals that of the same streets built without glass, several views at once."""
+    camera = Camera(352, 208, 250.0, 250.0, 175.5, 90.0)
+    T_ego_camera = make_T(
+        np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), np.array([1.5, 0, 1.6])
+    )
+    rays = camera_rays(camera, torch.device("cpu"))
+    behind = {}
+    for seed, is_clear in ((0, True), (5, False)):
+        drive = Drive(seed, "train", varied=True)
+        seconds = (2.0, 4.0)
+        scenes = [drive.scene(t) for t in seconds]
+        T = np.stack([drive.T_world_ego(t) @ T_ego_camera for t in seconds])
+        bare = [
+            replace(scene, solids=scene.solids[scene.solids["material"] != GLASS])
+            for scene in scenes
+        ]
+        whole, without = (cast_views(drive, some, T, rays) for some in (scenes, bare))
+        assert all(scene.clear_glass is is_clear for scene in scenes)
+        depth_m = measured_depth_m(whole, scenes, camera)
+        expected_m = to_images((without if is_clear else whole).depth_m, camera).numpy()
+        assert np.array_equal(np.nan_to_num(depth_m, nan=np.inf), expected_m)
+        behind[is_clear] = int((to_images(whole.depth_m, camera).numpy() < expected_m).sum())
+    assert behind[True] > 200 and behind[False] == 0
