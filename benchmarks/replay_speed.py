@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from benchmarks._package import untrained_package
 from lemumo_core.bags.named_bags import named_bags
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.bags.writer import write_bag
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.executor.executor import LocalExecutor
@@ -101,10 +102,10 @@ def rounds(
     with nullcontext() if workers == 1 else LocalExecutor(workers).pool(work) as pool:
         timed = Timed(evaluator if pool is None else PooledEvaluator(evaluator, pool))
         for _ in range(count + 1):
-            with tempfile.TemporaryDirectory() as out:
+            with tempfile.TemporaryDirectory() as out, RecoveredBag() as recovered:
                 replay = BagReplay(evaluator, LocalFolder(Path(out)), [], timed)
                 started = time.perf_counter()
-                summary = replay.run(named_bags(bag)[0])
+                summary = replay.run(named_bags(bag)[0], recovered)
                 ended, ended_cpu = time.perf_counter(), time.process_time()
             frames = sum(one["images"] for one in of_cameras([summary]))
             for _ in range(frames):

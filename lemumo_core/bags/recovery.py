@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lemumo_core.bags.mcap_recovery import recover_mcap
 from lemumo_core.bags.metadata import (
@@ -18,6 +19,43 @@ from lemumo_core.bags.metadata import (
 from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.zstandard import decompress_file
 from lemumo_core.faults import Fault
+
+
+class RecoveredBag:
+    """The sound files of the bag that was searched last, until another one is searched.
+
+    A bag that is read again is so not recovered again; copies of more than one might fill a disk.
+    A context manager, which deletes the copies at its end.
+
+    Attributes:
+        folder: of the copies.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = TemporaryDirectory()
+        self.folder = Path(self._scratch.name)
+        self._searched: tuple[tuple[Path, ...], bool] | None = None
+        self._found: tuple[list[Path], list[str]] = [], []
+
+    def __enter__(self) -> RecoveredBag:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._scratch.cleanup()
+
+    def search(self, files: Sequence[Path], suspect: bool) -> tuple[list[Path], list[str]]:
+        """Return ``sound_files`` of a bag.
+
+        Raises:
+            Fault, FileNotFoundError, ImportError: as ``sound_files``.
+        """
+        if self._searched != (tuple(files), suspect):
+            self._searched = None
+            for copy in self.folder.iterdir():
+                copy.unlink()
+            self._found = sound_files(files, self.folder, suspect)
+            self._searched = tuple(files), suspect
+        return self._found
 
 
 def sound_files(

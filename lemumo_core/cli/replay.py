@@ -25,6 +25,7 @@ import numpy as np
 
 from lemumo_core.bags.named_bags import named_bags
 from lemumo_core.bags.reader import BagReader
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.cli.path_kinds import require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.data.sources.options import SourceOptions
@@ -236,11 +237,12 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
     with (
         open_executor(options.executor, options.workers, options.part, 1) as executor,
         _folder(options.out) as out,
+        RecoveredBag() as recovered,
     ):
         check_folders(out, found_bags, manifest, settings, recordings, options.overwrite)
         evaluator = Evaluator(settings, package)
         started = time.monotonic()
-        run = Replay(evaluator, out, recordings, required)
+        run = Replay(evaluator, out, recovered, recordings, required)
         found = run.run_bags(found_bags, executor)
         if executor.share.is_all:
             verdicts = run.finalize(found, report=options.out is not None)

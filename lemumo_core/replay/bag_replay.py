@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 from lemumo_core.bags.missing_companion import describe_missing_companion
 from lemumo_core.bags.named_bags import Bag
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.recovery import sound_files
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.executor.pool import WORKER_FAULTS
 from lemumo_core.faults import Fault
 from lemumo_core.files import DISK_ERRORS
@@ -56,8 +55,12 @@ class BagReplay:
         """Return the summary of a bag that is finished, else None."""
         return finished_summary(self._out / bag.name, self._key(bag))
 
-    def run(self, bag: Bag) -> dict[str, Any]:
+    def run(self, bag: Bag, recovered: RecoveredBag) -> dict[str, Any]:
         """Replay one bag, unless it is finished already.
+
+        Args:
+            bag: which.
+            recovered: searches it, and keeps what is left of it.
 
         Returns:
             The summary of the bag, which is the content of its ``bag.json``; ``of_cameras`` reads
@@ -65,26 +68,26 @@ class BagReplay:
         """
         if (finished := self.finished(bag)) is not None:  # by another host meanwhile
             return finished
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                return self._replay(bag, self._key(bag), Path(scratch))
-            except (Fault, OSError) as fault:
-                # Where results are written to is no fault of a bag, and ends all work.
-                if isinstance(fault, Fault) and fault.reason in ("bad_output", *WORKER_FAULTS):
-                    raise
-                if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
-                    raise OSError(f"cannot write to {self._out}: {fault}") from fault
-                return {"name": bag.name, "error": self._without_folders(str(fault), bag, scratch)}
+        try:
+            return self._replay(bag, self._key(bag), recovered)
+        except (Fault, OSError) as fault:
+            # Where results are written to is no fault of a bag, and ends all work.
+            if isinstance(fault, Fault) and fault.reason in ("bad_output", *WORKER_FAULTS):
+                raise
+            if isinstance(fault, OSError) and fault.errno in DISK_ERRORS:
+                raise OSError(f"cannot write to {self._out}: {fault}") from fault
+            error = self._without_folders(str(fault), bag, recovered.folder)
+            return {"name": bag.name, "error": error}
 
     def _key(self, bag: Bag) -> dict[str, Any]:
         evaluator = self._evaluator
         return bag_key(bag, evaluator.manifest, evaluator.settings, self._recordings)
 
-    def _replay(self, bag: Bag, key: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    def _replay(self, bag: Bag, key: dict[str, Any], recovered: RecoveredBag) -> dict[str, Any]:
         lost: list[str] = []
         settings = self._evaluator.settings
         for suspect in (False, True):
-            files, lost_now = sound_files(bag.files, scratch, suspect)
+            files, lost_now = recovered.search(bag.files, suspect)
             lost += lost_now
             records: dict[str, BagRecord] = {}
             tracks = None
@@ -104,7 +107,7 @@ class BagReplay:
                     camera: {
                         **record.summary(settings),
                         "faults": {
-                            reason: self._without_folders(words, bag, scratch)
+                            reason: self._without_folders(words, bag, recovered.folder)
                             for reason, words in record.faults.items()
                         },
                     }
@@ -114,17 +117,18 @@ class BagReplay:
                     "name": bag.name,
                     "key": key,
                     "files": [str(file) for file in bag.files],
-                    "lost": [self._without_folders(words, bag, scratch) for words in lost],
+                    "searched": suspect,
+                    "lost": [self._without_folders(words, bag, recovered.folder) for words in lost],
                     "cameras": cameras,
                 }
                 folder.finish(records, summary, tracks)
                 return summary
         raise AssertionError("unreachable")
 
-    def _without_folders(self, text: str, bag: Bag, scratch: str | Path) -> str:
+    def _without_folders(self, text: str, bag: Bag, scratch: Path) -> str:
         """Return a message with names in place of paths: results are shown to others."""
         _, truth_options = self._evaluator.settings.truth or ("", {})
-        folders = [scratch, *(file.parent for file in bag.files)]
+        folders: list[str | Path] = [scratch, *(file.parent for file in bag.files)]
         folders += [value for value in truth_options.values() if isinstance(value, str | Path)]
         for folder in folders:
             text = text.replace(f"{folder}/", "")

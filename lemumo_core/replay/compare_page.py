@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core import web_page
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.evaluation.tables import Results, Table
 from lemumo_core.faults import Fault
 from lemumo_core.messages.stamps import utc
@@ -141,23 +143,36 @@ def _compared(document: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _side_by_side(a: Path, b: Path, found: Comparison) -> list[str]:
     """Return pictures of both results, side by side, of the images that tell the replays apart."""
+    chosen = _chosen(found.gains())
+    pictures = _pictures((a, b), [found.images[n] for ones in chosen.values() for n in ones])
     parts = []
-    for title, numbers in _chosen(found.gains()).items():
+    for title, numbers in chosen.items():
         parts.append(f"<h2>{title}</h2>")
         for bag in dict.fromkeys(found.images[number][0] for number in numbers):
-            stamps_ns = {n: found.images[n][1] for n in numbers if found.images[n][0] == bag}
-            try:
-                pictures = result_pictures((a, b), bag, list(stamps_ns.values()))
-            except (Fault, OSError):
+            if bag not in pictures:
                 parts.append(
                     f'<p class="note">{html.escape(bag)} cannot be read where it was replayed: for '
                     "pictures put it back there, or replay with --overlays.</p>"
                 )
                 continue
-            for number, stamp_ns in stamps_ns.items():
-                if stamp_ns in pictures:
-                    parts += _pair(pictures[stamp_ns], bag, number, found)
+            for number in numbers:
+                name, stamp_ns = found.images[number]
+                if name == bag and stamp_ns in pictures[bag]:
+                    parts += _pair(pictures[bag][stamp_ns], bag, number, found)
     return parts
+
+
+def _pictures(
+    outs: tuple[Path, Path], images: Sequence[tuple[str, int]]
+) -> dict[str, dict[int, list[np.ndarray]]]:
+    """Return ``result_pictures`` of images by their bags, each read once, if it can be read."""
+    pictures = {}
+    with RecoveredBag() as recovered:
+        for bag in sorted({bag for bag, _ in images}):  # all cameras of one before the next
+            stamps_ns = [stamp_ns for name, stamp_ns in images if name == bag]
+            with suppress(Fault, OSError):
+                pictures[bag] = result_pictures(outs, bag, stamps_ns, recovered)
+    return pictures
 
 
 def _chosen(gains: np.ndarray) -> dict[str, list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,20 @@ import cv2
 import numpy as np
 
 from lemumo_core.bags.reader import BagReader
-from lemumo_core.bags.recovery import sound_files
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.drawing import class_colors, draw_rectangles, write
 from lemumo_core.faults import Fault
 from lemumo_core.messages.images import image_to_rgb
 from lemumo_core.messages.stamps import stamp_of_cdr
 from lemumo_core.replay.output_folder import DETECTIONS, read_metrics
+from lemumo_core.replay.summaries import sound_files_of
 
 WIDTH = 640
 """Pixels that an image is drawn at."""
 
 
 def result_pictures(
-    outs: Sequence[Path], bag: str, stamps_ns: Sequence[int]
+    outs: Sequence[Path], bag: str, stamps_ns: Sequence[int], recovered: RecoveredBag
 ) -> dict[int, list[np.ndarray]]:
     """Return a picture of the results of each replay, by image.
 
@@ -35,6 +35,7 @@ def result_pictures(
         outs: output folders of the replays.
         bag: name of the bag in all of them, with that of the camera where there are several.
         stamps_ns: stamps of the images.
+        recovered: reads the bag where it is damaged.
 
     Returns:
         Stamp to uint8 (H, W, 3) RGB pictures, one a replay; without the images that the bag does
@@ -50,7 +51,7 @@ def result_pictures(
     }
     if all(file.is_file() for files in overlays.values() for file in files):
         return {stamp_ns: [_read(file) for file in files] for stamp_ns, files in overlays.items()}
-    images = _images(read_metrics(outs[0])["bags"][bag], set(stamps_ns))
+    images = _images(read_metrics(outs[0])["bags"][bag], set(stamps_ns), recovered)
     found = [_detections(out / bag, set(images)) for out in outs]
     names = sorted({one["class"] for replay in found for ones in replay.values() for one in ones})
     colors = dict(zip(names, class_colors(len(names)), strict=True))
@@ -66,20 +67,19 @@ def _read(file: Path) -> np.ndarray:
     return picture[..., ::-1]
 
 
-def _images(summary: dict[str, Any], stamps_ns: set[int]) -> dict[int, np.ndarray]:
+def _images(
+    summary: dict[str, Any], stamps_ns: set[int], recovered: RecoveredBag
+) -> dict[int, np.ndarray]:
     """Return images of a replayed bag, by stamp."""
     if "image" not in summary:
         raise Fault("no_results", "written by an earlier version, without the topic of the images")
-    files = [Path(file) for file in summary["files"]]
     found: dict[int, np.ndarray] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        sound, _ = sound_files(files, Path(scratch), suspect=bool(summary["lost"]))
-        with BagReader(sound) as reader:
-            for raw in reader.raw_messages([summary["image"]]):
-                if len(found) == len(stamps_ns):
-                    break
-                if (stamp_ns := stamp_of_cdr(raw.data)) in stamps_ns:
-                    found[stamp_ns] = image_to_rgb(reader.deserialize(raw.data, raw.type))
+    with BagReader(sound_files_of(summary, recovered)) as reader:
+        for raw in reader.raw_messages([summary["image"]]):
+            if len(found) == len(stamps_ns):
+                break
+            if (stamp_ns := stamp_of_cdr(raw.data)) in stamps_ns:
+                found[stamp_ns] = image_to_rgb(reader.deserialize(raw.data, raw.type))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lemumo_core import web_page
-from lemumo_core.bags.recovery import sound_files
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
 from lemumo_core.evaluation.report import picture_legend
 from lemumo_core.evaluation.tables import Results, camera_tables, reasons, tracking_tables
@@ -28,7 +27,7 @@ from lemumo_core.replay.checks import OK, UNDECIDED, WARN
 from lemumo_core.replay.evaluator import Evaluator
 from lemumo_core.replay.modalities import REPLAY_MODALITIES, result_tables
 from lemumo_core.replay.record import SUMMARY_FIELDS
-from lemumo_core.replay.summaries import comparison_note
+from lemumo_core.replay.summaries import comparison_note, sound_files_of
 from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
 
 WORST = 6
@@ -44,6 +43,7 @@ def write_report(
     results: Results,
     bags: Mapping[str, Mapping[str, Any]],
     evaluator: Evaluator,
+    recovered: RecoveredBag,
     verdicts: Sequence[Verdict] = (),
 ) -> None:
     """Write ``index.html``.
@@ -54,6 +54,7 @@ def write_report(
         results: metrics by modality.
         bags: summaries by bag.
         evaluator: evaluates the worst frames again, to draw them.
+        recovered: reads damaged bags for that.
         verdicts: on the user's requirements.
     """
     read = {name: bag for name, bag in bags.items() if "error" not in bag}
@@ -80,7 +81,7 @@ def write_report(
         facts["depth scored on"] = f"{mask}, of images compared; all else as published"
     parts.append(f'<div class="row">{web_page.facts("", facts)}</div>')
     parts += verdict_parts(verdicts)
-    parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator)]
+    parts += ["<h2>Checks</h2>", _verdicts(bags), *_calibration(read, evaluator, recovered)]
     if results:
         parts.append("<h2>Metrics</h2>")
         if note := comparison_note(totals):
@@ -93,7 +94,7 @@ def write_report(
     if timings:
         parts += ["<h2>Time</h2>", _times(timings)]
     parts += ["<h2>Every image</h2>", *(_timeline(name, rows) for name, rows in frames.items())]
-    parts += _worst(read, frames, evaluator)
+    parts += _worst(read, frames, evaluator, recovered)
     model = evaluator.manifest.name
     title = f"{model}: replay" if totals["results"] else "No image became a result"
     web_page.write_page(out / "index.html", title, parts)
@@ -135,7 +136,9 @@ def _verdicts(bags: Mapping[str, Mapping[str, Any]]) -> str:
     return f"<table>{head}{''.join(rows)}</table>"
 
 
-def _calibration(read: Mapping[str, Mapping[str, Any]], evaluator: Evaluator) -> list[str]:
+def _calibration(
+    read: Mapping[str, Mapping[str, Any]], evaluator: Evaluator, recovered: RecoveredBag
+) -> list[str]:
     """Return the depth edges of one image, of the first bag whose calibration looks worst."""
     checks = {name: bag["checks"].get("calibration", {}) for name, bag in read.items()}
     shown = [name for name, check in checks.items() if check.get("scenes")]
@@ -145,8 +148,8 @@ def _calibration(read: Mapping[str, Mapping[str, Any]], evaluator: Evaluator) ->
     number = checks[name]["picture"]
     correction = correction_of(checks[name]["rotation_deg"], checks[name]["shift_m"])
     picture = None
-    with _sound(read[name]) as files:
-        image = read[name]["image"]
+    with _unless_damaged():
+        files, image = sound_files_of(read[name], recovered), read[name]["image"]
         picture = evaluator.calibration_picture(files, image, number, correction)
     words = (
         f"{name}, image {number}: where depth jumps in the LiDAR's scan, by the extrinsics in use "
@@ -232,6 +235,7 @@ def _worst(
     bags: Mapping[str, Mapping[str, Any]],
     frames: Mapping[str, Sequence[Row]],
     evaluator: Evaluator,
+    recovered: RecoveredBag,
 ) -> list[str]:
     """Return pictures of the frames with the worst scores."""
     scores = (frame_scores(name, row) for name, rows in frames.items() for row in rows)
@@ -240,33 +244,24 @@ def _worst(
     parts = ["<h2>Worst frames</h2>", f"<p>{legend}</p>"] if chosen else []
     for name in dict.fromkeys(frame.camera_name for frame in chosen):
         ours = {frame.index: frame for frame in chosen if frame.camera_name == name}
-        for number, picture in _pictures(bags[name], list(ours), evaluator):
-            frame = ours[number]
-            caption = f"{name}, image {number}, {utc(frame.stamp_ns)}: {frame.headline}"
-            parts.append(web_page.figure(picture, caption))
+        camera = bags[name].get("camera", ""), bags[name]["image"]
+        with _unless_damaged():
+            files = sound_files_of(bags[name], recovered)
+            for number, picture in evaluator.comparisons(files, *camera, list(ours)):
+                frame = ours[number]
+                caption = f"{name}, image {number}, {utc(frame.stamp_ns)}: {frame.headline}"
+                parts.append(web_page.figure(picture, caption))
     return parts
 
 
-def _pictures(
-    bag: Mapping[str, Any], numbers: Sequence[int], evaluator: Evaluator
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``Evaluator.comparisons`` of a bag."""
-    with _sound(bag) as files:
-        camera = bag.get("camera", ""), bag["image"]
-        yield from evaluator.comparisons(files, *camera, numbers)
-
-
 @contextmanager
-def _sound(bag: Mapping[str, Any]) -> Iterator[list[Path]]:
-    """Give the files of a bag that may be damaged; reading ends where the replay's did."""
-    files = [Path(file) for file in bag["files"]]
-    with tempfile.TemporaryDirectory() as scratch:
-        sound, _ = sound_files(files, Path(scratch), suspect=bool(bag["lost"]))
-        try:
-            yield sound
-        except Fault as fault:  # the replay reported it
-            if fault.reason != "damaged_bag":
-                raise
+def _unless_damaged() -> Iterator[None]:
+    """End where a bag is damaged: the replay ended there, too, and reported it."""
+    try:
+        yield
+    except Fault as fault:
+        if fault.reason != "damaged_bag":
+            raise
 
 
 def frame_scores(bag: str, row: Row) -> FrameScores | None:

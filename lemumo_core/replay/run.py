@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.bags.named_bags import Bag
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.evaluation import verdict
 from lemumo_core.evaluation.modalities import metric_for
 from lemumo_core.evaluation.requirements import Requirements
@@ -76,6 +77,7 @@ class Replay:
     Args:
         evaluator: evaluator with the loaded model, which also draws the report's pictures.
         out: output folder.
+        recovered: keeps what is left of a damaged bag for the report.
         recordings: keys of ``RECORDINGS`` to write for each bag.
         requirements: limits that the results must keep.
 
@@ -87,10 +89,11 @@ class Replay:
         self,
         evaluator: Evaluator,
         out: Folder,
+        recovered: RecoveredBag,
         recordings: Sequence[str] = (),
         requirements: Requirements | None = None,
     ):
-        self._requirements = requirements
+        self._requirements, self._recovered = requirements, recovered
         self._evaluator, self._out, self._recordings = evaluator, out, recordings
         self._here = BagReplay(evaluator, out, recordings)
         self.frames = 0
@@ -123,13 +126,13 @@ class Replay:
                     progress.advance()
         elif executor.workers == 1 or not todo:
             for bag in todo:
-                found[bag.name] = self._counted(self._here.run(bag))
+                found[bag.name] = self._counted(self._here.run(bag, self._recovered))
         else:
             with executor.pool(ImageWork(settings, backend)) as pool:
                 source = PooledEvaluator(self._evaluator, pool)
                 shared = BagReplay(self._evaluator, self._out, self._recordings, source)
                 for bag in todo:
-                    found[bag.name] = self._counted(shared.run(bag))
+                    found[bag.name] = self._counted(shared.run(bag, self._recovered))
         return [summary for summary in found.values() if summary is not None]
 
     def finalize(self, summaries: Sequence[dict[str, Any]], report: bool) -> list[Verdict]:
@@ -189,7 +192,7 @@ class Replay:
         print("\n\n".join(filter(None, shown)))
         if report:
             write_metrics(out, values, bags)
-            write_report(out, values, results, bags, evaluator, verdicts)
+            write_report(out, values, results, bags, evaluator, self._recovered, verdicts)
         return verdicts
 
     def _metrics(self, out: Path, parts: Sequence[Summary]) -> dict[str, PerceptionMetric]:

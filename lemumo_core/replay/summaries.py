@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.replay.modalities import EVERY_IMAGE
 
 Summary = Mapping[str, Any]
@@ -37,6 +39,17 @@ def of_cameras(summaries: Iterable[Summary]) -> list[dict[str, Any]]:
             for camera, part in one.get("cameras", {"": {}}).items()
         ]
     return found
+
+
+def sound_files_of(part: Summary, recovered: RecoveredBag) -> list[Path]:
+    """Return the files that a replay read of a bag, recovered where necessary.
+
+    Raises:
+        Fault, FileNotFoundError, ImportError: as ``RecoveredBag.search``.
+    """
+    searched = part.get("searched", bool(part["lost"]))  # earlier versions did not say it
+    files, _ = recovered.search([Path(file) for file in part["files"]], searched)
+    return files
 
 
 def by_camera(parts: Iterable[Summary]) -> dict[str, list[Summary]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lemumo_core.bags.named_bags import Bag
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.executor.pool import Pool
 from lemumo_core.executor.worker import check_shared
 from lemumo_core.folders.folder import Folder
@@ -40,7 +41,13 @@ class BagWork:
         """
         check_shared(self.out)
         evaluator = Evaluator(self.settings, load_package(self.settings.model), self.backend)
-        return BagReplay(evaluator, self.out, self.recordings).run
+        replay = BagReplay(evaluator, self.out, self.recordings)
+
+        def run(bag: Bag) -> dict[str, Any]:
+            with RecoveredBag() as recovered:  # not kept: workers may be killed
+                return replay.run(bag, recovered)
+
+        return run
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lemumo_core.bags.named_bags import named_bags
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.cli.main import main
 from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.executor.executor import Executor, SerialExecutor, open_executor
@@ -51,8 +52,9 @@ def do(bags: Path, model: Path, out: Path, executor: Executor) -> None:
     summary = write_bag_shards(found, BagShardOptions({}), out / "shards", executor)
     assert (summary.frames, summary.failed) == (12, {})
     evaluator = Evaluator(Settings(model, backend="onnxruntime"), load_package(model))
-    replay = Replay(evaluator, LocalFolder(out / "results"))
-    replay.finalize(replay.run_bags(found, executor), report=True)
+    with RecoveredBag() as recovered:
+        replay = Replay(evaluator, LocalFolder(out / "results"), recovered)
+        replay.finalize(replay.run_bags(found, executor), report=True)
     assert replay.frames == 12
 
 

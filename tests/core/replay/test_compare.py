@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.cli import main as cli
 from lemumo_core.replay.compare import CONFIDENCE, TIME, bootstrap, compare
 from lemumo_core.replay.compare_pictures import result_pictures
@@ -91,7 +92,8 @@ def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_pa
         (folder / "detections.jsonl").write_text(line + "\n")
     gains = compare(a, b).gains()
     assert gains.argmax() == 1 and gains.argmin() == 3 and not gains[[0, 2, 4, 5]].any()
-    pictures = result_pictures((a, b), "street", [moved])[moved]
+    with RecoveredBag() as recovered:
+        pictures = result_pictures((a, b), "street", [moved], recovered)[moved]
     image = cv2.resize(frames[1].image, pictures[0].shape[1::-1], interpolation=cv2.INTER_AREA)
     for picture, rectangle in zip(pictures, ((40, 40, 240, 240), (120, 80, 600, 360)), strict=True):
         changed = np.argwhere((picture != image).any(axis=2))

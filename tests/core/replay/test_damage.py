@@ -70,6 +70,39 @@ def test_a_truncated_mcap(tiny_package, copy, tmp_path, capsys) -> None:
     assert found["lost"][0] in page and str(tmp_path) not in page
 
 
+def test_a_damaged_bag_is_recovered_once(toy_package, bag, copy, tmp_path, monkeypatch) -> None:
+    """The page's pictures, the compared images among them, are of the copy that was replayed."""
+    chunks = rewritten(bag, tmp_path / "chunks", "zstd")
+    first, second, *others = mcap(chunks).read_bytes().split(ZSTD_MAGIC)
+    torn = tmp_path / "torn.mcap"  # it opens: that it is damaged shows when it is read
+    torn.write_bytes(ZSTD_MAGIC.join([first, second]) + b"XXXX" + ZSTD_MAGIC.join(others))
+    cut(mcap(copy), 0.6)
+    recovered = []
+
+    def counted(path: Path, out: Path) -> str:
+        recovered.append(path.name)
+        return recover_mcap(path, out)
+
+    monkeypatch.setattr("lemumo_core.bags.recovery.recover_mcap", counted)
+    for name, offset in (("a", 0.0), ("b", 0.02)):
+        code, bags = replay(toy_package, tmp_path / name, copy, "--companion_offset", offset)
+        assert code == PARTIAL and bags["street"]["searched"] is False
+    assert recovered == ["street.mcap"] * 2
+    page = (tmp_path / "a" / "out" / "index.html").read_text()
+    assert page.count("<img") >= 2, "the calibration, and the worst frames"
+    code, bags = replay(toy_package, tmp_path / "c", torn)
+    assert code == PARTIAL and bags["torn"]["searched"] is True
+    assert recovered[2:] == ["torn.mcap"]
+    (tmp_path / "metadata").mkdir()
+    whole = Path(shutil.copy(mcap(bag), tmp_path / "metadata" / "metadata.mcap"))
+    code, bags = replay(toy_package, tmp_path / "d", whole.parent)
+    assert code == PARTIAL and bags["metadata"]["lost"] and len(recovered) == 3
+    compared = [tmp_path / "a" / "out", tmp_path / "b" / "out", "--out", tmp_path / "page"]
+    assert cli.main(["compare", *map(str, compared)]) == 0
+    assert "<img" in (tmp_path / "page" / "index.html").read_text()
+    assert recovered[3:] == ["street.mcap"]
+
+
 def test_a_bag_without_index(tiny_package, copy, tmp_path) -> None:
     """As when the recorder is killed: data, but neither summary nor footer."""
     file = mcap(copy)
