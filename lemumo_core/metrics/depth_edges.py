@@ -15,6 +15,7 @@ from lemumo_core.depth_projection import project_returns
 from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import transform
+from lemumo_core.metrics.beams import upright_axes
 
 Z_MIN_M = 1.0
 CELL_DEG = 0.2
@@ -50,7 +51,7 @@ def depth_edges(scan: LidarScan, camera: Camera) -> DepthEdges:
     slope: the ground is no edge, however flat the beam.
     """
     seen = project_returns(scan.points, scan.T_camera_lidar, camera, Z_MIN_M)
-    to_axes = _sensor_axes(scan.T_camera_lidar)
+    to_axes = _sensor_axes(scan)
     xyz = scan.points[seen.row, :3].astype(np.float64) @ to_axes.T
     range_m = np.linalg.norm(xyz, axis=1)
     angle = np.rad2deg(
@@ -78,17 +79,10 @@ def depth_edges(scan: LidarScan, camera: Camera) -> DepthEdges:
     return DepthEdges(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _sensor_axes(T_camera_lidar: np.ndarray) -> np.ndarray:
-    """Return the rotation (3, 3) from the LiDAR's axes to x ahead of the camera, z upwards.
-
-    Up is the LiDAR's own axis that is nearest to the camera's: beams of a spinning LiDAR keep
-    their elevation about its z axis, and clouds of depth cameras have another axis there.
-    """
-    R = T_camera_lidar[:3, :3]
-    axis = int(np.abs(R[1]).argmax())
-    up = np.zeros(3)
-    up[axis] = -np.sign(R[1, axis])
-    ahead = R[2] - (R[2] @ up) * up
+def _sensor_axes(scan: LidarScan) -> np.ndarray:
+    """Return the rotation (3, 3) from the LiDAR's axes to x ahead of the camera, z upwards."""
+    up, forward = upright_axes(scan)[2], scan.T_camera_lidar[2, :3]
+    ahead = forward - (forward @ up) * up
     ahead /= np.linalg.norm(ahead)
     return np.stack([ahead, np.cross(up, ahead), up])
 

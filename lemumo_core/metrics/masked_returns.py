@@ -25,7 +25,8 @@ of an eighth of its width, as on a chessboard.
 MASKS: tuple[Mask, ...] = get_args(Mask)
 DEFAULT_MASK: Mask = "beams"
 MASK_MEANINGS: dict[Mask, str] = {
-    "beams": "every second beam of the LiDAR, masked from the model",
+    "beams": "every second beam of the LiDAR, or band of elevation where its beams are not known, "
+    "masked from the model",
     "random": "one in ten LiDAR returns, masked from the model",
     "blocks": "LiDAR returns in every second block of the image, masked from the model",
 }
@@ -118,7 +119,7 @@ def _masked(scan: LidarScan, camera: Camera, mask: Mask) -> np.ndarray:
     if mask == "random":
         return np.asarray(_hashes(scan.points) % RANDOM_EVERY == 0)
     if mask == "beams":
-        return np.asarray(beam_numbers(scan.points) % 2 == 1)
+        return np.asarray(beam_numbers(scan) % 2 == 1)
     found = project_returns(scan.points, scan.T_camera_lidar, camera, 0.0)
     side = camera.width / BLOCKS_ACROSS
     column, row = (((at + 0.5) // side).astype(np.int64) for at in (found.u, found.v))

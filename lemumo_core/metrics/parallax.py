@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lemumo_core.depth_projection import Returns
-from lemumo_core.frame import LidarScan
+from lemumo_core.frame import LidarScan, is_return
+from lemumo_core.metrics.beams import upright_axes
 
 JUMP = 1.5
 """A return may be hidden by what is nearer by this factor. Less would take a ray that grazes the
@@ -39,16 +40,17 @@ def may_be_hidden(found: Returns, scan: LidarScan) -> np.ndarray:
         bool (M,).
     """
     T = scan.T_camera_lidar.astype(np.float32)
-    points = np.ascontiguousarray(scan.points[:, :3], np.float32)
-    near = np.isfinite(points).all(axis=1) & (points @ T[2, :3] + T[2, 3] > 0)
-    near[near] = np.linalg.norm(points[near], axis=1) < JUMP * FARTHEST_M
-    column, elevation, range_m = _polar(points[near])
+    to_axes = upright_axes(scan).astype(np.float32)
+    points = np.ascontiguousarray(scan.points[is_return(scan.points), :3], np.float32)
+    points = points[points @ T[2, :3] + T[2, 3] > 0]
+    points = points[np.linalg.norm(points, axis=1) < JUMP * FARTHEST_M]
+    column, elevation, range_m = _polar(points @ to_axes.T)
     order = np.argsort(column + elevation)
     key, range_m = (column + elevation)[order], range_m[order]
     hidden = np.zeros(len(found.row), bool)
     if not len(key):
         return hidden
-    seen = points[found.row]
+    seen = np.ascontiguousarray(scan.points[found.row, :3], np.float32)
     towards = seen / np.linalg.norm(seen, axis=1, keepdims=True)
     # The ray to a return in the LiDAR's frame: place = origin + depth * direction.
     origin = -T[:3, :3].T @ T[:3, 3]
@@ -57,7 +59,7 @@ def may_be_hidden(found: Returns, scan: LidarScan) -> np.ndarray:
     while z < FARTHEST_M:
         rows = np.flatnonzero(~hidden & (found.depth_m > JUMP * z))
         at = origin + z * direction[rows]
-        column, elevation, at_m = _polar(at)
+        column, elevation, at_m = _polar(at @ to_axes.T)
         moved = np.linalg.norm(at / at_m[:, None] - towards[rows], axis=1) > np.radians(MOVED_DEG)
         place = np.searchsorted(key, column + elevation)
         for beside in (place - 1, place):
@@ -70,7 +72,7 @@ def may_be_hidden(found: Returns, scan: LidarScan) -> np.ndarray:
 
 
 def _polar(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return column, elevation and range of points (N, 3) in the LiDAR's frame, each (N,).
+    """Return column, elevation and range of points (N, 3) in ``upright_axes``, each (N,).
 
     Columns are far apart on the scale of elevations, which are degrees: their sum sorts by both.
     """

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from lemumo_core.data.sources.registry import open_source
-from lemumo_core.metrics.beams import beam_numbers
+from lemumo_core.depth_projection import T_OPTICAL_BODY
+from lemumo_core.frame import LidarScan
+from lemumo_core.geometry.se3 import make_T
+from lemumo_core.metrics.beams import beam_numbers, upright_axes
 
 
 def scan(elevations_deg, azimuths: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,6 +28,14 @@ def scan(elevations_deg, azimuths: int, seed: int = 0) -> tuple[np.ndarray, np.n
     return points[kept].astype(np.float32), beam[kept]
 
 
+def beams_of(points: np.ndarray, T_camera_lidar: np.ndarray = T_OPTICAL_BODY) -> np.ndarray:
+    return beam_numbers(LidarScan(points, T_camera_lidar, 0))
+
+
+def with_ring(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    return np.concatenate([points, ring[:, None]], axis=1).astype(np.float32)
+
+
 def agree(found: np.ndarray, beam: np.ndarray) -> bool:
     """Whether two numberings are one to one and neighbours stay neighbours."""
     pairs = np.unique(np.stack([beam, found]), axis=1)
@@ -35,23 +46,79 @@ def agree(found: np.ndarray, beam: np.ndarray) -> bool:
 @pytest.mark.parametrize("elevations", [np.linspace(15, -15, 16), 2 - 0.1 * np.arange(64)])
 def test_beams_of_a_file_in_order_are_its_turns(elevations) -> None:
     points, beam = scan(elevations, 400)
-    assert agree(beam_numbers(points), beam)
+    assert agree(beams_of(points), beam)
 
 
 def test_beams_with_gaps_are_told_apart_in_any_order() -> None:
     points, beam = scan(np.linspace(15, -15, 16), 400)
     order = np.random.default_rng(1).permutation(len(points))
-    assert agree(beam_numbers(points[order]), beam[order])
+    assert agree(beams_of(points[order]), beam[order])
 
 
 def test_a_ring_is_believed_where_it_is_one() -> None:
     points, beam = scan(2 - 0.1 * np.arange(64), 100)
     order = np.random.default_rng(1).permutation(len(points))
     ring = np.concatenate([points, beam[:, None]], axis=1)[order].astype(np.float32)
-    assert np.array_equal(beam_numbers(ring), beam[order])
+    assert np.array_equal(beams_of(ring), beam[order])
     stamps = np.concatenate([points, 0.1 * points[:, :1]], axis=1)[order]
-    assert len(np.unique(beam_numbers(stamps.astype(np.float32)))) < 20  # bands of elevation
-    assert len(beam_numbers(points[:0])) == 0
+    assert len(np.unique(beams_of(stamps.astype(np.float32)))) < 20  # bands of elevation
+    assert len(beams_of(points[:0])) == 0
+
+
+@pytest.mark.parametrize(("step", "first"), [(1, 1), (2, 0), (2, 1), (4, 3)])
+def test_neighbours_are_known_where_only_some_beams_were_kept(step, first) -> None:
+    """Every second of them is masked, not all or none."""
+    points, beam = scan(2 - 0.4 * np.arange(16), 100)
+    assert agree(beams_of(with_ring(points, step * beam + first)), beam)
+
+
+def test_lasers_that_are_numbered_in_no_order_of_elevation_are_sorted() -> None:
+    """As a VLP-16 numbers them in its packets: -15, 1, -13, 3, ... degrees."""
+    points, beam = scan(np.linspace(15, -15, 16), 100)
+    laser = np.where(beam < 8, 15 - 2 * beam, 30 - 2 * beam)
+    assert agree(beams_of(with_ring(points, laser)), beam)
+
+
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("spacing", [0.1, 2.0])
+def test_rows_without_a_return_and_twofold_ones_hide_no_beam(nothing, spacing) -> None:
+    points, beam = scan(2 - spacing * np.arange(16), 400)
+    points, beam = points.repeat(2, axis=0), beam.repeat(2)
+    lost = np.random.default_rng(2).random(len(points)) < 0.3
+    points[lost, :3] = nothing
+    found = beams_of(points)
+    assert agree(found[~lost], beam[~lost]) and not found[lost].any()
+
+
+TO_OPTICAL = T_OPTICAL_BODY[:3, :3]
+ON_ITS_SIDE = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+TO_THE_LEFT = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]) @ TO_OPTICAL
+
+
+@pytest.mark.parametrize(
+    ("R_lidar_body", "R_camera_body", "upside_down"),
+    [
+        (np.eye(3), TO_OPTICAL, False),
+        (np.diag([1.0, -1, -1]), TO_OPTICAL, False),
+        (TO_OPTICAL, TO_OPTICAL, False),
+        (TO_OPTICAL, TO_THE_LEFT, False),
+        (np.eye(3), ON_ITS_SIDE @ TO_OPTICAL, False),
+        (np.eye(3), ON_ITS_SIDE.T @ TO_OPTICAL, False),
+        (np.eye(3), np.diag([-1.0, -1, 1]) @ TO_OPTICAL, True),
+    ],
+    ids=["level", "z down", "z forward", "z aside", "portrait", "portrait, left", "upside down"],
+)
+def test_beams_lie_above_each_other_in_any_frame(R_lidar_body, R_camera_body, upside_down) -> None:
+    """Upwards is the image's; a camera on its side does not say where that is along the axis."""
+    points, beam = scan(2 - 1.5 * np.arange(16), 400)
+    points[:, :3] = points[:, :3] @ R_lidar_body.T.astype(np.float32)
+    order = np.random.default_rng(1).permutation(len(points))
+    lidar = LidarScan(points[order], make_T(R_camera_body @ R_lidar_body.T, np.zeros(3)), 0)
+    assert agree(beam_numbers(lidar), beam[order])
+    axes = upright_axes(lidar)
+    assert np.linalg.det(axes) == 1
+    up = np.array([0.0, 0, -1 if upside_down else 1])
+    np.testing.assert_array_equal(axes[2] @ R_lidar_body, up)
 
 
 def test_on_real_scans(shared_data) -> None:
@@ -61,5 +128,5 @@ def test_on_real_scans(shared_data) -> None:
         ("nuscenes", "nuscenes_mini_tables", 32),
     ):
         scan = open_source(name, root=shared_data / folder)[0].companion
-        counts = np.bincount(beam_numbers(scan.points))
+        counts = np.bincount(beam_numbers(scan))
         assert len(counts) == beams and counts.min() > 0.25 * np.median(counts)
