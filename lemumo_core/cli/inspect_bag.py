@@ -16,6 +16,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import TopicSelection, color_cameras
 from lemumo_core.evaluation.tables import Table
 from lemumo_core.faults import Fault
+from lemumo_core.signed import signed
 
 TOLERANCE_NS = 60_000_000
 """Between image and companion, as ``lemumo replay`` and the source ``bags`` have it."""
@@ -143,9 +144,9 @@ def _pairs_text(session: Session) -> str:
         return text
     if paired.any():
         offsets_ms = (index.messages["companion"][matches, STAMP] - stamps)[paired] / 1e6
-        return f"{text}, at {np.median(offsets_ms):+.1f} ms in the median"
-    offset_s = (companions[0] - stamps.min()) / 1e9
-    return f"{text}: its first stamp is {offset_s:+.3f} s from the camera's; are the clocks one?"
+        return f"{text}, at {signed(float(np.median(offsets_ms)), '.1f')} ms in the median"
+    apart_s = signed((companions[0] - stamps.min()) / 1e9, ".3f")
+    return f"{text}: its first stamp is {apart_s} s from the camera's; are the clocks one?"
 
 
 def _tf_text(bag: OpenBag) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.metrics.calibration import REACH_DEG, ROLL_DEG, ROTATIONS_DEG, TILT_DEG, Alignment
+from lemumo_core.signed import signed
 
 OFF_DEG = 0.4
 """The extrinsics are off where the whole interval of the angle lies above."""
@@ -251,7 +252,7 @@ def _vague(scores: np.ndarray, turn: np.ndarray) -> str:
     parts = np.array_split(scores, 2)
     halves = best_rotations(np.stack([part.sum(axis=(0, 1)) for part in parts]))
     if np.linalg.norm(halves[0] - halves[1]) > HALVES_DEG:
-        first, second = (", ".join(f"{angle:+.2f}" for angle in half) for half in halves)
+        first, second = (", ".join(signed(angle, ".2f") for angle in half) for half in halves)
         return (
             f"the halves of the bag disagree: pitch, yaw and roll of ({first}) and of ({second}) "
             "degrees fit best"
@@ -264,9 +265,9 @@ def _between(low: float, high: float, shift: np.ndarray) -> str:
     if high - low > WIDEST_DEG or not (is_off or is_aligned):
         return f"may be off by {low:.1f} to {high:.1f} degrees: more scenes narrow this down"
     if shift.any() and not is_off:
-        right, down = shift
+        right, down = (signed(metres, ".2f") for metres in shift)
         return (
             "near and far edges ask for different turns, as of a LiDAR that needs to be shifted by "
-            f"{right:+.2f} m to the right and {down:+.2f} m down: measure its position"
+            f"{right} m to the right and {down} m down: measure its position"
         )
     return ""

@@ -21,6 +21,7 @@ from lemumo_core.metrics.calibration_drift import Drift, drift
 from lemumo_core.metrics.depth_edges import depth_edges
 from lemumo_core.replay.checks import OK, UNDECIDED, WARN, Check
 from lemumo_core.replay.image_events import ImageEvent
+from lemumo_core.signed import signed
 
 VERDICTS = {"aligned": OK, "off": WARN, "undecided": UNDECIDED}
 PICTURE_WIDTH = 1242
@@ -77,8 +78,8 @@ def describe(found: Drift) -> str:
     """Return a sentence on the drift."""
     if found.verdict == "undecided":
         return found.reason
-    pitch, yaw, roll = found.rotation_deg
-    turn = f"pitch {pitch:+.2f}, yaw {yaw:+.2f}, roll {roll:+.2f} degrees"
+    pitch, yaw, roll = (signed(angle, ".2f") for angle in found.rotation_deg)
+    turn = f"pitch {pitch}, yaw {yaw}, roll {roll} degrees"
     basis = f"{found.edges} depth edges in {found.scenes} scenes"
     low, high = found.angle_interval_deg
     if found.verdict == "aligned":
@@ -88,12 +89,8 @@ def describe(found: Drift) -> str:
             f"LiDAR and image fit within {within:.1f} degrees for objects {near_m:.0f} to "
             f"{far_m:.0f} m ahead (best with {turn}; {basis})"
         )
-    right, down = found.shift_m
-    shift = (
-        f" and a shift of {right:+.2f} m to the right, {down:+.2f} m down"
-        if any(found.shift_m)
-        else ""
-    )
+    right, down = (signed(metres, ".2f") for metres in found.shift_m)
+    shift = f" and a shift of {right} m to the right, {down} m down" if any(found.shift_m) else ""
     return (
         f"the extrinsics are off by {found.angle_deg:.2f} degrees ({low:.2f} to {high:.2f}): LiDAR "
         f"edges meet image edges best after {turn} about the camera's x, y and z{shift} ({basis})"

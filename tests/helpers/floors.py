@@ -33,7 +33,10 @@ CORE = (
     ("messages", "frame", "geometry"),
     ("executor",),
     ("folders",),
-    ("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras", "signals"),
+    (
+        *("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras"),
+        *("signals", "signed"),
+    ),
 )
 FLOORS = (
     ("lemumo_ros", "training", "export"),

@@ -16,6 +16,7 @@ from lemumo_core.files import write_whole
 from lemumo_core.frame import Frame
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.masked_returns import mask_returns
+from lemumo_core.signed import signed
 from lemumo_core.train.adapt.frames import AdaptationFrames
 from lemumo_core.train.adapt.verdict import LABELLED, Results, gains
 from lemumo_core.train.loop import Run
@@ -32,7 +33,7 @@ def verdict(summary: Mapping[str, Any], before: Results) -> str:
     if summary["objections"]:
         return f"not better: {'; '.join(summary['objections'])}"
     changes = [
-        f"{mode.replace('_', ' ')} {-gain:+.0%}"
+        f"{mode.replace('_', ' ')} {signed(-gain, '.0%')}"
         for mode, gain in gains(before, summary["metrics"]).items()
     ]
     return f"better: depth error on own frames {', '.join(changes)}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lemumo_core.evaluation.modalities import MODALITIES
+from lemumo_core.signed import signed
 
 Results = Mapping[str, Mapping[str, Any]]
 """``PerceptionMetric.result`` by modality on own frames, and by ``LABELLED`` and modality."""
@@ -87,8 +88,10 @@ def objections(before: Results, after: Results) -> list[str]:
         return ["no own frame that validates has LiDAR returns in view, so nothing was measured"]
     mean, found = sum(gained.values()) / len(gained), []
     if mean < LEAST_GAIN:
-        each = ", ".join(f"{mode.replace('_', ' ')} {gain:+.1%}" for mode, gain in gained.items())
-        words = f"{mean:.1%}, less than {LEAST_GAIN:.0%}, in the mean of {each}"
+        each = ", ".join(
+            f"{mode.replace('_', ' ')} {signed(gain, '.1%')}" for mode, gain in gained.items()
+        )
+        words = f"{signed(mean, '.1%')}, less than {LEAST_GAIN:.0%}, in the mean of {each}"
         found.append(f"depth on own frames gained {words}")
     found += [
         f"depth {name.replace('_', ' ')} became {loss:.1%} worse"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lemumo_core.train.adapt.page import verdict
 from lemumo_core.train.adapt.verdict import drifts, gains, objections, score_of, worse
 
 BEFORE = {
@@ -52,6 +53,13 @@ def test_one_sensor_alone_may_drop_by_twice_as_much(mode, tolerated) -> None:
     for drop, drifting in ((tolerated - 1e-3, False), (tolerated + 1e-3, True)):
         found = drifts({name: {"bev_map": 0.3}}, {name: {"bev_map": 0.3 - drop}})
         assert (found.keys() == {f"{name}_bev_map"}) == drifting
+
+
+def test_what_does_not_change_has_no_sign() -> None:
+    found = {"objections": [], "metrics": after(0.9, 3.99)}
+    assert verdict(found, BEFORE) == "better: depth error on own frames fused -10%, camera only 0%"
+    (only,) = objections(BEFORE, after(1.0, 4.001))
+    assert "gained 0.0%, less than 3%, in the mean of fused 0.0%, camera only 0.0%" in only
 
 
 @pytest.mark.parametrize(
