@@ -33,7 +33,8 @@ class DepthEdges(NamedTuple):
 
     uv: float64 (N, 2) pixels. depth_m: float64 (N,) of the near surface, along the optical axis.
     weight: float64 (N,), the relative jump, up to ``MAX_WEIGHT``. upright: bool (N,), whether the
-    edge was crossed along a row of beams, so that it does not lie flat in the image.
+    edge does not lie flat in the image: it was crossed along a row of beams, or, where the camera
+    lies on its side, along a column.
     """
 
     uv: np.ndarray
@@ -58,6 +59,8 @@ def depth_edges(scan: LidarScan, camera: Camera) -> DepthEdges:
         np.stack([np.arctan2(xyz[:, 1], xyz[:, 0]), np.arcsin(xyz[:, 2] / range_m)], axis=1)
     )
     grid = _nearest_by_cell(angle, range_m)
+    up_in_image = np.abs(scan.T_camera_lidar[:2, :3] @ to_axes[2])
+    is_level = up_in_image[1] >= up_in_image[0]
     found = []
     for axis, lines in ((0, (grid, grid[:, ::-1])), (1, (grid.T,))):
         for line in lines:
@@ -74,7 +77,7 @@ def depth_edges(scan: LidarScan, camera: Camera) -> DepthEdges:
             with np.errstate(invalid="ignore"):
                 valid &= ((uv >= 0) & (uv <= [camera.width - 1, camera.height - 1])).all(axis=1)
             weight = np.minimum(ratio, MAX_WEIGHT)
-            upright = np.full(len(uv), axis == 0)
+            upright = np.full(len(uv), (axis == 0) == is_level)
             found.append((uv[valid], in_camera[valid, 2], weight[valid], upright[valid]))
     return DepthEdges(*(np.concatenate(part) for part in zip(*found, strict=True)))
 

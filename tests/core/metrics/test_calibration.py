@@ -114,9 +114,8 @@ def test_a_frame_with_nothing_to_compare_is_undecided() -> None:
     assert align(Frame(0, "front", camera, image, None)) is None
 
 
-@pytest.mark.parametrize("aside_m", [-0.6, 0.0, 0.6])
-def test_edges_lie_on_the_outline_wherever_the_lidar_is(aside_m) -> None:
-    """A post 1 m wide, 6 m away, before a wall at 20 m: no parallax moves its outline."""
+def post(aside_m: float) -> LidarScan:
+    """A post 1 m wide, 6 m away, before a wall at 20 m, and a LiDAR ``aside_m`` to the left."""
     azimuth, elevation = np.meshgrid(
         np.deg2rad(np.arange(-40, 40, 0.17)), np.deg2rad(np.arange(-8, 8, 0.4))
     )
@@ -124,15 +123,34 @@ def test_edges_lie_on_the_outline_wherever_the_lidar_is(aside_m) -> None:
     ray = ray.reshape(3, -1).T
     at_post = 6.0 * ray[:, 1] - aside_m  # to the left, from the camera's middle
     points = ray * np.where(np.abs(at_post) < 0.5, 6.0, 20.0)[:, None]
-    camera = Camera(640, 240, 500.0, 500.0, 319.5, 119.5)
     T = make_T(T_OPTICAL[:3, :3], T_OPTICAL[:3, :3] @ [0.0, -aside_m, 0.3])
-    edges = depth_edges(LidarScan(points.astype(np.float32), T, 0), camera)
+    return LidarScan(points.astype(np.float32), T, 0)
+
+
+POST_CAMERA = Camera(640, 240, 500.0, 500.0, 319.5, 119.5)
+
+
+@pytest.mark.parametrize("aside_m", [-0.6, 0.0, 0.6])
+def test_edges_lie_on_the_outline_wherever_the_lidar_is(aside_m) -> None:
+    """No parallax moves the outline of a post."""
+    edges = depth_edges(post(aside_m), POST_CAMERA)
     outline = 319.5 + 500.0 * np.array([-0.5, 0.5]) / 6.0
     off_px = np.abs(edges.uv[:, :1] - outline)
     assert len(off_px) > 50 and edges.upright.all()
     assert off_px.min(axis=1).max() < 1.5  # the beams are 1.5 pixels apart
     assert (off_px.argmin(axis=1) == 0).any() and (off_px.argmin(axis=1) == 1).any()
     np.testing.assert_allclose(edges.depth_m, 6.0, atol=0.02)
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_camera_on_its_side_sees_the_same_edges(side) -> None:
+    scan, aside = post(0.3), Camera(240, 640, 500.0, 500.0, 119.5, 319.5)
+    turn = make_T(np.array([[0.0, -side, 0], [side, 0, 0], [0, 0, 1]]), np.zeros(3))
+    level = depth_edges(scan, POST_CAMERA)
+    rolled = depth_edges(replace(scan, T_camera_lidar=turn @ scan.T_camera_lidar), aside)
+    places = (level.uv - (319.5, 119.5)) @ turn[:2, :2].T + (119.5, 319.5)
+    np.testing.assert_allclose(rolled.uv, places, atol=1e-3)
+    assert level.upright.all() and not rolled.upright.any()
 
 
 def test_a_wall_seen_from_above_has_edges_only_where_it_ends() -> None:
