@@ -33,6 +33,15 @@ from lemumo_core.metrics.perception import json_ready
 
 PICTURES = 3
 """Number of pictures of the best, of the worst, and of random frames each."""
+FACTS = {
+    "trained_on": "trained on",
+    "score_threshold": "least score of a detection",
+    "tracked_in": "tracks are in",
+    "results": "images with a result",
+    "compared": "images compared with the camera alone and with trivial answers",
+    "compare_every": "one image compared in",
+}
+"""Values of metrics.json whose names are no words, and what a page calls them."""
 
 
 def results_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
@@ -98,7 +107,7 @@ def write_page(
     shown = {key: one for key, one in about["data"].items() if isinstance(one, str | int | float)}
     shown |= {"root": Path(str(shown["root"])).name} if "root" in shown else {}
     data = ", ".join(f"{key} {value}" for key, value in shown.items())
-    facts = {**about, "data": data, "depth evaluated on": depth_truth(evaluation)}
+    facts = {**named_facts(about), "data": data, "depth evaluated on": depth_truth(evaluation)}
     first, *others = (web_page.table(t.caption, t.rows, t.head) for t in tables(results))
     beside = f'<div class="fill">{web_page.facts("", facts)}</div>'
     parts.append(f'<div class="row">{first}{beside}</div>')
@@ -111,6 +120,14 @@ def write_page(
         masked = ((frame, mask_returns(source[frame.index], evaluation.mask)) for frame in frames)
         parts += [_figure(scores, frame, model, manifest) for scores, frame in masked]
     web_page.write_page(out / "index.html", f"{manifest.name}: evaluation", parts)
+
+
+def named_facts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of a run, named as in metrics.json, as its page shows them: in words."""
+    return {
+        FACTS.get(name, name): ("no", "yes")[value] if isinstance(value, bool) else value
+        for name, value in values.items()
+    }
 
 
 def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:

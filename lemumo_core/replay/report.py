@@ -13,7 +13,7 @@ import numpy as np
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import RecoveredBag
 from lemumo_core.evaluation.modalities import FrameScores, rank_frames
-from lemumo_core.evaluation.report import picture_legend
+from lemumo_core.evaluation.report import named_facts, picture_legend
 from lemumo_core.evaluation.tables import Results, camera_tables, reasons, tracking_tables
 from lemumo_core.evaluation.verdict import Verdict, verdict_parts
 from lemumo_core.faults import Fault
@@ -72,7 +72,8 @@ def write_report(
     named = ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
     if note := rendered_note(evaluator.manifest, f"as here on {named}"):
         parts.append(f'<p class="warning">{html.escape(note)}</p>')
-    facts = {key: value for key, value in totals.items() if not isinstance(value, dict)}
+    plain = {key: value for key, value in totals.items() if not isinstance(value, dict)}
+    facts = named_facts(plain)
     facts["bags"] = len(names)
     if cameras := totals.get("cameras"):
         facts["cameras"] = ", ".join(cameras)

@@ -21,7 +21,7 @@ def test_a_bag_shows_rates_pairs_and_calibration(tmp_path, capsys) -> None:
     write_bag(small_frames(6), tmp_path / "Straße 1")
     text = shown(tmp_path, capsys)
     assert "/camera/image_raw sensor_msgs/msg/Image 6 10.0 camera_optical" in text
-    assert "6 of 6 images have a lidar message within 60 ms, at +0.0 ms in the median" in text
+    assert "6 of 6 images have a lidar message within 60 ms, at 0.0 ms in the median" in text
     assert f"{CAMERA.width}x{CAMERA.height} pixels, fx 117.0, fy 118.0" in text
     assert "/tf_static has lidar in camera_optical: at (0.05, -0.40, -0.30) m" in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +263,21 @@ def test_bad_truth_costs_the_scores_and_not_the_results(toy_package, tmp_path) -
 
 def without_labels(frames: list[Frame]) -> list[Frame]:
     return [replace(frame, labels=None) for frame in frames]
+
+
+def test_pages_name_their_facts_in_words(tiny_package, street, replayed, tmp_path) -> None:
+    tracked = ["--tracking", "--compare_every", 2]
+    assert replay(tiny_package, tmp_path / "tracked", street, *tracked) == 0
+    arguments = [tiny_package, "--data", street, "--backend", "onnxruntime", "--limit", 1]
+    assert evaluate([*map(str, arguments), "--out", str(tmp_path / "evaluated")]) == 0
+    facts = {}
+    for out in (tmp_path / "evaluated", replayed, tmp_path / "tracked"):
+        page = (out / "index.html").read_text()
+        (table,) = (t for t in re.findall("<table>.*?</table>", page) if "<td>model<" in t)
+        facts = dict(re.findall(r"<td>([^<]*)</td><td[^>]*>([^<]*)</td>", table))
+        assert {"model", "trained", "backend"} < facts.keys() and facts["trained"] == "no"
+        assert not [name for name in facts if "_" in name]
+    assert facts["images with a result"] == "5" and facts["one image compared in"] == "2"
 
 
 def test_the_page_is_whole_in_a_browser_without_a_network(replayed, tmp_path) -> None:
