@@ -120,7 +120,8 @@ class CameraInput:
 
     def add_image(self, message: Any) -> None:
         """Queue an Image, a CompressedImage or a ``VideoImage``."""
-        stamped = Stamped(stamp_to_ns(message.header.stamp), self.clock(), message)
+        arrival_ns, clock_ns = self.clock(), self.health.stamp_clock_ns()
+        stamped = Stamped(stamp_to_ns(message.header.stamp), arrival_ns, message, clock_ns)
         self.health.count_in("image", stamped.stamp_ns)
         with self._lock:
             reason = self.matcher.add_image(stamped)
@@ -130,7 +131,8 @@ class CameraInput:
 
     def on_companion(self, message: Any, sensor: int = 0) -> None:
         """Queue a point cloud or depth image, or a thermal image."""
-        self.add_companion(stamped_companion(self.companion, message, self.clock()), sensor)
+        times_ns = self.clock(), self.health.stamp_clock_ns()
+        self.add_companion(stamped_companion(self.companion, message, *times_ns), sensor)
 
     def add_companion(self, stamped: Stamped, sensor: int = 0) -> None:
         """Queue a companion, which may be a ``PointCloud`` that several cameras share.

@@ -66,7 +66,7 @@ class Cameras:
             )
             for name, camera_options in options.items()
         }
-        self._clock = clock
+        self._clock, self._stamp_clock = clock, stamp_clock
         self._mailbox: dict[str, ReadyPair] = {}
 
     def set_options(self, options: Mapping[str, CameraOptions]) -> None:
@@ -93,7 +93,8 @@ class Cameras:
             names: of cameras.
             sensor: which of ``CameraOptions.lidars`` it is of.
         """
-        cloud = PointCloud(stamp_to_ns(message.header.stamp), self._clock(), message)
+        times_ns = self._clock(), self._stamp_clock()
+        cloud = PointCloud(stamp_to_ns(message.header.stamp), times_ns[0], message, times_ns[1])
         for name, camera in self.inputs.items():
             if names is None or name in names:
                 camera.add_companion(cloud, sensor)

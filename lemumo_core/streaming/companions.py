@@ -37,15 +37,18 @@ class DepthImage(Stamped):
         return depth_to_array(self.message)
 
 
-def stamped_companion(companion: str, message: Any, arrival_ns: int) -> Stamped:
+def stamped_companion(
+    companion: str, message: Any, arrival_ns: int, clock_ns: int | None = None
+) -> Stamped:
     """Return a message of a companion with its times.
 
     Args:
         companion: ``lidar`` or ``thermal``.
         message: point cloud or depth image; thermal image.
-        arrival_ns: when it arrived.
+        arrival_ns: when it arrived, as of ``Stamped``.
+        clock_ns: likewise.
     """
     kind = Stamped
     if companion == "lidar":
         kind = PointCloud if hasattr(message, "fields") else DepthImage
-    return kind(stamp_to_ns(message.header.stamp), arrival_ns, message)
+    return kind(stamp_to_ns(message.header.stamp), arrival_ns, message, clock_ns)

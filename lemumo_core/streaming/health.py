@@ -126,9 +126,14 @@ class Health:
             lambda: deque(maxlen=LATENCY_WINDOW)
         )
 
+    def stamp_clock_ns(self) -> int | None:
+        """Return the time, ns, of the clock of the messages' stamps, where it is known."""
+        return None if self._stamp_clock is None else self._stamp_clock()
+
     def count_in(self, sensor: str, stamp_ns: int) -> None:
         """Count one message of a sensor."""
-        age_ns = None if self._stamp_clock is None else self._stamp_clock() - stamp_ns
+        now_ns = self.stamp_clock_ns()
+        age_ns = None if now_ns is None else now_ns - stamp_ns
         with self._lock:
             self.received[sensor] += 1
             self._arrivals[sensor].add(self._clock(), age_ns, stamp_ns)

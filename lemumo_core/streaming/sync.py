@@ -16,16 +16,27 @@ MAX_LATE = 3
 back."""
 MAX_LAG_NS = 1_000_000_000
 """Largest difference between the time from stamp to stamp and from arrival to arrival of two
-messages. Past it a clock has jumped between them, and their stamps cannot be compared."""
+messages. Past it a clock has jumped between them, and their stamps cannot be compared, unless one
+of them was only handed over late."""
+MAX_LATE_NS = 10_000_000_000
+"""Longest that an executor hands a message over late."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stamped:
-    """A message with its header stamp and its time of arrival, both ns."""
+    """A message that has arrived.
+
+    Attributes:
+        stamp_ns: of its header.
+        arrival_ns: when it arrived, by a steady clock.
+        message: the message.
+        clock_ns: when it arrived, by the clock of the stamps; None where this is not known.
+    """
 
     stamp_ns: int
     arrival_ns: int
     message: Any
+    clock_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +149,7 @@ class Matcher:
     def _candidates(self, image: Stamped, companions: Iterable[Stamped]) -> list[Stamped]:
         """Return those with stamps comparable to the image's, sorted, without repeats."""
         by_stamp = {
-            c.stamp_ns: c
-            for c in companions
-            if abs((c.arrival_ns - image.arrival_ns) - self._gap(image, c)) <= MAX_LAG_NS
+            c.stamp_ns: c for c in companions if _are_of_one_clock(image, c, self._gap(image, c))
         }
         return [by_stamp[stamp_ns] for stamp_ns in sorted(by_stamp)]
 
@@ -163,3 +172,23 @@ class Matcher:
         # The median, since the last difference is two periods where one scan was lost.
         period_ns = median_low(b.stamp_ns - a.stamp_ns for a, b in pairwise(candidates))
         return self._gap(image, candidates[-1]) + period_ns > abs(self._gap(image, nearest))
+
+
+def _are_of_one_clock(image: Stamped, companion: Stamped, gap_ns: int) -> bool:
+    """Return whether no clock has jumped between an image and a companion.
+
+    The time between their arrivals is then that between their stamps. Where it is not, as one of
+    them waited for a busy executor, the clock of the stamps tells whether it has jumped: if not, as
+    much time has passed by it as by the steady clock, however late the messages were handed over.
+
+    Args:
+        image: the image.
+        companion: the companion.
+        gap_ns: from the image's stamp to the companion's, the offset taken out.
+    """
+    passed_ns = companion.arrival_ns - image.arrival_ns
+    late_ns = abs(passed_ns - gap_ns)
+    if late_ns <= MAX_LAG_NS or image.clock_ns is None or companion.clock_ns is None:
+        return late_ns <= MAX_LAG_NS
+    jump_ns = companion.clock_ns - image.clock_ns - passed_ns
+    return late_ns <= MAX_LATE_NS and abs(jump_ns) <= MAX_LAG_NS

@@ -176,6 +176,22 @@ def test_no_pair_spans_a_clock_jump_and_all_pair_after_it(jump_ms: int) -> None:
         assert pair.companion.arrival_ns - pair.image.arrival_ns == 20 * MS
 
 
+@pytest.mark.parametrize(("image_late_ms", "scan_late_ms"), [(0, 1_500), (1_500, 0), (0, 8_000)])
+@pytest.mark.parametrize("jump_ms", [0, -1_500, 1_500, -3_600_000])
+def test_what_is_handed_over_late_is_no_jump_of_a_clock(
+    image_late_ms: int, scan_late_ms: int, jump_ms: int
+) -> None:
+    """By the clock of the stamps as much time passes until then as by the steady one."""
+    matcher = Matcher(60 * MS, 20_000 * MS)
+    image = Stamped(0, image_late_ms * MS, None, (5_000 + image_late_ms) * MS)
+    clock_ms = 5_000 + scan_late_ms + jump_ms
+    scan = Stamped(10 * MS, scan_late_ms * MS, None, clock_ms * MS)
+    matcher.add_image(image)
+    matcher.add_companion(scan)
+    (pair,) = matcher.take(0, flush=True)
+    assert pair.companion is (None if jump_ms else scan)
+
+
 def test_one_stamp_from_the_future_harms_nothing() -> None:
     """Of either sensor: all other images keep their pairs and need not wait."""
     matcher = Matcher(60 * MS, 1_000 * MS)
