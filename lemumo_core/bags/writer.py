@@ -1,7 +1,7 @@
 """Write Frames of any source as a ROS 2 bag, without ROS.
 
     /camera/image_raw, or .../compressed or .../foxglove, /camera/camera_info   camera_optical
-    /lidar/points (x, y, z, intensity float32)                                  lidar
+    /lidar/points (x, y, z, intensity[, ring] float32)                              lidar
     /thermal/image_raw, /thermal/camera_info                                    thermal_optical
     /tf_static   base_link -> camera_optical, lidar, thermal_optical            transient local
     /ground_truth/detections_3d (vision_msgs/Detection3DArray)                  camera_optical
@@ -51,8 +51,9 @@ METADATA_VERSION: Literal[8] = 8
 JPEG_QUALITY = 95
 """Camera images are written with this quality: models learn from them, so it exceeds that of
 pictures that are only looked at (``drawing.JPEG_QUALITY``)."""
-POINT_FIELDS = ("x", "y", "z", "intensity")
-"""Columns of the points that are written; intensity is 0 where a source has none."""
+POINT_FIELDS = ("x", "y", "z", "intensity", "ring")
+"""Columns of the points that are written; intensity is 0 where a source has none, and the ring is
+left out."""
 
 LATCHED = (TF_STATIC, LABEL_INFO)
 
@@ -212,13 +213,14 @@ class _Messages:
         return self.build.label_info(names, 0.0, header)
 
     def _points(self, scan: LidarScan) -> Stamped:
-        cloud = scan.columns(len(POINT_FIELDS))
+        names = POINT_FIELDS[: max(4, scan.points.shape[1])]
+        cloud = scan.columns(len(names))
         T_camera_lidar = self.rig.get(LIDAR, scan.T_camera_lidar)
         if not np.array_equal(T_camera_lidar, scan.T_camera_lidar):
             T = inverse(T_camera_lidar) @ scan.T_camera_lidar
             cloud[:, :3] = transform(T, cloud[:, :3].astype(np.float64))
         header = self.build.header(scan.stamp_ns, LIDAR)
-        message = self.build.point_cloud(cloud, POINT_FIELDS, header)
+        message = self.build.point_cloud(cloud, names, header)
         return scan.stamp_ns, "/lidar/points", message
 
     def _thermal(self, thermal: ThermalImage) -> Iterator[Stamped]:

@@ -12,6 +12,8 @@ from lemumo_core.messages.stamps import stamp_to_ns
 MAX_POINTS = 5_000_000
 """Larger clouds are refused."""
 
+RING_FIELDS = ("ring", "channel")
+"""Fields that drivers (Velodyne, Ouster, Hesai, RoboSense; Nebula) write the beam of a point to."""
 TIME_FIELDS = ("t", "time", "timestamp", "offset_time", "time_offset", "time_stamp")
 """Fields that drivers (Ouster, Velodyne, Hesai, RoboSense, Livox) write the time of a point to."""
 LONGEST_SWEEP_NS = 1_000_000_000
@@ -23,7 +25,7 @@ _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8
 
 
 def points_to_array(msg: Any) -> np.ndarray:
-    """Convert a point cloud to rows of x, y, z and, where the cloud has it, intensity.
+    """Convert a point cloud to rows of x, y, z and, where it has them, intensity, and ring.
 
     Any field layout, byte order, row padding and organised clouds. Numbers are cast to float32 as
     they stand: integers are metres too, as PointCloud2 has no scale. Names may be in any case.
@@ -33,9 +35,10 @@ def points_to_array(msg: Any) -> np.ndarray:
         msg: sensor_msgs/PointCloud2.
 
     Returns:
-        float32 (N, 3) or (N, 4), in the sensor frame, row by row of the cloud, its non-finite
-        points included; a view of a message that holds these numbers and nothing else: not to be
-        written to. A cloud of no points has N = 0.
+        float32 (N, 3), (N, 4), or, where a field of ``RING_FIELDS`` can be read beside intensity,
+        (N, 5), in the sensor frame, row by row of the cloud, its non-finite points included; a view
+        of a message that holds these numbers and nothing else: not to be written to. A cloud of no
+        points has N = 0.
 
     Raises:
         Fault: ``point_cloud_too_large`` above ``MAX_POINTS``; ``bad_point_cloud`` for sizes that
@@ -116,7 +119,7 @@ def point_offsets_ns(msg: Any) -> np.ndarray | None:
     field = next((f for name in TIME_FIELDS for f in msg.fields if f.name.lower() == name), None)
     if field is None or field.datatype not in _POINT_TYPES or msg.height * msg.width == 0:
         return None
-    dtype = np.dtype((">" if msg.is_bigendian else "<") + _POINT_TYPES[field.datatype])
+    dtype = _type(field, msg)
     row_step = msg.row_step if msg.height > 1 else msg.width * msg.point_step
     values = np.ndarray(
         (msg.height, msg.width),
@@ -165,7 +168,7 @@ def _runs(columns: list[tuple[np.dtype, int]]) -> list[tuple[int, np.dtype, int,
 
 
 def _columns(msg: Any) -> list[tuple[np.dtype, int]]:
-    """Return type and offset of x, y, z[, intensity]."""
+    """Return type and offset of x, y, z[, intensity[, ring]]."""
     columns = []
     for name in ("x", "y", "z", "intensity"):
         fields = [field for field in msg.fields if field.name.lower() == name]
@@ -182,11 +185,23 @@ def _columns(msg: Any) -> list[tuple[np.dtype, int]]:
             raise Fault("bad_point_cloud", f"field '{name}' has unknown datatype {field.datatype}")
         if field.count != 1:
             raise Fault("bad_point_cloud", f"field '{name}' has count {field.count}, not 1")
-        dtype = np.dtype((">" if msg.is_bigendian else "<") + _POINT_TYPES[field.datatype])
-        if not 0 <= field.offset <= msg.point_step - dtype.itemsize:
+        if not _is_inside(field, msg):
             raise Fault(
                 "bad_point_cloud",
                 f"field '{name}' at offset {field.offset} reaches past point_step {msg.point_step}",
             )
-        columns.append((dtype, int(field.offset)))
+        columns.append((_type(field, msg), int(field.offset)))
+    rings = [field for field in msg.fields if field.name.lower() in RING_FIELDS]
+    is_read = len(columns) == 4 and len(rings) == 1 and rings[0].datatype in _POINT_TYPES
+    if is_read and rings[0].count == 1 and _is_inside(rings[0], msg):
+        columns.append((_type(rings[0], msg), int(rings[0].offset)))
     return columns
+
+
+def _type(field: Any, msg: Any) -> np.dtype:
+    return np.dtype((">" if msg.is_bigendian else "<") + _POINT_TYPES[field.datatype])
+
+
+def _is_inside(field: Any, msg: Any) -> bool:
+    """Return whether a field of a known type lies inside of a point."""
+    return bool(0 <= field.offset <= msg.point_step - _type(field, msg).itemsize)

@@ -23,6 +23,8 @@ REACH = 4
 """Cells within which a return has its neighbours: 0.8 degree."""
 JUMP_RATIO, JUMP_M = 0.08, 0.3
 """How much farther than the surface a neighbour lies behind an edge, both."""
+LOOKS_ALONG = 0.99
+"""Cosine from which the camera looks along the axis that the beams turn about."""
 FLAT_RUN_DEG = 0.03
 """Returns nearer to each other than this give no slope."""
 MAX_WEIGHT = 0.3
@@ -84,7 +86,8 @@ def depth_edges(scan: LidarScan, camera: Camera) -> DepthEdges:
 
 def _sensor_axes(scan: LidarScan) -> np.ndarray:
     """Return the rotation (3, 3) from the LiDAR's axes to x ahead of the camera, z upwards."""
-    up, forward = upright_axes(scan)[2], scan.T_camera_lidar[2, :3]
+    R, up = scan.T_camera_lidar[:3, :3], upright_axes(scan)[2]
+    forward = R[2] if abs(R[2] @ up) < LOOKS_ALONG else -R[1]
     ahead = forward - (forward @ up) * up
     ahead /= np.linalg.norm(ahead)
     return np.stack([ahead, np.cross(up, ahead), up])

@@ -34,6 +34,9 @@ def read_slowly(msg: Any) -> list[list[float]]:
     order = ">" if msg.is_bigendian else "<"
     fields = {f.name.lower(): f for f in msg.fields}
     names = [name for name in ("x", "y", "z", "intensity") if name in fields]
+    rings = [f for f in msg.fields if f.name.lower() == "ring"]
+    if "intensity" in names and len(rings) == 1 and rings[0].count == 1:
+        names.append("ring")
     data = bytes(msg.data)
     return [
         [
@@ -103,6 +106,29 @@ def test_pcl_layout_and_float64() -> None:
     fields = [field(name, 8 * i, 8) for i, name in enumerate("xyz")]
     msg = cloud_message(points[:, :3].astype("<f8").tobytes(), fields, 24)
     np.testing.assert_array_equal(points_to_array(msg), points[:, :3])
+
+
+def test_the_ring_beside_intensity_is_read() -> None:
+    """The layout of velodyne_pointcloud: ring is uint16, and time follows."""
+    points = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
+    points[:, 4] = np.arange(50) % 16
+    dtype = np.dtype({"names": list("xyzir"), "formats": ["<f4"] * 4 + ["<u2"],
+                      "offsets": [0, 4, 8, 12, 16], "itemsize": 22})  # fmt: skip
+    records = np.zeros(50, dtype)
+    for i, name in enumerate("xyzir"):
+        records[name] = points[:, i]
+    xyzi = [field(n, 4 * i) for i, n in enumerate(("x", "y", "z", "intensity"))]
+    time = field("time", 18)
+
+    def read(*fields: Any) -> np.ndarray:
+        return points_to_array(cloud_message(records.tobytes(), [*fields, time], 22))
+
+    for name in ("ring", "channel"):
+        np.testing.assert_array_equal(read(*xyzi, field(name, 16, 4)), points)
+    np.testing.assert_array_equal(read(*xyzi[:3], field("ring", 16, 4)), points[:, :3])
+    unreadable = [field("ring", 21, 4)], [field("ring", 16, 99)], [field("ring", 16, 4, 2)]
+    for fields in (*unreadable, 2 * [field("ring", 16, 4)]):
+        np.testing.assert_array_equal(read(*xyzi, *fields), points[:, :4])
 
 
 def test_huge_float64_becomes_infinite_without_a_warning() -> None:

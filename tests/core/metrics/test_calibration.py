@@ -153,6 +153,22 @@ def test_a_camera_on_its_side_sees_the_same_edges(side) -> None:
     assert level.upright.all() and not rolled.upright.any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_camera_may_look_along_the_axis_of_the_beams() -> None:
+    """It looks up, at a lamp of .6 m that hangs .8 m below the ceiling."""
+    u, v = np.meshgrid(np.arange(0.6, 2.4, 0.01), np.arange(-1, 1, 0.01))
+    z = np.where((abs(u - 1.3) < 0.3) & (abs(v) < 0.3), 1.2, 2.0)
+    above = np.stack([u * z / 1.2, v * z / 1.2, z], axis=-1).reshape(-1, 3)
+    turn = np.linspace(0, 2 * np.pi, 200_000)
+    around = np.stack([5 * np.cos(turn), 5 * np.sin(turn), 0 * turn], axis=-1)
+    points = np.concatenate([above, around]).astype(np.float32)
+    camera = Camera(600, 600, 100.0, 100.0, 299.5, 299.5)
+    edges = depth_edges(LidarScan(points, np.eye(4), 0), camera)
+    off = (edges.uv - 299.5) / 100 * 1.2 - (1.3, 0)
+    assert len(edges.uv) > 50
+    np.testing.assert_allclose(np.abs(off).max(axis=1), 0.3, atol=0.03)
+
+
 def test_a_wall_seen_from_above_has_edges_only_where_it_ends() -> None:
     """Flat ground of ever larger steps between rings is one surface."""
     camera = Camera(320, 200, 250.0, 250.0, 159.5, 60.0)
