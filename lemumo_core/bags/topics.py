@@ -271,7 +271,7 @@ def _described(topic: Topic, reader: BagReader) -> str:
         return text
     kinds = {
         "a thermal image": _is_thermal(topic, reader),
-        "a depth image": is_depth(topic, reader),
+        "a depth image": is_depth(topic, reader) and "depth" in topic.name.lower(),
     }
     words = [kind for kind, holds in kinds.items() if holds][:1]
     return f"{text} ({', '.join([*words, encoding(topic, reader)])})"

@@ -242,7 +242,7 @@ class Evaluator:
 
     def _scores(self, frame: Frame, full: Perception, is_compared: bool) -> dict[str, Any]:
         """Return fields of an ``ImageResult``; ``full`` is the result of the frame."""
-        is_alone = frame.companion is None
+        is_alone = len(full.modalities) == 1  # also where no return of a scan is in view
         is_compared &= not is_alone
         labels, returns_masked = frame.labels or Labels(), needs_mask(frame, self.settings.mask)
         if is_compared:

@@ -139,6 +139,7 @@ def test_images_of_a_bag_without_a_camera_are_named_by_what_they_show():
     rows = (
         ("/d455/depth/image_rect_raw", "Image", "d455", "16UC1"),
         ("/boson/image", "Image", "boson", "mono16"),
+        ("/front/image_raw", "Image", "front", "mono16"),
         ("/segmentation/mask", "Image", "d455", "mono8"),
     )
     with pytest.raises(Fault, match="no colour camera") as caught:
@@ -146,6 +147,7 @@ def test_images_of_a_bag_without_a_camera_are_named_by_what_they_show():
     said = str(caught.value)
     assert "/d455/depth/image_rect_raw [sensor_msgs/msg/Image] x 5 (a depth image, 16UC1)" in said
     assert "/boson/image [sensor_msgs/msg/Image] x 5 (a thermal image, mono16)" in said
+    assert "/front/image_raw [sensor_msgs/msg/Image] x 5 (mono16)" in said
     assert "/segmentation/mask [sensor_msgs/msg/Image] x 5 (mono8)" in said
 
 
