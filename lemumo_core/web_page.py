@@ -61,7 +61,7 @@ def table(
     head: Sequence[str] = (),
     bad_rows: Iterable[int] = (),
 ) -> str:
-    """Return a table; numbers, and text that begins with a digit, are aligned to the right.
+    """Return a table; columns of numbers, and of text like ``3 of 4``, are aligned to the right.
 
     Args:
         caption: above it, may be empty.
@@ -72,13 +72,14 @@ def table(
     bad = set(bad_rows)
     texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     lines = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
+    columns = zip(*texts, strict=True)
+    right = [j > 0 and all(map(_is_number, column)) for j, column in enumerate(columns)]
     if head:
-        pattern = texts[0] if texts else head
-        lines.append(f"<tr>{_cells('th', head, pattern)}</tr>")
+        lines.append(f"<tr>{_cells('th', head, right or [False] * len(head))}</tr>")
     for i, row in enumerate(texts):
         kind = "bad" if i in bad else "detail" if row[0].startswith(DETAIL) else ""
         name = row[0].removeprefix(DETAIL)
-        cells = _cells("td", [name, *row[1:]], row)
+        cells = _cells("td", [name, *row[1:]], right)
         lines.append(f"<tr{f' class={kind}' if kind else ''}>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
@@ -86,6 +87,7 @@ def table(
 def facts(caption: str, values: Mapping[str, Any]) -> str:
     """Return a table of names and values."""
     return table(caption, values.items())
+
 
 
 def figure(source: np.ndarray | str, caption: str = "") -> str:
@@ -99,9 +101,12 @@ def figure(source: np.ndarray | str, caption: str = "") -> str:
     return f'<figure><img loading="lazy" src="{source}" alt="{alt}">{below}</figure>'
 
 
-def _cells(tag: str, cells: Sequence[str], pattern: Sequence[str]) -> str:
-    """Return the cells of one row; numbers in the pattern are right-aligned, never the first."""
-    right = [j > 0 and cell.startswith(NUMBER) for j, cell in enumerate(pattern)]
+def _is_number(cell: str) -> bool:
+    return not cell or cell.startswith(NUMBER)
+
+
+def _cells(tag: str, cells: Sequence[str], right: Sequence[bool]) -> str:
+    """Return the cells of one row, some of them aligned to the right."""
     return "".join(
         f"<{tag}{' class=number' if aligned else ''}>{html.escape(cell)}</{tag}>"
         for cell, aligned in zip(cells, right, strict=True)

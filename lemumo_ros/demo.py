@@ -24,7 +24,8 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import find_topics
 from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
-from lemumo_core.inference.package import load_package
+from lemumo_core.inference.measure import processor
+from lemumo_core.inference.package import Package, load_package
 from lemumo_core.progress import Progress
 from lemumo_ros.demo_bag import MODEL, NODE_NAME, default_bag, node_command
 from lemumo_ros.demo_report import Summary, write_report
@@ -109,7 +110,7 @@ class Watcher:
 
 def run(
     bag: Path,
-    model: Path,
+    package: Package,
     out: Path,
     rate: float,
     image: str | None = None,
@@ -119,7 +120,7 @@ def run(
 
     Args:
         bag: folder or file.
-        model: package.
+        package: model to run.
         out: folder for pictures and logs.
         rate: speed of playing.
         image: as for ``find_topics``.
@@ -128,7 +129,7 @@ def run(
     Raises:
         Fault: ``node_died`` or ``player_failed`` with the end of its log; faults of bag or model.
     """
-    manifest = load_package(model).manifest
+    manifest = package.manifest
     with BagReader(bag) as reader:
         topics = find_topics(reader, image=image, points=points)
         by_name = {topic.name: topic for topic in reader.topics}
@@ -148,7 +149,7 @@ def run(
     started = time.monotonic()
     watcher = Watcher(overlays)
     player_command = [sys.executable, "-m", "lemumo_core.cli.main", "replay", str(bag), "--live"]
-    node = _start(node_command(model, topics, kinds), out / "node.log")
+    node = _start(node_command(package.path, topics, kinds), out / "node.log")
     try:
         _wait_until_active(node, watcher, out / "node.log")
         player = _start([*player_command, "--rate", str(rate)], out / "player.log")
@@ -186,7 +187,7 @@ def run(
         backend=values.get("backend", ""),
         bag=str(bag),
         seconds=round(time.monotonic() - started, 1),
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        machine=f"{processor()}, Python {platform.python_version()}",
     )
 
 
@@ -255,10 +256,10 @@ def demo(
         The exit code: 1 where no detection message came out.
     """
     speed = rate if bag is None else 1.0
-    package = model_folder(model)
-    summary = run(bag or default_bag(package), package, out, speed, image, points)
+    package = load_package(model_folder(model))
+    summary = run(bag or default_bag(package.path), package, out, speed, image, points)
     (out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
-    write_report(summary, out)
+    write_report(summary, package.manifest, out)
     print(json.dumps(asdict(summary), indent=2))
     print(f"demo: open {out / 'index.html'}")
     if not summary.messages_out.get("detections_3d"):

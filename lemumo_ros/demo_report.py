@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from pathlib import Path
 
+from lemumo_core.evaluation.report import class_legends
+from lemumo_core.inference.manifest import Manifest
+from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.messages.stamps import utc
 from lemumo_core.web_page import facts, figure, write_page
 
@@ -42,15 +46,25 @@ EXPLANATION = (
 )
 
 
-def write_report(summary: Summary, out: Path) -> Path:
-    """Write ``index.html`` beside the ``overlays`` folder it shows; returns its path."""
+
+def write_report(summary: Summary, manifest: Manifest, out: Path) -> Path:
+    """Write ``index.html`` beside the ``overlays`` folder it shows.
+
+    Args:
+        summary: of the run.
+        manifest: of the model that ran.
+        out: the folder.
+
+    Returns:
+        The path of the page.
+    """
     about = {
         "bag": Path(summary.bag).name,
         "model": f"{summary.model} on {summary.backend}",
         "frames in the bag": summary.frames_in_bag,
         "frames into the node": summary.frames_in,
         "machine": summary.machine,
-        "seconds": summary.seconds,
+        "seconds, with loading the model": summary.seconds,
     }
     latency = {
         stage: f"{values['p50']:.1f} / {values['p99']:.1f}"
@@ -62,6 +76,8 @@ def write_report(summary: Summary, out: Path) -> Path:
             '<p class="warning">The weights are <b>untrained</b>: what the model detects means '
             "nothing yet. The way from bag to published result is real.</p>"
         )
+    if note := rendered_note(manifest):
+        parts.append(f'<p class="warning">{html.escape(note)}</p>')
     tables = (
         facts("run", about),
         facts("messages out", summary.messages_out),
@@ -73,7 +89,8 @@ def write_report(summary: Summary, out: Path) -> Path:
         for path in sorted((out / "overlays").glob("*.png"))
     )
     parts.append(f'<div class="row">{"".join(tables)}</div>')
-    parts.append(f'<p class="note">{EXPLANATION}</p>')
+    boxes, labels = class_legends(manifest)
+    parts.append(f'<p class="note">{EXPLANATION}</p><p>Boxes: {boxes}. Labels: {labels}.</p>')
     parts.append(f'<div class="grid">{"".join(pictures)}</div>')
     path = out / "index.html"
     write_page(path, "lemumo demo", parts)

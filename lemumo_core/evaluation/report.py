@@ -155,13 +155,21 @@ def _figure(scores: FrameScores, frame: Frame, model: Predict, manifest: Manifes
 
 def picture_legend(manifest: Manifest) -> str:
     """Explain the pictures of ``draw_comparison`` and the colours of classes, in HTML."""
-    colors = class_colors(len(manifest.detection_classes))
-    boxes = color_legend(zip(manifest.detection_classes, colors, strict=True))
-    labels = color_legend(zip(manifest.segmentation_classes, manifest.palette, strict=True))
+    boxes, labels = class_legends(manifest)
     return (
         f"Boxes with a score of at least {PUBLISHED_SCORE:g}: {boxes}; true "
         "ones white, those that do not count (hidden, without returns, too far) grey. "
-        f"Labels: {labels}. Depth: red near, blue from 80 m on."
+        f"Labels: {labels}. Depth: red near, blue from 80 m on; its error is black where the "
+        "true depth is not known."
+    )
+
+
+def class_legends(manifest: Manifest) -> tuple[str, str]:
+    """Return the colours of the classes of boxes, and of labels, HTML."""
+    colors = class_colors(len(manifest.detection_classes))
+    return (
+        color_legend(zip(manifest.detection_classes, colors, strict=True)),
+        color_legend(zip(manifest.segmentation_classes, manifest.palette, strict=True)),
     )
 
 

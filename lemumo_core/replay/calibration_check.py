@@ -117,8 +117,8 @@ def corrected_extrinsics(
 
     Returns:
         ``T_camera_lidar`` (4 rows of 4) between the frames that the headers name, ``parent`` and
-        ``child`` frame, and ``tf``, the command that publishes the transform. None where the
-        frames are not joined by fixed transforms.
+        ``child`` frame, ``tf``, the command that publishes the transform, and ``option``, the
+        matrix as lemumo replay takes it. None where the frames are not joined by fixed transforms.
     """
     camera, lidar = (name.lstrip("/") for name in (event.frame_id, event.companion_frame_id))
     is_given = T_header_lidar is not None
@@ -142,6 +142,7 @@ def corrected_extrinsics(
         "parent": parent,
         "child": child,
         "tf": static_transform_command(parent, child, T_parent_child),
+        "option": " ".join(["--extrinsics", *(f"{number:.9f}" for number in T_new.flat)]),
     }
 
 

@@ -114,9 +114,11 @@ def _check_means(rows: Sequence[Row], columns: dict[str, str], good: str, bad: s
     if not known:
         return {"verdict": UNDECIDED, "words": "there was nothing to compare", **means}
     past = [name for name, mean in known.items() if mean > LIMITS[name]]
-    shares = ", ".join(f"{name} by {mean:.0%}" for name, mean in known.items())
-    words = f"{bad} in {' and '.join(past)}" if past else good
-    return {"verdict": WARN if past else OK, "words": f"{words}: {shares} on average", **means}
+    shares = ", ".join(f"{name} {mean:.0%}" for name, mean in known.items())
+    *others, last = past or [""]
+    words = f"{bad} in {', '.join(others)}{' and ' if others else ''}{last}" if past else good
+    words = f"{words} (mean difference: {shares})"
+    return {"verdict": WARN if past else OK, "words": words, **means}
 
 
 def _mean(values: Sequence[float]) -> float:

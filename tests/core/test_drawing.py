@@ -12,7 +12,7 @@ import pytest
 from lemumo_core import drawing
 from lemumo_core.frame import UNLABELLED, LidarScan
 from lemumo_core.geometry.camera import Camera
-from lemumo_core.web_page import figure, page, table
+from lemumo_core.web_page import facts, figure, page, table
 
 CAMERA = Camera(384, 256, 300, 300, 191.5, 127.5)
 RED = (255, 0, 0)
@@ -81,6 +81,8 @@ def test_a_page_holds_its_pictures_and_escapes_its_text() -> None:
     assert "&lt;title&gt;" in text and "a&lt;b" in text and "x &amp; y" in text
     assert 'alt="&quot;quoted&quot;"' in text and "http" not in text
     assert text.count("<td class=number>") == 4 and text.count("<th class=number>") == 2
+    apart, alike = facts("", {"model": "m", "images": 16}), facts("", {"busy": 9, "late": 16})
+    assert apart.count("class=number") == 0 and alike.count("class=number") == 2
     data = re.search(r"base64,([^\"]+)", text).group(1)
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape == picture.shape and np.abs(shown[20, 50, ::-1] - np.array(RED)).max() < 10

@@ -21,10 +21,10 @@ def test_the_default_model_is_found_outside_of_a_clone(tmp_path, monkeypatch) ->
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))
     monkeypatch.setattr(share, "__file__", str(tmp_path / "site-packages" / "share.py"))
 
-    def run(bag: Path, model: Path, *rest: object) -> None:
-        raise KeyboardInterrupt(model)
+    def load_package(path: Path) -> None:
+        raise KeyboardInterrupt(path)
 
-    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(demo, "load_package", load_package)
     with pytest.raises(KeyboardInterrupt) as started:
         demo.demo(bag=tmp_path, out=tmp_path)
     assert started.value.args == (shipped,)

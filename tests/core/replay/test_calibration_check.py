@@ -84,6 +84,9 @@ def test_the_command_corrects_the_tree_it_is_for(edges) -> None:
     expected = OFF.correction @ T_RECTIFIED_HEADER @ T_CAMERA_LIDAR
     np.testing.assert_allclose(T_RECTIFIED_HEADER @ found, expected, atol=1e-5)
     np.testing.assert_allclose(corrected["T_camera_lidar"], found, atol=1e-5)
+    option, *numbers = corrected["option"].split()
+    assert option == "--extrinsics" and not any("e" in number for number in numbers)
+    np.testing.assert_allclose(np.reshape(np.float64(numbers), (4, 4)), found, atol=1e-5)
 
 
 def test_given_extrinsics_are_corrected_themselves() -> None:
