@@ -144,9 +144,9 @@ def birds_eye(camera: Camera, scan: LidarScan | None, height: int) -> np.ndarray
         angle = np.linspace(0, np.pi, 73)
         _polyline(picture, radius_m * np.stack([np.cos(angle), np.sin(angle)], 1), DARK, False)
         x, y = _on_ground(np.array([[0.0, radius_m]]), picture)[0]
-        cv2.putText(
-            picture, f"{radius_m:g} m", (int(x) + 2, int(y) + 12), FONT, 0.35, GREY, 1, cv2.LINE_AA
-        )
+        scale = max(0.35, height / 1500)
+        below = int(x) + 2, int(y + 34 * scale)
+        cv2.putText(picture, f"{radius_m:g} m", below, FONT, scale, GREY, 1, cv2.LINE_AA)
     borders = camera.unproject(np.array([[0, camera.cy], [camera.width - 1, camera.cy]]))
     for ray in borders[np.isfinite(borders).all(axis=1)]:
         _polyline(picture, np.stack([np.zeros(2), MAX_DEPTH_M * ray[[0, 2]]]), DARK, False)

@@ -42,6 +42,8 @@ GAP_PX = 4
 DENSE_SHARE = 0.25
 """Truth that covers less of the image is drawn as dots of two pixels."""
 LABEL_WEIGHT = 0.6
+NAME_SCALE = 0.4 / 1500
+"""Size of the names in a picture, by its width: a page shows all pictures equally wide."""
 
 
 def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) -> np.ndarray:
@@ -81,12 +83,16 @@ def draw_comparison(frame: Frame, perception: Perception, manifest: Manifest) ->
 
     boxes, above = _boxes(image, frame, small, perception, manifest)
     left = {"boxes": boxes, "depth": depth_colors(depth_m), "labels": predicted}
+    is_known = bool(np.isfinite(error_m).any())
     middle = {
         **_companion(image, frame, small, perception),
-        "depth error, 0 (blue) to 5 m (yellow)": error_colors(error_m),
+        "depth error, 0 (blue) to 5 m (yellow)" if is_known else "no true depth": (
+            error_colors(error_m)
+        ),
         "true labels" if true_ids is not None else "no true labels": actual,
     }
-    return _joined([_column(left), _column(middle), above], axis=1)
+    scale = max(0.4, NAME_SCALE * (2 * TILE_WIDTH + above.shape[1]))
+    return _joined([_column(left, scale), _column(middle, scale), above], axis=1)
 
 
 def _boxes(
@@ -161,10 +167,10 @@ def _shrunk(
     return shrunk
 
 
-def _column(tiles: dict[str, np.ndarray]) -> np.ndarray:
-    """Stack pictures below each other, each with its name."""
+def _column(tiles: dict[str, np.ndarray], scale: float) -> np.ndarray:
+    """Stack pictures below each other, each with its name in letters of a scale."""
     for name, tile in tiles.items():
-        write(tile, name, (6, 16), scale=0.4)
+        write(tile, name, (6, round(40 * scale)), scale=scale)
     return _joined(list(tiles.values()), axis=0)
 
 

@@ -139,7 +139,8 @@ def _chosen(frames: Sequence[FrameScores]) -> dict[str, list[FrameScores]]:
     others = [frame for frame in frames if frame.summaries and frame.index not in shown]
     order = np.random.default_rng(0).permutation(len(others))[:PICTURES]
     chosen = {"Worst frames": worst, "Best frames": best}
-    return {**chosen, "Random frames": [others[i] for i in sorted(order)]}
+    chosen["Random frames"] = [others[i] for i in sorted(order)]
+    return {title: some for title, some in chosen.items() if some}
 
 
 def _figure(scores: FrameScores, frame: Frame, model: Predict, manifest: Manifest) -> str:

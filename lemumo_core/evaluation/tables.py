@@ -19,7 +19,7 @@ METRICS: tuple[tuple[str, str, KeyPath], ...] = (
     ("- translation error ATE, m", METRES, ("detection", "ate_m")),
     ("- size error ASE", SHARE, ("detection", "ase")),
     ("- yaw error AOE, rad", METRES, ("detection", "aoe_rad")),
-    ("- mAP XY, the paper's", SHARE, ("map_xy",)),
+    ("- mAP XY of Le MuMo JEPA", SHARE, ("map_xy",)),
     ("2D AP50", SHARE, ("ap50",)),
     ("- AP50:95", SHARE, ("detection_2d", "ap50_95")),
     ("depth MAE, m", METRES, ("depth_mae_m",)),

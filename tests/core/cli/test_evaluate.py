@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -89,6 +90,15 @@ def test_real_data(package, tmp_path, shared_data, name, folder, frames) -> None
         assert one["frames"] == frames and one["depth"]["pixels"] > 100 * frames
         assert 0 < one["depth_mae_m"] < 80 and one["detection"]["objects"] > 0
         assert one["miou"] is None and "no frame has labels" in one["segmentation"]["why_null"]
+
+
+def test_frames_without_truth_are_shown_under_no_rank(package, tmp_path) -> None:
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((64, 96, 3), 90, np.uint8))
+    evaluated(package, tmp_path, "--data", "images", "--data_options.root", tmp_path)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Random frames" in page and page.count("no truth</figcaption>") == 2
+    assert "Worst frames" not in page and "Best frames" not in page
 
 
 def test_what_is_held_out_never_reaches_the_model(package, shared_data) -> None:
@@ -236,9 +246,9 @@ def test_pictures_show_what_the_frame_has() -> None:
     height, width = TILE_WIDTH * 64 // 96, TILE_WIDTH
     assert {len(picture) for picture in pictures} == {3 * height + 2 * GAP_PX}
     both = replace(said, modalities=("camera", "lidar"))
-    corner = np.s_[:20, width + GAP_PX :]  # where the name of the LiDAR's tile says so
+    corner = np.s_[:30, width + GAP_PX :]  # where the name of the LiDAR's tile says so
     assert not np.array_equal(draw_comparison(frame, both, manifest)[corner], pictures[0][corner])
-    companions = [picture[20:height, width + GAP_PX : 2 * width + GAP_PX] for picture in pictures]
+    companions = [picture[30:height, width + GAP_PX : 2 * width + GAP_PX] for picture in pictures]
     assert np.ptp(companions[1].astype(int), axis=-1).max() == 0  # thermal images are grey
     assert companions[1].any() and not companions[2].any() and companions[0].any()
     scale, red = width / 96, class_colors(len(CONFIG.detection_classes))[0]
