@@ -89,7 +89,6 @@ def facts(caption: str, values: Mapping[str, Any]) -> str:
     return table(caption, values.items())
 
 
-
 def figure(source: np.ndarray | str, caption: str = "") -> str:
     """Return a picture of uint8 (H, W, 3) RGB, embedded in the page, or of the URL of a file."""
     if not isinstance(source, str):

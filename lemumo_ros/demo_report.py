@@ -46,7 +46,6 @@ EXPLANATION = (
 )
 
 
-
 def write_report(summary: Summary, manifest: Manifest, out: Path) -> Path:
     """Write ``index.html`` beside the ``overlays`` folder it shows.
 

@@ -29,12 +29,11 @@ HIGHER_IS_BETTER = {
     for name in SUMMARY_FIELDS
     if not name.endswith("_mae_m")
 }
-LOWER_IS_BETTER = {
-    *(f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES),
-    *(name for name in COLUMNS if name.startswith(("disagreement_", "flicker_"))),
-}
+LOWER_IS_BETTER = {f"{modality}_depth_mae_m" for modality in REPLAY_MODALITIES}
+CONSISTENCY = [name for name in COLUMNS if name.startswith(("disagreement_", "flicker_"))]
+"""Neither is better: a model that says the same of everything has none."""
 TIME = "time_ms"
-COMPARED = (*sorted(HIGHER_IS_BETTER), *sorted(LOWER_IS_BETTER), "detections", TIME)
+COMPARED = (*sorted(HIGHER_IS_BETTER), *sorted(LOWER_IS_BETTER), *CONSISTENCY, "detections", TIME)
 Key = tuple[str, int]
 
 

@@ -26,6 +26,16 @@ from lemumo_core.replay.output_folder import read_metrics
 
 PICTURES = 3
 """So many images are shown at which B is worst against A, and as many at which it is best."""
+COLUMN_WORDS = {
+    "depth mae m": "depth MAE, m",
+    "bev map": "BEV mAP",
+    "map xy": "mAP XY",
+    "miou": "mIoU",
+    "ap50": "AP50",
+    "time ms": "time, ms",
+    "disagreement": "disagreement of modalities in",
+    "flicker": "flicker of",
+}
 
 
 def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
@@ -204,4 +214,8 @@ def _pair(
 
 
 def _words(column: str) -> str:
-    return column.replace("_", " ")
+    """Return the name of a column as tables of metrics have it."""
+    words = column.replace("_", " ")
+    for key, name in COLUMN_WORDS.items():
+        words = words.replace(key, name)
+    return words

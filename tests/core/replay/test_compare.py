@@ -23,7 +23,12 @@ FRAMES = 60
 
 
 def made(
-    out: Path, depth_mae_m: np.ndarray, bev_map: np.ndarray, first: int = 0, bag: Path | None = None
+    out: Path,
+    depth_mae_m: np.ndarray,
+    bev_map: np.ndarray,
+    first: int = 0,
+    bag: Path | None = None,
+    flicker: float = np.nan,
 ) -> Path:
     """Write the results of a replay of a bag with these scores."""
     rows, times = [], []
@@ -31,7 +36,8 @@ def made(
         row = {key: "" if kind is str else 0 for key, kind in COLUMNS.items()}
         row |= {key: np.nan for key, kind in COLUMNS.items() if kind is float}
         row |= {"bag": "street", "number": i, "stamp_ns": first + i, "detections": 3}
-        rows.append(row | {"fused_depth_mae_m": mae, "fused_bev_map": bev})
+        row |= {"fused_depth_mae_m": mae, "fused_bev_map": bev, "flicker_labels": flicker}
+        rows.append(row)
         times.append({"stamp_ns": first + i, "infer": 10.0, "finish": 1.0})
     (out / "street").mkdir(parents=True)
     write_table(out / "street" / FRAMES_TABLE, rows, COLUMNS)
@@ -62,12 +68,23 @@ def test_a_small_gain_shows_in_the_pairs_though_scenes_differ_more(tmp_path, cap
     np.testing.assert_allclose(found.differences["fused_bev_map"], -0.02)
     assert cli.main(["compare", str(a), str(b), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
-    assert "fused depth mae m" in text and "better" in text
+    assert "fused depth MAE, m" in text and "better" in text
     document = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [one["column"] for one in document["paired"]] == list(columns)
     page = (tmp_path / "out" / "index.html").read_text()
     assert str(tmp_path) not in page
     assert "<svg" in page and 'class="bad"' in page.replace("class=bad", 'class="bad"')
+
+
+def test_results_that_never_change_are_steadier_not_better(tmp_path, capsys) -> None:
+    scores = np.ones(FRAMES), np.ones(FRAMES)
+    a = made(tmp_path / "a", *scores, flicker=0.3)
+    b = made(tmp_path / "b", *scores, flicker=0.0)
+    found = compare(a, b)
+    verdicts = {one.column: one.verdict for one in found.paired}
+    assert verdicts["flicker_labels"] == "less" and not found.gains().any()
+    assert cli.main(["compare", str(a), str(b)]) == 0
+    assert "flicker of labels" in capsys.readouterr().out
 
 
 def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_path) -> None:
@@ -103,7 +120,7 @@ def test_both_results_are_shown_where_they_differ_most(small_bag, frames, tmp_pa
     out = tmp_path / "out"
     assert cli.main(["compare", str(a), str(b), "--out", str(out)]) == 0
     page = (out / "index.html").read_text()
-    assert page.count("<img") == 4 and "1.100 s; B - A: fused bev map +0.4" in page
+    assert page.count("<img") == 4 and "1.100 s; B - A: fused BEV mAP +0.4" in page
     shutil.rmtree(bag)
     assert cli.main(["compare", str(a), str(b), "--out", str(out), "--overwrite"]) == 0
     page = (out / "index.html").read_text()
