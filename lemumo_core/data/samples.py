@@ -152,7 +152,7 @@ def _beams(frame: Frame, rows: np.ndarray) -> Tensor:
     """Return ``Batch.beams``."""
     if not isinstance(frame.companion, LidarScan):
         return torch.empty(1, 0, dtype=torch.int64)
-    return batch_of_one(beam_numbers(frame.companion.points)[rows])
+    return batch_of_one(beam_numbers(frame.companion)[rows])
 
 
 def _sweep(frame: Frame, rows: np.ndarray, classes: Taxonomy | None) -> dict[str, Tensor]:
