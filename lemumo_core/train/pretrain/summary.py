@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from lemumo_core.train.pretrain.learner import seeded_method
 from lemumo_core.train.pretrain.page import write_page
 from lemumo_core.train.pretrain.probing import FRAMES, FeaturesOf, Scores, probe_features
 from lemumo_core.train.pretrain.raw_patches import raw_patches
+
+log = logging.getLogger(__name__)
 
 AVERAGED = 10
 """Steps at either end over which the loss is averaged, at most half of the run."""
@@ -59,6 +62,11 @@ def summarise(run: Run, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "loss_last": _mean(losses[-ends:]),
     }
     if config.log.probes and config.val_frames:
+        log.warning(
+            "comparing %s, the %s and the %s method: linear probes of %d steps on %d frames; "
+            "--log.probes false leaves this out",
+            *(RAW, UNTRAINED, TRAINED, config.log.probe_steps, min(FRAMES, run.sampler.frames)),
+        )
         trained = seeded_method(config)
         checkpoint.load_model_tensors(trained, weights, "the trained method")
         device = run.dist.device

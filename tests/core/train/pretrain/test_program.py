@@ -131,6 +131,27 @@ def test_a_run_leaves_what_it_promises(uninterrupted, shards) -> None:
     assert steps == [EVERY, STEPS]
 
 
+def test_the_comparison_at_the_end_is_announced_and_can_be_left_out(
+    recipe, street_shards, tmp_path, caplog
+) -> None:
+    words = [
+        "--config",
+        recipe,
+        "--data",
+        street_shards,
+        "--steps",
+        1,
+        "--model.companion",
+        "lidar",
+    ]
+    for name, options, is_there in (("a", [], True), ("b", ["--log.probes", "false"], False)):
+        caplog.clear()
+        assert main([*map(str, words), "--out", str(tmp_path / name), *options]) == 0
+        assert ("probes" in json.loads((tmp_path / name / "summary.json").read_text())) == is_there
+        said = "linear probes of 2 steps on 10 frames; --log.probes false leaves this out"
+        assert (said in caplog.text) == is_there
+
+
 def test_killed_stopped_and_resumed_the_losses_are_the_same(
     uninterrupted, recipe, shards, tmp_path, caplog
 ) -> None:
