@@ -115,13 +115,15 @@ def _prepare(arguments: list[str]) -> int:
         options = PrepareOptions(**given)
         of_bags = of_source if arguments[0] == "bags" else None
     open_folder(options.out).check()
+    labels = options.truth_by_stamp()
+    truth = None if labels is None else labels.open()  # else each bag would be left out for it
     with open_executor(options.executor, options.workers, options.part) as executor:
         if of_bags is not None:
             summary = _prepare_bags(of_bags, options, executor)
         else:
             source = open_source()
-            if (truth := options.truth_by_stamp()) is not None:
-                source = WithTruth(source, truth.open())
+            if truth is not None:
+                source = WithTruth(source, truth)
             summary = write_shards(
                 source,
                 options.out,

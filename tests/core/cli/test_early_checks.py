@@ -57,6 +57,15 @@ def test_replay(toy_package, tmp_path, capsys, nothing_runs) -> None:
     assert "unicorn" in said("--requirements", limits)
 
 
+def test_prepare(tmp_path, capsys) -> None:
+    """The labels that all bags need are no fault of each of them."""
+    write_bag(small_frames(1), tmp_path / "bag")
+    words = ["prepare", "bags", "--path", tmp_path / "bag", "--out", tmp_path / "shards"]
+    assert (
+        refusal(capsys, *words, "--truth", "kitti-raw") == "lemumo prepare: kitti-raw needs root\n"
+    )
+
+
 def test_parity(toy_package, tmp_path, capsys, nothing_runs) -> None:
     (tmp_path / "file").write_text("mine")
     assert "is not a folder" in refusal(capsys, "parity", toy_package, "--out", tmp_path / "file")
