@@ -38,7 +38,7 @@ from lemumo_ros.parameter_server import ParameterServer
 from lemumo_ros.parameters import ON_LOAD, Parameters, names
 from lemumo_ros.publish.publisher import ResultPublisher
 from lemumo_ros.shared_memory import clean_shared_memory
-from lemumo_ros.subscriptions import image_topic, subscribe
+from lemumo_ros.subscriptions import check_remappings, image_topic, subscribe
 from lemumo_ros.transport import select_transport
 from lemumo_ros.worker import Worker
 
@@ -265,6 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: with ``--ros-args``; by default those of this process.
     """
+    check_remappings(sys.argv if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     keep_large_blocks()
     select_transport()

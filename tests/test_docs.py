@@ -108,6 +108,12 @@ def test_commands_parse(words: list[str], tmp_path: Path, monkeypatch, capsys) -
         pytest.fail(f"exit code {stop.code}: {capsys.readouterr().err}")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_topic_is_left_to_the_shell(page: Path) -> None:
+    """A shell puts the home folder in the place of a word's first ~, and the node ends."""
+    assert not re.findall(r"-r ~/\S*:=", page.read_text())
+
+
 @pytest.mark.parametrize(
     "line", ["lemumo pretran", "lemumo evaluate m --limt 3", "make tea", "python training/x.py"]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from tests.helpers.ros_domain import isolate_dds
 from tests.helpers.small_frames import small_frames
 from tests.helpers.waiting import LIMIT_S
 
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 SMALLER = {
     "prepare": {"workers": 1},
     "replay": {"backend": "onnxruntime:fp32"},
@@ -30,8 +33,7 @@ SMALLER = {
 
 
 def commands() -> list[list[str]]:
-    text = (ROOT / "docs" / "tutorial.md").read_text()
-    blocks = doc_commands.code_blocks(text)
+    blocks = doc_commands.code_blocks(TUTORIAL.read_text())
     return [words for block in blocks for words in doc_commands.commands(block)]
 
 
@@ -63,10 +65,13 @@ def plays_to_the_node(node: list[str], live: list[str], monkeypatch) -> None:
     isolate_dds(monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     program = [sys.executable, "-m", "lemumo_core.cli.main"]
+    # As it is printed, for the shell changes words that are not quoted, such as a leading ~.
+    printed = re.search(r"^lemumo (node .*?)(?<!\\)$", TUTORIAL.read_text(), re.M | re.S).group(1)
+    assert shlex.split(printed.replace("\\\n", " ")) == node[1:]
+    line = f"exec {shlex.join(program)} {printed}"
     log = Path("node.log")
     with log.open("w") as file:
-        # A shell would expand the ~ of a word that begins with it; these do not.
-        process = subprocess.Popen([*program, *node[1:]], stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(["bash", "-c", line], stdout=file, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + LIMIT_S
         while "in one inference" not in log.read_text():
