@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import runpy
 import shlex
@@ -135,11 +136,9 @@ def nested(options: object, prefix: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def known_options() -> set[str]:
-    """Options of all commands."""
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Parsers of all commands."""
     from lemumo_core.cli.main import COMMANDS
-    from lemumo_core.data.sources.registry import SOURCES, source_class
-    from lemumo_core.methods.registry import load_methods
 
     needed = {
         "prepare": "synthetic --out x",
@@ -154,21 +153,40 @@ def known_options() -> set[str]:
         "pretrain": "",
         "finetune": "",
     }
-    known = {"--show-args", "--help", "--method.OPTION", "--ros-args"}
-    known |= {name for method in load_methods().values() for name in nested(method(), "--method.")}
-    known |= {
-        f"--{option}" for source in SOURCES for option in signature(source_class(source)).parameters
-    }
-    for command in COMMANDS:
-        words = [command, *needed.get(command, "x").split()]
-        known |= options_of(doc_commands.parse_lemumo(words))
+    calls = [[command, *needed.get(command, "x").split()] for command in COMMANDS]
     for words in (
         "choose x --out x",
         "propose x --model x --out x",
         "similar x --stamp_ns 1 --out x",
     ):
-        known |= options_of(doc_commands.parse_lemumo(["label", *words.split()]))
-    return known
+        calls.append(["label", *words.split()])
+    return {" ".join(words): doc_commands.parse_lemumo(words) for words in calls}
+
+
+@pytest.fixture(scope="module")
+def known_options(parsers) -> set[str]:
+    """Options of all commands, methods and sources."""
+    from lemumo_core.data.sources.registry import SOURCES, source_class
+    from lemumo_core.methods.registry import load_methods
+
+    known = {"--show-args", "--help", "--method.OPTION", "--ros-args"}
+    known |= {name for method in load_methods().values() for name in nested(method(), "--method.")}
+    known |= {
+        f"--{option}" for source in SOURCES for option in signature(source_class(source)).parameters
+    }
+    return known.union(*map(options_of, parsers.values()))
+
+
+def test_every_option_has_help(parsers) -> None:
+    """``--help`` shows nothing of an attribute that a docstring documents with another one."""
+    without = {
+        f"{words}: {option}"
+        for words, parser in parsers.items()
+        for action in parser._actions
+        for option in action.option_strings
+        if action.help is None and option != "--print_shtab"
+    }
+    assert not without
 
 
 @each_page("CHANGELOG.md")

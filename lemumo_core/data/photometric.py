@@ -39,7 +39,9 @@ class Photometric:
     """Strengths of the random changes of appearance.
 
     Attributes:
-        brightness, contrast, saturation: factors are uniform in [1 - x, 1 + x], at least 0.
+        brightness: x of a factor that is uniform in [1 - x, 1 + x], at least 0.
+        contrast: likewise.
+        saturation: likewise.
         hue: turns, uniform in [-hue, hue].
         jitter_p: probability of these four together.
         gray_p: probability of losing all colour.
@@ -48,9 +50,10 @@ class Photometric:
         blur_sigma: range of its standard deviation, pixels of the view.
         solarize_p: probability that what is brighter than the middle is inverted.
         style_p: probability of a random style (``style``).
-        thermal_gain, thermal_contrast: as brightness and contrast, for thermal images and rasters;
-            always drawn.
-        raster_gray_p, raster_blur_p: as of the image, for the bands of such a companion.
+        thermal_gain: as brightness, for thermal images and rasters; always drawn.
+        thermal_contrast: as contrast, for thermal images and rasters; always drawn.
+        raster_gray_p: as ``gray_p``, for the bands of such a companion.
+        raster_blur_p: as ``blur_p``, for the bands of such a companion.
 
     Raises:
         ValueError: for anything outside its range.

@@ -51,14 +51,18 @@ class ModelConfig:
         preset: ``paper`` reproduces arXiv 2603.24327 (one companion channel, zeros for an absent
             modality, its heads). ``lemumo`` adds a validity channel, learned absent tokens and the
             deploy heads.
-        size: a key of ``SIZES``.
-        height, width: of the input, pixels, multiples of 16.
+        size: ``nano``, ``tiny``, ``small``, ``base`` or ``large``: width and depth of the encoder,
+            as in ViT (``SIZES``); ``nano`` has four of tiny's twelve blocks.
+        height: of the input, pixels, a multiple of 16.
+        width: likewise.
         whole_image: whether the view holds the whole image, or its bottom rows
             (``InputSpec.whole_image``); of models of version 0.2.0 and before, the bottom rows.
         companion: ``lidar``, ``thermal`` or ``raster``.
         companion_bands: of a raster; 1 of the others.
-        variant: of the encoder, one of ``VARIANTS`` (``variants.py``).
-        backbone: of each tower of ``late``, a key of ``BACKBONES``; ``size`` is a ViT's.
+        variant: of the encoder (``variants.py``): ``pruned``, ``persistent``, ``full``, ``early``,
+            ``late``, ``camera_only`` or ``companion_only``.
+        backbone: of each tower of ``late``: ``vit``, of ``size``, or ``resnet18``, ``resnet50``,
+            ``resnet50_rda``, ``mit_b2``, ``mit_b5``.
         head_preset: family of the heads: ``paper``, ``deploy`` (ours), or ``fcn``, the paper's with
             segmentation from the stages of ResNets; by default that of the preset.
         detection: ``3d`` boxes, or ``2d`` ones for data that has no others.
@@ -66,7 +70,8 @@ class ModelConfig:
             (``heads.depth_refinement``), and labels are brought to it. Needs LiDAR, ``lemumo``.
         encoder_reduction: by how much smaller than the view is what encoder, neck and heads see of
             it. Depth is refined at the view's size: the finer, the better it tells returns apart.
-        detection_classes, segmentation_classes: names by id.
+        detection_classes: names by id, of boxes.
+        segmentation_classes: names by id, of labels.
         class_rules: what names in labels mean (``taxonomy.Rules``), as ``--classes`` reads them
             from a file; None for the default ones.
 

@@ -31,10 +31,10 @@ class OptimizerConfig:
         final_lr: learning rate at the end of the cosine.
         warmup: share of all steps.
         weight_decay: weight decay; of AdamW decoupled, times the learning rate.
-        decay_all: decay norms, biases, tokens and positions too, as the paper does; otherwise
-            only the weights of linear maps and convolutions.
+        decay_all: decay all, as the paper does, not the weights of maps and convolutions alone.
         clip: largest norm of the gradient; 0 does not clip.
-        momentum, trust: momentum and trust coefficient of LARS.
+        momentum: of LARS.
+        trust: trust coefficient of LARS.
         per_epoch: the learning rate changes after an epoch only; for runs by ``epochs``.
 
     Raises:

@@ -60,7 +60,8 @@ class SyntheticStreet:
     Args:
         seed: of the world; drives of different seeds have nothing in common.
         frames: how many.
-        width, height: of the image, pixels. The thermal camera has half of it.
+        width: of the image, pixels. The thermal camera has half of it.
+        height: likewise.
         split: ``train``, ``val`` or ``test``: other streets, other rigs and other models of cars
             and people.
         companion: ``lidar`` or ``thermal``.

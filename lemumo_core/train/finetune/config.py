@@ -46,9 +46,12 @@ class LossConfig:
     1.4 and 2.5 were measured on the synthetic world), so that no task begins by drowning another.
 
     Attributes:
-        detection, depth, segmentation: weights, at least 0.
-        refinement, masked_returns: weights of refined depth at the centres of pixels, and where
-            masked returns lie; only a model with ``refine_depth`` has them.
+        detection: weight, at least 0, as are all.
+        depth: weight.
+        segmentation: weight.
+        refinement: weight of refined depth at the centres of pixels; only a model with
+            ``refine_depth`` has it.
+        masked_returns: weight of refined depth where masked returns lie; likewise.
         balance: of the classes of segmentation (``objectives.segmentation``).
         consistency: weight of how far boxes and labels of a view that lost a sensor are from what
             the model predicts with both, times those of detection and segmentation.
