@@ -115,7 +115,7 @@ def _gradients(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarra
     for dx, dy in ((1, 0), (0, 1)):
         size = np.abs(cv2.Sobel(gray, cv2.CV_32F, dx, dy))
         size = np.sqrt(np.minimum(size, np.percentile(size, CLIP_PERCENTILE)))
-        side = round(2 * SURROUND_DEG * pixels_per_degree)
+        side = max(1, round(2 * SURROUND_DEG * pixels_per_degree))
         surround = cv2.blur(size, (side, side))
         size = size / (surround + 0.1 * size.max() + 1e-6)
         found.append(cv2.GaussianBlur(size, (0, 0), BLUR_DEG * pixels_per_degree))

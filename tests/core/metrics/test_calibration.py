@@ -110,6 +110,7 @@ def test_a_frame_with_nothing_to_compare_is_undecided() -> None:
     nothing = drift_of([Frame(0, "front", camera, image, scan)])
     assert nothing.verdict == "undecided" and nothing.edges == nothing.scenes == 0
     assert drift([]).verdict == "undecided"
+    assert len(aligned(Frame(0, "front", camera.scaled(3, 3), image[:3, :3], scan)).edges) == 0
     assert align(Frame(0, "front", camera, None, scan)) is None
     assert align(Frame(0, "front", camera, image, None)) is None
 
