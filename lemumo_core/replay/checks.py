@@ -20,14 +20,20 @@ from lemumo_core.streaming.sync import MAX_LAG_NS
 OK, WARN, UNDECIDED = "ok", "warn", "undecided"
 LIMITS = {"detections": 0.5, "labels": 0.25, "depth": 0.25}
 """Mean of each part of a ``Difference`` past which modalities disagree or results flicker."""
+NOTHING = "nothing, but one colour all over: is the lens covered, or the exposure wrong?"
 LATE_PERIODS = 1.5
 """Gap between images, in median periods, from which images are missing."""
 NAN = float("nan")
 Check = dict[str, Any]
 
 
-def check_sensors(rows: Sequence[Row]) -> Check:
-    """Check that no image is missing or dropped, and that each has its companion."""
+def check_sensors(rows: Sequence[Row], blank_images: int = 0) -> Check:
+    """Check that no image is missing, dropped or blank, and that each has its companion.
+
+    Args:
+        rows: rows of all images.
+        blank_images: how many of the results have an image that shows nothing.
+    """
     stamps = np.array([row["stamp_ns"] for row in rows if row["stamp_ns"]], np.int64)
     periods_ms = np.diff(stamps) / 1e6
     period_ms = float(np.median(periods_ms)) if len(periods_ms) else NAN
@@ -41,12 +47,14 @@ def check_sensors(rows: Sequence[Row]) -> Check:
         *([f"{dropped} of {len(rows)} images were dropped"] if dropped else []),
         *([f"{missing} images are missing in {len(gaps)} gaps"] if missing else []),
         *([f"{alone} of {len(used)} results are of one sensor alone"] if alone else []),
+        *([f"{blank_images} of {len(used)} images show {NOTHING}"] if blank_images else []),
     ]
     return {
         "verdict": WARN if complaints else OK if used else UNDECIDED,
         "words": ", ".join(complaints) or "every image came, with its companion",
         "missing_images": missing,
         "single_sensor": alone,
+        "blank_images": blank_images,
         "period_ms": period_ms,
         "companion_offset_ms": _mean(offset_ms),
     }

@@ -36,7 +36,7 @@ from lemumo_core.replay.image_events import ImageEvent, image_events, select_all
 from lemumo_core.replay.modalities import REPLAY_MODALITIES, own_part
 from lemumo_core.replay.read_ahead import read_ahead
 from lemumo_core.replay.settings import Settings
-from lemumo_core.streaming.empty_view import explain_empty_view, is_empty
+from lemumo_core.streaming.empty_view import explain_empty_view, is_blank, is_empty
 from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_core.streaming.points import labeled_returns
 
@@ -89,6 +89,7 @@ class ImageResult:
         truth_tracks: labelled objects of the image, where objects are tracked.
         labeled_points: as ``labeled_returns`` returns them, where they are wanted.
         empty_view: why no LiDAR return is in view, where the image has a scan; else empty.
+        is_blank: whether the image shows nothing.
     """
 
     event: ImageEvent
@@ -103,6 +104,7 @@ class ImageResult:
     truth_tracks: TrueTracks | None = None
     labeled_points: np.ndarray | None = None
     empty_view: str = ""
+    is_blank: bool = False
 
 
 class Evaluator:
@@ -228,8 +230,8 @@ class Evaluator:
                 scores["truth_fault"] = fault
         if self.settings.evaluate and image.check_alignment:
             scores["alignment"] = align(frame)
-        if is_empty(frame, full):
-            scores["empty_view"] = explain_empty_view(frame)
+        scores["empty_view"] = explain_empty_view(frame) if is_empty(frame, full) else ""
+        scores["is_blank"] = frame.image is not None and is_blank(frame.image)
         if self.settings.labeled_points:
             labels = None
             if self._labeler is not None:
@@ -265,12 +267,11 @@ class Evaluator:
             metrics[modality if is_compared else own_part(modality)] = metric
             summaries[modality] = metric.add(frame, perception)
             published.append(above(perception, self.settings.score_threshold))
-        one, other = published[0], published[-1]
         return {
             "metrics": metrics,
             "summaries": summaries,
             "returns_masked": returns_masked and is_compared,
-            "disagreement": difference(one, other, PAIR_WITHIN_M) if is_compared else None,
+            "disagreement": difference(*published, PAIR_WITHIN_M) if is_compared else None,
         }
 
     def _with_masked_depth(self, frame: Frame, full: Perception) -> tuple[Frame, Perception]:

@@ -83,6 +83,7 @@ class BagRecord:
         self._previous: Perception | None = None
         self._other_clock_ns: list[int] = []
         self._empty_views: list[str] = []
+        self._blank_images = 0
 
     def add(self, result: ImageResult) -> None:
         """Add the result of the next image."""
@@ -97,6 +98,7 @@ class BagRecord:
             self._other_clock_ns.append(event.other_clock_ns)
         if result.empty_view:
             self._empty_views.append(result.empty_view)
+        self._blank_images += result.is_blank
         if event.fault is not None:
             row["drop"] = event.fault.reason
             self.faults.setdefault(event.fault.reason, str(event.fault))
@@ -142,7 +144,7 @@ class BagRecord:
             T_header_lidar: (4, 4) extrinsics given instead of the bag's transforms.
         """
         checks = {
-            "sensors": check_sensors(self.rows),
+            "sensors": check_sensors(self.rows, self._blank_images),
             "clocks": check_clocks(self.rows, self._other_clock_ns),
             "view": check_view(self.rows, self._empty_views),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,15 @@ def test_extrinsics_that_are_wrong_are_named(model, street, capsys) -> None:
     said = capsys.readouterr().out
     assert "if the image's frame were x forward" in said
     assert "results agree" not in said and "there was nothing to compare" in said
+
+
+def test_a_covered_lens_is_named(toy_package, tmp_path, capsys) -> None:
+    frames = small_frames(3)
+    covered = [replace(frame, image=np.full_like(frame.image, 3)) for frame in frames[:2]]
+    write_bag([*covered, frames[2]], tmp_path / "bag")
+    assert cli.main(["replay", str(tmp_path / "bag"), "--model", str(toy_package)]) == 0
+    said = capsys.readouterr().out
+    assert "warn: 2 of 3 images show nothing, but one colour all over: is the lens covered" in said
 
 
 def test_inspect_prints_bags_and_packages(model, street, capsys) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.se3 import inverse, make_T
 from lemumo_core.preprocess import InputSpec, preprocess
-from lemumo_core.streaming.empty_view import EMPTY_VIEWS, EmptyViews, explain_empty_view
+from lemumo_core.streaming.empty_view import EMPTY_VIEWS, EmptyViews, explain_empty_view, is_blank
 from tests.helpers.small_frames import small_frames
 
 SPEC = InputSpec(64, 176, "lidar", 2)
@@ -76,3 +77,17 @@ def test_named_after_some_frames_and_forgotten_with_the_first_return():
     assert views.update(frame, Result("camera", "lidar")) == ""
     assert views.update(frame, Result("camera")) == "" and views.count == EMPTY_VIEWS + 2
     assert EmptyViews().update(replace(frame, companion=None), Result("camera")) == ""
+
+
+@pytest.mark.parametrize("level", [0, 8, 128, 255])
+def test_an_image_of_one_colour_is_blank_also_with_noise(level):
+    noise = np.random.default_rng(0).normal(level, 5.0, (240, 320, 3))
+    for image in (np.full((240, 320, 3), level, np.uint8), noise.clip(0, 255).astype(np.uint8)):
+        assert is_blank(image)
+    image[:, 200:] = np.clip(image[:, 200:].astype(int) + (20 if level < 200 else -20), 0, 255)
+    assert not is_blank(image)
+
+
+def test_a_night_is_not_blank(shared_data):
+    for path in sorted((shared_data / "kaist_rgbt").glob("*_visible.png")):
+        assert not is_blank(cv2.imread(str(path)) // 8)
