@@ -88,7 +88,7 @@ class ImageResult:
         overlay: PNG.
         truth_tracks: labelled objects of the image, where objects are tracked.
         labeled_points: as ``labeled_returns`` returns them, where they are wanted.
-        empty_view: why no LiDAR return is in view, where the image has a scan; else empty.
+        empty_view: why no return of the image's scan is in view, if none is.
         is_blank: whether the image shows nothing.
     """
 
@@ -181,7 +181,8 @@ class Evaluator:
                 if event.frame is not None:
                     labels, _ = _labels_of(event, truth, camera)
                     frame = _labelled(event.frame, labels)
-                    shown = self._with_masked_depth(frame, self.pipeline(frame))
+                    full, mask = self.pipeline(frame), settings.mask
+                    shown = with_masked_depth(frame, full, self.pipeline, mask)
                     yield event.number, draw_comparison(*shown, self.manifest)
 
     def calibration_picture(
@@ -244,11 +245,12 @@ class Evaluator:
 
     def _scores(self, frame: Frame, full: Perception, is_compared: bool) -> dict[str, Any]:
         """Return fields of an ``ImageResult``; ``full`` is the result of the frame."""
-        is_alone = len(full.modalities) == 1  # also where no return of a scan is in view
+        is_alone = frame.companion is None
+        own = "camera_only" if is_alone else "fused"
         is_compared &= not is_alone
         labels, returns_masked = frame.labels or Labels(), needs_mask(frame, self.settings.mask)
         if is_compared:
-            frame, full = self._with_masked_depth(frame, full)
+            frame, full = with_masked_depth(frame, full, self.pipeline, self.settings.mask)
         elif returns_masked:  # an inference for depth alone would cost as much as all else
             labels = replace(labels, depth_m=None)
             frame = replace(frame, labels=labels)
@@ -256,8 +258,8 @@ class Evaluator:
         has_truth = any(part is not None for part in (*boxes, *maps, labels.point_labels))
         if not (is_compared or is_alone or has_truth):
             return {}
+        has_two = is_compared and len(full.modalities) > 1  # not where no return is in view
         metrics, summaries, published = {}, {}, []
-        own = "camera_only" if is_alone else "fused"
         for modality in REPLAY_MODALITIES if is_compared else (own,):
             seen = with_modality(frame, modality)
             assert seen is not None
@@ -267,15 +269,13 @@ class Evaluator:
             metrics[modality if is_compared else own_part(modality)] = metric
             summaries[modality] = metric.add(frame, perception)
             published.append(above(perception, self.settings.score_threshold))
+        one, other = published[0], published[-1]
         return {
             "metrics": metrics,
             "summaries": summaries,
             "returns_masked": returns_masked and is_compared,
-            "disagreement": difference(*published, PAIR_WITHIN_M) if is_compared else None,
+            "disagreement": difference(one, other, PAIR_WITHIN_M) if has_two else None,
         }
-
-    def _with_masked_depth(self, frame: Frame, full: Perception) -> tuple[Frame, Perception]:
-        return with_masked_depth(frame, full, self.pipeline, self.settings.mask)
 
 
 def image_counts(reader: BagReader, cameras: Mapping[str, BagTopics]) -> dict[str, int]:
