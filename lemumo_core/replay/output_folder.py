@@ -51,7 +51,7 @@ from lemumo_core.replay.tracks import TRACKS, BagTracks, save_tracks
 DONE = "bag.json"
 DETECTIONS = "detections.jsonl"
 METRICS = "metrics.npz"
-FORMAT = 11
+FORMAT = 12
 """Version of these files. A folder of another version does not count as finished."""
 RECORDINGS: dict[str, tuple[str, Callable[..., ResultBag | RerunRecording]]] = {
     "bag": ("results", ResultBag),
