@@ -33,6 +33,7 @@ th { font-weight: 500; color: #666; vertical-align: bottom }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 1rem }
 img { width: 100%; border-radius: 4px; display: block } figure { margin: 0 0 1.5rem }
 figcaption { color: #555; padding: .2rem 0 }
+.named { white-space: nowrap }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .25em }
 .detail td:first-child { color: #666; padding-left: 1em }
 .note { color: #666 }

@@ -177,6 +177,7 @@ def class_legends(manifest: Manifest) -> tuple[str, str]:
 def color_legend(colors: Iterable[tuple[str, tuple[int, ...]]]) -> str:
     """Return names with their colours, HTML."""
     return ", ".join(
-        f'<span class="swatch" style="background: rgb{tuple(color)}"></span>{html.escape(name)}'
+        f'<span class="named"><span class="swatch" style="background: rgb{tuple(color)}"></span>'
+        f"{html.escape(name)}</span>"
         for name, color in colors
     )
