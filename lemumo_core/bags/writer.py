@@ -1,7 +1,7 @@
 """Write Frames of any source as a ROS 2 bag, without ROS.
 
     /camera/image_raw, or .../compressed or .../foxglove, /camera/camera_info   camera_optical
-    /lidar/points (x, y, z, intensity[, ring] float32)                              lidar
+    /lidar/points (x, y, z, intensity[, ring] float32)                          lidar
     /thermal/image_raw, /thermal/camera_info                                    thermal_optical
     /tf_static   base_link -> camera_optical, lidar, thermal_optical            transient local
     /ground_truth/detections_3d (vision_msgs/Detection3DArray)                  camera_optical
