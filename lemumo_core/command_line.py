@@ -6,8 +6,8 @@ are options each. All commands of lemumo speak this one dialect:
 
 - ``--option_name``, as in YAML; hyphens in place of underscores are accepted;
 - ``--flag`` alone means true, ``--flag false`` the contrary;
-- lists and tuples take several words: ``--precision fp16 int8``; one that follows other words may
-  be empty, and one word of an option that takes text as well stays text;
+- lists, tuples and arrays take several words: ``--precision fp16 int8``; one that follows other
+  words may be empty, and one word of an option that takes text as well stays text;
 - ``--config FILE.yaml`` holds options by name; later ones on the command line override it;
 - an unknown option ends the command with exit code 2 and a suggestion;
 - what cannot be used ends it with exit code 1 and one line that names it.
@@ -25,6 +25,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -38,7 +39,8 @@ from lemumo_core.faults import Fault
 from lemumo_core.files import contents_of, read_yaml
 from lemumo_core.signals import SIGNALLED, Stopped, StopRequest, stop_request
 
-jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, np.asarray)
+# Of objects, so that also rows of several lengths reach the check that names their option.
+jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, partial(np.asarray, dtype=object))
 
 UNKNOWN = (
     r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted"
@@ -242,7 +244,10 @@ def _members(kind: Any) -> list[Any]:
 
 
 def _is_list(kind: Any) -> bool:
-    return any(get_origin(member) in (list, tuple, set) for member in _members(kind))
+    return any(
+        member is np.ndarray or get_origin(member) in (list, tuple, set)
+        for member in _members(kind)
+    )
 
 
 def _bracketed(kind: Any, words: Sequence[str]) -> str:
@@ -253,4 +258,14 @@ def _bracketed(kind: Any, words: Sequence[str]) -> str:
     elements = [one for argument in arguments for one in _members(argument)]
     if any(one in (str, Path) or get_origin(one) is Literal for one in elements):
         return json.dumps(list(words))
-    return json.dumps([yaml.safe_load(word) for word in words])
+    if np.ndarray in _members(kind):  # in quotes, rows of numbers are one word
+        words = " ".join(words).split()
+    return json.dumps([_value(word) for word in words])
+
+
+def _value(word: str) -> Any:
+    """What a word means in YAML, or the word itself, which its option then refuses."""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word

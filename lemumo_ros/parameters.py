@@ -92,8 +92,6 @@ class CameraParameters:
                 raise ValueError(f"{entry.name} is {value}, must be from {low} to {high}")
             if entry.name in CHOICES and value not in CHOICES[entry.name]:
                 raise ValueError(f"{entry.name} is '{value}', must be one of {CHOICES[entry.name]}")
-        if len(self.extrinsics) not in (0, 16):
-            raise ValueError(f"extrinsics has {len(self.extrinsics)} numbers, must have 16 or none")
         _ = self.T_camera_companion, self.camera_info  # checks them
         window = self.thermal_window
         if window and not (len(window) == 4 and min(window[2:]) > 0):
@@ -118,7 +116,7 @@ class CameraParameters:
         """The extrinsics as a (4, 4) matrix, or None."""
         if not self.extrinsics:
             return None
-        return check_rigid(np.reshape(self.extrinsics, (4, 4)), "extrinsics")
+        return check_rigid(np.array(self.extrinsics), "extrinsics")
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class ReplayOptions:
         companion_deadline_ms: how long an image waits for its companion.
         companion_offset: seconds by which the companion's stamps are ahead of the image's, where
             it has another clock; any value.
-        extrinsics: the 16 numbers of T_camera_companion by row, instead of tf.
+        extrinsics: T_camera_companion instead of tf: 16 numbers by row, or "[[...], ...]".
         rectified: whether the images are rectified (``image_rect``), so that P of camera_info
             holds, without distortion; auto decides by the topic's name.
         fixed_frame: frame of /tf, such as odom, in which the motion of a LiDAR is known: its points
@@ -135,7 +135,7 @@ class ReplayOptions:
     sync_tolerance_ms: float = 60.0
     companion_deadline_ms: float = 100.0
     companion_offset: float = 0.0
-    extrinsics: list[float] | None = None
+    extrinsics: np.ndarray | None = None
     rectified: Rectified = "auto"
     fixed_frame: str = ""
     tracking: bool = False
@@ -159,9 +159,6 @@ class ReplayOptions:
     def __post_init__(self) -> None:
         if self.out is None and (self.part is not None or self.executor != "local"):
             raise Fault("bad_option", "several hosts need a folder that they share: add --out")
-        if self.extrinsics is not None and len(self.extrinsics) != 16:
-            given = len(self.extrinsics)
-            raise Fault("bad_option", f"--extrinsics takes 16 numbers, the rows of T, not {given}")
         if self.compare_every is not None and self.compare_every < 1:
             raise Fault("bad_option", f"--compare_every takes 1 or more, not {self.compare_every}")
         if self.labeled_points and not self.results_bag:
@@ -182,7 +179,7 @@ class ReplayOptions:
         assert self.model is not None
         extrinsics = None
         if self.extrinsics is not None:
-            extrinsics = check_rigid(np.reshape(self.extrinsics, (4, 4)), "--extrinsics")
+            extrinsics = check_rigid(self.extrinsics, "--extrinsics")
         return Settings(
             model=self.model,
             backend=self.backend,

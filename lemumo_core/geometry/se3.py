@@ -94,13 +94,29 @@ def interpolate(T_a: np.ndarray, T_b: np.ndarray, fraction: float) -> np.ndarray
 def check_rigid(T: np.ndarray, name: str) -> np.ndarray:
     """Return T as float64 (4, 4).
 
+    Args:
+        T: (4, 4), or its 16 numbers by row.
+        name: in what is wrong with it.
+
     Raises:
         Fault: ``bad_transform`` unless it is a proper rigid transform (rotation to 1e-3) within
             ``MAX_TRANSLATION_M``.
     """
-    T = np.asarray(T, np.float64)
-    if T.shape != (4, 4) or not (np.abs(T) <= MAX_TRANSLATION_M).all():  # NaN fails too
-        raise Fault("bad_transform", f"{name} must be a finite 4x4 matrix, got {T.shape}:\n{T}")
+    given = T
+    try:
+        T = np.asarray(given, np.float64)
+    except (TypeError, ValueError):  # words, or rows of several lengths
+        T = np.empty(0)
+    if T.shape == (16,):
+        T = T.reshape(4, 4)
+    if T.shape != (4, 4):
+        raise Fault(
+            "bad_transform",
+            f"{name} must be 16 numbers by row, or a matrix such as [[1, 0, 0, 0], [0, 1, 0, 0], "
+            f"[0, 0, 1, 0], [0, 0, 0, 1]], not {np.asarray(given, object).tolist()}",
+        )
+    if not (np.abs(T) <= MAX_TRANSLATION_M).all():  # NaN fails too
+        raise Fault("bad_transform", f"{name} must be a finite transform, got\n{T}")
     R = T[:3, :3]
     proper = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
     if not proper or not np.allclose(T[3], [0, 0, 0, 1]):

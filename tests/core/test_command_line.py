@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
+from lemumo_core.geometry.se3 import check_rigid
+
+LAST = [0, 0, 0, 1]
+"""Last row of a transform."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,47 @@ def test_words_become_arguments(called, words, expected) -> None:
     arguments = words.replace(", ", ",").split()
     assert called.run(*arguments) == 0
     assert {name: called.values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["0", "-1", "0", "2.5", "1", "0", "0", "0", "0", "0", "1", "-1e-3", "0", "0", "0", "1"],
+        ["[0, -1, 0, 2.5, 1, 0, 0, 0, 0, 0, 1, -1e-3, 0, 0, 0, 1]"],
+        ["[[0, -1, 0, 2.5], [1, 0, 0, 0], [0, 0, 1, -1e-3], [0, 0, 0, 1]]"],
+        ["  0.0 -1.0 0.0 2.5\n  1.0 0.0 0.0 0.0\n  0 0 1 -0.001\n  0 0 0 1"],  # tf2_echo
+    ],
+)
+def test_matrices_are_taken_in_every_form(words) -> None:
+    assert given_transform(words) == (0, [[0, -1, 0, 2.5], [1, 0, 0, 0], [0, 0, 1, -1e-3], LAST])
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["[[1, 0], [0]]"], "[[1, 0], [0]]"),
+        (["1", "2", "3"], "[1, 2, 3]"),
+        (["odom", "{a:"], "['odom', '{a:']"),
+        (["[[1, 0"], "[[1, 0"),
+    ],
+)
+def test_what_is_no_matrix_ends_in_a_line_with_the_form(words, shown, capsys) -> None:
+    assert given_transform(words) == (1, [])
+    said = capsys.readouterr().err
+    assert said.startswith("lemumo test: --T must be 16 numbers by row, or a matrix such as [[1, ")
+    assert said.endswith(f", not {shown}\n") and said.count("\n") == 1
+
+
+def given_transform(words: list[str]) -> tuple[int, list[list[float]]]:
+    """What a command that takes a transform ends with, and makes of the words after it."""
+    found: list[list[float]] = []
+
+    def command(*, T: np.ndarray | None = None) -> None:
+        """Take a transform."""
+        assert T is not None
+        found.extend(check_rigid(T, "--T").tolist())
+
+    return run_function("lemumo test", command, ["--T", *words]), found
 
 
 def test_a_file_holds_options_that_later_ones_override(called, tmp_path) -> None:

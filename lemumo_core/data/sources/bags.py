@@ -53,8 +53,8 @@ class Bags:
             images without one have the companion None.
         companion_offset: seconds by which the companion's stamps are ahead of the images', where
             it has another clock; any value.
-        T_camera_companion: (4, 4) to use instead of /tf_static, into the optical frame of the
-            image's header.
+        T_camera_companion: (4, 4), or its 16 numbers by row, to use instead of /tf_static, into
+            the optical frame of the image's header.
         detections: topic of 3D boxes, Detection3DArray. Of this and the next three, None takes the
             one of ``GROUND_TRUTH`` that a bag has, '' does without. Ground truth belongs to the
             image nearest to it, at most ``tolerance_ms`` away; what is on an image's pixels, where

@@ -85,6 +85,8 @@ def test_given_extrinsics_win(small_bag, tmp_path):
     )
     frame = Bags(bare, T_camera_companion=T)[0]
     np.testing.assert_array_equal(frame.companion.T_camera_lidar, T)
+    by_row = Bags(bare, T_camera_companion=T.ravel())[0]
+    np.testing.assert_array_equal(by_row.companion.T_camera_lidar, T)
     with pytest.raises(Fault, match=r"rotation|rigid"):
         Bags(bare, T_camera_companion=2 * T)
 
