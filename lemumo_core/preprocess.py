@@ -41,7 +41,8 @@ class InputSpec:
         companion_channels: 1 (value), 2 (value, validity), or of LiDAR 4 (and how far right of its
             pixel's centre the return lies, and how far below, in pixels); of a raster 2 or more,
             its bands and their validity.
-        depth_min_m: LiDAR returns at this depth or nearer are dropped.
+        depth_min_m: LiDAR returns at this depth or nearer are dropped: they lie on the camera
+            itself. What is dropped gets the depth of what is behind it.
         depth_max_m: depth that maps to 1; farther returns stay, as 1.
         whole_image: the view holds the whole image, padded where its aspect differs; otherwise the
             image is as wide as the view, and what is too high is cut off at the top.
@@ -54,7 +55,7 @@ class InputSpec:
     width: int
     companion: str
     companion_channels: int
-    depth_min_m: float = 1.0
+    depth_min_m: float = 0.2
     depth_max_m: float = 80.0
     whole_image: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate_frame, metric_for
+from lemumo_core.frame import LidarScan
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.provenance import is_rendered_alone
@@ -64,6 +66,29 @@ def test_on_streets_that_it_never_saw_it_is_as_good_as_it_says(package, backend)
         assert found.miou > 0.5 * said["miou"], mode
     assert metrics["fused"].summary().bev_map > 0.5 * package.manifest.metrics["fused"]["bev_map"]
     assert np.isfinite(metrics["camera_only"].summary().bev_map)
+
+
+@pytest.mark.parametrize("away_m", [0.3, 0.7, 1.5])
+def test_what_stands_right_before_the_camera_is_as_near_as_the_lidar_says(package, away_m) -> None:
+    """A box is drawn into a street, and a LiDAR beside the camera sees the box."""
+    (frame,) = SyntheticStreet(seed=3, split="test", frames=1, width=704, height=384)
+    camera, depth_m, image = frame.camera, frame.labels.depth_m.copy(), frame.image.copy()
+    right, down = 0.25 / away_m * camera.fx, 0.15 / away_m * camera.fy
+    low, high = (
+        np.clip([camera.cy + side * down, camera.cx + side * right], 0, [384, 704]).astype(int)
+        for side in (-1, 1)
+    )
+    box = np.s_[low[0] : high[0], low[1] : high[1]]
+    depth_m[box], image[box] = away_m, (120, 60, 40)
+    v, u = (axis.ravel() for axis in np.mgrid[2:384:6, 0:704:2])
+    v, u = (axis[np.isfinite(depth_m[v, u])] for axis in (v, u))
+    returns = camera.unproject(np.stack([u, v], axis=1).astype(float)) * depth_m[v, u, None]
+    points = np.pad(returns, ((0, 0), (0, 1))).astype(np.float32)
+    scan = LidarScan(points, np.eye(4), frame.stamp_ns)
+    found = Pipeline(package, "onnxruntime", 0.25)(replace(frame, image=image, companion=scan))
+    (top, left), (bottom, right) = (edge * found.depth_m.shape[1] // 704 for edge in (low, high))
+    inside = found.depth_m[top + 2 : bottom - 2, left + 2 : right - 2]
+    assert inside.size > 100 and np.abs(inside - away_m).max() < 0.05 * away_m
 
 
 def stages(training: dict[str, Any]) -> list[Any]:

@@ -89,7 +89,7 @@ def test_a_view_of_the_whole_image_leaves_nothing_out(size) -> None:
 
 def test_lidar_channels() -> None:
     camera = Camera(176, 64, 100, 100, 88, 32)
-    points = np.array([[0, 0, 40], [10, 0, 20], [-40, 0, 160], [0, 0.2, 0.9]], np.float32)
+    points = np.array([[0, 0, 40], [10, 0, 20], [-40, 0, 160], [0, 0.03, 0.15]], np.float32)
     frame = Frame(1, "c", camera, None, LidarScan(points, np.eye(4), 1))
     result = preprocess(frame, SPEC)
     value, valid = result.companion[0, ..., 0], result.companion[0, ..., 1]
