@@ -17,6 +17,8 @@ NUMBER = tuple("0123456789-+")
 """How a number begins."""
 DETAIL = "- "
 """How the name of a row begins that details the one above."""
+FEW = 3
+"""Names that one line holds."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1280px; padding: 0 1rem;
   color: #1c1c1c }
@@ -54,6 +56,11 @@ def page(title: str, parts: Iterable[str]) -> str:
 def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
     """Write a page of parts that are HTML already, in UTF-8 as it says."""
     path.write_text(page(title, parts), encoding="utf-8")
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names as one line, of many the first."""
+    return ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
 
 
 def table(

@@ -31,8 +31,6 @@ from lemumo_core.replay.summaries import comparison_note, sound_files_of
 from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
 
 WORST = 6
-FEW = 3
-"""Number of bags that are named at most."""
 FUSED, ALONE, DROPPED = "#3a8a4d", "#e0a526", "#c2182b"
 BADGES = {OK: FUSED, WARN: DROPPED}
 
@@ -69,8 +67,7 @@ def write_report(
             '<p class="warning">The weights are <b>untrained</b>: all scores are near zero.</p>'
         )
     names = list(dict.fromkeys(name.partition("/")[0] for name in bags))
-    named = ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
-    if note := rendered_note(evaluator.manifest, f"as here on {named}"):
+    if note := rendered_note(evaluator.manifest, f"as here on {web_page.few(names)}"):
         parts.append(f'<p class="warning">{html.escape(note)}</p>')
     plain = {key: value for key, value in totals.items() if not isinstance(value, dict)}
     facts = named_facts(plain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +33,25 @@ class Member(NamedTuple):
     @property
     def name(self) -> str:
         """Name for messages: the paths that were given, or a source with its root."""
-        if "path" in self.options:
-            paths = self.options["path"]
-            return ", ".join(map(str, paths)) if isinstance(paths, list) else str(paths)
-        return f"{self.data} {self.options['root']}" if "root" in self.options else self.data
+        return ", ".join(self._names(str))
+
+    @property
+    def short_names(self) -> list[str]:
+        """The same for pages, which show no folders: the last part of each path."""
+        return self._names(lambda path: Path(path).name or path)
 
     @property
     def text(self) -> str:
         """The words after ``--data`` that mean the same, but for the weight."""
         return ",".join([self.data, *(f"{name}={value}" for name, value in self.options.items())])
+
+    def _names(self, shown: Callable[[str], str]) -> list[str]:
+        if "path" in self.options:
+            paths = self.options["path"]
+            return [shown(str(one)) for one in (paths if isinstance(paths, list) else [paths])]
+        if "root" in self.options:
+            return [f"{self.data} {shown(str(self.options['root']))}"]
+        return [shown(self.data)]
 
 
 def members_of(data: Data, options: Mapping[str, Any]) -> list[Member]:
@@ -75,6 +85,15 @@ def data_name(data: Data, options: Mapping[str, Any]) -> str:
         Fault: as ``members_of``.
     """
     return ", ".join(member.name for member in members_of(data, options))
+
+
+def short_names(data: Data, options: Mapping[str, Any]) -> list[str]:
+    """Return what pages call the parts of ``--data``; see ``Member.short_names``.
+
+    Raises:
+        Fault: as ``members_of``.
+    """
+    return [name for member in members_of(data, options) for name in member.short_names]
 
 
 def _member(given: str | Mapping[str, Any], number: int) -> Member:

@@ -8,13 +8,16 @@ from typing import Any
 
 from lemumo_core import web_page
 from lemumo_core.data.sources import evenly_spaced
+from lemumo_core.data.sources.members import short_names
 from lemumo_core.evaluation.modalities import with_modality
 from lemumo_core.evaluation.pictures import draw_comparison
 from lemumo_core.evaluation.report import picture_legend
 from lemumo_core.evaluation.tables import tables
 from lemumo_core.files import write_whole
 from lemumo_core.frame import Frame
+from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
+from lemumo_core.inference.provenance import RENDERED, in_words
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.signed import signed
 from lemumo_core.train.adapt.frames import AdaptationFrames
@@ -49,6 +52,24 @@ def before_and_after(before: Results, after: Results, labelled: bool) -> dict[st
     }
 
 
+def facts(run: Run, source: AdaptationFrames, best_step: int) -> dict[str, Any]:
+    """Return what was adapted, and to what, as the page shows it."""
+    config = run.config
+    adapted = load_package(config.weights).manifest
+    own = web_page.few(short_names(config.data, config.data_options))
+    labelled = in_words([RENDERED])
+    if config.labelled is not None:
+        labelled = web_page.few(short_names(config.labelled, {}))
+    return {
+        "package": f"{adapted.name} {adapted.version}",
+        "own frames": f"{len(source.own)} of {own}",
+        "own frames kept apart": len(source.own_val),
+        "labelled frames": f"{len(source.labelled)} of {labelled}",
+        "labelled frames kept apart": len(source.labelled_val),
+        "best step": f"{best_step} of {config.steps}",
+    }
+
+
 def write_page(
     run: Run, summary: Mapping[str, Any], before: Results, models: tuple[Pipeline, Pipeline]
 ) -> None:
@@ -64,6 +85,7 @@ def write_page(
     assert isinstance(source, AdaptationFrames)
     kind = "bad" if summary["objections"] else "note"
     parts = [f'<p class="{kind}">{html.escape(verdict(summary, before))}</p>']
+    parts.append(web_page.facts("", facts(run, source, summary["step"])))
     own, labelled = (
         before_and_after(before, summary["metrics"], labelled) for labelled in (False, True)
     )

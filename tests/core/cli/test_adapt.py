@@ -97,6 +97,10 @@ def test_stopped_refused_and_at_last_better(
     assert summary["step"] == STEPS and summary["objections"] == []
     page = (run / "index.html").read_text()
     assert "true ones white" in page
+    own = f"of {small_bag.name}</td>"
+    adapted = f"<td>theirs {load_package(package).manifest.version}</td>"
+    assert adapted in page and own in page and "of shards</td>" in page
+    assert str(tmp_path) not in page and str(small_bag.parent) not in page
     assert "fused, before" in page and "linear" in page and page.count("<img") >= 4
 
 
