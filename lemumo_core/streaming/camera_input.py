@@ -29,7 +29,7 @@ from lemumo_core.preprocess import InputSpec, reduction
 from lemumo_core.streaming.calibration import Calibration
 from lemumo_core.streaming.camera_options import CameraOptions
 from lemumo_core.streaming.companions import DepthImage, PointCloud, stamped_companion
-from lemumo_core.streaming.empty_view import EmptyViews
+from lemumo_core.streaming.empty_view import BlankImages, EmptyViews
 from lemumo_core.streaming.health import Health
 from lemumo_core.streaming.sync import Matcher, Pair, Stamped, has_waited
 
@@ -80,7 +80,7 @@ class CameraInput:
         image_companion = "thermal" if companion == "thermal" else "depth"
         self.companion_calibration = Calibration(f"{image_companion}_info")
         self._awaiting_calibration: list[Pair] = []
-        self._empty_views = EmptyViews()
+        self._empty_views, self._blank_images = EmptyViews(), BlankImages()
         self._lock = threading.Lock()
 
     def set_options(self, options: CameraOptions) -> None:
@@ -256,7 +256,8 @@ class CameraInput:
             Why no LiDAR return has been in view for some frames; empty where there were some.
         """
         cause = self._empty_views.update(frame, perception)
-        self.health.count_out(perception, timings_ms, cause)
+        blank = self._blank_images.update(frame.image)
+        self.health.count_out(perception, timings_ms, cause, blank)
         return cause
 
     def _pose(self, image: Stamped, image_camera: ImageCamera) -> np.ndarray | None:

@@ -45,3 +45,19 @@ class EmptyViews:
         if self._consecutive % EMPTY_VIEWS == 0:  # from time to time: settings may change
             self._cause = f"no lidar return is in view: {explain_empty_view(frame)}"
         return self._cause
+
+
+class BlankImages:
+    """Tells whether images have shown nothing for some results; looks at one in ``EMPTY_VIEWS``."""
+
+    def __init__(self) -> None:
+        self._results = 0
+        self._looks = 0
+
+    def update(self, image: np.ndarray | None) -> bool:
+        """Count a result; return whether the last two images that were looked at are blank."""
+        if image is not None:
+            if self._results % EMPTY_VIEWS == 0:
+                self._looks = self._looks + 1 if is_blank(image) else 0
+            self._results += 1
+        return self._looks > 1

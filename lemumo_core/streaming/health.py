@@ -116,7 +116,7 @@ class Health:
         self.frames_out = 0
         self.companion_offset_ns = 0
         self.lidars: tuple[str, ...] = ()
-        self._empty_view = ""
+        self._empty_view, self._is_blank = "", False
         self.last_fault = ""
         self._arrivals: dict[str, Arrivals] = defaultdict(Arrivals)
         self._fault_ns: int | None = None
@@ -147,11 +147,22 @@ class Health:
                     self.last_fault, self._fault_ns = message, self._clock()
 
     def count_out(
-        self, perception: Perception, timings_ms: dict[str, float], empty_view: str = ""
+        self,
+        perception: Perception,
+        timings_ms: dict[str, float],
+        empty_view: str = "",
+        is_blank: bool = False,
     ) -> None:
-        """Count one published result; ``empty_view`` says why no LiDAR return was in view."""
+        """Count one published result.
+
+        Args:
+            perception: the result.
+            timings_ms: by stage.
+            empty_view: why no LiDAR return was in view; empty where there were some.
+            is_blank: whether images have been of one colour for some results.
+        """
         with self._lock:
-            self._empty_view = empty_view
+            self._empty_view, self._is_blank = empty_view, is_blank
             self.frames_out += 1
             self._out_ns = self._clock()
             self.modalities["+".join(perception.modalities)] += 1
@@ -188,7 +199,8 @@ class Health:
 
         STALE: no image for ``STALE_PERIODS`` of its periods. ERROR: for ``ERROR_AFTER_NS`` every
         image was dropped for a fault. WARN: no image or no result yet, or in the last
-        ``RECENT_NS`` a fault, or a result without its companion. OK: none of these.
+        ``RECENT_NS`` a fault, or a result without its companion; images that show nothing, or one
+        of several LiDARs that is silent. OK: none of these.
         """
         with self._lock:
             now_ns = self._clock()
@@ -208,6 +220,8 @@ class Health:
                 return Level.WARN, "waiting for the first result"
             if self._camera_only_ns is not None and now_ns - self._camera_only_ns < RECENT_NS:
                 return Level.WARN, f"degraded to camera-only: {self._companion_state(now_ns)}"
+            if self._is_blank:
+                return Level.WARN, "images are of one colour: the lens is covered, or it is dark"
             if silent := self._silent_lidars(now_ns):
                 return Level.WARN, f"points of {', '.join(silent)} are missing"
             return Level.OK, "running"

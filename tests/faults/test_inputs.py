@@ -99,6 +99,16 @@ def test_tf_that_is_missing_broken_or_late(rig, seen) -> None:
     seen(f"no result until tf came, then fused (told after {took:.1f} s); NaN refused; cycle ends")
 
 
+def test_a_covered_lens_is_named(rig) -> None:
+    def covered(messages: dict[str, Any]) -> None:
+        messages["image"].data = bytes(len(messages["image"].data))
+
+    rig.run_until(lambda: "images are of one colour" in rig.status()[1], covered)
+    assert rig.status()[0] == Level.WARN
+    rig.run_until(more(rig, FUSED), covered)
+    rig.run_until(lambda: "images are of one colour" not in rig.status()[1])
+
+
 @pytest.mark.fault(1)
 def test_lidar_stops_and_returns(rig, seen) -> None:
     rig.run_until(more(rig, FUSED))

@@ -132,7 +132,7 @@ def test_what_came_before_activation_is_forgotten(cameras, clock) -> None:
         ({"score_threshold": float("nan")}, "score_threshold is nan, must be from 0.0 to 1.0"),
         ({"max_age_ms": -1.0}, "max_age_ms is -1.0"),
         ({"image_transport": "h264"}, "image_transport is 'h264'"),
-        ({"extrinsics": (1.0, 2.0)}, "2 numbers"),
+        ({"extrinsics": (1.0, 2.0)}, "must be 16 numbers by row"),
         ({"extrinsics": (0.0,) * 16}, "not a rotation"),
         ({"thermal_window": (0.1, 0.1, 0.5)}, "must be left, top"),
         ({"thermal_window": (0.1, 0.1, 0.5, 0.0)}, "above 0"),

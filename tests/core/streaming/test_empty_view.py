@@ -11,7 +11,13 @@ import pytest
 from lemumo_core.frame import LidarScan
 from lemumo_core.geometry.se3 import inverse, make_T
 from lemumo_core.preprocess import InputSpec, preprocess
-from lemumo_core.streaming.empty_view import EMPTY_VIEWS, EmptyViews, explain_empty_view, is_blank
+from lemumo_core.streaming.empty_view import (
+    EMPTY_VIEWS,
+    BlankImages,
+    EmptyViews,
+    explain_empty_view,
+    is_blank,
+)
 from tests.helpers.small_frames import small_frames
 
 SPEC = InputSpec(64, 176, "lidar", 2)
@@ -91,3 +97,15 @@ def test_an_image_of_one_colour_is_blank_also_with_noise(level):
 def test_a_night_is_not_blank(shared_data):
     for path in sorted((shared_data / "kaist_rgbt").glob("*_visible.png")):
         assert not is_blank(cv2.imread(str(path)) // 8)
+
+
+def test_blank_images_are_named_after_some_and_forgotten_with_the_first_that_is_not():
+    black, images = np.zeros((24, 32, 3), np.uint8), BlankImages()
+    street = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    found = [images.update(black) for _ in range(EMPTY_VIEWS + 1)]
+    assert found == [False] * EMPTY_VIEWS + [True]
+    assert images.update(None)  # the LiDAR alone says nothing of the camera
+    found = [images.update(street) for _ in range(EMPTY_VIEWS)]
+    assert found == [True] * (EMPTY_VIEWS - 1) + [False]
+    # One flash is no covered lens.
+    assert not any(images.update(one) for one in [street] * 4 + [black] + [street] * EMPTY_VIEWS)
