@@ -48,7 +48,13 @@ def histogram(title: str, values: Sequence[float], label: str, marks: Mapping[st
     return axes.svg(bars)
 
 
-def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]], label: str) -> str:
+def lines(
+    title: str,
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    label: str,
+    span: tuple[float, float] | None = None,
+) -> str:
     """Plot values over time; NaN leaves a gap, a value between two of them is a dot.
 
     Args:
@@ -56,19 +62,22 @@ def lines(title: str, x: Sequence[float], series: Mapping[str, Sequence[float]],
         x: of every value.
         series: name to values.
         label: below the axis, with the unit of x.
+        span: of the axis; by default that of x.
     """
     known = [value for values in series.values() for value in values if value == value]
-    span = (float(min(x)), float(max(x))) if len(x) else (0.0, 1.0)
+    if span is None:
+        span = (float(min(x)), float(max(x))) if len(x) else (0.0, 1.0)
     axes = _Axes(title, span, (min(0.0, *known, 0.0), max(known, default=1.0)), label)
     parts = []
     for i, (name, values) in enumerate(series.items()):
         color = COLORS[i % len(COLORS)]
+        radius = 3 if sum(value == value for value in values) == 1 else 1.8
         parts += [
             f'<polyline points="{run}" fill="none" stroke="{color}" stroke-width="1.4"/>'
             for run in _runs(axes, x, values)
         ]
         parts += [
-            f'<circle cx="{axes.x(a):.1f}" cy="{axes.y(b):.1f}" r="1.8" fill="{color}"/>'
+            f'<circle cx="{axes.x(a):.1f}" cy="{axes.y(b):.1f}" r="{radius}" fill="{color}"/>'
             for a, b, alone in zip(x, values, _alone(values), strict=True)
             if b == b and (len(x) <= 120 or alone)
         ]
@@ -136,7 +145,8 @@ class _Axes:
         label: str,
         height: int = HEIGHT,
     ):
-        self._x, self._y, self._height = _widened(x), y and _widened(y), height
+        self._x, self._y, self._height = _around(x), y and _widened(y), height
+        self._ticks = _ticks(*x) if x[1] > x[0] else [x[0]]
         self._title, self._label = title, label
 
     def x(self, value: float) -> float:
@@ -153,7 +163,7 @@ class _Axes:
         frame = [
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}" stroke="#bbb"/>'
         ]
-        for value in _ticks(*self._x):
+        for value in self._ticks:
             frame.append(
                 f'<text x="{self.x(value):.1f}" y="{bottom + 14}" text-anchor="middle" {TEXT}>'
                 f"{value:.6g}</text>"
@@ -192,6 +202,12 @@ def _ticks(low: float, high: float) -> list[float]:
 def _widened(span: tuple[float, float]) -> tuple[float, float]:
     low, high = span
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def _around(span: tuple[float, float]) -> tuple[float, float]:
+    """Return a span, or one in whose middle its only value is."""
+    low, high = span
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def _alone(values: Sequence[float]) -> list[bool]:

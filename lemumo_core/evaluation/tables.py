@@ -104,6 +104,24 @@ def tables(results: Results) -> list[Table]:
     return made
 
 
+def metric_name(key: str) -> str:
+    """Return what tables call a headline metric, with the metric that it is a detail of.
+
+    Args:
+        key: of ``PerceptionMetric.result()``, e.g. ``nearest_mae_m``: "depth MAE of the nearest
+            return, m". Others are returned as words.
+    """
+    whole = ""
+    for name, _, path in METRICS:
+        is_part = name.startswith("- of ")
+        whole = whole if is_part else name
+        if path == (key,):
+            quantity, comma, unit = whole.partition(", ")
+            part = f" {name.removeprefix('- ')}" if is_part else ""
+            return f"{quantity}{part}{comma}{unit}"
+    return key.replace("_", " ")
+
+
 def camera_tables(results: Results, cameras: Results) -> list[Table]:
     """Make a table of the headline metrics of each modality: of the whole, and of each camera.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from lemumo_core.data.contact_sheet import contact_sheet
 from lemumo_core.data.sources import FrameSource
 from lemumo_core.drawing import JPEG_QUALITY
 from lemumo_core.evaluation.modalities import MODALITIES
+from lemumo_core.evaluation.tables import metric_name
 from lemumo_core.files import write_whole
 from lemumo_core.plots import lines
 
@@ -28,7 +30,18 @@ POINTS = 300
 KEPT_POINTS = 4096
 """Points of a curve that are kept; then pairs of neighbours become their means."""
 SHOWN_SAMPLES = 4
-SPEED = ("lr", "samples_per_s", "data_wait", "memory_gb", "gradient_norm")
+SPEED = {
+    "lr": "learning rate",
+    "samples_per_s": "samples per second",
+    "data_wait": "share of the time that waits for data",
+    "memory_gb": "largest memory so far, GB",
+    "gradient_norm": "gradient norm",
+}
+"""Values that say how the training runs, and what the page calls them."""
+PROBE = "probe_"
+"""How losses of online probes begin."""
+METRIC = re.compile(rf"(?:(\w+)_)?({'|'.join(MODALITIES)})_(\w+)")
+"""Name of a metric of validation: of which frames where there are several kinds, of a modality."""
 SECTIONS = ("Loss", "Validation", "Probes", "Collapse and other monitors", "Speed and optimiser")
 
 
@@ -67,7 +80,7 @@ class RunPage:
             if name != "step" and isinstance(value, int | float):
                 self._counts[name] += 1
                 curve = self._curves.setdefault(name, [])
-                curve.append((float(step), float(value)))
+                curve.append((float(step + 1), float(value)))
                 if len(curve) == KEPT_POINTS:
                     curve[:] = zip(*thinned(curve, KEPT_POINTS // 2), strict=True)
 
@@ -103,7 +116,8 @@ class RunPage:
     def _plot(self, name: str) -> str:
         steps, values = thinned(self._curves[name], POINTS)
         last = self._curves[name][-1][1]
-        return lines(f"{name}: {last:.4g}", steps, {"": values}, "step")
+        span = 1.0, float(max(self._done, 1))
+        return lines(f"{title_of(name)}: {last:.4g}", steps, {"": values}, "step", span)
 
 
 def thinned(curve: Sequence[tuple[float, float]], most: int) -> tuple[list[float], list[float]]:
@@ -111,6 +125,17 @@ def thinned(curve: Sequence[tuple[float, float]], most: int) -> tuple[list[float
     parts = np.array_split(np.array(curve, float), min(most, len(curve)))
     means = [part.mean(axis=0) for part in parts]
     return [float(step) for step, _ in means], [float(value) for _, value in means]
+
+
+def title_of(name: str) -> str:
+    """Return what the page calls a value of ``metrics.jsonl``, with its unit."""
+    if found := METRIC.fullmatch(name):
+        frames, modality, key = found.groups()
+        words = [f"{frames} frames"] if frames else []
+        return ", ".join([*words, modality.replace("_", " "), metric_name(key)])
+    if name.startswith(PROBE):
+        return f"loss of the probe of {name.removeprefix(PROBE).replace('_', ' ')}"
+    return SPEED.get(name, name.replace("_", " "))
 
 
 def section_of(name: str, is_rare: bool) -> str:
@@ -122,9 +147,9 @@ def section_of(name: str, is_rare: bool) -> str:
     """
     if name in SPEED:
         return SECTIONS[4]
-    if name == "score" or name.startswith(tuple(f"{mode}_" for mode in MODALITIES)):
+    if name == "score" or METRIC.fullmatch(name):
         return SECTIONS[1]
-    if name.startswith("probe"):
+    if name.startswith(PROBE):
         return SECTIONS[2]
     return SECTIONS[3] if is_rare else SECTIONS[0]
 

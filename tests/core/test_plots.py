@@ -19,6 +19,12 @@ def test_ticks_are_round_numbers_written_out(most, shown) -> None:
     assert beside == shown
 
 
+def test_a_single_value_is_in_the_middle_above_its_own_tick() -> None:
+    picture = plots.lines("depth", [12.0], {"": [4.2]}, "step")
+    ticks = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle"[^>]*>([\d.]+)<', picture)
+    assert ticks == [(re.search(r'cx="([\d.]+)"', picture)[1], "12")]
+
+
 @pytest.mark.parametrize("count", [5, 500])
 def test_values_between_gaps_are_dots(count) -> None:
     """A line needs two of them: of a series of every fourth image nothing else would be seen."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from lemumo_core import web_page
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.sources import evenly_spaced
+from lemumo_core.evaluation.tables import metric_name
 from lemumo_core.files import write_whole
 from lemumo_core.methods.method import FEATURE_MODALITIES, Method
 from lemumo_core.progress import track
@@ -53,7 +54,7 @@ def write_page(
 
 def _probe_table(probes: Mapping[str, Scores]) -> list[str]:
     """Return what linear probes find with both sensors and with each alone."""
-    names = {"depth_mae_m": "depth MAE, m", "miou": "mIoU"}
+    names = ("depth_mae_m", "miou")
     columns = [
         (modality, name)
         for modality in FEATURE_MODALITIES
@@ -66,7 +67,7 @@ def _probe_table(probes: Mapping[str, Scores]) -> list[str]:
     for row, scores in probes.items():
         found = [scores.get(modality, {}).get(name) for modality, name in columns]
         rows.append([row, *(None if one is None else f"{one:.3f}" for one in found)])
-    head = ("features", *(f"{modality}: {names[name]}" for modality, name in columns))
+    head = ("features", *(f"{modality}: {metric_name(name)}" for modality, name in columns))
     return ["<h2>Linear probes</h2>", web_page.table("validation frames", rows, head)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ from lemumo_core.train import run_page, trackers
 from lemumo_core.train.pretrain.config import PretrainLogConfig
 from lemumo_core.train.run_folder import create, read_metrics, write_header
 from lemumo_core.train.run_log import LateLog, RunLog
-from lemumo_core.train.run_page import RunPage, section_of, thinned, write_samples
+from lemumo_core.train.run_page import RunPage, section_of, thinned, title_of, write_samples
 from tests.helpers.small_frames import small_frames
 from tests.helpers.small_run import small_config
 from tests.helpers.waiting import wait_until
@@ -97,8 +98,36 @@ def test_the_page_is_of_the_run_as_it_is(tmp_path, monkeypatch, capsys) -> None:
     assert "refresh" not in page and "finished" in page and 'src="samples.jpg"' in page
     sections = [page.index(f"<h2>{name}") for name in ("Loss", "Probes", "Collapse", "Speed")]
     assert sections == sorted(sections) and "loss: 0.05" in page and "rankme: 25" in page
+    assert "learning rate: 0.001" in page and "loss of the probe of depth: 2" in page
     assert page.count("<circle") == 20 * 3 + 4 + 3 * 3  # each step once; rankme; speed and memory
     assert [line["step"] for line in read_metrics(out)] == list(range(20))
+
+
+def test_a_single_validation_is_a_point_on_the_axis_of_all_steps(tmp_path) -> None:
+    """Steps are counted as the log counts them; titles are those of tables of metrics."""
+    earlier = [{"step": step, "loss": 1.0} for step in range(11)]
+    validated = {"step": 11, "loss": 1.0, "camera_only_depth_mae_m": 4.2, "fused_linear_mae_m": 2}
+    RunPage(tmp_path, "short", 12, [*earlier, validated])
+    page = (tmp_path / "run.html").read_text()
+    plots = {re.search(r'"600"[^>]*>([^<]+)<', svg)[1]: svg for svg in page.split("<svg")[1:]}
+    assert list(plots) == [
+        "loss: 1",
+        "camera only, depth MAE, m: 4.2",
+        "fused, depth MAE of linear interpolation, m: 2",
+    ]
+    for svg in plots.values():
+        assert re.findall(r'text-anchor="middle"[^>]*>([\d.]+)<', svg) == ["5", "10"]
+    of_loss, *single = (
+        re.findall(r'cx="([\d.]+)"[^>]* r="([\d.]+)"', svg) for svg in plots.values()
+    )
+    assert [len(of_loss), *map(len, single)] == [12, 1, 1]
+    assert all(points == [(of_loss[-1][0], "3")] for points in single)
+
+
+def test_metrics_of_labelled_frames_belong_to_validation() -> None:
+    name = "labelled_companion_only_bev_map"
+    assert section_of(name, True) == "Validation"
+    assert title_of(name) == "labelled frames, companion only, BEV mAP"
 
 
 def test_long_curves_are_means() -> None:
@@ -114,8 +143,8 @@ def test_memory_of_a_page_does_not_grow_with_the_run(tmp_path, monkeypatch) -> N
     monkeypatch.setattr(run_page, "KEPT_POINTS", 64)
     page = RunPage(tmp_path, "long", 1000, [{"step": i, "loss": float(i)} for i in range(1000)])
     (curve,) = page._curves.values()
-    assert 32 <= len(curve) < 64 and curve[-1] == (999.0, 999.0)
-    assert all(step == pytest.approx(value) for step, value in curve)
+    assert 32 <= len(curve) < 64 and curve[-1] == (1000.0, 999.0)
+    assert all(step == pytest.approx(value + 1) for step, value in curve)
 
 
 def test_mlflow_and_wandb_go_on_in_the_same_run(tmp_path, monkeypatch) -> None:
