@@ -31,6 +31,7 @@ from lemumo_core.inference.provenance import rendered_note
 from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.streaming.tracks import TrackedCameras
+from lemumo_core.wording import count_of
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.model_path import model_folder, point_labeler
@@ -209,8 +210,8 @@ class PerceptionNode(LifecycleNode):
         self.diagnostics.pipeline, self.diagnostics.fault = pipeline, ""
         trained = "" if manifest.trained else "; its weights are UNTRAINED"
         self.get_logger().info(
-            f"model {manifest.name} {manifest.version} on {backend}, {pipeline.batch} frame(s) in "
-            f"one inference{trained}"
+            f"model {manifest.name} {manifest.version} on {backend}, "
+            f"{count_of(pipeline.batch, 'frame')} in one inference{trained}"
         )
         if note := rendered_note(manifest):
             self.get_logger().warning(note)

@@ -11,6 +11,7 @@ from lemumo_core.bags.video import start_of_videos
 from lemumo_core.extras import install_line
 from lemumo_core.faults import Fault
 from lemumo_core.progress import Progress
+from lemumo_core.wording import count_of
 from lemumo_ros.playback import cut_gaps, merge_transforms
 from lemumo_ros.transport import select_transport
 
@@ -93,7 +94,8 @@ def play(reader: BagReader, rate: float = 1.0, start_s: float = 0.0, loop: bool 
                     publishers[message.topic].publish(message.data)
                     progress.advance()
                 count, seconds = progress.done, progress.elapsed_s
-            print(f"played {count} messages in {seconds:.1f} s", file=sys.stderr, flush=True)
+            words = count_of(count, "message")
+            print(f"played {words} in {seconds:.1f} s", file=sys.stderr, flush=True)
             time.sleep(LINGER_S)  # let the last ones out before the publishers go
             if not loop:
                 return 0

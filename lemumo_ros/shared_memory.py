@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from lemumo_core.wording import count_of
+
 log = logging.getLogger(__name__)
 
 FOLDER = Path("/dev/shm")
@@ -74,16 +76,16 @@ def clean_shared_memory() -> None:
     removed = remove_dead_segments(FOLDER)
     if removed.names:
         log.info(
-            "removed %d shared-memory segment(s) of killed processes from %s, %.0f MB: %s",
-            len(removed.names),
+            "removed %s of killed processes from %s, %.0f MB: %s",
+            count_of(len(removed.names), "shared-memory segment"),
             FOLDER,
             removed.size_mb,
             ", ".join(removed.names),
         )
     if removed.kept:
         log.warning(
-            "%d shared-memory segment(s) in %s belong to killed processes of another user: run "
-            "'fastdds shm clean' as that user",
-            len(removed.kept),
+            "left %s of killed processes of another user in %s: run 'fastdds shm clean' as that "
+            "user",
+            count_of(len(removed.kept), "shared-memory segment"),
             FOLDER,
         )

@@ -34,6 +34,7 @@ from lemumo_core.messages.stamps import frame_of_cdr, stamp_of_cdr
 from lemumo_core.messages.transforms import TransformBuffer
 from lemumo_core.messages.video import VIDEO_TYPES
 from lemumo_core.progress import track
+from lemumo_core.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -247,8 +248,9 @@ def _build(
             *(name, count, topic),
         )
     for topic, count in sorted((+unnamed).items()):
-        words = f"{count} messages of {topic} name none of the bag's cameras"
-        lost = [*lost, f"{words} in their frame_id, and are not used: is it {own_frame}?"]
+        unused = count_of(count, f"message of {topic} is", f"messages of {topic} are")
+        why = f"frame_id names none of the bag's cameras; is it {own_frame}?"
+        lost = [*lost, f"{unused} not used: {why}"]
     messages = {}
     for role, topic in topics.items():
         rows = np.array(found[topic], np.int64).reshape(-1, 3)
@@ -256,7 +258,8 @@ def _build(
     keys = key_rows(is_key)
     if early := int((keys < 0).sum()):
         topic = topics["image"]
-        lost = [*lost, f"the first {early} images of {topic} come before its first key frame"]
+        words = count_of(early, f"image of {topic} comes", f"images of {topic} come")
+        lost = [*lost, f"{words} before its first key frame"]
         keys, messages["image"] = keys[early:] - early, messages["image"][early:]
     return BagIndex(
         name,

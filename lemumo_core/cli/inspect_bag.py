@@ -16,7 +16,7 @@ from lemumo_core.bags.reader import BagReader
 from lemumo_core.bags.topics import TopicSelection, color_cameras
 from lemumo_core.evaluation.tables import Table
 from lemumo_core.faults import Fault
-from lemumo_core.signed import signed
+from lemumo_core.wording import signed
 
 TOLERANCE_NS = 60_000_000
 """Between image and companion, as ``lemumo replay`` and the source ``bags`` have it."""

@@ -50,6 +50,7 @@ from lemumo_core.label.frame_names import name_of
 from lemumo_core.label.imported import ImportedLabels
 from lemumo_core.label.points import LabeledPoints, count_labels
 from lemumo_core.progress import track
+from lemumo_core.wording import count_of
 
 PROG = "lemumo label"
 USAGE_ERROR = 2
@@ -96,7 +97,8 @@ def export_labels(
     with disk_errors_named(out):
         out.mkdir(parents=True, exist_ok=True)
         write(_named(source, indices), out)
-    print(f"{len(indices)} frames with their labels are in {out}")
+    words = count_of(len(indices), "frame with its labels is", "frames with their labels are")
+    print(f"{words} in {out}")
 
 
 def import_labels(
@@ -174,8 +176,8 @@ def label_points(
         summary = write_shards(labeled, out, jpeg=jpeg, workers=opened)
     if not opened.share.is_all:
         print(
-            f"{summary.frames} frames of part {part} are labelled, in {out}; once all parts are "
-            "done, the same command without --part writes the index"
+            f"{count_of(summary.frames, 'frame')} of part {part} labelled, in {out}; once all "
+            "parts are done, the same command without --part writes the index"
         )
         return
     shards = Shards(out)
@@ -187,8 +189,8 @@ def label_points(
     )
     print(
         f"{summary.frames} of {len(source)} frames are labelled, in {out}\n"
-        f"{known / max(returns, 1):.1%} of the returns of {len(looked_at)} frames have a class: "
-        f"{shares or 'none is confident enough, lower --threshold'}\n"
+        f"{known / max(returns, 1):.1%} of the returns of {count_of(len(looked_at), 'frame')} have "
+        f"a class: {shares or 'none is confident enough, lower --threshold'}\n"
         f"train the fusion model on them:  lemumo finetune --data {shlex.quote(out)}"
     )
 

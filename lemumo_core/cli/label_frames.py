@@ -20,6 +20,7 @@ from lemumo_core.label.choose import DIVERSITY, choose, similar
 from lemumo_core.label.frame_list import write_list
 from lemumo_core.label.frame_pages import write_chosen, write_similar
 from lemumo_core.label.frame_table import SUFFIX, read_tables, write_table
+from lemumo_core.wording import count_of
 
 PAGE, LIST = "index.html", "frames.csv"
 
@@ -75,7 +76,7 @@ def embed_frames(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, out, features.about)
     print(
-        f"{len(table)} frames of {len(source)} are in {out}\n"
+        f"{len(table)} of {count_of(len(source), 'frame')} are in {out}\n"
         f"frames to label next:  lemumo label choose {shlex.quote(str(out))} --out FOLDER"
     )
 

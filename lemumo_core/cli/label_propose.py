@@ -28,6 +28,7 @@ from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.label.points import LabeledPoints
 from lemumo_core.label.proposed import THRESHOLD, Perceiver, ProposedLabels, Seen
 from lemumo_core.progress import track
+from lemumo_core.wording import count_of
 
 
 def propose_labels(
@@ -151,7 +152,7 @@ def _report(proposed: ProposedLabels, frames: int, out: str) -> None:
     boxes = ", ".join(f"{name} {n}" for name, n in zip(names, counts.tolist(), strict=True) if n)
     folder = shlex.quote(out)
     print(
-        f"{frames} frames have proposed labels, in {out}\n"
+        f"{count_of(frames, 'frame has', 'frames have')} proposed labels, in {out}\n"
         f"boxes: {boxes or 'none is confident enough, lower --threshold'}"
     )
     if not proposed.has_poses:

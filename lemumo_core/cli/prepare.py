@@ -49,6 +49,7 @@ from lemumo_core.files import disk_errors_named
 from lemumo_core.folders.addresses import open_folder
 from lemumo_core.signals import REQUEUE, Stopped
 from lemumo_core.taxonomy import read_classes
+from lemumo_core.wording import count_of
 
 PROG = "lemumo prepare"
 PARTIAL = 3
@@ -170,14 +171,15 @@ def describe(summary: ShardsSummary, options: PrepareOptions) -> str:
     rate = summary.new_frames / summary.seconds if summary.seconds else 0.0
     mean_mb = summary.size_bytes / max(summary.frames, 1) / 1e6
     lines = [
-        f"{summary.frames} frames in {summary.shards} shards, {summary.size_bytes / 1e9:.3f} GB "
-        f"({mean_mb:.2f} MB a frame), in {options.out}",
+        f"{count_of(summary.frames, 'frame')} in {count_of(summary.shards, 'shard')}, "
+        f"{summary.size_bytes / 1e9:.3f} GB ({mean_mb:.2f} MB a frame), in {options.out}",
         f"{summary.new_frames} of them written now, {rate:.1f} frames/s"
         if summary.new_frames
         else "all of them were there already",
     ]
     if summary.dropped:
-        lines.append(f"{summary.dropped} frames of the source were left out, see the warnings")
+        dropped = count_of(summary.dropped, "frame of the source was", "frames of the source were")
+        lines.append(f"{dropped} left out, see the warnings")
     if summary.failed:  # why was said when they were tried
         lines.append(f"left out: {', '.join(summary.failed)}")
         lines.append("mend these bags and run the same command again, or train without them")

@@ -15,6 +15,7 @@ from lemumo_core.evaluation.tables import Table, as_text
 from lemumo_core.frame import PUBLISHED_SCORE
 from lemumo_core.metrics.matching import Counts
 from lemumo_core.metrics.perception import PerceptionMetric
+from lemumo_core.wording import count_of
 
 MET, NOT_MET, NOT_JUDGED = STATUSES = "met", "not met", "not judged"
 NOT_MET_CODE, NOT_JUDGED_CODE = 4, 5
@@ -193,8 +194,8 @@ def _objects(limit: Limit, metric: PerceptionMetric, score_threshold: float) -> 
     if isinstance(counts, str):
         return None, counts
     reported = counts.found + counts.false
-    beside = f"found {counts.found} of {counts.objects} objects, {counts.false} false detections"
-    beside += f", scores from {score_threshold:g} on"
+    beside = f"found {counts.found} of {count_of(counts.objects, 'object')}, "
+    beside += f"{count_of(counts.false, 'false detection')}, scores from {score_threshold:g} on"
     if limit.kind == "recall":
         if not counts.objects:
             return None, "no frame has such an object in this range"
@@ -227,7 +228,8 @@ def _overlap(limit: Limit, metric: PerceptionMetric) -> Measured:
         return None, "no frame has labels in view"
     pixels = metric.segmentation.confusion.sum(axis=1)
     if limit.class_name is None:
-        return metric.segmentation.miou(), f"over {len(found)} classes, {pixels.sum()} pixels"
+        classes = count_of(len(found), "class", "classes")
+        return metric.segmentation.miou(), f"over {classes}, {pixels.sum()} pixels"
     if limit.class_name not in found:
         return None, "no labelled pixel is of this class"
     of_class = pixels[metric.segmentation.classes.index(limit.class_name)]
@@ -239,7 +241,7 @@ def _time(limit: Limit, times_ms: Sequence[float] | None) -> Measured:
         return None, "time was not measured; lemumo replay measures it"
     if not len(times_ms):
         return None, "there is no result"
-    beside = f"of {len(times_ms)} results on this machine"
+    beside = f"of {count_of(len(times_ms), 'result')} on this machine"
     if limit.kind == "rate":
         return 1e3 / float(np.mean(times_ms)), beside
     return float(np.percentile(times_ms, limit.percentile)), beside

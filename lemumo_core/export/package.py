@@ -28,6 +28,7 @@ from lemumo_core.inference.model_card import write_card
 from lemumo_core.inference.model_manifest import manifest_of
 from lemumo_core.inference.package import WEIGHTS_NAME, Package, sha256, write_package
 from lemumo_core.model.perception import PerceptionModel, save_weights, with_half_weights
+from lemumo_core.wording import count_of
 
 LowPrecision = Literal["fp16", "int8", "fp8", "int8-cpu"]
 
@@ -128,7 +129,7 @@ def export_package(
         license=card.license,
     )
     seconds = time.monotonic() - started
-    print(f"{out}: {len(written) - 1} graphs, opset {options.opset}, {seconds:.1f} s")
+    print(f"{out}: {count_of(len(written) - 1, 'graph')}, opset {options.opset}, {seconds:.1f} s")
     manifest = gate(Package(out, manifest), frames)
     write_card(out, manifest)
     return write_package(out, manifest)

@@ -13,6 +13,7 @@ from lemumo_core import web_page
 from lemumo_core.export.parity import MEASURES, Limits, Parity
 from lemumo_core.inference.measure import processor
 from lemumo_core.metrics.perception import json_ready
+from lemumo_core.wording import count_of
 
 MEANINGS = {
     "raw": "raw heads, largest relative difference",
@@ -46,7 +47,7 @@ def rows(parity: Parity, limits: Limits) -> Iterator[tuple[str, str, str, str]]:
 
 def as_text(title: str, parity: Parity, limits: Limits) -> str:
     """The table for a terminal."""
-    head = f"{title}\n{parity.samples} samples, {parity.detections} detections on both sides"
+    head = f"{title}\n{_counts(parity)}"
     lines = [f"  {a:42} {b:>26} {c:>8}  {d}" for a, b, c, d in rows(parity, limits)]
     failures = parity.failures(limits)
     verdict = f"FAILS: {'; '.join(failures)}" if failures else "passes"
@@ -82,9 +83,13 @@ def write_report(
     bad = [i for i, row in enumerate(shown) if row[-1] == "FAILS"]
     verdict = "Passes" if document["passes"] else '<b class="bad">Fails</b>'
     parts = [
-        f"<p>{verdict}. {parity.samples} samples, {parity.detections} detections on both "
-        "sides.</p>",
+        f"<p>{verdict}. {_counts(parity)}.</p>",
         web_page.table("", shown, ("measure", "value", "limit", ""), bad),
         web_page.facts("", document["facts"]),
     ]
     web_page.write_page(out / "index.html", title, parts)
+
+
+def _counts(parity: Parity) -> str:
+    samples = count_of(parity.samples, "sample")
+    return f"{samples}, {count_of(parity.detections, 'detection')} on both sides"

@@ -22,6 +22,7 @@ from lemumo_core.train.finetune.validation import SHOWN
 from lemumo_core.train.finetune.weights import resize_table, trained_model
 from lemumo_core.train.run_folder import SUMMARY, origin
 from lemumo_core.train.weights import find_weights
+from lemumo_core.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def measured(card: ModelCard, evaluation: dict[str, Any]) -> ModelCard:
     frames = evaluation.get("fused", evaluation.get("camera_only", {})).get("frames")
     on = {}
     if isinstance(data, dict) and "source" in data and frames is not None:
-        on = {"measured_on": f"{frames} frames of {in_words(origins(data))}"}
+        on = {"measured_on": f"{count_of(frames, 'frame')} of {in_words(origins(data))}"}
     training = {name: value for name, value in card.training.items() if name != "measured_on"}
     return replace(card, metrics=main_metrics(evaluation), training=training | on)
 

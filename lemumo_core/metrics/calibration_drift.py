@@ -17,7 +17,7 @@ import numpy as np
 
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.metrics.calibration import REACH_DEG, ROLL_DEG, ROTATIONS_DEG, TILT_DEG, Alignment
-from lemumo_core.signed import signed
+from lemumo_core.wording import signed
 
 OFF_DEG = 0.4
 """The extrinsics are off where the whole interval of the angle lies above."""

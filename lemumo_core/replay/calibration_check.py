@@ -21,7 +21,7 @@ from lemumo_core.metrics.calibration_drift import Drift, drift
 from lemumo_core.metrics.depth_edges import depth_edges
 from lemumo_core.replay.checks import OK, UNDECIDED, WARN, Check
 from lemumo_core.replay.image_events import ImageEvent
-from lemumo_core.signed import signed
+from lemumo_core.wording import signed
 
 VERDICTS = {"aligned": OK, "off": WARN, "undecided": UNDECIDED}
 PICTURE_WIDTH = 1242

@@ -16,6 +16,7 @@ from lemumo_core.messages.stamps import describe_clock_offset
 from lemumo_core.replay.tables import Row
 from lemumo_core.streaming.empty_view import EMPTY_VIEWS
 from lemumo_core.streaming.sync import MAX_LAG_NS
+from lemumo_core.wording import count_of
 
 OK, WARN, UNDECIDED = "ok", "warn", "undecided"
 LIMITS = {"detections": 0.5, "labels": 0.25, "depth": 0.25}
@@ -43,9 +44,10 @@ def check_sensors(rows: Sequence[Row], blank_images: int = 0) -> Check:
     alone = sum("+" not in row["modalities"] for row in used)
     offset_ms = [abs(row["companion_gap_ms"]) for row in used]
     dropped = len(rows) - len(used)
+    lost = f"{count_of(missing, 'image is', 'images are')} missing in {count_of(len(gaps), 'gap')}"
     complaints = [
         *([f"{dropped} of {len(rows)} images were dropped"] if dropped else []),
-        *([f"{missing} images are missing in {len(gaps)} gaps"] if missing else []),
+        *([lost] if missing else []),
         *([f"{alone} of {len(used)} results are of one sensor alone"] if alone else []),
         *([f"{blank_images} of {len(used)} images show {NOTHING}"] if blank_images else []),
     ]

@@ -29,6 +29,7 @@ from lemumo_core.replay.modalities import REPLAY_MODALITIES, result_tables
 from lemumo_core.replay.record import SUMMARY_FIELDS
 from lemumo_core.replay.summaries import comparison_note, sound_files_of
 from lemumo_core.replay.tables import FRAMES, TIMINGS, Row, read_table
+from lemumo_core.wording import count_of
 
 WORST = 6
 FUSED, ALONE, DROPPED = "#3a8a4d", "#e0a526", "#c2182b"
@@ -118,7 +119,8 @@ def _verdicts(bags: Mapping[str, Mapping[str, Any]]) -> str:
     for name, bag in bags.items():
         lost = [bag["error"]] if "error" in bag else list(bag["lost"])
         if bag.get("unjudged"):
-            lost.append(f"{bag['unjudged']} results were not scored: {bag['faults']['truth']}")
+            unscored = count_of(bag["unjudged"], "result was", "results were")
+            lost.append(f"{unscored} not scored: {bag['faults']['truth']}")
         found = [("bag", WARN, words) for words in lost]
         found += [
             ("dropped", WARN, f"{number} x {reason}: {bag['faults'][reason]}")

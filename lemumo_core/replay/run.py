@@ -43,6 +43,7 @@ from lemumo_core.replay.summaries import (
 from lemumo_core.replay.tables import FRAMES, TIMINGS, total_times_ms
 from lemumo_core.replay.tracks import TRACKS, tracking_results
 from lemumo_core.replay.workers import BagWork, ImageWork, PooledEvaluator
+from lemumo_core.wording import count_of
 
 MERGED = (METRICS, TRACKS, FRAMES, TIMINGS)
 """Files of a bag that metrics and page of all bags are made from."""
@@ -258,10 +259,11 @@ def _lines(one: Summary) -> list[str]:
     """Return the lines to print about a bag."""
     if "error" in one:
         return ["nothing could be read"]  # why was said when it was tried
-    counts = f"{one['results']} results of {one['images']} images"
+    counts = f"{count_of(one['results'], 'result')} of {count_of(one['images'], 'image')}"
     why, lost = one["faults"], [f"lost: {words}" for words in one["lost"]]
     drops = (f"{number} dropped, {why[reason]}" for reason, number in one["drops"].items())
     if one["unjudged"]:
-        lost.append(f"{one['unjudged']} results were not scored: {why['truth']}")
+        unscored = count_of(one["unjudged"], "result was", "results were")
+        lost.append(f"{unscored} not scored: {why['truth']}")
     checks = (f"{check['verdict']}: {check['words']}" for check in one["checks"].values())
     return [counts, *lost, *drops, *checks]

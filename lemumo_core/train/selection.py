@@ -19,6 +19,7 @@ from lemumo_core.faults import Fault
 from lemumo_core.frame import Labels
 from lemumo_core.progress import track
 from lemumo_core.train.run_config import RunConfig
+from lemumo_core.wording import count_of
 
 GAP_NS = 10_000_000_000
 """Frames with no other between them for longer are of two recordings."""
@@ -48,7 +49,7 @@ def select_frames(source: FrameSource, config: RunConfig) -> Selection:
     if len(source) <= config.val_frames:
         raise Fault(
             "no_frames",
-            f"{name} has {len(source)} frames and val_frames is "
+            f"{name} has {count_of(len(source), 'frame')} and val_frames is "
             f"{config.val_frames}: none are left to train on; lower val_frames",
         )
     trained, validation = _split(source, config)
@@ -125,8 +126,9 @@ def _split(source: FrameSource, config: RunConfig) -> Selection:
     if enough == len(groups):
         raise Fault(
             "one_recording",
-            f"{data_name(config.data, config.data_options)} holds {len(groups)} recordings (cut "
-            f"where no frame comes for {GAP_NS // 1_000_000_000} s), and {config.val_frames} "
+            f"{data_name(config.data, config.data_options)} holds "
+            f"{count_of(len(groups), 'recording')} (cut where no frame comes for "
+            f"{GAP_NS // 1_000_000_000} s), and {config.val_frames} "
             "validation frames take all of them: lower --val_frames, or take --val end",
         )
     kept = sorted(i for g in drawn[:enough] for i in groups[g])
@@ -154,7 +156,7 @@ def describe_data(config: RunConfig, source: FrameSource) -> str:
     """Describe the frames of a run, those for validation last: how many, their size, the split."""
     spec, count = config.canvas_spec, config.val_frames
     learnt, parts = len(source) - count, by_member(source)
-    text = f"{learnt} frames to train on and {count} for validation, "
+    text = f"{count_of(learnt, 'frame')} to train on and {count} for validation, "
     text += "; ".join(_describe_part(source, part, learnt) for part in parts)
     text += f", seen at {spec.width} x {spec.height} (--model.width, --model.height, --canvas)"
     if config.val == "end" and any(_is_cut(source, part, learnt) for part in parts):

@@ -19,6 +19,7 @@ from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.batch_sampler import BatchSampler, sampler_over
 from lemumo_core.train.loader import FRAMES_PER_DRIVE
 from lemumo_core.train.selection import Selection, recordings, select_by_member
+from lemumo_core.wording import count_of
 
 KEPT_APART = 5
 """One in so many frames, or recordings, is kept apart."""
@@ -140,8 +141,9 @@ def _open(data: Data, options: Mapping[str, Any]) -> FrameSource:
         if len(part.frames) < KEPT_APART:
             raise Fault(
                 "no_frames",
-                f"{part.name or data_name(data, options)} has {len(part.frames)} frames, and a "
-                f"part of them is kept apart: give at least {KEPT_APART}",
+                f"{part.name or data_name(data, options)} has "
+                f"{count_of(len(part.frames), 'frame')}, and a part of them is kept apart: "
+                f"give at least {KEPT_APART}",
             )
     return source
 

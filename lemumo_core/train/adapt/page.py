@@ -19,10 +19,10 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.provenance import RENDERED, in_words
 from lemumo_core.metrics.masked_returns import mask_returns
-from lemumo_core.signed import signed
 from lemumo_core.train.adapt.frames import AdaptationFrames
 from lemumo_core.train.adapt.verdict import LABELLED, Results, gains
 from lemumo_core.train.loop import Run
+from lemumo_core.wording import signed
 
 NAME = "index.html"
 PICTURED = 3

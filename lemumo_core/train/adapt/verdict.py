@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lemumo_core.evaluation.modalities import MODALITIES
-from lemumo_core.signed import signed
+from lemumo_core.wording import signed
 
 Results = Mapping[str, Mapping[str, Any]]
 """``PerceptionMetric.result`` by modality on own frames, and by ``LABELLED`` and modality."""

@@ -60,7 +60,7 @@ def test_truth_on_pixels_is_of_the_camera_that_its_header_names(small_bag, tmp_p
 
     nobody = Bags(rewrite(bag, tmp_path / "nobody", mounted), image=IMAGE)
     assert nobody.labels(0).label_map is None and nobody.labels(0).depth_m is not None
-    assert "6 messages of /ground_truth/labels name none of the bag's cameras" in caplog.text
+    assert "6 messages of /ground_truth/labels are not used: frame_id names none" in caplog.text
 
 
 @pytest.mark.parametrize("late_ns", [0, 30_000_000, 700_000_000, -100_000_000])

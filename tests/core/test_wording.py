@@ -1,10 +1,10 @@
-"""Changes as text."""
+"""Changes and counts as text."""
 
 from __future__ import annotations
 
 import pytest
 
-from lemumo_core.signed import signed
+from lemumo_core.wording import count_of, signed
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ from lemumo_core.signed import signed
 )
 def test_what_rounds_to_zero_has_no_sign(change: float, form: str, text: str) -> None:
     assert signed(change, form) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "text"),
+    [
+        (0, ("shard",), "0 shards"),
+        (1, ("shard",), "1 shard"),
+        (2, ("shard",), "2 shards"),
+        (1, ("frame was", "frames were"), "1 frame was"),
+        (12, ("class", "classes"), "12 classes"),
+    ],
+)
+def test_one_is_singular(number: int, words: tuple[str, ...], text: str) -> None:
+    assert count_of(number, *words) == text
