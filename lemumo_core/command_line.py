@@ -38,6 +38,7 @@ from lemumo_core.extras import missing_package
 from lemumo_core.faults import Fault
 from lemumo_core.files import contents_of, read_yaml
 from lemumo_core.signals import SIGNALLED, Stopped, StopRequest, stop_request
+from lemumo_core.wrong_values import in_words
 
 # Of objects, so that also rows of several lengths reach the check that names their option.
 jsonargparse.typing.register_type(np.ndarray, np.ndarray.tolist, partial(np.asarray, dtype=object))
@@ -133,7 +134,7 @@ class CommandLine(jsonargparse.ArgumentParser):
             known = [action.dest for action in self._actions]
             close = difflib.get_close_matches(".".join(filter(None, found.groups())), known, n=1)
             message += f"\ndid you mean --{close[0]}?" if close else ""
-        super().error(message, ex)
+        super().error(in_words(message), ex)
 
     def _as_jsonargparse(self, args: list[str]) -> list[str]:
         """The same words as jsonargparse reads them: values of flags, lists in brackets."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from lemumo_core.cli import main as cli
 from lemumo_core.command_line import run_function
 from lemumo_core.faults import Fault
 from lemumo_core.geometry.se3 import check_rigid
@@ -188,6 +189,24 @@ def test_usage_errors_exit_with_2(called, words, message, capsys) -> None:
         called.run(*words.split())
     assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert called.values == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("evaluate m --workers abc", "--workers must be a whole number or null, not abc"),
+        ("evaluate m --mask foo", "--mask must be beams, random, blocks or null, not foo"),
+        ("export --precision foo", "--precision must be fp16, int8, fp8 or int8-cpu, not foo"),
+        ("finetune --augmentation.scale a", "--augmentation.scale must be 2 values, not ['a']"),
+        ("pretrain --method.tokens 3", "--method.tokens must be true or false, not 3"),
+        ("prepare synthetic --rate_hz x", "--rate_hz must be a number, not x"),
+    ],
+)
+def test_a_wrong_value_ends_in_a_line_with_what_its_option_takes(command, message, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command.split())
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
 
 
 def test_faults_exit_with_1_and_one_line(called, capsys) -> None:

@@ -35,7 +35,7 @@ CORE = (
     ("folders",),
     (
         *("distributed", "files", "faults", "progress", "taxonomy", "command_line", "extras"),
-        *("signals", "wording"),
+        *("signals", "wording", "wrong_values"),
     ),
 )
 FLOORS = (
