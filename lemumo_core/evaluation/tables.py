@@ -115,8 +115,8 @@ def metric_name(key: str) -> str:
     for name, _, path in METRICS:
         is_part = name.startswith("- of ")
         whole = whole if is_part else name
-        if path == (key,):
-            quantity, comma, unit = whole.partition(", ")
+        if path[-1] == key:
+            quantity, comma, unit = whole.removeprefix("- ").partition(", ")
             part = f" {name.removeprefix('- ')}" if is_part else ""
             return f"{quantity}{part}{comma}{unit}"
     return key.replace("_", " ")

@@ -14,7 +14,7 @@ import numpy as np
 
 from lemumo_core import web_page
 from lemumo_core.bags.recovery import RecoveredBag
-from lemumo_core.evaluation.tables import Results, Table
+from lemumo_core.evaluation.tables import Results, Table, metric_name
 from lemumo_core.faults import Fault
 from lemumo_core.messages.stamps import utc
 from lemumo_core.metrics.perception import json_ready
@@ -27,15 +27,11 @@ from lemumo_core.replay.output_folder import read_metrics
 PICTURES = 3
 """So many images are shown at which B is worst against A, and as many at which it is best."""
 COLUMN_WORDS = {
-    "depth mae m": "depth MAE, m",
-    "bev map": "BEV mAP",
-    "map xy": "mAP XY",
-    "miou": "mIoU",
-    "ap50": "AP50",
-    "time ms": "time, ms",
-    "disagreement": "disagreement of modalities in",
-    "flicker": "flicker of",
+    "time_ms": "time, ms",
+    "disagreement_": "disagreement of modalities in ",
+    "flicker_": "flicker of ",
 }
+"""How names of columns that are no metrics begin, and what a page calls them."""
 
 
 def comparison_tables(a: Path, b: Path, found: Sequence[PairedDifference]) -> list[Table]:
@@ -215,7 +211,11 @@ def _pair(
 
 def _words(column: str) -> str:
     """Return the name of a column as tables of metrics have it."""
-    words = column.replace("_", " ")
-    for key, name in COLUMN_WORDS.items():
-        words = words.replace(key, name)
-    return words
+    for modality in REPLAY_MODALITIES:
+        if column.startswith(f"{modality}_"):
+            metric = metric_name(column.removeprefix(f"{modality}_"))
+            return f"{modality.replace('_', ' ')} {metric}"
+    for begin, words in COLUMN_WORDS.items():
+        if column.startswith(begin):
+            return words + column.removeprefix(begin)
+    return column
