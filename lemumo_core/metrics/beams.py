@@ -13,8 +13,9 @@ LEAST_BEAMS = 4
 FORWARDS = 0.95
 """Share of the steps from one return to the next that go on around the sensor, where a file holds
 the turns of one beam after the other."""
-STRIDE = 16
-"""One return in so many is enough to find the axes."""
+STRIDE = 17
+"""One row in so many is enough to find the axes. It divides no number of beams: rows of a scan may
+go through all beams, again and again."""
 MUCH_LESS = 3.0
 """Ratio of the mean squares of the beams' directions along two axes. It is 2.7 between width and
 height of an upright depth camera's cloud, and 5 and more for LiDARs at most 60 degrees high."""
@@ -54,7 +55,8 @@ def upright_axes(scan: LidarScan) -> np.ndarray:
     """
     R = scan.T_camera_lidar[:3, :3]
     axis = int(np.abs(R[1]).argmax())
-    some = scan.points[is_return(scan.points)][::STRIDE, :3].astype(np.float64)
+    some = scan.points[::STRIDE, :3].astype(np.float64)
+    some = some[is_return(some)]
     if len(some):
         along = np.mean(some**2 / (some**2).sum(axis=1, keepdims=True), axis=0)
         if along[axis] > MUCH_LESS * along.min():
