@@ -142,6 +142,8 @@ def depth_without(surface: Surface, removed: Tensor) -> Tensor:
         surface: what they meet when all are there.
         removed: bool, one for each of its ``scene_solids``.
     """
+    if not removed.any():
+        return surface.depth_m
     rays = surface.rays.repeated(surface.views)
     depth = surface.depth_m.view(len(rays.view), -1).clone()
     tile = torch.unique(surface.hit[removed[surface.row]] // depth.shape[1])
