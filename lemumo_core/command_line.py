@@ -265,7 +265,7 @@ def _bracketed(kind: Any, words: Sequence[str]) -> str:
 
 
 def _value(word: str) -> Any:
-    """What a word means in YAML, or the word itself, which its option then refuses."""
+    """Return what a word means in YAML, or the word itself, which its option then refuses."""
     try:
         return yaml.safe_load(word)
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""What jsonargparse says of an option's wrong value, in one line."""
+"""Errors of jsonargparse about an option's value, put into one line of words."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def test_what_stands_right_before_the_camera_is_as_near_as_the_lidar_says(packag
     """A box is drawn into a street, and a LiDAR beside the camera sees the box."""
     (frame,) = SyntheticStreet(seed=3, split="test", frames=1, width=704, height=384)
     camera, depth_m, image = frame.camera, frame.labels.depth_m.copy(), frame.image.copy()
-    right, down = 0.25 / away_m * camera.fx, 0.15 / away_m * camera.fy
+    half_u, half_v = 0.25 / away_m * camera.fx, 0.15 / away_m * camera.fy
     low, high = (
-        np.clip([camera.cy + side * down, camera.cx + side * right], 0, [384, 704]).astype(int)
+        np.clip([camera.cy + side * half_v, camera.cx + side * half_u], 0, [384, 704]).astype(int)
         for side in (-1, 1)
     )
     box = np.s_[low[0] : high[0], low[1] : high[1]]

@@ -177,8 +177,8 @@ class Matcher:
 def _are_of_one_clock(image: Stamped, companion: Stamped, gap_ns: int) -> bool:
     """Return whether no clock has jumped between an image and a companion.
 
-    The time between their arrivals is then that between their stamps. Where it is not, as one of
-    them waited for a busy executor, the clock of the stamps tells whether it has jumped: if not, as
+    The time between their arrivals is then that between their stamps. Where it is not, one of them
+    may have waited for a busy executor. The clock of the stamps decides: unless it has jumped, as
     much time has passed by it as by the steady clock, however late the messages were handed over.
 
     Args:

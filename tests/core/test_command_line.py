@@ -126,7 +126,7 @@ def test_what_is_no_matrix_ends_in_a_line_with_the_form(words, shown, capsys) ->
 
 
 def given_transform(words: list[str]) -> tuple[int, list[list[float]]]:
-    """What a command that takes a transform ends with, and makes of the words after it."""
+    """Return the exit code of a command that takes a transform, and what it made of the words."""
     found: list[list[float]] = []
 
     def command(*, T: np.ndarray | None = None) -> None:

@@ -87,11 +87,12 @@ def test_named_after_some_frames_and_forgotten_with_the_first_return():
 
 @pytest.mark.parametrize("level", [0, 8, 128, 255])
 def test_an_image_of_one_colour_is_blank_also_with_noise(level):
-    noise = np.random.default_rng(0).normal(level, 5.0, (240, 320, 3))
-    for image in (np.full((240, 320, 3), level, np.uint8), noise.clip(0, 255).astype(np.uint8)):
-        assert is_blank(image)
-    image[:, 200:] = np.clip(image[:, 200:].astype(int) + (20 if level < 200 else -20), 0, 255)
-    assert not is_blank(image)
+    for shape in ((240, 320, 3), (1080, 1920, 3)):
+        noise = np.random.default_rng(0).normal(level, 5.0, shape)
+        for image in (np.full(shape, level, np.uint8), noise.clip(0, 255).astype(np.uint8)):
+            assert is_blank(image)
+        image[:, 200:] = np.clip(image[:, 200:].astype(int) + (20 if level < 200 else -20), 0, 255)
+        assert not is_blank(image)
 
 
 def test_a_night_is_not_blank(shared_data):
