@@ -101,7 +101,7 @@ def finetune(config: FinetuneConfig) -> Path:
     from lemumo_core.train.run_folder import new_name
 
     if config.weights is not None and config.model == type(config)().model:
-        config = replace(config, model=model_of(Path(config.weights)) or config.model)
+        config = replace(config, model=model_of(Path(config.weights), config.mode) or config.model)
     out = config.out or new_name(config.program)
     return _finished(train(FINETUNING, replace(config, out=out)), out)
 

@@ -104,17 +104,21 @@ class PerceptionModel(nn.Module):
 
     def raw(self, inputs: Inputs) -> RawPerception:
         """Return the predictions before decoding."""
-        seen = reduced(inputs, self.config.encoder_reduction)
-        return self._heads(self.encoder(seen).tokens, seen, inputs)
+        seen = self.reduced(inputs)
+        return self.heads(self.encoder(seen).tokens, seen, inputs)
 
-    def heads(self, tokens: Tensor, inputs: Inputs) -> RawPerception:
-        """Return the heads' predictions from the encoder's tokens (B, N, D') and the inputs.
+    def reduced(self, inputs: Inputs) -> Inputs:
+        """Return the inputs at the size that the encoder sees."""
+        return reduced(inputs, self.config.encoder_reduction)
 
-        The encoder has seen the inputs at their own size.
+    def heads(self, tokens: Tensor, seen: Inputs, inputs: Inputs) -> RawPerception:
+        """Return the heads' predictions.
+
+        Args:
+            tokens: (B, N, D'), of the encoder.
+            seen: what it saw, see ``reduced``.
+            inputs: at the size of the view, which refined depth has.
         """
-        return self._heads(tokens, inputs, inputs)
-
-    def _heads(self, tokens: Tensor, seen: Inputs, inputs: Inputs) -> RawPerception:
         features = self.neck(tokens, seen)
         depth_m, confidence = self.depth(features)
         detections = self.centernet(features, depth_m)
@@ -127,7 +131,7 @@ class PerceptionModel(nn.Module):
     ) -> dict[str, Loss]:
         """Return the losses of the tasks, ``detection``, ``depth`` and ``segmentation``.
 
-        A model that refines depth has those of ``refinement`` and ``masked_returns`` too.
+        A model that refines depth has those of ``refinement_losses`` too.
 
         Args:
             raw: predictions for B views.
@@ -146,26 +150,30 @@ class PerceptionModel(nn.Module):
             "segmentation": segmentation(raw.segmentation, labels.label_map),
         }
         if raw.refined is not None:
-            losses |= _refinement_losses(raw.refined, labels, max_depth_m)
+            losses |= self.refinement_losses(raw.refined, labels)
         return losses
 
+    def refinement_losses(self, refined: RefinedDepth, labels: ViewLabels) -> dict[str, Loss]:
+        """Return the losses of refined depth, ``refinement`` and ``masked_returns``.
 
-def _refinement_losses(
-    refined: RefinedDepth, labels: ViewLabels, max_depth_m: float
-) -> dict[str, Loss]:
-    """Return the losses of refined depth at the pixels' centres, and where masked returns lie."""
-    loss = DepthSelectionLoss(max_depth_m)
-    places = torch.zeros_like(labels.depth_m[:, None])
-    truths = {"refinement": (labels.depth_m, places, places)}
-    if labels.masked is not None:
-        masked_m, u, v = labels.masked.split(1, dim=1)
-        truths["masked_returns"] = masked_m[:, 0], u, v
-    losses = {}
-    for name, (true_m, u, v) in truths.items():
-        log_depths = refined.log_depths(u, v)
-        choice = DepthChoice(log_depths, refined.log_weights, refined.residual, refined.confidence)
-        losses[name] = loss(choice, true_m)
-    return losses
+        The former is at the centres of pixels, the latter where masked returns lie.
+
+        Args:
+            refined: depth of B views.
+            labels: of these views.
+        """
+        loss = DepthSelectionLoss(self.config.input_spec.depth_max_m)
+        places = torch.zeros_like(labels.depth_m[:, None])
+        truths = {"refinement": (labels.depth_m, places, places)}
+        if labels.masked is not None:
+            masked_m, u, v = labels.masked.split(1, dim=1)
+            truths["masked_returns"] = masked_m[:, 0], u, v
+        weights, residual, confidence = refined.log_weights, refined.residual, refined.confidence
+        losses = {}
+        for name, (true_m, u, v) in truths.items():
+            choice = DepthChoice(refined.log_depths(u, v), weights, residual, confidence)
+            losses[name] = loss(choice, true_m)
+        return losses
 
 
 def seeded_model(config: ModelConfig, seed: int) -> PerceptionModel:

@@ -144,10 +144,11 @@ class FinetuneConfig(RunConfig):
                 "mode refinement and mask_returns train refined depth, and the model has none: add "
                 "--model.refine_depth true"
             )
-        if self.model.encoder_reduction > 1:
+        if self.model.encoder_reduction > 1 and self.mode != "refinement":
             raise ValueError(
-                "encoder_reduction is for export: train at the size that the encoder sees, and "
-                "lemumo export --encoder_reduction gives the package the larger view"
+                "encoder_reduction is for mode refinement and for export: train the rest at the "
+                "size that the encoder sees, and lemumo export --encoder_reduction gives the "
+                "package the larger view"
             )
         if self.heads_first < 0:
             raise ValueError(f"heads_first is {self.heads_first}, must not be negative")
@@ -160,7 +161,7 @@ class FinetuneConfig(RunConfig):
         """Return the options of the weights' model, and of a probe its protocol."""
         defaults: dict[str, Any] = {}
         if options.weights is not None and Path(options.weights).exists():
-            model = model_of(Path(options.weights))
+            model = model_of(Path(options.weights), options.mode)
             defaults |= {f"model.{k}": v for k, v in (asdict(model) if model else {}).items()}
         if options.mode == "probe":
             whole = AugmentationConfig((1.0, 1.0), (1.0, 1.0), 0.0, PHOTOMETRIC["none"])
@@ -198,16 +199,19 @@ class FinetuneConfig(RunConfig):
         return round(self.heads_first * frames / self.batch) if self.weights else 0
 
 
-def model_of(weights: Path) -> ModelConfig | None:
+def model_of(weights: Path, mode: str) -> ModelConfig | None:
     """Return the model of weights; None where they do not tell.
 
-    Training sees what the encoder sees; a larger view is a choice at export.
+    A mode but ``refinement`` sees what the encoder sees; a larger view is a choice at export.
 
     Raises:
         Fault, FileNotFoundError: as ``read_weights``.
     """
     _, model = read_weights(weights)
-    return ModelConfig.from_dict(model).seen if model else None
+    if not model:
+        return None
+    whole = ModelConfig.from_dict(model)
+    return whole if mode == "refinement" else whole.seen
 
 
 def _leaves(values: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class FinetuneLearner:
         self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
         self.model.to(run.dist.device)
         self.freeze()
-        self.step = FinetuningStep(self.model, config.losses)
+        self.step = FinetuningStep(self.model, config.losses, config.mode == "refinement")
         units = Units(self.model.encoder.units(), (self.step,))
         prepare(self.model.encoder, units, config.scale, run.dist)
         decay = config.layer_decay if config.weights else 1.0

@@ -35,18 +35,20 @@ class FinetuningStep(nn.Module):
     Args:
         model: what learns.
         config: weights of the losses.
+        refinement_alone: whether the depth refinement alone learns: the other losses are left out.
     """
 
-    def __init__(self, model: PerceptionModel, config: LossConfig):
+    def __init__(self, model: PerceptionModel, config: LossConfig, refinement_alone: bool = False):
         super().__init__()
-        self.model, self.weights = model, config
+        self.model, self.weights, self.refinement_alone = model, config, refinement_alone
 
     def forward(self, view: View, encoder_learns: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a step, over all ranks, and its terms."""
         with mixed_precision(view.image.device):
             with torch.set_grad_enabled(encoder_learns and torch.is_grad_enabled()):
-                tokens = self.model.encoder(view.inputs).tokens
-            raw = self.model.heads(tokens, view.inputs)
+                seen = self.model.reduced(view.inputs)
+                tokens = self.model.encoder(seen).tokens
+            raw = self.model.heads(tokens, seen, view.inputs)
         with torch.autocast(view.image.device.type, enabled=False):
             total, terms = self._of_labels(raw, view)
             if isinstance(view, TaughtView):
@@ -57,7 +59,11 @@ class FinetuningStep(nn.Module):
     def _of_labels(self, raw: RawPerception, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the tasks' losses, and by name these and their terms."""
         assert view.labels is not None
-        losses = self.model.losses(raw, view.labels, view.intrinsics, self.weights.balance)
+        if self.refinement_alone:
+            assert raw.refined is not None
+            losses = self.model.refinement_losses(raw.refined, view.labels)
+        else:
+            losses = self.model.losses(raw, view.labels, view.intrinsics, self.weights.balance)
         total = torch.stack([getattr(self.weights, n) * loss.total for n, loss in losses.items()])
         terms = {name: loss.total.detach() for name, loss in losses.items()}
         for loss in losses.values():

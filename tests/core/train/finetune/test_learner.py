@@ -30,6 +30,7 @@ from lemumo_core.train.finetune.config import (
     FinetuneConfig,
     FinetuneLogConfig,
     LossConfig,
+    model_of,
 )
 from lemumo_core.train.finetune.learner import FinetuneLearner, layer_rate
 from lemumo_core.train.finetune.step import FinetuningStep
@@ -131,11 +132,17 @@ def test_a_probe_never_moves_the_encoder_and_drops_no_path(pretrained, tmp_path)
     assert learner.loss(view, 0)[0].item() == learner.loss(view, 1)[0].item()
 
 
-def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
-    """On weights that have none yet: all else stays, statistics of norms included."""
+@pytest.mark.parametrize("larger", [1, 2])
+def test_refinement_learns_alone_from_masked_returns(tmp_path, larger) -> None:
+    """On weights that have none yet: all else stays, statistics of norms included.
+
+    It can learn in a view that is larger than what the encoder sees.
+    """
     save_file(seeded_model(MODEL, 3).state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "model.json").write_text(json.dumps(asdict(MODEL)))
-    model = replace(MODEL, refine_depth=True)
+    size = larger * MODEL.height, larger * MODEL.width
+    options = {"refine_depth": True, "encoder_reduction": larger}
+    model = replace(MODEL, height=size[0], width=size[1], **options)
     run = small_run(
         tmp_path, mode="refinement", model=model, weights=str(tmp_path), mask_returns=1.0
     )
@@ -151,8 +158,7 @@ def test_refinement_learns_alone_from_masked_returns(tmp_path) -> None:
     moved = {name for name in before if not torch.equal(after[name], before[name])}
     assert moved and all(name.startswith("refine.") for name in moved)
     outputs = learner.model.eval()(view.inputs)
-    size = len(view.image), MODEL.height, MODEL.width
-    assert outputs.depth.shape == outputs.labels.shape == size
+    assert outputs.depth.shape == outputs.labels.shape == (len(view.image), *size)
 
 
 def test_a_view_without_a_sensor_learns_what_the_model_predicts_with_both(tmp_path) -> None:
@@ -251,6 +257,16 @@ def test_the_model_is_that_of_the_weights(tmp_path) -> None:
     assert found.optimizer.lr == 1e-3 and found.optimizer.weight_decay == 1e-7
     assert found.augmentation.scale == [1.0, 1.0] or found.augmentation.scale == (1.0, 1.0)
     assert found.augmentation.photometric.jitter_p == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("full", (48, 64, 1)), ("refinement", (96, 128, 2))]
+)
+def test_a_refinement_is_trained_in_the_models_own_view(tmp_path, mode, expected) -> None:
+    options = {"height": 96, "width": 128, "refine_depth": True, "encoder_reduction": 2}
+    save(tmp_path / "step-1", {"model": {}}, {"step": 1, "config": {"model": options}})
+    model = model_of(tmp_path / "step-1", mode)
+    assert (model.height, model.width, model.encoder_reduction) == expected
 
 
 RANKS: dict[str, Any] = {"val_frames": 4, "losses": LossConfig(consistency=1.0)}
