@@ -158,6 +158,18 @@ def fence(rng: Rng) -> np.ndarray:
     return joined(parts)
 
 
+def railing(rng: Rng) -> np.ndarray:
+    """Build a railing along the kerb: thin bars between two rails, which beams pass."""
+    length, height, width = rng.uniform((4, 0.8, 0.015), (10, 1.2, 0.04))
+    color = np.array(rng.choice([GALVANISED, (0.05, 0.14, 0.07), (0.6, 0.6, 0.58)]))
+    parts = [
+        solid("building", (0, 0, z), (length, 0.05, 0.05), color) for z in (0.12, height - 0.03)
+    ]
+    for x in np.arange(-length / 2, length / 2, rng.uniform(0.1, 0.25)):
+        parts.append(solid("building", (x, 0, height / 2), (width, width, height - 0.1), color))
+    return joined(parts)
+
+
 def container(rng: Rng) -> np.ndarray:
     """Build a skip, a container or a stack of material, of about a car's size."""
     length, width, height = rng.uniform((1.4, 1.1, 0.9), (5.0, 2.0, 2.4))
@@ -283,7 +295,7 @@ def shelter(rng: Rng) -> np.ndarray:
     return joined(parts)
 
 
-KERB_MODELS = (cabinets, planter, posts, cones, bench, wall, posts)
+KERB_MODELS = (cabinets, planter, posts, cones, bench, wall, posts, railing, railing)
 GARDEN_MODELS = (bush, bush, bush, bush, wall, fence, fence, container, heap, cabinets, shelter)
 BAY_MODELS = (container, container, heap, cones, shelter, bush, wall, planter)
 ALL_MODELS = frozenset((*KERB_MODELS, *GARDEN_MODELS, *BAY_MODELS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ LEAST_RANGE_M = 0.9
 RANGE_NOISE_M = 0.02
 FOLIAGE_M = 0.25
 """Mean depth of returns in foliage behind its outermost leaves, on a varied street."""
+FOLIAGE_GAPS = 0.3
+"""Share of the beams that pass between leaves, there, to what is behind the foliage."""
 LOST = 0.02
 """Share of returns lost for no visible reason; more are lost far off, on dark, slanted and glassy
 surfaces and in fog."""
@@ -111,40 +113,43 @@ def sweeps(
         for time, T in zip(times, T_world_view, strict=True)
     ]
     met = cast_views(drive, scenes, T_world_view, rays)
-
     stretch = rays.directions.norm(dim=1).flatten()  # metres of range a metre of depth
-    range_m = (met.depth_m.view(-1, len(stretch)) * stretch).flatten()
     shots = len(stretch) * sectors
     rngs = [np.random.default_rng(seed) for seed in seeds]
-    noise_m = np.concatenate([rng.normal(0, RANGE_NOISE_M, shots) for rng in rngs])
-    uniform = np.concatenate([rng.random(shots) for rng in rngs])
-    reflected = _reflected(met)
+
+    def drawn(draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate([draw(rng) for rng in rngs])).to(device)
+
+    noise_m = drawn(lambda rng: rng.normal(0, RANGE_NOISE_M, shots)).float()
+    uniform = drawn(lambda rng: rng.random(shots))
+    depth_m, label, reflected = met.depth_m, met.label, _reflected(met)
+    if drive.varied:
+        leaves = torch.zeros_like(depth_m, dtype=torch.bool)
+        leaves[met.hit] = met.of_solids("material") == FOLIAGE
+        deep_m = drawn(lambda rng: rng.exponential(FOLIAGE_M, shots)).float()
+        bare = cast_views(drive, [_without(scene, FOLIAGE) for scene in scenes], T_world_view, rays)
+        passed = leaves & (drawn(lambda rng: rng.random(shots)) < FOLIAGE_GAPS)
+        noise_m += torch.where(leaves & ~passed, deep_m, 0.0)
+        depth_m = torch.where(passed, bare.depth_m, depth_m)
+        label = torch.where(passed, bare.label, label)
+        reflected = torch.where(passed, _reflected(bare), reflected)
+    range_m = (depth_m.view(-1, len(stretch)) * stretch).flatten()
     chance = (1 - LOST) * torch.exp(range_m * (-1 / drive.weather.visibility_m))
     chance *= (reflected * 12 * (pattern.reach_m / range_m) ** 2).clamp_max(1)
     seen = (range_m > LEAST_RANGE_M) & (range_m < pattern.reach_m)
-    seen &= torch.from_numpy(uniform).to(device) < chance
+    seen &= uniform < chance
     at = indices(seen)
-
-    offset_m = torch.from_numpy(noise_m.astype(np.float32)).to(device)[at]
-    if drive.varied:
-        leaves = met.of_solids("material") == FOLIAGE
-        deep_m = np.concatenate([rng.exponential(FOLIAGE_M, shots) for rng in rngs])
-        behind_m = torch.zeros_like(range_m)
-        behind_m[met.hit[leaves]] = torch.from_numpy(deep_m.astype(np.float32)).to(device)[
-            met.hit[leaves]
-        ]
-        offset_m += behind_m[at]
-    shift = offset_m / range_m[at]
+    shift = noise_m[at] / range_m[at]
     R = torch.from_numpy(np.stack(T_lidar_view)[:, :3, :3].astype(np.float32)).to(device)
     directions = R @ rays.directions.transpose(0, 1).reshape(3, -1)  # of one turn
     shot = take(directions.transpose(0, 1).flatten(1), at % shots)
-    points = shot * (take(met.depth_m, at) * (1 + shift))
+    points = shot * (take(depth_m, at) * (1 + shift))
     intensity = (255 * take(reflected, at)).clamp(0, 255).round()
     ring = _rings(beams, sectors, device)[at % len(stretch)]
     table = torch.cat([points, intensity[None], ring[None]]).T.contiguous().cpu().numpy()
-    label = met.label[at].cpu().numpy()
+    found = label[at].cpu().numpy()
     cuts = np.searchsorted(at.cpu().numpy(), shots * np.arange(1, len(seconds)))
-    return [Sweep(*both) for both in zip(np.split(table, cuts), np.split(label, cuts), strict=True)]
+    return [Sweep(*both) for both in zip(np.split(table, cuts), np.split(found, cuts), strict=True)]
 
 
 def _reflected(met: Surface) -> Tensor:
@@ -193,9 +198,11 @@ def _rings(beams: int, sectors: int, device: torch.device) -> Tensor:
 def _scene_for_lidar(drive: Drive, time: float) -> Scene:
     """Return the scene without the glass that the drive's LiDAR sees through."""
     scene = drive.scene(time)
-    if not scene.clear_glass:
-        return scene
-    return replace(scene, solids=scene.solids[scene.solids["material"] != GLASS])
+    return _without(scene, GLASS) if scene.clear_glass else scene
+
+
+def _without(scene: Scene, material: int) -> Scene:
+    return replace(scene, solids=scene.solids[scene.solids["material"] != material])
 
 
 def _within(scene: Scene, T_world_view: np.ndarray, half_turn: float, reach_m: float) -> Scene:

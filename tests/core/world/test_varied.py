@@ -12,7 +12,7 @@ from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.taxonomy import SEGMENTATION_IDS
-from lemumo_core.world import clutter, ground
+from lemumo_core.world import clutter, ground, lidar
 from lemumo_core.world.labels import measured_depth_m
 from lemumo_core.world.lidar import sweeps
 from lemumo_core.world.pixels import camera_rays, to_images
@@ -97,10 +97,27 @@ def test_brightness_does_not_tell_a_road_from_a_pavement():
     assert 4 <= sum(brighter) <= 20
 
 
-def test_returns_scatter_in_foliage_and_nowhere_else():
+def test_some_beams_pass_foliage_and_return_from_what_is_behind_it(monkeypatch):
+    drive = Drive(5, "train", varied=True)
+    T_ego_lidar = make_T(np.eye(3), np.array([0.0, 0.0, 1.9]))
+    cpu = torch.device("cpu")
+    counts = {}
+    for share in (0.0, 0.3, 1.0):
+        monkeypatch.setattr(lidar, "FOLIAGE_GAPS", share)
+        (sweep,) = sweeps(drive, 32, T_ego_lidar, [2.0], [(1,)], cpu)
+        behind = np.linalg.norm(sweep.points[:, :2], axis=1) > 3
+        leaves = sweep.labels == SEGMENTATION_IDS["vegetation"]
+        counts[share] = int((behind & leaves).sum()), int((behind & ~leaves).sum())
+    (solid, others), (porous, more), (trunks, most) = counts.values()
+    assert 0.6 * solid < porous - 0.3 * trunks < 0.8 * solid
+    assert others < more < most and more - others > 0.2 * (most - others)
+
+
+def test_returns_scatter_in_foliage_and_nowhere_else(monkeypatch):
     drive = Drive(5, "train", varied=True)  # whose glass is not clear
     T_ego_lidar = make_T(np.eye(3), np.array([0.0, 0.0, 1.9]))
     cpu = torch.device("cpu")
+    monkeypatch.setattr(lidar, "FOLIAGE_GAPS", 0.0)
     (deep,) = sweeps(drive, 32, T_ego_lidar, [2.0], [(1,)], cpu)
     drive.varied = False  # the same street, whose leaves are dense
     (dense,) = sweeps(drive, 32, T_ego_lidar, [2.0], [(1,)], cpu)
