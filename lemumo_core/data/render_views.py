@@ -18,7 +18,6 @@ from lemumo_core.data.resampling import antialiased_taps, by_column, resample
 from lemumo_core.data.return_masks import ReturnMasks, masked
 from lemumo_core.data.samples import Batch
 from lemumo_core.data.view_labels import ViewLabels, labels_in_views
-from lemumo_core.depth_projection import OCCLUSION_RATIO
 from lemumo_core.preprocess import Inputs
 
 
@@ -120,9 +119,6 @@ def _labels(
         return labels
     masked_m, _, places = render_returns(batch, crops, hidden)
     assert places is not None
-    # Dense depth says what the camera sees; where there is none, so do the returns that are shown.
-    seen_m = labels.depth_m.nan_to_num(math.inf)
-    masked_m = torch.where(masked_m <= OCCLUSION_RATIO * seen_m, masked_m, math.inf)
     masked_m = torch.where(masked_m < math.inf, masked_m, math.nan)
     return replace(labels, masked=torch.cat([masked_m[:, None], places], dim=1))
 

@@ -28,8 +28,8 @@ class ViewLabels:
             cut at its borders, are empty.
         masked: float32 (R, 3, h, w), of the nearest of the returns that were masked, the depth,
             metres, NaN where there is none, and how far right of the pixel's centre, and below, it
-            lies, pixels. Those behind what the camera sees are left out. None unless any are
-            masked.
+            lies, pixels. It is what the LiDAR measured, as real masked returns are: where dense
+            depth knows a nearer surface, the two differ. None unless any are masked.
     """
 
     label_map: Tensor

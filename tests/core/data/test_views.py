@@ -3,6 +3,8 @@ wrong (shrunk depth maps, farthest return wins, unflipped boxes) cannot happen."
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from lemumo_core.data.crops import Crops, draw_crops
 from lemumo_core.data.photometric import PHOTOMETRIC, Changes, Photometric, draw_changes
 from lemumo_core.data.render_returns import seen_returns
 from lemumo_core.data.resampling import by_column, gaussian_taps, resample
+from lemumo_core.data.return_masks import ReturnMasks, masked
 from lemumo_core.data.samples import Batch, collate, sample
 from lemumo_core.data.views import MultiCrop, MultiCropConfig, Shot, View, clean_view, render
 from lemumo_core.frame import Frame, Labels
@@ -29,6 +32,10 @@ H, W = 96, 160
 LIDAR, THERMAL = InputSpec(H, W, "lidar", 2), InputSpec(H, W, "thermal", 2)
 CAMERA = Camera(W, H, 120.0, 118.0, 83.3, 45.1)
 CONFIG = MultiCropConfig(global_size=(64, 96), local_size=(32, 48))
+
+
+BY_BEAM = torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.ones(1)
+"""A mask of whole beams."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -239,6 +246,19 @@ def test_unlabelled_pixels_take_the_label_and_depth_of_the_return_they_show() ->
     expected = np.vectorize(label_of.get)(depth)
     assert (labels.label_map[0].numpy() != expected).sum() <= 4
     assert (labels.label_map[0][labels.depth_m[0].isnan()] == 255).all()
+
+
+def test_masked_returns_are_truth_as_the_lidar_measured_them() -> None:
+    """All that the other returns do not hide, whatever dense depth says."""
+    batch = replace(batch_of(1), beams=torch.arange(2000)[None] % 16)
+    assert batch.labels.depth_m.max() < batch.returns[..., 2].min()
+    crop, size = (0, 0, W, H, 0), (H, W)
+    shot = Shot(Crops(torch.tensor([crop]), (H, W), size), None, ReturnMasks(*BY_BEAM))
+    (view,) = render(batch, [shot])
+    hidden = masked(ReturnMasks(*BY_BEAM), batch.beams) & seen_returns(batch, 1)
+    expected = depth_by_loop(batch.returns[0][hidden[0]], crop, size)
+    found = view.labels.masked[0, 0].nan_to_num(np.inf).numpy()
+    assert np.array_equal(found, expected) and np.isfinite(found).sum() > 100
 
 
 def test_multi_crop_gives_the_views_of_the_config() -> None:
