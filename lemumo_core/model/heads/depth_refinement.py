@@ -34,10 +34,10 @@ ALONG_BEAM, ACROSS_BEAM = 0.5, 2.0
 """The nearest return is copied where one lies nearer than this along the beam, but for the last
 bit. Sideways a degree counts half, since neighbours on a beam see the same surface, and up and down
 double. Real surfaces are rougher than rendered ones: copying is hard to beat there."""
-COARSE_DEG = 3.0
-"""The coarse depth is no hypothesis where a return is nearer than this: it is learnt from images,
-which look different on another camera."""
-NEVER, LEAST_WEIGHT = -30.0, 1e-12
+COARSE_DEG, COARSE_SOFT_DEG = 0.75, 0.25
+"""The coarse depth is no hypothesis where a return is nearer than this, and a full one from a bit
+farther away on: it is learnt from images, which look different on another camera."""
+LEAST_WEIGHT = 1e-12
 CLOSE_LOG = 2.0
 NO_RETURN_DEG = 90.0
 DENSE = 5.0
@@ -129,15 +129,14 @@ class DepthRefinement(nn.Module):
         log_depths = hypotheses_at(around, coarse_m, center, center)
         away_deg = _away_deg(around, inputs.intrinsics)
         gap_deg = away_deg.amin(1, keepdim=True)
-        far = (gap_deg > COARSE_DEG).float()
+        far = ((gap_deg - COARSE_DEG) / COARSE_SOFT_DEG).clamp(0.0, 1.0)
         coarse_far = [far * (log_depths[:, -1:] - log_depths[:, :1]), far * confidence]
         features = _features(log_depths, away_deg, inputs.intrinsics, coarse_far)
         logits, residual, certain = self._choose(features).split([HYPOTHESES, 1, 1], dim=1)
         any_known = around.known.amax(1, keepdim=True)
         freedom = any_known * (1.0 - (-(gap_deg - FREE_DEG).clamp(min=0.0)).exp())
         residual = MAX_RESIDUAL * residual.tanh() * freedom
-        never = torch.cat([torch.zeros_like(logits[:, :-1]), NEVER * (1.0 - far)], dim=1)
-        weights = softmax(LOGIT_SCALE * logits + self.prior + never)
+        weights = _weights(LOGIT_SCALE * logits + self.prior, far)
         beside_deg = _away_deg(around, inputs.intrinsics, ALONG_BEAM, ACROSS_BEAM)
         beside_deg = beside_deg.amin(1, keepdim=True)
         copied = ((COPY_DEG - beside_deg) / COPY_SOFT_DEG).clamp(0.0, 1.0)
@@ -211,17 +210,24 @@ def soft_median(values: Tensor, weights: Tensor) -> Tensor:
     costs = [
         (weights * (values - value).abs()).sum(1, keepdim=True) for value in values.split(1, dim=1)
     ]
-    share = softmax(torch.cat(costs, dim=1) * (-1.0 / MEDIAN_SOFTNESS))
-    return (share * values).sum(1, keepdim=True)
+    cost = torch.cat(costs, dim=1)
+    # A softmax written out: ONNX Runtime's own takes seven times as long over channels.
+    share = ((cost.amin(1, keepdim=True) - cost) / MEDIAN_SOFTNESS).exp()
+    return (share * values).sum(1, keepdim=True) / share.sum(1, keepdim=True)
 
 
-def softmax(logits: Tensor) -> Tensor:
-    """Return the softmax over the channels of logits (B, K, H, W).
+def _weights(logits: Tensor, far: Tensor) -> Tensor:
+    """Return weights of the hypotheses (B, 8, H, W), the last one's at most ``far`` (B, 1, H, W).
 
-    Written out: ONNX Runtime's own takes seven times as long along any axis but the last.
+    Whatever its logit: one that is only lowered where it must not be chosen is learnt to be high
+    there, since nothing holds it down as long as it is not high enough.
     """
-    exp = (logits - logits.amax(1, keepdim=True)).exp()
-    return exp / exp.sum(1, keepdim=True)
+    others, coarse = logits[:, :-1], logits[:, -1:]
+    highest = others.amax(1, keepdim=True)
+    exp = (others - highest).exp()
+    total = exp.sum(1, keepdim=True)
+    share = far * (coarse - highest - total.log()).sigmoid()
+    return torch.cat([(1.0 - share) / total * exp, share], dim=1)
 
 
 def _halving(inputs: int, outputs: int) -> nn.Sequential:

@@ -10,7 +10,13 @@ import torch
 from scipy.interpolate import LinearNDInterpolator
 
 from lemumo_core.losses.depth_selection import DepthChoice, DepthSelectionLoss
-from lemumo_core.model.heads.depth_refinement import FREE_DEG, DepthRefinement, soft_median
+from lemumo_core.model.heads.depth_refinement import (
+    COARSE_DEG,
+    COARSE_SOFT_DEG,
+    FREE_DEG,
+    DepthRefinement,
+    soft_median,
+)
 from lemumo_core.model.heads.pixel_hypotheses import hypotheses_at, returns_around
 from lemumo_core.preprocess import Inputs
 
@@ -132,6 +138,21 @@ def test_it_copies_what_lies_beside_a_pixel_on_a_beam_whatever_its_weights(wild)
     on_beam = (valid > 0) & (v.abs() < 0.4)
     assert on_beam.sum() > 50 and (nearest[on_beam] > 0.999).all()
     assert (nearest[:, 24] < 0.5).any()  # between two beams, half a degree from either
+
+
+def test_the_coarse_depth_is_never_chosen_near_a_return() -> None:
+    """However much the weights would like to; and always where no return is near."""
+    inputs, coarse_m, confidence = views()
+    inputs.intrinsics[:, :2] *= 4  # a pixel is a quarter of a degree
+    refinement = DepthRefinement(80.0).eval()
+    refinement.leave.bias.data.view(-1, 4)[COARSE] = 1e3
+    found = refinement(inputs, coarse_m, confidence)
+    share, around = found.log_weights[0, COARSE].exp(), found.around
+    away_px = torch.where(around.known > 0, torch.hypot(around.u, around.v), math.inf)
+    gap_deg = away_px[0].amin(0) / 240 * 57.3
+    near, far = gap_deg < COARSE_DEG, gap_deg > COARSE_DEG + COARSE_SOFT_DEG
+    assert near.sum() > 100 and share[near].max() < 1e-6
+    assert far.sum() > 100 and share[far].min() > 0.999
 
 
 def test_it_can_copy_where_returns_are_dense() -> None:
