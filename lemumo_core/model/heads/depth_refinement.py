@@ -29,7 +29,7 @@ continuous where two are equally good: runtimes that round differently would dif
 MAX_RESIDUAL = 0.25
 FREE_DEG = 0.15
 """There is no residual as near as this to a return, and nearly all of it a degree farther."""
-COPY_DEG, COPY_SOFT_DEG = 0.25, 0.05
+COPY_DEG, COPY_SOFT_DEG = 0.12, 0.05
 ALONG_BEAM, ACROSS_BEAM = 0.5, 2.0
 """The nearest return is copied where one lies nearer than this along the beam, but for the last
 bit. Sideways a degree counts half, since neighbours on a beam see the same surface, and up and down

@@ -131,13 +131,13 @@ def test_returns_bound_it_whatever_its_weights(wild) -> None:
 def test_it_copies_what_lies_beside_a_pixel_on_a_beam_whatever_its_weights(wild) -> None:
     """The wild weights choose anything elsewhere."""
     inputs, coarse_m, confidence = views()
-    inputs.intrinsics[:, :2] *= 10  # a pixel is a tenth of a degree
+    inputs.intrinsics[:, :2] *= 20  # a pixel is a twentieth of a degree
     found = wild(inputs, coarse_m, confidence)
     nearest = found.log_weights[:, 0].exp()
     _, valid, _, v = inputs.companion.unbind(-1)
     on_beam = (valid > 0) & (v.abs() < 0.4)
     assert on_beam.sum() > 50 and (nearest[on_beam] > 0.999).all()
-    assert (nearest[:, 24] < 0.5).any()  # between two beams, half a degree from either
+    assert (nearest[:, 24] < 0.5).any()  # between two beams, a quarter of a degree from either
 
 
 def test_the_coarse_depth_is_never_chosen_near_a_return() -> None:
