@@ -214,10 +214,14 @@ def open_model(model: Path) -> tuple[Package, Backend | None]:
 
 
 def open_source(data: Data, options: SourceOptions, manifest: Manifest) -> FrameSource:
-    """The frames; the synthetic world as the model sees it, unless the options say otherwise."""
-    spec = manifest.input
-    size = {"height": spec.height, "width": spec.width, "companion": spec.companion}
-    streets = {**STREETS, **size}
+    """The frames; the synthetic world as the encoder sees it, unless the options say otherwise.
+
+    So a package that refines depth in a larger view is judged on the frames of the model that it
+    was exported from. Finer ones show, and count, objects that a coarser camera does not resolve.
+    """
+    spec, factor = manifest.input, manifest.model.get("encoder_reduction", 1)
+    size = {"height": spec.height // factor, "width": spec.width // factor}
+    streets = {**STREETS, **size, "companion": spec.companion}
     members = [
         member._replace(options={**streets, **member.options})
         if member.data == "synthetic"
