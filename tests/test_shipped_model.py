@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lemumo_core.data.sources.registry import open_source
 from lemumo_core.data.sources.synthetic import SyntheticStreet
 from lemumo_core.evaluation.modalities import SCORE_THRESHOLD, evaluate_frame, metric_for
 from lemumo_core.frame import LidarScan
 from lemumo_core.inference.package import Package, load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.inference.provenance import is_rendered_alone
+from lemumo_core.metrics.masked_returns import mask_returns
 from tests.helpers.onnx_notes import exporter_notes
 from tests.helpers.paths import ROOT
 
@@ -38,7 +40,7 @@ def test_it_is_whole_small_and_says_how_it_was_made(package) -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 18e6
     graph = pytest.importorskip("onnx").load(FOLDER / "model.onnx", load_external_data=False)
     assert exporter_notes(graph) == []
-    assert manifest.training["options"]["seed"] == 17
+    assert manifest.training["options"]["seed"] == 47
     assert {"command", "machine", "git"} <= set(manifest.training["starts"][0])
     for mode in MODALITIES:
         said = manifest.metrics[mode]
@@ -46,7 +48,7 @@ def test_it_is_whole_small_and_says_how_it_was_made(package) -> None:
         assert {"bev_map", "depth_mae_m", "miou"} | trivial == set(said)
         # With a LiDAR its depth is better than what needs no network.
         best = min(said["nearest_mae_m"], said["linear_mae_m"])
-        assert mode == "camera_only" or said["depth_mae_m"] < 0.9 * best
+        assert mode == "camera_only" or said["depth_mae_m"] < 0.8 * best
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
@@ -66,6 +68,28 @@ def test_on_streets_that_it_never_saw_it_is_as_good_as_it_says(package, backend)
         assert found.miou > 0.5 * said["miou"], mode
     assert metrics["fused"].summary().bev_map > 0.5 * package.manifest.metrics["fused"]["bev_map"]
     assert np.isfinite(metrics["camera_only"].summary().bev_map)
+
+
+@pytest.mark.parametrize("mask", ["beams", "random"])
+@pytest.mark.parametrize(
+    ("source", "folder", "frames", "most"),
+    [
+        ("kitti-raw", "kitti_raw_seq/2011_09_26", (0, 10), 0.97),
+        ("nuscenes", "nuscenes_mini_tables", (0, 2, 4), 0.8),
+    ],
+)
+def test_on_real_sensors_it_is_better_than_what_needs_no_network(
+    package, shared_data, source, folder, frames, most, mask
+) -> None:
+    """Beside a missing return the nearest one is hard to beat: 3 cm may be lost."""
+    real = open_source(source, root=shared_data / folder)
+    pipeline, metric = Pipeline(package, "onnxruntime"), metric_for(package.manifest)
+    for i in frames:
+        frame = mask_returns(real[i], mask)
+        metric.add(frame, pipeline(frame))
+    found = metric.summary()
+    best = min(found.nearest_mae_m, found.linear_mae_m)
+    assert found.depth_mae_m < (most * best if mask == "beams" else best + 0.03)
 
 
 @pytest.mark.parametrize("away_m", [0.3, 0.7, 1.5])
