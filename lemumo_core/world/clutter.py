@@ -162,11 +162,10 @@ def railing(rng: Rng) -> np.ndarray:
     """Build a railing along the kerb: thin bars between two rails, which beams pass."""
     length, height, width = rng.uniform((4, 0.8, 0.015), (10, 1.2, 0.04))
     color = np.array(rng.choice([GALVANISED, (0.05, 0.14, 0.07), (0.6, 0.6, 0.58)]))
-    parts = [
-        solid("building", (0, 0, z), (length, 0.05, 0.05), color) for z in (0.12, height - 0.03)
-    ]
+    rail, bar_size = (length, 0.05, 0.05), (width, width, height - 0.1)
+    parts = [solid("building", (0, 0, z), rail, color) for z in (0.12, height - 0.03)]
     for x in np.arange(-length / 2, length / 2, rng.uniform(0.1, 0.25)):
-        parts.append(solid("building", (x, 0, height / 2), (width, width, height - 0.1), color))
+        parts.append(solid("building", (x, 0, height / 2), bar_size, color))
     return joined(parts)
 
 
