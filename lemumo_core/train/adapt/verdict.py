@@ -24,6 +24,8 @@ LEAST_GAIN = 0.03
 """Mean share of the depth error that must go: less is not worth another model."""
 LARGEST_LOSS, LARGEST_LOSS_ELSEWHERE = 0.01, 0.05
 """Share by which depth may be worse with one of the modalities, on own and on labelled frames."""
+NOISE_M = 0.02
+"""Nor is less than this a loss, whatever the share: a LiDAR's own noise is as large."""
 
 
 def gains(before: Results, after: Results, prefix: str = "") -> dict[str, float]:
@@ -59,7 +61,7 @@ def depth_losses(before: Results, after: Results) -> dict[str, float]:
         prefix + mode: -gain
         for prefix, tolerated in (("", LARGEST_LOSS), (LABELLED, LARGEST_LOSS_ELSEWHERE))
         for mode, gain in gains(before, after, prefix).items()
-        if -gain > tolerated
+        if -gain > max(tolerated, NOISE_M / before[prefix + mode]["depth_mae_m"])
     }
 
 

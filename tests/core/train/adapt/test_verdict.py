@@ -41,10 +41,18 @@ def test_what_drifts_beyond_its_tolerance_counts_against_it() -> None:
 
 
 def test_depth_that_becomes_worse_with_one_sensor_ranks_behind_what_does_not() -> None:
-    found = after(1.02, 2.0)  # which is refused, though the mean gains a quarter
-    assert worse(BEFORE, found) == pytest.approx({"fused_depth": 0.02})
-    assert score_of(BEFORE, found) == pytest.approx(0.24 - 1 - 0.02)
+    found = after(1.03, 2.0)  # which is refused, though the mean gains a quarter
+    assert worse(BEFORE, found) == pytest.approx({"fused_depth": 0.03})
+    assert score_of(BEFORE, found) == pytest.approx(0.235 - 1 - 0.03)
     assert score_of(BEFORE, found) < score_of(BEFORE, after(1.0, 3.9))
+    assert worse(BEFORE, after(1.0, 4.05)) == pytest.approx({"camera_only_depth": 0.0125})
+
+
+def test_less_than_a_lidars_noise_is_no_loss() -> None:
+    """Of a third of a metre one per cent is three millimetres."""
+    before = {"fused": {"depth_mae_m": 0.34}}
+    assert worse(before, {"fused": {"depth_mae_m": 0.355}}) == {}
+    assert worse(before, {"fused": {"depth_mae_m": 0.365}}).keys() == {"fused_depth"}
 
 
 @pytest.mark.parametrize(("mode", "tolerated"), [("fused", 0.01), ("companion_only", 0.02)])
