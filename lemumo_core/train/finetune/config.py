@@ -93,7 +93,8 @@ class FinetuneConfig(RunConfig):
             evaluation mode, by the paper's protocol: its heads, its optimiser, whole views. These
             heads share no weight, so the weights of their losses do not matter to AdamW.
             ``refinement`` trains the depth refinement alone on a model that is left as it is, in
-            evaluation mode (``model.refine_depth``).
+            evaluation mode (``model.refine_depth``), in the model's own view, which may be larger
+            than what its encoder sees.
         heads_first: passes over the data before the encoder learns, too. From scratch (without
             ``weights``) it always does.
         layer_decay: the learning rate of a block is this times that of the next one, the last

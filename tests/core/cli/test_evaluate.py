@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lemumo_core.cli.evaluate import main
+from lemumo_core.cli.evaluate import open_source as frames_for
 from lemumo_core.data.sources.registry import open_source
 from lemumo_core.drawing import class_colors
 from lemumo_core.evaluation.modalities import (
@@ -278,3 +279,15 @@ def test_workers_change_nothing(toy_package, street_shards, tmp_path) -> None:
     assert main([*words, str(tmp_path / "two"), "--workers", "2"]) == 0
     one, two = ((tmp_path / out / "metrics.json").read_bytes() for out in ("one", "two"))
     assert one == two
+
+
+def test_a_larger_view_is_judged_on_the_frames_of_the_model_it_came_from() -> None:
+    """Finer frames hold objects that coarser ones do not resolve: their figures do not compare."""
+    model = ModelConfig(size="nano", height=64, width=96, refine_depth=True)
+    larger = replace(model, height=128, width=192, encoder_reduction=2)
+    of_both = [
+        frames_for("synthetic", {"frames": 1}, manifest_of(one, "mine", trained=False))[0]
+        for one in (model, larger)
+    ]
+    assert of_both[1].image.shape == (64, 96, 3)
+    assert np.array_equal(of_both[0].image, of_both[1].image)
