@@ -13,7 +13,6 @@ from lemumo_core.train.finetune.config import (
     AugmentationConfig,
     FinetuneConfig,
     FinetuneLogConfig,
-    LossConfig,
 )
 from lemumo_core.train.run_config import OptimizerConfig
 from lemumo_core.train.weights import read_weights
@@ -33,10 +32,13 @@ class AdaptConfig(FinetuneConfig):
             other rendered streets, or of ``labelled`` at most the last fifth.
         val_frames: own frames at most that validate, of the last fifth of a recording, or of
             whole ones where there are several; of a run the number of all that validate.
-        camera_only: share of own views that lose their LiDAR: what is measured teaches the camera.
+        camera_only: share of views that lose their LiDAR: of own ones so that what is measured
+            teaches the camera, of labelled ones so that it forgets no other streets.
         blend: how far the new weights lie from the package's towards the learnt ones: the nearer,
             the less they drift. Half as far where anything becomes worse than is tolerated.
         patience: validations without a better score after which the run ends.
+
+    Of ``losses`` that of depth alone is minimised.
 
     Raises:
         ValueError: for anything outside its range.
@@ -53,19 +55,18 @@ class AdaptConfig(FinetuneConfig):
     labelled_frames: int = 160
     val_labelled: int = 32
     val_frames: int = 24
-    camera_only: float = 0.5
+    camera_only: float = 0.8
     blend: float = 1.0
     patience: int = 4
-    steps: int = 240
+    steps: int = 480
     batch: int = 8
     heads_first: float = 0.0
     modality_dropout: float = 0.3
     mask_returns: float = 0.85
-    losses: LossConfig = field(default_factory=lambda: LossConfig(detection=0.0, segmentation=0.0))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=8e-3))
     log: FinetuneLogConfig = field(
-        default_factory=lambda: FinetuneLogConfig(checkpoint_every=40, evaluate_every=40)
+        default_factory=lambda: FinetuneLogConfig(checkpoint_every=40, evaluate_every=240)
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lemumo_core.data.pinned import to_device
@@ -21,9 +21,11 @@ from lemumo_core.files import write_whole
 from lemumo_core.metrics.perception import PerceptionMetric
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import RawPerception, seeded_model
+from lemumo_core.preprocess import Inputs
 from lemumo_core.train import checkpoint
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames
+from lemumo_core.train.adapt.step import DepthStep
 from lemumo_core.train.adapt.verdict import LABELLED, score_of, worse
 from lemumo_core.train.best_weights import save_best
 from lemumo_core.train.checkpoint import Checkpoint
@@ -82,6 +84,10 @@ class AdaptLearner(FinetuneLearner):
         self.before: dict[str, Any] = {}
         self.since_best = 0
 
+    def differentiable_step(self) -> nn.Module:
+        """See ``FinetuneLearner``."""
+        return DepthStep(self.model)
+
     def freeze(self) -> None:
         """See ``FinetuneLearner``."""
         self.model.requires_grad_(False)
@@ -124,19 +130,15 @@ class AdaptLearner(FinetuneLearner):
         whole = self.whole_view(batch, step)
         view = self.without_some_sensors(whole, len(batch), step)
         own = torch.arange(len(view.image), device=view.image.device) % 2 == 0
-        alone = (
-            to_device(self._alone(len(batch), step), own.device)
-            & own
-            & (whole.present > 0.5).all(1)
-        )
+        alone = to_device(self._alone(len(batch), step), own.device) & (whole.present > 0.5).all(1)
         kept = torch.stack([torch.ones_like(alone), ~alone], dim=1).float()
-        present = torch.where(own[:, None], whole.present * kept, view.present)
+        present = torch.where((own | alone)[:, None], whole.present * kept, view.present)
         labels = whole.labels
         assert labels is not None and labels.masked is not None
-        measured_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
-        taught = self.predict(self.teacher, whole)
-        completed_m = completed(measured_m, taught)
-        depth_m = torch.where(alone[:, None, None], completed_m, measured_m)
+        depth_m = labels.depth_m.where(~labels.depth_m.isnan(), labels.masked[:, 0])
+        if (taught := own & alone).any():
+            inputs = Inputs(*(x[taught] for x in whole.inputs))
+            depth_m[taught] = completed(depth_m[taught], self.predict(self.teacher, inputs))
         return replace(whole, present=present, labels=replace(labels, depth_m=depth_m))
 
     def validate(self, done: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lemumo_core.data.modality_dropout import drop_modalities
 from lemumo_core.data.samples import Batch
@@ -15,6 +15,7 @@ from lemumo_core.data.views import MultiCrop, View
 from lemumo_core.methods.method import ParameterGroup, Units, evaluating, mixed_precision
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import PerceptionModel, RawPerception, seeded_model
+from lemumo_core.preprocess import Inputs
 from lemumo_core.train import checkpoint
 from lemumo_core.train.best_weights import best_score, save_best
 from lemumo_core.train.checkpoint import Checkpoint
@@ -46,7 +47,7 @@ class FinetuneLearner:
         self.model = seeded_model(config.model, seed_of(config.seed, 0, "weights"))
         self.model.to(run.dist.device)
         self.freeze()
-        self.step = FinetuningStep(self.model, config.losses, config.mode == "refinement")
+        self.step = self.differentiable_step()
         units = Units(self.model.encoder.units(), (self.step,))
         prepare(self.model.encoder, units, config.scale, run.dist)
         decay = config.layer_decay if config.weights else 1.0
@@ -59,6 +60,10 @@ class FinetuneLearner:
         self._encoder_learns: bool | None = None
         self.validation = Validation(run, self.model) if config.val_frames else None
         self.out, self.best = run.out, -math.inf
+
+    def differentiable_step(self) -> nn.Module:
+        """Build what computes the loss of a view and its terms."""
+        return FinetuningStep(self.model, self.config.losses, self.config.mode == "refinement")
 
     def freeze(self) -> None:
         """Exclude from learning what stays as it is."""
@@ -80,13 +85,13 @@ class FinetuneLearner:
         if not self.config.losses.consistency:
             return view
         lost = (view.present != whole.present).any(1)
-        return TaughtView(**vars(view), taught=self.predict(self.model, whole), held=lost)
+        return TaughtView(**vars(view), taught=self.predict(self.model, whole.inputs), held=lost)
 
-    def predict(self, model: PerceptionModel, view: View) -> RawPerception:
-        """Return what a model predicts for a view, in evaluation mode."""
-        cpu, gpu = cpu_autocast(self.config.scale, self.dist), mixed_precision(view.image.device)
+    def predict(self, model: PerceptionModel, inputs: Inputs) -> RawPerception:
+        """Return what a model predicts, in evaluation mode."""
+        cpu, gpu = cpu_autocast(self.config.scale, self.dist), mixed_precision(inputs.image.device)
         with torch.no_grad(), evaluating(model), cpu, gpu:
-            return model.raw(view.inputs)
+            return model.raw(inputs)
 
     def whole_view(self, batch: Batch, step: int) -> View:
         """Cut the view of a step, with both sensors."""

@@ -21,6 +21,7 @@ from lemumo_core.train.adapt import learner as module
 from lemumo_core.train.adapt.config import AdaptConfig
 from lemumo_core.train.adapt.frames import AdaptationFrames, sampler_of, split_end
 from lemumo_core.train.adapt.learner import AdaptLearner
+from lemumo_core.train.adapt.step import DepthStep
 from lemumo_core.train.finetune.weights import load_perception
 from lemumo_core.train.loader import samples_of
 from lemumo_core.train.loop import Run
@@ -63,7 +64,7 @@ def test_own_views_learn_measured_depth_and_without_lidar_the_teachers(
     learner, monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)  # random weights are never sure
-    found = []
+    found, labelled_alone = [], []
     for step in range(6):
         whole, view = learner.whole_view(learner.batch, step), learner.view(learner.batch, step)
         masked_m, shown_m = whole.labels.masked[:, 0], whole.labels.depth_m
@@ -74,12 +75,24 @@ def test_own_views_learn_measured_depth_and_without_lidar_the_teachers(
         hidden = ~known & ~masked_m.isnan()
         assert torch.equal(view.labels.depth_m[hidden], masked_m[hidden])
         alone = view.present[own, 1] == 0
+        labelled_alone += (view.present[labelled, 1] == 0).tolist()
         assert (view.present[own, 0] == 1).all() and not view.present[labelled].sum(1).eq(0).any()
         taught = ~view.labels.depth_m.isnan() & ~known & ~hidden
         assert not taught[labelled].any() and not taught[own][~alone].any()
         found += [*zip(alone.tolist(), taught[own].flatten(1).any(1).tolist(), strict=True)]
     assert {alone for alone, _ in found} == {False, True}
+    # Of 12, at .5 and .15 of the rest; .15 alone would be 2.
+    assert 4 <= sum(labelled_alone) <= 10
     assert any(taught for _, taught in found)
+
+
+def test_the_loss_is_that_of_the_depth_head_in_the_whole_model(learner) -> None:
+    view = learner.view(learner.batch, 0)
+    total, terms = DepthStep(learner.model.eval())(view, False)
+    raw = learner.predict(learner.model, view.inputs)
+    expected = learner.model.losses(raw, view.labels, view.intrinsics)["depth"].total
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert terms["depth"].item() == total.item()
 
 
 def test_the_teacher_is_the_package_and_never_learns(learner, weights) -> None:
