@@ -272,7 +272,7 @@ def test_ranks_equal_one_rank(folder, alone, sharding, world, name) -> None:
             "projector.layers.1.running_var",
         } <= expected.keys()
     # Gradients that are 0 but for rounding, as of biases before a batch norm, are as large as the
-    # rounding of the loss, which is a sum over dimensions in DeCUR; of others 3e-7 on an Intel Xeon.
+    # rounding of the loss, which is a sum over dimensions in DeCUR (3e-7 in others on a Xeon).
     least = 0.1 if name.startswith("DeCUR") else 1e-2
     for rank in range(world):
         ours = torch.load(folder / f"{sharding}-{world}-{name}-{rank}.pt")
