@@ -272,14 +272,17 @@ def test_ranks_equal_one_rank(folder, alone, sharding, world, name) -> None:
             "projector.layers.1.running_var",
         } <= expected.keys()
     # Gradients that are 0 but for rounding, as of biases before a batch norm, are as large as the
-    # rounding of the loss, which is a sum over dimensions in DeCUR (3e-7 in others on a Xeon).
-    least = 0.1 if name.startswith("DeCUR") else 1e-2
+    # rounding of the loss, which is a sum over dimensions in DeCUR.
+    least = 0.1 if name.startswith("DeCUR") else 1e-3
     for rank in range(world):
         ours = torch.load(folder / f"{sharding}-{world}-{name}-{rank}.pt")
         assert ours.keys() == expected.keys()
         for key, value in expected.items():
             error = (ours[key] - value).abs().max().item()
-            assert error <= 2e-4 * max(value.abs().max().item(), least), (rank, key, error)
+            # 3e-7 on an Intel Xeon, where the projector's first batch norm follows.
+            of_bias = 1e-2 if key == "gradient projector.layers.0.bias" else 0.0
+            bound = 2e-4 * max(value.abs().max().item(), least, of_bias)
+            assert error <= bound, (rank, key, error)
 
 
 def test_ranks_have_the_same_codes(folder, alone) -> None:
