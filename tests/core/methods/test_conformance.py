@@ -214,11 +214,15 @@ def point_outcome(dist: DistInfo) -> dict[str, torch.Tensor]:
     labels = (batch.points[..., 2] > 0).to(torch.uint8) * 2
     labels[0, ::3] = UNLABELLED
     batch.points[3, 100:] = torch.inf
-    batch = share(replace(batch, sweep_labels=labels), dist.rank, dist.world)
+    batch = replace(batch, points=batch.points.double(), sweep_labels=labels)
     run = Run(config, Path("none"), dist, samples_of(config, Frames()), BatchSampler(8, 4, 0))
+    # In float32 an activation may round to one side of a ReLU's kink alone and to the other on two
+    # ranks, as seen on an Intel Xeon: its gradient is then cut on one of them.
+    torch.set_default_dtype(torch.float64)
     learner = PointLearner(run)
-    values = learner.learn(batch, STEP).read()
-    found = {name: torch.tensor(value) for name, value in values.items()}
+    torch.set_default_dtype(torch.float32)
+    values = learner.learn(share(batch, dist.rank, dist.world), STEP).read()
+    found = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
     return found | {f"gradient {n}": p.grad for n, p in learner.model.named_parameters()}
 
 
@@ -305,7 +309,7 @@ def test_fine_tuning_on_points_on_two_ranks_is_that_on_one(folder) -> None:
         assert ours.keys() == expected.keys()
         for key, value in expected.items():
             error = (ours[key] - value).abs().max().item()
-            assert error <= 2e-4 * max(value.abs().max().item(), 1e-3), (rank, key, error)
+            assert error <= 1e-9 * max(value.abs().max().item(), 1e-3), (rank, key, error)
 
 
 def test_gradients_depend_on_what_is_shared_out(alone) -> None:
