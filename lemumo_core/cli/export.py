@@ -107,6 +107,9 @@ def export(
     elif run is not None:
         _require_run(run)
         network, card = models.of_run(run, name)
+    elif weights and weights.is_dir():
+        cure = "give it as --package or --run"
+        raise Fault("wrong_weights", f"--weights {weights} is a folder: {cure}")
     elif weights and model == DEFAULT_MODEL and weights.with_name(MODEL_OPTIONS).is_file():
         network, card = models.of_run(weights, name)
     elif weights is not None:

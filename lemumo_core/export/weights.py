@@ -66,8 +66,15 @@ def of_run(path: Path, name: str) -> tuple[PerceptionModel, ModelCard]:
 
 
 def of_file(weights: Path, config: ModelConfig, name: str) -> tuple[PerceptionModel, ModelCard]:
-    """Load a trained model from a safetensors file."""
-    return load_model(config, weights), ModelCard(name, trained=True)
+    """Load a trained model from a safetensors file.
+
+    Raises:
+        Fault: ``wrong_weights`` for those of another architecture; as ``load_model``.
+    """
+    try:
+        return load_model(config, weights), ModelCard(name, trained=True)
+    except ValueError as error:
+        raise Fault("wrong_weights", f"{error}; --model gives their architecture") from error
 
 
 def of_seed(seed: int, config: ModelConfig, name: str) -> tuple[PerceptionModel, ModelCard]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lemumo_core.faults import Fault
+from lemumo_core.model.weight_file import read_weight_file
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which files keep a state dict."""
@@ -31,9 +32,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         Fault: ``wrong_weights`` for a file that holds no tensors by name.
     """
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        return read_weight_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     try:

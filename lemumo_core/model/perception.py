@@ -21,6 +21,7 @@ from lemumo_core.model.heads.depth_refinement import DepthRefinement, RefinedDep
 from lemumo_core.model.heads.family import FAMILIES
 from lemumo_core.model.reduced_view import reduced
 from lemumo_core.model.variants import build_encoder
+from lemumo_core.model.weight_file import read_weight_file
 from lemumo_core.model.weight_names import current_names
 from lemumo_core.preprocess import Inputs
 
@@ -209,10 +210,9 @@ def load_model(config: ModelConfig, path: Path) -> PerceptionModel:
 
     Raises:
         ValueError: naming tensors that are missing, unexpected or of another shape.
+        Fault, FileNotFoundError: as ``read_weight_file``.
     """
-    from safetensors.torch import load_file
-
-    model, weights = PerceptionModel(config), current_names(load_file(path))
+    model, weights = PerceptionModel(config), current_names(read_weight_file(path))
     own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in own]

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lemumo_core.faults import Fault
@@ -15,6 +14,7 @@ from lemumo_core.inference.package import MANIFEST_NAME, WEIGHTS_NAME, load_pack
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import load_model
 from lemumo_core.model.sparse.segmenter import POINT_WEIGHTS
+from lemumo_core.model.weight_file import check_weight_file, read_weight_file
 from lemumo_core.train import checkpoint, compatibility
 from lemumo_core.train.checkpoint import Checkpoint
 from lemumo_core.train.pretrain.config import PretrainConfig
@@ -31,7 +31,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             model package that ships its weights.
 
     Raises:
-        Fault: ``bad_checkpoint``; ``bad_package``.
+        Fault: ``bad_checkpoint``; ``bad_package``; ``wrong_weights`` for a file of another format.
         FileNotFoundError: nothing there.
     """
     if (path / MANIFEST_NAME).is_file():
@@ -39,7 +39,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     found = find_weights(path)
     if isinstance(found, Checkpoint):
         return found.tensors(checkpoint.MODEL)
-    return compatibility.method_tensors(load_file(found))
+    return compatibility.method_tensors(read_weight_file(found))
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -54,8 +54,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         no ``model.json`` beside it.
 
     Raises:
-        Fault: ``bad_checkpoint``; ``bad_package``; ``not_exported`` for a method that has no such
-            weights.
+        Fault: ``bad_checkpoint``; ``bad_package``; ``wrong_weights`` for a file of another format;
+            ``not_exported`` for a method that has no such weights.
         FileNotFoundError: nothing there.
     """
     if (path / MANIFEST_NAME).is_file():
@@ -63,7 +63,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     found = find_weights(path)
     if not isinstance(found, Checkpoint):
         options = found.with_name(MODEL_OPTIONS)
-        tensors = _of_perception(compatibility.method_tensors(load_file(found)))
+        tensors = _of_perception(compatibility.method_tensors(read_weight_file(found)))
         return tensors, json.loads(options.read_text()) if options.exists() else None
     tensors, values = found.tensors(checkpoint.MODEL), found.state["config"]
     if "method" not in values:
@@ -98,10 +98,13 @@ def check_weights(path: Path) -> None:
     """Check that there are weights at a path, without reading them.
 
     Raises:
-        Fault, FileNotFoundError: as ``find_weights``.
+        Fault, FileNotFoundError: as ``find_weights`` and ``check_weight_file``.
     """
-    if not any((path / name).is_file() for name in (MANIFEST_NAME, POINT_WEIGHTS)):
-        find_weights(path)
+    if any((path / name).is_file() for name in (MANIFEST_NAME, POINT_WEIGHTS)):
+        return
+    found = find_weights(path)
+    if not isinstance(found, Checkpoint):
+        check_weight_file(found)
 
 
 def find_weights(path: Path) -> Checkpoint | Path:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lemumo_core.faults import Fault
 from lemumo_core.frame import UNLABELLED
 from lemumo_core.model.sparse.minkunet import MinkUNet, SparseConfig
 from lemumo_core.model.sparse.voxels import VoxelConfig, voxelize
+from lemumo_core.model.weight_file import read_weight_file
 
 POINT_WEIGHTS, POINT_OPTIONS = "points.safetensors", "points.json"
 """A finished run of fine-tuning on points leaves these: weights; network and classes."""
@@ -99,5 +99,5 @@ def load_segmenter(run: Path) -> tuple[PointSegmenter, tuple[str, ...]]:
     options = json.loads((run / POINT_OPTIONS).read_text())
     classes = tuple(options["classes"])
     model = PointSegmenter(network_from_dict(options["network"]), len(classes))
-    model.load_state_dict(load_file(run / POINT_WEIGHTS))
+    model.load_state_dict(read_weight_file(run / POINT_WEIGHTS))
     return model.eval(), classes

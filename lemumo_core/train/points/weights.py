@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lemumo_core.faults import Fault
 from lemumo_core.model.sparse.minkunet import SparseConfig
 from lemumo_core.model.sparse.segmenter import POINT_OPTIONS, POINT_WEIGHTS, network_from_dict
+from lemumo_core.model.weight_file import read_weight_file
 from lemumo_core.train import checkpoint
 from lemumo_core.train.weights import find_weights
 
@@ -30,7 +30,7 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], SparseConfig]:
     """
     if (path / POINT_WEIGHTS).is_file():
         options = json.loads((path / POINT_OPTIONS).read_text())
-        return load_file(path / POINT_WEIGHTS), network_from_dict(options["network"])
+        return read_weight_file(path / POINT_WEIGHTS), network_from_dict(options["network"])
     found = find_weights(path)
     tensors, options = {}, None
     if not isinstance(found, Path):

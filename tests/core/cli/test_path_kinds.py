@@ -92,6 +92,19 @@ def test_export_names_what_is_no_fine_tuning_run(paths, capsys) -> None:
     assert not (paths / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["export", "finetune", "pretrain"])
+def test_files_of_another_format_are_no_weights(command, paths, capsys) -> None:
+    options = [] if command == "export" else ["--data_options.frames", "4", "--val_frames", "2"]
+    for name in ("package/model.onnx", "w.safetensors"):
+        given = ["--weights", str(paths / name), "--out", str(paths / "out")]
+        assert cli.main([command, *given, *options]) == 1
+        assert f"{name} is no whole .safetensors file" in capsys.readouterr().err
+    if command == "export":
+        given = ["--weights", str(paths / "run"), "--out", str(paths / "out")]
+        assert cli.main([command, *given]) == 1
+        assert "give it as --package or --run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "option"),
     [
