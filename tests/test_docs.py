@@ -169,7 +169,7 @@ def known_options(parsers) -> set[str]:
     from lemumo_core.data.sources.registry import SOURCES, source_class
     from lemumo_core.methods.registry import load_methods
 
-    known = {"--show-args", "--help", "--method.OPTION", "--ros-args"}
+    known = {"--show-args", "--help", "--method.OPTION", "--ros-args", "--once"}  # some of ROS
     known |= {name for method in load_methods().values() for name in nested(method(), "--method.")}
     known |= {
         f"--{option}" for source in SOURCES for option in signature(source_class(source)).parameters

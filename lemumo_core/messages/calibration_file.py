@@ -1,6 +1,7 @@
-"""Calibrations in the YAML files of camera_calibration, as CameraInfo.
+"""Calibrations in YAML files, as CameraInfo.
 
-ROS drivers take such a file as ``camera_info_url``; camera_calibration writes it.
+camera_calibration writes such a file, and ROS drivers take it as ``camera_info_url``. A CameraInfo
+that ``ros2 topic echo --once`` (or ``rostopic echo -n 1``) printed into a file is one, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ SHAPES = {
     "rectification_matrix": (3, 3),
     "projection_matrix": (3, 4),
 }
+FIELDS = {
+    "image_width": "width",
+    "image_height": "height",
+    "camera_matrix": "k",
+    "distortion_coefficients": "d",
+    "rectification_matrix": "r",
+    "projection_matrix": "p",
+}
+"""Names of camera_calibration, and the fields of a CameraInfo; those of ROS 1 are capitals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +60,8 @@ def read_calibration(path: str | Path) -> CalibrationInfo:
     Args:
         path: YAML file with image_width, image_height, camera_matrix, distortion_model,
             distortion_coefficients and, where images are rectified, rectification_matrix and
-            projection_matrix. A ``file://`` in front of it is dropped.
+            projection_matrix; or the fields of a CameraInfo. A ``file://`` in front of the path is
+            dropped.
 
     Raises:
         Fault: ``bad_calibration`` for a file that is missing, no YAML, or lacks a part; as
@@ -58,7 +69,7 @@ def read_calibration(path: str | Path) -> CalibrationInfo:
     """
     file = Path(str(path).removeprefix("file://")).expanduser()
     try:
-        content = read_yaml(file)
+        content = _of_message(read_yaml(file))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Fault("bad_calibration", f"the calibration {file} cannot be read: {error}") from None
     if not isinstance(content, dict):
@@ -82,6 +93,15 @@ def read_calibration(path: str | Path) -> CalibrationInfo:
     except Fault as fault:
         raise Fault(fault.reason, f"the calibration {file}: {fault}") from None
     return info
+
+
+def _of_message(content: Any) -> Any:
+    """Return the fields of a printed CameraInfo by the names of camera_calibration."""
+    if not isinstance(content, dict) or "width" not in content:
+        return content
+    fields = {field.lower(): value for field, value in content.items()}
+    named = {name: fields[field] for name, field in FIELDS.items() if field in fields}
+    return {**content, **named}
 
 
 def _numbers(content: dict[str, Any], name: str) -> np.ndarray:

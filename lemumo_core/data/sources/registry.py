@@ -22,6 +22,7 @@ from lemumo_core.faults import Fault, known_names
 SOURCES: dict[str, str] = {
     "argoverse2": "lemumo_core.data.sources.argoverse2:Argoverse2",
     "bags": "lemumo_core.data.sources.bags:Bags",
+    "clouds": "lemumo_core.data.sources.cloud_folder:CloudFolder",
     "flir": "lemumo_core.data.sources.flir:Flir",
     "geonrw": "lemumo_core.data.sources.raster_layouts:GeoNrw",
     "images": "lemumo_core.data.sources.image_folder:ImageFolder",
