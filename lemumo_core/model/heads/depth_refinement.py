@@ -30,10 +30,10 @@ MAX_RESIDUAL = 0.25
 FREE_DEG = 0.15
 """There is no residual as near as this to a return, and nearly all of it a degree farther."""
 COPY_DEG, COPY_SOFT_DEG = 0.12, 0.05
-ALONG_BEAM, ACROSS_BEAM = 0.5, 2.0
+ALONG_BEAM, ACROSS_BEAM = 0.25, 2.0
 """The nearest return is copied where one lies nearer than this along the beam, but for the last
-bit. Sideways a degree counts half, since neighbours on a beam see the same surface, and up and down
-double. Real surfaces are rougher than rendered ones: copying is hard to beat there."""
+bit. Sideways a degree counts a quarter, since neighbours on a beam see the same surface, up and
+down double. Real surfaces are rougher than rendered ones: copying is hard to beat there."""
 COARSE_DEG, COARSE_SOFT_DEG = 0.75, 0.25
 """The coarse depth is no hypothesis where a return is nearer than this, and a full one from a bit
 farther away on: it is learnt from images, which look different on another camera."""
