@@ -55,6 +55,8 @@ def contents_of(
     except Fault as fault:
         words = str(fault) if str(path) in str(fault) else f"{path}: {fault}"
         raise Fault(fault.reason, words) from None
+    except UnicodeDecodeError as error:
+        raise Fault(reason, f"{path} is not UTF-8 text: byte {error.start}; {cure}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Fault(reason, f"{path} is not as documented: {error!r}; {cure}") from None
     except yaml.YAMLError as error:

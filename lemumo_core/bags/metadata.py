@@ -60,7 +60,8 @@ def read_metadata(folder: Path) -> Metadata:
         mode = str(about.get("compression_mode") or "none").lower()
         kind = str(about.get("compression_format") or "")
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        cause = str(error).replace("\n", " ") or type(error).__name__
+        of_yaml = isinstance(error, yaml.YAMLError | UnicodeDecodeError)
+        cause = " ".join(str(error).split()) if of_yaml else "it is no metadata of rosbag2"
         log.warning("%s cannot be read and is passed over: %s", file, cause)
         return Metadata()
     if mode != "none" and kind != "zstd":

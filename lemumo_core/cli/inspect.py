@@ -4,6 +4,8 @@ lemumo inspect BAG_OR_FOLDER     topics, rates, pairs, calibration, and what rep
 lemumo inspect PACKAGE
 lemumo inspect RUN
 lemumo inspect SHARDS
+
+Exit codes: 0; 1 what is there cannot be shown; 3 a bag is damaged.
 """
 
 from __future__ import annotations
@@ -25,12 +27,18 @@ from lemumo_core.files import uri_cure
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.provenance import is_rendered_alone
 
+PARTIAL = 3
+"""Exit code where a bag is damaged, as that of replay."""
 
-def inspect(path: Path) -> None:
+
+def inspect(path: Path) -> int | None:
     """Print what a path holds.
 
     Args:
         path: folder or file of a bag, a folder of bags, or folder of a package, run or shards.
+
+    Returns:
+        The exit code.
 
     Raises:
         Fault: ``bad_path`` for anything else; as ``load_package`` and ``BagReader``.
@@ -42,16 +50,19 @@ def inspect(path: Path) -> None:
             f"{path} ({kind}) is no bag, package, run or folder of shards to inspect"
             f"{uri_cure(path)}",
         )
-    SHOWN[kind](path)
+    return SHOWN[kind](path)
 
 
-def _show_bags(path: Path) -> None:
+def _show_bags(path: Path) -> int:
+    is_damaged = False
     for files in find_bags(path):
         with tempfile.TemporaryDirectory() as scratch:
             sound, lost = sound_files(files, Path(scratch))
             print(as_text(topic_table(files[0], sound)))
             print("\n".join(["", *(f"lost: {words}" for words in lost)]))
             print("\n".join([*selection_lines(files, sound, lost), ""]))
+            is_damaged |= bool(lost)
+    return PARTIAL if is_damaged else 0
 
 
 def _show_package(path: Path) -> None:
@@ -133,7 +144,7 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-SHOWN: dict[str, Callable[[Path], None]] = {
+SHOWN: dict[str, Callable[[Path], int | None]] = {
     "package": _show_package,
     "pretraining run": _show_run,
     "fine-tuning run": _show_run,

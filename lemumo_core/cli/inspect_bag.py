@@ -58,6 +58,9 @@ def selection_lines(
         sound: the same, recovered where necessary.
         lost: what could not be recovered.
         selection: topics to take; found where not given.
+
+    Raises:
+        Fault: ``damaged_bag`` where nothing can be read.
     """
     selection = selection or TopicSelection()
     try:
@@ -73,6 +76,8 @@ def selection_lines(
         if fault.reason == "ambiguous_topics" and _has_several_cameras(sound, selection):
             found = selection_lines(files, sound, lost, replace(selection, image=ALL))
             return ["with --image all, or the topic of one of the cameras:", *found]
+        if fault.reason == "damaged_bag":
+            raise
         return [f"nothing can be taken: {fault}"]
     lines = []
     for index in indices:

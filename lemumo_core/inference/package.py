@@ -96,7 +96,8 @@ def load_package(path: str | Path, public_key: str | Path | None = None) -> Pack
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Fault("bad_package", f"{manifest_path} is not valid JSON: {error}") from error
+        words = f"{manifest_path} is not valid JSON: {error}; copy or export the package again"
+        raise Fault("bad_package", words) from error
     manifest = parse_manifest(document, manifest_path)
     for name, expected in manifest.files.items():
         file = path / name

@@ -150,7 +150,7 @@ def test_a_file_holds_options_that_later_ones_override(called, tmp_path) -> None
     [
         (b"out: [1,\nlive: }", "recipe.yaml is not YAML: "),
         (b"out: a\nout: b\n", "recipe.yaml is not YAML: key 'out' is there twice"),
-        (b"\xff\xfe", "recipe.yaml is not as documented: UnicodeDecodeError"),
+        (b"\xff\xfe", "recipe.yaml is not UTF-8 text: byte 0"),
         (b"- out\n", "recipe.yaml holds no options"),
         (b"", "recipe.yaml holds no options"),
     ],

@@ -12,8 +12,8 @@ from tests.helpers.toy_package import write_toy_package
 from tests.helpers.two_cameras import with_rear_camera
 
 
-def shown(path, capsys) -> str:
-    assert cli.main(["inspect", str(path)]) == 0
+def shown(path, capsys, code: int = 0) -> str:
+    assert cli.main(["inspect", str(path)]) == code
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -30,7 +30,7 @@ def test_a_bag_that_was_cut_off_is_shown_as_replay_reads_it(tmp_path, capsys) ->
     write_bag(small_frames(6), tmp_path / "bag")
     file = next((tmp_path / "bag").glob("*.mcap"))
     file.write_bytes(file.read_bytes()[: int(0.6 * file.stat().st_size)])
-    text = shown(tmp_path / "bag", capsys)
+    text = shown(tmp_path / "bag", capsys, 3)
     assert "lost: bag.mcap: " in text and "are no whole records" in text
     assert "/camera/image_raw sensor_msgs/msg/Image" in text and "images have a lidar" in text
     assert "mcap recover" not in text and str(tmp_path / "bag: ") in text
@@ -50,10 +50,29 @@ def test_a_damaged_bag_of_two_cameras_is_recovered_once(
         return recover_mcap(path, out)
 
     monkeypatch.setattr("lemumo_core.bags.recovery.recover_mcap", counted)
-    text = shown(bag, capsys)
+    text = shown(bag, capsys, 3)
     assert recovered == [file]
     assert "are no whole records" in text and "camera rear: image /rear/image_raw" in text
     assert text.count("images have a lidar message") == 2
+
+
+def test_a_database_that_cannot_be_read_has_an_exit_code(tmp_path, capsys) -> None:
+    write_bag(small_frames(6), tmp_path / "bag", storage="sqlite3")
+    file = next((tmp_path / "bag").glob("*.db3"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 :] = b"\xff" * (len(data) - len(data) // 2)
+    file.write_bytes(data)
+    assert cli.main(["inspect", str(tmp_path / "bag")]) == 1
+    assert "is damaged or was not closed" in capsys.readouterr().err
+
+
+def test_metadata_of_another_kind_is_passed_over(tmp_path, capsys, caplog) -> None:
+    write_bag(small_frames(6), tmp_path / "bag")
+    for text in ("", "- 1", "rosbag2_bagfile_information: {relative_file_paths: 3}"):
+        (tmp_path / "bag" / "metadata.yaml").write_text(text)
+        assert "6 of 6 images" in shown(tmp_path / "bag", capsys)
+        assert "is passed over: it is no metadata of rosbag2" in caplog.text
+        caplog.clear()
 
 
 def test_a_clock_of_its_own_is_shown(tmp_path, capsys) -> None:
