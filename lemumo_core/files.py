@@ -80,16 +80,14 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds that a user wrote, or ``ros2 topic echo --once``.
+    """Return what a YAML file holds that a user wrote, or ``ros2 topic echo``, dashes at its end.
 
     Raises:
         yaml.YAMLError: also for a key that a mapping has twice.
         UnicodeDecodeError: it is not UTF-8.
         OSError: it cannot be read.
     """
-    # The line of dashes that follows a message would begin another one.
-    text = path.read_text(encoding="utf-8").rstrip().removesuffix("\n---")
-    return yaml.load(text, _UniqueKeys)
+    return yaml.load(path.read_text("utf-8").rstrip().removesuffix("\n---"), _UniqueKeys)
 
 
 def as_uri(path: str | Path) -> str | None:

@@ -22,16 +22,16 @@ PICTURES = "grey", "BGR", "bright", "at night", "blurred", "smudged", "black"
 
 
 def seen_by(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """Return colours where returns are in the image, float (N, 3), NaN outside, and depths."""
+    """Return colors where returns are in the image, float (N, 3), NaN outside, and depths."""
     scan = frame.companion
     points = transform(scan.T_camera_lidar, scan.points[:, :3].astype(np.float64))
     uv, valid = frame.camera.project(points)
     limit = np.array([frame.camera.width - 1, frame.camera.height - 1])
     valid &= ((uv >= 0) & (uv <= limit)).all(1)
     at = np.where(valid[:, None], uv, 0.0).astype(np.float32)
-    colours = cv2.remap(frame.image.astype(np.float32), at[:, None], None, cv2.INTER_LINEAR)[:, 0]
-    colours[~valid] = np.nan
-    return colours, points[:, 2]
+    colors = cv2.remap(frame.image.astype(np.float32), at[:, None], None, cv2.INTER_LINEAR)[:, 0]
+    colors[~valid] = np.nan
+    return colors, points[:, 2]
 
 
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
@@ -45,7 +45,7 @@ def test_returns_stay_on_what_they_hit(camera: Camera) -> None:
     ring = np.repeat(np.arange(len(azimuth)), azimuth.shape[1])
     points = np.c_[10 * rays, np.zeros(len(rays)), ring].astype(np.float32)
     frame = Frame(1, "a", camera, image, LidarScan(points, T_CAMERA_LIDAR, 1))
-    colours, depths_m = seen_by(frame)
+    colors, depths_m = seen_by(frame)
     for name, rig in RIGS.items():
         changed = rig(frame)
         assert changed.image.dtype == np.uint8
@@ -57,9 +57,9 @@ def test_returns_stay_on_what_they_hit(camera: Camera) -> None:
             assert len(changed.companion.points) <= len(points) / 2 + 1
         else:
             found, found_m = seen_by(changed)
-            both = ~np.isnan(found[:, 0]) & ~np.isnan(colours[:, 0])
+            both = ~np.isnan(found[:, 0]) & ~np.isnan(colors[:, 0])
             assert both.sum() > 300, name
-            assert np.abs(found - colours)[both].max() < 2.5, name
+            assert np.abs(found - colors)[both].max() < 2.5, name
             np.testing.assert_allclose(found_m, depths_m)
     fewer = RIGS["every fourth beam"](frame).companion.points
     assert np.unique(fewer[:, 4]).tolist() == np.arange(0, 20, 4).tolist()
