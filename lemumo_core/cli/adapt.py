@@ -32,14 +32,13 @@ from lemumo_core.data.sources import evenly_spaced
 from lemumo_core.data.sources.members import Data, data_name
 from lemumo_core.data.sources.options import SourceOptions
 from lemumo_core.export import weights as models
-from lemumo_core.export.package import ExportOptions, export_package
+from lemumo_core.export.package import ExportOptions, export_package, move_package
 from lemumo_core.export.parity_inputs import Sample
 from lemumo_core.export.verify import FRAMES
 from lemumo_core.faults import Fault
 from lemumo_core.files import check_output, disk_errors_named
 from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.package import MANIFEST_NAME, load_package, sha256
-from lemumo_core.inference.signature import SIGNATURE_NAME
 from lemumo_core.metrics.masked_returns import mask_returns
 from lemumo_core.preprocess import preprocess
 from lemumo_core.train.adapt.config import AdaptConfig
@@ -144,17 +143,7 @@ def _export(package: Path, run: Path, out: Path, config: AdaptConfig) -> None:
     masked = [mask_returns(frames[i]) for i in chosen]
     samples = [Sample(preprocess(frame, network.config.input_spec), frame) for frame in masked]
     export_package(network, run / STAGED, card, _graphs(old), samples)
-    _replace(out, run / STAGED)
-
-
-def _replace(out: Path, staged: Path) -> None:
-    """Move the files of a whole package to ``out``, the manifest last; other files there stay."""
-    out.mkdir(parents=True, exist_ok=True)
-    for earlier in (*out.glob("model*.onnx"), out / MANIFEST_NAME, out / SIGNATURE_NAME):
-        earlier.unlink(missing_ok=True)
-    for file in sorted(staged.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
-        shutil.move(file, out / file.name)
-    staged.rmdir()
+    move_package(run / STAGED, out)
 
 
 def _graphs(old: Manifest) -> ExportOptions:

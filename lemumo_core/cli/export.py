@@ -15,6 +15,7 @@ Float32 must equal torch; a lower precision that loses too much is left out of t
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from pathlib import Path
 from lemumo_core.cli.path_kinds import path_kind, require_package
 from lemumo_core.command_line import run_function
 from lemumo_core.export import weights as models
-from lemumo_core.export.package import ExportOptions, export_package
+from lemumo_core.export.package import ExportOptions, export_package, move_package
 from lemumo_core.export.parity_inputs import Sample, source_samples
 from lemumo_core.export.verify import FRAMES
 from lemumo_core.faults import Fault
@@ -125,8 +126,14 @@ def export(
     samples: list[Sample] = []
     if options.precision:
         samples = source_samples(frames, network.config.input_spec, count)
+    staged = out.resolve().with_name(f".{out.resolve().name}.part")
     with disk_errors_named(out):
-        export_package(network, out, card, options, samples)
+        try:
+            shutil.rmtree(staged, ignore_errors=True)  # of an export that was killed
+            export_package(network, staged, card, options, samples)
+            move_package(staged, out)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _require_run(run: Path) -> None:

@@ -6,6 +6,7 @@ Float32 must equal torch; a lower precision that loses too much is left out of t
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +27,14 @@ from lemumo_core.inference.backends import RUNTIMES, unavailable_reason
 from lemumo_core.inference.manifest import Manifest, model_file
 from lemumo_core.inference.model_card import write_card
 from lemumo_core.inference.model_manifest import manifest_of
-from lemumo_core.inference.package import WEIGHTS_NAME, Package, sha256, write_package
+from lemumo_core.inference.package import (
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    Package,
+    sha256,
+    write_package,
+)
+from lemumo_core.inference.signature import SIGNATURE_NAME
 from lemumo_core.model.perception import PerceptionModel, save_weights, with_half_weights
 from lemumo_core.wording import count_of
 
@@ -129,10 +137,26 @@ def export_package(
         license=card.license,
     )
     seconds = time.monotonic() - started
-    print(f"{out}: {count_of(len(written) - 1, 'graph')}, opset {options.opset}, {seconds:.1f} s")
+    graphs = count_of(len(written) - 1, "graph")
+    print(f"{card.name}: {graphs}, opset {options.opset}, {seconds:.1f} s")
     manifest = gate(Package(out, manifest), frames)
     write_card(out, manifest)
     return write_package(out, manifest)
+
+
+def move_package(staged: Path, out: Path) -> None:
+    """Move the files of a whole package to a folder, the manifest last.
+
+    Args:
+        staged: the package's folder, which is gone then.
+        out: where it takes the place of an earlier package; other files there stay.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for earlier in (*out.glob("model*.onnx"), out / MANIFEST_NAME, out / SIGNATURE_NAME):
+        earlier.unlink(missing_ok=True)
+    for file in sorted(staged.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
+        shutil.move(file, out / file.name)
+    staged.rmdir()
 
 
 def gate(package: Package, frames: Sequence[Sample]) -> Manifest:

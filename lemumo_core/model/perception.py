@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lemumo_core.data.view_labels import ViewLabels
+from lemumo_core.files import write_whole
 from lemumo_core.losses.centernet import REGRESSED, RawDetections
 from lemumo_core.losses.centernet_2d import RawDetections2d
 from lemumo_core.losses.depth_selection import DepthChoice, DepthSelectionLoss
@@ -185,15 +186,18 @@ def seeded_model(config: ModelConfig, seed: int) -> PerceptionModel:
 
 
 def save_weights(model: PerceptionModel, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write all weights as safetensors, floating point ones in a dtype."""
-    from safetensors.torch import save_file
+    """Write all weights as safetensors, floating point ones in a dtype.
+
+    Raises:
+        OSError: as ``write_whole``; what was there then stays.
+    """
+    from safetensors.torch import save
 
     weights = {
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    save_file(weights, path)
-    path.chmod(0o644)  # as other files; the library makes it its owner's alone
+    write_whole(path, save(weights))
 
 
 def with_half_weights(model: PerceptionModel) -> PerceptionModel:

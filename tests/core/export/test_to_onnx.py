@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from lemumo_core.cli import main as cli
 from lemumo_core.cli import parity as parity_command
 from lemumo_core.export import package as export_module
 from lemumo_core.export import verify
@@ -85,6 +87,21 @@ def test_a_precision_that_loses_too_much_is_left_out(staged, monkeypatch, capsys
     assert names == {"model.onnx", "model.dynamic.onnx"}
     shown = capsys.readouterr().out
     assert "int8-cpu is refused" in shown and "mean_depth" in shown and "is above 1e-09" in shown
+
+
+def test_a_disk_that_takes_no_more_leaves_the_package(package, tmp_path, capsys) -> None:
+    """Files may not grow beyond some bytes, as on a full disk."""
+    path = shutil.copytree(package.path, tmp_path / "package")
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))
+    try:
+        assert cli.main(["export", "--package", str(path), "--out", str(path)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "cannot be written: File too large; free space" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_openvino_runs_int8_in_8_bits_or_not_at_all(staged) -> None:
