@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lemumo_core.data.sources.registry import open_source
+from benchmarks._source import add_source_arguments, named_source
 from lemumo_core.frame import Detections, Frame, Labels
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
@@ -80,13 +80,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=Path("models/lemumo-tiny"))
-    parser.add_argument("--data", default="synthetic", help="name of a source")
-    parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="of the source")
+    add_source_arguments(parser)
     args = parser.parse_args()
-    options = dict(one.split("=", 1) for one in args.options)
-    if args.data == "synthetic":
-        options = {"frames": "40", "split": "test", "frames_per_drive": "2"} | options
-    source, package = open_source(args.data, **options), load_package(args.model)
+    source, package = named_source(args.data, args.options), load_package(args.model)
     pipeline = Pipeline(package, "auto", min(THRESHOLDS))
     counts: dict[str, dict[float, list[Count]]] = {}
     for frame in track(source, "frames"):

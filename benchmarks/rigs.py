@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks._source import add_source_arguments, named_source
 from lemumo_core.data.sources import evenly_spaced
-from lemumo_core.data.sources.registry import open_source
-from lemumo_core.evaluation.modalities import metric_for, with_modality
+from lemumo_core.evaluation.modalities import MODALITIES, evaluate_frame, metric_for
 from lemumo_core.frame import Frame, LidarScan
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T, transform
@@ -30,11 +30,10 @@ from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.beams import beam_numbers
 from lemumo_core.metrics.masked_returns import Mask, mask_returns
-from lemumo_core.metrics.perception import PerceptionMetric
+from lemumo_core.metrics.perception import Summary
 from lemumo_core.progress import track
 
 Rig = Callable[[Frame], Frame]
-MODALITIES = "fused", "camera_only", "companion_only"
 SOLID_STATE_DEG = 35.0, 13.0
 """Half of the width and of the height of a solid-state LiDAR's field of view."""
 
@@ -191,16 +190,14 @@ def with_points(frame: Frame, points: np.ndarray) -> Frame:
     return replace(frame, companion=replace(scan_of(frame), points=points))
 
 
-def judged(frames: list[Frame], mask: Mask, pipeline: Pipeline) -> dict[str, PerceptionMetric]:
-    """Metrics of frames whose returns are masked, by modality."""
-    manifest = pipeline.package.manifest
-    metrics = {modality: metric_for(manifest) for modality in MODALITIES}
+def judged(
+    frames: Sequence[Frame], mask: Mask, pipeline: Pipeline, modalities: Sequence[str]
+) -> list[Summary]:
+    """Summaries of frames whose returns are masked, of each modality."""
+    metrics = {modality: metric_for(pipeline.package.manifest) for modality in modalities}
     for frame in frames:
-        masked = mask_returns(frame, mask)
-        for modality, metric in metrics.items():
-            if seen := with_modality(masked, modality):
-                metric.add(masked, pipeline(seen))
-    return metrics
+        evaluate_frame(pipeline, mask_returns(frame, mask), metrics)
+    return [metric.summary() for metric in metrics.values()]
 
 
 def main() -> None:
@@ -208,25 +205,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=Path("models/lemumo-tiny"))
-    parser.add_argument("--data", default="synthetic", help="name of a source")
+    add_source_arguments(parser)
     parser.add_argument("--frames", type=int, default=4, help="how many, evenly spaced")
-    parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="of the source")
     args = parser.parse_args()
-    options = dict(one.split("=", 1) for one in args.options)
-    if args.data == "synthetic":
-        options = {"frames": "40", "split": "test", "frames_per_drive": "2"} | options
-    source = open_source(args.data, **options)
+    source = named_source(args.data, args.options)
     chosen = evenly_spaced(len(source), args.frames)
     frames = [replace(source[i], labels=None) for i in chosen]
     pipeline = Pipeline(load_package(args.model), "auto", 0.0)
     rows = []
     for name, rig in track(list(RIGS.items()), "rigs"):
         changed = [rig(frame) for frame in frames]
-        beams = {k: m.summary() for k, m in judged(changed, "beams", pipeline).items()}
-        random = judged(changed, "random", pipeline)["fused"].summary()
-        fused = beams["fused"]
+        beams = judged(changed, "beams", pipeline, MODALITIES)
+        fused, (random,) = beams[0], judged(changed, "random", pipeline, ["fused"])
         best, best_random = (min(s.nearest_mae_m, s.linear_mae_m) for s in (fused, random))
-        depths = " | ".join(f"{summary.depth_mae_m:.3g}" for summary in beams.values())
+        depths = " | ".join(f"{summary.depth_mae_m:.3g}" for summary in beams)
         rows.append(
             f"| {name} | {depths} | {fused.nearest_mae_m:.3g} | {fused.linear_mae_m:.3g} "
             f"| {fused.depth_mae_m / best:.2f} | {random.depth_mae_m / best_random:.2f} "

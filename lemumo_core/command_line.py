@@ -49,6 +49,8 @@ UNKNOWN = (
 )
 OPTIONS = "options"
 """Name of the parameter whose fields are options each."""
+PARTIAL = 3
+"""Exit code where bags are damaged or left out, and the rest is done."""
 
 T = TypeVar("T")
 

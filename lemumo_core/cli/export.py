@@ -34,6 +34,9 @@ from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.run_folder import MODEL_OPTIONS
 
 DEFAULT_MODEL = ModelConfig()
+STAGED = ".part"
+"""Folder in that of the package, where its files wait until all are there: beside it, there may be
+no permission to write, and another disk."""
 OWN_ARCHITECTURE = (
     "--package and --run bring their own architecture, which --model cannot change: leave --model "
     "out; --height and --width resize the input, and another companion, size or head needs a "
@@ -126,7 +129,7 @@ def export(
     samples: list[Sample] = []
     if options.precision:
         samples = source_samples(frames, network.config.input_spec, count)
-    staged = out.resolve().with_name(f".{out.resolve().name}.part")
+    staged = out / STAGED
     with disk_errors_named(out):
         try:
             shutil.rmtree(staged, ignore_errors=True)  # of an export that was killed

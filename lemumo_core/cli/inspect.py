@@ -20,15 +20,12 @@ from lemumo_core.bags.index import find_bags
 from lemumo_core.bags.recovery import sound_files
 from lemumo_core.cli.inspect_bag import selection_lines, topic_table
 from lemumo_core.cli.path_kinds import path_kind
-from lemumo_core.command_line import run_function
+from lemumo_core.command_line import PARTIAL, run_function
 from lemumo_core.evaluation.tables import as_text
 from lemumo_core.faults import Fault
 from lemumo_core.files import uri_cure
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.provenance import is_rendered_alone
-
-PARTIAL = 3
-"""Exit code where a bag is damaged, as that of replay."""
 
 
 def inspect(path: Path) -> int | None:

@@ -27,7 +27,7 @@ import cv2
 
 from lemumo_core.bags.named_bags import named_bags
 from lemumo_core.cli.source_options import help_without_source, parse_data, parse_source
-from lemumo_core.command_line import guarded, run_function
+from lemumo_core.command_line import PARTIAL, guarded, run_function
 from lemumo_core.data.bag_shards import BagShardOptions, write_bag_shards
 from lemumo_core.data.contact_sheet import contact_sheet
 from lemumo_core.data.shard_writer import ShardsSummary, write_shards
@@ -52,8 +52,6 @@ from lemumo_core.taxonomy import read_classes
 from lemumo_core.wording import count_of
 
 PROG = "lemumo prepare"
-PARTIAL = 3
-"""Exit code where bags are left out."""
 
 
 def prepare(arguments: list[str]) -> int:

@@ -46,7 +46,7 @@ def read_pcd(path: Path) -> np.ndarray:
         found = [next((n for n in names if n in fields), None) for names in COLUMNS]
         if None in found[:3]:
             raise ValueError(f"its fields are {', '.join(fields)}, without x, y and z")
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError) as error:
         raise Fault(
             "bad_points", f"{path} is no whole PCD file: {error}; is the download complete?"
         ) from None
@@ -83,7 +83,7 @@ def _fields(header: Mapping[str, list[str]], data: bytes) -> dict[str, np.ndarra
     """Return the numbers (N,) of each field, the first of several, by its name in lower case.
 
     Raises:
-        ValueError, KeyError, IndexError: header and data do not fit.
+        ValueError, TypeError, KeyError, IndexError: header and data do not fit, or sizes are none.
     """
     points, kind = int(header["POINTS"][0]), header["DATA"][0]
     names = [name.lower() for name in header["FIELDS"]]

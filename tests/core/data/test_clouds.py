@@ -19,15 +19,9 @@ from lemumo_core.geometry.se3 import inverse
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
 from lemumo_core.metrics.masked_returns import mask_returns
+from tests.helpers.calibration import CALIBRATION
 from tests.helpers.paths import ROOT
 
-CALIBRATION = """\
-image_width: 48
-image_height: 32
-distortion_model: plumb_bob
-camera_matrix: {rows: 3, cols: 3, data: [40, 0, 23.5, 0, 41, 15.5, 0, 0, 1]}
-distortion_coefficients: {rows: 1, cols: 5, data: [-0.1, 0.01, 0, 0, 0]}
-"""
 ECHOED = """\
 header:
   stamp:
@@ -109,6 +103,8 @@ def test_what_is_no_pcd_is_named(tmp_path: Path) -> None:
         (b"\x89PNG\n" * 5, "no line begins with DATA"),
         (header("binary", POINTS=""), "its header lacks POINTS"),
         (header("zip"), "its data are zip"),
+        (header("binary", SIZE="3 4 4 1 4 2 8"), "'<f3' not understood"),
+        (header("binary", TYPE="D F F U F U F"), "PCD file: 'D'"),
         (header("ascii", FIELDS="x y _ _ intensity ring t") + encoded("ascii")[-90:], "PCD file"),
     ):
         path.write_bytes(content)

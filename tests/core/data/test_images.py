@@ -14,15 +14,9 @@ from lemumo_core.data.sources import video_file
 from lemumo_core.data.sources.image_folder import ImageFolder
 from lemumo_core.data.sources.registry import named_source, open_source
 from lemumo_core.faults import Fault
+from tests.helpers.calibration import CALIBRATION
 
 SECOND_NS = 1_000_000_000
-CALIBRATION = """\
-image_width: 48
-image_height: 32
-distortion_model: plumb_bob
-camera_matrix: {rows: 3, cols: 3, data: [40, 0, 23.5, 0, 41, 15.5, 0, 0, 1]}
-distortion_coefficients: {rows: 1, cols: 5, data: [-0.1, 0.01, 0, 0, 0]}
-"""
 
 
 def write_image(path: Path, gray: int, width: int = 48) -> None:

@@ -219,8 +219,10 @@ def point_outcome(dist: DistInfo) -> dict[str, torch.Tensor]:
     # In float32 an activation may round to one side of a ReLU's kink alone and to the other on two
     # ranks, as seen on an Intel Xeon: its gradient is then cut on one of them.
     torch.set_default_dtype(torch.float64)
-    learner = PointLearner(run)
-    torch.set_default_dtype(torch.float32)
+    try:
+        learner = PointLearner(run)
+    finally:
+        torch.set_default_dtype(torch.float32)
     values = learner.learn(share(batch, dist.rank, dist.world), STEP).read()
     found = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
     return found | {f"gradient {n}": p.grad for n, p in learner.model.named_parameters()}
