@@ -178,6 +178,7 @@ class CommandLine(jsonargparse.ArgumentParser):
                 words[first:] = [_bracketed(types[positional[-1]], words[first:])]
             elif words and len(words) == first:
                 words.append("[]")
+        options = _parts_last(options)
         return [*options, "--", *words] if words else options
 
 
@@ -235,6 +236,24 @@ def _values(args: Sequence[str]) -> Iterator[str]:
         if arg.startswith("--"):
             return
         yield arg
+
+
+def _parts_last(options: Sequence[str]) -> list[str]:
+    """Move what is set of an option behind the option itself, which would reset it.
+
+    ``--method.tokens true --method DINO`` becomes ``--method DINO --method.tokens true``, so that
+    what the method does not have is refused.
+    """
+    names = [option.partition("=")[0] for option in options]
+    last = {name: place for place, name in enumerate(names)}
+
+    def place(index: int) -> tuple[int, bool]:
+        parts = names[index].split(".")
+        wholes = (".".join(parts[:count]) for count in range(1, len(parts)))
+        whole = max((last.get(name, 0) for name in wholes), default=0)
+        return max(index, whole), whole > index
+
+    return [options[index] for index in sorted(range(len(options)), key=place)]
 
 
 def _members(kind: Any) -> list[Any]:

@@ -32,6 +32,7 @@ from lemumo_core.inference.recovery import RecoveringBackend
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_core.streaming.tracks import TrackedCameras
 from lemumo_core.wording import count_of
+from lemumo_ros.command_line import check_words
 from lemumo_ros.cv_bridge_images import through_cv_bridge
 from lemumo_ros.diagnostics import Diagnostics
 from lemumo_ros.model_path import model_folder, point_labeler
@@ -39,7 +40,7 @@ from lemumo_ros.parameter_server import ParameterServer
 from lemumo_ros.parameters import ON_LOAD, Parameters, names
 from lemumo_ros.publish.publisher import ResultPublisher
 from lemumo_ros.shared_memory import clean_shared_memory
-from lemumo_ros.subscriptions import check_remappings, image_topic, subscribe
+from lemumo_ros.subscriptions import image_topic, subscribe
 from lemumo_ros.transport import select_transport
 from lemumo_ros.worker import Worker
 
@@ -266,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: with ``--ros-args``; by default those of this process.
     """
-    check_remappings(sys.argv if arguments is None else arguments)
+    check_words(sys.argv if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     keep_large_blocks()
     select_transport()

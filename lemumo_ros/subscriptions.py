@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -55,22 +52,6 @@ TF_STATIC_QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-
-
-def check_remappings(words: Sequence[str]) -> None:
-    """End the process where the shell has put the home folder in the place of a topic's ``~``.
-
-    It does so with ``~/input/image:=/camera/image_raw`` without quotes, and the node would wait for
-    images on a topic that was never renamed.
-
-    Args:
-        words: of the command line.
-    """
-    for word in words:
-        for folder in ("input", "output"):
-            if ":=" in word and word.startswith(f"{Path.home() / folder}/"):
-                meant = f"~/{folder}/{word.partition(f'/{folder}/')[2]}"
-                sys.exit(f"perception: the shell made {word} of {meant}: quote it, -r '{meant}'")
 
 
 def subscribe(node: Any, settings: Parameters, cameras: Cameras, companion: str) -> dict[str, Any]:

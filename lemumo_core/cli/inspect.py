@@ -116,7 +116,7 @@ def _show_shards(path: Path) -> None:
         "frames": str(index["frames"]),
         "left out": str(index["dropped"]),
         "shards": f"{len(index['shards'])}, {size / 1e6:.1f} MB",
-        **{f"source, {name}": str(value) for name, value in source.items()},
+        **{f"source, {name}": _text(value) for name, value in source.items()},
         "more": f"lemumo prepare stats {path}",
     }
     _print_facts(f"{path}: shards", facts)
@@ -138,6 +138,10 @@ def _print_facts(caption: str, facts: dict[str, str]) -> None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        if any(isinstance(one, dict) for one in value):
+            return f"{len(value)}, which index.json lists"
+        return ", ".join(map(_text, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

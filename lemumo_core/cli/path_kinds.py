@@ -50,8 +50,8 @@ def path_kind(path: Path) -> str:
         return "pretraining run" if is_pretraining else "fine-tuning run"
     if "state.json" in names:
         return "checkpoint"
-    if "index.json" in names and any(name.endswith(".arrow") for name in names):
-        return "shards"
+    if "index.json" in names and (any(path.glob("*.arrow")) or any(path.glob("*/*.arrow"))):
+        return "shards"  # of a source, or of bags by their folders
     if "metrics.json" in names:
         return "replay"
     try:

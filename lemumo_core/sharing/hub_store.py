@@ -103,15 +103,23 @@ class HubStore:
         Raises:
             Fault: ``no_access``; ``bad_source``.
         """
+        import httpx  # the library's own, whose errors it lets through
         from huggingface_hub.errors import (
             EntryNotFoundError,
             HfHubHTTPError,
+            LocalEntryNotFoundError,
             RepositoryNotFoundError,
         )
 
         where = f"hf://{self.repository}"
         try:
             return function(*arguments, **options)
+        except (httpx.TransportError, LocalEntryNotFoundError) as error:
+            raise Fault(
+                "bad_source",
+                f"{where}: {self._api.endpoint} does not answer ({error}); run the command again, "
+                f"it goes on where it stopped; {ENDPOINT} names another server",
+            ) from error
         except EntryNotFoundError:
             raise
         except RepositoryNotFoundError as error:

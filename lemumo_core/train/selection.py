@@ -129,7 +129,8 @@ def _split(source: FrameSource, config: RunConfig) -> Selection:
             f"{data_name(config.data, config.data_options)} holds "
             f"{count_of(len(groups), 'recording')} (cut where no frame comes for "
             f"{GAP_NS // 1_000_000_000} s), and {config.val_frames} "
-            "validation frames take all of them: lower --val_frames, or take --val end",
+            "validation frames take all of them: "
+            + ("lower --val_frames, or take --val end" if len(groups) > 1 else "take --val end"),
         )
     kept = sorted(i for g in drawn[:enough] for i in groups[g])
     trained = sorted(i for g in drawn[enough:] for i in groups[g])

@@ -87,6 +87,10 @@ def called() -> Called:
             "a --out o --source-options.root /d --source_options.cameras [A, B]",
             {"source_options": {"root": "/d", "cameras": ["A", "B"]}},
         ),
+        (
+            'a --out o --source_options.root /d --source_options {"name":"A"}',
+            {"source_options": {"root": "/d", "name": "A"}},
+        ),
         ("7 --out 8", {"bags": ["7"], "out": Path("8")}),
     ],
 )

@@ -16,20 +16,11 @@ from lemumo_core.geometry.camera import Camera
 from lemumo_core.streaming.cameras import Cameras
 from lemumo_ros.parameter_server import ParameterServer
 from lemumo_ros.publish.rclpy_builder import build
-from lemumo_ros.subscriptions import check_remappings, subscribe
+from lemumo_ros.subscriptions import subscribe
 from tests.helpers.ros_domain import isolate_dds
 from tests.helpers.waiting import wait_until
 
 CAMERA = Camera(16, 8, 10.0, 10.0, 7.5, 3.5)
-
-
-def test_a_topic_that_the_shell_changed_is_named(monkeypatch) -> None:
-    """Else the node waits for ever, on a topic that was never renamed."""
-    monkeypatch.setenv("HOME", "/home/me")
-    words = ["-p", "model:=/home/me/input/model", "-r", "~/input/image:=/camera/image_raw"]
-    check_remappings([*words, "-r", "/home/me/input:=/x", "/home/me/input/drive.mcap"])
-    with pytest.raises(SystemExit, match="quote it, -r '~/input/image:=/camera/image_raw'"):
-        check_remappings(["-r", "/home/me/input/image:=/camera/image_raw"])
 
 
 @pytest.mark.parametrize(

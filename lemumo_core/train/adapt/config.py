@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lemumo_core.data.sources.members import Data
+from lemumo_core.faults import Fault
 from lemumo_core.methods.method import Needs
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.train.finetune.config import (
@@ -84,11 +85,17 @@ class AdaptConfig(FinetuneConfig):
         """Return the options for a package: training sees what the model's encoder sees.
 
         Raises:
-            Fault: as ``read_weights``.
+            Fault: ``bad_package`` where it takes no LiDAR; as ``read_weights``.
             ValueError: as the class.
         """
         _, model = read_weights(package)
         seen = ModelConfig.from_dict(model or {}).seen
+        if seen.companion != "lidar":
+            raise Fault(
+                "bad_package",
+                f"{package} takes a camera and {seen.companion}, and adaptation learns depth from "
+                "a LiDAR: give a package for camera and LiDAR",
+            )
         return cls(model=seen, weights=str(package), **options)
 
     def heads_only_steps(self, frames: int) -> int:

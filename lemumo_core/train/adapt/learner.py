@@ -96,10 +96,12 @@ class AdaptLearner(FinetuneLearner):
     def load(self, path: Path) -> None:
         """Start from the package, and evaluate it."""
         super().load(path)
+        if self.dist.first:
+            print("validation of the package, on the own and the labelled frames kept apart")
         metrics = self.measure(self.config.blend)
         self.before = results_of(metrics)
         if self.dist.first:
-            print(f"the package:\n{describe(metrics)}")
+            print(describe(metrics))
             write_whole(self.out / BEFORE, json.dumps(self.before).encode())
 
     def restore(self, found: Checkpoint) -> None:
@@ -144,14 +146,15 @@ class AdaptLearner(FinetuneLearner):
     def validate(self, done: int) -> dict[str, float]:
         """See ``Learner``; where something becomes worse, half of ``blend`` is tried, too."""
         for share in (self.config.blend, self.config.blend / 2):
+            if self.dist.first:
+                print(f"validation after step {done}, blend {share:g}")
             metrics = self.measure(share)
             results = results_of(metrics)
             if not worse(self.before, results):
                 break
         score, weights = score_of(self.before, results), checkpoint.model_tensors(self.candidate)
         if self.dist.first:
-            about = f"validation after step {done}, blend {share:g}: score {score:.3f}"
-            print(f"{about}\n{describe(metrics)}")
+            print(f"after step {done}: score {score:.3f}\n{describe(metrics)}")
             if score > self.best:
                 found = {"step": done, "score": score, "metrics": results}
                 save_best(self.out, self.config, weights, found)

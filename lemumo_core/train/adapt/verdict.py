@@ -93,8 +93,10 @@ def objections(before: Results, after: Results) -> list[str]:
         each = ", ".join(
             f"{mode.replace('_', ' ')} {signed(gain, '.1%')}" for mode, gain in gained.items()
         )
-        words = f"{signed(mean, '.1%')}, less than {LEAST_GAIN:.0%}, in the mean of {each}"
-        found.append(f"depth on own frames gained {words}")
+        gain = f"became {-mean:.1%} worse" if mean < -0.0005 else f"gained {max(mean, 0.0):.1%}"
+        found.append(
+            f"depth on own frames {gain}, where {LEAST_GAIN:.0%} are asked, in the mean of {each}"
+        )
     found += [
         f"depth {name.replace('_', ' ')} became {loss:.1%} worse"
         for name, loss in depth_losses(before, after).items()

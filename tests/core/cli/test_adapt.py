@@ -26,6 +26,7 @@ from lemumo_core.train.adapt import verdict
 from lemumo_core.train.finetune import validation
 from lemumo_core.train.run_folder import read_metrics
 from tests.core.train.finetune.test_learner import Small
+from tests.helpers.paths import ROOT
 
 STEPS = 3
 
@@ -112,3 +113,6 @@ def test_what_cannot_be_adapted_is_named(package, tmp_path, capsys) -> None:
     assert "leave out one of them" in capsys.readouterr().err
     assert main([str(tmp_path), "a.mcap", *out]) == 1
     assert "is not a model package" in capsys.readouterr().err
+    thermal = str(ROOT / "models" / "lemumo-tiny-thermal")
+    assert main([thermal, "a.mcap", *out]) == 1
+    assert "takes a camera and thermal" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from lemumo_core.bags.writer import write_bag
@@ -21,6 +23,8 @@ def paths(tmp_path):
         (root / name).mkdir()
         (root / name / "config.yaml").write_text(config)
         (root / name / "run.json").write_text("[]")
+    prepared = ["prepare", "bags", "--path", str(root / "bag"), "--out", str(root / "shards")]
+    assert cli.main(prepared) == 0
     (root / "empty").mkdir()
     (root / "w.safetensors").touch()
     return root
@@ -31,6 +35,7 @@ KINDS = {
     "bag": "bag",
     "pretrained": "pretraining run",
     "run": "fine-tuning run",
+    "shards": "shards",
     "empty": "unknown",
     "w.safetensors": "weights",
     "package/model.onnx": "graph",
@@ -40,6 +45,13 @@ KINDS = {
 
 def test_kinds(paths) -> None:
     assert {name: path_kind(paths / name) for name in KINDS} == KINDS
+
+
+def test_shards_of_bags_are_shown(paths, capsys) -> None:
+    capsys.readouterr()
+    assert cli.main(["inspect", str(paths / "shards")]) == 0
+    shown = capsys.readouterr().out
+    assert "1, 0.1 MB" in shown and re.search("source, bags +1, which index.json lists\n", shown)
 
 
 @pytest.mark.parametrize("command", ["bench", "replay", "evaluate", "export"])

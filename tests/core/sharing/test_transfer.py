@@ -220,3 +220,5 @@ def test_the_hub_takes_and_gives_packages(package, tmp_path, monkeypatch, capsys
         assert main(["push", str(second), "hf://ours/mine", "--overwrite"]) == 0
         assert main(["pull", "hf://ours/mine", str(out), "--overwrite"]) == 0
         assert contents(out) == contents(second) and hub.commits["ours/mine"] == 3
+    assert main(["pull", "hf://ours/mine", str(tmp_path / "late")]) == 1
+    assert f"{hub.url} does not answer" in capsys.readouterr().err

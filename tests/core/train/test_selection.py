@@ -124,6 +124,13 @@ def test_whole_recordings_validate(opened) -> None:
         select_frames(source, finetuning(val="recordings", val_frames=29))
 
 
+def test_a_single_recording_is_not_divided() -> None:
+    source = Log([])
+    source.frames = source.frames[12:]
+    with pytest.raises(Fault, match="all of them: take --val end"):
+        select_frames(source, finetuning(val="recordings"))
+
+
 def test_cameras_of_one_ride_are_one_recording() -> None:
     log = Log([])
     log.frames = [*log.frames[12:], *log.frames[12:]]
