@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
+from lemumo_core.drawing import DEPTH_COLORS
 from lemumo_core.evaluation.report import class_legends
 from lemumo_core.inference.manifest import Manifest
 from lemumo_core.inference.provenance import rendered_note
@@ -41,8 +42,8 @@ EXPLANATION = (
     "A frame is dropped as <i>busy</i> where a newer image came while the model ran: a faster "
     "machine or backend drops fewer. Latency counts from the arrival of an image: <i>total</i> is "
     "until all is published, <i>wait</i> for its companion and the model's turn; <i>cyclic</i> is "
-    "from one result to the next. Pictures: above, the image with predicted labels, LiDAR returns "
-    "and boxes; below, the predicted depth, red near, blue from 80 m on."
+    "from one result to the next. Pictures: above, the image with predicted labels and boxes{}; "
+    "below, the predicted depth, {}."
 )
 
 
@@ -89,7 +90,9 @@ def write_report(summary: Summary, manifest: Manifest, out: Path) -> Path:
     )
     parts.append(f'<div class="row">{"".join(tables)}</div>')
     boxes, labels = class_legends(manifest)
-    parts.append(f'<p class="note">{EXPLANATION}</p><p>Boxes: {boxes}. Labels: {labels}.</p>')
+    returns = ", and LiDAR returns" if manifest.input.companion == "lidar" else ""
+    explanation = EXPLANATION.format(returns, DEPTH_COLORS)
+    parts.append(f'<p class="note">{explanation}</p><p>Boxes: {boxes}. Labels: {labels}.</p>')
     parts.append(f'<div class="grid">{"".join(pictures)}</div>')
     path = out / "index.html"
     write_page(path, "lemumo demo", parts)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lemumo_core import web_page
 from lemumo_core.data.sources import FrameSource
-from lemumo_core.drawing import class_colors
+from lemumo_core.drawing import DEPTH_COLORS, class_colors
 from lemumo_core.evaluation.modalities import (
     Evaluation,
     FrameScores,
@@ -160,8 +160,8 @@ def picture_legend(manifest: Manifest) -> str:
     return (
         f"Boxes with a score of at least {PUBLISHED_SCORE:g}: {boxes}; true "
         "ones white, those that do not count (hidden, without returns, too far) grey. "
-        f"Labels: {labels}. Depth: red near, blue from 80 m on; its error is black where the "
-        "true depth is not known."
+        f"Labels: {labels}. Depth: {DEPTH_COLORS}; its error is black where the true depth is not "
+        "known."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,17 +75,20 @@ def export_onnx(
     # The exporter warns about torchvision operators, which are not used here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     named = _NamedHeads(model).eval()
-    program = torch.onnx.export(
-        named,
-        (example,),
-        dynamo=True,
-        opset_version=opset,
-        input_names=list(Inputs._fields),
-        output_names=named.names(example),
-        dynamic_shapes=(Inputs(*({0: batch} for _ in example)),) if dynamic else None,
-        verbose=False,
-        optimize=False,
-    )
+    with warnings.catch_warnings():
+        # torch's own, of what it does itself.
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+        program = torch.onnx.export(
+            named,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(Inputs._fields),
+            output_names=named.names(example),
+            dynamic_shapes=(Inputs(*({0: batch} for _ in example)),) if dynamic else None,
+            verbose=False,
+            optimize=False,
+        )
     assert program is not None
     simplify(program.model)
     graph = program.model_proto

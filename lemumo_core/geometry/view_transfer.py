@@ -69,6 +69,7 @@ def look_up_where(
     return values.take(columns, axis=1).take(rows, axis=0)[shown], shown
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # a depth of 0 is of no surface that others are of
 def look_up_depth(
     depth_m: np.ndarray, view: Camera, camera: Camera, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ from lemumo_core.messages.tracks import track_names
 from lemumo_core.replay.evaluator import ImageResult
 from lemumo_core.replay.image_events import image_events
 from lemumo_core.replay.settings import Settings
+from lemumo_core.streaming.published_depth import published_depth_m
 
 
 class RerunRecording:
@@ -48,7 +49,7 @@ class RerunRecording:
 
     def __init__(self, out: Path, files: Sequence[Path], manifest: Manifest, settings: Settings):
         self._rr = rr = _rerun()
-        self._names = manifest.detection_classes
+        self._names, self._classes = manifest.detection_classes, manifest.classes
         self._events = image_events(files, settings, manifest.input.companion)
         self._recording = rr.RecordingStream("lemumo", recording_id=out.parent.name)
         self._recording.set_log_time_enabled(False)
@@ -84,7 +85,8 @@ class RerunRecording:
         recording.set_time("image", sequence=event.number)
         self._log_inputs(frame)
         self._log("result", self._pinhole(perception.output_camera))
-        self._log("result/depth", rr.DepthImage(perception.depth_m, meter=1.0))
+        depth_m = published_depth_m(perception, self._classes)
+        self._log("result/depth", rr.DepthImage(depth_m, meter=1.0))
         self._log("result/labels", rr.SegmentationImage(perception.labels))
         self._log_detections(perception)
 

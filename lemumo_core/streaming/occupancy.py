@@ -14,8 +14,8 @@ from lemumo_core.streaming.points import rays
 
 UNOCCUPIED, OCCUPIED, UNKNOWN = 0, 100, -1
 """Values of nav_msgs/OccupancyGrid."""
-GROUND, SKY = "ground", "sky"
-"""Kinds of classes (``Taxonomy.kind``): a slope, which is no obstacle, and nothing."""
+GROUND = "ground"
+"""Kind of classes (``Taxonomy.kind``) of which even a slope is no obstacle."""
 OBSTACLE_M = (0.3, 2.2)
 """Heights above the ground between which a point stands in a robot's way."""
 LEAST_POINTS = 2
@@ -69,9 +69,8 @@ def _cells(result: Result, options: GridOptions, side: int) -> np.ndarray:
     """Return the values of the cells: int8 (side, side), rows along y, columns along x."""
     perception, classes = result.perception, result.manifest.classes
     kinds = np.array([classes.kind(name) for name in classes.segmentation_classes])
-    known = np.isfinite(perception.depth_m)
-    known &= ~np.isin(perception.labels, np.flatnonzero(kinds == SKY))
-    in_camera = rays(perception.output_camera)[known] * perception.depth_m[known, None]
+    known = np.isfinite(result.depth_m)
+    in_camera = rays(perception.output_camera)[known] * result.depth_m[known, None]
     points = transform(result.T_output_camera, in_camera.astype(np.float64))
     is_ground = np.isin(perception.labels[known], np.flatnonzero(kinds == GROUND))
     column, row = np.floor(points[:, :2] / options.resolution_m + side / 2).T

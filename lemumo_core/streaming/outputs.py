@@ -24,6 +24,7 @@ from lemumo_core.messages.markers import markers
 from lemumo_core.messages.tracks import add_poses, track_names
 from lemumo_core.streaming.overlay import draw_overlay
 from lemumo_core.streaming.points import LABELED_FIELDS, colored_points, labeled_returns
+from lemumo_core.streaming.published_depth import published_depth_m
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,11 @@ class Result:
         if self.T_output_header is None:
             return T_header_camera
         return self.T_output_header @ T_header_camera
+
+    @functools.cached_property
+    def depth_m(self) -> np.ndarray:
+        """Float32 (h, w), metres, see ``published_depth_m``."""
+        return published_depth_m(self.perception, self.manifest.classes)
 
     @functools.cached_property
     def overlay(self) -> np.ndarray:
@@ -107,8 +113,7 @@ def _detections_2d(build: MessageBuilder, result: Result) -> Any:
 
 
 def _depth(build: MessageBuilder, result: Result) -> Any:
-    perception = result.perception
-    depth_m = look_up_undistorted(perception.depth_m, perception.output_camera, np.nan)
+    depth_m = look_up_undistorted(result.depth_m, result.perception.output_camera, np.nan)
     return build.depth_image(depth_m, result.depth_encoding, _camera_header(build, result))
 
 
@@ -144,7 +149,8 @@ def _markers(build: MessageBuilder, result: Result) -> Any:
 
 def _points(build: MessageBuilder, result: Result) -> Any:
     assert result.frame is not None
-    return colored_points(build, result.frame, result.perception, _camera_header(build, result))
+    camera, header = result.perception.output_camera, _camera_header(build, result)
+    return colored_points(build, result.frame, result.depth_m, camera, header)
 
 
 def _points_labeled(build: MessageBuilder, result: Result) -> Any:

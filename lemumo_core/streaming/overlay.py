@@ -17,6 +17,7 @@ from lemumo_core.drawing import (
 from lemumo_core.frame import UNLABELLED, Frame, LidarScan, Perception
 from lemumo_core.geometry.view_transfer import look_up
 from lemumo_core.inference.manifest import Manifest
+from lemumo_core.streaming.published_depth import published_depth_m
 
 FULL_SIZE_WIDTH, SMALLEST = 960, 0.6
 """Images of fewer pixels across have text and lines as much smaller, down to this share."""
@@ -32,7 +33,7 @@ def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np
 
     Returns:
         Picture, uint8 (2 H, W, 3) RGB. Above: the image with label colours, LiDAR returns coloured
-        by depth, boxes and a caption. Below: the dense depth, red near to blue far.
+        by depth, boxes and a caption. Below: the dense depth, red near to blue far, the sky black.
     """
     camera, view, found = frame.camera, perception.output_camera, perception.detections
     scale = min(max(camera.width / FULL_SIZE_WIDTH, SMALLEST), 1.0)
@@ -60,4 +61,5 @@ def draw_overlay(frame: Frame, perception: Perception, manifest: Manifest) -> np
     if not manifest.trained:
         caption += "   UNTRAINED WEIGHTS"
     write(picture, caption, (round(8 * scale), round(24 * scale)), scale=0.7 * scale)
-    return np.concatenate([picture, look_up(depth_colors(perception.depth_m), view, camera, 0)])
+    depth = depth_colors(published_depth_m(perception, manifest.classes))
+    return np.concatenate([picture, look_up(depth, view, camera, 0)])

@@ -19,24 +19,25 @@ HIDDEN_SHARE, HIDDEN_M = 0.1, 0.5
 """Share of the depth, and metres, by which a return is behind what the image shows there."""
 
 
-def colored_points(build: MessageBuilder, frame: Frame, perception: Perception, header: Any) -> Any:
+def colored_points(
+    build: MessageBuilder, frame: Frame, depth_m: np.ndarray, camera: Camera, header: Any
+) -> Any:
     """Return a point for every pixel of known depth, in the colour of the image there.
 
     Args:
         build: builder of the message.
         frame: its image gives the colours; without an image all points are black.
-        perception: its depth and output camera give the points.
+        depth_m: dense depth (h, w), metres, NaN where it is unknown.
+        camera: model of the depth's pixels.
         header: of the source image; the points are in its optical frame, metres.
 
     Returns:
         A PointCloud2 of x, y, z and rgb, which is packed in the bits of a float32 as PCL and RViz
         read it.
     """
-    camera = perception.output_camera
-    known = np.isfinite(perception.depth_m)
-    depth_m = perception.depth_m[known]
-    points = np.empty((len(depth_m), 4), np.float32)
-    points[:, :3] = rays(camera)[known] * depth_m[:, None]
+    known = np.isfinite(depth_m)
+    points = np.empty((int(known.sum()), 4), np.float32)
+    points[:, :3] = rays(camera)[known] * depth_m[known, None]
     if not np.array_equal(frame.T_camera_header, np.eye(4)):
         T_header_camera = inverse(frame.T_camera_header).astype(np.float32)
         points[:, :3] = points[:, :3] @ T_header_camera[:3, :3].T + T_header_camera[:3, 3]

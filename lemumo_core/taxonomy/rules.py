@@ -23,8 +23,8 @@ class Rules:
     Attributes:
         detection, segmentation: names of boxes, and of ids of label maps, to classes.
         kinds: classes to the kinds by which detections are also evaluated and tracked, for classes
-            that look alike; any other class is its own kind. Of segmentation, ``ground`` and
-            ``sky`` mean something to the occupancy grid.
+            that look alike; any other class is its own kind. Of segmentation, ``ground`` is no
+            obstacle in the occupancy grid, and in the ``sky`` no depth is published.
         colors: RGB colours of segmentation classes.
         ignored: names where nothing is learnt or evaluated.
         background: names of objects that are known to be none of the classes.

@@ -88,6 +88,16 @@ def test_unknown_depth_does_not_spread() -> None:
     np.testing.assert_array_equal(np.isnan(found), np.isnan(by_cell))
 
 
+@pytest.mark.filterwarnings("error")
+def test_depth_of_zero_does_not_spread_either() -> None:
+    """A network that is not trained yet says so of whole objects."""
+    depth_m = np.full((4, 8), 3.0, np.float32)
+    depth_m[1:3, 2:4] = 0.0
+    view = Camera(8, 4, 5.0, 5.0, 3.5, 1.5)
+    found, _ = look_up_depth(depth_m, view, view.scaled(16, 8), np.ones((8, 16), bool))
+    np.testing.assert_array_equal(found.reshape(8, 16), depth_m.repeat(2, 0).repeat(2, 1))
+
+
 def test_inside_knows_the_borders() -> None:
     uv = np.array([[-0.5, -0.5], [123.4, 74.4], [123.5, 3], [3, -0.51], [np.nan, 3]])
     assert inside(uv, CAMERA).tolist() == [True, True, False, False, False]

@@ -10,11 +10,14 @@ import pytest
 pytest.importorskip("rosbags", reason="needs: pip install '.[bags]'")
 
 from lemumo_core.bags.message_builder import RosbagsBuilder
-from lemumo_core.frame import UNLABELLED, Detections, Perception
+from lemumo_core.frame import UNLABELLED, Detections, Frame, Perception
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.streaming.outputs import BUILDERS, Result
+from lemumo_core.taxonomy import Taxonomy
+from lemumo_core.taxonomy.rules import Rules
 
 WIDE = Camera(160, 120, 90.0, 91.0, 79.5, 59.5, "plumb_bob", (-0.25, 0.04, 0.001, 0.0))
+CLASSES = Taxonomy(segmentation_classes=("road", "building"))
 PALETTE = ((128, 64, 128), (70, 70, 70))
 V, U = np.mgrid[: WIDE.height, : WIDE.width]
 
@@ -32,7 +35,9 @@ def test_depth_and_labels_of_a_wide_lens_are_those_of_their_camera_info() -> Non
     confidence = np.ones(U.shape, np.float32)
     nothing = Detections(np.zeros((0, 7)), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
     perception = Perception(5, "front", nothing, depth_m, confidence, labels, WIDE, ("camera",))
-    result = Result(perception, SimpleNamespace(palette=PALETTE), "optical", np.eye(4))
+    result = Result(
+        perception, SimpleNamespace(palette=PALETTE, classes=CLASSES), "optical", np.eye(4)
+    )
     build = RosbagsBuilder()
     names = ("depth/image_raw", "depth/camera_info", "labels", "labels_colored")
     depth, info, ids, colored = (BUILDERS[name](build, result) for name in names)
@@ -46,3 +51,21 @@ def test_depth_and_labels_of_a_wide_lens_are_those_of_their_camera_info() -> Non
     assert (shown[known] == right_of_center[known]).mean() > 0.99
     colors = np.frombuffer(colored.data, np.uint8).reshape(*U.shape, 3)
     np.testing.assert_array_equal(colors[known], np.uint8(PALETTE)[shown[known]])
+
+
+@pytest.mark.parametrize("sky", ["sky", "heaven"])
+def test_no_depth_is_published_in_the_sky(sky) -> None:
+    """Whatever the model calls it; else a wall would stand there."""
+    classes = Taxonomy(segmentation_classes=("building", sky), rules=Rules(kinds={"heaven": "sky"}))
+    labels = np.uint8([[1, 1, UNLABELLED], [0, 1, 0]])
+    depth_m = np.float32([[9, np.nan, np.nan], [5, 9, 6]])
+    nothing = Detections(np.zeros((0, 7)), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+    camera = Camera(3, 2, 2.0, 2.0, 1.0, 0.5)
+    perception = Perception(5, "front", nothing, depth_m, depth_m, labels, camera, ("camera",))
+    frame = Frame(5, "front", camera, np.zeros((2, 3, 3), np.uint8))
+    result = Result(perception, SimpleNamespace(classes=classes), "optical", np.eye(4), frame=frame)
+    build = RosbagsBuilder()
+    depth, points = (BUILDERS[name](build, result) for name in ("depth/image_raw", "points"))
+    published_m = np.frombuffer(depth.data, np.float32)
+    np.testing.assert_array_equal(published_m, [np.nan] * 3 + [5, np.nan, 6])
+    assert points.width == 2

@@ -16,9 +16,8 @@ from lemumo_core.streaming.overlay import draw_overlay
 
 SPEC = InputSpec(64, 96, "lidar", 2)
 CAMERA = Camera(384, 256, 300, 300, 191.5, 127.5)
-MANIFEST = Manifest(
-    "m", "1", True, {}, SPEC, ("car", "truck"), ("road",), ((255, 0, 0),), {}, {}, {}
-)
+COLORS = ((255, 0, 0), (0, 0, 255))
+MANIFEST = Manifest("m", "1", True, {}, SPEC, ("car", "truck"), ("road", "sky"), COLORS, {}, {}, {})
 
 
 @pytest.fixture
@@ -53,6 +52,13 @@ def test_labels_tint_the_image(result) -> None:
     picture = draw_overlay(frame, perception, MANIFEST)
     red, green, blue = picture[200, 20].tolist()
     assert red > 140 and green == blue < 80
+
+
+def test_the_sky_has_no_depth(result) -> None:
+    frame, perception = result
+    perception.labels[:, 12:] = 1
+    below = draw_overlay(frame, perception, MANIFEST)[256:]
+    assert below[200, 100].any() and not below[200, 300].any()
 
 
 def test_missing_parts_are_fine(result) -> None:

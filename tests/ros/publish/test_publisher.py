@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: pip install '.[ros]'")
 
 from geometry_msgs.msg import PoseWithCovariance, TwistWithCovariance, Vector3
 
-from lemumo_core.frame import NO_TRACK, Detections, Frame, Perception, Tracks
+from lemumo_core.frame import NO_TRACK, Detections, Frame, Tracks
 from lemumo_core.geometry.camera import Camera
 from lemumo_core.geometry.se3 import make_T
 from lemumo_core.messages.points import points_to_array
@@ -34,11 +34,7 @@ def test_points_project_to_the_pixels_they_came_from_in_their_colors(camera, shr
     view = camera.scaled(32, 24).cropped(0, 4, 32, 20)
     depth_m = rng.uniform(1, 50, (20, 32)).astype(np.float32)
     depth_m[rng.random(depth_m.shape) < 0.3] = np.nan
-    nothing = Detections(*(np.zeros(shape, np.float32) for shape in [(0, 7), (0, 4), 0, 0]))
-    labels = np.zeros(depth_m.shape, np.uint8)
-    perception = Perception(1, "c", nothing, depth_m, depth_m, labels, view, ("camera",))
-
-    cloud = colored_points(build, Frame(1, "c", camera, image), perception, HEADER)
+    cloud = colored_points(build, Frame(1, "c", camera, image), depth_m, view, HEADER)
 
     assert (cloud.header, cloud.point_step, cloud.row_step) == (HEADER, 16, 16 * cloud.width)
     points = points_to_array(cloud)[:, :3]
