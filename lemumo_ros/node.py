@@ -5,7 +5,6 @@ Callbacks only store messages; the worker's thread processes them.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import signal
 import sys
@@ -41,7 +40,7 @@ from lemumo_ros.parameters import ON_LOAD, Parameters, names
 from lemumo_ros.publish.publisher import ResultPublisher
 from lemumo_ros.shared_memory import clean_shared_memory
 from lemumo_ros.subscriptions import image_topic, subscribe
-from lemumo_ros.transport import select_transport
+from lemumo_ros.transport import keep_large_blocks, select_transport
 from lemumo_ros.worker import Worker
 
 SPIN_TIMEOUT_S = 0.2
@@ -238,18 +237,6 @@ def _load_beside(settings: Parameters, loaded: Future[Any]) -> None:
         loaded.set_result(load_model(settings))
     except Exception as error:  # of any kind, because the caller waits for it
         loaded.set_result(error)
-
-
-def keep_large_blocks() -> None:
-    """Let malloc keep megabyte buffers instead of mapping new ones for each message (glibc only).
-
-    Cuts the cost of receiving a 7 MB image to a quarter; see mallopt(3) for the three options.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            for option, value in ((-3, 32 << 20), (-1, 512 << 20), (-2, 64 << 20)):
-                libc.mallopt(option, value)
 
 
 def make_executor() -> Executor:

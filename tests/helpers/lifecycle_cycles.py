@@ -16,7 +16,8 @@ import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from lemumo_core.inference.measure import resident_mb
-from lemumo_ros.node import PerceptionNode, keep_large_blocks
+from lemumo_ros.node import PerceptionNode
+from lemumo_ros.transport import keep_large_blocks
 
 LIMIT_S = 60.0
 """After this time a thread has leaked."""
