@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from lemumo_core.inference.manifest import model_file
 from lemumo_core.inference.package import Package
 from lemumo_core.preprocess import Inputs
 
+TELEMETRY = "openvino_telemetry"
+"""Package without which OpenVINO sends nothing."""
 HEAVY = ("Convolution", "FullyConnected")
 """Layers where the time goes, nearly all quantised in an int8 graph."""
 
@@ -33,8 +36,7 @@ class OpenVinoBackend:
     OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}  # noqa: RUF012
 
     def __init__(self, runtime: str, package: Package, precision: str, batch: int):
-        import openvino  # optional: this module must import without it
-
+        openvino = import_openvino()
         self.name = f"{runtime}:{precision}"
         path = package.file(model_file(precision, dynamic=batch > 1))
         core = openvino.Core()
@@ -62,8 +64,7 @@ class OpenVinoBackend:
         }
 
     def _compile(self, core: Any, path: Path, batch: int) -> Any:
-        import openvino
-
+        openvino = import_openvino()
         try:
             model = core.read_model(path)
             if batch > 1:
@@ -88,6 +89,26 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Free the compiled model."""
         del self._request
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO, which is optional, without its telemetry.
+
+    That sends an event at every import, with an id that it leaves in the home folder. A robot does
+    not call anybody unless its user asked for it.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if not {"openvino", TELEMETRY} & sys.modules.keys():
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # its import fails
+        try:
+            import openvino
+        finally:
+            del sys.modules[TELEMETRY]
+    import openvino
+
+    return openvino
 
 
 def _heavy_layers(compiled: Any) -> Counter[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -47,6 +48,22 @@ def test_outputs_fill_the_callers_buffers(toy, name, batch) -> None:
             assert backend.outputs[key] == ((batch, *value.shape[1:]), value.dtype)
             np.testing.assert_allclose(rows[key], value, rtol=1e-6, err_msg=key)
     backend.close()
+
+
+def test_openvino_calls_nobody(tmp_path) -> None:
+    """Its own import leaves an id in the home folder and sends an event, but for CI."""
+    if reason := unavailable_reason("openvino"):
+        pytest.skip(reason)
+    code = (
+        "import sys\n"
+        "from lemumo_core.inference.backends.openvino import import_openvino\n"
+        "import_openvino().Core()\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment |= {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not list(tmp_path.iterdir())
 
 
 def test_openvino_keeps_float32(toy) -> None:
