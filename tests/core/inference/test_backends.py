@@ -50,19 +50,23 @@ def test_outputs_fill_the_callers_buffers(toy, name, batch) -> None:
     backend.close()
 
 
-def test_openvino_calls_nobody(tmp_path) -> None:
-    """Its own import leaves an id in the home folder and sends an event, but for CI."""
-    if reason := unavailable_reason("openvino"):
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_runtimes_call_nobody(name, tmp_path) -> None:
+    """On their own they leave an id in the home folder, unless in CI, and send what they run on."""
+    if reason := unavailable_reason(name):
         pytest.skip(reason)
     code = (
         "import sys\n"
-        "from lemumo_core.inference.backends.openvino import import_openvino\n"
-        "import_openvino().Core()\n"
+        "from lemumo_core.inference.backends import onnxruntime, openvino\n"
+        "if sys.argv[1] == 'openvino':\n"
+        "    openvino.import_openvino().Core()\n"
         "assert 'openvino_telemetry' not in sys.modules\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    for variable in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+        environment.pop(variable, None)
     environment |= {"HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code, name], check=True, env=environment)
     assert not list(tmp_path.iterdir())
 
 
