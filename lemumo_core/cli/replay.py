@@ -244,7 +244,8 @@ def replay(bags: list[str], *, options: ReplayOptions) -> int:
         if executor.share.is_all:
             verdicts = run.finalize(found, report=options.out is not None)
     seconds = time.monotonic() - started
-    print(f"{run.frames / seconds:.1f} frames/s")
+    if run.frames:
+        print(f"{run.frames / seconds:.1f} frames/s")
     if not executor.share.is_all:
         print(
             f"{len(found)} of {len(found_bags)} bags were part {options.part}; once all parts are "

@@ -160,6 +160,8 @@ def describe_data(config: RunConfig, source: FrameSource) -> str:
     text = f"{count_of(learnt, 'frame')} to train on and {count} for validation, "
     text += "; ".join(_describe_part(source, part, learnt) for part in parts)
     text += f", seen at {spec.width} x {spec.height} (--model.width, --model.height, --canvas)"
+    if count > learnt:
+        text += f"; more validate than are trained on: lower --val_frames {count}"
     if config.val == "end" and any(_is_cut(source, part, learnt) for part in parts):
         text += (
             "; those for validation are the end of the last recording, whose start is trained on: "

@@ -142,8 +142,11 @@ def test_the_split_is_described() -> None:
     text = describe_data(finetuning(), source)
     assert text.startswith("27 frames to train on and 3 for validation, of 160 x 96 pixels")
     assert "seen at 192 x 96" in text and "--val recordings" in text
+    assert "more validate" not in text
     source.frames = source.frames[:12]
     assert "--val recordings" not in describe_data(finetuning(val_frames=5), source)
+    text = describe_data(finetuning(val_frames=7), source)
+    assert "more validate than are trained on: lower --val_frames 7" in text
 
 
 def test_probes_are_left_out_where_nothing_can_be_probed() -> None:
