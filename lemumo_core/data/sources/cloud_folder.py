@@ -50,7 +50,8 @@ class CloudFolder:
 
     Raises:
         FileNotFoundError: no such folder, or no image has a cloud of its name.
-        Fault: as ``ImageFolder``; ``bad_transform``; ``bad_option``; ``bad_points``.
+        Fault: ``bad_source`` for two clouds of one name; as ``ImageFolder``; ``bad_transform``;
+            ``bad_option``; ``bad_points``.
     """
 
     def __init__(
@@ -71,7 +72,14 @@ class CloudFolder:
         )
         self.clouds, self.columns = existing(Path(clouds), LAYOUT), columns
         self.T_camera_lidar = read_extrinsics(extrinsics)
-        found = {path.with_suffix(""): path for path in files_below(self.clouds, CLOUD_SUFFIXES)}
+        found: dict[Path, Path] = {}
+        for path in files_below(self.clouds, CLOUD_SUFFIXES):
+            other = found.setdefault(path.with_suffix(""), path)
+            if other != path:
+                raise Fault(
+                    "bad_source",
+                    f"{self.clouds} holds {other} and {path}, two clouds of one name: leave one",
+                )
         names = [path.with_suffix("") for path, _ in self.images.images]
         self.pairs = [(i, found[name]) for i, name in enumerate(names) if name in found]
         """Indices of images, and the paths of their clouds."""

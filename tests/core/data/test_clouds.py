@@ -191,6 +191,10 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
     (tmp_path / "clouds" / "1.npy").write_bytes(b"no array")
     with pytest.raises(Fault, match=r"1\.npy is no array of numbers"):
         open_source("clouds", **options)[1]
+    (tmp_path / "clouds" / "1.bin").touch()
+    with pytest.raises(Fault, match=r"holds 1\.\w+ and 1\.\w+, two clouds of one name"):
+        open_source("clouds", **options)
+    (tmp_path / "clouds" / "1.bin").unlink()
     for name in ("0.bin", "1.npy"):
         (tmp_path / "clouds" / name).rename(tmp_path / "clouds" / f"scan{name}")
     with pytest.raises(FileNotFoundError, match=r"the first is scan0\.bin.* 2 images, e\.g\. 0"):
