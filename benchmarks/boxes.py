@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks._source import add_source_arguments, named_source
+from benchmarks.rigs import RIGS
 from lemumo_core.frame import Detections, Frame, Labels
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
@@ -28,7 +29,7 @@ from lemumo_core.progress import track
 from lemumo_core.taxonomy import Taxonomy
 
 REACH_M, RADIUS_M, LEAST_RETURNS = 50.0, 2.0, 5
-THRESHOLDS = (0.1, 0.2, 0.25, 0.3, 0.4)
+THRESHOLDS = (0.1, 0.2, 0.23, 0.25, 0.3, 0.4)
 
 
 class Count(NamedTuple):
@@ -80,6 +81,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=Path("models/lemumo-tiny"))
+    parser.add_argument("--rig", choices=list(RIGS), default="as it is", help="change frames so")
     add_source_arguments(parser)
     args = parser.parse_args()
     source, package = named_source(args.data, args.options), load_package(args.model)
@@ -88,7 +90,7 @@ def main() -> None:
     for frame in track(source, "frames"):
         if frame.labels is None or frame.labels.boxes_3d is None:
             continue
-        for sensors, seen in seen_by(frame):
+        for sensors, seen in seen_by(RIGS[args.rig](frame)):
             detections = pipeline(seen).detections
             for threshold in THRESHOLDS:
                 one = count(detections, frame.labels, package.manifest.classes, threshold)

@@ -56,6 +56,7 @@ def export(
     height: int | None = None,
     width: int | None = None,
     encoder_reduction: int | None = None,
+    companion_vote: float | None = None,
     seed: int = 0,
     metrics: Path | None = None,
     license: str | None = None,
@@ -81,6 +82,9 @@ def export(
         encoder_reduction: of a model that refines depth: the input is so many times larger than
             what the encoder sees of it, and depth and labels keep its size; by default that of the
             weights. Without height and width the input grows with it.
+        companion_vote: share in boxes, from 0 to 1, of what the companion says without the camera,
+            which on cameras unlike those of training finds more and invents less; by default that
+            of the weights. It costs a second pass of encoder and boxes.
         seed: of random weights.
         metrics: metrics.json of ``lemumo evaluate`` for the manifest; by default what the run
             measured on its validation frames.
@@ -122,6 +126,8 @@ def export(
         print(f"random weights of seed {seed}: give --run, --package or --weights", file=sys.stderr)
         network, card = models.of_seed(seed, model, name)
     network, card = models.resized(network, card, height, width, encoder_reduction)
+    if companion_vote is not None:
+        network, card = models.with_vote(network, card, companion_vote)
     if metrics is not None:
         card = models.measured(card, json.loads(metrics.read_text()))
     if license is not None:

@@ -37,13 +37,13 @@ class _NamedHeads(nn.Module):
         self.model = model
 
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
-        raw = self.model.raw(inputs)
+        raw = self.model.predicted(inputs)
         return (*self.model.decode(raw, inputs.intrinsics), *raw.named().values())
 
     def names(self, inputs: Inputs) -> list[str]:
         """Return the names of what ``forward`` gives."""
         with torch.no_grad():
-            return [*OUTPUTS, *self.model.raw(inputs).named()]
+            return [*OUTPUTS, *self.model.predicted(inputs).named()]
 
 
 def export_onnx(

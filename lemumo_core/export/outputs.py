@@ -61,7 +61,7 @@ def _torch_heads(package: Package) -> RawHeads:
 
     def run(inputs: Inputs) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            raw = model.raw(Inputs(*map(torch.from_numpy, inputs)))
+            raw = model.predicted(Inputs(*map(torch.from_numpy, inputs)))
         return {name: value.numpy() for name, value in raw.named().items()}
 
     return run

@@ -122,13 +122,35 @@ def resized(
     network = PerceptionModel(config)
     network.load_state_dict(tensors)
     training = card.training | {"resized_from": {"height": old.height, "width": old.width}}
+    was = f"at {old.width}x{old.height} pixels"
+    return network.eval(), _unmeasured(replace(card, training=training), was)
+
+
+def with_vote(
+    model: PerceptionModel, card: ModelCard, share: float
+) -> tuple[PerceptionModel, ModelCard]:
+    """Return a model of the same weights with another ``ModelConfig.companion_vote``, and its card.
+
+    Raises:
+        ValueError: as ``ModelConfig``.
+    """
+    old = model.config.companion_vote
+    if share == old:
+        return model, card
+    network = PerceptionModel(replace(model.config, companion_vote=share))
+    network.load_state_dict(model.state_dict())
+    return network.eval(), _unmeasured(card, f"with a companion_vote of {old:g}")
+
+
+def _unmeasured(card: ModelCard, was: str) -> ModelCard:
+    """Return a card without metrics; a warning says how they ``was`` measured."""
     if card.metrics:
         log.warning(
-            "the metrics of the weights were measured at %dx%d pixels and are left out: measure "
-            "this package with lemumo evaluate",
-            *(old.width, old.height),
+            "the metrics of the weights were measured %s and are left out: measure this package "
+            "with lemumo evaluate",
+            was,
         )
-    return network.eval(), replace(card, training=training, metrics={})
+    return replace(card, metrics={})
 
 
 def measured(card: ModelCard, evaluation: dict[str, Any]) -> ModelCard:

@@ -70,6 +70,9 @@ class ModelConfig:
             (``heads.depth_refinement``), and labels are brought to it. Needs LiDAR, ``lemumo``.
         encoder_reduction: by how much smaller than the view is what encoder, neck and heads see of
             it. Depth is refined at the view's size: the finer, the better it tells returns apart.
+        companion_vote: share in boxes, in [0, 1], of what the companion says without the camera
+            (``companion_vote``). For packages: it costs a second pass of encoder and boxes, and is
+            nothing that is trained.
         detection_classes: names by id, of boxes.
         segmentation_classes: names by id, of labels.
         class_rules: what names in labels mean (``taxonomy.Rules``), as ``--classes`` reads them
@@ -92,6 +95,7 @@ class ModelConfig:
     detection: str = "3d"
     refine_depth: bool = False
     encoder_reduction: int = 1
+    companion_vote: float = 0.0
     detection_classes: tuple[str, ...] = DETECTION_CLASSES
     segmentation_classes: tuple[str, ...] = tuple(SEGMENTATION_CLASSES)
     class_rules: dict[str, Any] | None = None
@@ -134,6 +138,12 @@ class ModelConfig:
             )
         if self.encoder_reduction > 1 and not self.refine_depth:
             raise ValueError("encoder_reduction needs refine_depth: nothing else sees more")
+        if not 0 <= self.companion_vote <= 1:
+            raise ValueError(f"companion_vote is {self.companion_vote}, must be in [0, 1]")
+        if self.companion_vote and (self.head_family, self.detection) != ("deploy", "3d"):
+            raise ValueError("companion_vote needs head_preset deploy and 3d detection")
+        if self.companion_vote and self.variant in ("camera_only", "companion_only"):
+            raise ValueError(f"companion_vote needs both sensors, not variant {self.variant}")
         _ = self.input_spec, self.classes  # which check the rest
 
     @functools.cached_property
@@ -192,10 +202,14 @@ class ModelConfig:
 
     @property
     def seen(self) -> ModelConfig:
-        """The model whose view is what this one's encoder sees."""
+        """The model that is trained: its view is what this one's encoder sees, and it has no vote."""
         factor = self.encoder_reduction
         return replace(
-            self, height=self.height // factor, width=self.width // factor, encoder_reduction=1
+            self,
+            height=self.height // factor,
+            width=self.width // factor,
+            encoder_reduction=1,
+            companion_vote=0.0,
         )
 
     @classmethod

@@ -17,6 +17,7 @@ from lemumo_core.losses.centernet_2d import RawDetections2d
 from lemumo_core.losses.depth_selection import DepthChoice, DepthSelectionLoss
 from lemumo_core.losses.loss import Loss
 from lemumo_core.metrics.objects import ObjectFilter
+from lemumo_core.model.companion_vote import companion_alone, voted
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.heads.depth_refinement import DepthRefinement, RefinedDepth
 from lemumo_core.model.heads.family import FAMILIES
@@ -90,7 +91,7 @@ class PerceptionModel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Perceive the inputs of B views."""
-        return self.decode(self.raw(inputs), inputs.intrinsics)
+        return self.decode(self.predicted(inputs), inputs.intrinsics)
 
     def decode(self, raw: RawPerception, intrinsics: Tensor) -> Outputs:
         """Return the outputs for predictions of B views with intrinsics float32 (B, 3, 3)."""
@@ -104,8 +105,21 @@ class PerceptionModel(nn.Module):
         labels = logits.argmax(1).to(torch.uint8)
         return Outputs(boxes, scores, class_ids, depth_m, confidence, labels)
 
+    def predicted(self, inputs: Inputs) -> RawPerception:
+        """Return the predictions that are decoded: ``raw``, with the companion's vote in boxes."""
+        raw = self.raw(inputs)
+        if not self.config.companion_vote:
+            return raw
+        alone = companion_alone(self.reduced(inputs))
+        features = self.neck(self.encoder(alone).tokens, alone)
+        depth_m, _ = self.depth(features)
+        own = self.centernet(features, depth_m)
+        assert isinstance(raw.detections, RawDetections) and isinstance(own, RawDetections)
+        share = self.config.companion_vote
+        return raw._replace(detections=voted(raw.detections, own, share, inputs.present))
+
     def raw(self, inputs: Inputs) -> RawPerception:
-        """Return the predictions before decoding."""
+        """Return the predictions before decoding, those of training."""
         seen = self.reduced(inputs)
         return self.heads(self.encoder(seen).tokens, seen, inputs)
 

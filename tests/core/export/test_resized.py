@@ -1,4 +1,4 @@
-"""A trained model is exported for inputs of another size: equal to the encoder's own resizing."""
+"""Exports of the same weights with an input of another size, or with a vote of the companion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from lemumo_core.cli import main as cli
 from lemumo_core.export.package import ModelCard
 from lemumo_core.export.parity_inputs import random_samples
-from lemumo_core.export.weights import resized
+from lemumo_core.export.weights import resized, with_vote
 from lemumo_core.inference.package import load_package
 from lemumo_core.model.config import ModelConfig
 from lemumo_core.model.perception import seeded_model
@@ -48,3 +48,16 @@ def test_a_package_is_exported_for_another_size_and_verified(tiny_package, tmp_p
     assert manifest.training["resized_from"] == {"height": 64, "width": 96}
     assert cli.main(command) == 1
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_package_is_exported_with_a_vote_and_verified(tiny_package, tmp_path, capsys) -> None:
+    command = ["export", "--package", str(tiny_package), "--out", str(tmp_path / "new")]
+    assert cli.main([*command, "--companion_vote", "2"]) == 1
+    assert "companion_vote is 2.0, must be in [0, 1]" in capsys.readouterr().err
+    assert cli.main([*command, "--companion_vote", "0.5"]) == 0
+    manifest, old = (load_package(path).manifest for path in (tmp_path / "new", tiny_package))
+    assert manifest.model == {**old.model, "companion_vote": 0.5}
+    model, card = seeded_model(ModelConfig.from_dict(old.model), 0), ModelCard("m", True)
+    assert with_vote(model, card, 0.0) == (model, card)
+    _, voting = with_vote(model, ModelCard("m", True, {}, METRICS), 0.5)
+    assert not voting.metrics

@@ -222,6 +222,7 @@ def test_the_hub_takes_and_gives_packages(package, tmp_path, monkeypatch, capsys
         assert main(["pull", "hf://ours/mine", str(out), "--overwrite"]) == 0
         assert contents(out) == contents(second) and hub.commits["ours/mine"] == 3
 
+
 def test_a_hub_that_does_not_answer_is_named(tmp_path, monkeypatch, capsys) -> None:
     pytest.importorskip("huggingface_hub", reason="hf:// needs: pip install '.[hub]'")
     with socket.create_server(("127.0.0.1", 0)) as nobody:
