@@ -19,7 +19,8 @@ ONE_SURFACE = 0.1
 
 def companion_alone(inputs: Inputs) -> Inputs:
     """Return inputs of B views without their images."""
-    return inputs._replace(present=inputs.present * inputs.present.new_tensor([0.0, 1.0]))
+    _, companion = inputs.present.split(1, dim=1)
+    return inputs._replace(present=torch.cat([torch.zeros_like(companion), companion], dim=1))
 
 
 def voted(

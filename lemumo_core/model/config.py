@@ -202,7 +202,7 @@ class ModelConfig:
 
     @property
     def seen(self) -> ModelConfig:
-        """The model that is trained: its view is what this one's encoder sees, and it has no vote."""
+        """The model that is trained: of the view that this one's encoder sees, without a vote."""
         factor = self.encoder_reduction
         return replace(
             self,

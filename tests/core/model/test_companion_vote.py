@@ -66,6 +66,12 @@ def test_only_boxes_of_both_sensors_change(inputs) -> None:
         assert torch.equal(found.scores, without.scores) != changes
 
 
+def test_it_runs_where_no_device_but_the_models_is_allowed(inputs) -> None:
+    """On ``meta``, which refuses another device's tensors and every look at a value."""
+    found = seeded_model(VOTING, 0).to("meta")(Inputs(*(one.to("meta") for one in inputs)))
+    assert found.boxes.shape == (2, 100, 7) and found.boxes.is_meta
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
