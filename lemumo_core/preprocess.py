@@ -225,10 +225,12 @@ def image_in_view(frame: Frame, spec: InputSpec) -> np.ndarray:
     sizes = [whole, reduced(whole, reduction(frame.camera, spec))]
     shape = frame.image.shape
     if shape not in [(*size, 3) for size in sizes] or frame.image.dtype != np.uint8:
+        is_size = shape in [(*size, 3) for size in sizes]
+        why = "give bytes" if is_size else "the camera_info belongs to another resolution"
         raise Fault(
             "bad_image",
             f"the image is {frame.image.dtype} {shape}, its camera model says uint8 "
-            f"{(*whole, 3)}: the camera_info belongs to another resolution",
+            f"{(*whole, 3)}: {why}",
         )
     width, height = _scaled_size(frame.camera, spec)
     return _in_view(shrunk(frame.image, width, height, spec.height), spec, 0)

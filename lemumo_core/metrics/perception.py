@@ -185,12 +185,14 @@ class PerceptionMetric:
         self.frames += 1
         labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
         self.unknown_classes.update(unknown_classes(labels, self.classes))
-        if labels.boxes_3d is not None:
+        found = perception.detections
+        is_flat = len(found.boxes_3d) < len(found.scores)  # of a model of boxes in the image alone
+        if labels.boxes_3d is not None and not is_flat:
             self.frames_with_boxes += 1
             self._add_detections(labels, camera, perception)
         elif labels.boxes_2d is not None:
             self.frames_with_2d_boxes += 1
-            found, ids = perception.detections, self.classes.detection_ids(labels.class_names)
+            ids = self.classes.detection_ids(labels.class_names)
             boxes = found.boxes_2d, found.scores, found.class_ids
             regions = ignored_regions(labels, self.classes, camera)
             self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0], regions=regions)

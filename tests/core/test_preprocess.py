@@ -221,3 +221,5 @@ def test_a_reduced_image_gives_the_same_network_input(size, factor) -> None:
         np.testing.assert_array_equal(whole, halved)
     with pytest.raises(Fault, match="another resolution"):
         preprocess(Frame(1, "c", camera, small[:-1]), SPEC)
+    with pytest.raises(Fault, match="give bytes"):
+        preprocess(Frame(1, "c", camera, small.astype(np.float32)), SPEC)

@@ -230,6 +230,13 @@ def test_frames_with_2d_boxes_alone_are_judged_in_the_image() -> None:
     section = result["detection_2d"]
     assert section["ap50_95"] == result["ap50"] and section["why_null"] is None
     assert section["classes"]["car"] == {"ap50": 1.0, "ap50_95": 1.0}
+    # A model of such boxes alone, whose truth also has boxes in space.
+    both = replace(labels, boxes_3d=np.ones((5, 7), np.float32))
+    flat = replace(found, boxes_3d=np.zeros((0, 7), np.float32))
+    assert metrics((replace(frame, labels=both), output(frame, flat)))["ap50"] == result["ap50"]
+    only_3d = replace(both, boxes_2d=None)
+    unjudged = metrics((replace(frame, labels=only_3d), output(frame, flat)))
+    assert unjudged["ap50"] is None and unjudged["bev_map"] is None
     with_3d = metrics((frame, perfect(frame)))
     assert with_3d["ap50"] is None and "2D" in with_3d["detection_2d"]["why_null"]
 
