@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks._source import add_source_arguments, named_source
-from benchmarks.rigs import RIGS
+from benchmarks.rigs import RIGS, SAME_OBJECTS
 from lemumo_core.frame import Detections, Frame, Labels
 from lemumo_core.inference.package import load_package
 from lemumo_core.inference.pipeline import Pipeline
@@ -81,7 +81,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=Path("models/lemumo-tiny"))
-    parser.add_argument("--rig", choices=list(RIGS), default="as it is", help="change frames so")
+    parser.add_argument("--rig", choices=SAME_OBJECTS, default="as it is", help="change frames")
     add_source_arguments(parser)
     args = parser.parse_args()
     source, package = named_source(args.data, args.options), load_package(args.model)

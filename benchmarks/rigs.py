@@ -173,6 +173,12 @@ RIGS: dict[str, Rig] = {
     "black": picture(np.zeros_like),
 }
 """Changes of a frame by the names of the rigs that they make."""
+SAME_OBJECTS = (
+    *("as it is", "every second beam", "every fourth beam", "a quarter of the pixels a side"),
+    *("three times as many", "a fisheye's", "grey", "BGR", "bright", "at night", "blurred"),
+    *("smudged", "black"),
+)
+"""Those that see the same objects from the same place, so that labels still hold."""
 
 
 def image_of(frame: Frame) -> np.ndarray:

@@ -17,7 +17,7 @@ Color = tuple[int, int, int]
 MAX_DEPTH_M = 80.0
 Z_MIN_M = 1.0
 DEPTH_COLORS = "red near, blue far, nearly black from 80 m on"
-"""What ``depth_colors`` mean, for whoever looks at a picture."""
+"""Meaning of the colours of ``depth_colors``, for captions."""
 MAX_ERROR_M = 5.0
 LABEL_WEIGHT = 0.35
 FONT = cv2.FONT_HERSHEY_SIMPLEX

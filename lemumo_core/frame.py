@@ -18,7 +18,7 @@ INTENSITY_SCALES = 1, 255, 65535
 PUBLISHED_SCORE = 0.23
 """Least score of a detection that is published, unless an option says otherwise.
 
-With it the shipped model's F1 on rendered test streets is within .02 of the best, which it has from
+With it the shipped model's F1 on rendered test streets is within .03 of the best, which it has from
 .2 on, with fewer false boxes (benchmarks/RESULTS.md).
 """
 

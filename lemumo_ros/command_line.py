@@ -1,4 +1,4 @@
-"""What the node's command line is checked for before ROS reads it."""
+"""Checks of the node's command line before ROS reads it, and its help."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def _stream(
 
 
 def _damaged(file: Path, error: Exception) -> Fault:
-    if not file.stat().st_size:
+    if file.is_file() and not file.stat().st_size:
         return Fault("damaged_bag", f"{file} is empty: nothing was recorded into it")
     ours = "replay, prepare and inspect read what is left, other tools after: "
     save = "save what is left with: "

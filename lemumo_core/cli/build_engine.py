@@ -103,7 +103,7 @@ def _gpu_or_none(required: bool) -> Gpu | None:
                 "engine: start this there. Without a GPU, --runtime tensorrt-rtx --build_only "
                 "builds (pip install tensorrt-rtx)",
             ) from error
-        print(f"built without running it: {error}")
+        print(f"engines are built, and none is run: {error}")
         return None
     print(gpu)
     return gpu

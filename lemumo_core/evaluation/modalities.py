@@ -87,8 +87,13 @@ class FrameEvaluation:
 def metric_for(
     manifest: Manifest, band_edges_m: tuple[float, ...] = BAND_EDGES_M, baselines: bool = True
 ) -> PerceptionMetric:
-    """Make an empty metric for a model's classes, with bands of depth."""
-    return PerceptionMetric(manifest.classes, band_edges_m=band_edges_m, baselines=baselines)
+    """Make an empty metric for a model's classes and boxes, with bands of depth."""
+    return PerceptionMetric(
+        manifest.classes,
+        band_edges_m=band_edges_m,
+        baselines=baselines,
+        in_space=manifest.numbers_of_box == 7,
+    )
 
 
 def evaluate(

@@ -57,7 +57,7 @@ class Summary:
         nearest_mae_m, linear_mae_m: those of the trivial answers (``metrics.baselines``), on the
             same pixels.
         miou: mean intersection over union of the label classes.
-        ap50: of frames that have 2D boxes only (``metrics.detection_2d``).
+        ap50: of frames that have 2D boxes only, or of a model that has (``metrics.detection_2d``).
     """
 
     bev_map: float
@@ -83,6 +83,7 @@ class PerceptionMetric:
         counted: which objects count.
         band_edges_m: bands of depth, metres.
         baselines: whether to judge trivial answers to depth too; they take a while.
+        in_space: whether the model's boxes are 3D; those in the image are judged by 2D truth alone.
     """
 
     def __init__(
@@ -91,9 +92,10 @@ class PerceptionMetric:
         counted: ObjectFilter | None = None,
         band_edges_m: tuple[float, ...] = BAND_EDGES_M,
         baselines: bool = True,
+        in_space: bool = True,
     ):
-        self._settings = classes, counted, band_edges_m, baselines
-        self.classes, names = classes, classes.detection_classes
+        self._settings = classes, counted, band_edges_m, baselines, in_space
+        self.classes, self.in_space, names = classes, in_space, classes.detection_classes
         self.detection = DetectionMetric(classes.kinds, counted, band_edges_m)
         self.detection_by_class = DetectionMetric(names, counted, band_edges_m)
         self.paper_xy = PaperXyMetric(names)
@@ -185,14 +187,12 @@ class PerceptionMetric:
         self.frames += 1
         labels, camera, view = frame.labels or Labels(), frame.camera, perception.output_camera
         self.unknown_classes.update(unknown_classes(labels, self.classes))
-        found = perception.detections
-        is_flat = len(found.boxes_3d) < len(found.scores)  # of a model of boxes in the image alone
-        if labels.boxes_3d is not None and not is_flat:
+        if self.in_space and labels.boxes_3d is not None:
             self.frames_with_boxes += 1
             self._add_detections(labels, camera, perception)
         elif labels.boxes_2d is not None:
             self.frames_with_2d_boxes += 1
-            ids = self.classes.detection_ids(labels.class_names)
+            found, ids = perception.detections, self.classes.detection_ids(labels.class_names)
             boxes = found.boxes_2d, found.scores, found.class_ids
             regions = ignored_regions(labels, self.classes, camera)
             self.detection_2d.add(*boxes, labels.boxes_2d[ids >= 0], ids[ids >= 0], regions=regions)

@@ -1,4 +1,4 @@
-"""What the node says of its command line before ROS reads it."""
+"""The node's command line is checked before ROS reads it."""
 
 from __future__ import annotations
 

@@ -258,3 +258,16 @@ def test_boxes_of_2d_models_are_compared_in_pixels() -> None:
     assert other.unmatched > 0 and "unmatched" in " ".join(other.failures(EXACT))
     wide = replace(EXACT, center=0.05)
     assert compare([Sample({})], [flat], [moved], wide).boxes == pytest.approx(3 / 60)
+
+
+def test_boxes_of_2d_models_are_judged_in_the_image(frame) -> None:
+    """Whose frames may have boxes in space, too."""
+    boxes = np.array([[2, 2, 9, 9], [12, 4, 20, 12]], np.float32)
+    labels = replace(frame.labels, boxes_2d=boxes.repeat(3, axis=0))
+    flat = changed(boxes=labels.boxes_2d[None])
+    flat["boxes"][0, :, 2:] += 0.5
+    lost = {**flat, "scores": np.zeros_like(flat["scores"])}
+    manifest = replace(MANIFEST, model={"detection": "2d"})
+    parity = compare([Sample({})], [flat], [flat], EXACT)
+    add_truth(parity, [Sample({}, replace(frame, labels=labels))], [flat], [lost], manifest)
+    assert "bev_map" not in parity.task_metrics and "ap50" in parity.task_metrics

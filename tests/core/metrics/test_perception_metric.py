@@ -64,8 +64,8 @@ def perfect(frame: Frame) -> Perception:
     return output(frame, detections(truth.boxes_3d, truth.class_ids), depth_m, labels)
 
 
-def metrics(*pairs) -> dict:
-    metric = PerceptionMetric(Taxonomy(DETECTION_CLASSES, SEGMENTATION))
+def metrics(*pairs, in_space=True) -> dict:
+    metric = PerceptionMetric(Taxonomy(DETECTION_CLASSES, SEGMENTATION), in_space=in_space)
     for frame, perception in pairs:
         metric.add(frame, perception)
     return metric.result()
@@ -233,10 +233,14 @@ def test_frames_with_2d_boxes_alone_are_judged_in_the_image() -> None:
     # A model of such boxes alone, whose truth also has boxes in space.
     both = replace(labels, boxes_3d=np.ones((5, 7), np.float32))
     flat = replace(found, boxes_3d=np.zeros((0, 7), np.float32))
-    assert metrics((replace(frame, labels=both), output(frame, flat)))["ap50"] == result["ap50"]
+    judged = metrics((replace(frame, labels=both), output(frame, flat)), in_space=False)
+    assert judged["ap50"] == result["ap50"] and judged["bev_map"] is None
     only_3d = replace(both, boxes_2d=None)
-    unjudged = metrics((replace(frame, labels=only_3d), output(frame, flat)))
+    unjudged = metrics((replace(frame, labels=only_3d), output(frame, flat)), in_space=False)
     assert unjudged["ap50"] is None and unjudged["bev_map"] is None
+    nothing = output(frame, detections(np.zeros((0, 7)), []))
+    missed = metrics((replace(frame, labels=both), nothing), in_space=False)
+    assert missed["ap50"] == 0 and missed["bev_map"] is None
     with_3d = metrics((frame, perfect(frame)))
     assert with_3d["ap50"] is None and "2D" in with_3d["detection_2d"]["why_null"]
 
